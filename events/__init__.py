@@ -1,0 +1,1 @@
+"""The vocabulary of Kinolog: what can be on the log, and how it is written there. Imports nothing of ours."""

@@ -1,0 +1,73 @@
+"""One event on the log: CloudEvents 1.0, structured JSON mode, one record = one line of JSON.
+
+A payload is a frozen pydantic class, named in the past participle, that carries its wire type:
+`class VideoUploaded(Event, type="kinolog.video.uploaded.v1")`. The wire type is all that is stored; classes may be
+renamed or moved. Around it goes an `Envelope`; read back from a topic it comes as `Recorded`, with its position.
+"""
+
+from datetime import datetime
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from uuid import UUID, uuid5
+
+from pydantic import BaseModel, ConfigDict
+
+REGISTRY: dict[str, type["Event"]] = {}
+"""Wire type -> payload class, of every event that was ever declared."""
+
+
+class Value(BaseModel):
+    """A frozen value inside an event. Unknown fields of newer writers are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Event(Value):
+    """A fact or a request: the `data` of an envelope."""
+
+    TYPE: ClassVar[str]
+
+    def __init_subclass__(cls, *, type: str, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if type in REGISTRY:
+            raise TypeError(f"{type} is declared twice: {REGISTRY[type].__name__} and {cls.__name__}")
+        cls.TYPE = type
+        REGISTRY[type] = cls
+
+
+E_co = TypeVar("E_co", bound=Event, covariant=True)
+
+
+class Envelope(NamedTuple, Generic[E_co]):
+    """An event with its identity.
+
+    `id` is a UUIDv7 for a new fact and `derived_id(causation, index)` for a derived one, so that a retry writes the
+    same id. `subject` is the stream id = the Kafka key. `causationid` is the id of the event that led to this one;
+    `correlationid` that of the first in the chain. `time` is aware UTC.
+    """
+
+    id: str
+    source: str
+    subject: str
+    time: datetime
+    data: E_co
+    correlationid: str
+    causationid: str | None = None
+
+
+class Recorded(NamedTuple, Generic[E_co]):
+    """An envelope at its place on the log."""
+
+    topic: str
+    partition: int
+    offset: int
+    envelope: Envelope[E_co]
+
+
+def derived_id(causation_id: str, index: int) -> str:
+    """Return the id of the `index`-th event derived from `causation_id`: uuid5, the same at every retry."""
+    return str(uuid5(UUID(causation_id), str(index)))
+
+
+def derive(cause: Envelope[Event], index: int, *, data: Event, subject: str, source: str, time: datetime) -> Envelope[Event]:
+    """Return the `index`-th event that follows from `cause`, in the same correlation."""
+    return Envelope(derived_id(cause.id, index), source, subject, time, data, cause.correlationid, cause.id)

@@ -1,0 +1,61 @@
+"""Errors of the whole system; each class's docstring is its message.
+
+KinologError
+├── InvalidEvent     a record that cannot be decoded: dead letter, with the reason
+├── Retryable        a service is away or slow: bounded retries, then 503 or exit
+│   ├── LogUnavailable
+│   └── StoreUnavailable
+├── PositionConflict somebody else moved this projection's position
+├── LogTruncated     the log starts after the position that is needed
+├── ObjectMissing    an object that should be in the store is not
+├── InvalidRequest   a person or client asked for something impossible: 4xx, says what to do
+├── NotFound         no such video, job, rendition …: 404
+└── Conflict         not in this state: 409
+"""
+
+
+class KinologError(Exception):
+    """Something went wrong in Kinolog."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class InvalidEvent(KinologError):
+    """A record on the log is not a valid event."""
+
+
+class Retryable(KinologError):
+    """A service did not answer in time; try again."""
+
+
+class LogUnavailable(Retryable):
+    """The log did not acknowledge the events in time; nothing was accepted, try again."""
+
+
+class PositionConflict(KinologError):
+    """The stored position is not where this batch starts: another runner moved it."""
+
+
+class LogTruncated(KinologError):
+    """The log starts after the stored position: events that this fold needs are gone."""
+
+
+class StoreUnavailable(Retryable):
+    """The object store did not answer or refused the write; try again."""
+
+
+class ObjectMissing(KinologError):
+    """The object is not in the store."""
+
+
+class InvalidRequest(KinologError):
+    """The request cannot be carried out as it stands; the message says what to do."""
+
+
+class NotFound(KinologError):
+    """There is no such thing."""
+
+
+class Conflict(KinologError):
+    """The state of the thing does not allow this now; the message says why."""

@@ -1,0 +1,349 @@
+"""Work and who may do it: requests on topic `job-requests`, decided facts on topic `jobs`; key of both = pool.
+
+A job is one unit of work: an analysis, a chunk, an audio track, the extras (thumbnail, subtitles), a verification.
+Requests are wishes; only the dispatcher turns them into facts, and only facts are true.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from events.envelope import Event, Value
+from events.media import AudioPlan, Chunk, Failure, ObjectRef, Plan, Probe, Rendition, Subtitle, SubtitlePlan, VideoPlan
+
+JobKind = Literal["analyse", "encode", "audio", "extras", "verify"]
+Priority = Literal["high", "normal", "low"]
+
+
+class Source(Value):
+    """The uploaded file that a job reads."""
+
+    object_key: str
+    size_bytes: int
+    sha256: str | None = None
+
+
+class AnalyseSpec(Value):
+    """Find out what the source is."""
+
+    kind: Literal["analyse"] = "analyse"
+    source: Source
+
+
+class EncodeSpec(Value):
+    """Encode one chunk of the video stream into every rung, in one decode."""
+
+    kind: Literal["encode"] = "encode"
+    source: Source
+    format: Literal["cmaf", "hls_ts"]
+    plan: VideoPlan
+    chunk: Chunk
+
+
+class AudioSpec(Value):
+    """Encode one audio track into its renditions, in one decode."""
+
+    kind: Literal["audio"] = "audio"
+    source: Source
+    format: Literal["cmaf", "hls_ts"]
+    segment_ms: int
+    duration_ms: int
+    renditions: tuple[AudioPlan, ...]
+
+
+class ExtrasSpec(Value):
+    """Make the thumbnail and convert the text subtitles."""
+
+    kind: Literal["extras"] = "extras"
+    source: Source
+    track: int | None = None
+    thumbnail_ms: int | None = None
+    filters: tuple[str, ...] = ()
+    subtitles: tuple[SubtitlePlan, ...] = ()
+
+
+class VerifySpec(Value):
+    """Read everything again; `results` are the result.json objects that the finished jobs wrote."""
+
+    kind: Literal["verify"] = "verify"
+    plan: Plan
+    results: tuple[ObjectRef, ...]
+
+
+JobSpec = Annotated[AnalyseSpec | EncodeSpec | AudioSpec | ExtrasSpec | VerifySpec, Field(discriminator="kind")]
+
+
+class Requirements(Value):
+    """What a worker must have to take a job; a worker's `Capabilities` must cover each field."""
+
+    kind: JobKind
+    encoder: str | None = None
+    height: int | None = None
+    vram_bytes: int | None = None
+
+
+class Capabilities(Value):
+    """What a worker can do. `gpu` workers go first."""
+
+    kinds: tuple[JobKind, ...]
+    encoders: tuple[str, ...] = ()
+    height_max: int = 4320
+    vram_bytes: int = 0
+    gpu: bool = False
+
+
+class AnalyseResult(Value):
+    """The probe of the source."""
+
+    kind: Literal["analyse"] = "analyse"
+    probe: Probe
+
+
+class MediaResult(Value):
+    """What an encode or audio job made; `result` is the result.json that repeats this in the store."""
+
+    kind: Literal["media"] = "media"
+    renditions: tuple[Rendition, ...]
+    result: ObjectRef
+    encoder: str = ""
+
+
+class ExtrasResult(Value):
+    """Thumbnail and subtitles."""
+
+    kind: Literal["extras"] = "extras"
+    thumbnail: ObjectRef | None = None
+    subtitles: tuple[Subtitle, ...] = ()
+    result: ObjectRef
+
+
+class VerifyResult(Value):
+    """Everything was read again and is right."""
+
+    kind: Literal["verify"] = "verify"
+    duration_ms: int
+    rungs: tuple[str, ...]
+    thumbnail: ObjectRef | None = None
+
+
+JobResult = Annotated[AnalyseResult | MediaResult | ExtrasResult | VerifyResult, Field(discriminator="kind")]
+
+# --- requests: topic job-requests -----------------------------------------------------------------------------------
+
+
+class JobSubmitted(Event, type="kinolog.job.submitted.v1"):
+    """Please have this done."""
+
+    job_id: str
+    video_id: str
+    pool: str
+    spec: JobSpec
+    requirements: Requirements
+    priority: Priority = "normal"
+
+
+class ClaimRequested(Event, type="kinolog.job.claim-requested.v1"):
+    """A worker has a free slot. The answer, JobClaimed or ClaimRefused, names this event's id; it comes before `deadline`."""
+
+    worker_id: str
+    pool: str
+    capabilities: Capabilities
+    deadline: datetime
+
+
+class LeaseRenewed(Event, type="kinolog.job.lease-renewed.v1"):
+    """The worker is alive and still at it."""
+
+    job_id: str
+    pool: str
+    worker_id: str
+    epoch: int
+
+
+class ResultReported(Event, type="kinolog.job.result-reported.v1"):
+    """The attempt ended: with a result whose objects the reporter has checked, or with a failure."""
+
+    job_id: str
+    pool: str
+    worker_id: str
+    epoch: int
+    result: JobResult | None = None
+    failure: Failure | None = None
+
+
+class LeaseReleased(Event, type="kinolog.job.lease-released.v1"):
+    """The worker hands the job back unfinished (it shuts down); this costs no attempt."""
+
+    job_id: str
+    pool: str
+    worker_id: str
+    epoch: int
+    reason: str
+
+
+class CancelRequested(Event, type="kinolog.job.cancel-requested.v1"):
+    """Nobody needs the job any more."""
+
+    job_id: str
+    pool: str
+    reason: str
+
+
+class RetryRequested(Event, type="kinolog.job.retry-requested.v1"):
+    """Try a failed or cancelled job again, with a fresh count of attempts."""
+
+    job_id: str
+    pool: str
+    reason: str
+
+
+class ClockTicked(Event, type="kinolog.job.clock-ticked.v1"):
+    """Time went by; written only when something is due."""
+
+    pool: str
+    now: datetime
+
+
+JobRequest = (
+    JobSubmitted | ClaimRequested | LeaseRenewed | ResultReported | LeaseReleased | CancelRequested | RetryRequested | ClockTicked
+)
+
+# --- facts: topic jobs ----------------------------------------------------------------------------------------------
+
+
+class JobQueued(Event, type="kinolog.job.queued.v1"):
+    """The job exists and waits. Comes again, with attempts back at zero, when a person retries it."""
+
+    job_id: str
+    video_id: str
+    pool: str
+    spec: JobSpec
+    requirements: Requirements
+    priority: Priority
+    reason: Literal["submitted", "retried"] = "submitted"
+
+
+class JobClaimed(Event, type="kinolog.job.claimed.v1"):
+    """One worker may do the job until `lease_expires_at`. `epoch` grows with every claim and fences older holders."""
+
+    job_id: str
+    video_id: str
+    pool: str
+    worker_id: str
+    claim_id: str
+    epoch: int
+    attempt: int
+    lease_expires_at: datetime
+    spec: JobSpec
+
+
+class JobAttemptFailed(Event, type="kinolog.job.attempt-failed.v1"):
+    """An attempt failed; the job waits until `retry_at`."""
+
+    job_id: str
+    video_id: str
+    pool: str
+    worker_id: str
+    epoch: int
+    attempt: int
+    failure: Failure
+    retry_at: datetime
+
+
+class LeaseExpired(Event, type="kinolog.job.lease-expired.v1"):
+    """The worker was not heard of in time: that costs the attempt. `retry_at` is None after the last one (JobFailed follows)."""
+
+    job_id: str
+    video_id: str
+    pool: str
+    worker_id: str
+    epoch: int
+    attempt: int
+    retry_at: datetime | None
+
+
+class JobReleased(Event, type="kinolog.job.released.v1"):
+    """The worker handed the job back; it waits again, and the attempt does not count."""
+
+    job_id: str
+    video_id: str
+    pool: str
+    worker_id: str
+    epoch: int
+    reason: str
+
+
+class JobCompleted(Event, type="kinolog.job.completed.v1"):
+    """The one accepted result of the job."""
+
+    job_id: str
+    video_id: str
+    pool: str
+    worker_id: str
+    epoch: int
+    attempt: int
+    result: JobResult
+
+
+class JobFailed(Event, type="kinolog.job.failed.v1"):
+    """The last attempt failed, or the failure cannot be helped by another one. A person can retry it."""
+
+    job_id: str
+    video_id: str
+    pool: str
+    epoch: int
+    attempt: int
+    failure: Failure
+
+
+class JobCancelled(Event, type="kinolog.job.cancelled.v1"):
+    """Nobody needs it any more; a worker that is at it stops."""
+
+    job_id: str
+    video_id: str
+    pool: str
+    epoch: int
+    reason: str
+
+
+class ClaimRefused(Event, type="kinolog.job.claim-refused.v1"):
+    """A claim request ended without a job."""
+
+    worker_id: str
+    pool: str
+    claim_id: str
+    reason: Literal["no_job", "quarantined", "unknown_pool"]
+
+
+class ResultRefused(Event, type="kinolog.job.result-refused.v1"):
+    """A renewal, result or release was refused, and why: the worker stops, what it made is swept."""
+
+    job_id: str
+    pool: str
+    worker_id: str
+    epoch: int
+    reason: Literal["unknown_job", "stale_epoch", "not_holder", "already_ended", "not_running"]
+
+
+class RequestRefused(Event, type="kinolog.job.request-refused.v1"):
+    """A person's or planner's request was refused, and why."""
+
+    job_id: str
+    pool: str
+    reason: Literal["unknown_job", "already_ended", "not_ended", "unknown_pool"]
+
+
+JobFact = (
+    JobQueued
+    | JobClaimed
+    | JobAttemptFailed
+    | LeaseExpired
+    | JobReleased
+    | JobCompleted
+    | JobFailed
+    | JobCancelled
+    | ClaimRefused
+    | ResultRefused
+    | RequestRefused
+)

@@ -1,0 +1,213 @@
+"""Values that several events share: what a source is made of, how it will be encoded, what came out.
+
+Times are milliseconds or frames, sizes bytes, rates kbit/s; fractions are text, `"30000/1001"`.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from events.envelope import Value
+
+FailureStage = Literal["upload", "analysis", "crf_search", "encoding", "post_processing"]
+StreamingFormat = Literal["cmaf", "hls_ts"]
+VideoCodec = Literal["h264", "hevc", "av1"]
+
+
+class ObjectRef(Value):
+    """An object in the store; `sha256` is lower-case hex of its bytes."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+
+
+class VideoTrack(Value):
+    """The video stream that is used. Width and height are coded; display_* are after rotation and pixel aspect."""
+
+    index: int
+    codec: str
+    profile: str | None = None
+    width: int
+    height: int
+    display_width: int
+    display_height: int
+    rotation_degrees: int = 0
+    sample_aspect_ratio: str = "1:1"
+    frame_rate: str
+    variable_frame_rate: bool = False
+    frame_count: int | None = None
+    pixel_format: str
+    bit_depth: int = 8
+    color_primaries: str | None = None
+    color_transfer: str | None = None
+    color_space: str | None = None
+    color_range: str | None = None
+    hdr: Literal["pq", "hlg"] | None = None
+    interlaced: bool = False
+    start_ms: int = 0
+    duration_ms: int
+
+
+class AudioTrack(Value):
+    """One audio stream. `language` is BCP 47 or ISO 639-2 as found, `und` when absent."""
+
+    index: int
+    codec: str
+    channels: int
+    sample_rate_hz: int
+    language: str = "und"
+    title: str | None = None
+    default: bool = False
+    start_ms: int = 0
+    duration_ms: int
+
+
+class SubtitleTrack(Value):
+    """One subtitle stream: text ones become WebVTT, image ones are listed and kept in the source."""
+
+    index: int
+    codec: str
+    kind: Literal["text", "image"]
+    language: str = "und"
+    title: str | None = None
+    default: bool = False
+    forced: bool = False
+
+
+class Attachment(Value):
+    """A file inside the container (a font, a cover); kept in the source."""
+
+    index: int
+    filename: str | None = None
+    media_type: str | None = None
+
+
+class Probe(Value):
+    """What a source is, measured: ffprobe plus a demux of every packet. `duration_ms` is what can be played."""
+
+    container: str
+    duration_ms: int
+    declared_duration_ms: int | None = None
+    size_bytes: int
+    sha256: str
+    video: VideoTrack | None = None
+    audio: tuple[AudioTrack, ...] = ()
+    subtitles: tuple[SubtitleTrack, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Rung(Value):
+    """One step of the ladder; even width and height, never above the source."""
+
+    name: str
+    width: int
+    height: int
+    video_kbps: int
+    audio_kbps: int
+
+
+class Chunk(Value):
+    """A part of the video, a whole number of segments (the last may be short). Frames count from 0 at constant rate."""
+
+    index: int
+    start_frame: int
+    frames: int
+    first_segment: int
+    segments: int
+
+
+class AudioPlan(Value):
+    """One audio rendition: a source track at one bit rate."""
+
+    name: str
+    track: int
+    language: str
+    label: str
+    default: bool
+    channels: int
+    kbps: int
+
+
+class SubtitlePlan(Value):
+    """One text subtitle track that becomes WebVTT."""
+
+    name: str
+    track: int
+    language: str
+    label: str
+    default: bool
+    forced: bool
+
+
+class VideoPlan(Value):
+    """How every worker encodes the video stream, alike: pinned encoder family and settings."""
+
+    track: int
+    codec: VideoCodec
+    encoder: str
+    preset: str
+    pixel_format: str
+    frame_rate: str
+    timescale: int
+    segment_frames: int
+    filters: tuple[str, ...] = ()
+    rungs: tuple[Rung, ...]
+    chunks: tuple[Chunk, ...]
+
+
+class Plan(Value):
+    """Everything that is made from one source, decided once from its probe."""
+
+    format: StreamingFormat
+    duration_ms: int
+    segment_ms: int
+    video: VideoPlan | None = None
+    audio: tuple[AudioPlan, ...] = ()
+    subtitles: tuple[SubtitlePlan, ...] = ()
+    thumbnail_ms: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Segment(Value):
+    """One media segment of a rendition. `number` counts over the whole video from 0; `duration` is in the rendition's timescale."""
+
+    number: int
+    duration: int
+    object: ObjectRef
+
+
+class Rendition(Value):
+    """Segments that one job made of one rung or audio rendition. `codecs` is an RFC 6381 string; `init` is None for TS."""
+
+    name: str
+    kind: Literal["video", "audio"]
+    codecs: str
+    timescale: int
+    init: ObjectRef | None = None
+    segments: tuple[Segment, ...]
+    frames: int | None = None
+
+
+class Subtitle(Value):
+    """One WebVTT file."""
+
+    name: str
+    language: str
+    label: str
+    default: bool
+    forced: bool
+    object: ObjectRef
+
+
+class Failure(Value):
+    """Why an attempt failed. `message` is a sentence for a person; `detail` has the tail of the tool's own words."""
+
+    stage: FailureStage
+    category: str
+    code: str
+    message: str = Field(max_length=2000)
+    detail: str | None = Field(None, max_length=8000)
+    exit_code: int | None = None
+    retryable: bool = True

@@ -1,0 +1,101 @@
+"""The topics that exist. One that is not declared here does not.
+
+`partition_for` is the one rule that maps a key to a partition, so that `job-requests` and `jobs` of a pool always
+carry the same partition number.
+"""
+
+import zlib
+from dataclasses import dataclass
+from typing import get_args
+
+from events.envelope import Event
+from events.jobs import JobFact, JobRequest
+from events.progress import ProgressTicked
+from events.videos import VideoEvent
+from events.workers import WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
+
+DAY_MS = 24 * 3600 * 1000
+FOR_EVER = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A declared topic. `retention_ms` is FOR_EVER or milliseconds; `key` names the payload field that is the key."""
+
+    name: str
+    key: str
+    description: str
+    events: tuple[type[Event], ...]
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    partitions: int = 4
+    retention_ms: int = FOR_EVER
+
+    @property
+    def dead_letters(self) -> str:
+        """Name of the topic that takes what could not be decoded or folded."""
+        return f"{self.name}.dead"
+
+
+VIDEOS = Topic(
+    "videos",
+    "video_id",
+    "The life of a video: upload, probe, plan, published or failed, edits, archive.",
+    get_args(VideoEvent),
+    producers=("admin app", "planning"),
+    consumers=("planning", "catalog", "timeline"),
+)
+JOB_REQUESTS = Topic(
+    "job-requests",
+    "pool",
+    "What workers, planners and people ask of the dispatcher.",
+    get_args(JobRequest),
+    producers=("planning", "workers", "admin app"),
+    consumers=("dispatcher",),
+    retention_ms=7 * DAY_MS,
+)
+JOBS = Topic(
+    "jobs",
+    "pool",
+    "What the dispatcher decided; the only truth about jobs.",
+    get_args(JobFact),
+    producers=("dispatcher",),
+    consumers=("dispatcher", "planning", "workers", "catalog", "jobs", "timeline"),
+)
+PROGRESS = Topic(
+    "progress",
+    "job_id",
+    "Progress ticks per job and rung, once a second.",
+    (ProgressTicked,),
+    producers=("workers",),
+    consumers=("progress",),
+    retention_ms=7 * DAY_MS,
+)
+WORKERS = Topic(
+    "workers",
+    "worker_id",
+    "Workers that came, went and were quarantined.",
+    (WorkerRegistered, WorkerDrained, WorkerOffline, WorkerQuarantined),
+    producers=("workers", "dispatcher"),
+    consumers=("workers",),
+    partitions=1,
+)
+WORKER_HEARTBEATS = Topic(
+    "worker-heartbeats",
+    "worker_id",
+    "Signs of life of workers.",
+    (WorkerHeartbeat,),
+    producers=("workers",),
+    consumers=("workers",),
+    partitions=1,
+    retention_ms=DAY_MS,
+)
+
+TOPICS = {topic.name: topic for topic in (VIDEOS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS)}
+TOPIC_OF = {event.TYPE: topic for topic in TOPICS.values() for event in topic.events}
+"""Wire type -> the one topic that may carry it."""
+
+
+def partition_for(key: str, partitions: int) -> int:
+    """Return the partition of a key: CRC-32 of its UTF-8 bytes, modulo."""
+    return zlib.crc32(key.encode()) % partitions

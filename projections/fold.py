@@ -1,0 +1,58 @@
+"""What a projection is: tables, each of which is a fold of the log, `(row | None, recorded) -> row | None`.
+
+A table's row is a frozen dataclass whose fields are the table's columns, in any order. A fold is pure and idempotent
+by state: no clock, no chance, no I/O; the same event may come twice; events of different topics come in any order
+relative to each other, so a row keeps what it takes from each topic in columns of its own.
+
+The SQL beside a projection, `<name>.sql`, creates its tables (section `-- name: create`) and has the named queries
+that its readers run. Tables are created in a schema of their own per version; readers name the projection's schema,
+`catalog.videos`, which holds a view of the active version.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter
+
+from events.envelope import Event, Recorded
+from events.topics import Topic
+
+R = TypeVar("R")
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Table(Generic[R]):
+    """One folded table.
+
+    `key` names the key columns, which are fields of `row`. `keys_of` returns the keys of the rows that an event may
+    change (none: the event is not for this table). `evolve` gets the row under one such key, or None, and returns the
+    new row, or None for no row; it must return the same object when nothing changed.
+    """
+
+    name: str
+    row: type[R]
+    key: tuple[str, ...]
+    keys_of: Callable[[Event], Iterable[Key]]
+    evolve: Callable[[R | None, Recorded[Event]], R | None]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of all columns."""
+        return tuple(field.name for field in fields(self.row))  # type: ignore[arg-type]
+
+    @property
+    def adapter(self) -> TypeAdapter[list[R]]:
+        """Reads rows from JSON."""
+        return TypeAdapter(list[self.row])  # type: ignore[name-defined]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A named set of tables folded from some topics. `sql` is the text of its .sql file."""
+
+    name: str
+    topics: tuple[Topic, ...]
+    tables: tuple[Table[Any], ...]
+    sql: str

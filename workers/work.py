@@ -1,0 +1,102 @@
+"""What a kind of work gets and gives: `async def run(spec, work) -> AsyncIterator[Update]`.
+
+A run yields `Progress` at most once a second and ends with one `Done`; it raises `WorkFailed` with a classified
+failure. It writes objects only under `work.prefix`, files only under `work.directory`, and reports no object before it
+is in the store. It may be cancelled at any await (the lease was lost, the worker stops): child processes must then be
+killed and waited for.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from events.clock import Clock
+from events.errors import KinologError
+from events.jobs import JobResult, Source
+from events.media import Failure, ObjectRef
+from events.progress import RungProgress
+
+
+class WorkFailed(KinologError):
+    """The attempt failed."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: `percent` 0..100, `speed` in seconds of source per second."""
+
+    step: str
+    percent: float
+    frames: int | None = None
+    speed: float | None = None
+    rungs: tuple[RungProgress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The run made everything that its job asked for."""
+
+    result: JobResult
+
+
+Update = Progress | Done
+
+
+class ObjectStore(Protocol):
+    """The part of the object store that work needs; `infra.runtime.objects.ObjectStore` has it.
+
+    Every method raises StoreUnavailable after bounded retries, ObjectMissing for a key that is not there.
+    """
+
+    async def put_file(self, key: str, path: Path, content_type: str) -> ObjectRef: ...
+
+    async def put_bytes(self, key: str, data: bytes, content_type: str) -> ObjectRef: ...
+
+    async def get_bytes(self, key: str, max_bytes: int) -> bytes: ...
+
+    async def get_file(self, key: str, path: Path) -> str:
+        """Download to `path`; return the SHA-256 of what came, lower-case hex."""
+        ...
+
+
+class SourceCache(Protocol):
+    """Keeps sources on the worker's disk, bounded, least recently used first out."""
+
+    async def fetch(self, source: Source) -> tuple[Path, str]:
+        """Return the local path and SHA-256 of the source; raises WorkFailed when its digest is not the declared one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one child process. `threads` 0 lets ffmpeg choose."""
+
+    threads: int = 0
+    memory_max_bytes: int = 8 * 2**30
+    output_max_bytes: int = 20 * 2**30
+    stall_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One attempt at one job. `prefix` is `videos/{video_id}/{job_id}/{epoch}`; `directory` is empty and removed after."""
+
+    prefix: str
+    directory: Path
+    store: ObjectStore
+    sources: SourceCache
+    clock: Clock
+    ffmpeg: str
+    ffprobe: str
+    limits: Limits
+
+
+class Runner(Protocol):
+    """A kind of work. One line per kind in `workers.kinds`."""
+
+    def __call__(self, spec: object, work: Work) -> AsyncIterator[Update]: ...
