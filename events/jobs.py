@@ -4,10 +4,9 @@ A job is one unit of work: an analysis, a chunk, an audio track, the extras (thu
 Requests are wishes; only the dispatcher turns them into facts, and only facts are true.
 """
 
-from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from events.envelope import Event, Value
 from events.media import AudioPlan, Chunk, Failure, ObjectRef, Plan, Probe, Rendition, Subtitle, SubtitlePlan, VideoPlan
@@ -42,22 +41,24 @@ class EncodeSpec(Value):
 
 
 class AudioSpec(Value):
-    """Encode one audio track into its renditions, in one decode."""
+    """Encode one audio track into its renditions, in one decode: `duration_ms` from `start_ms` after the source's start."""
 
     kind: Literal["audio"] = "audio"
     source: Source
     format: Literal["cmaf", "hls_ts"]
     segment_ms: int
+    start_ms: int = 0
     duration_ms: int
     renditions: tuple[AudioPlan, ...]
 
 
 class ExtrasSpec(Value):
-    """Make the thumbnail and convert the text subtitles."""
+    """Make the thumbnail and convert the text subtitles; their time 0 lies `start_ms` after the source's start."""
 
     kind: Literal["extras"] = "extras"
     source: Source
     track: int | None = None
+    start_ms: int = 0
     thumbnail_ms: int | None = None
     filters: tuple[str, ...] = ()
     subtitles: tuple[SubtitlePlan, ...] = ()
@@ -149,7 +150,7 @@ class ClaimRequested(Event, type="kinolog.job.claim-requested.v1"):
     worker_id: str
     pool: str
     capabilities: Capabilities
-    deadline: datetime
+    deadline: AwareDatetime
 
 
 class LeaseRenewed(Event, type="kinolog.job.lease-renewed.v1"):
@@ -202,11 +203,18 @@ class ClockTicked(Event, type="kinolog.job.clock-ticked.v1"):
     """Time went by; written only when something is due."""
 
     pool: str
-    now: datetime
+    now: AwareDatetime
 
 
 JobRequest = (
-    JobSubmitted | ClaimRequested | LeaseRenewed | ResultReported | LeaseReleased | CancelRequested | RetryRequested | ClockTicked
+    JobSubmitted
+    | ClaimRequested
+    | LeaseRenewed
+    | ResultReported
+    | LeaseReleased
+    | CancelRequested
+    | RetryRequested
+    | ClockTicked
 )
 
 # --- facts: topic jobs ----------------------------------------------------------------------------------------------
@@ -234,7 +242,7 @@ class JobClaimed(Event, type="kinolog.job.claimed.v1"):
     claim_id: str
     epoch: int
     attempt: int
-    lease_expires_at: datetime
+    lease_expires_at: AwareDatetime
     spec: JobSpec
 
 
@@ -248,7 +256,7 @@ class JobAttemptFailed(Event, type="kinolog.job.attempt-failed.v1"):
     epoch: int
     attempt: int
     failure: Failure
-    retry_at: datetime
+    retry_at: AwareDatetime
 
 
 class LeaseExpired(Event, type="kinolog.job.lease-expired.v1"):
@@ -260,7 +268,7 @@ class LeaseExpired(Event, type="kinolog.job.lease-expired.v1"):
     worker_id: str
     epoch: int
     attempt: int
-    retry_at: datetime | None
+    retry_at: AwareDatetime | None = None
 
 
 class JobReleased(Event, type="kinolog.job.released.v1"):

@@ -23,7 +23,11 @@ class ObjectRef(Value):
 
 
 class VideoTrack(Value):
-    """The video stream that is used. Width and height are coded; display_* are after rotation and pixel aspect."""
+    """The video stream that is used. Width and height are coded; display_* are after rotation and pixel aspect.
+
+    `start_ms` counts from the source's own start (ffprobe: format start_time). `frame_rate` is that of the usual distance
+    between two pictures, measured; `frame_count` counts the packets that are shown.
+    """
 
     index: int
     codec: str
@@ -50,7 +54,7 @@ class VideoTrack(Value):
 
 
 class AudioTrack(Value):
-    """One audio stream. `language` is BCP 47 or ISO 639-2 as found, `und` when absent."""
+    """One audio stream. `language` is BCP 47 or ISO 639-2 as found, `und` when absent. `start_ms` as for pictures."""
 
     index: int
     codec: str
@@ -142,7 +146,13 @@ class SubtitlePlan(Value):
 
 
 class VideoPlan(Value):
-    """How every worker encodes the video stream, alike: pinned encoder family and settings."""
+    """How every worker encodes the video stream, alike: pinned encoder family and settings.
+
+    Frame n shows what the source shows `start_ms` + n / `frame_rate` after the source's own start. `filters` come before
+    the split and the scaling. They expect pictures whose time 0 is that of the chunk's first frame: an `fps` filter among
+    them puts every picture on the grid (nearest), fills gaps by repetition and starts at 0. A frame lasts a whole number
+    of ticks of `timescale`.
+    """
 
     track: int
     codec: VideoCodec
@@ -152,15 +162,20 @@ class VideoPlan(Value):
     frame_rate: str
     timescale: int
     segment_frames: int
+    start_ms: int = 0
     filters: tuple[str, ...] = ()
     rungs: tuple[Rung, ...]
     chunks: tuple[Chunk, ...]
 
 
 class Plan(Value):
-    """Everything that is made from one source, decided once from its probe."""
+    """Everything that is made from one source, decided once from its probe.
+
+    Its time 0 lies `start_ms` after the source's own start; `thumbnail_ms` and `duration_ms` count from there.
+    """
 
     format: StreamingFormat
+    start_ms: int = 0
     duration_ms: int
     segment_ms: int
     video: VideoPlan | None = None

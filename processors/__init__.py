@@ -1,0 +1,1 @@
+"""Processes that read the log: folding it into projections, planning work, deciding who may do it."""

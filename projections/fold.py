@@ -11,9 +11,7 @@ that its readers run. Tables are created in a schema of their own per version; r
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Generic, TypeVar
-
-from pydantic import TypeAdapter
+from typing import Any, Generic, LiteralString, TypeVar
 
 from events.envelope import Event, Recorded
 from events.topics import Topic
@@ -42,17 +40,12 @@ class Table(Generic[R]):
         """Names of all columns."""
         return tuple(field.name for field in fields(self.row))  # type: ignore[arg-type]
 
-    @property
-    def adapter(self) -> TypeAdapter[list[R]]:
-        """Reads rows from JSON."""
-        return TypeAdapter(list[self.row])  # type: ignore[name-defined]
-
 
 @dataclass(frozen=True)
 class Projection:
-    """A named set of tables folded from some topics. `sql` is the text of its .sql file."""
+    """A named set of tables folded from some topics. `create` is the `create` section of its .sql file."""
 
     name: str
     topics: tuple[Topic, ...]
     tables: tuple[Table[Any], ...]
-    sql: str
+    create: LiteralString

@@ -1,8 +1,8 @@
 """SQL lives in `.sql` files beside the projection that owns the tables, as named queries.
 
-    -- name: page
-    -- One page of published videos, newest first.
-    SELECT …;
+-- name: page
+-- One page of published videos, newest first.
+SELECT …;
 """
 
 import re

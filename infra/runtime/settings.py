@@ -38,6 +38,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     kafka_controller_port: Port = Field(9093, description="Local engine: port of the KRaft controller.")
     postgres_port: Port = Field(5433, description="Local engine: PostgreSQL's port.")
     s3_port: Port = Field(9010, description="Local engine: the object store's port.")
+    kafka_replication: int = Field(1, ge=1, le=5, description="Replicas of every topic; 3 on a cluster.")
     topic_prefix: str = Field("", max_length=60, pattern=r"^[a-z0-9.-]*$", description="Put before every topic name.")
 
     # Surfaces
@@ -46,14 +47,24 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     admin_port: Port = Field(9001, description="Admin app: uploads, jobs, catalog edits; needs a token.")
     worker_port: Port = Field(9002, description="Reserved for the worker API.")
     telemetry_port: Port = Field(3000, description="Reserved for telemetry ingest.")
+    admin_url: str = Field("", description="For the command line: URL of the admin app; empty: the one on this machine.")
+    admin_token: SecretStr = Field(
+        SecretStr(""), description="For the command line: administrator's token; empty: the file tokens/admin in var_dir."
+    )
     processors_port: Port = Field(9003, description="Health and metrics of the stream processors.")
-    worker_metrics_port: Port = Field(9004, description="Health and metrics of the first local worker; the next use the ports after it.")
+    worker_metrics_port: Port = Field(
+        9004, description="Health and metrics of the first local worker; the next use the ports after it."
+    )
     media_delivery: Literal["proxy", "redirect"] = Field(
         "proxy", description="Segments are proxied by the public app, or answered by a signed redirect to the store."
     )
     upload_max_bytes: int = Field(100 * 2**30, ge=1, le=5 * 2**40, description="Largest source accepted, bytes.")
-    upload_part_bytes: int = Field(16 * 2**20, ge=5 * 2**20, le=5 * 2**30, description="Part size of multipart uploads, bytes.")
-    upload_ttl_s: int = Field(24 * 3600, ge=60, description="An upload that is not completed is swept after this, seconds.")
+    upload_part_bytes: int = Field(
+        16 * 2**20, ge=5 * 2**20, le=5 * 2**30, description="Part size of multipart uploads, bytes."
+    )
+    upload_ttl_s: int = Field(
+        24 * 3600, ge=60, description="An upload that is not completed is swept after this, seconds."
+    )
     presign_ttl_s: int = Field(15 * 60, ge=30, le=7 * 24 * 3600, description="Life of presigned URLs, seconds.")
     requests_per_minute: int = Field(600, ge=1, description="Requests a minute per client address on each app.")
 
@@ -62,7 +73,9 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     lease_s: float = Field(60.0, gt=0, le=3600, description="Life of a lease without a renewal, seconds.")
     lease_renew_s: float = Field(15.0, gt=0, le=600, description="A worker renews its leases this often, seconds.")
     attempts_max: int = Field(3, ge=1, le=100, description="Attempts before a job has failed for good.")
-    backoff_base_s: float = Field(30.0, ge=0, le=3600, description="Wait before attempt n+1: base * 2^(n-1), +-25 %, seconds.")
+    backoff_base_s: float = Field(
+        30.0, ge=0, le=3600, description="Wait before attempt n+1: base * 2^(n-1), +-25 %, seconds."
+    )
     quarantine_after: int = Field(5, ge=1, le=1000, description="Failures in a row that put a worker in quarantine.")
     quarantine_s: float = Field(600.0, gt=0, description="Length of a quarantine before probation, seconds.")
 
@@ -71,16 +84,26 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     worker_threads: int = Field(0, ge=0, le=1024, description="Threads per ffmpeg process; 0 lets ffmpeg choose.")
     worker_pool: str = Field("default", description="The pool that a worker takes its jobs from.")
     work_dir_max_bytes: int = Field(50 * 2**30, ge=2**26, description="Limit of a worker's work directory, bytes.")
-    ffmpeg_memory_max_bytes: int = Field(8 * 2**30, ge=2**28, description="Address-space limit of one ffmpeg process, bytes.")
+    ffmpeg_memory_max_bytes: int = Field(
+        8 * 2**30, ge=2**28, description="Address-space limit of one ffmpeg process, bytes."
+    )
     segment_s: float = Field(6.0, ge=1, le=20, description="Target length of a segment, seconds.")
-    chunk_s: float = Field(60.0, ge=2, le=3600, description="Target length of a chunk, seconds (a whole number of segments).")
-    streaming_format: Literal["cmaf", "hls_ts"] = Field("cmaf", description="CMAF (HLS and DASH) or legacy HLS with MPEG-TS.")
+    chunk_s: float = Field(
+        60.0, ge=2, le=3600, description="Target length of a chunk, seconds (a whole number of segments)."
+    )
+    streaming_format: Literal["cmaf", "hls_ts"] = Field(
+        "cmaf", description="CMAF (HLS and DASH) or legacy HLS with MPEG-TS."
+    )
     video_codec: Literal["h264", "hevc", "av1"] = Field("h264", description="Codec of the ladder.")
     encoder_preset: str = Field("veryfast", description="Preset of the software encoder.")
-    hdr: Literal["tonemap", "keep"] = Field("tonemap", description="HDR sources: tone-mapped to SDR, or kept (10-bit HEVC or AV1 only).")
+    hdr: Literal["tonemap", "keep"] = Field(
+        "tonemap", description="HDR sources: tone-mapped to SDR, or kept (10-bit HEVC or AV1 only)."
+    )
 
     # Behaviour of processes
-    log_format: Literal["console", "json"] = Field("json", description="Structured logs as JSON lines or for a console.")
+    log_format: Literal["console", "json"] = Field(
+        "json", description="Structured logs as JSON lines or for a console."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
     @classmethod
@@ -103,5 +126,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         try:
             return cls(**values)
         except ValidationError as error:
-            lines = [f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
+            lines = [
+                f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)
+            ]
             raise InvalidSettings("\n".join(lines)) from error

@@ -1,0 +1,71 @@
+"""`kinolog`: the platform from a terminal. Commands live in infra/commands, one file per group.
+
+Answers go to standard output, with `--json` as JSON; everything else goes to standard error. Expected faults are one
+sentence that says what to do, and an exit code (`infra.commands.exits.ExitCode`); anything else is a bug and shows its
+traceback. Imports are lazy: `kinolog --help` loads neither services' clients nor the vocabulary.
+"""
+
+import sys
+
+import typer
+
+from infra.commands import catalog, configuration, ingest, jobs, log, platform, projections
+from infra.commands.exits import ExitCode, explain
+
+EXITS = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)
+
+app = typer.Typer(
+    name="kinolog",
+    help=f"""A video platform whose whole memory is an append-only log.
+
+    \b
+    Examples:
+      kinolog up --detach                 start everything on this machine
+      kinolog ingest holiday.mp4          upload, wait, and say where it plays
+      kinolog timeline VIDEO              every event of a video, and its cause
+      kinolog rebuild catalog             fold a read model again from the log
+
+    \b
+    Exit codes:
+    {EXITS.replace(chr(10), chr(10) + "    ")}
+    """,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app.command()(ingest.ingest)
+app.command()(catalog.videos)
+app.add_typer(jobs.app, name="jobs")
+app.command()(catalog.workers)
+app.command()(catalog.timeline)
+app.add_typer(log.app, name="events")
+app.command()(projections.projections)
+app.command()(projections.rebuild)
+app.command()(projections.verify)
+app.add_typer(platform.engine, name="engine")
+app.command()(platform.up)
+app.command()(platform.down)
+app.command()(platform.status)
+app.command()(platform.worker)
+app.add_typer(configuration.app, name="config")
+app.command()(configuration.docs)
+
+
+def main() -> None:
+    """Run the command line; ends the process with an ExitCode."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+    except Exception as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        code, sentence = explained
+        sys.stderr.write(f"kinolog: {sentence}\n")
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

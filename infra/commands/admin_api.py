@@ -1,0 +1,125 @@
+"""The admin HTTP API, as the command line uses it: works from any machine with KINOLOG_ADMIN_URL and a token."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from events.errors import Conflict, InvalidRequest, KinologError, NotFound
+from infra.commands.exits import Away, Refused, UsageFault
+
+if TYPE_CHECKING:
+    import httpx
+
+    from infra.runtime.settings import Settings
+
+TIMEOUT_S = 30.0
+
+
+class AdminApi:
+    """Calls of the admin app. Every method raises Away, Refused, NotFound, Conflict or InvalidRequest, with a sentence."""
+
+    def __init__(self, http: "httpx.Client") -> None:
+        self._http = http
+
+    def get(self, path: str, **parameters: object) -> Any:
+        """Return the JSON answer; parameters that are None are left out."""
+        return self._call("GET", path, params=_given(parameters))
+
+    def post(self, path: str, body: object | None = None) -> Any:
+        """Send JSON, return the JSON answer (None when it is empty)."""
+        return self._call("POST", path, json=body)
+
+    def pages(self, path: str, *, limit: int, **parameters: object) -> list[dict[str, Any]]:
+        """Return up to `limit` items of a list that comes in pages: {"items": […], "next": cursor or null}."""
+        items: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while len(items) < limit:
+            page = self.get(path, limit=min(100, limit - len(items)), cursor=cursor, **parameters)
+            items += page["items"]
+            cursor = page.get("next")
+            if not cursor or not page["items"]:
+                break
+        return items[:limit]
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        import httpx
+
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            where = str(self._http.base_url).rstrip("/")
+            raise Away(
+                f"the admin app does not answer at {where} ({type(error).__name__});"
+                " start it with `kinolog up --detach`, or say where it is with KINOLOG_ADMIN_URL"
+            ) from error
+        if response.is_success:
+            return response.json() if response.content else None
+        raise _fault(response)
+
+
+def _given(parameters: dict[str, object]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _fault(response: "httpx.Response") -> KinologError:
+    """Return the fault that a problem document (RFC 9457) or any other answer tells of."""
+    try:
+        problem = response.json()
+        said = problem.get("detail") or problem.get("title") if isinstance(problem, dict) else None
+    except ValueError:
+        said = None
+    sentence = said if isinstance(said, str) else f"the admin app answered {response.status_code}"
+    match response.status_code:
+        case 401 | 403:
+            return Refused(f"{sentence}; the token comes from KINOLOG_ADMIN_TOKEN or var/tokens/admin")
+        case 404:
+            return NotFound(sentence)
+        case 409:
+            return Conflict(sentence)
+        case 429 | 502 | 503 | 504:
+            return Away(sentence)
+        case code if 400 <= code < 500:
+            return InvalidRequest(sentence)
+    return KinologError(sentence)
+
+
+def url_of(settings: "Settings") -> str:
+    """Return where the admin app is."""
+    host = "127.0.0.1" if settings.bind_host in ("0.0.0.0", "::") else settings.bind_host
+    return (settings.admin_url or f"http://{host}:{settings.admin_port}").rstrip("/")
+
+
+def token_of(settings: "Settings") -> str:
+    """Return the administrator's token. Raises UsageFault when there is none, or when others could read it."""
+    if token := settings.admin_token.get_secret_value():
+        return token
+    path = settings.var_dir / "tokens" / "admin"
+    try:
+        _refuse_open(path)
+        return path.read_text().strip()
+    except OSError as error:
+        raise UsageFault(
+            f"no administrator's token: {path} cannot be read ({error.strerror});"
+            " start the platform here with `kinolog up --detach`, or set KINOLOG_ADMIN_TOKEN"
+        ) from error
+
+
+def _refuse_open(path: Path) -> None:
+    if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UsageFault(f"{path} can be read by others; repair it with: chmod 600 {path}")
+
+
+@contextmanager
+def connected(settings: "Settings | None" = None) -> Iterator[AdminApi]:
+    """Yield the admin API with the token of these settings (the environment's when not given)."""
+    import httpx
+
+    from infra.runtime.settings import Settings
+
+    settings = settings or Settings.from_env(os.environ)
+    headers = {"Authorization": f"Bearer {token_of(settings)}", "User-Agent": "kinolog-cli"}
+    with httpx.Client(base_url=url_of(settings), headers=headers, timeout=TIMEOUT_S, trust_env=False) as http:
+        yield AdminApi(http)

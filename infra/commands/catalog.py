@@ -1,0 +1,100 @@
+"""`kinolog videos`, `timeline`, `workers`: what the read models say, through the admin API."""
+
+from typing import Annotated
+
+import typer
+
+from infra.commands.admin_api import connected
+from infra.commands.output import AsJson, duration, fields, note, size, table
+
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")]
+
+
+def videos(
+    video: Annotated[str | None, typer.Argument(help="One video: its id or slug; all when left out.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only videos in this state.")] = None,
+    search: Annotated[str | None, typer.Option(help="Only videos whose title or description has these words.")] = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List the videos of the catalog, newest first, or show one.
+
+    \b
+    Examples:
+      kinolog videos
+      kinolog videos --status failed --json
+      kinolog videos big-buck-bunny
+    """
+    with connected() as api:
+        if video is not None:
+            fields(api.get(f"/api/videos/{video}"), as_json=as_json)
+            return
+        rows = api.pages("/api/videos", limit=limit, status=status, q=search)
+    table(
+        rows,
+        {
+            "video": lambda row: row["video_id"],
+            "slug": lambda row: row.get("slug"),
+            "status": lambda row: row.get("status"),
+            "duration": lambda row: duration(row.get("duration_ms")),
+            "size": lambda row: size(row.get("size_bytes")),
+            "title": lambda row: row.get("title"),
+        },
+        as_json=as_json,
+        empty="no videos; send one with: kinolog ingest FILE",
+    )
+
+
+def timeline(
+    video: Annotated[str, typer.Argument(help="The video's id or slug.")],
+    limit: Limit = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Show everything that happened to a video: each event, its cause, and where it stands on the log.
+
+    \b
+    Examples:
+      kinolog timeline big-buck-bunny
+      kinolog timeline 01926f9c-0000-7000-8000-000000000000 --json | jq '.[].type'
+    """
+    with connected() as api:
+        rows = api.pages(f"/api/videos/{video}/timeline", limit=limit)
+    table(
+        rows,
+        {
+            "time": lambda row: row["time"],
+            "event": lambda row: row["type"].removeprefix("kinolog."),
+            "at": lambda row: f"{row['topic']}/{row['partition']}/{row['offset']}",
+            "id": lambda row: row.get("event_id"),
+            "cause": lambda row: row.get("causation_id"),
+        },
+        as_json=as_json,
+        empty="nothing happened to it yet",
+    )
+    if not as_json and len(rows) == limit:
+        note(f"only the first {limit} events; more with --limit")
+
+
+def workers(as_json: AsJson = False) -> None:
+    """List the workers: what each can do, what it does, when it was last heard of.
+
+    \b
+    Examples:
+      kinolog workers
+      kinolog workers --json
+    """
+    with connected() as api:
+        rows = api.pages("/api/workers", limit=10_000)
+    table(
+        rows,
+        {
+            "worker": lambda row: row["worker_id"],
+            "name": lambda row: row.get("name"),
+            "status": lambda row: row.get("status"),
+            "pool": lambda row: row.get("pool"),
+            "heard of": lambda row: row.get("heartbeat_at") or row.get("last_seen_at"),
+            "jobs": lambda row: ", ".join(row.get("job_ids") or ()),
+        },
+        as_json=as_json,
+        empty="no workers; start one with: kinolog worker",
+    )

@@ -1,0 +1,76 @@
+"""How a command ends: exit codes, and the one sentence for each expected fault."""
+
+from enum import IntEnum
+
+from events import errors
+
+
+class ExitCode(IntEnum):
+    """Exit codes of `kinolog`, the same for every command."""
+
+    OK = 0, "Done."
+    FAILED = 1, "It was tried and failed: a video that could not be published, a projection that differs."
+    USAGE = 2, "The command, its options, a file or a setting is wrong; the message says which."
+    AWAY = 3, "A service does not answer: the admin app, Kafka, PostgreSQL or the object store."
+    NOT_FOUND = 4, "There is no such video, job, event, projection …"
+    REFUSED = 5, "Not allowed: no token or a wrong one, or the thing is not in a state for this."
+    INTERRUPTED = 130, "Ctrl-C."
+
+    def __new__(cls, value: int, meaning: str) -> "ExitCode":
+        """Take the meaning along."""
+        code = int.__new__(cls, value)
+        code._value_ = value
+        code.meaning = meaning
+        return code
+
+    meaning: str
+
+
+class UsageFault(errors.KinologError):
+    """The command cannot be carried out as it was given."""
+
+
+class Refused(errors.KinologError):
+    """The platform did not allow this."""
+
+
+class Away(errors.Retryable):
+    """A service does not answer."""
+
+
+_SERVICES = {
+    "aiokafka": "Kafka does not answer",
+    "psycopg": "PostgreSQL does not answer",
+    "psycopg_pool": "PostgreSQL does not answer",
+    "urllib3": "the object store does not answer",
+    "httpx": "the admin app does not answer",
+}
+
+
+def explain(error: BaseException) -> tuple[ExitCode, str] | None:
+    """Return exit code and sentence of an expected fault; None for a bug, which deserves its traceback."""
+    for kinds, code in (
+        ((UsageFault, errors.InvalidRequest), ExitCode.USAGE),
+        ((errors.NotFound,), ExitCode.NOT_FOUND),
+        ((Refused, errors.Conflict), ExitCode.REFUSED),
+        ((errors.Retryable,), ExitCode.AWAY),
+        ((errors.KinologError,), ExitCode.FAILED),
+    ):
+        if isinstance(error, kinds):
+            return code, str(error)
+    if type(error).__name__ == "InvalidSettings":
+        return ExitCode.USAGE, f"settings are wrong:\n{error}"
+    package = type(error).__module__.partition(".")[0]
+    if package in _SERVICES and _is_connection_fault(error):
+        words = str(error).strip().splitlines()[:1]
+        reason = f" ({words[0]})" if words and words[0] else ""
+        return ExitCode.AWAY, f"{_SERVICES[package]}{reason}; is it running? try: kinolog status"
+    if isinstance(error, OSError) and error.filename is not None:
+        return ExitCode.USAGE, f"{error.filename}: {error.strerror}"
+    return None
+
+
+def _is_connection_fault(error: BaseException) -> bool:
+    """Tell faults of a service from faults of our own (bad SQL is a bug, no answer is not)."""
+    name = type(error).__name__
+    return any(word in name for word in ("Connect", "Timeout", "Operational", "Network", "NotAvailable", "Protocol"))

@@ -1,0 +1,234 @@
+"""`kinolog ingest`: upload files, wait, and say where they play. Through the admin API, thus from any machine."""
+
+import os
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import typer
+
+from events.errors import KinologError, Retryable
+from infra.commands.admin_api import AdminApi, connected
+from infra.commands.exits import ExitCode, UsageFault, explain
+from infra.commands.output import AsJson, document, line, note
+from infra.commands.uploads import Report, Uploads, digest
+from infra.commands.watching import collect, shown, watch
+
+POLL_S = 0.5
+AWAY_S_MAX = 60.0
+"""While waiting for a video, the admin app may be away this long."""
+ENDED = frozenset({"published", "failed", "archived", "purged"})
+
+
+class Reporter(Protocol):
+    """Shows a person or a program what happens to one file after the other."""
+
+    def stage(self, path: Path, stage: str, **facts: Any) -> None:
+        """The file reached a stage: hashing, known, uploading, queued … published, failed."""
+
+    def bar(self, path: Path, stage: str, total: int) -> Report:
+        """Return what counts up to `total`."""
+
+    def percent(self, path: Path, name: str, percent: float) -> None:
+        """Something of the file (the job's step, a rung) is so far."""
+
+
+class Outcome(KinologError):
+    """At least one file could not be published."""
+
+
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE|DIR…", help="Files, or folders of media files.")],
+    watching: Annotated[bool, typer.Option("--watch", help="Go on with files that appear in the folders.")] = False,
+    quiet_s: Annotated[
+        float, typer.Option("--quiet", min=0.5, help="A watched file counts when unchanged for so many seconds.")
+    ] = 5.0,
+    title: Annotated[str | None, typer.Option(help="Title of the one file; else made of its name.")] = None,
+    priority: Annotated[Literal["high", "normal", "low"], typer.Option(help="Goes before or after other videos.")] = "normal",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until published or failed.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Upload files, follow them through the queue and the encoders, and say where they play.
+
+    A file whose content is known already, by SHA-256, is told and not uploaded again. A broken upload goes on where it
+    stopped. With --json, one line for each stage of each file.
+
+    \b
+    Examples:
+      kinolog ingest holiday.mp4 --title "Summer 2026"
+      kinolog ingest ~/Videos --priority low --no-wait
+      kinolog ingest /srv/inbox --watch --json
+    """
+    if title is not None and (len(paths) != 1 or paths[0].is_dir() or watching):
+        raise UsageFault("--title is for one file")
+    folders = [path for path in paths if path.is_dir()]
+    if watching and not folders:
+        raise UsageFault("--watch wants a folder")
+    files = collect(paths)
+    if not files and not watching:
+        raise UsageFault("there is no media file in these folders")
+    with ExitStack() as stack:
+        ingestion = _opened(stack, wait=wait, as_json=as_json)
+        failed = ingestion.all(files, title, priority)
+        if watching:
+            note(f"watching {', '.join(map(shown, folders))}; Ctrl-C ends it")
+            failed += ingestion.all(watch(folders, quiet_s), title, priority)
+    if failed:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _opened(stack: ExitStack, *, wait: bool, as_json: bool) -> "Ingestion":
+    """Connect to the admin app and the store."""
+    import httpx
+
+    from infra.runtime.settings import Settings
+
+    settings = Settings.from_env(os.environ)
+    api = stack.enter_context(connected(settings))
+    store = stack.enter_context(httpx.Client(trust_env=False))
+    reporter: Reporter = JsonLines() if as_json else stack.enter_context(Bars())
+    return Ingestion(api, Uploads(api, store, settings.var_dir / "uploads"), reporter, wait=wait)
+
+
+class Ingestion:
+    """Takes files one after the other."""
+
+    def __init__(self, api: AdminApi, uploads: Uploads, reporter: Reporter, *, wait: bool) -> None:
+        self._api = api
+        self._uploads = uploads
+        self._reporter = reporter
+        self._wait = wait
+
+    def all(self, files: Iterable[Path], title: str | None, priority: str) -> int:
+        """Ingest each file; return how many failed. One bad file does not stop the next."""
+        failed = 0
+        waiting: list[tuple[Path, str]] = []
+        for path in files:
+            try:
+                if video_id := self._send(path, title, priority):
+                    waiting.append((path, video_id))
+            except (KinologError, OSError) as error:
+                if isinstance(error, Retryable):
+                    raise
+                explained = explain(error)
+                self._reporter.stage(path, "failed", message=explained[1] if explained else str(error))
+                failed += 1
+        if self._wait:
+            failed += sum(not self._followed(path, video_id) for path, video_id in waiting)
+        return failed
+
+    def _send(self, path: Path, title: str | None, priority: str) -> str | None:
+        """Upload one file; return the video's id, None when its content was there already."""
+        size_bytes = path.stat().st_size
+        if size_bytes == 0:
+            raise UsageFault("the file is empty")
+        sha256 = digest(path, self._reporter.bar(path, "hashing", size_bytes))
+        known = self._api.get("/api/videos", sha256=sha256, limit=1)["items"]
+        if known:
+            self._reporter.stage(path, "known", video_id=known[0]["video_id"], status=known[0].get("status"))
+            return None
+        sent = self._uploads.send(
+            path, sha256, title=title, priority=priority, report=self._reporter.bar(path, "uploading", size_bytes)
+        )
+        video_id: str = sent["video_id"]
+        self._reporter.stage(path, "queued", video_id=video_id, slug=sent.get("slug"))
+        return video_id
+
+    def _followed(self, path: Path, video_id: str) -> bool:
+        """Show how the video gets on until it ends; tell whether it was published."""
+        stage, away_since = "queued", None
+        while True:
+            try:
+                video = self._api.get(f"/api/videos/{video_id}")
+                away_since = None
+            except Retryable:
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > AWAY_S_MAX:
+                    raise
+                time.sleep(POLL_S)
+                continue
+            if video["status"] != stage:
+                stage = video["status"]
+                self._reporter.stage(path, stage, **_facts(video))
+            if stage in ENDED:
+                return stage != "failed"
+            for tick in video.get("progress") or ():
+                self._reporter.percent(path, tick["name"], tick["percent"])
+            time.sleep(POLL_S)
+
+
+def _facts(video: dict[str, Any]) -> dict[str, Any]:
+    """Return what is worth saying of a video at a stage."""
+    failure = video.get("failure") or {}
+    names = ("video_id", "slug", "watch_url", "hls_url", "dash_url", "rungs")
+    facts = {name: video[name] for name in names if video.get(name)}
+    return facts | ({"message": failure["message"], "code": failure.get("code")} if failure else {})
+
+
+class JsonLines:
+    """One JSON document per stage on standard output; percentages are left to the stages."""
+
+    def stage(self, path: Path, stage: str, **facts: Any) -> None:
+        """Print the stage."""
+        document({"file": shown(path), "stage": stage} | facts)
+
+    def bar(self, path: Path, stage: str, total: int) -> Report:
+        """Print that it begins, count silently."""
+        document({"file": shown(path), "stage": stage, "size_bytes": total})
+        return lambda count: None
+
+    def percent(self, path: Path, name: str, percent: float) -> None:
+        """Say nothing."""
+
+
+class Bars:
+    """Progress bars on standard error; the lines that matter, where a file plays, on standard output."""
+
+    def __enter__(self) -> "Bars":
+        import sys
+
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(compact=True),
+            console=Console(file=sys.stderr),
+            disable=not sys.stderr.isatty(),
+        )
+        self._tasks: dict[tuple[Path, str], Any] = {}
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def stage(self, path: Path, stage: str, **facts: Any) -> None:
+        """Say it in one line; what had a bar has none any more."""
+        for key in [key for key in self._tasks if key[0] == path]:
+            self._progress.remove_task(self._tasks.pop(key))
+        said = {
+            "known": "is there already as {video_id}",
+            "published": "plays at {where}",
+            "failed": "failed: {message}",
+        }.get(stage, stage)
+        where = facts.get("watch_url") or facts.get("hls_url") or facts.get("video_id")
+        words = said.format(**{"message": "", "video_id": "", "where": where} | facts)
+        (line if stage == "published" else note)(f"{shown(Path(path.name))}: {words}")
+
+    def bar(self, path: Path, stage: str, total: int) -> Report:
+        """Show a bar that counts bytes."""
+        task = self._progress.add_task(f"{shown(Path(path.name))}  {stage}", total=total)
+        self._tasks[path, stage] = task
+        return lambda count: self._progress.advance(task, count)
+
+    def percent(self, path: Path, name: str, percent: float) -> None:
+        """Show or move the bar of a rung."""
+        if (path, name) not in self._tasks:
+            description = f"{shown(Path(path.name))}  {name}"
+            self._tasks[path, name] = self._progress.add_task(description, total=100)
+        self._progress.update(self._tasks[path, name], completed=percent)

@@ -1,0 +1,122 @@
+"""`kinolog jobs`: the queue, and what an operator can do about it, through the admin API."""
+
+from typing import Annotated
+
+import typer
+
+from infra.commands.admin_api import connected
+from infra.commands.exits import UsageFault
+from infra.commands.output import AsJson, Row, document, fields, line, note, table
+
+app = typer.Typer(rich_markup_mode=None, help="Show the queue; cancel or retry jobs.", invoke_without_command=True)
+
+Job = Annotated[str, typer.Argument(help="The job's id.")]
+Reason = Annotated[str, typer.Option(help="Why; it is kept with the event.")]
+State = Annotated[str | None, typer.Option(help="Only jobs in this state: queued, running, completed, failed, cancelled.")]
+Video = Annotated[str | None, typer.Option(help="Only jobs of this video (its id).")]
+
+
+@app.callback()
+def jobs(
+    context: typer.Context,
+    state: State = None,
+    video: Video = None,
+    kind: Annotated[str | None, typer.Option(help="Only this kind: analyse, encode, audio, extras, verify.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List the jobs, or show, cancel or retry some.
+
+    \b
+    Examples:
+      kinolog jobs --state queued
+      kinolog jobs show 01926f9c-0000-7000-8000-000000000000
+      kinolog jobs retry --all --video 01926f9c-0000-7000-8000-000000000000
+    """
+    if context.invoked_subcommand is not None:
+        return
+    with connected() as api:
+        rows = api.pages("/api/jobs", limit=limit, state=state, video_id=video, kind=kind)
+    table(
+        rows,
+        {
+            "job": lambda row: row["job_id"],
+            "kind": lambda row: row.get("kind"),
+            "state": lambda row: row.get("state"),
+            "attempt": lambda row: row.get("attempt"),
+            "priority": lambda row: row.get("priority"),
+            "worker": lambda row: row.get("worker_id"),
+            "percent": lambda row: row.get("percent"),
+            "video": lambda row: row.get("video_id"),
+            "why": _why,
+        },
+        as_json=as_json,
+        empty="no jobs",
+    )
+
+
+@app.command()
+def show(job: Job, as_json: AsJson = False) -> None:
+    """Show one job: its state, attempts, failure and progress.
+
+    \b
+    Examples:
+      kinolog jobs show 01926f9c-0000-7000-8000-000000000000 --json
+    """
+    with connected() as api:
+        fields(api.get(f"/api/jobs/{job}"), as_json=as_json)
+
+
+@app.command()
+def cancel(job: Job, reason: Reason = "cancelled by an operator", as_json: AsJson = False) -> None:
+    """Ask that a job is stopped. The dispatcher decides; a worker that is at it stops within seconds.
+
+    \b
+    Examples:
+      kinolog jobs cancel 01926f9c-0000-7000-8000-000000000000 --reason "wrong file"
+    """
+    with connected() as api:
+        answer = api.post(f"/api/jobs/{job}/cancel", {"reason": reason})
+    _accepted([job], answer, "cancel", as_json=as_json)
+
+
+@app.command()
+def retry(
+    job: Annotated[str | None, typer.Argument(help="The job's id; or use --all.")] = None,
+    all_failed: Annotated[bool, typer.Option("--all", help="Every failed job, or those that --video names.")] = False,
+    video: Video = None,
+    reason: Reason = "retried by an operator",
+    as_json: AsJson = False,
+) -> None:
+    """Ask that a failed or cancelled job is tried again, with a fresh count of attempts.
+
+    \b
+    Examples:
+      kinolog jobs retry 01926f9c-0000-7000-8000-000000000000
+      kinolog jobs retry --all
+    """
+    if (job is None) != all_failed:
+        raise UsageFault("name one job, or say --all")
+    with connected() as api:
+        if job is None:
+            failed = api.pages("/api/jobs", limit=10_000, state="failed", video_id=video)
+            wanted = [str(row["job_id"]) for row in failed]
+        else:
+            wanted = [job]
+        answers = [api.post(f"/api/jobs/{one}/retry", {"reason": reason}) for one in wanted]
+    _accepted(wanted, answers, "retry", as_json=as_json)
+
+
+def _accepted(jobs: list[str], answer: object, what: str, *, as_json: bool) -> None:
+    """Say that the requests are on the log; what becomes of them is the dispatcher's decision."""
+    if as_json:
+        document({"requested": what, "job_ids": jobs, "answer": answer})
+        return
+    for job in jobs:
+        line(job)
+    note(f"{what} requested for {len(jobs)} job(s)")
+
+
+def _why(row: Row) -> str | None:
+    failure = row.get("failure")
+    return failure["message"] if isinstance(failure, dict) else row.get("reason")

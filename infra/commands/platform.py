@@ -1,0 +1,168 @@
+"""`kinolog engine`, `up`, `down`, `status`, `worker`: the platform's processes on this machine."""
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from infra.commands.exits import ExitCode, UsageFault
+from infra.commands.output import AsJson, document, line, note, table
+
+engine = typer.Typer(rich_markup_mode=None, help="The local Kafka, PostgreSQL and object store.", no_args_is_help=True)
+
+
+@engine.command("start")
+def engine_start(as_json: AsJson = False) -> None:
+    """Start the local engine, or what is missing of it, and wait until it is ready.
+
+    \b
+    Examples:
+      kinolog engine start
+    """
+    from infra import engine as parts
+
+    settings = _settings()
+    parts.start(settings)
+    _print_status(parts.status(settings), as_json=as_json)
+
+
+@engine.command("stop")
+def engine_stop(as_json: AsJson = False) -> None:
+    """Stop the local engine; its data stays in var/.
+
+    \b
+    Examples:
+      kinolog engine stop
+    """
+    from infra import engine as parts
+
+    parts.stop(_settings())
+    _done("the engine is stopped", as_json=as_json)
+
+
+@engine.command("status")
+def engine_status(as_json: AsJson = False) -> None:
+    """Show the engine's parts; ends with 3 when one does not run.
+
+    \b
+    Examples:
+      kinolog engine status --json
+    """
+    from infra import engine as parts
+
+    _print_status(parts.status(_settings()), as_json=as_json)
+
+
+@engine.command("reset")
+def engine_reset(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stop the engine and delete its data: the log, the projections, every source and every segment. Asks first.
+
+    \b
+    Examples:
+      kinolog engine reset
+      kinolog engine reset --yes
+    """
+    from infra import engine as parts
+
+    settings = _settings()
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageFault("this deletes everything; say --yes where nobody can be asked")
+        typer.confirm(f"Delete the log, the database and every video below {settings.var_dir}?", abort=True, err=True)
+    parts.reset(settings)
+    _done("everything is deleted", as_json=as_json)
+
+
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start the engine and every process of the platform; without --detach, until Ctrl-C.
+
+    \b
+    Examples:
+      kinolog up
+      KINOLOG_WORKERS=2 kinolog up --detach
+    """
+    from infra import supervision
+
+    settings = _settings()
+    if not detach:
+        supervision.run(settings)
+        return
+    supervision.start(settings)
+    _print_status(supervision.status(settings), as_json=as_json)
+    note(f"public pages: http://{settings.bind_host}:{settings.public_port}/")
+
+
+def down(as_json: AsJson = False) -> None:
+    """Stop every process of the platform and the engine; workers hand back what they are at.
+
+    \b
+    Examples:
+      kinolog down
+    """
+    from infra import supervision
+
+    supervision.stop(_settings())
+    _done("everything is stopped", as_json=as_json)
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show every process: does it run, is it ready, where does it listen. Ends with 3 when something is not.
+
+    \b
+    Examples:
+      kinolog status
+      kinolog status --json | jq '.[] | select(.ready | not)'
+    """
+    from infra import supervision
+
+    _print_status(supervision.status(_settings()), as_json=as_json)
+
+
+def worker() -> None:
+    """Run one worker in the foreground, until Ctrl-C or SIGTERM; it then hands back what it is at.
+
+    \b
+    Examples:
+      kinolog worker
+      KINOLOG_WORKER_POOL=night kinolog worker
+    """
+    os.execv(sys.executable, [sys.executable, "-m", "workers"])
+
+
+def _settings() -> Any:
+    from infra.runtime.settings import Settings
+
+    return Settings.from_env(os.environ)
+
+
+def _done(sentence: str, *, as_json: bool) -> None:
+    if as_json:
+        document({"ok": True})
+    else:
+        line(sentence)
+
+
+def _print_status(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Print the processes; end with AWAY when one is not ready."""
+    table(
+        rows,
+        {
+            "process": lambda row: row["name"],
+            "state": lambda row: row["state"],
+            "ready": lambda row: "yes" if row["ready"] else "no",
+            "pid": lambda row: row.get("pid"),
+            "address": lambda row: row.get("address"),
+            "what": lambda row: row.get("detail"),
+        },
+        as_json=as_json,
+        empty="nothing runs; start it with: kinolog up --detach",
+    )
+    if not rows or not all(row["ready"] for row in rows):
+        raise typer.Exit(ExitCode.AWAY)

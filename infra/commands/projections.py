@@ -1,0 +1,186 @@
+"""`kinolog projections`, `rebuild`, `verify`: the read models and the log that they are folds of."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from events.errors import NotFound
+from infra.commands.output import AsJson, document, line, note, table
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer
+    from psycopg import AsyncConnection
+
+    from projections.fold import Projection
+
+
+def projections(as_json: AsJson = False) -> None:
+    """List the projections: version, position and how far each is behind the log.
+
+    \b
+    Examples:
+      kinolog projections
+      kinolog projections --json | jq '.[] | select(.lag_events > 0)'
+    """
+    table(
+        asyncio.run(_projections()),
+        {
+            "projection": lambda row: row["projection"],
+            "version": lambda row: row["version"],
+            "topic": lambda row: row["topic"],
+            "partition": lambda row: row["partition"],
+            "position": lambda row: row["position"],
+            "end": lambda row: row["end"],
+            "lag": lambda row: row["lag_events"],
+        },
+        as_json=as_json,
+        empty="no projection was started yet",
+    )
+
+
+def rebuild(
+    name: Annotated[str, typer.Argument(help="The projection, as `kinolog projections` lists it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Fold a projection again from the start of the log, beside the one that serves; compare; then flip the readers.
+
+    Readers see no error. Ends with 1, and leaves everything as it was, when code and log did not change and the result
+    differs all the same.
+
+    \b
+    Examples:
+      kinolog rebuild catalog
+      kinolog rebuild jobs --json
+    """
+    rebuilt = asyncio.run(_rebuild(_named(name)))
+    if as_json:
+        document(rebuilt)
+    else:
+        equal = {True: "equal to the one before", False: "different", None: "new tables, nothing to compare with"}
+        line(f"{name} v{rebuilt['version']}: {rebuilt['events']} events folded; {equal[rebuilt['equal']]}")
+
+
+def verify(as_json: AsJson = False) -> None:
+    """Check that nothing is lost, doubled or out of order: every projection against a fold of the whole log.
+
+    Ends with 1 when something is found; each finding is one line.
+
+    \b
+    Examples:
+      kinolog verify
+      kinolog verify --json
+    """
+    findings = asyncio.run(_verify())
+    if as_json:
+        document(findings)
+    for finding in () if as_json else findings["findings"]:
+        line(finding)
+    if findings["findings"]:
+        raise typer.Exit(1)
+    note("nothing lost, doubled or out of order")
+
+
+async def _verify() -> dict[str, Any]:
+    from projections import verify as verifying
+
+    async with _opened() as (connection, consumer, prefix):
+        return await verifying.verify(connection, consumer, topic_prefix=prefix)
+
+
+def _named(name: str) -> "Projection":
+    """Return the projection of that name. Raises NotFound."""
+    from projections.registry import PROJECTIONS
+
+    if name not in PROJECTIONS:
+        raise NotFound(f"there is no projection {name}; there are: {', '.join(PROJECTIONS)}")
+    return PROJECTIONS[name]
+
+
+async def _rebuild(projection: "Projection") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from projections import rebuild as rebuilding
+
+    async with _opened() as (connection, consumer, prefix):
+        with _bar(projection.name) as report:
+            done = await rebuilding.rebuild(projection, connection, consumer, topic_prefix=prefix, report=report)
+    return asdict(done)
+
+
+async def _projections() -> list[dict[str, Any]]:
+    from aiokafka import TopicPartition
+
+    from projections.registry import PROJECTIONS
+    from projections.store import SQL
+
+    rows: list[dict[str, Any]] = []
+    async with _opened() as (connection, consumer, prefix):
+        for projection in PROJECTIONS.values():
+            await connection.execute(SQL["create"])
+            active = await (await connection.execute(SQL["active"], {"name": projection.name})).fetchone()
+            if active is None:
+                continue
+            values = {"name": projection.name, "version": active[0]}
+            positions = await (await connection.execute(SQL["positions"], values)).fetchall()
+            places = {(row[0], row[1]): TopicPartition(prefix + row[0], row[1]) for row in positions}
+            ends = await consumer.end_offsets(list(places.values()))
+            for topic, partition, position, *_ in sorted(positions):
+                end = ends[places[topic, partition]]
+                rows.append(
+                    {
+                        "projection": projection.name,
+                        "version": active[0],
+                        "topic": topic,
+                        "partition": partition,
+                        "position": position,
+                        "end": end,
+                        "lag_events": max(0, end - position),
+                    }
+                )
+    return rows
+
+
+@asynccontextmanager
+async def _opened() -> AsyncIterator[tuple["AsyncConnection[Any]", "AIOKafkaConsumer", str]]:
+    """Yield a connection, a consumer without a group, and the topic prefix."""
+    from psycopg import AsyncConnection
+
+    from infra.commands.services import settings_of_services
+    from infra.runtime.kafka import open_consumer
+
+    settings = settings_of_services()
+    url = settings.postgres_url.get_secret_value()
+    async with await AsyncConnection.connect(url, autocommit=True, connect_timeout=5, options="-c timezone=UTC") as found:
+        consumer = await open_consumer(settings)
+        try:
+            yield found, consumer, settings.topic_prefix
+        finally:
+            await consumer.stop()
+
+
+class _bar:
+    """A progress bar on standard error; silent when nobody watches."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> Any:
+        import sys
+
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._progress = Progress(console=Console(file=sys.stderr), disable=not sys.stderr.isatty(), transient=True)
+        self._progress.start()
+        task = self._progress.add_task(self._name, total=None)
+
+        async def report(done: int, total: int) -> None:
+            self._progress.update(task, completed=done, total=total)
+
+        return report
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()

@@ -1,0 +1,14 @@
+"""Where Kafka and PostgreSQL are, for the commands that talk to them directly."""
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infra.runtime.settings import Settings
+
+
+def settings_of_services() -> "Settings":
+    """Return the environment's settings. Raises InvalidSettings."""
+    from infra.runtime.settings import Settings
+
+    return Settings.from_env(os.environ)

@@ -1,0 +1,109 @@
+"""Kafka: the one place where its sockets are opened."""
+
+import asyncio
+from collections.abc import Iterable
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from events.topics import TOPICS, Topic
+from infra.runtime.settings import Settings
+
+DEAD_LETTER_RETENTION_MS = 90 * 24 * 3600 * 1000
+
+
+def topic_name(settings: Settings, topic: Topic | str) -> str:
+    """Return the name of a declared topic on this installation's broker."""
+    return settings.topic_prefix + (topic if isinstance(topic, str) else topic.name)
+
+
+async def open_consumer(
+    settings: Settings, *, group: str | None = None, idle_ms: int = 1000, **options: object
+) -> AIOKafkaConsumer:
+    """Return a started consumer that sees only committed events and never commits by itself.
+
+    `idle_ms` bounds how long the broker holds a fetch that finds nothing; data is answered at once.
+    """
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap,
+        group_id=group,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        fetch_max_wait_ms=idle_ms,
+        max_partition_fetch_bytes=4 << 20,
+        request_timeout_ms=20_000,
+        retry_backoff_ms=20,
+        metadata_max_age_ms=60_000,
+        **{"auto_offset_reset": "earliest", **options},
+    )
+    try:
+        await consumer.start()
+    except BaseException:
+        await consumer.stop()
+        raise
+    return consumer
+
+
+async def open_producer(settings: Settings, *, transactional_id: str | None = None) -> AIOKafkaProducer:
+    """Return a started producer: acks=all, idempotent; transactional when an id is given."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        transactional_id=transactional_id,
+        linger_ms=0,
+        retry_backoff_ms=4,
+        max_batch_size=1 << 20,
+        max_request_size=4 << 20,
+        request_timeout_ms=10_000,
+        metadata_max_age_ms=60_000,
+    )
+    try:
+        await producer.start()
+    except BaseException:
+        await producer.stop()
+        raise
+    return producer
+
+
+async def ensure_topics(settings: Settings, topics: Iterable[Topic] = TOPICS.values()) -> None:
+    """Create the declared topics and their dead-letter topics that are missing; idempotent."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, request_timeout_ms=20_000)
+    await admin.start()
+    try:
+        wanted = {}
+        for topic in topics:
+            name = topic_name(settings, topic)
+            configs = {"retention.ms": str(topic.retention_ms), "max.message.bytes": str(4 << 20)}
+            wanted[name] = NewTopic(name, topic.partitions, settings.kafka_replication, topic_configs=configs)
+            dead = topic_name(settings, topic.dead_letters)
+            wanted[dead] = NewTopic(dead, 1, settings.kafka_replication, topic_configs={"retention.ms": str(DEAD_LETTER_RETENTION_MS)})
+        missing = [new for name, new in wanted.items() if name not in set(await admin.list_topics())]
+        if missing:
+            response = await admin.create_topics(missing)
+            for name, code, *rest in response.topic_errors:
+                if code and for_code(code) is not TopicAlreadyExistsError:
+                    raise for_code(code)(f"creating topic {name}: {rest}")
+    finally:
+        await admin.close()
+
+
+async def delete_topics(settings: Settings) -> None:
+    """Delete every topic with this installation's prefix; refused without one."""
+    if not settings.topic_prefix:
+        raise ValueError("only topics with a prefix can be deleted together")
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    await admin.start()
+    try:
+        mine = [name for name in await admin.list_topics() if name.startswith(settings.topic_prefix)]
+        if mine:
+            await admin.delete_topics(mine)
+    finally:
+        await admin.close()
+
+
+async def end_positions(consumer: AIOKafkaConsumer, partitions: list[object]) -> dict[object, int]:
+    """Return the last stable end of each partition, at most two seconds old."""
+    async with asyncio.timeout(20):
+        return dict(await consumer.end_offsets(partitions))

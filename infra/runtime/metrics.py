@@ -1,0 +1,227 @@
+"""Every metric of the platform, in one place, and the little HTTP server that processes without an API show them on.
+
+Names follow the Prometheus conventions: `kinolog_<area>_<what>_<unit>`, base units (seconds, bytes), counters end in
+`_total`. Labels are bounded: never an id of a video, job or person. Only composition roots import this module; code
+below them gets callbacks. `docs/reference/metrics.md` is generated from here.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+)
+from prometheus_client.exposition import generate_latest
+
+REGISTRY = CollectorRegistry()
+for _collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+    REGISTRY.register(_collector)
+
+FAST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+"""Buckets for what should take milliseconds, in seconds."""
+LONG_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+"""Buckets for work on media, in seconds."""
+
+# --- The log --------------------------------------------------------------------------------------------------------
+
+LOG_APPEND_SECONDS = Histogram(
+    "kinolog_log_append_seconds", "Time until a group of events was acknowledged.", buckets=FAST_S, registry=REGISTRY
+)
+LOG_APPENDED_EVENTS = Counter("kinolog_log_appended_events", "Events acknowledged.", ["topic"], registry=REGISTRY)
+LOG_APPEND_FAILURES = Counter(
+    "kinolog_log_append_failures", "Groups of events that were not acknowledged.", registry=REGISTRY
+)
+
+# --- Projections and processes --------------------------------------------------------------------------------------
+
+PROJECTION_POSITION = Gauge(
+    "kinolog_projection_position_events",
+    "Next position on the log.",
+    ["projection", "topic", "partition"],
+    registry=REGISTRY,
+)
+PROJECTION_LAG = Gauge(
+    "kinolog_projection_lag_events",
+    "Events between the position and the log's end.",
+    ["projection", "topic", "partition"],
+    registry=REGISTRY,
+)
+PROJECTION_FOLDED_EVENTS = Counter(
+    "kinolog_projection_folded_events", "Events folded.", ["projection"], registry=REGISTRY
+)
+PROJECTION_BATCH_SECONDS = Histogram(
+    "kinolog_projection_batch_seconds",
+    "Time to fold and store one batch.",
+    ["projection"],
+    buckets=FAST_S,
+    registry=REGISTRY,
+)
+PROJECTION_CONFLICTS = Counter(
+    "kinolog_projection_conflicts",
+    "Batches refused because another runner moved the position.",
+    ["projection"],
+    registry=REGISTRY,
+)
+DEAD_LETTERS = Counter(
+    "kinolog_dead_letters", "Records put on a dead-letter topic.", ["topic", "reader"], registry=REGISTRY
+)
+
+# --- Dispatch -------------------------------------------------------------------------------------------------------
+
+DISPATCH_QUEUED_JOBS = Gauge("kinolog_dispatch_queued_jobs", "Jobs that wait.", ["pool", "priority"], registry=REGISTRY)
+DISPATCH_ACTIVE_JOBS = Gauge("kinolog_dispatch_active_jobs", "Jobs under a lease.", ["pool"], registry=REGISTRY)
+DISPATCH_WAITING_CLAIMS = Gauge(
+    "kinolog_dispatch_waiting_claims", "Workers' claims that wait for a job.", ["pool"], registry=REGISTRY
+)
+DISPATCH_REQUESTS = Counter("kinolog_dispatch_requests", "Requests decided, by wire type.", ["type"], registry=REGISTRY)
+DISPATCH_FACTS = Counter("kinolog_dispatch_facts", "Facts decided, by wire type.", ["type"], registry=REGISTRY)
+DISPATCH_BATCH_SECONDS = Histogram(
+    "kinolog_dispatch_batch_seconds",
+    "Time to decide one batch and commit its transaction.",
+    buckets=FAST_S,
+    registry=REGISTRY,
+)
+JOBS_ENDED = Counter(
+    "kinolog_jobs_ended",
+    "Jobs that ended; result: completed, failed or cancelled.",
+    ["kind", "result"],
+    registry=REGISTRY,
+)
+
+# --- Workers --------------------------------------------------------------------------------------------------------
+
+WORKER_ACTIVE_JOBS = Gauge("kinolog_worker_active_jobs", "Jobs that this worker is at.", ["kind"], registry=REGISTRY)
+WORKER_JOB_SECONDS = Histogram(
+    "kinolog_worker_job_seconds",
+    "Time from claim to report; result: completed, failed, released, fenced or cancelled.",
+    ["kind", "result"],
+    buckets=LONG_S,
+    registry=REGISTRY,
+)
+WORKER_RUNG_SECONDS = Histogram(
+    "kinolog_worker_rung_seconds",
+    "Time that one chunk of a rung took to encode.",
+    ["rung"],
+    buckets=LONG_S,
+    registry=REGISTRY,
+)
+WORKER_SPEED = Gauge(
+    "kinolog_worker_speed_ratio", "Seconds of source encoded per second, of the running job.", registry=REGISTRY
+)
+WORKER_CACHE_BYTES = Gauge(
+    "kinolog_worker_source_cache_bytes", "Sources kept on this worker's disk.", registry=REGISTRY
+)
+WORKER_CACHE_FETCHES = Counter(
+    "kinolog_worker_source_fetches", "Sources asked for; result: hit or miss.", ["result"], registry=REGISTRY
+)
+
+# --- Object store ---------------------------------------------------------------------------------------------------
+
+STORE_SECONDS = Histogram(
+    "kinolog_object_store_seconds",
+    "Time of one operation on the object store.",
+    ["operation"],
+    buckets=FAST_S,
+    registry=REGISTRY,
+)
+STORE_FAILURES = Counter("kinolog_object_store_failures", "Operations that failed.", ["operation"], registry=REGISTRY)
+
+# --- HTTP -----------------------------------------------------------------------------------------------------------
+
+HTTP_REQUESTS = Counter(
+    "kinolog_http_requests",
+    "Requests answered; `route` is the template, never the path.",
+    ["app", "method", "route", "status"],
+    registry=REGISTRY,
+)
+HTTP_SECONDS = Histogram(
+    "kinolog_http_request_seconds",
+    "Time until an answer was complete.",
+    ["app", "method", "route"],
+    buckets=FAST_S,
+    registry=REGISTRY,
+)
+HTTP_IN_FLIGHT = Gauge("kinolog_http_requests_in_flight", "Requests being answered.", ["app"], registry=REGISTRY)
+HTTP_RESPONSE_BYTES = Counter(
+    "kinolog_http_response_bytes", "Bytes of bodies sent.", ["app", "route"], registry=REGISTRY
+)
+
+# --- Showing them ---------------------------------------------------------------------------------------------------
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Ready = Callable[[], Awaitable[Mapping[str, str]]]
+"""Returns what is missing, {part: one sentence}; nothing missing means ready."""
+
+REQUEST_SECONDS_MAX = 5.0
+REQUEST_BYTES_MAX = 16_384
+
+
+def exposition() -> bytes:
+    """Return every metric in the Prometheus text format; its type is CONTENT_TYPE."""
+    return generate_latest(REGISTRY)
+
+
+async def always_ready() -> Mapping[str, str]:
+    """Nothing is missing."""
+    return {}
+
+
+@asynccontextmanager
+async def serve(port: int, ready: Ready = always_ready, *, host: str = "127.0.0.1") -> AsyncIterator[int]:
+    """Answer GET /health, /ready and /metrics while the block runs; yields the port (0 chose one).
+
+    `/health` says that the event loop turns; `/ready` is 503 with what is missing. Raises OSError for a taken port.
+    """
+
+    async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS_MAX):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(await _answer(head, ready))
+                await writer.drain()
+        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            return  # whoever asked is gone, too slow or speaks no HTTP
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(on_connection, host, port, limit=REQUEST_BYTES_MAX)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def _answer(head: bytes, ready: Ready) -> bytes:
+    """Return the whole HTTP response to a request's head."""
+    method, _, rest = head.partition(b" ")
+    path = rest.split(b" ", 1)[0].split(b"?", 1)[0]
+    if method not in (b"GET", b"HEAD"):
+        status, media_type, body = (
+            "405 Method Not Allowed",
+            "application/json",
+            b'{"title":"only GET is answered here"}',
+        )
+    elif path == b"/metrics":
+        status, media_type, body = "200 OK", CONTENT_TYPE, exposition()
+    elif path == b"/health":
+        status, media_type, body = "200 OK", "application/json", b'{"status":"ok"}'
+    elif path == b"/ready":
+        missing = dict(await ready())
+        status, media_type = ("503 Service Unavailable" if missing else "200 OK"), "application/json"
+        body = json.dumps({"status": "not ready", "missing": missing} if missing else {"status": "ready"}).encode()
+    else:
+        status, media_type, body = "404 Not Found", "application/json", b'{"title":"try /health, /ready or /metrics"}'
+    lines = (
+        f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return lines.encode() + (b"" if method == b"HEAD" else body)

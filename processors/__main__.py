@@ -1,0 +1,125 @@
+"""`python -m processors`: the Faust worker that folds every projection, plans, and dispatches."""
+
+import asyncio
+import gc
+import os
+import sys
+from collections.abc import Mapping
+
+import faust
+from mode import Service
+
+from infra.engine.endpoints import resolve
+from infra.runtime import kafka, logs, metrics, postgres
+from infra.runtime.clock import SystemClock
+from infra.runtime.objects import ObjectStore
+from infra.runtime.settings import Settings
+from processors import planning
+from processors.app import App, Services, add_process, add_projection, create_app
+from processors.chores import Chores
+from processors.dead_letters import bury_with
+from processors.dispatcher import Dispatcher
+from processors.feed import Feed
+from processors.plan import PlanSettings
+from producers.appender import Appender
+from projections.registry import PROJECTIONS
+
+
+class Metrics:
+    """Tells Prometheus what the feeds do."""
+
+    def folded(self, name: str, events: int, seconds: float) -> None:
+        """Count a batch that is durable."""
+        metrics.PROJECTION_FOLDED_EVENTS.labels(name).inc(events)
+        metrics.PROJECTION_BATCH_SECONDS.labels(name).observe(seconds)
+
+    def behind(self, name: str, lag: Mapping[tuple[str, int], int]) -> None:
+        """Set the lag of each partition."""
+        for (topic, partition), events in lag.items():
+            metrics.PROJECTION_LAG.labels(name, topic, str(partition)).set(events)
+
+    def failed(self, name: str) -> None:
+        """Count a batch that will be offered again."""
+        metrics.PROJECTION_CONFLICTS.labels(name).inc()
+
+
+class Server(Service):  # type: ignore[misc]
+    """Health, readiness and metrics."""
+
+    def __init__(self, settings: Settings, feeds: list[Feed]) -> None:
+        super().__init__()
+        self._settings = settings
+        self._feeds = feeds
+
+    async def on_start(self) -> None:
+        """Listen."""
+        await self.add_async_context(metrics.serve(self._settings.processors_port, self._ready, host=self._settings.bind_host))
+
+    async def _ready(self) -> Mapping[str, str]:
+        return {feed.name: "has no partitions yet" for feed in self._feeds if not feed.ready.is_set()}
+
+
+def plan_settings(settings: Settings) -> PlanSettings:
+    """Return what the operator decided about plans."""
+    return PlanSettings(
+        segment_s=settings.segment_s,
+        chunk_s=settings.chunk_s,
+        format=settings.streaming_format,
+        codec=settings.video_codec,
+        preset=settings.encoder_preset,
+        hdr=settings.hdr,
+    )
+
+
+async def build(settings: Settings) -> App:
+    """Open every service and return the app with all agents."""
+    await kafka.ensure_topics(settings)
+    pool = await postgres.open_pool(settings, size_max=12)
+    store = ObjectStore(settings)
+    await store.ensure_bucket()
+    clock = SystemClock()
+    appender = Appender(
+        lambda: kafka.open_producer(settings),
+        topic_prefix=settings.topic_prefix,
+        observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+    )
+    await appender.start()
+    bury = bury_with(
+        await kafka.open_producer(settings),
+        "processors",
+        topic_prefix=settings.topic_prefix,
+        observe=lambda topic, reader: metrics.DEAD_LETTERS.labels(topic, reader).inc(),
+    )
+    services = Services(
+        pool=pool,
+        append=appender.append,
+        bury=bury,
+        open_consumer=lambda group: kafka.open_consumer(settings, group=group),
+        metrics=Metrics(),
+        clock=clock,
+        topic_prefix=settings.topic_prefix,
+    )
+    app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
+    feeds = [add_projection(app, projection, services) for projection in PROJECTIONS.values()]
+    policy = planning.Policy(plan_settings(settings), pool=settings.pools[0])
+    feeds.append(add_process(app, planning.process(policy, clock.now), services))
+    app.service(Dispatcher(settings, clock))
+    app.service(Server(settings, feeds))
+    return app
+
+
+def main() -> None:
+    """Run until SIGTERM; exit 1 when an agent failed beyond its retries."""
+    settings = resolve(Settings.from_env(os.environ))
+    logs.configure(settings, "processors")
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    app = loop.run_until_complete(build(settings))
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)  # batches of thousands of events live briefly; the default walks them over and over
+    worker = faust.Worker(app, loop=loop, loglevel="WARNING", redirect_stdouts=False, override_logging=False)
+    sys.exit(worker.execute_from_commandline())
+
+
+if __name__ == "__main__":
+    main()

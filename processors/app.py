@@ -1,0 +1,133 @@
+"""The Faust app: every projection and process is an agent over a channel of record batches.
+
+Faust gives the agents, their restarts, the timers and the worker; positions are ours (see feed.py). The app declares no
+topics and keeps no tables, so Faust's own consumer and producer are not started.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+from aiokafka import AIOKafkaConsumer
+from faust.app.base import BootStrategy
+
+from events.clock import Clock
+from events.envelope import Envelope, Event
+from processors.feed import Feed, FeedMetrics, Offer, each
+from processors.process import Process, run_batch
+from projections.fold import Projection
+from projections.log import DeadLetter
+from projections.runner import Batch, Runner, install
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the agents reach, opened by the composition root. `connection()` is an async context manager."""
+
+    pool: Any
+    append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
+    bury: Callable[[Sequence[DeadLetter]], Awaitable[None]]
+    open_consumer: Callable[[str], Awaitable[AIOKafkaConsumer]]
+    metrics: FeedMetrics
+    clock: Clock
+    topic_prefix: str = ""
+
+
+class Installed:
+    """The runner of a projection's active version; found again after every failure, since the readers may have been flipped."""
+
+    def __init__(self, projection: Projection, pool: Any) -> None:
+        self._projection = projection
+        self._pool = pool
+        self._runner: Runner | None = None
+
+    async def stored(self) -> Mapping[tuple[str, int], int]:
+        """Return the positions of the active version."""
+        async with self._pool.connection() as connection:
+            self._runner = await install(connection, self._projection)
+            return await self._runner.positions(connection)
+
+    @property
+    def runner(self) -> Runner:
+        """The runner that `stored` found."""
+        assert self._runner is not None, "the feed asks for stored positions before it offers a batch"
+        return self._runner
+
+
+def add_projection(app: App, projection: Projection, services: Services) -> Feed:
+    """Fold a projection live."""
+    installed = Installed(projection, services.pool)
+
+    async def handle(batch: Batch) -> None:
+        async with services.pool.connection() as connection:
+            await installed.runner.apply(connection, batch)
+
+    return _add_agent(app, projection, installed, handle, services)
+
+
+def add_process(app: App, process: Process[Any], services: Services) -> Feed:
+    """Run a process live."""
+    installed = Installed(process.projection, services.pool)
+
+    async def handle(batch: Batch) -> None:
+        async with services.pool.connection() as connection:
+            await run_batch(process, installed.runner, connection, services.append, batch)
+
+    return _add_agent(app, process.projection, installed, handle, services)
+
+
+def _add_agent(
+    app: App,
+    projection: Projection,
+    installed: Installed,
+    handle: Callable[[Batch], Awaitable[None]],
+    services: Services,
+) -> Feed:
+    channel = app.channel(maxsize=1)
+
+    async def agent(stream: AsyncIterator[Offer]) -> None:
+        await each(stream, handle)
+
+    agent.__name__ = projection.name
+    app.agent(channel, name=f"processors.{projection.name}")(agent)
+    feed = Feed(
+        projection.name,
+        [topic.name for topic in projection.topics],
+        channel,
+        open_consumer=services.open_consumer,
+        stored=installed.stored,
+        bury=services.bury,
+        metrics=services.metrics,
+        topic_prefix=services.topic_prefix,
+    )
+    app.service(feed)
+    return feed
+
+
+class _NoKafka(BootStrategy):  # type: ignore[misc]
+    """Starts agents and services without Faust's own Kafka clients."""
+
+    enable_kafka = False
+
+
+class App(faust.App):  # type: ignore[misc]
+    """A Faust app whose channels flow from the start: no rebalance of Faust's opens them."""
+
+    BootStrategy = _NoKafka
+
+    async def on_started(self) -> None:
+        """Open the channels, then start the feeds."""
+        self.flow_control.resume()
+        await super().on_started()
+
+
+def create_app(kafka_bootstrap: str, *, topic_prefix: str = "") -> App:
+    """Return an app without agents yet."""
+    return App(
+        f"{topic_prefix}kinolog",
+        broker=f"kafka://{kafka_bootstrap}",
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+    )

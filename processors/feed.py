@@ -1,0 +1,154 @@
+"""Feeds a Faust channel with record batches, from positions that PostgreSQL holds.
+
+A feed owns one consumer group. It seeks to the stored positions when partitions are assigned, puts a batch with a
+future on the channel, and waits for the future: the agent that reads the channel fulfils it when the batch is durable.
+When the agent raises, Faust restarts it, the feed seeks back to the stored positions and offers the batch again; after
+`FAILURES_MAX` failures in a row the process ends, and its supervisor starts it anew. No Kafka commit matters here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from mode import Service
+
+from projections.log import DeadLetter, LogReader
+from projections.runner import Batch
+
+FAILURES_MAX = 5
+log = structlog.get_logger(__name__)
+
+
+class Offer(NamedTuple):
+    """A batch on the channel; `done` is fulfilled when it is durable, or fails."""
+
+    batch: Batch
+    done: "asyncio.Future[None]"
+
+
+class Channel(Protocol):
+    """The part of a Faust channel that a feed needs."""
+
+    async def put(self, value: Offer) -> None: ...
+
+
+class FeedMetrics(Protocol):
+    """What a feed tells about itself."""
+
+    def folded(self, name: str, events: int, seconds: float) -> None: ...
+
+    def behind(self, name: str, lag: Mapping[tuple[str, int], int]) -> None: ...
+
+    def failed(self, name: str) -> None: ...
+
+
+class Feed(Service):  # type: ignore[misc]
+    """Fills `channel` for the process or projection called `name`."""
+
+    def __init__(
+        self,
+        name: str,
+        topics: Sequence[str],
+        channel: Channel,
+        *,
+        open_consumer: Callable[[str], Awaitable[AIOKafkaConsumer]],
+        stored: Callable[[], Awaitable[Mapping[tuple[str, int], int]]],
+        bury: Callable[[Sequence[DeadLetter]], Awaitable[None]],
+        metrics: FeedMetrics,
+        topic_prefix: str = "",
+        records_max: int = 10_000,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.name = name
+        self._topics = [topic_prefix + topic for topic in topics]
+        self._channel = channel
+        self._open_consumer = open_consumer
+        self._stored = stored
+        self._bury = bury
+        self._metrics = metrics
+        self._prefix = topic_prefix
+        self._records_max = records_max
+        self._consumer: AIOKafkaConsumer | None = None
+        self._reader: LogReader | None = None
+        self.ready = asyncio.Event()
+
+    async def on_start(self) -> None:
+        """Join the group; partitions come with the first read."""
+        self._consumer = await self._open_consumer(f"{self._prefix}kinolog.{self.name}")
+        self._reader = LogReader(self._consumer, topic_prefix=self._prefix)
+        self._consumer.subscribe(self._topics, listener=_Assignments(self._go_to_stored))
+
+    async def on_stop(self) -> None:
+        """Leave the group."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def _go_to_stored(self, partitions: Sequence[TopicPartition] | None = None) -> None:
+        assert self._consumer is not None and self._reader is not None
+        assigned = self._consumer.assignment() if partitions is None else partitions
+        mine = {(tp.topic[len(self._prefix) :], tp.partition) for tp in assigned}
+        stored = await self._stored()
+        await self._reader.seek({place: position for place, position in stored.items() if place in mine})
+        self.ready.set()
+
+    @Service.task  # type: ignore[misc]
+    async def _feed(self) -> None:
+        failures = 0
+        while not self.should_stop:
+            try:
+                await self._feed_once()
+                failures = 0
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                failures += 1
+                self._metrics.failed(self.name)
+                log.warning("batch_failed", feed=self.name, failures=failures, error=str(error), exc_info=failures == 1)
+                if failures >= FAILURES_MAX:
+                    raise
+                await self.sleep(min(5.0, 0.05 * 4**failures))
+                await self._go_to_stored()
+
+    async def _feed_once(self) -> None:
+        assert self._reader is not None
+        loop = asyncio.get_running_loop()
+        batch, dead = await self._reader.read(records_max=self._records_max, wait_ms=1000)
+        if dead:
+            await self._bury(dead)
+        if batch is not None:
+            started = loop.time()
+            done: asyncio.Future[None] = loop.create_future()
+            await self._channel.put(Offer(batch, done))
+            await done
+            self._metrics.folded(self.name, len(batch.records), loop.time() - started)
+        self._metrics.behind(self.name, await self._reader.lag())
+
+
+class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Seeks to the stored positions before the first record of newly assigned partitions is read."""
+
+    def __init__(self, go_to_stored: Callable[[Sequence[TopicPartition]], Awaitable[None]]) -> None:
+        self._go_to_stored = go_to_stored
+
+    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        """Called by the consumer."""
+        await self._go_to_stored(assigned)
+
+    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        """Nothing to do: the compare-and-set of positions refuses what an old owner still writes."""
+
+
+async def each(stream: AsyncIterator[Offer], handle: Callable[[Batch], Awaitable[None]]) -> None:
+    """Run an agent: handle each batch and answer its feed; a failure is told to the feed and then raised to Faust."""
+    async for batch, done in stream:
+        try:
+            await handle(batch)
+        except BaseException as error:
+            if not done.done():
+                done.set_exception(error if isinstance(error, Exception) else RuntimeError("the agent was stopped"))
+            raise
+        if not done.done():
+            done.set_result(None)

@@ -1,0 +1,423 @@
+"""What is made from a source, decided once from its probe: `plan(probe, settings) -> Plan | Failure`. Pure.
+
+The ladder (height, video kbit/s, audio kbit/s) is VLog's: contracts §1.2. A rung is named after the shorter side of its
+picture, so that a portrait clip of 1080x1920 gets 1080p, 720p, 480p and 360p, upright. Nothing is ever upscaled; a
+source whose shorter side is below 360 gets one rung of its own size. `docs/inputs.md` tells every decision to people.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Literal
+
+from events.jobs import AudioSpec, EncodeSpec, ExtrasSpec, JobSpec, Source
+from events.media import (
+    AudioPlan,
+    AudioTrack,
+    Chunk,
+    Failure,
+    Plan,
+    Probe,
+    Rung,
+    StreamingFormat,
+    SubtitlePlan,
+    VideoCodec,
+    VideoPlan,
+    VideoTrack,
+)
+
+LADDER = (
+    (2160, 15000, 192),
+    (1440, 8000, 192),
+    (1080, 5000, 128),
+    (720, 2500, 128),
+    (480, 1000, 96),
+    (360, 600, 96),
+)
+SMALLEST_PIXELS = 640 * 360
+VIDEO_KBPS_MIN = 50
+AUDIO_ONLY_KBPS = (128, 96)
+
+STANDARD_RATES = tuple(Fraction(rate) for rate in ("24000/1001", "24", "25", "30000/1001", "30", "48", "50", "60000/1001", "60"))
+RATE_MAX = Fraction(60)
+RATE_MIN = Fraction(10)
+TIMESCALE_MIN = 10_000
+
+SIDE_MAX = 8192
+SIDE_MIN_HEVC = 16
+"""x265 makes nothing of pictures smaller than this (tried: 2x2 fails, 16x16 works)."""
+
+THUMBNAIL_MS = 5000
+LEAD_MAX_MS = 100
+"""Sound may start this much before the first picture (encoder delay) and is cut; a longer lead keeps its still picture."""
+
+CONVERTIBLE_SUBTITLES = frozenset(
+    ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "microdvd", "sami", "realtext", "subviewer", "mpl2")
+)
+SOFTWARE_ENCODERS: dict[VideoCodec, str] = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
+SVT_PRESETS = {
+    "ultrafast": "12",
+    "superfast": "11",
+    "veryfast": "10",
+    "faster": "9",
+    "fast": "8",
+    "medium": "6",
+    "slow": "5",
+    "slower": "4",
+    "veryslow": "3",
+}
+"""The names that x264 and x265 share, as the numbers that SVT-AV1 wants; other values pass as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSettings:
+    """What an operator decides about every plan. Lengths in seconds; `encoder` None is the software one of the codec."""
+
+    segment_s: float = 6.0
+    chunk_s: float = 60.0
+    format: StreamingFormat = "cmaf"
+    codec: VideoCodec = "h264"
+    preset: str = "veryfast"
+    hdr: Literal["tonemap", "keep"] = "tonemap"
+    encoder: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Video:
+    """The video plan with what the decisions on the way have to say."""
+
+    plan: VideoPlan | None
+    notes: tuple[str, ...]
+
+
+def plan(probe: Probe, settings: PlanSettings) -> Plan | Failure:
+    """Return everything that is to be made from the source, or why nothing can be."""
+    if probe.video is None and not probe.audio:
+        return _failure("NO_STREAMS", "The file has neither pictures nor sound that can be played.")
+    if probe.duration_ms <= 0:
+        return _failure("NO_DURATION", "The file has no frame and no sound that lasts.")
+    if probe.video is not None and max(probe.video.width, probe.video.height, *_display(probe.video)) > SIDE_MAX:
+        return _failure("VIDEO_TOO_LARGE", f"The pictures are larger than {SIDE_MAX} pixels on a side.")
+    start_ms = _start_ms(probe)
+    video = _video_plan(probe.video, start_ms, settings) if probe.video is not None else _Video(None, ())
+    rungs = video.plan.rungs if video.plan is not None else ()
+    audio, audio_notes = _audio_plans(probe.audio, rungs)
+    subtitles, subtitle_notes = _subtitle_plans(probe)
+    duration_ms = max(1, probe.duration_ms - start_ms)
+    return Plan(
+        format=settings.format,
+        start_ms=start_ms,
+        duration_ms=duration_ms,
+        segment_ms=_segment_ms(video.plan, settings),
+        video=video.plan,
+        audio=audio,
+        subtitles=subtitles,
+        thumbnail_ms=thumbnail_ms(_frames_ms(video.plan)) if video.plan is not None else None,
+        notes=(*video.notes, *audio_notes, *subtitle_notes, *_attachment_notes(probe)),
+    )
+
+
+def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
+    """Return the jobs that make everything in the plan, by a name that is unique in the video.
+
+    One job per chunk, one per source audio track, and one for thumbnail and subtitles when there are any.
+    """
+    jobs: dict[str, JobSpec] = {}
+    if plan.video is not None:
+        for chunk in plan.video.chunks:
+            jobs[f"encode-{chunk.index}"] = EncodeSpec(source=source, format=plan.format, plan=plan.video, chunk=chunk)
+    for track in dict.fromkeys(rendition.track for rendition in plan.audio):
+        jobs[f"audio-{track}"] = AudioSpec(
+            source=source,
+            format=plan.format,
+            segment_ms=plan.segment_ms,
+            start_ms=plan.start_ms,
+            duration_ms=plan.duration_ms,
+            renditions=tuple(rendition for rendition in plan.audio if rendition.track == track),
+        )
+    if plan.thumbnail_ms is not None or plan.subtitles:
+        jobs["extras"] = ExtrasSpec(
+            source=source,
+            track=None if plan.video is None else plan.video.track,
+            start_ms=plan.start_ms,
+            thumbnail_ms=plan.thumbnail_ms,
+            filters=() if probe.video is None or plan.video is None else _still_filters(probe.video, plan.video),
+            subtitles=plan.subtitles,
+        )
+    return jobs
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+
+
+def _video_plan(track: VideoTrack, start_ms: int, settings: PlanSettings) -> _Video:
+    rungs = ladder(*_display(track))
+    codec, codec_notes = _codec(settings, rungs)
+    keep_hdr = track.hdr is not None and settings.hdr == "keep" and codec != "h264"
+    rate, rate_notes = constant_rate(track)
+    filters, filter_notes = _filters(track, rate, keep_hdr)
+    frames = max(1, round(Fraction(track.start_ms + track.duration_ms - start_ms, 1000) * rate))
+    segment_frames = max(1, round(Fraction(settings.segment_s) * rate))
+    encoder = settings.encoder if settings.encoder is not None and codec == settings.codec else SOFTWARE_ENCODERS[codec]
+    video = VideoPlan(
+        track=track.index,
+        codec=codec,
+        encoder=encoder,
+        preset=SVT_PRESETS.get(settings.preset, settings.preset) if encoder == "libsvtav1" else settings.preset,
+        pixel_format="yuv420p10le" if keep_hdr else "yuv420p",
+        frame_rate=_text(rate),
+        timescale=timescale(rate),
+        segment_frames=segment_frames,
+        start_ms=start_ms,
+        filters=filters,
+        rungs=rungs,
+        chunks=chunks(frames, segment_frames, max(1, round(settings.chunk_s / settings.segment_s))),
+    )
+    return _Video(video, (*codec_notes, *rate_notes, *filter_notes))
+
+
+def ladder(width: int, height: int) -> tuple[Rung, ...]:
+    """Return the rungs for a picture of this display size, highest first: all steps that its shorter side reaches.
+
+    Sides are even and no larger than the source's; a side is at least 2 (the one case in which a picture grows: from 1).
+    """
+    shorter = min(width, height)
+    steps = [step for step in LADDER if step[0] <= shorter]
+    if not steps:
+        scaled = round(LADDER[-1][1] * width * height / SMALLEST_PIXELS)
+        steps = [(shorter, max(VIDEO_KBPS_MIN, min(LADDER[-1][1], scaled)), LADDER[-1][2])]
+    return tuple(
+        Rung(
+            name=f"{_even(step)}p",
+            width=_scaled(width, step, shorter),
+            height=_scaled(height, step, shorter),
+            video_kbps=video_kbps,
+            audio_kbps=audio_kbps,
+        )
+        for step, video_kbps, audio_kbps in steps
+    )
+
+
+def chunks(frames: int, segment_frames: int, segments_per_chunk: int) -> tuple[Chunk, ...]:
+    """Cut `frames` into chunks of whole segments; only the last segment may be short.
+
+    A rest shorter than half a segment makes no chunk of its own: it is one more segment of the chunk before it.
+    """
+    assert frames > 0 and segment_frames > 0 and segments_per_chunk > 0
+    chunk_frames = segment_frames * segments_per_chunk
+    count = ceil(frames / chunk_frames)
+    if count > 1 and 2 * (frames - (count - 1) * chunk_frames) < segment_frames:
+        count -= 1
+    made = []
+    for index in range(count):
+        start = index * chunk_frames
+        length = frames - start if index == count - 1 else chunk_frames
+        made.append(
+            Chunk(
+                index=index,
+                start_frame=start,
+                frames=length,
+                first_segment=index * segments_per_chunk,
+                segments=ceil(length / segment_frames),
+            )
+        )
+    return tuple(made)
+
+
+def constant_rate(track: VideoTrack) -> tuple[Fraction, tuple[str, ...]]:
+    """Return the constant frame rate of the output, 10 to 60 a second, and why it is not the source's own.
+
+    A variable rate becomes the standard rate nearest to the usual distance between two pictures; above 60 the rate is
+    halved until it fits, below 10 it is multiplied, so that pictures are left out or repeated evenly.
+    """
+    own = Fraction(track.frame_rate)
+    if track.variable_frame_rate:
+        rate = min(STANDARD_RATES, key=lambda standard: abs(standard - own))
+        return rate, (f"variable frame rate, made constant at {_text(rate)}",)
+    rate = own
+    while rate > RATE_MAX:
+        rate /= 2
+    if rate < RATE_MIN:
+        rate *= ceil(RATE_MIN / rate)
+    if rate == own:
+        return rate, ()
+    verb = "left out" if rate < own else "repeated"
+    return rate, (f"{_text(own)} frames a second: some are {verb}, {_text(rate)} remain",)
+
+
+def timescale(rate: Fraction) -> int:
+    """Return ticks a second, at least 10,000, of which every frame lasts a whole number (as ffmpeg's MP4 muxer does)."""
+    ticks = rate.numerator
+    while ticks < TIMESCALE_MIN:
+        ticks *= 2
+    return ticks
+
+
+def _codec(settings: PlanSettings, rungs: tuple[Rung, ...]) -> tuple[VideoCodec, tuple[str, ...]]:
+    """Return the codec: that of the settings, unless its encoder cannot make pictures so small."""
+    smallest = min(min(rung.width, rung.height) for rung in rungs)
+    if settings.codec == "hevc" and smallest < SIDE_MIN_HEVC:
+        return "h264", (f"H.264 instead of HEVC: no encoder for {smallest} pixels",)
+    return settings.codec, ()
+
+
+def _filters(track: VideoTrack, rate: Fraction, keep_hdr: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the filters before split and scaling, and what they do to the picture, in words."""
+    filters = [*_deinterlace(track), f"fps=fps={_text(rate)}:start_time=0:round=near"]
+    notes = []
+    if track.interlaced:
+        notes.append("interlaced, deinterlaced (one picture per frame)")
+    if track.hdr is not None:
+        name = track.hdr.upper()
+        notes.append(f"HDR ({name}) is kept, 10 bit" if keep_hdr else f"HDR ({name}) is tone-mapped to SDR (BT.709)")
+    if track.sample_aspect_ratio not in ("1:1", "0:1"):
+        notes.append(f"pixels of {track.sample_aspect_ratio} are made square")
+    return (*filters, *_colors(track, keep_hdr)), tuple(notes)
+
+
+def _deinterlace(track: VideoTrack) -> tuple[str, ...]:
+    return ("bwdif=mode=send_frame:parity=auto:deint=all",) if track.interlaced else ()
+
+
+def _colors(track: VideoTrack, keep_hdr: bool) -> tuple[str, ...]:
+    """Return the filters that bring the colours to what the pixel format of the plan can say."""
+    if track.hdr is not None and not keep_hdr:
+        transfer = {"pq": "smpte2084", "hlg": "arib-std-b67"}[track.hdr]
+        full = "full" if track.color_range == "pc" else "limited"
+        return (
+            f"zscale=tin={transfer}:min=bt2020nc:pin=bt2020:rin={full}:t=linear:npl=100",
+            "format=gbrpf32le",
+            "zscale=p=bt709",
+            "tonemap=tonemap=hable:desat=0",
+            "zscale=t=bt709:m=bt709:r=limited",
+            "format=yuv420p",
+        )
+    if track.color_space in ("gbr", "rgb") or track.pixel_format.startswith(
+        ("rgb", "bgr", "gbr", "0rgb", "0bgr", "argb", "abgr", "pal8")
+    ):
+        return ("scale=out_color_matrix=bt709:out_range=limited", "format=yuv420p")
+    if track.color_range == "pc":
+        return ("scale=out_range=limited",)
+    return ()
+
+
+def _still_filters(track: VideoTrack, video: VideoPlan) -> tuple[str, ...]:
+    """Return the filters for the thumbnail: colours for an eight-bit picture, square pixels, no frame rate."""
+    sar = track.sample_aspect_ratio
+    square = () if sar in ("1:1", "0:1") else ("scale=trunc(iw*sar/2)*2:trunc(ih/2)*2", "setsar=1")
+    return (*_deinterlace(track), *square, *_colors(track, keep_hdr=False))
+
+
+def thumbnail_ms(duration_ms: int) -> int:
+    """Return the moment of the thumbnail: 5 s, or the middle of clips shorter than twice that."""
+    return min(THUMBNAIL_MS, duration_ms // 2)
+
+
+# --- sound and text -------------------------------------------------------------------------------------------------
+
+
+def _audio_plans(tracks: tuple[AudioTrack, ...], rungs: tuple[Rung, ...]) -> tuple[tuple[AudioPlan, ...], tuple[str, ...]]:
+    """Return every track at the highest and the lowest bit rate that the rungs ask for; more than two channels become two."""
+    wanted = sorted({rung.audio_kbps for rung in rungs} or AUDIO_ONLY_KBPS, reverse=True)
+    rates = sorted({wanted[0], wanted[-1]}, reverse=True)
+    default = next((track.index for track in tracks if track.default), tracks[0].index if tracks else None)
+    plans = [
+        AudioPlan(
+            name=f"audio-{track.index}-{kbps}k",
+            track=track.index,
+            language=track.language,
+            label=label,
+            default=track.index == default,
+            channels=min(2, track.channels),
+            kbps=kbps,
+        )
+        for track, label in zip(tracks, _labels((t.title, t.language) for t in tracks), strict=True)
+        for kbps in rates
+    ]
+    mixed = [track for track in tracks if track.channels > 2]
+    return tuple(plans), tuple(f"sound track {t.index}: {t.channels} channels are mixed down to stereo" for t in mixed)
+
+
+def _subtitle_plans(probe: Probe) -> tuple[tuple[SubtitlePlan, ...], tuple[str, ...]]:
+    """Return the text tracks that become WebVTT, and a note for each that stays in the source."""
+    text = [t for t in probe.subtitles if t.kind == "text" and t.codec in CONVERTIBLE_SUBTITLES]
+    default = next((track.index for track in text if track.default), None)
+    plans = [
+        SubtitlePlan(
+            name=f"subtitles-{track.index}",
+            track=track.index,
+            language=track.language,
+            label=label,
+            default=track.index == default,
+            forced=track.forced,
+        )
+        for track, label in zip(text, _labels((t.title, t.language) for t in text), strict=True)
+    ]
+    kept = [t for t in probe.subtitles if t not in text]
+    words = {"image": "image subtitles", "text": "text subtitles that cannot be converted"}
+    return tuple(plans), tuple(f"track {t.index}: {words[t.kind]} ({t.codec}) stay in the source" for t in kept)
+
+
+def _attachment_notes(probe: Probe) -> tuple[str, ...]:
+    names = [attachment.filename or attachment.media_type or "unnamed" for attachment in probe.attachments]
+    return (f"attachments stay in the source: {', '.join(names)[:500]}",) if names else ()
+
+
+def _labels(tracks: Iterable[tuple[str | None, str]]) -> list[str]:
+    """Return a name for people for each (title, language); no two alike, because players choose tracks by name."""
+    labels: list[str] = []
+    for number, (title, language) in enumerate(tracks, 1):
+        label = title or (language if language != "und" else f"Track {number}")
+        while label in labels:
+            label = f"{label} ({number})"
+        labels.append(label)
+    return labels
+
+
+# --- arithmetic -----------------------------------------------------------------------------------------------------
+
+
+def _start_ms(probe: Probe) -> int:
+    """Return where the plan's time 0 lies after the source's own start.
+
+    That is the first picture, when sound comes at most `LEAD_MAX_MS` before it: such a lead is an encoder's delay or a
+    cut between two sound frames. After a longer one the first picture stands still until its time has come.
+    """
+    if probe.video is None:
+        return max(0, min((track.start_ms for track in probe.audio), default=0))
+    return probe.video.start_ms if 0 <= probe.video.start_ms <= LEAD_MAX_MS else 0
+
+
+def _segment_ms(video: VideoPlan | None, settings: PlanSettings) -> int:
+    """Return the length of a full segment; sound is cut at the same moments as the pictures."""
+    if video is None:
+        return round(settings.segment_s * 1000)
+    return max(1, round(video.segment_frames * 1000 / Fraction(video.frame_rate)))
+
+
+def _frames_ms(video: VideoPlan) -> int:
+    last = video.chunks[-1]
+    return round((last.start_frame + last.frames) * 1000 / Fraction(video.frame_rate))
+
+
+def _display(track: VideoTrack) -> tuple[int, int]:
+    return track.display_width, track.display_height
+
+
+def _scaled(side: int, step: int, shorter: int) -> int:
+    """Return the side when the shorter one becomes `step`: the nearest even number that is not above the source's."""
+    return min(_even(side), max(2, 2 * round(Fraction(side * step, 2 * shorter))))
+
+
+def _even(side: int) -> int:
+    """Return the side rounded down to an even number, at least 2."""
+    return max(2, side // 2 * 2)
+
+
+def _text(rate: Fraction) -> str:
+    return f"{rate.numerator}/{rate.denominator}"
+
+
+def _failure(code: str, message: str) -> Failure:
+    return Failure(stage="analysis", category="validation", code=code, message=message, retryable=False)

@@ -1,0 +1,252 @@
+"""From upload to publication: which job comes next for a video, and when it is published or has failed.
+
+    uploaded -> analyse -> plan -> encode per chunk + audio per track + extras -> verify -> published
+                    \\___________________ a job failed for good ______________________/ -> failed
+
+The process reads `videos` and `jobs`. Nothing is known about the order between these topics, so every decision is made
+from the row as it stands (`Planning._next_step`), never from the event that happens to come.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+from uuid import UUID, uuid5
+
+from events.envelope import Envelope, Event, Recorded, derive
+from events.jobs import (
+    AnalyseResult,
+    AnalyseSpec,
+    CancelRequested,
+    ExtrasResult,
+    JobCompleted,
+    JobFailed,
+    JobKind,
+    JobSpec,
+    JobSubmitted,
+    MediaResult,
+    Requirements,
+    RetryRequested,
+    Source,
+    VerifyResult,
+    VerifySpec,
+)
+from events.media import Failure, ObjectRef, Plan, Probe
+from events.topics import JOBS, VIDEOS
+from events.videos import (
+    VideoFailed,
+    VideoPlanned,
+    VideoProbed,
+    VideoPublished,
+    VideoPurged,
+    VideoRetryRequested,
+    VideoUploaded,
+)
+from processors.plan import PlanSettings, jobs_for, plan
+from processors.process import Process
+from projections.fold import Projection, Table
+from projections.queries import load
+
+SOURCE = "kinolog/planning"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One video. `submitted` are the jobs asked for in this round, `completed` maps finished ones to their result.json."""
+
+    video_id: str
+    source: Source | None = None
+    priority: Literal["high", "normal", "low"] = "normal"
+    round: int = 0
+    submitted: tuple[str, ...] = ()
+    probe: Probe | None = None
+    plan: Plan | None = None
+    completed: dict[str, ObjectRef] | None = None
+    thumbnail: ObjectRef | None = None
+    verified: VerifyResult | None = None
+    failed_job: str | None = None
+    failure: Failure | None = None
+    state: Literal["waiting", "working", "retrying", "published", "failed", "purged"] = "waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the planner may decide by: the plan's settings and the pool that takes the jobs."""
+
+    plan: PlanSettings
+    pool: str
+
+
+def job_id(video_id: str, round_: int, name: str) -> str:
+    """Return the id of a video's job in a round: the same however often it is derived."""
+    return str(uuid5(UUID(video_id), f"{round_}/{name}"))
+
+
+def keys_of(event: Event) -> Iterable[tuple[str]]:
+    """Return the row that the event is about."""
+    match event:
+        case VideoUploaded() | VideoRetryRequested() | VideoPurged() | JobCompleted() | JobFailed():
+            return ((event.video_id,),)
+        case _:
+            return ()
+
+
+def evolve(row: Row | None, recorded: Recorded[Event]) -> Row | None:
+    """Note what happened; decide nothing."""
+    event = recorded.envelope.data
+    match event:
+        case VideoUploaded():
+            row = row or Row(event.video_id)
+            if row.source is None:
+                source = Source(object_key=event.object_key, size_bytes=event.size_bytes, sha256=event.sha256)
+                row = replace(row, source=source, priority=event.priority)
+        case JobCompleted():
+            row = _with_result(row or Row(event.video_id), event)
+        case JobFailed():
+            mine = row is not None and event.job_id in row.submitted
+            if row is not None and mine and row.failed_job is None and row.state == "working":
+                row = replace(row, failed_job=event.job_id, failure=event.failure)
+        case VideoRetryRequested():
+            if row is not None and row.state == "failed":
+                row = _next_round(row)
+        case VideoPurged():
+            row = replace(row or Row(event.video_id), state="purged")
+    return row
+
+
+def _with_result(row: Row, event: JobCompleted) -> Row:
+    match event.result:
+        case AnalyseResult(probe=probe):
+            return row if row.probe else replace(row, probe=probe)
+        case VerifyResult() as verified:
+            return row if row.verified else replace(row, verified=verified)
+        case MediaResult(result=result):
+            return replace(row, completed={event.job_id: result} | (row.completed or {}))
+        case ExtrasResult(result=result, thumbnail=thumbnail):
+            completed = {event.job_id: result} | (row.completed or {})
+            return replace(row, completed=completed, thumbnail=row.thumbnail or thumbnail)
+
+
+def _next_round(row: Row) -> Row:
+    """Forget the failure. A failed job is retried as it is; after a failed verification or plan all is made anew."""
+    if row.failed_job is not None and row.failed_job != job_id(row.video_id, row.round, "verify"):
+        return replace(row, state="retrying", failed_job=None, failure=None)
+    return Row(row.video_id, row.source, row.priority, row.round + 1)
+
+
+class Planning:
+    """The process's `react`, bound to its policy and clock."""
+
+    def __init__(self, policy: Policy, now: Callable[[], datetime]) -> None:
+        self._policy = policy
+        self._now = now
+
+    def react(self, row: Row | None, recorded: Recorded[Event]) -> tuple[Row | None, list[Envelope[Event]]]:
+        """Return the row and what follows from it, step by step until nothing does."""
+        if row is None:
+            return row, []
+        events: list[tuple[Event, str]] = []
+        while True:
+            row, more = self._next_step(row)
+            if not more:
+                break
+            events += more
+        now = self._now()
+        return row, [
+            derive(recorded.envelope, index, data=event, subject=subject, source=SOURCE, time=now)
+            for index, (event, subject) in enumerate(events)
+        ]
+
+    def _next_step(self, row: Row) -> tuple[Row, list[tuple[Event, str]]]:
+        """Decide from the row alone: one step forward, and nothing when it was taken already."""
+        if row.state in ("published", "failed", "purged") or row.source is None:
+            return row, []
+        if row.state == "retrying":
+            return replace(row, state="working"), self._retries(row)
+        if row.failed_job is not None and row.failure is not None:
+            return self._fail(row, row.failure)
+        if not row.submitted:
+            spec = AnalyseSpec(source=row.source)
+            return self._submit(replace(row, state="working"), {"analyse": spec})
+        if row.probe is not None and row.plan is None:
+            return self._plan(row, row.source, row.probe)
+        verify = job_id(row.video_id, row.round, "verify")
+        if row.verified is not None:
+            published = VideoPublished(
+                video_id=row.video_id,
+                duration_ms=row.verified.duration_ms,
+                rungs=row.verified.rungs,
+                thumbnail=row.thumbnail,
+            )
+            return replace(row, state="published"), [(published, row.video_id)]
+        completed = row.completed or {}
+        wanted = [job for job in row.submitted if job != job_id(row.video_id, row.round, "analyse")]
+        if row.plan is not None and verify not in row.submitted and all(job in completed for job in wanted):
+            results = tuple(completed[job] for job in wanted)
+            return self._submit(row, {"verify": VerifySpec(plan=row.plan, results=results)})
+        return row, []
+
+    def _plan(self, row: Row, source: Source, probe: Probe) -> tuple[Row, list[tuple[Event, str]]]:
+        probed = VideoProbed(video_id=row.video_id, probe=probe)
+        decided = plan(probe, self._policy.plan)
+        if isinstance(decided, Failure):
+            row, events = self._fail(row, decided)
+            return row, [(probed, row.video_id), *events]
+        specs = jobs_for(source.model_copy(update={"sha256": probe.sha256}), decided, probe)
+        row, submitted = self._submit(replace(row, plan=decided), specs)
+        planned = VideoPlanned(video_id=row.video_id, plan=decided, job_ids=row.submitted[1:])
+        return row, [(probed, row.video_id), (planned, row.video_id), *submitted]
+
+    def _submit(self, row: Row, specs: dict[str, JobSpec]) -> tuple[Row, list[tuple[Event, str]]]:
+        pool = self._policy.pool
+        ids = {name: job_id(row.video_id, row.round, name) for name in specs}
+        events: list[tuple[Event, str]] = [
+            (
+                JobSubmitted(
+                    job_id=ids[name],
+                    video_id=row.video_id,
+                    pool=pool,
+                    spec=spec,
+                    requirements=requirements(spec),
+                    priority=row.priority,
+                ),
+                pool,
+            )
+            for name, spec in specs.items()
+        ]
+        return replace(row, submitted=(*row.submitted, *ids.values())), events
+
+    def _fail(self, row: Row, failure: Failure) -> tuple[Row, list[tuple[Event, str]]]:
+        """Publish the failure and call off what is not needed any more."""
+        failed = VideoFailed(video_id=row.video_id, job_id=row.failed_job, failure=failure)
+        cancels: list[tuple[Event, str]] = [
+            (CancelRequested(job_id=job, pool=self._policy.pool, reason="another job of this video failed"), self._policy.pool)
+            for job in self._unfinished(row)
+            if job != row.failed_job
+        ]
+        return replace(row, state="failed"), [(failed, row.video_id), *cancels]
+
+    def _retries(self, row: Row) -> list[tuple[Event, str]]:
+        pool = self._policy.pool
+        return [(RetryRequested(job_id=job, pool=pool, reason="the video is retried"), pool) for job in self._unfinished(row)]
+
+    def _unfinished(self, row: Row) -> list[str]:
+        completed = row.completed or {}
+        analysed = job_id(row.video_id, row.round, "analyse") if row.probe is not None else None
+        return [job for job in row.submitted if job not in completed and job != analysed]
+
+
+def requirements(spec: JobSpec) -> Requirements:
+    """Return what a worker needs for the job."""
+    kind: JobKind = spec.kind
+    if spec.kind == "encode":
+        return Requirements(kind=kind, encoder=spec.plan.encoder, height=max(rung.height for rung in spec.plan.rungs))
+    return Requirements(kind=kind)
+
+
+def process(policy: Policy, now: Callable[[], datetime]) -> Process[Row]:
+    """Return the planning process."""
+    create = load(Path(__file__).with_name("planning.sql"))["create"]
+    table = Table("videos", Row, ("video_id",), keys_of, evolve)
+    return Process(Projection("planning", (VIDEOS, JOBS), (table,), create), Planning(policy, now).react)

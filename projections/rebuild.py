@@ -1,0 +1,87 @@
+"""Rebuilds a projection from the whole log beside the one that serves, compares, and flips the readers in one transaction."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from psycopg import AsyncConnection
+
+from events.errors import KinologError, PositionConflict
+from projections.fold import Projection
+from projections.log import LogReader
+from projections.runner import Runner, install_any, start_rebuild
+from projections.store import SQL, activate, digest_of
+
+BATCH_RECORDS = 20_000
+CLOSE = 1_000
+"""When fewer events than this are missing, the flip may stop the live runner for the rest."""
+
+
+class RebuildDiffers(KinologError):
+    """The rebuilt tables differ from the live ones at the same positions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild did. `events` counts log offsets passed; `equal` is None when the live version had other tables."""
+
+    name: str
+    version: int
+    events: int
+    digests: dict[str, str]
+    equal: bool | None
+
+
+async def rebuild(
+    projection: Projection,
+    connection: AsyncConnection[Any],
+    consumer: AIOKafkaConsumer,
+    *,
+    topic_prefix: str = "",
+    report: Callable[[int, int], Awaitable[None]] | None = None,
+) -> Rebuilt:
+    """Fill version n+1 from the start of the log up to where the live version is, compare, and flip.
+
+    The live runner is held up only for the last few events. `consumer` is started, ungrouped and reads committed
+    records; `report(folded, total)` is awaited after each batch. Raises RebuildDiffers, leaving the live version in place, when the digests differ although the code is the same.
+    """
+    live = await install_any(connection, projection)
+    runner = await start_rebuild(connection, projection)
+    consumer.assign([TopicPartition(topic_prefix + t.name, p) for t in projection.topics for p in range(t.partitions)])
+    reader = LogReader(consumer, topic_prefix=topic_prefix)
+    await reader.seek(await runner.positions(connection))
+    target = await live.positions(connection)
+    while (missing := reader.missing(target)) > CLOSE:
+        await _fold_once(connection, runner, reader, target)
+        if report:
+            total = sum(target.values())
+            await report(total - missing, total)
+        target = await live.positions(connection)
+    async with connection.transaction():
+        cursor = await connection.execute(SQL["active_for_update"], {"name": projection.name})
+        active = await cursor.fetchone()
+        if active is None or active[0] != live.version:
+            raise PositionConflict(f"{projection.name} was flipped by somebody else meanwhile; run the rebuild again")
+        target = await live.positions(connection)
+        while reader.missing(target):
+            await _fold_once(connection, runner, reader, target)
+        digests = await runner.digest(connection)
+        equal = None
+        if active[1] == digest_of(projection):
+            equal = await live.digest(connection) == digests
+            if not equal:
+                raise RebuildDiffers(f"{projection.name}: v{runner.version} differs from v{live.version} at the same positions")
+        await activate(connection, projection, runner.version)
+    events = sum(target.values())
+    if report:
+        await report(events, events)
+    return Rebuilt(projection.name, runner.version, events, digests, equal)
+
+
+async def _fold_once(
+    connection: AsyncConnection[Any], runner: Runner, reader: LogReader, target: dict[tuple[str, int], int]
+) -> None:
+    batch, _dead = await reader.read(records_max=BATCH_RECORDS, wait_ms=1000, until=target)
+    if batch is not None:
+        await runner.apply(connection, batch)

@@ -1,0 +1,15 @@
+"""The projections that exist, one line each."""
+
+from projections import catalog, jobs, progress, timeline, workers
+from projections.fold import Projection
+
+PROJECTIONS: dict[str, Projection] = {
+    projection.name: projection
+    for projection in (
+        catalog.PROJECTION,
+        jobs.PROJECTION,
+        progress.PROJECTION,
+        workers.PROJECTION,
+        timeline.PROJECTION,
+    )
+}

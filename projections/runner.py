@@ -1,0 +1,162 @@
+"""Folds record batches into a projection's tables: exactly once in effect.
+
+Rows and positions are written in one transaction, and each position moves by compare-and-set: the batch must start
+exactly where the stored position ends, else nothing of it is written. A killed, paused or doubled runner can therefore
+neither lose an event nor count it twice.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from events.envelope import Event, Recorded
+from events.errors import KinologError, PositionConflict
+from projections.fold import Key, Projection, Table
+from projections.store import SQL, TableStore, activate, create_version, digest_of, drop_version, schema_of
+
+
+class ProjectionOutdated(KinologError):
+    """The stored version of a projection was made by other code; run `kinolog rebuild NAME`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A stretch of one partition: offsets `start` (incl.) to `next` (excl.), `count` records, newest `event_time`."""
+
+    topic: str
+    partition: int
+    start: int
+    next: int
+    count: int
+    event_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of some partitions, in the order of each, and the stretches of the log that they fill."""
+
+    slices: tuple[Slice, ...]
+    records: Sequence[Recorded[Event]]
+
+
+def fold(table: Table[Any], rows: dict[Key, Any | None], records: Iterable[Recorded[Event]]) -> dict[Key, Any | None]:
+    """Fold records into `rows` (changed in place); return those that differ from what was there, None = deleted.
+
+    `rows` must have an entry, perhaps None, for every key that the records touch.
+    """
+    before: dict[Key, Any | None] = {}
+    evolve, keys_of = table.evolve, table.keys_of
+    for record in records:
+        for key in keys_of(record.envelope.data):
+            row = rows[key]
+            after = evolve(row, record)
+            if after is not row:
+                before.setdefault(key, row)
+                rows[key] = after
+    return {key: rows[key] for key, old in before.items() if rows[key] != old}
+
+
+class Runner:
+    """Writes one version of one projection; `live` ones refuse to write when the readers were flipped to another."""
+
+    def __init__(self, projection: Projection, version: int, *, live: bool) -> None:
+        self.projection = projection
+        self.version = version
+        self._live = live
+        schema = schema_of(projection.name, version)
+        self.stores = [TableStore(table, schema) for table in projection.tables]
+
+    async def positions(self, connection: AsyncConnection[Any]) -> dict[tuple[str, int], int]:
+        """Return the stored next offset of each (topic, partition)."""
+        values = {"name": self.projection.name, "version": self.version}
+        cursor = await connection.execute(SQL["positions"], values)
+        return {(row[0], row[1]): row[2] for row in await cursor.fetchall()}
+
+    async def apply(self, connection: AsyncConnection[Any], batch: Batch) -> None:
+        """Fold the batch and move the positions, all or nothing. Raises PositionConflict when somebody else moved them."""
+        async with connection.transaction():
+            await self.write(connection, batch)
+
+    async def write(self, connection: AsyncConnection[Any], batch: Batch) -> None:
+        """Do the work of `apply` inside the caller's transaction."""
+        await self.move(connection, batch)
+        for store in self.stores:
+            keys = {key for record in batch.records for key in store.table.keys_of(record.envelope.data)}
+            if keys:
+                rows: dict[Key, Any | None] = dict.fromkeys(keys)
+                rows.update(await store.fetch(connection, list(keys)))
+                await store.save(connection, fold(store.table, rows, batch.records))
+
+    async def move(self, connection: AsyncConnection[Any], batch: Batch) -> None:
+        """Move the positions over the batch, inside the caller's transaction. Raises PositionConflict."""
+        if self._live:
+            cursor = await connection.execute(SQL["active_for_share"], {"name": self.projection.name})
+            if await cursor.fetchone() != (self.version,):
+                raise PositionConflict(f"{self.projection.name} was flipped to another version")
+        for part in batch.slices:
+            await self._move(connection, part)
+
+    async def _move(self, connection: AsyncConnection[Any], part: Slice) -> None:
+        values = {
+            "name": self.projection.name,
+            "version": self.version,
+            "topic": part.topic,
+            "partition": part.partition,
+            "start": part.start,
+            "next": part.next,
+            "folded": part.count,
+            "event_time": part.event_time,
+        }
+        cursor = await connection.execute(SQL["move_position"], values)
+        if cursor.rowcount != 1:
+            raise PositionConflict(f"{self.projection.name} v{self.version}: {part.topic}/{part.partition} is not at {part.start}")
+
+    async def digest(self, connection: AsyncConnection[Any]) -> dict[str, str]:
+        """Return the digest of each table."""
+        return {store.table.name: await store.digest(connection) for store in self.stores}
+
+
+async def install_any(connection: AsyncConnection[Any], projection: Projection) -> Runner:
+    """Create the projection's first version when there is none; return the runner of the active one, whatever its tables."""
+    async with connection.transaction():
+        await connection.execute(SQL["lock_installation"])
+        await connection.execute(SQL["create"])
+        cursor = await connection.execute(SQL["active"], {"name": projection.name})
+        found = await cursor.fetchone()
+        if found is None:
+            await create_version(connection, projection, 1)
+            await activate(connection, projection, 1)
+    return Runner(projection, found[0] if found else 1, live=True)
+
+
+async def install(connection: AsyncConnection[Any], projection: Projection) -> Runner:
+    """Return the runner of the active version, made when there is none.
+
+    Raises ProjectionOutdated when it was made for other tables than the code's.
+    """
+    runner = await install_any(connection, projection)
+    cursor = await connection.execute(SQL["active"], {"name": projection.name})
+    found = await cursor.fetchone()
+    if found is None or found[1] != digest_of(projection):
+        name = projection.name
+        raise ProjectionOutdated(f"{name} v{runner.version} was made for other tables; run: kinolog rebuild {name}")
+    return runner
+
+
+async def start_rebuild(connection: AsyncConnection[Any], projection: Projection) -> Runner:
+    """Create version n+1, empty, beside the active one; return its runner. Leftovers of a broken rebuild are dropped."""
+    async with connection.transaction():
+        await connection.execute(SQL["lock_installation"])
+        await connection.execute(SQL["create"])
+        cursor = await connection.execute(SQL["active"], {"name": projection.name})
+        found = await cursor.fetchone()
+        active = found[0] if found else 0
+        cursor = await connection.execute(SQL["versions"], {"name": projection.name})
+        for (version,) in await cursor.fetchall():
+            if version != active:
+                await drop_version(connection, projection.name, version)
+        await create_version(connection, projection, active + 1)
+    return Runner(projection, active + 1, live=False)

@@ -1,0 +1,61 @@
+-- name: create
+-- What the runners know about themselves; one row per projection, one position per partition and version.
+CREATE SCHEMA IF NOT EXISTS kinolog;
+CREATE TABLE IF NOT EXISTS kinolog.projections (
+    name text PRIMARY KEY,
+    version integer NOT NULL,
+    digest text NOT NULL
+);
+CREATE TABLE IF NOT EXISTS kinolog.positions (
+    name text NOT NULL,
+    version integer NOT NULL,
+    topic text NOT NULL,
+    partition integer NOT NULL,
+    position bigint NOT NULL DEFAULT 0,
+    folded bigint NOT NULL DEFAULT 0,
+    event_time timestamptz,
+    PRIMARY KEY (name, version, topic, partition)
+);
+
+-- name: lock_installation
+-- Serialises installs of several processes that start at once.
+SELECT pg_advisory_xact_lock(hashtext('kinolog.projections'));
+
+-- name: active
+SELECT version, digest FROM kinolog.projections WHERE name = %(name)s;
+
+-- name: active_for_share
+-- The version that may be written live; waits for a flip that is under way.
+SELECT version FROM kinolog.projections WHERE name = %(name)s FOR SHARE;
+
+-- name: active_for_update
+SELECT version, digest FROM kinolog.projections WHERE name = %(name)s FOR UPDATE;
+
+-- name: versions
+SELECT DISTINCT version FROM kinolog.positions WHERE name = %(name)s ORDER BY version;
+
+-- name: activate
+INSERT INTO kinolog.projections (name, version, digest) VALUES (%(name)s, %(version)s, %(digest)s)
+ON CONFLICT (name) DO UPDATE SET version = excluded.version, digest = excluded.digest;
+
+-- name: add_position
+INSERT INTO kinolog.positions (name, version, topic, partition) VALUES (%(name)s, %(version)s, %(topic)s, %(partition)s)
+ON CONFLICT DO NOTHING;
+
+-- name: forget_version
+DELETE FROM kinolog.positions WHERE name = %(name)s AND version = %(version)s;
+
+-- name: positions
+SELECT topic, partition, position, folded, event_time FROM kinolog.positions
+WHERE name = %(name)s AND version = %(version)s ORDER BY topic, partition;
+
+-- name: active_positions
+SELECT topic, partition, position FROM kinolog.positions JOIN kinolog.projections USING (name, version)
+WHERE name = %(name)s ORDER BY topic, partition;
+
+-- name: move_position
+-- Compare-and-set: a batch must start exactly where the stored position ends.
+UPDATE kinolog.positions
+SET position = %(next)s, folded = folded + %(folded)s, event_time = greatest(event_time, %(event_time)s)
+WHERE name = %(name)s AND version = %(version)s AND topic = %(topic)s AND partition = %(partition)s
+  AND position = %(start)s;

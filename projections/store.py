@@ -1,0 +1,158 @@
+"""Rows of folded tables in PostgreSQL, one schema per projection version: `catalog_v1.videos`.
+
+Rows travel as one JSON document per statement (`jsonb_populate_recordset`), so every column type has one way in and
+one way out, whatever the table. Readers see views of the active version in the projection's own schema.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+from psycopg import AsyncConnection, sql
+from psycopg.errors import InvalidTableDefinition
+from pydantic import BaseModel, TypeAdapter
+
+from projections.fold import Key, Projection, Table
+from projections.queries import load
+
+SQL = load(Path(__file__).with_name("runner.sql"))
+
+
+def schema_of(name: str, version: int) -> str:
+    """Return the schema that holds one version's tables."""
+    return f"{name}_v{version}"
+
+
+def digest_of(projection: Projection) -> str:
+    """Return a digest of the projection's tables: a version whose digest differs must be rebuilt."""
+    shape = [(table.name, table.key, table.columns) for table in projection.tables]
+    return hashlib.sha256(repr((projection.create, shape)).encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_none=True)
+    raise TypeError(f"{type(value).__name__} cannot be stored")
+
+
+@dataclass(frozen=True)
+class TableStore:
+    """One folded table in one version's schema."""
+
+    table: Table[Any]
+    schema: str
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[list[Any]]:
+        return TypeAdapter(list[self.table.row])  # type: ignore[name-defined]
+
+    @cached_property
+    def _name(self) -> sql.Composed:
+        return sql.SQL("{}.{}").format(sql.Identifier(self.schema), sql.Identifier(self.table.name))
+
+    @cached_property
+    def _key(self) -> sql.Composed:
+        return sql.SQL(", ").join(map(sql.Identifier, self.table.key))
+
+    @cached_property
+    def _select(self) -> sql.Composed:
+        columns = sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(c)) for c in self.table.columns)
+        return sql.SQL(
+            "SELECT coalesce(json_agg(row_to_json(r)), '[]')::text FROM (SELECT {columns} FROM {name} t"
+            " JOIN jsonb_populate_recordset(null::{name}, %s::jsonb) k USING ({key})) r"
+        ).format(columns=columns, name=self._name, key=self._key)
+
+    @cached_property
+    def _upsert(self) -> sql.Composed:
+        columns = sql.SQL(", ").join(map(sql.Identifier, self.table.columns))
+        rest = [c for c in self.table.columns if c not in self.table.key]
+        action: sql.Composable = sql.SQL("NOTHING")
+        if rest:
+            sets = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c)) for c in rest)
+            action = sql.SQL("UPDATE SET {}").format(sets)
+        return sql.SQL(
+            "INSERT INTO {name} ({columns}) SELECT {columns} FROM jsonb_populate_recordset(null::{name}, %s::jsonb)"
+            " ON CONFLICT ({key}) DO {action}"
+        ).format(name=self._name, columns=columns, key=self._key, action=action)
+
+    @cached_property
+    def _delete(self) -> sql.Composed:
+        join = sql.SQL(" AND ").join(sql.SQL("t.{0} = k.{0}").format(sql.Identifier(c)) for c in self.table.key)
+        return sql.SQL("DELETE FROM {name} t USING jsonb_populate_recordset(null::{name}, %s::jsonb) k WHERE {join}").format(
+            name=self._name, join=join
+        )
+
+    def _keys_document(self, keys: Sequence[Key]) -> str:
+        return orjson.dumps([dict(zip(self.table.key, key, strict=True)) for key in keys]).decode()
+
+    async def fetch(self, connection: AsyncConnection[Any], keys: Sequence[Key]) -> dict[Key, Any]:
+        """Return the stored rows under these keys."""
+        cursor = await connection.execute(self._select, [self._keys_document(keys)])
+        found = await cursor.fetchone()
+        assert found is not None
+        rows = self._adapter.validate_json(found[0])
+        return {tuple(getattr(row, column) for column in self.table.key): row for row in rows}
+
+    async def save(self, connection: AsyncConnection[Any], rows: dict[Key, Any | None]) -> None:
+        """Write the rows; a None deletes."""
+        kept = [row for row in rows.values() if row is not None]
+        gone = [key for key, row in rows.items() if row is None]
+        if kept:
+            document = orjson.dumps(kept, default=_plain, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+            await connection.execute(self._upsert, [document.decode()])
+        if gone:
+            await connection.execute(self._delete, [self._keys_document(gone)])
+
+    async def digest(self, connection: AsyncConnection[Any]) -> str:
+        """Return SHA-256 over all rows in key order: equal digests mean equal tables, byte for byte."""
+        columns = sql.SQL(", ").join(map(sql.Identifier, self.table.columns))
+        query = sql.SQL("SELECT row_to_json(r)::text FROM (SELECT {columns} FROM {name} ORDER BY {key}) r").format(
+            columns=columns, name=self._name, key=self._key
+        )
+        total = hashlib.sha256()
+        async with connection.transaction(), connection.cursor(name="digest") as cursor:
+            await cursor.execute(query)
+            async for (text,) in cursor:
+                total.update(text.encode() + b"\n")
+        return total.hexdigest()
+
+
+async def create_version(connection: AsyncConnection[Any], projection: Projection, version: int) -> None:
+    """Create schema, tables and positions of a version, all at zero; inside the caller's transaction."""
+    schema = sql.Identifier(schema_of(projection.name, version))
+    await connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
+    await connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(schema))
+    await connection.execute(projection.create)
+    await connection.execute("SET LOCAL search_path TO DEFAULT")
+    for topic in projection.topics:
+        for partition in range(topic.partitions):
+            place = {"name": projection.name, "version": version, "topic": topic.name, "partition": partition}
+            await connection.execute(SQL["add_position"], place)
+
+
+async def drop_version(connection: AsyncConnection[Any], name: str, version: int) -> None:
+    """Delete a version's tables and positions."""
+    await connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema_of(name, version))))
+    await connection.execute(SQL["forget_version"], {"name": name, "version": version})
+
+
+async def activate(connection: AsyncConnection[Any], projection: Projection, version: int) -> None:
+    """Point the readers' views at a version; inside the caller's transaction."""
+    views = sql.Identifier(projection.name)
+    await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(views))
+    for table in projection.tables:
+        view = sql.SQL("{}.{}").format(views, sql.Identifier(table.name))
+        stored = sql.SQL("{}.{}").format(sql.Identifier(schema_of(projection.name, version)), sql.Identifier(table.name))
+        select = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(map(sql.Identifier, table.columns)), stored)
+        try:  # replacing keeps every reader's plan valid; it is refused when columns went or changed their type
+            async with connection.transaction():
+                await connection.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(view, select))
+        except InvalidTableDefinition:
+            await connection.execute(sql.SQL("DROP VIEW {}").format(view))
+            await connection.execute(sql.SQL("CREATE VIEW {} AS {}").format(view, select))
+    values = {"name": projection.name, "version": version, "digest": digest_of(projection)}
+    await connection.execute(SQL["activate"], values)

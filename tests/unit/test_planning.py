@@ -1,0 +1,198 @@
+"""Planning, given / when / then: facts in, derived events out."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.envelope import Envelope, Event, Recorded
+from events.jobs import (
+    AnalyseResult,
+    CancelRequested,
+    EncodeSpec,
+    ExtrasResult,
+    JobCompleted,
+    JobFailed,
+    JobSubmitted,
+    MediaResult,
+    RetryRequested,
+    VerifyResult,
+    VerifySpec,
+)
+from events.media import AudioTrack, Failure, ObjectRef, Probe, VideoTrack
+from events.topics import TOPIC_OF
+from events.videos import VideoFailed, VideoPlanned, VideoProbed, VideoPublished, VideoPurged, VideoRetryRequested, VideoUploaded
+from infra.runtime.clock import new_id
+from processors import planning
+from processors.plan import PlanSettings
+from processors.planning import Policy, job_id
+from processors.process import step
+
+VIDEO = "01890000-0000-7000-8000-000000000001"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+PROBE = Probe(
+    container="mov,mp4",
+    duration_ms=120_000,
+    size_bytes=1000,
+    sha256="ab" * 32,
+    video=VideoTrack(
+        index=0,
+        codec="h264",
+        width=640,
+        height=360,
+        display_width=640,
+        display_height=360,
+        frame_rate="25/1",
+        frame_count=3000,
+        pixel_format="yuv420p",
+        duration_ms=120_000,
+    ),
+    audio=(AudioTrack(index=1, codec="aac", channels=2, sample_rate_hz=48_000, duration_ms=120_000),),
+)
+BROKEN = Failure(stage="encoding", category="process_failure", code="EXIT_1", message="ffmpeg ended with 1")
+
+
+class Story:
+    """Feeds facts to the process and keeps what it derived, as the runner does."""
+
+    def __init__(self) -> None:
+        self.process = planning.process(Policy(PlanSettings(), "default"), lambda: NOW)
+        self.rows: dict[Any, Any] = {(VIDEO,): None}
+        self.derived: list[Envelope[Event]] = []
+        self.time = NOW
+
+    def given(self, *facts: Event) -> "Story":
+        for fact in facts:
+            self.time += timedelta(seconds=1)
+            envelope = Envelope(new_id(), "test", VIDEO, self.time, fact, VIDEO)
+            recorded = Recorded(TOPIC_OF[fact.TYPE].name, 0, len(self.derived), envelope)
+            self.derived = step(self.process, self.rows, [recorded])
+        return self
+
+    def then(self) -> list[Event]:
+        return [envelope.data for envelope in self.derived]
+
+
+def uploaded() -> VideoUploaded:
+    return VideoUploaded(video_id=VIDEO, title="t", filename="f.mp4", object_key="sources/x", size_bytes=1000)
+
+
+def completed(name: str, result: Any, round_: int = 0) -> JobCompleted:
+    return JobCompleted(
+        job_id=job_id(VIDEO, round_, name), video_id=VIDEO, pool="default", worker_id="w", epoch=1, attempt=1, result=result
+    )
+
+
+def failed(name: str, round_: int = 0) -> JobFailed:
+    id_ = job_id(VIDEO, round_, name)
+    return JobFailed(job_id=id_, video_id=VIDEO, pool="default", epoch=3, attempt=3, failure=BROKEN)
+
+
+def analysed(round_: int = 0) -> JobCompleted:
+    return completed("analyse", AnalyseResult(probe=PROBE), round_)
+
+
+def media(name: str) -> JobCompleted:
+    return completed(name, MediaResult(renditions=(), result=ref(name)))
+
+
+def ref(name: str) -> ObjectRef:
+    return ObjectRef(key=f"videos/{name}/result.json", size_bytes=1, sha256="00" * 32)
+
+
+MADE = (media("encode-0"), media("encode-1"), media("audio-1"))
+EXTRAS = completed("extras", ExtrasResult(thumbnail=ref("thumbnail"), result=ref("extras")))
+VERIFIED = completed("verify", VerifyResult(duration_ms=120_000, rungs=("360p",)))
+
+
+def test_an_uploaded_video_is_analysed() -> None:
+    (submitted,) = Story().given(uploaded()).then()
+    assert isinstance(submitted, JobSubmitted)
+    assert (submitted.spec.kind, submitted.job_id) == ("analyse", job_id(VIDEO, 0, "analyse"))
+
+
+def test_an_analysed_video_is_planned_and_its_chunks_tracks_and_extras_are_submitted() -> None:
+    probed, planned, *submitted = Story().given(uploaded(), analysed()).then()
+    assert isinstance(probed, VideoProbed)
+    assert isinstance(planned, VideoPlanned)
+    jobs = [event for event in submitted if isinstance(event, JobSubmitted)]
+    assert sorted(job.spec.kind for job in jobs) == ["audio", "encode", "encode", "extras"]
+    assert planned.job_ids == tuple(job.job_id for job in jobs)
+    assert all(job.spec.source.sha256 == PROBE.sha256 for job in jobs if isinstance(job.spec, EncodeSpec))
+
+
+def test_verification_waits_for_the_last_job_and_names_every_result() -> None:
+    story = Story().given(uploaded(), analysed(), *MADE)
+    assert story.then() == []
+    (submitted,) = story.given(EXTRAS).then()
+    assert isinstance(submitted, JobSubmitted) and isinstance(submitted.spec, VerifySpec)
+    assert {result.key for result in submitted.spec.results} == {
+        ref(name).key for name in ("encode-0", "encode-1", "audio-1", "extras")
+    }
+
+
+def test_a_verified_video_is_published_once() -> None:
+    story = Story().given(uploaded(), analysed(), *MADE, EXTRAS, VERIFIED)
+    (published,) = story.then()
+    assert published == VideoPublished(video_id=VIDEO, duration_ms=120_000, rungs=("360p",), thumbnail=ref("thumbnail"))
+    assert story.given(VERIFIED).then() == []
+
+
+def test_a_job_that_failed_for_good_fails_the_video_and_calls_off_the_rest() -> None:
+    story = Story().given(uploaded(), analysed(), media("encode-0"), failed("encode-1"))
+    video_failed, *cancels = story.then()
+    assert isinstance(video_failed, VideoFailed) and video_failed.failure == BROKEN
+    assert {cancel.job_id for cancel in cancels if isinstance(cancel, CancelRequested)} == {
+        job_id(VIDEO, 0, name) for name in ("audio-1", "extras")
+    }
+
+
+def test_a_retry_asks_again_for_what_is_missing_and_only_for_that() -> None:
+    story = Story().given(uploaded(), analysed(), media("encode-0"), failed("encode-1"))
+    retries = story.given(VideoRetryRequested(video_id=VIDEO)).then()
+    assert {retry.job_id for retry in retries if isinstance(retry, RetryRequested)} == {
+        job_id(VIDEO, 0, name) for name in ("encode-1", "audio-1", "extras")
+    }
+    (verify,) = story.given(media("encode-1"), media("audio-1"), EXTRAS).then()
+    assert isinstance(verify, JobSubmitted) and verify.spec.kind == "verify"
+
+
+def test_a_retry_after_a_failed_verification_makes_everything_anew() -> None:
+    story = Story().given(uploaded(), analysed(), *MADE, EXTRAS, failed("verify"))
+    (submitted,) = story.given(VideoRetryRequested(video_id=VIDEO)).then()
+    assert isinstance(submitted, JobSubmitted)
+    assert submitted.job_id == job_id(VIDEO, 1, "analyse")
+
+
+def test_a_source_without_streams_fails_with_a_sentence() -> None:
+    probe = PROBE.model_copy(update={"video": None, "audio": ()})
+    _probed, video_failed = Story().given(uploaded(), completed("analyse", AnalyseResult(probe=probe))).then()
+    assert isinstance(video_failed, VideoFailed)
+    assert video_failed.failure.code == "NO_STREAMS" and video_failed.failure.message.endswith(".")
+
+
+def test_nothing_follows_from_a_purged_video() -> None:
+    assert Story().given(uploaded(), VideoPurged(video_id=VIDEO), analysed()).then() == []
+
+
+def test_a_retry_of_a_video_that_did_not_fail_changes_nothing() -> None:
+    assert Story().given(uploaded(), VideoRetryRequested(video_id=VIDEO)).then() == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+@given(data=st.data())
+def test_order_and_repetition_do_not_matter(seed: int, data: st.DataObject) -> None:
+    """Whatever comes again or late: one submission per job, one publication."""
+    first = [uploaded(), analysed()]
+    rest = [*MADE, EXTRAS, VERIFIED]
+    again = data.draw(st.lists(st.sampled_from([*first, *rest[:-1]]), max_size=5))
+    facts = data.draw(st.permutations([*first, *rest[:-1], *again]))
+    story = Story()
+    derived: list[Event] = []
+    for fact in [*facts, VERIFIED]:
+        derived.extend(story.given(fact).then())
+    submitted = [event.job_id for event in derived if isinstance(event, JobSubmitted)]
+    assert len(submitted) == len(set(submitted))
+    assert sum(isinstance(event, VideoPublished) for event in derived) == 1

@@ -1,0 +1,280 @@
+"""The loop of a worker: claim, run, renew, tick, report; one job at a time.
+
+A lease is lost when the dispatcher says so (another epoch, a cancellation) or when no renewal got through for as long
+as a lease lives: then the run is cancelled, and nothing of it is reported.
+"""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from events.clock import Clock, Context
+from events.envelope import Envelope, Event
+from events.errors import LogUnavailable, ObjectMissing, StoreUnavailable
+from events.jobs import Capabilities, JobResult, ResultReported
+from events.media import Failure
+from events.progress import ProgressTicked
+from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
+from workers.transport import Held, LogTransport
+from workers.work import Done, Progress, Runner, Work, WorkFailed
+
+CLAIM_WAIT_S = 30.0
+HEARTBEAT_S = 10.0
+Outcome = Literal["completed", "failed", "released", "fenced"]
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who this worker is."""
+
+    worker_id: str
+    name: str
+    pool: str
+    version: str
+    cpu_count: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the loop uses; opened by the composition root. `work(prefix, directory)` makes a job's surroundings."""
+
+    transport: LogTransport
+    append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
+    context: Callable[[str | None], Context]
+    clock: Clock
+    runners: Mapping[str, Runner]
+    work: Callable[[str, Path], Work]
+    observe: Callable[[str, Outcome, float], None]
+
+
+class Worker:
+    """One worker process with one slot."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        capabilities: Capabilities,
+        tools: Tools,
+        directory: Path,
+        *,
+        lease_s: float,
+        renew_s: float,
+        drain_s: float,
+    ) -> None:
+        self._identity = identity
+        self._capabilities = capabilities
+        self._tools = tools
+        self._directory = directory
+        self._lease_s = lease_s
+        self._renew_s = renew_s
+        self._drain_s = drain_s
+        self._stopping = asyncio.Event()
+        self._at_once = asyncio.Event()
+        self._busy: tuple[str, ...] = ()
+
+    def stop(self) -> None:
+        """Take no more jobs; finish the running one within the drain time or hand it back. Twice: hand back at once."""
+        if self._stopping.is_set():
+            self._at_once.set()
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until `stop`."""
+        me = self._identity
+        registered = WorkerRegistered(
+            worker_id=me.worker_id,
+            name=me.name,
+            pool=me.pool,
+            version=me.version,
+            capabilities=self._capabilities,
+            cpu_count=me.cpu_count,
+            memory_bytes=me.memory_bytes,
+        )
+        await self._announce(registered)
+        heartbeat = asyncio.create_task(self._heartbeats(), name="heartbeats")
+        try:
+            while not self._stopping.is_set():
+                if (held := await self._claim()) is not None:
+                    await self._work_on(held)
+        finally:
+            heartbeat.cancel()
+            await asyncio.gather(heartbeat, return_exceptions=True)
+            with contextlib.suppress(LogUnavailable):
+                await self._announce(WorkerDrained(worker_id=me.worker_id, reason="stopped"))
+
+    async def _claim(self) -> Held | None:
+        claim = asyncio.create_task(self._tools.transport.claim(self._capabilities, CLAIM_WAIT_S))
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({claim, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not claim.done():
+            claim.cancel()  # an answer that still comes is handed back by the transport
+        try:
+            return await claim
+        except asyncio.CancelledError:
+            return None
+        except LogUnavailable as error:
+            log.warning("claim_failed", error=str(error))
+            await self._tools.clock.sleep(1.0)
+            return None
+
+    async def _work_on(self, held: Held) -> None:
+        claim = held.claim
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        self._busy = (claim.job_id,)
+        with structlog.contextvars.bound_contextvars(correlation_id=held.correlation_id, job_id=claim.job_id, epoch=claim.epoch):
+            log.info("job_claimed", kind=claim.spec.kind, video_id=claim.video_id, attempt=claim.attempt)
+            try:
+                outcome = await self._attempt(held)
+            finally:
+                self._tools.transport.forget(held)
+                self._busy = ()
+            self._tools.observe(claim.spec.kind, outcome, loop.time() - started)
+            log.info("job_ended", kind=claim.spec.kind, outcome=outcome, seconds=round(loop.time() - started, 3))
+
+    async def _attempt(self, held: Held) -> Outcome:
+        """Run the job beside its watchers; whichever ends first decides."""
+        run = asyncio.create_task(self._run(held), name="run")
+        lease = asyncio.create_task(self._keep_lease(held), name="lease")
+        drained = asyncio.create_task(self._drained(), name="drained")
+        try:
+            await asyncio.wait({run, lease, drained}, return_when=asyncio.FIRST_COMPLETED)
+            if run.done():
+                return await self._report(held, *run.result())
+            run.cancel()
+            await asyncio.gather(run, return_exceptions=True)
+            if lease.done():
+                log.warning("lease_lost", reason=lease.result())
+                return "fenced"
+            with contextlib.suppress(LogUnavailable):
+                await self._tools.transport.release(held, "the worker is being stopped")
+            return "released"
+        finally:
+            for task in (run, lease, drained):
+                task.cancel()
+            await asyncio.gather(run, lease, drained, return_exceptions=True)
+
+    async def _drained(self) -> None:
+        await self._stopping.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_s):
+                await self._at_once.wait()
+
+    async def _keep_lease(self, held: Held) -> str:
+        """Renew until the lease is lost; return why."""
+        loop = asyncio.get_running_loop()
+        alive = loop.time()
+        while True:
+            done, _ = await asyncio.wait({held.lost}, timeout=self._renew_s)
+            if done:
+                return held.lost.result()
+            try:
+                await self._tools.transport.renew(held)
+                alive = loop.time()
+            except LogUnavailable as error:
+                log.warning("renewal_failed", error=str(error))
+            if loop.time() - alive > self._lease_s:
+                return "no renewal got through for the life of a lease"
+
+    async def _run(self, held: Held) -> tuple[JobResult | None, Failure | None]:
+        """Run the work in an empty directory; return its result or its classified failure."""
+        claim = held.claim
+        directory = self._directory / f"{claim.job_id}-{claim.epoch}"
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        work = self._tools.work(f"videos/{claim.video_id}/{claim.job_id}/{claim.epoch}", directory)
+        try:
+            async for update in self._tools.runners[claim.spec.kind](claim.spec, work):
+                match update:
+                    case Done(result=result):
+                        return result, None
+                    case Progress():
+                        await self._tick(held, update)
+            raise RuntimeError(f"{claim.spec.kind} ended without a result")
+        except WorkFailed as error:
+            return None, error.failure
+        except (StoreUnavailable, ObjectMissing) as error:
+            return None, _failure(claim.spec.kind, "file_operations", "FILE_OP_STORE", str(error))
+        except OSError as error:
+            return None, _failure(claim.spec.kind, "system_environment", "ENV", f"{type(error).__name__}: {error}")
+        except Exception as error:
+            log.exception("run_crashed")
+            return None, _failure(claim.spec.kind, "unknown", "EXCEPTION", f"{type(error).__name__}: {error}")
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    async def _tick(self, held: Held, progress: Progress) -> None:
+        claim = held.claim
+        tick = ProgressTicked(
+            job_id=claim.job_id,
+            video_id=claim.video_id,
+            worker_id=self._identity.worker_id,
+            epoch=claim.epoch,
+            kind=claim.spec.kind,
+            step=progress.step,
+            percent=progress.percent,
+            frames=progress.frames,
+            speed=progress.speed,
+            rungs=progress.rungs,
+        )
+        with contextlib.suppress(LogUnavailable):  # nothing depends on a tick
+            await self._append(tick, claim.job_id, held.correlation_id)
+
+    async def _report(self, held: Held, result: JobResult | None, failure: Failure | None) -> Outcome:
+        """Report until the log has it or the lease is lost."""
+        claim = held.claim
+        report = ResultReported(
+            job_id=claim.job_id,
+            pool=claim.pool,
+            worker_id=self._identity.worker_id,
+            epoch=claim.epoch,
+            result=result,
+            failure=failure,
+        )
+        if failure is not None:
+            log.warning("job_failed", code=failure.code, message=failure.message, detail=(failure.detail or "")[-500:])
+        deadline = asyncio.get_running_loop().time() + self._lease_s
+        while asyncio.get_running_loop().time() < deadline:
+            try:
+                fact = await self._tools.transport.report(held, report)
+            except LogUnavailable as error:
+                log.warning("report_failed", error=str(error))
+                await self._tools.clock.sleep(0.5)
+                continue
+            if fact is None:
+                continue  # no answer: say it again, the dispatcher knows repetitions
+            if type(fact).__name__ in ("ResultRefused", "LeaseExpired", "JobClaimed", "JobCancelled"):
+                return "fenced"
+            return "failed" if failure is not None else "completed"
+        return "fenced"
+
+    async def _heartbeats(self) -> None:
+        while True:
+            status: Literal["idle", "busy", "draining"] = "busy" if self._busy else "idle"
+            if self._stopping.is_set():
+                status = "draining"
+            with contextlib.suppress(LogUnavailable):
+                await self._announce(WorkerHeartbeat(worker_id=self._identity.worker_id, status=status, job_ids=self._busy))
+            await self._tools.clock.sleep(HEARTBEAT_S)
+
+    async def _announce(self, event: Event) -> None:
+        await self._append(event, self._identity.worker_id, None)
+
+    async def _append(self, event: Event, subject: str, correlation_id: str | None) -> None:
+        context = self._tools.context(correlation_id)
+        id_ = context.new_id()
+        await self._tools.append([Envelope(id_, context.source, subject, context.now, event, correlation_id or id_)])
+
+
+def _failure(kind: str, category: str, code: str, message: str) -> Failure:
+    stages: dict[str, Literal["analysis", "encoding", "post_processing"]] = {"analyse": "analysis", "verify": "post_processing"}
+    return Failure(stage=stages.get(kind, "encoding"), category=category, code=code, message=message[:2000])

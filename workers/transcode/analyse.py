@@ -1,0 +1,129 @@
+"""Find out what a source is: fetch it, refuse what is no video, read its headers and the times of its packets.
+
+Two short processes: ffprobe's headers, then a demux of every packet. Both run with protocols and containers restricted to
+a single local file, and with the limits of `process`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from events.jobs import AnalyseResult, AnalyseSpec
+from events.media import Failure
+from workers.transcode.probe import CONTAINERS, Headers, PacketScan, parse_headers, probe_of, refusal, unreadable
+from workers.transcode.process import ProcessResult, run_process
+from workers.work import Done, Progress, Update, Work, WorkFailed
+
+HEAD_BYTES = 4096
+HEADERS_MAX_CHARS = 16 * 2**20
+HEADERS_TIMEOUT_S = 120.0
+PROGRESS_S = 1.0
+LONG_S = 30 * 60
+"""Of longer sources only the video packets are read; the sound is taken to last as long as it declares."""
+
+QUIET = ("-v", "error", "-threads", "1", "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS)
+HEADERS = ("-show_streams", "-show_format", "-of", "json")
+PACKETS = ("-show_entries", "packet=stream_index,pts,dts,duration,flags", "-of", "csv=p=0")
+
+
+async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
+    """Measure the source; raise WorkFailed with stage `analysis` when it can never be published, or a tool failed."""
+    path, sha256 = await work.sources.fetch(spec.source)
+    if spec.source.sha256 not in (None, sha256):
+        message = "The stored file is not the one that was sent: its SHA-256 differs."
+        raise WorkFailed(_failure("file_access", "FILE_DIGEST", message, retryable=False))
+    head, size_bytes = await asyncio.to_thread(_head, path)
+    if refused := refusal(head, size_bytes):
+        raise WorkFailed(refused)
+    headers = await _headers(path, head, work)
+    scan = PacketScan()
+    scanning = asyncio.create_task(_scan(path, headers, scan, work))
+    try:
+        while not (await asyncio.wait({scanning}, timeout=PROGRESS_S))[0]:
+            yield Progress("analyse", _percent(headers, scan))
+        result = scanning.result()
+    finally:
+        scanning.cancel()
+        await asyncio.gather(scanning, return_exceptions=True)
+    if not scan.streams and not result.ok:
+        raise WorkFailed(_tool_failure(result) or unreadable(result.stderr_tail, head))
+    probe = probe_of(headers, scan, size_bytes=size_bytes, sha256=sha256, complaints=result.stderr_tail)
+    if isinstance(probe, Failure):
+        raise WorkFailed(probe)
+    yield Done(AnalyseResult(probe=probe))
+
+
+async def _headers(path: Path, head: bytes, work: Work) -> Headers:
+    lines: list[str] = []
+    budget = HEADERS_MAX_CHARS
+
+    def keep(line: str) -> None:
+        nonlocal budget
+        budget -= len(line) + 1
+        if budget < 0:
+            message = "The file's headers are larger than any real video's."
+            raise WorkFailed(_failure("validation", "HEADERS_TOO_LARGE", message, retryable=False))
+        lines.append(line)
+
+    argv = [work.ffprobe, *QUIET, *HEADERS, f"file:{path}"]
+    result = await run_process(argv, cwd=work.directory, limits=work.limits, on_stdout_line=keep, timeout_s=HEADERS_TIMEOUT_S)
+    if failure := _tool_failure(result):
+        raise WorkFailed(failure)
+    headers = parse_headers("\n".join(lines))
+    if headers is None or not result.ok:
+        raise WorkFailed(unreadable(result.stderr_tail, head))
+    return headers
+
+
+async def _scan(path: Path, headers: Headers, scan: PacketScan, work: Work) -> ProcessResult:
+    """Fold every packet into `scan`."""
+    long = headers.duration_s is None or headers.duration_s > LONG_S
+    video = headers.video
+    selected = ("-select_streams", str(video["index"])) if long and video is not None else ()
+    argv = [work.ffprobe, *QUIET, *PACKETS, *selected, f"file:{path}"]
+    result = await run_process(argv, cwd=work.directory, limits=work.limits, on_stdout_line=scan.add)
+    scan.finish()
+    return result
+
+
+def _percent(headers: Headers, scan: PacketScan) -> float:
+    """Return how far the scan is, by time; 99 at most, for durations lie."""
+    reached = [
+        float(times.end * headers.time_base(index) - headers.start_s)
+        for index, times in scan.streams.items()
+        if times.end is not None
+    ]
+    if not headers.duration_s or not reached:
+        return 0.0
+    return max(0.0, min(99.0, 100 * max(reached) / float(headers.duration_s)))
+
+
+def _tool_failure(result: ProcessResult) -> Failure | None:
+    """Return the failure of the tool itself: it was cut off, killed or ran out of memory. Another try may help."""
+    if result.cut is not None:
+        message = "Reading the file took too long."
+        return _failure("timeout", "TIMEOUT", message, retryable=True, detail=result.stderr_tail)
+    if result.signal is not None:
+        message = f"Reading the file ended ffprobe with signal {result.signal}."
+        code = f"EXIT_{128 + result.signal}"
+        return _failure("process_failure", code, message, retryable=True, detail=result.stderr_tail)
+    if "Cannot allocate memory" in result.stderr_tail:
+        message = "Reading the file took more memory than is allowed."
+        return _failure("resource_exhaustion", "RESOURCE_MEMORY", message, retryable=True, detail=result.stderr_tail)
+    return None
+
+
+def _head(path: Path) -> tuple[bytes, int]:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES), path.stat().st_size
+
+
+def _failure(category: str, code: str, message: str, *, retryable: bool, detail: str = "") -> Failure:
+    return Failure(
+        stage="analysis",
+        category=category,
+        code=code,
+        message=message,
+        detail=detail[-4000:] or None,
+        retryable=retryable,
+    )

@@ -1,0 +1,487 @@
+"""What a source is: from ffprobe's headers and the times of its packets to a `Probe`. Pure; the effects are in `analyse`.
+
+Headers may lie and often do, so duration, frame rate and its constancy are measured from the packets. `PacketScan`
+keeps a bounded state however long the source is.
+"""
+
+import heapq
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from events.media import Attachment, AudioTrack, Failure, Probe, SubtitleTrack, VideoTrack
+
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,gxf,nut,dv,ivf,gif,"
+    "wav,w64,mp3,aac,flac,aiff,caf,ac3,eac3,amr"
+)
+"""The demuxers that ffprobe and ffmpeg may use (`-format_whitelist`): real containers, each a single file. None of them
+follows a reference to another file or address; playlists, manifests, picture sequences and devices are left out."""
+
+PLAYLIST_DEMUXERS = frozenset(("hls", "concat", "dash", "sdp", "imf", "webm_dash_manifest", "rtsp"))
+PLAYLIST_STARTS = (b"#extm3u", b"ffconcat", b"[playlist]", b"<mpd", b"<smil", b"<asx", b"[reference]", b"<smoothstreamingmedia")
+ISO_BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"moof", b"styp"))
+TEXT_SUBTITLES = frozenset(("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "microdvd", "sami", "realtext")) | {
+    *("subviewer", "subviewer1", "mpl2", "ttml", "jacosub", "stl", "pjs", "vplayer")
+}
+INTERLACED = frozenset(("tt", "bb", "tb", "bt"))
+HDR_TRANSFERS: Mapping[str | None, Any] = {"smpte2084": "pq", "arib-std-b67": "hlg"}
+STANDARD_RATES = tuple(Fraction(rate) for rate in (24, 25, 30, 48, 50, 60, 100, 120)) + tuple(
+    Fraction(rate * 1000, 1001) for rate in (24, 30, 60, 120)
+)
+
+REORDER_PACKETS = 32
+"""Pictures that may be stored before one that is shown earlier: H.264 and HEVC allow 16."""
+DISTANCES_MAX = 4096
+IRREGULAR_SHARE_MAX = Fraction(2, 100)
+LOST_SHARE_MAX = Fraction(10, 100)
+SINGLE_FRAME_RATE = Fraction(25)
+PROBE_SCORE_MIN = 26
+"""ffmpeg's AVPROBE_SCORE_RETRY + 1: what scores less was taken for media by its name or by accident."""
+COMPLAINTS_CUT = ("partial file", "File ended prematurely", "Truncat", "truncat")
+
+
+# --- packets --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class StreamTimes:
+    """What the packets of one stream tell, in ticks of its time base; packets that are not shown do not count."""
+
+    packets: int = 0
+    corrupt: int = 0
+    first: int | None = None
+    end: int | None = None
+    last_has_length: bool = False
+    distances: Counter[int] = field(default_factory=Counter)
+    _waiting: list[int] = field(default_factory=list)
+    _previous: int | None = None
+
+    def add(self, at: int | None, length: int, flags: str) -> None:
+        """Count one packet; `at` is its presentation time."""
+        self.corrupt += "C" in flags
+        self.packets += 1
+        if at is None:
+            return
+        self.first = at if self.first is None else min(self.first, at)
+        if self.end is None or at + length > self.end:
+            self.end = at + length
+            self.last_has_length = length > 0
+        if len(self._waiting) < REORDER_PACKETS:
+            heapq.heappush(self._waiting, at)
+        else:
+            self._shown(heapq.heappushpop(self._waiting, at))
+
+    def finish(self) -> None:
+        """Count the pictures that still wait for an earlier one."""
+        while self._waiting:
+            self._shown(heapq.heappop(self._waiting))
+
+    def _shown(self, at: int) -> None:
+        if self._previous is not None:
+            distance = at - self._previous
+            if distance in self.distances or len(self.distances) < DISTANCES_MAX:
+                self.distances[distance] += 1
+        self._previous = at
+
+
+class PacketScan:
+    """Folds lines of `ffprobe -show_entries packet=stream_index,pts,dts,duration,flags -of csv=p=0`."""
+
+    def __init__(self) -> None:
+        self.streams: dict[int, StreamTimes] = {}
+
+    def add(self, line: str) -> None:
+        """Count one line: `0,3003,0,1001,K__`. A packet without a presentation time counts at its decoding time."""
+        fields = line.split(",")
+        if len(fields) < 5 or "D" in fields[4]:
+            return
+        index = _ticks(fields[0])
+        if index is None:
+            return
+        times = self.streams.get(index)
+        if times is None:
+            times = self.streams[index] = StreamTimes()
+        at = _ticks(fields[1])
+        times.add(at if at is not None else _ticks(fields[2]), max(0, _ticks(fields[3]) or 0), fields[4])
+
+    def finish(self) -> None:
+        """Say that there are no more packets."""
+        for times in self.streams.values():
+            times.finish()
+
+
+def _ticks(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRate:
+    """A measured frame rate, and whether the distances between pictures differ."""
+
+    rate: Fraction
+    variable: bool
+
+
+def frame_rate(distances: Mapping[int, int], time_base: Fraction, declared: Iterable[Fraction]) -> FrameRate:
+    """Return the rate of the usual distance between two pictures.
+
+    `distances` counts distances in ticks. Usual are those within a tenth, or a tick and a half (containers round to
+    milliseconds), of the median. The rate is variable when more than 2 % are neither usual nor a whole number of usual
+    ones, or when more than 10 % are such multiples: fewer of those are lost pictures. The mean of the usual ones is
+    taken for a declared or standard rate when it cannot be told from it.
+    """
+    counts = sorted((distance, count) for distance, count in distances.items() if distance > 0)
+    total = sum(count for _, count in counts)
+    given = [rate for rate in declared if 0 < rate <= 1000]
+    if total == 0:
+        return FrameRate(given[0] if given else SINGLE_FRAME_RATE, False)
+    median = _median(counts, total)
+    reach = max(Fraction(3, 2), Fraction(median, 10))
+    usual = [(distance, count) for distance, count in counts if abs(distance - median) <= reach]
+    usual_count = sum(count for _, count in usual)
+    span = sum(distance * count for distance, count in usual) * time_base
+    measured = usual_count / span
+    error = Fraction(3, 2) * time_base / span + Fraction(3, 10_000)
+    lost = sum(count for distance, count in counts if distance > median + reach and _is_multiple(distance, median, reach))
+    irregular = total - usual_count - lost
+    variable = irregular > IRREGULAR_SHARE_MAX * total or lost > LOST_SHARE_MAX * total
+    return FrameRate(_recognised(measured, error, given), variable)
+
+
+def _is_multiple(distance: int, median: int, reach: Fraction) -> bool:
+    return abs(distance - round(Fraction(distance, median)) * median) <= reach
+
+
+def _median(counts: list[tuple[int, int]], total: int) -> int:
+    seen = 0
+    for value, count in counts:
+        seen += count
+        if 2 * seen >= total:
+            return value
+    raise AssertionError("the counts do not add up")
+
+
+def _recognised(measured: Fraction, error: Fraction, declared: list[Fraction]) -> Fraction:
+    """Return the declared or standard rate that the measured one must be, else a simple fraction near it."""
+    near = [rate for rate in declared if abs(rate / measured - 1) <= error]
+    reference = near[0] if near else measured
+    standard = min(STANDARD_RATES, key=lambda rate: abs(rate - reference))
+    if abs(standard / reference - 1) <= (Fraction(2, 10_000) if near else error):
+        return standard
+    return reference.limit_denominator(1001)
+
+
+# --- headers --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """What `ffprobe -show_streams -show_format -of json` says."""
+
+    format: Mapping[str, Any]
+    streams: tuple[Mapping[str, Any], ...]
+
+    @property
+    def start_s(self) -> Fraction:
+        """Return the source's own start, the zero of `-ss`."""
+        return _seconds(self.format.get("start_time")) or Fraction(0)
+
+    @property
+    def duration_s(self) -> Fraction | None:
+        """Return the declared duration."""
+        return _seconds(self.format.get("duration"))
+
+    @property
+    def video(self) -> Mapping[str, Any] | None:
+        """Return the video stream that is used: the first default one, else the first; covers do not count."""
+        videos = [stream for stream in self.streams if _is_video(stream)]
+        return next((stream for stream in videos if _flag(stream, "default")), videos[0] if videos else None)
+
+    def time_base(self, index: int) -> Fraction:
+        """Return the length of a tick of the stream, seconds."""
+        return next(Fraction(stream["time_base"]) for stream in self.streams if stream["index"] == index)
+
+    def of_kind(self, kind: str) -> list[Mapping[str, Any]]:
+        """Return the streams of a codec type."""
+        return [stream for stream in self.streams if stream.get("codec_type") == kind]
+
+
+def parse_headers(text: str) -> Headers | None:
+    """Parse ffprobe's JSON; None when it says nothing of a format."""
+    try:
+        parsed = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    if not isinstance(parsed, dict) or not parsed.get("format"):
+        return None
+    return Headers(parsed["format"], tuple(parsed.get("streams", ())))
+
+
+def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str, complaints: str = "") -> Probe | Failure:
+    """Join headers and packets to a probe. `complaints` is what ffprobe wrote to standard error.
+
+    Returns a Failure when nothing in it can be seen or heard.
+    """
+    if int(headers.format.get("probe_score", 100)) < PROBE_SCORE_MIN:
+        return not_media("what it holds was recognised by accident at best")
+    warnings: list[str] = []
+    raw = headers.video
+    video = None if raw is None else _video_track(raw, headers, scan)
+    if isinstance(video, Failure):
+        return video
+    audio = tuple(t for raw in headers.of_kind("audio") if (t := _audio_track(raw, headers, scan)) is not None)
+    if video is None and not audio:
+        return _nothing_to_play(headers)
+    tracks: list[VideoTrack | AudioTrack] = [*audio] if video is None else [video, *audio]
+    duration_ms = max(track.start_ms + track.duration_ms for track in tracks)
+    declared_ms = None if headers.duration_s is None else _ms(headers.duration_s)
+    if sum(_is_video(stream) for stream in headers.streams) > 1:
+        warnings.append("The file has more than one video track; the default one is used.")
+    unused = len(headers.of_kind("audio")) - len(audio)
+    if unused:
+        warnings.append(f"{unused} sound track(s) cannot be decoded and are left out.")
+    warnings.extend(_damage(duration_ms, declared_ms, scan, complaints))
+    return Probe(
+        container=str(headers.format.get("format_name", "")),
+        duration_ms=duration_ms,
+        declared_duration_ms=declared_ms,
+        size_bytes=size_bytes,
+        sha256=sha256,
+        video=video,
+        audio=audio,
+        subtitles=tuple(_subtitle_track(stream) for stream in headers.of_kind("subtitle")),
+        attachments=tuple(
+            _attachment(stream)
+            for stream in headers.streams
+            if stream.get("codec_type") == "attachment" or _flag(stream, "attached_pic")
+        ),
+        warnings=tuple(warnings),
+    )
+
+
+def _video_track(raw: Mapping[str, Any], headers: Headers, scan: PacketScan) -> VideoTrack | Failure | None:
+    """Return the video track; None when it holds no picture at all."""
+    index = int(raw["index"])
+    times = scan.streams.get(index, StreamTimes())
+    if times.packets == 0:
+        return None
+    width, height = int(raw.get("width") or 0), int(raw.get("height") or 0)
+    codec, pixel_format = raw.get("codec_name"), raw.get("pix_fmt")
+    if not codec or codec == "unknown" or not pixel_format or width <= 0 or height <= 0:
+        return _failure("codec_issues", "VIDEO_UNREADABLE", f"The pictures cannot be decoded (codec: {codec or 'unknown'}).")
+    time_base = Fraction(raw["time_base"])
+    declared = [rate for name in ("r_frame_rate", "avg_frame_rate") if (rate := _ratio(raw.get(name))) is not None]
+    measured = frame_rate(times.distances, time_base, declared)
+    start_s, duration_s = _extent(times, time_base, headers, 1 / measured.rate)
+    rotation = _rotation(raw)
+    sar = _aspect(raw.get("sample_aspect_ratio"))
+    display = (max(1, round(width * sar)), height)
+    transfer = raw.get("color_transfer")
+    return VideoTrack(
+        index=index,
+        codec=str(codec),
+        profile=raw.get("profile"),
+        width=width,
+        height=height,
+        display_width=display[rotation in (90, 270)],
+        display_height=display[rotation not in (90, 270)],
+        rotation_degrees=rotation,
+        sample_aspect_ratio=f"{sar.numerator}:{sar.denominator}",
+        frame_rate=f"{measured.rate.numerator}/{measured.rate.denominator}",
+        variable_frame_rate=measured.variable,
+        frame_count=times.packets,
+        pixel_format=str(pixel_format),
+        bit_depth=_bit_depth(str(pixel_format), raw),
+        color_primaries=raw.get("color_primaries"),
+        color_transfer=transfer,
+        color_space=raw.get("color_space"),
+        color_range=raw.get("color_range"),
+        hdr=HDR_TRANSFERS.get(transfer),
+        interlaced=raw.get("field_order") in INTERLACED,
+        start_ms=_ms(start_s),
+        duration_ms=_ms(duration_s),
+    )
+
+
+def _audio_track(raw: Mapping[str, Any], headers: Headers, scan: PacketScan) -> AudioTrack | None:
+    """Return the sound track; None when it is empty or nobody can decode it."""
+    channels, rate = int(raw.get("channels") or 0), int(raw.get("sample_rate") or 0)
+    codec = raw.get("codec_name")
+    times = scan.streams.get(int(raw["index"]))
+    if not codec or codec == "unknown" or channels <= 0 or rate <= 0:
+        return None
+    if times is not None:
+        start_s, duration_s = _extent(times, Fraction(raw["time_base"]), headers, Fraction(0))
+    else:
+        start_s = (_seconds(raw.get("start_time")) or headers.start_s) - headers.start_s
+        duration_s = _seconds(raw.get("duration")) or headers.duration_s or Fraction(0)
+    if duration_s <= 0:
+        return None
+    return AudioTrack(
+        index=int(raw["index"]),
+        codec=str(codec),
+        channels=channels,
+        sample_rate_hz=rate,
+        language=_tag(raw, "language") or "und",
+        title=_tag(raw, "title"),
+        default=_flag(raw, "default"),
+        start_ms=_ms(start_s),
+        duration_ms=_ms(duration_s),
+    )
+
+
+def _subtitle_track(raw: Mapping[str, Any]) -> SubtitleTrack:
+    codec = str(raw.get("codec_name") or "unknown")
+    return SubtitleTrack(
+        index=int(raw["index"]),
+        codec=codec,
+        kind="text" if codec in TEXT_SUBTITLES else "image",
+        language=_tag(raw, "language") or "und",
+        title=_tag(raw, "title"),
+        default=_flag(raw, "default"),
+        forced=_flag(raw, "forced"),
+    )
+
+
+def _attachment(raw: Mapping[str, Any]) -> Attachment:
+    cover = _flag(raw, "attached_pic")
+    media_type = f"image/{raw.get('codec_name')}" if cover else _tag(raw, "mimetype")
+    return Attachment(index=int(raw["index"]), filename=_tag(raw, "filename"), media_type=media_type)
+
+
+def _extent(times: StreamTimes, time_base: Fraction, headers: Headers, last_s: Fraction) -> tuple[Fraction, Fraction]:
+    """Return start, after the source's own, and duration of a stream, seconds. `last_s` is for a last packet without length."""
+    if times.first is None or times.end is None:
+        return Fraction(0), times.packets * last_s
+    end_s = times.end * time_base + (0 if times.last_has_length else last_s)
+    start_s = times.first * time_base
+    return start_s - headers.start_s, end_s - start_s
+
+
+def _damage(duration_ms: int, declared_ms: int | None, scan: PacketScan, complaints: str) -> Iterable[str]:
+    """Say what is wrong with the file, as far as that can be told without decoding it."""
+    off = declared_ms is not None and abs(duration_ms - declared_ms) > 50 + declared_ms // 20
+    if any(word in complaints for word in COMPLAINTS_CUT):
+        told = f" It should last {declared_ms / 1000:.1f} s." if declared_ms is not None and off else ""
+        yield f"The file is incomplete: the {duration_ms / 1000:.1f} s that are there are used.{told}"
+    elif off and declared_ms is not None:
+        yield f"The declared duration is {declared_ms / 1000:.1f} s, the real one {duration_ms / 1000:.1f} s."
+    if sum(times.corrupt for times in scan.streams.values()) or "nvalid" in complaints or "corrupt" in complaints:
+        yield "Some of the data is damaged; what can be decoded is used."
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def refusal(head: bytes, size_bytes: int) -> Failure | None:
+    """Refuse what no tool should be shown: an empty file, or a list of other files. `head` is the start of the file."""
+    if size_bytes == 0:
+        return _failure("validation", "FILE_EMPTY", "The file is empty.")
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith(PLAYLIST_STARTS) or (start.startswith(b"<?xml") and any(s in start for s in PLAYLIST_STARTS)):
+        return _playlist()
+    return None
+
+
+def unreadable(complaints: str, head: bytes) -> Failure:
+    """Say why ffprobe could not open the file, from its words and the start of the file."""
+    if "not on whitelist" in complaints:
+        demuxer = complaints.split("Format not on whitelist")[0].rpartition("[")[2].partition(" ")[0]
+        if demuxer in PLAYLIST_DEMUXERS:
+            return _playlist()
+        return not_media(f"it was recognised as {demuxer[:40]}", complaints)
+    if head[4:8] in ISO_BOXES and "moov atom not found" in complaints:
+        message = "The file is incomplete: its index, which this kind of file has at the end, is missing."
+        return _failure("validation", "FILE_TRUNCATED", message, complaints)
+    return not_media("no known container", complaints)
+
+
+def not_media(reason: str, complaints: str = "") -> Failure:
+    """Return the failure of a file that is no video and no sound."""
+    return _failure("validation", "FILE_NOT_MEDIA", f"The file is not a video or sound file: {reason}.", complaints)
+
+
+def _playlist() -> Failure:
+    message = "The file is a playlist that points to other files or addresses; upload the video itself."
+    return _failure("validation", "PLAYLIST_REFUSED", message)
+
+
+def _nothing_to_play(headers: Headers) -> Failure:
+    kinds = sorted({str(stream.get("codec_type", "unknown")) for stream in headers.streams}) or ["nothing"]
+    message = f"The file has neither pictures nor sound that can be played (it has: {', '.join(kinds)})."
+    return _failure("validation", "NO_STREAMS", message)
+
+
+def _failure(category: str, code: str, message: str, detail: str = "") -> Failure:
+    return Failure(stage="analysis", category=category, code=code, message=message, detail=detail[-4000:] or None, retryable=False)
+
+
+# --- values ---------------------------------------------------------------------------------------------------------
+
+
+def _is_video(stream: Mapping[str, Any]) -> bool:
+    """Whether the stream is moving pictures: not a cover, not a still in a sound file."""
+    return stream.get("codec_type") == "video" and not _flag(stream, "attached_pic")
+
+
+def _flag(stream: Mapping[str, Any], name: str) -> bool:
+    return bool(stream.get("disposition", {}).get(name))
+
+
+def _tag(stream: Mapping[str, Any], name: str) -> str | None:
+    """Return a tag, whatever the case of its name, printable and at most 200 characters long."""
+    for key, value in stream.get("tags", {}).items():
+        if key.lower() == name:
+            text = "".join(c for c in str(value) if c.isprintable()).strip()
+            return text[:200] or None
+    return None
+
+
+def _seconds(text: Any) -> Fraction | None:
+    try:
+        return None if text is None else Fraction(str(text))
+    except ValueError:
+        return None
+
+
+def _ratio(text: Any) -> Fraction | None:
+    """Parse `30000/1001`; None for `0/0` and the like."""
+    try:
+        value = Fraction(str(text))
+    except (ValueError, ZeroDivisionError):
+        return None
+    return value if value > 0 else None
+
+
+def _aspect(text: Any) -> Fraction:
+    """Parse `16:11`; unknown, zero or absurd (beyond 1:20 and 20:1) is square."""
+    value = _ratio(str(text).replace(":", "/")) or Fraction(1)
+    return value if Fraction(1, 20) <= value <= 20 else Fraction(1)
+
+
+def _rotation(raw: Mapping[str, Any]) -> int:
+    """Return the display rotation, 0, 90, 180 or 270 degrees counter-clockwise as ffprobe counts."""
+    for side_data in raw.get("side_data_list", ()):
+        if "rotation" in side_data:
+            return round(float(side_data["rotation"]) / 90) * 90 % 360
+    return 0
+
+
+def _bit_depth(pixel_format: str, raw: Mapping[str, Any]) -> int:
+    """Return bits per component: from names like yuv420p10le and p010le, else as declared, else 8."""
+    for depth in (9, 10, 12, 14, 16):
+        if pixel_format.endswith((f"p{depth}le", f"p{depth}be", f"p0{depth}le", f"y{depth}le")):
+            return depth
+    declared = _ticks(str(raw.get("bits_per_raw_sample", ""))) or 8
+    return declared if 8 <= declared <= 16 else 8
+
+
+def _ms(seconds: Fraction) -> int:
+    return round(seconds * 1000)

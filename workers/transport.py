@@ -1,0 +1,195 @@
+"""How a worker inside the cluster talks to the dispatcher: requests appended, facts read from the tail of `jobs`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from events.clock import Context
+from events.codec import decode
+from events.envelope import Envelope, Event
+from events.errors import InvalidEvent, LogUnavailable
+from events.jobs import (
+    Capabilities,
+    ClaimRefused,
+    ClaimRequested,
+    JobAttemptFailed,
+    JobCancelled,
+    JobClaimed,
+    JobCompleted,
+    JobFailed,
+    JobReleased,
+    LeaseExpired,
+    LeaseReleased,
+    LeaseRenewed,
+    ResultRefused,
+    ResultReported,
+)
+from events.topics import JOBS, partition_for
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Held:
+    """A claim that this worker holds. `lost` is fulfilled with a reason when the dispatcher says that it is not ours any more."""
+
+    claim: JobClaimed
+    correlation_id: str
+    lost: "asyncio.Future[str]"
+    ended: "asyncio.Future[Event]" = field(repr=False)
+
+
+class LogTransport:
+    """Claims and reports over the log, for one worker and one pool."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        pool: str,
+        *,
+        append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]],
+        open_consumer: Callable[[], Awaitable[AIOKafkaConsumer]],
+        context: Callable[[str | None], Context],
+        topic_prefix: str = "",
+    ) -> None:
+        self._worker_id = worker_id
+        self._pool = pool
+        self._append = append
+        self._open_consumer = open_consumer
+        self._context = context
+        self._partition = TopicPartition(topic_prefix + JOBS.name, partition_for(pool, JOBS.partitions))
+        self._claims: dict[str, asyncio.Future[Envelope[Event]]] = {}
+        self._held: dict[str, Held] = {}
+        self._consumer: AIOKafkaConsumer | None = None
+        self._follower: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Stand at the end of `jobs`: answers to later requests will be seen."""
+        self._consumer = await self._open_consumer()
+        self._consumer.assign([self._partition])
+        await self._consumer.seek_to_end(self._partition)
+        await self._consumer.position(self._partition)
+        self._follower = asyncio.create_task(self._follow(), name="jobs-tail")
+
+    async def stop(self) -> None:
+        """Stop following."""
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.gather(self._follower, return_exceptions=True)
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
+        """Ask for a job and wait up to `wait_s` for one; None when there is none. Raises LogUnavailable."""
+        context = self._context(None)
+        deadline = context.now + timedelta(seconds=wait_s)
+        request = ClaimRequested(worker_id=self._worker_id, pool=self._pool, capabilities=capabilities, deadline=deadline)
+        claim_id = context.new_id()
+        answer: asyncio.Future[Envelope[Event]] = asyncio.get_running_loop().create_future()
+        self._claims[claim_id] = answer
+        try:
+            await self._append([self._envelope(request, context, claim_id)])
+            async with asyncio.timeout(wait_s + 5):
+                fact = await answer
+        except TimeoutError:
+            return None
+        finally:
+            self._claims.pop(claim_id, None)
+        return self._hold(fact) if isinstance(fact.data, JobClaimed) else None
+
+    def _hold(self, fact: Envelope[Event]) -> Held:
+        assert isinstance(fact.data, JobClaimed)
+        loop = asyncio.get_running_loop()
+        held = Held(fact.data, fact.correlationid, loop.create_future(), loop.create_future())
+        self._held[fact.data.job_id] = held
+        return held
+
+    async def renew(self, held: Held) -> None:
+        """Say that the job is still being worked on. Raises LogUnavailable."""
+        claim = held.claim
+        await self._send(LeaseRenewed(job_id=claim.job_id, pool=claim.pool, worker_id=self._worker_id, epoch=claim.epoch), held)
+
+    async def report(self, held: Held, report: ResultReported, wait_s: float = 20.0) -> Event | None:
+        """Report the end of an attempt; return the dispatcher's fact, None when none came in time. Raises LogUnavailable."""
+        await self._send(report, held)
+        try:
+            async with asyncio.timeout(wait_s):
+                return await asyncio.shield(held.ended)
+        except TimeoutError:
+            return None
+
+    async def release(self, held: Held, reason: str) -> None:
+        """Hand the job back. Raises LogUnavailable."""
+        claim = held.claim
+        await self._send(
+            LeaseReleased(job_id=claim.job_id, pool=claim.pool, worker_id=self._worker_id, epoch=claim.epoch, reason=reason),
+            held,
+        )
+
+    def forget(self, held: Held) -> None:
+        """The attempt is over for this worker."""
+        self._held.pop(held.claim.job_id, None)
+
+    async def _send(self, request: Event, held: Held) -> None:
+        context = self._context(held.correlation_id)
+        await self._append([self._envelope(request, context, context.new_id())])
+
+    def _envelope(self, request: Event, context: Context, id_: str) -> Envelope[Event]:
+        return Envelope(id_, context.source, self._pool, context.now, request, context.correlation_id or id_)
+
+    async def _follow(self) -> None:
+        assert self._consumer is not None
+        while True:
+            try:
+                fetched = await self._consumer.getmany(self._partition, timeout_ms=5000)
+            except KafkaError as error:
+                log.warning("jobs_tail_failed", error=str(error))
+                await asyncio.sleep(0.5)
+                continue
+            for messages in fetched.values():
+                for message in messages:
+                    try:
+                        await self._see(decode(message.value))
+                    except InvalidEvent as error:
+                        log.warning("fact_undecodable", offset=message.offset, reason=str(error))
+
+    async def _see(self, fact: Envelope[Event]) -> None:
+        event = fact.data
+        match event:
+            case JobClaimed() if event.worker_id == self._worker_id and event.claim_id in self._claims:
+                _fulfil(self._claims[event.claim_id], fact)
+            case JobClaimed() if event.worker_id == self._worker_id and event.job_id not in self._held:
+                held = self._hold(fact)  # the answer came after we had given up waiting for it
+                self.forget(held)
+                try:
+                    await self.release(held, "the claim was answered too late")
+                except LogUnavailable:
+                    log.warning("late_claim_left_to_expire", job_id=event.job_id)
+            case ClaimRefused() if event.claim_id in self._claims:
+                _fulfil(self._claims[event.claim_id], fact)
+            case JobClaimed() | JobCompleted() | JobFailed() | JobAttemptFailed() | JobReleased() | JobCancelled() | LeaseExpired():
+                self._ended(event.job_id, event.epoch, event)
+            case ResultRefused() if event.worker_id == self._worker_id:
+                self._ended(event.job_id, event.epoch, event)
+            case _:
+                return
+
+    def _ended(self, job_id: str, epoch: int, event: Event) -> None:
+        """Tell the holder of (job, epoch) that a fact ended its claim; a newer epoch ends it as well."""
+        held = self._held.get(job_id)
+        if held is None or epoch < held.claim.epoch or (isinstance(event, JobClaimed) and epoch == held.claim.epoch):
+            return
+        if not held.ended.done():
+            held.ended.set_result(event)
+        if not held.lost.done():
+            held.lost.set_result(type(event).__name__)
+
+
+def _fulfil(future: "asyncio.Future[Envelope[Event]]", fact: Envelope[Event]) -> None:
+    if not future.done():
+        future.set_result(fact)
