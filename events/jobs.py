@@ -41,7 +41,7 @@ class EncodeSpec(Value):
 
 
 class AudioSpec(Value):
-    """Encode one audio track into its renditions, in one decode: `duration_ms` from `start_ms` after the source's start."""
+    """Encode one audio track into its renditions, in one decode: `duration_ms` from the timestamp `start_ms`."""
 
     kind: Literal["audio"] = "audio"
     source: Source
@@ -53,7 +53,7 @@ class AudioSpec(Value):
 
 
 class ExtrasSpec(Value):
-    """Make the thumbnail and convert the text subtitles; their time 0 lies `start_ms` after the source's start."""
+    """Make the thumbnail and convert the text subtitles; their time 0 is the source's timestamp `start_ms`."""
 
     kind: Literal["extras"] = "extras"
     source: Source
@@ -207,14 +207,7 @@ class ClockTicked(Event, type="kinolog.job.clock-ticked.v1"):
 
 
 JobRequest = (
-    JobSubmitted
-    | ClaimRequested
-    | LeaseRenewed
-    | ResultReported
-    | LeaseReleased
-    | CancelRequested
-    | RetryRequested
-    | ClockTicked
+    JobSubmitted | ClaimRequested | LeaseRenewed | ResultReported | LeaseReleased | CancelRequested | RetryRequested | ClockTicked
 )
 
 # --- facts: topic jobs ----------------------------------------------------------------------------------------------

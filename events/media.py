@@ -25,8 +25,9 @@ class ObjectRef(Value):
 class VideoTrack(Value):
     """The video stream that is used. Width and height are coded; display_* are after rotation and pixel aspect.
 
-    `start_ms` counts from the source's own start (ffprobe: format start_time). `frame_rate` is that of the usual distance
-    between two pictures, measured; `frame_count` counts the packets that are shown.
+    `start_ms` is the container's own timestamp of the first picture. `frame_rate` is that of the usual distance between
+    two pictures, measured; `frame_count` counts the packets that are shown. `keyframe_interval_ms` is the longest stretch
+    that follows a key frame, `gap_ms` the longest that a picture stands. What is not `seekable` is read from its start.
     """
 
     index: int
@@ -51,10 +52,13 @@ class VideoTrack(Value):
     interlaced: bool = False
     start_ms: int = 0
     duration_ms: int
+    keyframe_interval_ms: int | None = None
+    gap_ms: int = 0
+    seekable: bool = True
 
 
 class AudioTrack(Value):
-    """One audio stream. `language` is BCP 47 or ISO 639-2 as found, `und` when absent. `start_ms` as for pictures."""
+    """One audio stream. `language` is BCP 47 or ISO 639-2 as found, `und` when absent. `start_ms`: its first timestamp."""
 
     index: int
     codec: str
@@ -148,10 +152,11 @@ class SubtitlePlan(Value):
 class VideoPlan(Value):
     """How every worker encodes the video stream, alike: pinned encoder family and settings.
 
-    Frame n shows what the source shows `start_ms` + n / `frame_rate` after the source's own start. `filters` come before
-    the split and the scaling. They expect pictures whose time 0 is that of the chunk's first frame: an `fps` filter among
-    them puts every picture on the grid (nearest), fills gaps by repetition and starts at 0. A frame lasts a whole number
-    of ticks of `timescale`.
+    Frame n shows what the source shows at its own timestamp `start_ms` + n / `frame_rate`. To meet the first picture of
+    a chunk, reading must begin `lead_ms` earlier, or at the start. `filters` come before the split and the scaling; they
+    expect timestamps whose zero is the chunk's first frame: an `fps` filter among them puts every picture on the grid
+    (nearest), leaves out what is before 0 and fills gaps by repetition. A frame lasts a whole number of ticks of
+    `timescale`. `workers.transcode.entry` turns this into arguments.
     """
 
     track: int
@@ -163,6 +168,7 @@ class VideoPlan(Value):
     timescale: int
     segment_frames: int
     start_ms: int = 0
+    lead_ms: int = 0
     filters: tuple[str, ...] = ()
     rungs: tuple[Rung, ...]
     chunks: tuple[Chunk, ...]
@@ -171,7 +177,7 @@ class VideoPlan(Value):
 class Plan(Value):
     """Everything that is made from one source, decided once from its probe.
 
-    Its time 0 lies `start_ms` after the source's own start; `thumbnail_ms` and `duration_ms` count from there.
+    Its time 0 is the source's own timestamp `start_ms`; `thumbnail_ms` and `duration_ms` count from there.
     """
 
     format: StreamingFormat

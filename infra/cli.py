@@ -5,6 +5,7 @@ sentence that says what to do, and an exit code (`infra.commands.exits.ExitCode`
 traceback. Imports are lazy: `kinolog --help` loads neither services' clients nor the vocabulary.
 """
 
+import logging
 import sys
 
 import typer
@@ -54,6 +55,7 @@ app.command()(configuration.docs)
 
 def main() -> None:
     """Run the command line; ends the process with an ExitCode."""
+    logging.getLogger().addHandler(logging.NullHandler())  # libraries' words are not for a person at a terminal
     try:
         app()
     except KeyboardInterrupt:

@@ -180,7 +180,7 @@ def _channel(topic: Topic) -> dict[str, Any]:
 
 def _message(event: type[Event], root: Path) -> dict[str, Any]:
     data = {"$ref": f"../{SCHEMAS}/{event.TYPE}.json"}
-    message = {
+    message: dict[str, Any] = {
         "name": event.TYPE,
         "title": event.__name__,
         "summary": summary_of(event),

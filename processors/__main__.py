@@ -5,20 +5,21 @@ import gc
 import os
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
 
 import faust
 from mode import Service
 
 from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics, postgres
-from infra.runtime.clock import SystemClock
+from infra.runtime.clock import SystemClock, new_id
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors import planning
 from processors.app import App, Services, add_process, add_projection, create_app
-from processors.chores import Chores
 from processors.dead_letters import bury_with
-from processors.dispatcher import Dispatcher
+from processors.dispatch import Policy, State
+from processors.dispatcher import Clients, Dispatcher
 from processors.feed import Feed
 from processors.plan import PlanSettings
 from producers.appender import Appender
@@ -43,20 +44,22 @@ class Metrics:
         metrics.PROJECTION_CONFLICTS.labels(name).inc()
 
 
-class Server(Service):  # type: ignore[misc]
+class Server(Service):
     """Health, readiness and metrics."""
 
-    def __init__(self, settings: Settings, feeds: list[Feed]) -> None:
+    def __init__(self, settings: Settings, feeds: list[Feed], dispatcher: Dispatcher) -> None:
         super().__init__()
         self._settings = settings
         self._feeds = feeds
+        self._dispatcher = dispatcher
 
     async def on_start(self) -> None:
         """Listen."""
         await self.add_async_context(metrics.serve(self._settings.processors_port, self._ready, host=self._settings.bind_host))
 
     async def _ready(self) -> Mapping[str, str]:
-        return {feed.name: "has no partitions yet" for feed in self._feeds if not feed.ready.is_set()}
+        missing = {feed.name: "has no partitions yet" for feed in self._feeds if not feed.ready.is_set()}
+        return missing if self._dispatcher.ready else {**missing, "dispatcher": "does not own its pools yet"}
 
 
 def plan_settings(settings: Settings) -> PlanSettings:
@@ -69,6 +72,27 @@ def plan_settings(settings: Settings) -> PlanSettings:
         preset=settings.encoder_preset,
         hdr=settings.hdr,
     )
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return what the operator decided about leases and retries."""
+    return Policy(
+        lease=timedelta(seconds=settings.lease_s),
+        attempts_max=settings.attempts_max,
+        backoff_base=timedelta(seconds=settings.backoff_base_s),
+        quarantine_after=settings.quarantine_after,
+        quarantine=timedelta(seconds=settings.quarantine_s),
+    )
+
+
+def observe_dispatch(pool: str, state: State) -> None:
+    """Show how many claims wait."""
+    metrics.DISPATCH_WAITING_CLAIMS.labels(pool).set(state.waiting)
+
+
+def observe_decisions(facts: int, seconds: float) -> None:
+    """Show how long a batch took."""
+    metrics.DISPATCH_BATCH_SECONDS.observe(seconds)
 
 
 async def build(settings: Settings) -> App:
@@ -103,8 +127,18 @@ async def build(settings: Settings) -> App:
     feeds = [add_projection(app, projection, services) for projection in PROJECTIONS.values()]
     policy = planning.Policy(plan_settings(settings), pool=settings.pools[0])
     feeds.append(add_process(app, planning.process(policy, clock.now), services))
-    app.service(Dispatcher(settings, clock))
-    app.service(Server(settings, feeds))
+    clients = Clients(
+        consumer=lambda group: kafka.open_consumer(settings, group=group),
+        producer=lambda transactional_id: kafka.open_producer(settings, transactional_id=transactional_id),
+        append=appender.append,
+        new_id=new_id,
+        topic_prefix=settings.topic_prefix,
+    )
+    dispatcher = Dispatcher(
+        clients, clock, policy_of(settings), settings.pools, observe=observe_dispatch, decided=observe_decisions
+    )
+    app.add_service(dispatcher)
+    app.add_service(Server(settings, feeds, dispatcher))
     return app
 
 

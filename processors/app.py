@@ -4,21 +4,43 @@ Faust gives the agents, their restarts, the timers and the worker; positions are
 topics and keeps no tables, so Faust's own consumer and producer are not started.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import faust
 from aiokafka import AIOKafkaConsumer
 from faust.app.base import BootStrategy
+from mode import Service
 
 from events.clock import Clock
 from events.envelope import Envelope, Event
-from processors.feed import Feed, FeedMetrics, Offer, each
+from processors.feed import Feed, FeedMetrics, each
 from processors.process import Process, run_batch
 from projections.fold import Projection
 from projections.log import DeadLetter
 from projections.runner import Batch, Runner, install
+
+
+class _NoKafka(BootStrategy):
+    """Starts agents and services without Faust's own Kafka clients."""
+
+    enable_kafka = False
+
+
+class App(faust.App):
+    """A Faust app whose channels flow from the start: no rebalance of Faust's opens them."""
+
+    BootStrategy = _NoKafka
+
+    def add_service(self, service: Service) -> None:
+        """Start a service with the app, after the agents; Faust takes instances as well as classes."""
+        self.service(service)  # type: ignore[arg-type]
+
+    async def on_started(self) -> None:
+        """Open the channels, then start the feeds."""
+        self.flow_control.resume()
+        await super().on_started()
 
 
 @dataclass(frozen=True)
@@ -84,9 +106,9 @@ def _add_agent(
     handle: Callable[[Batch], Awaitable[None]],
     services: Services,
 ) -> Feed:
-    channel = app.channel(maxsize=1)
+    channel: Any = app.channel(maxsize=1)
 
-    async def agent(stream: AsyncIterator[Offer]) -> None:
+    async def agent(stream: Any) -> None:
         await each(stream, handle)
 
     agent.__name__ = projection.name
@@ -101,25 +123,8 @@ def _add_agent(
         metrics=services.metrics,
         topic_prefix=services.topic_prefix,
     )
-    app.service(feed)
+    app.add_service(feed)
     return feed
-
-
-class _NoKafka(BootStrategy):  # type: ignore[misc]
-    """Starts agents and services without Faust's own Kafka clients."""
-
-    enable_kafka = False
-
-
-class App(faust.App):  # type: ignore[misc]
-    """A Faust app whose channels flow from the start: no rebalance of Faust's opens them."""
-
-    BootStrategy = _NoKafka
-
-    async def on_started(self) -> None:
-        """Open the channels, then start the feeds."""
-        self.flow_control.resume()
-        await super().on_started()
 
 
 def create_app(kafka_bootstrap: str, *, topic_prefix: str = "") -> App:

@@ -44,7 +44,7 @@ class FeedMetrics(Protocol):
     def failed(self, name: str) -> None: ...
 
 
-class Feed(Service):  # type: ignore[misc]
+class Feed(Service):
     """Fills `channel` for the process or projection called `name`."""
 
     def __init__(
@@ -94,7 +94,7 @@ class Feed(Service):  # type: ignore[misc]
         await self._reader.seek({place: position for place, position in stored.items() if place in mine})
         self.ready.set()
 
-    @Service.task  # type: ignore[misc]
+    @Service.task
     async def _feed(self) -> None:
         failures = 0
         while not self.should_stop:
@@ -127,7 +127,7 @@ class Feed(Service):  # type: ignore[misc]
         self._metrics.behind(self.name, await self._reader.lag())
 
 
-class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]
+class _Assignments(ConsumerRebalanceListener):
     """Seeks to the stored positions before the first record of newly assigned partitions is read."""
 
     def __init__(self, go_to_stored: Callable[[Sequence[TopicPartition]], Awaitable[None]]) -> None:

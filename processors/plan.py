@@ -52,6 +52,12 @@ THUMBNAIL_MS = 5000
 LEAD_MAX_MS = 100
 """Sound may start this much before the first picture (encoder delay) and is cut; a longer lead keeps its still picture."""
 
+INDEXED_CONTAINERS = ("mov,", "matroska,")
+"""ffprobe's format names of containers in which ffmpeg finds the key frame before any moment (tried)."""
+READ_LEAD_MAX_MS = 30_000
+READ_LEAD_MARGIN_MS = 1_000
+DEINTERLACE_LEAD_MS = 200
+
 CONVERTIBLE_SUBTITLES = frozenset(
     ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "microdvd", "sami", "realtext", "subviewer", "mpl2")
 )
@@ -100,11 +106,11 @@ def plan(probe: Probe, settings: PlanSettings) -> Plan | Failure:
     if probe.video is not None and max(probe.video.width, probe.video.height, *_display(probe.video)) > SIDE_MAX:
         return _failure("VIDEO_TOO_LARGE", f"The pictures are larger than {SIDE_MAX} pixels on a side.")
     start_ms = _start_ms(probe)
-    video = _video_plan(probe.video, start_ms, settings) if probe.video is not None else _Video(None, ())
+    video = _video_plan(probe, probe.video, start_ms, settings) if probe.video is not None else _Video(None, ())
     rungs = video.plan.rungs if video.plan is not None else ()
     audio, audio_notes = _audio_plans(probe.audio, rungs)
     subtitles, subtitle_notes = _subtitle_plans(probe)
-    duration_ms = max(1, probe.duration_ms - start_ms)
+    duration_ms = max(1, _end_ms(probe) - start_ms)
     return Plan(
         format=settings.format,
         start_ms=start_ms,
@@ -151,7 +157,7 @@ def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
 # --- pictures -------------------------------------------------------------------------------------------------------
 
 
-def _video_plan(track: VideoTrack, start_ms: int, settings: PlanSettings) -> _Video:
+def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSettings) -> _Video:
     rungs = ladder(*_display(track))
     codec, codec_notes = _codec(settings, rungs)
     keep_hdr = track.hdr is not None and settings.hdr == "keep" and codec != "h264"
@@ -159,6 +165,8 @@ def _video_plan(track: VideoTrack, start_ms: int, settings: PlanSettings) -> _Vi
     filters, filter_notes = _filters(track, rate, keep_hdr)
     frames = max(1, round(Fraction(track.start_ms + track.duration_ms - start_ms, 1000) * rate))
     segment_frames = max(1, round(Fraction(settings.segment_s) * rate))
+    per_chunk = max(1, round(settings.chunk_s / settings.segment_s)) if track.seekable else ceil(frames / segment_frames)
+    seek_notes = () if track.seekable else ("the source can only be read from its start: it is encoded in one piece",)
     encoder = settings.encoder if settings.encoder is not None and codec == settings.codec else SOFTWARE_ENCODERS[codec]
     video = VideoPlan(
         track=track.index,
@@ -170,11 +178,12 @@ def _video_plan(track: VideoTrack, start_ms: int, settings: PlanSettings) -> _Vi
         timescale=timescale(rate),
         segment_frames=segment_frames,
         start_ms=start_ms,
+        lead_ms=_read_lead_ms(probe, track),
         filters=filters,
         rungs=rungs,
-        chunks=chunks(frames, segment_frames, max(1, round(settings.chunk_s / settings.segment_s))),
+        chunks=chunks(frames, segment_frames, per_chunk),
     )
-    return _Video(video, (*codec_notes, *rate_notes, *filter_notes))
+    return _Video(video, (*codec_notes, *rate_notes, *filter_notes, *seek_notes))
 
 
 def ladder(width: int, height: int) -> tuple[Rung, ...]:
@@ -379,14 +388,40 @@ def _labels(tracks: Iterable[tuple[str | None, str]]) -> list[str]:
 
 
 def _start_ms(probe: Probe) -> int:
-    """Return where the plan's time 0 lies after the source's own start.
+    """Return the source's timestamp that becomes time 0.
 
     That is the first picture, when sound comes at most `LEAD_MAX_MS` before it: such a lead is an encoder's delay or a
-    cut between two sound frames. After a longer one the first picture stands still until its time has come.
+    cut between two sound frames, and goes. After a longer one the first picture stands still until its time has come.
     """
+    starts = [track.start_ms for track in probe.audio]
     if probe.video is None:
-        return max(0, min((track.start_ms for track in probe.audio), default=0))
-    return probe.video.start_ms if 0 <= probe.video.start_ms <= LEAD_MAX_MS else 0
+        return min(starts)
+    first = min([probe.video.start_ms, *starts])
+    return probe.video.start_ms if probe.video.start_ms - first <= LEAD_MAX_MS else first
+
+
+def _end_ms(probe: Probe) -> int:
+    """Return the source's timestamp at which its last track ends."""
+    tracks = [track for track in (probe.video, *probe.audio) if track is not None]
+    return max(track.start_ms + track.duration_ms for track in tracks)
+
+
+def _read_lead_ms(probe: Probe, track: VideoTrack) -> int:
+    """Return how much before a picture reading must begin to meet it, at most 30 s.
+
+    A container with an exact index leads to the key frame before it; with the others the longest stretch after a key
+    frame is read beforehand. Where pictures stand for longer than a frame, the one that still stands when a chunk
+    begins must be met too. A deinterlacer wants the picture before.
+    """
+    leads = [0]
+    if not probe.container.startswith(INDEXED_CONTAINERS):
+        interval = track.keyframe_interval_ms
+        leads.append(READ_LEAD_MAX_MS if interval is None else interval + READ_LEAD_MARGIN_MS)
+    if track.gap_ms > 1500 / Fraction(track.frame_rate):
+        leads.append(track.gap_ms)
+    if track.interlaced:
+        leads.append(DEINTERLACE_LEAD_MS)
+    return min(READ_LEAD_MAX_MS, max(leads))
 
 
 def _segment_ms(video: VideoPlan | None, settings: PlanSettings) -> int:

@@ -83,8 +83,9 @@ def job_id(video_id: str, round_: int, name: str) -> str:
     return str(uuid5(UUID(video_id), f"{round_}/{name}"))
 
 
-def keys_of(event: Event) -> Iterable[tuple[str]]:
+def keys_of(recorded: Recorded[Event]) -> Iterable[tuple[str]]:
     """Return the row that the event is about."""
+    event = recorded.envelope.data
     match event:
         case VideoUploaded() | VideoRetryRequested() | VideoPurged() | JobCompleted() | JobFailed():
             return ((event.video_id,),)

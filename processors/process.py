@@ -40,7 +40,7 @@ def step(process: Process[Any], rows: dict[Key, Any | None], records: Sequence[R
     derived: list[Envelope[Event]] = []
     table = process.table
     for record in records:
-        for key in table.keys_of(record.envelope.data):
+        for key in table.keys_of(record):
             rows[key], events = process.react(table.evolve(rows[key], record), record)
             derived.extend(events)
     return derived
@@ -57,7 +57,7 @@ async def run_batch(
     (store,) = runner.stores
     async with connection.transaction():
         await runner.move(connection, batch)
-        keys = {key for record in batch.records for key in process.table.keys_of(record.envelope.data)}
+        keys = {key for record in batch.records for key in process.table.keys_of(record)}
         rows: dict[Key, Any | None] = dict.fromkeys(keys)
         before = await store.fetch(connection, list(keys)) if keys else {}
         rows.update(before)

@@ -32,7 +32,7 @@ class Table(Generic[R]):
     name: str
     row: type[R]
     key: tuple[str, ...]
-    keys_of: Callable[[Event], Iterable[Key]]
+    keys_of: Callable[[Recorded[Event]], Iterable[Key]]
     evolve: Callable[[R | None, Recorded[Event]], R | None]
 
     @property

@@ -75,9 +75,9 @@ class LogReader:
             newest = None
             for message in messages:
                 try:
-                    envelope = decode(message.value)
+                    envelope = decode(message.value or b"")
                 except InvalidEvent as error:
-                    dead.append(DeadLetter(topic, number, message.offset, str(error), message.value))
+                    dead.append(DeadLetter(topic, number, message.offset, str(error), message.value or b""))
                     continue
                 records.append(Recorded(topic, number, message.offset, envelope))
                 if newest is None or envelope.time > newest:

@@ -11,7 +11,7 @@ from events.errors import KinologError, PositionConflict
 from projections.fold import Projection
 from projections.log import LogReader
 from projections.runner import Runner, install_any, start_rebuild
-from projections.store import SQL, activate, digest_of
+from projections.store import SQL, activate, digest_of, drop_version
 
 BATCH_RECORDS = 20_000
 CLOSE = 1_000
@@ -40,8 +40,11 @@ async def rebuild(
     *,
     topic_prefix: str = "",
     report: Callable[[int, int], Awaitable[None]] | None = None,
+    keep: bool = True,
 ) -> Rebuilt:
     """Fill version n+1 from the start of the log up to where the live version is, compare, and flip.
+
+    With `keep=False` the new version is only compared and then dropped: a check that changes nothing.
 
     The live runner is held up only for the last few events. `consumer` is started, ungrouped and reads committed
     records; `report(folded, total)` is awaited after each batch. Raises RebuildDiffers, leaving the live version in place, when the digests differ although the code is the same.
@@ -69,10 +72,13 @@ async def rebuild(
         digests = await runner.digest(connection)
         equal = None
         if active[1] == digest_of(projection):
-            equal = await live.digest(connection) == digests
-            if not equal:
+            equal = await live.digest(connection) == digests and await live.counts(connection) == await runner.counts(connection)
+            if not equal and keep:
                 raise RebuildDiffers(f"{projection.name}: v{runner.version} differs from v{live.version} at the same positions")
-        await activate(connection, projection, runner.version)
+        if keep:
+            await activate(connection, projection, runner.version)
+        else:
+            await drop_version(connection, projection.name, runner.version)
     events = sum(target.values())
     if report:
         await report(events, events)

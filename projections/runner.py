@@ -50,7 +50,7 @@ def fold(table: Table[Any], rows: dict[Key, Any | None], records: Iterable[Recor
     before: dict[Key, Any | None] = {}
     evolve, keys_of = table.evolve, table.keys_of
     for record in records:
-        for key in keys_of(record.envelope.data):
+        for key in keys_of(record):
             row = rows[key]
             after = evolve(row, record)
             if after is not row:
@@ -75,6 +75,12 @@ class Runner:
         cursor = await connection.execute(SQL["positions"], values)
         return {(row[0], row[1]): row[2] for row in await cursor.fetchall()}
 
+    async def counts(self, connection: AsyncConnection[Any]) -> dict[tuple[str, int], int]:
+        """Return how many records of each (topic, partition) were folded: equal counts at equal positions mean no gap."""
+        values = {"name": self.projection.name, "version": self.version}
+        cursor = await connection.execute(SQL["positions"], values)
+        return {(row[0], row[1]): row[3] for row in await cursor.fetchall()}
+
     async def apply(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Fold the batch and move the positions, all or nothing. Raises PositionConflict when somebody else moved them."""
         async with connection.transaction():
@@ -84,7 +90,7 @@ class Runner:
         """Do the work of `apply` inside the caller's transaction."""
         await self.move(connection, batch)
         for store in self.stores:
-            keys = {key for record in batch.records for key in store.table.keys_of(record.envelope.data)}
+            keys = {key for record in batch.records for key in store.table.keys_of(record)}
             if keys:
                 rows: dict[Key, Any | None] = dict.fromkeys(keys)
                 rows.update(await store.fetch(connection, list(keys)))

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -19,7 +19,7 @@ from infra.commands.watching import collect, shown, watch
 POLL_S = 0.5
 AWAY_S_MAX = 60.0
 """While waiting for a video, the admin app may be away this long."""
-ENDED = frozenset({"published", "failed", "archived", "purged"})
+ENDED = frozenset({"published", "failed", "abandoned", "purged"})
 
 
 class Reporter(Protocol):
@@ -33,10 +33,6 @@ class Reporter(Protocol):
 
     def percent(self, path: Path, name: str, percent: float) -> None:
         """Something of the file (the job's step, a rung) is so far."""
-
-
-class Outcome(KinologError):
-    """At least one file could not be published."""
 
 
 def ingest(
@@ -74,7 +70,7 @@ def ingest(
         failed = ingestion.all(files, title, priority)
         if watching:
             note(f"watching {', '.join(map(shown, folders))}; Ctrl-C ends it")
-            failed += ingestion.all(watch(folders, quiet_s), title, priority)
+            failed += ingestion.all(watch(folders, quiet_s, files), title, priority)
     if failed:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -95,11 +91,20 @@ def _opened(stack: ExitStack, *, wait: bool, as_json: bool) -> "Ingestion":
 class Ingestion:
     """Takes files one after the other."""
 
-    def __init__(self, api: AdminApi, uploads: Uploads, reporter: Reporter, *, wait: bool) -> None:
+    def __init__(
+        self,
+        api: AdminApi,
+        uploads: Uploads,
+        reporter: Reporter,
+        *,
+        wait: bool,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._api = api
         self._uploads = uploads
         self._reporter = reporter
         self._wait = wait
+        self._sleep = sleep
 
     def all(self, files: Iterable[Path], title: str | None, priority: str) -> int:
         """Ingest each file; return how many failed. One bad file does not stop the next."""
@@ -138,25 +143,41 @@ class Ingestion:
 
     def _followed(self, path: Path, video_id: str) -> bool:
         """Show how the video gets on until it ends; tell whether it was published."""
-        stage, away_since = "queued", None
+        stage, away_s = "queued", 0.0
         while True:
             try:
                 video = self._api.get(f"/api/videos/{video_id}")
-                away_since = None
+                self._show_progress(path, video)
+                away_s = 0.0
             except Retryable:
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > AWAY_S_MAX:
+                away_s += POLL_S
+                if away_s > AWAY_S_MAX:
                     raise
-                time.sleep(POLL_S)
+                self._sleep(POLL_S)
                 continue
-            if video["status"] != stage:
-                stage = video["status"]
+            if (reached := stage_of(video)) != stage:
+                stage = reached
                 self._reporter.stage(path, stage, **_facts(video))
             if stage in ENDED:
-                return stage != "failed"
-            for tick in video.get("progress") or ():
-                self._reporter.percent(path, tick["name"], tick["percent"])
-            time.sleep(POLL_S)
+                return stage == "published"
+            self._sleep(POLL_S)
+
+    def _show_progress(self, path: Path, video: dict[str, Any]) -> None:
+        """Show how far each rung is, while there is something to show."""
+        if stage_of(video) == "encoding":
+            for rung in self._api.get(f"/api/videos/{video['video_id']}/progress")["qualities"]:
+                self._reporter.percent(path, rung["name"], rung["progress"])
+
+
+def stage_of(video: dict[str, Any]) -> str:
+    """Return how far the video is, in the words of a person who waits for it."""
+    match video["status"]:
+        case "processing":
+            return "encoding" if video.get("plan") else "analysing"
+        case "ready":
+            return "published"
+        case status:
+            return str(status)
 
 
 def _facts(video: dict[str, Any]) -> dict[str, Any]:

@@ -12,14 +12,14 @@ app = typer.Typer(rich_markup_mode=None, help="Show the queue; cancel or retry j
 
 Job = Annotated[str, typer.Argument(help="The job's id.")]
 Reason = Annotated[str, typer.Option(help="Why; it is kept with the event.")]
-State = Annotated[str | None, typer.Option(help="Only jobs in this state: queued, running, completed, failed, cancelled.")]
+Status = Annotated[str | None, typer.Option(help="Only these: queued, claimed, retrying, completed, failed, cancelled.")]
 Video = Annotated[str | None, typer.Option(help="Only jobs of this video (its id).")]
 
 
 @app.callback()
 def jobs(
     context: typer.Context,
-    state: State = None,
+    status: Status = None,
     video: Video = None,
     kind: Annotated[str | None, typer.Option(help="Only this kind: analyse, encode, audio, extras, verify.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")] = 50,
@@ -29,24 +29,23 @@ def jobs(
 
     \b
     Examples:
-      kinolog jobs --state queued
+      kinolog jobs --status queued
       kinolog jobs show 01926f9c-0000-7000-8000-000000000000
       kinolog jobs retry --all --video 01926f9c-0000-7000-8000-000000000000
     """
     if context.invoked_subcommand is not None:
         return
     with connected() as api:
-        rows = api.pages("/api/jobs", limit=limit, state=state, video_id=video, kind=kind)
+        rows = api.pages("/api/jobs", limit=limit, status=status, video_id=video, kind=kind)
     table(
         rows,
         {
             "job": lambda row: row["job_id"],
-            "kind": lambda row: row.get("kind"),
-            "state": lambda row: row.get("state"),
+            "what": lambda row: row.get("what") or row.get("kind"),
+            "status": lambda row: row.get("status"),
             "attempt": lambda row: row.get("attempt"),
             "priority": lambda row: row.get("priority"),
             "worker": lambda row: row.get("worker_id"),
-            "percent": lambda row: row.get("percent"),
             "video": lambda row: row.get("video_id"),
             "why": _why,
         },
@@ -99,7 +98,7 @@ def retry(
         raise UsageFault("name one job, or say --all")
     with connected() as api:
         if job is None:
-            failed = api.pages("/api/jobs", limit=10_000, state="failed", video_id=video)
+            failed = api.pages("/api/jobs", limit=10_000, status="failed", video_id=video)
             wanted = [str(row["job_id"]) for row in failed]
         else:
             wanted = [job]
@@ -119,4 +118,4 @@ def _accepted(jobs: list[str], answer: object, what: str, *, as_json: bool) -> N
 
 def _why(row: Row) -> str | None:
     failure = row.get("failure")
-    return failure["message"] if isinstance(failure, dict) else row.get("reason")
+    return failure["message"] if isinstance(failure, dict) else None

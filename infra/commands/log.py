@@ -1,9 +1,10 @@
 """`kinolog events`: the log itself, read without leaving a trace on it."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ from infra.commands.output import AsJson, document, fields, line, note, printabl
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-    from infra.runtime.settings import Settings
+    Record = ConsumerRecord[bytes, bytes]
 
 app = typer.Typer(rich_markup_mode=None, help="Read the log: the last events, new ones, or one.", no_args_is_help=True)
 
@@ -106,7 +107,7 @@ def place_of(text: str) -> tuple[str, int, int] | None:
     return parts[0], int(parts[1]), int(parts[2])
 
 
-def describe(record: "ConsumerRecord", prefix: str) -> dict[str, Any]:
+def describe(record: "Record", prefix: str) -> dict[str, Any]:
     """Return a record as it is printed: its place, the event, and what is wrong with it, if anything is."""
     import orjson
 
@@ -119,9 +120,9 @@ def describe(record: "ConsumerRecord", prefix: str) -> dict[str, Any]:
         "offset": record.offset,
     }
     try:
-        described["event"] = orjson.loads(record.value)
+        described["event"] = orjson.loads(record.value or b"")
         if not described["topic"].endswith(".dead"):
-            decode(record.value)
+            decode(record.value or b"")
     except (InvalidEvent, orjson.JSONDecodeError) as error:
         described["invalid"] = str(error)
         described.setdefault("event", repr((record.value or b"")[:200]))
@@ -130,22 +131,24 @@ def describe(record: "ConsumerRecord", prefix: str) -> dict[str, Any]:
 
 async def _tail(names: list[str], wanted: Filter, last: int, *, follow: bool, as_json: bool) -> None:
     show = document if as_json else _print_event
-    async with _consumer() as (consumer, prefix):
-        partitions = await _assign(consumer, [prefix + name for name in names])
+    async with _reading() as (consumer, prefix):
+        partitions = await _assign(consumer, prefix, names)
         ends = await consumer.end_offsets(partitions)
         starts = await consumer.beginning_offsets(partitions)
         for partition in partitions:
             back = ends[partition] - last if wanted.any or last == 0 else 0  # a filtered scan reads everything
             consumer.seek(partition, max(starts[partition], back))
-        kept: deque[dict[str, Any]] = deque(maxlen=last)
+        newest: list[tuple[int, str, int, int, dict[str, Any]]] = []  # a heap: the oldest of them is its first
         if last:
             async for record in _scan(consumer, ends, lambda value: True):
                 described = describe(record, prefix)
                 if wanted.wants(_event(described), record.key):
-                    kept.append(described | {"at": record.timestamp})
-        for described in sorted(kept, key=lambda found: found["at"]):
-            show({name: value for name, value in described.items() if name != "at"})
-        if not kept and not follow:
+                    heappush(newest, (record.timestamp, record.topic, record.partition, record.offset, described))
+                if len(newest) > last:
+                    heappop(newest)
+        for *_, described in sorted(newest):
+            show(described)
+        if not newest and not follow:
             note("no such events")
         while follow:
             for records in (await consumer.getmany(timeout_ms=1000)).values():
@@ -157,8 +160,8 @@ async def _tail(names: list[str], wanted: Filter, last: int, *, follow: bool, as
 
 async def _show(event: str) -> dict[str, Any]:
     place = place_of(event)
-    async with _consumer() as (consumer, prefix):
-        partitions = await _assign(consumer, [prefix + name for name in ([place[0]] if place else topics(None))])
+    async with _reading() as (consumer, prefix):
+        partitions = await _assign(consumer, prefix, [place[0]] if place else topics(None))
         ends, starts = await consumer.end_offsets(partitions), await consumer.beginning_offsets(partitions)
         if place is not None:
             return await _at(consumer, prefix, place, ends, starts)
@@ -196,7 +199,7 @@ async def _at(
 
 async def _scan(
     consumer: "AIOKafkaConsumer", ends: dict["TopicPartition", int], wants: Callable[[bytes], bool]
-) -> AsyncIterator["ConsumerRecord"]:
+) -> AsyncIterator["Record"]:
     """Yield the wanted records below `ends`."""
     idle_rounds = 0
     while idle_rounds < IDLE_ROUNDS_MAX:
@@ -211,16 +214,18 @@ async def _scan(
                     yield record
 
 
-async def _assign(consumer: "AIOKafkaConsumer", names: list[str]) -> list["TopicPartition"]:
+async def _assign(consumer: "AIOKafkaConsumer", prefix: str, names: list[str]) -> list["TopicPartition"]:
     """Assign every partition of the topics that the broker has."""
     from aiokafka import TopicPartition
 
+    from events.topics import TOPICS
+
     existing = await consumer.topics()
     partitions = [
-        TopicPartition(name, number)
+        TopicPartition(prefix + name, number)
         for name in names
-        if name in existing
-        for number in sorted(consumer.partitions_for_topic(name) or ())
+        if prefix + name in existing
+        for number in range(TOPICS[name].partitions if name in TOPICS else 1)  # dead letters have one
     ]
     if not partitions:
         raise NotFound("these topics are not on the broker yet; `kinolog up` makes them")
@@ -228,19 +233,18 @@ async def _assign(consumer: "AIOKafkaConsumer", names: list[str]) -> list["Topic
     return partitions
 
 
-class _consumer:
-    """A started consumer without a group, and the installation's topic prefix."""
+@asynccontextmanager
+async def _reading() -> AsyncIterator[tuple["AIOKafkaConsumer", str]]:
+    """Yield a started consumer without a group, and the installation's topic prefix."""
+    from infra.commands.services import settings_of_services
+    from infra.runtime.kafka import open_consumer
 
-    async def __aenter__(self) -> tuple["AIOKafkaConsumer", str]:
-        from infra.commands.services import settings_of_services
-        from infra.runtime.kafka import open_consumer
-
-        settings: Settings = settings_of_services()
-        self._consumer = await open_consumer(settings)
-        return self._consumer, settings.topic_prefix
-
-    async def __aexit__(self, *exception: object) -> None:
-        await self._consumer.stop()
+    settings = settings_of_services()
+    consumer = await open_consumer(settings)
+    try:
+        yield consumer, settings.topic_prefix
+    finally:
+        await consumer.stop()
 
 
 def _event(described: dict[str, Any]) -> dict[str, Any]:

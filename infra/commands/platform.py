@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from infra.commands.exits import ExitCode, UsageFault
-from infra.commands.output import AsJson, document, line, note, table
+from infra.commands.output import AsJson, document, line, note, size, table
 
 engine = typer.Typer(rich_markup_mode=None, help="The local Kafka, PostgreSQL and object store.", no_args_is_help=True)
 
@@ -20,24 +20,24 @@ def engine_start(as_json: AsJson = False) -> None:
     Examples:
       kinolog engine start
     """
-    from infra import engine as parts
+    from infra import supervision
 
     settings = _settings()
-    parts.start(settings)
-    _print_status(parts.status(settings), as_json=as_json)
+    supervision.start(settings, engine_only=True)
+    _print_status(supervision.status(settings, engine_only=True), as_json=as_json)
 
 
 @engine.command("stop")
 def engine_stop(as_json: AsJson = False) -> None:
-    """Stop the local engine; its data stays in var/.
+    """Stop the local engine, and the platform, which cannot run without it; the data stays.
 
     \b
     Examples:
       kinolog engine stop
     """
-    from infra import engine as parts
+    from infra import supervision
 
-    parts.stop(_settings())
+    supervision.stop(_settings())
     _done("the engine is stopped", as_json=as_json)
 
 
@@ -49,9 +49,9 @@ def engine_status(as_json: AsJson = False) -> None:
     Examples:
       kinolog engine status --json
     """
-    from infra import engine as parts
+    from infra import supervision
 
-    _print_status(parts.status(_settings()), as_json=as_json)
+    _print_status(supervision.status(_settings(), engine_only=True), as_json=as_json)
 
 
 @engine.command("reset")
@@ -59,21 +59,21 @@ def engine_reset(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Stop the engine and delete its data: the log, the projections, every source and every segment. Asks first.
+    """Stop everything and delete the engine's data: the log, the projections, every source and segment. Asks first.
 
     \b
     Examples:
       kinolog engine reset
       kinolog engine reset --yes
     """
-    from infra import engine as parts
+    from infra import supervision
 
     settings = _settings()
     if not yes:
         if not sys.stdin.isatty():
             raise UsageFault("this deletes everything; say --yes where nobody can be asked")
-        typer.confirm(f"Delete the log, the database and every video below {settings.var_dir}?", abort=True, err=True)
-    parts.reset(settings)
+        typer.confirm(f"Delete the log, the database and every video of {settings.var_dir.resolve()}?", abort=True, err=True)
+    supervision.reset(settings)
     _done("everything is deleted", as_json=as_json)
 
 
@@ -91,12 +91,16 @@ def up(
     from infra import supervision
 
     settings = _settings()
-    if not detach:
-        supervision.run(settings)
-        return
-    supervision.start(settings)
-    _print_status(supervision.status(settings), as_json=as_json)
-    note(f"public pages: http://{settings.bind_host}:{settings.public_port}/")
+
+    def started() -> None:
+        _print_rows(supervision.status(settings), as_json=as_json)
+        note(f"public pages: http://{settings.bind_host}:{settings.public_port}/" + ("" if detach else "  (Ctrl-C stops it)"))
+
+    if detach:
+        supervision.start(settings)
+        started()
+    else:
+        supervision.run(settings, started=started)
 
 
 def down(as_json: AsJson = False) -> None:
@@ -125,15 +129,18 @@ def status(as_json: AsJson = False) -> None:
     _print_status(supervision.status(_settings()), as_json=as_json)
 
 
-def worker() -> None:
+def worker(
+    number: Annotated[int, typer.Argument(min=1, max=1000, help="Tells the workers of one machine apart.")] = 1,
+) -> None:
     """Run one worker in the foreground, until Ctrl-C or SIGTERM; it then hands back what it is at.
 
     \b
     Examples:
       kinolog worker
-      KINOLOG_WORKER_POOL=night kinolog worker
+      KINOLOG_WORKER_POOL=night kinolog worker 2
     """
-    os.execv(sys.executable, [sys.executable, "-m", "workers"])
+    _settings()
+    os.execv(sys.executable, [sys.executable, "-m", "workers", str(number)])
 
 
 def _settings() -> Any:
@@ -151,18 +158,23 @@ def _done(sentence: str, *, as_json: bool) -> None:
 
 def _print_status(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     """Print the processes; end with AWAY when one is not ready."""
+    _print_rows(rows, as_json=as_json)
+    if not rows or not all(row["ready"] for row in rows):
+        raise typer.Exit(ExitCode.AWAY)
+
+
+def _print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     table(
         rows,
         {
             "process": lambda row: row["name"],
             "state": lambda row: row["state"],
             "ready": lambda row: "yes" if row["ready"] else "no",
-            "pid": lambda row: row.get("pid"),
-            "address": lambda row: row.get("address"),
-            "what": lambda row: row.get("detail"),
+            "pid": lambda row: row["pid"],
+            "address": lambda row: row["address"],
+            "memory": lambda row: size(row["rss_bytes"]),
+            "what is wrong": lambda row: row["detail"],
         },
         as_json=as_json,
         empty="nothing runs; start it with: kinolog up --detach",
     )
-    if not rows or not all(row["ready"] for row in rows):
-        raise typer.Exit(ExitCode.AWAY)

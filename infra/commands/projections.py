@@ -1,8 +1,8 @@
 """`kinolog projections`, `rebuild`, `verify`: the read models and the log that they are folds of."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -161,26 +161,18 @@ async def _opened() -> AsyncIterator[tuple["AsyncConnection[Any]", "AIOKafkaCons
             await consumer.stop()
 
 
-class _bar:
-    """A progress bar on standard error; silent when nobody watches."""
+@contextmanager
+def _bar(name: str) -> Iterator[Callable[[int, int], Awaitable[None]]]:
+    """Show a progress bar on standard error, none when nobody watches; yields what moves it."""
+    import sys
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    from rich.console import Console
+    from rich.progress import Progress
 
-    def __enter__(self) -> Any:
-        import sys
-
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._progress = Progress(console=Console(file=sys.stderr), disable=not sys.stderr.isatty(), transient=True)
-        self._progress.start()
-        task = self._progress.add_task(self._name, total=None)
+    with Progress(console=Console(file=sys.stderr), disable=not sys.stderr.isatty(), transient=True) as progress:
+        task = progress.add_task(name, total=None)
 
         async def report(done: int, total: int) -> None:
-            self._progress.update(task, completed=done, total=total)
+            progress.update(task, completed=done, total=total)
 
-        return report
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
+        yield report

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
 
 
 def settings_of_services() -> "Settings":
-    """Return the environment's settings. Raises InvalidSettings."""
+    """Return the environment's settings, with the local engine's addresses filled in. Raises InvalidSettings."""
+    from infra.engine.endpoints import resolve
     from infra.runtime.settings import Settings
 
-    return Settings.from_env(os.environ)
+    return resolve(Settings.from_env(os.environ))

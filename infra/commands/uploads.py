@@ -156,7 +156,6 @@ class Uploads:
 
         for attempt in stamina.retry_context(on=(httpx.TransportError, _TryAgain), attempts=ATTEMPTS_MAX, timeout=None):
             with attempt:
-                sent = 0
                 try:
                     response = self._store.put(
                         url,
@@ -172,8 +171,8 @@ class Uploads:
                     raise _TryAgain
                 if not response.is_success:
                     raise Away(f"the object store refused the file with {response.status_code}; run the command again")
-                report(part.size_bytes - sent)
-                return response.headers.get("etag", "").strip('"')
+                report(part.size_bytes)
+                return str(response.headers.get("etag", "")).strip('"')
         raise AssertionError("the last attempt returns or raises")
 
 

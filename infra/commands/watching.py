@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 
 from infra.commands.exits import UsageFault
 
@@ -83,22 +84,31 @@ class Settling:
         return settled
 
 
-def watch(folders: list[Path], quiet_s: float) -> Iterator[Path]:
-    """Yield each media file that appears or changes below the folders, once it stopped growing; ends with Ctrl-C."""
+def watch(folders: list[Path], quiet_s: float, known: Iterable[Path] = ()) -> Iterator[Path]:
+    """Yield each media file that appears or changes below the folders, once it stopped growing; ends with Ctrl-C.
+
+    Files that are there already count as new unless they are `known`.
+    """
     from time import monotonic
 
     from watchfiles import Change
     from watchfiles import watch as changes
 
     settling = Settling(quiet_s)
+    touched = set(collect(folders)) - set(known)
     for batch in changes(*folders, yield_on_timeout=True, rust_timeout=500, raise_interrupt=True):
-        touched = {Path(name) for change, name in batch if change is not Change.deleted}
+        touched |= {Path(name) for change, name in batch if change is not Change.deleted}
+        for folder in [path for path in touched if path.is_dir()]:
+            touched |= set(_below(folder))  # its files may be older than the watch on it
         for path in {*touched, *settling.waiting}:
+            if not is_media(path):
+                continue
             try:
                 status = path.stat()
             except FileNotFoundError:
                 settling.forget(path)
                 continue
-            if is_media(path) and path.is_file():
+            if S_ISREG(status.st_mode):
                 settling.observe(path, status.st_size, status.st_mtime_ns, monotonic())
+        touched.clear()
         yield from settling.take_settled(monotonic())

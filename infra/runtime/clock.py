@@ -29,6 +29,6 @@ def new_id() -> str:
 def system_context(source: str, correlation_id: str | None = None) -> Context:
     """Return a context of this very moment. Make one per request: `now` stands still in it.
 
-    `source` names the process that speaks, as `/kinolog/admin`.
+    `source` names the process that speaks, as `kinolog/admin`.
     """
     return Context(datetime.now(UTC), new_id, source, correlation_id, random.SystemRandom())

@@ -19,9 +19,7 @@ from structlog.typing import Processor
 
 from infra.runtime.settings import Settings
 
-SECRET_FIELDS = frozenset(
-    {"authorization", "cookie", "password", "secret", "secret_key", "token", "api_key", "presigned_url"}
-)
+SECRET_FIELDS = frozenset({"authorization", "cookie", "password", "secret", "secret_key", "token", "api_key", "presigned_url"})
 
 QUIETER = {
     "aiokafka": logging.WARNING,

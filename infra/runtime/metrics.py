@@ -36,9 +36,7 @@ LOG_APPEND_SECONDS = Histogram(
     "kinolog_log_append_seconds", "Time until a group of events was acknowledged.", buckets=FAST_S, registry=REGISTRY
 )
 LOG_APPENDED_EVENTS = Counter("kinolog_log_appended_events", "Events acknowledged.", ["topic"], registry=REGISTRY)
-LOG_APPEND_FAILURES = Counter(
-    "kinolog_log_append_failures", "Groups of events that were not acknowledged.", registry=REGISTRY
-)
+LOG_APPEND_FAILURES = Counter("kinolog_log_append_failures", "Groups of events that were not acknowledged.", registry=REGISTRY)
 
 # --- Projections and processes --------------------------------------------------------------------------------------
 
@@ -54,9 +52,7 @@ PROJECTION_LAG = Gauge(
     ["projection", "topic", "partition"],
     registry=REGISTRY,
 )
-PROJECTION_FOLDED_EVENTS = Counter(
-    "kinolog_projection_folded_events", "Events folded.", ["projection"], registry=REGISTRY
-)
+PROJECTION_FOLDED_EVENTS = Counter("kinolog_projection_folded_events", "Events folded.", ["projection"], registry=REGISTRY)
 PROJECTION_BATCH_SECONDS = Histogram(
     "kinolog_projection_batch_seconds",
     "Time to fold and store one batch.",
@@ -70,9 +66,7 @@ PROJECTION_CONFLICTS = Counter(
     ["projection"],
     registry=REGISTRY,
 )
-DEAD_LETTERS = Counter(
-    "kinolog_dead_letters", "Records put on a dead-letter topic.", ["topic", "reader"], registry=REGISTRY
-)
+DEAD_LETTERS = Counter("kinolog_dead_letters", "Records put on a dead-letter topic.", ["topic", "reader"], registry=REGISTRY)
 
 # --- Dispatch -------------------------------------------------------------------------------------------------------
 
@@ -113,12 +107,8 @@ WORKER_RUNG_SECONDS = Histogram(
     buckets=LONG_S,
     registry=REGISTRY,
 )
-WORKER_SPEED = Gauge(
-    "kinolog_worker_speed_ratio", "Seconds of source encoded per second, of the running job.", registry=REGISTRY
-)
-WORKER_CACHE_BYTES = Gauge(
-    "kinolog_worker_source_cache_bytes", "Sources kept on this worker's disk.", registry=REGISTRY
-)
+WORKER_SPEED = Gauge("kinolog_worker_speed_ratio", "Seconds of source encoded per second, of the running job.", registry=REGISTRY)
+WORKER_CACHE_BYTES = Gauge("kinolog_worker_source_cache_bytes", "Sources kept on this worker's disk.", registry=REGISTRY)
 WORKER_CACHE_FETCHES = Counter(
     "kinolog_worker_source_fetches", "Sources asked for; result: hit or miss.", ["result"], registry=REGISTRY
 )
@@ -150,9 +140,7 @@ HTTP_SECONDS = Histogram(
     registry=REGISTRY,
 )
 HTTP_IN_FLIGHT = Gauge("kinolog_http_requests_in_flight", "Requests being answered.", ["app"], registry=REGISTRY)
-HTTP_RESPONSE_BYTES = Counter(
-    "kinolog_http_response_bytes", "Bytes of bodies sent.", ["app", "route"], registry=REGISTRY
-)
+HTTP_RESPONSE_BYTES = Counter("kinolog_http_response_bytes", "Bytes of bodies sent.", ["app", "route"], registry=REGISTRY)
 
 # --- Showing them ---------------------------------------------------------------------------------------------------
 
@@ -221,7 +209,5 @@ async def _answer(head: bytes, ready: Ready) -> bytes:
         body = json.dumps({"status": "not ready", "missing": missing} if missing else {"status": "ready"}).encode()
     else:
         status, media_type, body = "404 Not Found", "application/json", b'{"title":"try /health, /ready or /metrics"}'
-    lines = (
-        f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
+    lines = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     return lines.encode() + (b"" if method == b"HEAD" else body)

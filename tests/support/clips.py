@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import assert_never
 
 from tests.support.work import ffmpeg_path
 
@@ -473,8 +474,8 @@ AWKWARD: dict[str, Recipe] = {
     "mkv": Recipe("plain.mkv", "Matroska", TALKIE, ("-i", "{clip:mp4}", "-c", "copy")),
     "avi": Recipe(
         "plain.avi",
-        "AVI",
-        TALKIE,
+        "AVI with B-frames",
+        _published("240p", audio_tracks=1, warnings=("in one piece",)),
         (*_picture(), *_tone(), "-c:v", "mpeg4", "-bf", "2", "-c:a", "libmp3lame"),
     ),
     "webm": Recipe(
@@ -488,14 +489,14 @@ AWKWARD: dict[str, Recipe] = {
     "truncated_mkv": Recipe(
         "truncated.mkv",
         "Matroska cut off at 90 %",
-        _published("240p", audio_tracks=1, duration_ms=900, warnings=("incomplete",)),
+        _published("240p", audio_tracks=1, duration_ms=880, warnings=("incomplete", "in one piece")),
         ("-i", "{clip:mkv}", "-c", "copy"),
         edit=_cut_at_90_percent,
     ),
     "truncated_faststart": Recipe(
         "truncated_faststart.mp4",
         "MP4 with its index first, cut off at 90 %",
-        _published("240p", audio_tracks=1, warnings=("incomplete",)),
+        _published("240p", audio_tracks=1, duration_ms=880, warnings=("incomplete", "damaged")),
         ("-i", "{clip:mp4}", "-c", "copy", "-movflags", "+faststart"),
         edit=_cut_at_90_percent,
     ),
@@ -516,7 +517,7 @@ AWKWARD: dict[str, Recipe] = {
     "corrupt_middle": Recipe(
         "corrupt_middle.mp4",
         "noise over some pictures in the middle (MP4)",
-        TALKIE,
+        _published("240p", audio_tracks=1, warnings=("damaged",)),
         ("-i", "{clip:mp4}", "-c", "copy"),
         edit=_corrupt_middle,
     ),
@@ -581,6 +582,34 @@ AWKWARD |= {
 }
 
 
+def answer_of(expected: Published | Failed) -> str:
+    """Return the decided answer in words, for `docs/inputs.md`."""
+    match expected:
+        case Failed(code=code):
+            return f"refused: `{code}`"
+        case Published():
+            rate = f" at {expected.frame_rate}" if expected.frame_rate != "25/1" else ""
+            parts = [f"{', '.join(expected.rungs)}{rate}"] if expected.rungs else ["sound only"]
+            if expected.audio_tracks > 1:
+                parts.append(f"{expected.audio_tracks} sound tracks")
+            if expected.subtitles:
+                parts.append(f"{expected.subtitles} WebVTT")
+            if expected.warnings:
+                parts.append(f"told: “{'”, “'.join(expected.warnings)}”")
+            return "published: " + "; ".join(parts)
+        case _:
+            assert_never(expected)
+
+
+def table() -> str:
+    """Return the table of `docs/inputs.md`: `python -m tests.support.clips` prints it."""
+    rows = [
+        f"| {recipe.about} | `{name}` | {answer_of(recipe.expected)} |"
+        for name, recipe in AWKWARD.items()
+        if not name.startswith("nasty_name_")
+    ]
+    return "\n".join(["| Input | Clip | Answer |", "|---|---|---|", *rows])
+
+
 if __name__ == "__main__":
-    for each in AWKWARD:
-        print(each, clip(each), clip(each).stat().st_size)
+    print(table())

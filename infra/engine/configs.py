@@ -1,0 +1,145 @@
+"""What the parts of the local engine are told. Pure: settings in, text and command lines out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.runtime.settings import Settings
+
+JARS = Path(__file__).parent / "jars"
+DATABASE = "kinolog"
+DATABASE_USER = "kinolog"
+JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:MaxMetaspaceSize=128m", "-XX:ReservedCodeCacheSize=64m")
+"""Small and quiet: one collector thread, no optimising compiler; these servers move bytes, they do not compute."""
+KAFKA_JVM = (
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:MaxMetaspaceSize=128m",
+    "-XX:MinHeapFreeRatio=10",
+    "-XX:MaxHeapFreeRatio=20",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the engine keeps its data; `postgres` may lie outside `var_dir` (see postgres.data_directory)."""
+
+    var: Path
+    kafka: Path
+    objects: Path
+    run: Path
+    logs: Path
+
+
+def places(settings: Settings) -> Places:
+    """Return the engine's directories."""
+    var = settings.var_dir.resolve()
+    return Places(var, var / "kafka", var / "objects", var / "run", var / "log")
+
+
+def kafka_properties(settings: Settings, data: Path) -> str:
+    """Return server.properties: KRaft, broker and controller in one, one replica, no topics by accident."""
+    host = "127.0.0.1"
+    values = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@{host}:{settings.kafka_controller_port}",
+        "listeners": f"PLAINTEXT://{host}:{settings.kafka_port},CONTROLLER://{host}:{settings.kafka_controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{host}:{settings.kafka_port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "controller.listener.names": "CONTROLLER",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "log.dirs": str(data),
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": "1",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        "num.network.threads": "2",
+        "num.io.threads": "4",
+        "background.threads": "2",
+        "log.cleaner.dedupe.buffer.size": str(16 << 20),
+        "log.segment.bytes": str(256 << 20),
+        "message.max.bytes": str(4 << 20),
+        "replica.fetch.max.bytes": str(4 << 20),
+    }
+    return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+def kafka_command(properties: Path) -> list[str]:
+    """Return the broker's command line; it logs to standard output, warnings and worse."""
+    return [
+        "java",
+        *KAFKA_JVM,
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-cp",
+        str(JARS / "kafka" / "*"),
+        "kafka.Kafka",
+        str(properties),
+    ]
+
+
+def kafka_format_command(properties: Path, cluster_id: str) -> list[str]:
+    """Return the command that formats Kafka's data directory once."""
+    tool = "kafka.tools.StorageTool"
+    return ["java", "-cp", str(JARS / "kafka" / "*"), tool, "format", "-t", cluster_id, "-c", str(properties), "--ignore-formatted"]
+
+
+def objects_properties(settings: Settings, data: Path) -> str:
+    """Return s3proxy.conf: a directory as a store, signed requests only, open to browsers."""
+    values = {
+        "s3proxy.endpoint": f"http://127.0.0.1:{settings.s3_port}",
+        "s3proxy.authorization": "aws-v2-or-v4",
+        "s3proxy.identity": settings.s3_access_key,
+        "s3proxy.credential": settings.s3_secret_key.get_secret_value(),
+        "s3proxy.cors-allow-all": "true",
+        "s3proxy.v4-max-non-chunked-request-size": str(64 << 20),
+        "jclouds.provider": "filesystem",
+        "jclouds.filesystem.basedir": str(data),
+    }
+    return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+LOGBACK = """<configuration>
+  <appender name="console" class="ch.qos.logback.core.ConsoleAppender">
+    <encoder><pattern>%d{ISO8601,UTC} %-5level %logger{24} %msg%n</pattern></encoder>
+  </appender>
+  <root level="WARN"><appender-ref ref="console"/></root>
+</configuration>
+"""
+
+
+def objects_command(properties: Path, logback: Path) -> list[str]:
+    """Return the object store's command line."""
+    heap = ("-Xms32m", "-Xmx256m", "-XX:MaxDirectMemorySize=64m", "-XX:MinHeapFreeRatio=10", "-XX:MaxHeapFreeRatio=20")
+    main = ("-cp", str(JARS / "objects" / "*"), "org.gaul.s3proxy.Main", "--properties", str(properties))
+    return ["java", *JVM, *heap, f"-Dlogback.configurationFile={logback}", *main]
+
+
+def postgres_command(binaries: Path, data: Path, settings: Settings) -> list[str]:
+    """Return the database server's command line: loopback only, no socket file, modest memory."""
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(settings.postgres_port),
+        "unix_socket_directories": "",
+        "shared_buffers": "96MB",
+        "max_connections": "100",
+        "work_mem": "16MB",
+        "maintenance_work_mem": "64MB",
+        "max_wal_size": "1GB",
+        "password_encryption": "scram-sha-256",
+        "log_min_messages": "warning",
+        "timezone": "UTC",
+        "jit": "off",
+    }
+    return [
+        str(binaries / "postgres"),
+        "-D",
+        str(data),
+        *(arg for name, value in options.items() for arg in ("-c", f"{name}={value}")),
+    ]

@@ -1,0 +1,19 @@
+"""Where the services are: what the settings name, else the local engine's addresses."""
+
+from pydantic import SecretStr
+
+from infra.engine import postgres
+from infra.runtime.settings import Settings
+
+
+def resolve(settings: Settings) -> Settings:
+    """Return the settings with every empty service address filled in with the local engine's."""
+    found: dict[str, object] = {}
+    if not settings.kafka_bootstrap:
+        found["kafka_bootstrap"] = f"127.0.0.1:{settings.kafka_port}"
+    if not settings.postgres_url.get_secret_value():
+        secret = postgres.password(settings)
+        found["postgres_url"] = SecretStr(f"postgresql://kinolog:{secret}@127.0.0.1:{settings.postgres_port}/postgres")
+    if not settings.s3_endpoint:
+        found["s3_endpoint"] = f"http://127.0.0.1:{settings.s3_port}"
+    return settings.model_copy(update=found)

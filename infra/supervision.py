@@ -1,0 +1,287 @@
+"""Keeps the programs running: supervisord starts them, restarts what dies, bounds their logs.
+
+`start` is idempotent, `stop` ends everything in order (platform first, then the engine). Everything lies in
+`var/run` and `var/log`. When supervisord itself was killed, `start` ends the orphans it left, known by a mark in their
+environment, and goes on.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import Fault, ServerProxy
+
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from events.errors import KinologError
+from infra.engine.configs import places
+from infra.programs import ROOT, Program, programs
+from infra.runtime.settings import Settings
+from infra.runtime.tokens import ensure_admin_token
+
+MARK = "KINOLOG_SUPERVISED"
+READY_S = 60.0
+STOP_S = 60.0
+LOG_BYTES = 5 * 2**20
+
+
+class StartFailed(KinologError):
+    """The platform could not be started."""
+
+
+class PortTaken(StartFailed):
+    """A port that a program needs is used by another process."""
+
+
+def start(settings: Settings, *, engine_only: bool = False) -> None:
+    """Start what does not run yet and wait until it is ready. Raises PortTaken or StartFailed with what to do."""
+    every = programs(settings)
+    wanted = [program for program in every if program.engine or not engine_only]
+    server = _connect(settings)
+    if server is None:
+        _end_orphans(settings)
+        server = _launch(settings, every)
+    running = {info["name"] for info in _infos(server) if info["statename"] in ("RUNNING", "STARTING")}
+    if not engine_only:
+        ensure_admin_token(settings)
+    for stage in (True, False):
+        batch = [program for program in wanted if program.engine is stage]
+        for program in batch:
+            if program.name not in running:
+                _check_ports(program)
+                program.prepare()
+                _call(server.supervisor.startProcess, program.name, False)
+        _wait_until_well(settings, batch)
+
+
+def stop(settings: Settings) -> None:
+    """Stop everything, platform first (it cannot run without its engine); does nothing when nothing runs."""
+    server = _connect(settings)
+    if server is None:
+        _end_orphans(settings)
+        return
+    for program in reversed(programs(settings)):
+        _call(server.supervisor.stopProcess, program.name, True)
+    pid = int(server.supervisor.getPID())
+    _call(server.supervisor.shutdown)
+    _wait_for_end([psutil.Process(pid)] if psutil.pid_exists(pid) else [])
+
+
+def run(settings: Settings, *, started: Callable[[], None] = lambda: None) -> None:
+    """Start everything, wait for SIGINT or SIGTERM, stop everything."""
+    ended = False
+
+    def end(_signal: int, _frame: object) -> None:
+        nonlocal ended
+        ended = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    start(settings)
+    started()
+    while not ended:
+        time.sleep(0.2)
+    stop(settings)
+
+
+def status(settings: Settings, *, engine_only: bool = False) -> list[dict[str, Any]]:
+    """Return a row per program: name, state, ready, pid, address, rss_bytes, uptime_s, detail (what is wrong)."""
+    server = _connect(settings)
+    infos = {info["name"]: info for info in _infos(server)} if server is not None else {}
+    rows = []
+    for program in programs(settings):
+        if engine_only and not program.engine:
+            continue
+        info = infos.get(program.name, {})
+        runs = info.get("statename") == "RUNNING"
+        detail = program.health() if runs else info.get("spawnerr") or "is not running"
+        rows.append(
+            {
+                "name": program.name,
+                "state": str(info.get("statename", "STOPPED")).lower(),
+                "ready": runs and detail is None,
+                "pid": info.get("pid") or None,
+                "address": f"{settings.bind_host}:{next(iter(program.ports.values()))}",
+                "rss_bytes": _rss(info.get("pid")),
+                "uptime_s": info["now"] - info["start"] if runs else None,
+                "detail": detail,
+            }
+        )
+    return rows
+
+
+def reset(settings: Settings) -> None:
+    """Stop everything and delete the engine's data: log, database, objects."""
+    import shutil
+
+    from infra.engine import postgres
+
+    stop(settings)
+    where = places(settings)
+    for path in (where.kafka, where.objects, postgres.data_directory(settings)):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+# --- supervisord ----------------------------------------------------------------------------------------------------
+
+
+def _socket(settings: Settings) -> Path:
+    return places(settings).run / "supervisor.sock"
+
+
+def _connect(settings: Settings) -> Any | None:
+    """Return supervisord's interface, None when it does not run."""
+    path = _socket(settings)
+    if not path.exists():
+        return None
+    server: Any = ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, f"unix://{path}"))
+    try:
+        server.supervisor.getPID()
+    except (OSError, Fault):
+        return None
+    return server
+
+
+def _launch(settings: Settings, every: Iterable[Program]) -> Any:
+    where = places(settings)
+    for folder in (where.run, where.logs):
+        folder.mkdir(parents=True, exist_ok=True)
+    _socket(settings).unlink(missing_ok=True)
+    config = where.run / "supervisord.conf"
+    config.write_text(render(settings, every))
+    config.chmod(0o600)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {MARK: str(where.var)},
+    )
+    server = _until(lambda: _connect(settings), 10.0)
+    if server is None:
+        raise StartFailed(f"supervisord did not start: {(done.stderr or done.stdout).strip()[-300:]}")
+    return server
+
+
+def render(settings: Settings, every: Iterable[Program]) -> str:
+    """Return supervisord.conf."""
+    where = places(settings)
+    parts = [
+        f"[unix_http_server]\nfile={_socket(settings)}\nchmod=0600\n",
+        "[supervisord]\n"
+        f"logfile={where.logs}/supervisord.log\nlogfile_maxbytes=1MB\nlogfile_backups=1\n"
+        f"pidfile={where.run}/supervisord.pid\nchildlogdir={where.logs}\n" + ("user=root\n" if os.geteuid() == 0 else ""),
+        "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n",
+    ]
+    for program in every:
+        lines = {
+            "command": program.command_line,
+            "directory": "/" if program.user else str(ROOT),
+            "autostart": "false",
+            "autorestart": "true",
+            "startsecs": "1",
+            "startretries": "30",
+            "stopsignal": program.stop_signal,
+            "stopwaitsecs": str(program.stop_wait_s),
+            "redirect_stderr": "true",
+            "stdout_logfile": f"{where.logs}/{program.name}.log",
+            "stdout_logfile_maxbytes": str(LOG_BYTES),
+            "stdout_logfile_backups": "2",
+        }
+        if program.user:
+            lines["user"] = program.user
+        parts.append(f"[program:{program.name}]\n" + "".join(f"{key}={value}\n" for key, value in lines.items()))
+    return "\n".join(parts)
+
+
+def _infos(server: Any) -> list[dict[str, Any]]:
+    return list(server.supervisor.getAllProcessInfo())
+
+
+def _call(method: Any, *arguments: Any) -> None:
+    """Call supervisord; that a program runs already, or does not, is no fault."""
+    try:
+        method(*arguments)
+    except Fault as fault:
+        if not any(word in fault.faultString for word in ("ALREADY_STARTED", "NOT_RUNNING", "SHUTDOWN_STATE", "BAD_NAME")):
+            raise StartFailed(f"supervisord: {fault.faultString}") from fault
+
+
+# --- waiting, ports, orphans ----------------------------------------------------------------------------------------
+
+
+def _until(probe: Callable[[], Any], seconds: float) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := probe()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _wait_until_well(settings: Settings, batch: list[Program]) -> None:
+    """Wait until each is well. Raises StartFailed with what is wrong and where its log is."""
+    deadline = time.monotonic() + READY_S
+    for program in batch:
+        complaint = program.health()
+        while complaint and time.monotonic() < deadline:
+            time.sleep(0.1)
+            complaint = program.health()
+        if complaint:
+            log = places(settings).logs / f"{program.name}.log"
+            raise StartFailed(f"{program.name} {complaint}; see {log}")
+
+
+def _check_ports(program: Program) -> None:
+    for setting, port in program.ports.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise PortTaken(
+                    f"{program.name} cannot have port {port}: {_holder(port)}. "
+                    f"End that process, or set KINOLOG_{setting.upper()} to a free port."
+                ) from error
+
+
+def _holder(port: int) -> str:
+    for connection in psutil.net_connections("tcp"):
+        if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
+            return f"it is used by process {connection.pid} ({psutil.Process(connection.pid).name()})"
+    return "it is used by another process"
+
+
+def _end_orphans(settings: Settings) -> None:
+    """End what a killed supervisord left behind: processes that carry this installation's mark, and their children."""
+    mark = str(places(settings).var)
+    mine = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark and process.pid != os.getpid():
+                mine.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    for process in mine:
+        process.terminate()
+    _wait_for_end(mine)
+
+
+def _wait_for_end(processes: list[psutil.Process]) -> None:
+    _gone, alive = psutil.wait_procs(processes, timeout=STOP_S)
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive, timeout=5)
+
+
+def _rss(pid: int | None) -> int | None:
+    """Return the resident bytes of a process and its children, shared pages counted once per process."""
+    if not pid or not psutil.pid_exists(pid):
+        return None
+    root = psutil.Process(pid)
+    return sum(process.memory_info().rss for process in (root, *root.children(recursive=True)))

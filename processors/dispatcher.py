@@ -1,0 +1,257 @@
+"""The owners of the pools: each decides for one partition of `job-requests` and writes facts to the same one of `jobs`.
+
+Facts and consumed offsets go in one Kafka transaction. The transactional id belongs to the partition, so that a new
+owner fences an old one before it reads the facts to their end; whoever is fenced, or does not know how a transaction
+ended, raises: the process exits and its supervisor starts it again, from what is on the log.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from mode import Service
+
+from events.clock import Clock
+from events.codec import HEADERS, decode, encode
+from events.envelope import Envelope, Event
+from events.errors import InvalidEvent
+from events.jobs import ClaimRequested, ClockTicked, LeaseRenewed
+from events.topics import JOB_REQUESTS, JOBS, TOPIC_OF, WORKERS, partition_for
+from processors.dead_letters import encode as encode_dead
+from processors.dispatch import SOURCE, Policy, State, decide, evolve, next_wakeup, remember
+from projections.log import DeadLetter
+
+IDLE_MS = 1000
+BATCH = 500
+CLAIM_LIFE = timedelta(seconds=60)
+"""Requests as old as this are looked through for claims that still wait, when an owner starts."""
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Clients:
+    """How an owner reaches Kafka. Each returns a started client; consumers see committed records only."""
+
+    consumer: Callable[[str | None], Awaitable[AIOKafkaConsumer]]
+    producer: Callable[[str], Awaitable[AIOKafkaProducer]]
+    append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
+    new_id: Callable[[], str]
+    topic_prefix: str = ""
+
+
+@dataclass
+class _Owner:
+    """One partition: its state, its fenced producer, and whether a tick is on its way."""
+
+    state: State
+    producer: AIOKafkaProducer
+    pool: str
+    tick_sent: datetime | None = None
+
+
+class Dispatcher(Service):
+    """Owns the partitions that the consumer group gives it."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        clock: Clock,
+        policy: Policy,
+        pools: Sequence[str],
+        *,
+        observe: Callable[[str, State], None] = lambda pool, state: None,
+        decided: Callable[[int, float], None] = lambda facts, seconds: None,
+    ) -> None:
+        super().__init__()
+        self._clients = clients
+        self._clock = clock
+        self._policy = policy
+        self._pools = pools
+        self._observe = observe
+        self._decided = decided
+        self._group = f"{clients.topic_prefix}kinolog.dispatcher"
+        self._requests = clients.topic_prefix + JOB_REQUESTS.name
+        self._facts = clients.topic_prefix + JOBS.name
+        self._owners: dict[TopicPartition, _Owner] = {}
+        self._consumer: AIOKafkaConsumer | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether every partition that a pool of ours lies in is owned by this process."""
+        wanted = {partition_for(pool, JOB_REQUESTS.partitions) for pool in self._pools}
+        return wanted <= {partition.partition for partition in self._owners}
+
+    async def on_start(self) -> None:
+        """Join the group."""
+        self._consumer = await self._clients.consumer(self._group)
+        self._consumer.subscribe([self._requests], listener=_Ownership(self._acquire, self._lose))
+
+    async def on_stop(self) -> None:
+        """Leave the group; nothing is half done."""
+        for owner in self._owners.values():
+            await owner.producer.stop()
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    # --- owning -----------------------------------------------------------------------------------------------------
+
+    async def _acquire(self, partitions: Sequence[TopicPartition]) -> None:
+        for partition in partitions:
+            if partition not in self._owners:
+                self._owners[partition] = await self._open(partition)
+
+    async def _lose(self, partitions: Sequence[TopicPartition]) -> None:
+        for partition in partitions:
+            if (owner := self._owners.pop(partition, None)) is not None:
+                await owner.producer.stop()
+
+    async def _open(self, partition: TopicPartition) -> _Owner:
+        """Fence older owners, then read the facts to their end, then the latest requests for what is no fact."""
+        producer = await self._clients.producer(f"{self._group}-{partition.partition}")
+        state = State(policy=self._policy)
+        reader = await self._clients.consumer(None)
+        try:
+            facts = TopicPartition(self._facts, partition.partition)
+            async for envelope in _read_to_end(reader, facts, 0):
+                evolve(state, envelope)
+            now = self._clock.now()
+            assert self._consumer is not None
+            committed = await self._consumer.committed(partition) or 0
+            since = now - max(CLAIM_LIFE, self._policy.lease)
+            starts = await reader.offsets_for_times({partition: int(since.timestamp() * 1000)})
+            start = starts[partition]
+            if start is not None and start.offset < committed:
+                async for envelope in _read_to_end(reader, partition, start.offset, committed):
+                    self._recover(state, envelope, now)
+        finally:
+            await reader.stop()
+        pool = next((p for p in self._pools if partition_for(p, JOB_REQUESTS.partitions) == partition.partition), self._pools[0])
+        log.info("partition_owned", partition=partition.partition, jobs=len(state.jobs), claims=state.waiting)
+        return _Owner(state, producer, pool)
+
+    def _recover(self, state: State, envelope: Envelope[Event], now: datetime) -> None:
+        event = envelope.data
+        if isinstance(event, ClaimRequested) and event.deadline > now:
+            remember(state, envelope)
+        elif isinstance(event, LeaseRenewed):
+            remember(state, envelope, now)
+
+    # --- deciding ---------------------------------------------------------------------------------------------------
+
+    @Service.task
+    async def _decide(self) -> None:
+        assert self._consumer is not None
+        while not self.should_stop:
+            fetched = await self._consumer.getmany(timeout_ms=self._patience_ms(), max_records=BATCH)
+            for partition, messages in fetched.items():
+                owner = self._owners.get(partition)
+                if owner is not None:
+                    await self._answer(owner, partition, messages)
+            await self._wake_due()
+
+    def _patience_ms(self) -> int:
+        now = self._clock.now()
+        wakeups = [
+            moment
+            for owner in self._owners.values()
+            if owner.tick_sent is None and (moment := next_wakeup(owner.state)) is not None
+        ]
+        if not wakeups:
+            return IDLE_MS
+        return max(1, min(IDLE_MS, int((min(wakeups) - now).total_seconds() * 1000) + 1))
+
+    async def _answer(self, owner: _Owner, partition: TopicPartition, messages: Sequence[Any]) -> None:
+        """Decide a batch and commit its facts and offsets together."""
+        started = self.loop.time()
+        now = self._clock.now()
+        facts: list[Envelope[Event]] = []
+        dead: list[DeadLetter] = []
+        for message in messages:
+            try:
+                request = decode(message.value or b"")
+            except InvalidEvent as error:
+                dead.append(DeadLetter(JOB_REQUESTS.name, partition.partition, message.offset, str(error), message.value or b""))
+                continue
+            if isinstance(request.data, ClockTicked):
+                owner.tick_sent = None
+            facts += decide(owner.state, request, now)
+        if facts or dead:
+            await self._commit(owner, partition, messages[-1].offset + 1, facts, dead)
+            self._decided(len(facts), self.loop.time() - started)
+        self._observe(owner.pool, owner.state)
+
+    async def _commit(
+        self,
+        owner: _Owner,
+        partition: TopicPartition,
+        position: int,
+        facts: Sequence[Envelope[Event]],
+        dead: Sequence[DeadLetter],
+    ) -> None:
+        producer, prefix = owner.producer, self._clients.topic_prefix
+        async with producer.transaction():
+            for fact in facts:
+                topic = TOPIC_OF[fact.data.TYPE]
+                number = partition.partition if topic is JOBS else partition_for(fact.subject, WORKERS.partitions)
+                await producer.send(
+                    prefix + topic.name,
+                    encode(fact),
+                    key=fact.subject.encode(),
+                    partition=number,
+                    timestamp_ms=int(fact.time.timestamp() * 1000),
+                    headers=HEADERS,
+                )
+            for letter in dead:
+                await producer.send(prefix + JOB_REQUESTS.dead_letters, encode_dead(letter, "dispatcher"), partition=0)
+            await producer.send_offsets_to_transaction({partition: position}, self._group)
+
+    async def _wake_due(self) -> None:
+        """Write down that time went by, where something is due."""
+        now = self._clock.now()
+        for owner in self._owners.values():
+            moment = next_wakeup(owner.state)
+            if moment is None or moment > now or owner.tick_sent is not None:
+                continue
+            owner.tick_sent = now
+            id_ = self._clients.new_id()
+            tick = ClockTicked(pool=owner.pool, now=now)
+            await self._clients.append([Envelope(id_, SOURCE, owner.pool, now, tick, id_)])
+
+
+class _Ownership(ConsumerRebalanceListener):
+    """Opens owners before the first request of a partition is read."""
+
+    def __init__(
+        self,
+        acquire: Callable[[Sequence[TopicPartition]], Awaitable[None]],
+        lose: Callable[[Sequence[TopicPartition]], Awaitable[None]],
+    ) -> None:
+        self._acquire = acquire
+        self._lose = lose
+
+    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        """Called by the consumer."""
+        await self._acquire(assigned)
+
+    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        """Called by the consumer."""
+        await self._lose(revoked)
+
+
+async def _read_to_end(consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int | None = None) -> Any:
+    """Yield the events of a partition from `start` to `end`, or to its last stable offset."""
+    consumer.assign([partition])
+    if end is None:
+        end = (await consumer.end_offsets([partition]))[partition]
+    consumer.seek(partition, start)
+    while await consumer.position(partition) < end:
+        fetched = await consumer.getmany(partition, timeout_ms=500)
+        for message in fetched.get(partition, ()):
+            if message.offset < end:
+                try:
+                    yield decode(message.value or b"")
+                except InvalidEvent as error:
+                    log.warning("fact_undecodable", topic=partition.topic, offset=message.offset, reason=str(error))

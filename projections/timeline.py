@@ -1,0 +1,115 @@
+"""Timeline: what happened to a video, in order, with the place of each event on the log; table `entries`."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from psycopg import AsyncConnection
+from pydantic import TypeAdapter
+
+from events.envelope import Event, Recorded
+from events.jobs import JobAttemptFailed, JobClaimed, JobCompleted, JobFailed, JobQueued
+from events.topics import JOBS, VIDEOS
+from events.videos import VideoFailed, VideoPlanned, VideoProbed, VideoPublished, VideoUploaded
+from projections.fold import Projection, Table
+from projections.jobs import describe
+from projections.queries import load
+
+_SQL = load(Path(__file__).with_name("timeline.sql"))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event about a video. `causationid` is the id of the event that led to it."""
+
+    topic: str
+    partition: int
+    offset: int
+    video_id: str
+    job_id: str | None
+    id: str
+    type: str
+    time: datetime
+    source: str
+    correlationid: str
+    causationid: str | None
+    summary: str
+
+
+def evolve(entry: Entry | None, recorded: Recorded[Event]) -> Entry | None:
+    """Index the event; there is one row per position."""
+    envelope = recorded.envelope
+    event = envelope.data
+    return entry or Entry(
+        recorded.topic,
+        recorded.partition,
+        recorded.offset,
+        getattr(event, "video_id", ""),
+        getattr(event, "job_id", None),
+        envelope.id,
+        event.TYPE,
+        envelope.time,
+        envelope.source,
+        envelope.correlationid,
+        envelope.causationid,
+        summary(event),
+    )
+
+
+def keys_of(recorded: Recorded[Event]) -> Iterable[tuple[str, int, int]]:
+    """Return the event's own position, when it is about a video."""
+    if getattr(recorded.envelope.data, "video_id", None) is None:
+        return ()
+    return ((recorded.topic, recorded.partition, recorded.offset),)
+
+
+def summary(event: Event) -> str:
+    """Return the event in a few words."""
+    match event:
+        case VideoUploaded():
+            return f"{event.filename}, {event.size_bytes:,} bytes"
+        case VideoProbed(probe=probe):
+            size = f"{probe.video.width}x{probe.video.height} {probe.video.codec}" if probe.video else "no video"
+            return f"{probe.container}, {probe.duration_ms / 1000:.1f} s, {size}"
+        case VideoPlanned(plan=plan):
+            rungs = ", ".join(rung.name for rung in plan.video.rungs) if plan.video else "audio only"
+            return f"{len(event.job_ids)} jobs: {rungs}"
+        case VideoPublished():
+            return ", ".join(event.rungs) or "audio only"
+        case VideoFailed() | JobFailed() | JobAttemptFailed():
+            return f"{event.failure.code}: {event.failure.message}"
+        case JobQueued():
+            return describe(event.spec)
+        case JobClaimed():
+            return f"{describe(event.spec)}, epoch {event.epoch}, attempt {event.attempt}, worker {event.worker_id[-8:]}"
+        case JobCompleted():
+            return f"{event.result.kind}, epoch {event.epoch}"
+        case _:
+            return getattr(event, "reason", "") or ""
+
+
+PROJECTION = Projection(
+    "timeline",
+    (VIDEOS, JOBS),
+    (Table("entries", Entry, ("topic", "partition", "offset"), keys_of, evolve),),
+    _SQL["create"],
+)
+
+# --- readers --------------------------------------------------------------------------------------------------------
+
+_ENTRY = TypeAdapter(Entry)
+LIMIT = 5000
+
+
+async def of_video(connection: AsyncConnection[Any], video_id: str, limit: int = LIMIT) -> Sequence[Entry]:
+    """Return everything that happened to a video, in order of time."""
+    cursor = await connection.execute(_SQL["of_video"], {"subject": video_id, "limit": limit})
+    return [_ENTRY.validate_json(text) for (text,) in await cursor.fetchall()]
+
+
+async def of_job(connection: AsyncConnection[Any], job_id: str, limit: int = LIMIT) -> Sequence[Entry]:
+    """Return everything that happened to a job, in order of time."""
+    cursor = await connection.execute(_SQL["of_job"], {"subject": job_id, "limit": limit})
+    return [_ENTRY.validate_json(text) for (text,) in await cursor.fetchall()]

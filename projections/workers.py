@@ -1,0 +1,116 @@
+"""Workers: who works here and when they were last heard of; table `workers`.
+
+Columns from the topic workers and from worker-heartbeats are apart: nothing is known about the order between topics.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from psycopg import AsyncConnection
+from pydantic import TypeAdapter
+
+from events.envelope import Event, Recorded
+from events.jobs import Capabilities
+from events.topics import WORKER_HEARTBEATS, WORKERS
+from events.workers import WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
+from projections.fold import Projection, Table
+from projections.queries import load
+
+OFFLINE_AFTER = timedelta(seconds=60)
+_SQL = load(Path(__file__).with_name("workers.sql"))
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker process, from its start to its end."""
+
+    worker_id: str
+    name: str | None = None
+    pool: str | None = None
+    version: str | None = None
+    capabilities: Capabilities | None = None
+    cpu_count: int | None = None
+    memory_bytes: int | None = None
+    registered_at: datetime | None = None
+    drained_at: datetime | None = None
+    offline_at: datetime | None = None
+    quarantined_until: datetime | None = None
+    heartbeat_at: datetime | None = None
+    status: str | None = None
+    job_ids: tuple[str, ...] = ()
+
+
+def keys_of(recorded: Recorded[Event]) -> Iterable[tuple[str]]:
+    """Return the worker."""
+    event = recorded.envelope.data
+    match event:
+        case WorkerRegistered() | WorkerDrained() | WorkerOffline() | WorkerQuarantined() | WorkerHeartbeat():
+            return ((event.worker_id,),)
+        case _:
+            return ()
+
+
+def evolve(worker: Worker | None, recorded: Recorded[Event]) -> Worker | None:
+    """Fold both topics, each into its own columns."""
+    event, time = recorded.envelope.data, recorded.envelope.time
+    match event:
+        case WorkerRegistered():
+            return replace(
+                worker or Worker(event.worker_id),
+                name=event.name,
+                pool=event.pool,
+                version=event.version,
+                capabilities=event.capabilities,
+                cpu_count=event.cpu_count,
+                memory_bytes=event.memory_bytes,
+                registered_at=time,
+            )
+        case WorkerDrained():
+            return replace(worker or Worker(event.worker_id), drained_at=time)
+        case WorkerOffline():
+            return replace(worker or Worker(event.worker_id), offline_at=time)
+        case WorkerQuarantined():
+            until = time + timedelta(seconds=event.seconds)
+            return replace(worker or Worker(event.worker_id), quarantined_until=until)
+        case WorkerHeartbeat():
+            if worker is not None and worker.heartbeat_at is not None and time <= worker.heartbeat_at:
+                return worker
+            return replace(worker or Worker(event.worker_id), heartbeat_at=time, status=event.status, job_ids=event.job_ids)
+        case _:
+            return worker
+
+
+PROJECTION = Projection(
+    "workers", (WORKERS, WORKER_HEARTBEATS), (Table("workers", Worker, ("worker_id",), keys_of, evolve),), _SQL["create"]
+)
+
+# --- readers --------------------------------------------------------------------------------------------------------
+
+_WORKER = TypeAdapter(Worker)
+
+
+def presence(worker: Worker, now: datetime) -> Literal["idle", "busy", "draining", "gone", "offline", "quarantined"]:
+    """Return what a person wants to know about the worker at `now`. Pure."""
+    if worker.drained_at is not None:
+        return "gone"
+    heard = worker.heartbeat_at or worker.registered_at
+    if heard is None or now - heard > OFFLINE_AFTER:
+        return "offline"
+    if worker.quarantined_until is not None and now < worker.quarantined_until:
+        return "quarantined"
+    return worker.status if worker.status in ("busy", "draining") else "idle"  # type: ignore[return-value]
+
+
+async def listing(connection: AsyncConnection[Any], limit: int = 100) -> Sequence[Worker]:
+    """Return workers, the last that came first."""
+    cursor = await connection.execute(_SQL["listing"], {"limit": limit})
+    return [_WORKER.validate_json(text) for (text,) in await cursor.fetchall()]
+
+
+async def silent(connection: AsyncConnection[Any], since: datetime, limit: int = 100) -> Sequence[Worker]:
+    """Return workers that did not say goodbye and were not heard of since a moment."""
+    cursor = await connection.execute(_SQL["silent"], {"since": since, "limit": limit})
+    return [_WORKER.validate_json(text) for (text,) in await cursor.fetchall()]

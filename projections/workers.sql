@@ -1,0 +1,27 @@
+-- name: create
+CREATE TABLE workers (
+    worker_id text PRIMARY KEY,
+    name text,
+    pool text,
+    version text,
+    capabilities jsonb,
+    cpu_count integer,
+    memory_bytes bigint,
+    registered_at timestamptz,
+    drained_at timestamptz,
+    offline_at timestamptz,
+    quarantined_until timestamptz,
+    heartbeat_at timestamptz,
+    status text,
+    job_ids jsonb NOT NULL
+);
+CREATE INDEX ON workers (registered_at DESC);
+
+-- name: listing
+SELECT to_json(w)::text FROM (SELECT * FROM workers.workers ORDER BY registered_at DESC NULLS LAST, worker_id LIMIT %(limit)s) w;
+
+-- name: silent
+-- Workers that neither said goodbye nor were heard of since a moment.
+SELECT to_json(w)::text FROM workers.workers w
+WHERE drained_at IS NULL AND offline_at IS NULL AND coalesce(heartbeat_at, registered_at) < %(since)s
+ORDER BY worker_id LIMIT %(limit)s;

@@ -1,0 +1,172 @@
+"""The rules of the house, read off the source: which package may import which, where time comes from, how long things are."""
+
+import ast
+import importlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGES = ("events", "producers", "processors", "projections", "api", "workers", "infra")
+
+ARROWS = {
+    "events": set(),
+    "producers": {"events"},
+    "projections": {"events"},
+    "processors": {"events", "projections", "producers"},
+    "api": {"projections", "producers", "events"},
+    "workers": {"events", "producers"},
+    "infra": set(PACKAGES),
+}
+"""What a package may import, besides itself. Composition roots may import everything."""
+
+COMPOSITION_ROOTS = {"__main__.py", "app.py", "cli.py"}
+"""File names that may import infra, read clocks and make ids: here parts are put together."""
+
+CLOCKS_AND_CHANCE = {
+    "datetime.datetime.now",
+    "datetime.datetime.today",
+    "datetime.datetime.utcnow",
+    "datetime.date.today",
+    "time.time",
+    "time.time_ns",
+    "uuid.uuid1",
+    "uuid.uuid4",
+    "uuid_utils.uuid4",
+    "uuid_utils.uuid7",
+    "random.random",
+    "random.randint",
+    "random.choice",
+    "random.uniform",
+    "os.urandom",
+}
+
+FILE_LINES_MAX = 600
+FUNCTION_LINES_MAX = 90
+
+FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+SQL_IN_PYTHON = ("SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "CREATE TABLE ")
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [str(path) for path in paths]
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(), str(path))
+
+
+def is_root(path: Path) -> bool:
+    return path.parts[0] == "infra" or path.name in COMPOSITION_ROOTS
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the modules that a file imports, wherever it does."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+def called(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line, full name) of every dotted name that a file uses, through its imports."""
+    known: dict[str, str] = {}
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            known |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            known |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute | ast.Name):
+            head, _, rest = ast.unparse(node).partition(".")
+            if head in known:
+                yield node.lineno, f"{known[head]}.{rest}" if rest else known[head]
+
+
+@pytest.mark.parametrize("path", FILES, ids=names(FILES))
+def test_imports_follow_the_arrows(path: Path) -> None:
+    package = path.parts[0]
+    allowed = set(PACKAGES) if is_root(path) else ARROWS[package] | {package}
+    found = {module.partition(".")[0] for module in imports(path)} & set(PACKAGES)
+    assert found <= allowed, f"{package} may not import {', '.join(sorted(found - allowed))}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=names(FILES))
+def test_time_ids_and_chance_are_passed_in(path: Path) -> None:
+    if not is_root(path):
+        assert [(line, name) for line, name in called(path) if name in CLOCKS_AND_CHANCE] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=names(FILES))
+def test_no_error_is_silenced(path: Path) -> None:
+    """No bare except, and no handler of everything that neither raises nor uses the error."""
+    for node in ast.walk(tree(path)):
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        place = f"{path}:{node.lineno}"
+        assert node.type is not None, f"{place}: bare except"
+        assert not _is_empty(node.body), f"{place}: say why with `return`, `continue` or contextlib.suppress"
+        if ast.unparse(node.type) in ("Exception", "BaseException"):
+            raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+            used = node.name and any(isinstance(inner, ast.Name) and inner.id == node.name for inner in ast.walk(node))
+            assert raises or used, f"{place}: catches everything and forgets it"
+
+
+def _is_empty(body: list[ast.stmt]) -> bool:
+    return all(
+        isinstance(statement, ast.Pass) or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+        for statement in body
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=names(FILES))
+def test_files_and_functions_stay_short(path: Path) -> None:
+    assert len((ROOT / path).read_text().splitlines()) <= FILE_LINES_MAX
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert lines <= FUNCTION_LINES_MAX, f"{path}:{node.lineno} {node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=names(FILES))
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(tree(path)) or not (ROOT / path).read_text().strip()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_package_is_the_one_in_this_repository(package: str) -> None:
+    """Top-level names are common words; an installed package of the same name must not get in the way."""
+    module = importlib.import_module(package)
+    assert module.__file__ is not None
+    assert Path(module.__file__).parent == ROOT / package
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.parts[0] == "api"], ids=names([path for path in FILES if path.parts[0] == "api"])
+)
+def test_http_apps_have_no_sql(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not node.value.lstrip().startswith(SQL_IN_PYTHON), f"{path}:{node.lineno}"
+
+
+def test_the_rules_find_what_they_look_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad file, to see that these tests can fail."""
+    (tmp_path / "events").mkdir()
+    bad = Path("events/bad.py")
+    (tmp_path / bad).write_text(
+        "import time as t\nfrom datetime import datetime\nimport infra.cli\n"
+        "t.time()\ndatetime.now()\ntry: ...\nexcept Exception: pass\n"
+    )
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    tree.cache_clear()
+    for rule in (test_imports_follow_the_arrows, test_time_ids_and_chance_are_passed_in, test_no_error_is_silenced):
+        with pytest.raises(AssertionError):
+            rule(bad)
+    assert [name for _, name in called(bad) if name in CLOCKS_AND_CHANCE] == ["time.time", "datetime.datetime.now"]
+    tree.cache_clear()

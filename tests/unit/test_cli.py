@@ -1,0 +1,403 @@
+"""The command line, against an admin app and an object store that keep state in memory."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import stamina
+
+from events import errors
+from infra.commands import exits, output
+from infra.commands.admin_api import AdminApi, token_of
+from infra.commands.exits import Away, ExitCode, Refused, UsageFault
+from infra.commands.ingest import Ingestion, stage_of
+from infra.commands.log import Filter, place_of, topics
+from infra.commands.uploads import FileChanged, Uploads, digest, parts_of, title_of
+from infra.commands.watching import Settling, collect, shown
+from infra.runtime.settings import Settings
+
+
+class Platform:
+    """Admin app and object store: uploads in parts, videos by content. `faults` are answered first."""
+
+    def __init__(self, *, part_bytes: int | None = None) -> None:
+        self.part_bytes = part_bytes
+        self.faults: list[int] = []
+        self.admin_faults: list[int] = []
+        self.life: list[dict[str, Any]] = [{"status": "ready", "slug": "a-slug", "hls_url": "/hls"}]
+        self.objects: dict[str, bytes] = {}
+        self.videos: dict[str, dict[str, Any]] = {}
+        self.calls: list[str] = []
+
+    @property
+    def api(self) -> AdminApi:
+        return AdminApi(httpx.Client(transport=httpx.MockTransport(self.admin), base_url="http://admin"))
+
+    @property
+    def store(self) -> httpx.Client:
+        return httpx.Client(transport=httpx.MockTransport(self.put))
+
+    def admin(self, request: httpx.Request) -> httpx.Response:
+        self.calls.append(f"{request.method} {request.url.path}")
+        body = json.loads(request.content) if request.content else {}
+        if self.admin_faults and request.method == "GET":
+            return httpx.Response(self.admin_faults.pop(0))
+        match (request.method, request.url.path.strip("/").split("/")[1:]):
+            case ("POST", ["uploads"]):
+                video_id = f"v{len(self.videos) + 1}"
+                self.videos[video_id] = {"video_id": video_id, "status": "uploading"} | body
+                url = None if self.part_bytes else f"http://store/{video_id}"
+                return httpx.Response(201, json={"video_id": video_id, "url": url, "part_bytes": self.part_bytes})
+            case ("GET", ["uploads", video_id]) if video_id in self.videos:
+                return httpx.Response(200, json={"parts": self.parts(video_id)})
+            case ("POST", ["uploads", video_id, "parts"]):
+                return httpx.Response(200, json={"urls": {n: f"http://store/{video_id}/{n}" for n in body["numbers"]}})
+            case ("POST", ["uploads", video_id, "complete"]):
+                self.videos[video_id] |= body | {"status": "processing"}
+                return httpx.Response(200, json={"slug": "a-slug"})
+            case ("GET", ["videos", _, "progress"]):
+                return httpx.Response(200, json={"qualities": [{"name": "720p", "progress": 40.0}]})
+            case ("GET", ["videos", video_id]) if video_id in self.videos:
+                self.videos[video_id] |= self.life[0] if len(self.life) == 1 else self.life.pop(0)
+                return httpx.Response(200, json=self.videos[video_id])
+            case ("GET", ["videos"]):
+                sha256 = request.url.params["sha256"]
+                found = [v for v in self.videos.values() if v["sha256"] == sha256 and v["status"] != "uploading"]
+                return httpx.Response(200, json={"items": found, "next": None})
+        return httpx.Response(404, json={"title": "not found", "detail": "there is no such video"})
+
+    def parts(self, video_id: str) -> list[dict[str, Any]]:
+        found = [(int(key.split("/")[1]), data) for key, data in self.objects.items() if key.startswith(f"{video_id}/")]
+        return [{"number": n, "etag": hashlib.md5(data).hexdigest(), "size_bytes": len(data)} for n, data in sorted(found)]
+
+    def put(self, request: httpx.Request) -> httpx.Response:
+        if self.faults:
+            return httpx.Response(self.faults.pop(0))
+        assert int(request.headers["content-length"]) == len(request.content)
+        self.objects[request.url.path.strip("/")] = request.content
+        return httpx.Response(200, headers={"etag": f'"{hashlib.md5(request.content).hexdigest()}"'})
+
+    def content(self, video_id: str) -> bytes:
+        return self.objects.get(video_id) or b"".join(self.objects[f"{video_id}/{p['number']}"] for p in self.parts(video_id))
+
+
+class Told:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, str]] = []
+        self.counted: dict[str, int] = {}
+        self.percents: list[tuple[str, float]] = []
+
+    def stage(self, path: Path, stage: str, **facts: Any) -> None:
+        self.stages.append((path.name, stage))
+
+    def bar(self, path: Path, stage: str, total: int) -> Any:
+        def report(count: int) -> None:
+            self.counted[stage] = self.counted.get(stage, 0) + count
+
+        return report
+
+    def percent(self, path: Path, name: str, percent: float) -> None:
+        self.percents.append((name, percent))
+
+
+def ingestion(platform: Platform, folder: Path, told: Told) -> Ingestion:
+    return Ingestion(
+        platform.api, Uploads(platform.api, platform.store, folder / "memory"), told, wait=True, sleep=lambda seconds: None
+    )
+
+
+def film(folder: Path, name: str = "film.mp4", content: bytes = b"0123456789") -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting() -> Iterator[None]:
+    """Retries follow each other at once."""
+    with stamina.set_testing(True, attempts=5):
+        yield
+
+
+@pytest.mark.parametrize("part_bytes", [None, 4])
+def test_a_file_is_uploaded_and_followed_to_its_end(part_bytes: int | None, tmp_path: Path) -> None:
+    platform, told = Platform(part_bytes=part_bytes), Told()
+    assert ingestion(platform, tmp_path, told).all([film(tmp_path)], None, "high") == 0
+    assert platform.content("v1") == b"0123456789"
+    assert (platform.videos["v1"]["title"], platform.videos["v1"]["priority"]) == ("film", "high")
+    assert told.stages == [("film.mp4", "queued"), ("film.mp4", "published")]
+    assert told.counted == {"hashing": 10, "uploading": 10}
+    assert not list(tmp_path.glob("memory/*"))
+
+
+def test_the_same_content_is_told_and_not_sent_again(tmp_path: Path) -> None:
+    platform, told = Platform(), Told()
+    files = [film(tmp_path), film(tmp_path, "copy.mp4")]
+    assert ingestion(platform, tmp_path, told).all(files, None, "normal") == 0
+    assert ("copy.mp4", "known") in told.stages
+    assert len(platform.videos) == 1
+
+
+def test_a_broken_upload_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    platform, path = Platform(part_bytes=4), film(tmp_path)
+    platform.faults = [403]
+    with pytest.raises(Away, match="403"):
+        ingestion(platform, tmp_path, Told()).all([path], None, "normal")
+    sent_before = len(platform.objects)
+    assert sent_before < 3
+    platform.calls.clear()
+    assert ingestion(platform, tmp_path, Told()).all([path], None, "normal") == 0
+    assert "POST /api/uploads" not in platform.calls
+    assert platform.content("v1") == b"0123456789"
+
+
+def test_a_store_that_stumbles_is_asked_again(tmp_path: Path) -> None:
+    platform = Platform()
+    platform.faults = [503, 500]
+    assert ingestion(platform, tmp_path, Told()).all([film(tmp_path)], None, "normal") == 0
+
+
+def test_a_video_is_followed_through_its_stages_while_the_admin_app_comes_and_goes(tmp_path: Path) -> None:
+    platform, told = Platform(), Told()
+    platform.life = [{"status": "processing"}, {"plan": {"format": "cmaf"}}, {}, {"status": "ready"}]
+
+    stumbles = iter([[503], [503], [], [], []])
+
+    def stumble(seconds: float) -> None:
+        platform.admin_faults = next(stumbles)
+
+    uploads = Uploads(platform.api, platform.store, tmp_path / "memory")
+    following = Ingestion(platform.api, uploads, told, wait=True, sleep=stumble)
+    assert following.all([film(tmp_path)], None, "normal") == 0
+    assert [stage for _, stage in told.stages] == ["queued", "analysing", "encoding", "published"]
+    assert ("720p", 40.0) in told.percents
+
+
+def test_a_video_that_fails_says_why(tmp_path: Path) -> None:
+    platform, told = Platform(), Told()
+    platform.life = [{"status": "failed", "failure": {"code": "NOT_MEDIA", "message": "This is no video."}}]
+    assert ingestion(platform, tmp_path, told).all([film(tmp_path)], None, "normal") == 1
+    assert told.stages[-1] == ("film.mp4", "failed")
+
+
+def test_an_admin_app_that_stays_away_ends_the_wait(tmp_path: Path) -> None:
+    platform = Platform()
+    platform.life = [{"status": "processing"}]
+
+    def go_away(seconds: float) -> None:
+        platform.admin_faults = [503]
+
+    uploads = Uploads(platform.api, platform.store, tmp_path / "memory")
+    with pytest.raises(Away):
+        Ingestion(platform.api, uploads, Told(), wait=True, sleep=go_away).all([film(tmp_path)], None, "normal")
+
+
+def test_an_empty_file_fails_and_the_next_one_does_not(tmp_path: Path) -> None:
+    platform, told = Platform(), Told()
+    files = [film(tmp_path, "empty.mp4", b""), film(tmp_path)]
+    assert ingestion(platform, tmp_path, told).all(files, None, "normal") == 1
+    assert told.stages[0] == ("empty.mp4", "failed")
+    assert told.stages[-1] == ("film.mp4", "published")
+
+
+def test_a_file_that_shrinks_is_noticed(tmp_path: Path) -> None:
+    with pytest.raises(FileChanged):
+        digest(_Longer(film(tmp_path)), lambda count: None)
+
+
+class _Longer(type(Path())):  # type: ignore[misc]
+    """A path whose file seems longer than it is."""
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        real = super().stat(follow_symlinks=follow_symlinks)
+        return os.stat_result((*real[:6], real.st_size + 5, *real[7:10]))
+
+
+@pytest.mark.parametrize(
+    ("video", "stage"),
+    [
+        ({"status": "processing"}, "analysing"),
+        ({"status": "processing", "plan": {"format": "cmaf"}}, "encoding"),
+        ({"status": "ready"}, "published"),
+        ({"status": "failed"}, "failed"),
+    ],
+)
+def test_stages_are_told_in_a_persons_words(video: dict[str, Any], stage: str) -> None:
+    assert stage_of(video) == stage
+
+
+def test_parts_cover_the_file() -> None:
+    assert [(part.number, part.offset, part.size_bytes) for part in parts_of(10, 4)] == [(1, 0, 4), (2, 4, 4), (3, 8, 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("my_summer film.mp4", "my summer film"),
+        ("...mp4", ".."),
+        ("  .mp4", "untitled"),
+        ("q\"uote'\n🎬.mov", "q\"uote'�🎬"),
+        (os.fsdecode(b"caf\xe9.mp4"), "caf�"),
+        ("x" * 300 + ".mp4", "x" * 255),
+    ],
+)
+def test_titles_are_made_of_any_name(name: str, title: str) -> None:
+    assert title_of(Path(name)) == title
+
+
+def test_folders_are_searched_and_named_files_taken_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a" / ".trash").mkdir(parents=True)
+    film(tmp_path / "a" / ".trash")
+    for name in ("b.MKV", ".hidden.mp4", "notes.txt", "a/c.webm"):
+        film(tmp_path, name)
+    found = [str(path.relative_to(tmp_path)) for path in collect([tmp_path, tmp_path / "notes.txt", tmp_path / "b.MKV"])]
+    assert found == ["b.MKV", "a/c.webm", "notes.txt"]
+    with pytest.raises(UsageFault, match="no such file"):
+        collect([tmp_path / "gone.mp4"])
+    assert shown(Path("a\x1b[31mb")) == "a�[31mb"
+
+
+def test_a_watched_file_counts_once_it_stops_growing() -> None:
+    path, settling = Path("film.mp4"), Settling(quiet_s=5)
+    settling.observe(path, 0, 1, now_s=0)
+    assert settling.take_settled(100) == []
+    for now_s in range(100, 110, 2):
+        settling.observe(path, 10 + now_s, now_s, now_s)
+        assert settling.take_settled(now_s) == []
+    settling.observe(path, 118, 108, 112)
+    assert settling.take_settled(112) == []
+    assert settling.take_settled(113) == [path]
+    assert settling.take_settled(200) == settling.waiting == []
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"),
+    [
+        (401, Refused),
+        (404, errors.NotFound),
+        (409, errors.Conflict),
+        (422, errors.InvalidRequest),
+        (500, errors.KinologError),
+        (503, Away),
+    ],
+)
+def test_answers_of_the_admin_app_become_faults_with_its_words(status: int, fault: type[Exception]) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, json={"title": "no", "detail": "the reason"})
+
+    api = AdminApi(httpx.Client(transport=httpx.MockTransport(answer), base_url="http://admin"))
+    with pytest.raises(fault, match="the reason"):
+        api.get("/x")
+
+
+def test_lists_are_read_page_by_page() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        start = int(request.url.params.get("cursor", "0"))
+        items = [{"n": n} for n in range(start, start + int(request.url.params["limit"]))]
+        return httpx.Response(200, json={"items": items, "next": str(start + len(items))})
+
+    api = AdminApi(httpx.Client(transport=httpx.MockTransport(answer), base_url="http://admin"))
+    assert [row["n"] for row in api.pages("/x", limit=250)] == list(range(250))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageFault("x"), ExitCode.USAGE),
+        (errors.InvalidRequest("x"), ExitCode.USAGE),
+        (errors.NotFound("x"), ExitCode.NOT_FOUND),
+        (errors.Conflict("x"), ExitCode.REFUSED),
+        (errors.LogUnavailable("x"), ExitCode.AWAY),
+        (errors.KinologError("x"), ExitCode.FAILED),
+        (httpx.ConnectError("x"), ExitCode.AWAY),
+        (FileNotFoundError(2, "No such file", "film.mp4"), ExitCode.USAGE),
+    ],
+)
+def test_expected_faults_have_a_code_and_a_sentence(error: Exception, code: ExitCode) -> None:
+    explained = exits.explain(error)
+    assert explained is not None
+    assert explained[0] is code
+    assert explained[1]
+
+
+def test_bugs_keep_their_traceback() -> None:
+    assert exits.explain(KeyError("x")) is None
+    assert exits.explain(ZeroDivisionError()) is None
+
+
+def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    settings = Settings(var_dir=tmp_path)
+    with pytest.raises(UsageFault, match="kinolog up"):
+        token_of(settings)
+    path = tmp_path / "tokens" / "admin"
+    path.parent.mkdir()
+    path.write_text("secret\n")
+    path.chmod(0o644)
+    with pytest.raises(UsageFault, match="chmod 600"):
+        token_of(settings)
+    path.chmod(0o600)
+    assert token_of(settings) == "secret"
+
+
+def test_records_are_filtered_by_type_and_key() -> None:
+    event = {"type": "kinolog.job.failed.v1"}
+    assert Filter(("job.failed",)).wants(event, b"default")
+    assert not Filter(("job.completed",)).wants(event, b"default")
+    assert not Filter(subject="v1").wants(event, b"default")
+    assert Filter().any
+
+
+def test_places_and_topics_are_checked() -> None:
+    assert place_of("videos/2/17") == ("videos", 2, 17)
+    assert place_of("01926f9c-0000-7000-8000-000000000000") is None
+    assert topics(["videos.dead"]) == ["videos.dead"]
+    for wrong in ("videos/2", "videos/x/1", "nothing/1/1"):
+        with pytest.raises(UsageFault):
+            place_of(wrong)
+
+
+def test_sizes_and_durations_are_said_for_people() -> None:
+    assert [output.size(n) for n in (None, 0, 1023, 1536, 5 * 2**30)] == ["–", "0 B", "1023 B", "1.5 KiB", "5.0 GiB"]
+    assert [output.duration(n) for n in (None, 0, 61_400, 3_723_000)] == ["–", "0:00", "1:01", "1:02:03"]
+
+
+def kinolog(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "infra.cli", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]} | environ,
+    )
+
+
+def test_answers_go_to_standard_output_and_the_rest_does_not(tmp_path: Path) -> None:
+    done = kinolog("config", "show", "--json")
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "")
+    assert json.loads(done.stdout)["lease_s"] == 60.0
+    wrong = kinolog("config", "check", KINOLOG_LEASE_S="-1", KINOLOG_NONSENSE="x")
+    assert (wrong.returncode, wrong.stdout) == (ExitCode.USAGE, "")
+    assert "KINOLOG_LEASE_S" in wrong.stderr and "KINOLOG_NONSENSE" in wrong.stderr
+    away = kinolog("videos", KINOLOG_ADMIN_URL="http://127.0.0.1:9", KINOLOG_ADMIN_TOKEN="x")
+    assert (away.returncode, away.stdout) == (ExitCode.AWAY, "")
+    assert away.stderr.count("\n") == 1 and "http://127.0.0.1:9" in away.stderr
+    assert kinolog("jobs", "retry").returncode == ExitCode.USAGE
+    assert kinolog("ingest", str(tmp_path / "gone.mp4")).returncode == ExitCode.USAGE
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; import infra.cli; heavy = {'aiokafka', 'psycopg', 'pydantic', 'rich', 'httpx', 'fastapi', 'watchfiles'}"
+        "; print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
