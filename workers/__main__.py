@@ -62,9 +62,7 @@ async def run(settings: Settings, number: int) -> None:
     def work(prefix: str, job_directory: Path) -> Work:
         return Work(prefix, job_directory, store, sources, clock, ffmpeg(settings), ffprobe(settings), limits)
 
-    identity = Identity(
-        worker_id, name, settings.worker_pool, VERSION, os.cpu_count() or 1, psutil.virtual_memory().total
-    )
+    identity = Identity(worker_id, name, settings.worker_pool, VERSION, os.cpu_count() or 1, psutil.virtual_memory().total)
     worker = Worker(
         identity,
         Capabilities(kinds=tuple(RUNNERS), encoders=SOFTWARE_ENCODERS),

@@ -2,23 +2,26 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import typer
 
-from events.errors import KinologError, Retryable
+from events.errors import KinologError, NotFound, Retryable
 from infra.commands.admin_api import AdminApi, connected
 from infra.commands.exits import ExitCode, UsageFault, explain
 from infra.commands.output import AsJson, document, line, note
 from infra.commands.uploads import Report, Uploads, digest
 from infra.commands.watching import collect, shown, watch
 
-POLL_S = 0.5
-AWAY_S_MAX = 60.0
-"""While waiting for a video, the admin app may be away this long."""
+POLL_S = 1.0
+POLLED_AT_ONCE = 4
+REFUSALS_MAX = 60
+"""While waiting for a video, the admin app may be away for so many questions in a row, a second each."""
 ENDED = frozenset({"published", "failed", "abandoned", "purged"})
 
 
@@ -105,23 +108,41 @@ class Ingestion:
         self._reporter = reporter
         self._wait = wait
         self._sleep = sleep
+        self._sent: dict[str, str] = {}
 
-    def all(self, files: Iterable[Path], title: str | None, priority: str) -> int:
-        """Ingest each file; return how many failed. One bad file does not stop the next."""
+    def all(self, files: Iterable[Path | None], title: str | None, priority: str) -> int:
+        """Ingest each file; return how many failed. One bad file does not stop the next.
+
+        Uploads go one after the other, what was uploaded is followed meanwhile; None among the files is a pause.
+        """
         failed = 0
-        waiting: list[tuple[Path, str]] = []
+        pending: deque[_Following] = deque()
         for path in files:
             try:
-                if video_id := self._send(path, title, priority):
-                    waiting.append((path, video_id))
+                if path is not None and (video_id := self._send(path, title, priority)) and self._wait:
+                    pending.append(_Following(path, video_id))
             except (KinologError, OSError) as error:
-                if isinstance(error, Retryable):
+                if isinstance(error, Retryable) or path is None:
                     raise
                 explained = explain(error)
                 self._reporter.stage(path, "failed", message=explained[1] if explained else str(error))
                 failed += 1
-        if self._wait:
-            failed += sum(not self._followed(path, video_id) for path, video_id in waiting)
+            failed += self._look_after(pending)
+        while pending:
+            self._sleep(POLL_S)
+            failed += self._look_after(pending)
+        return failed
+
+    def _look_after(self, pending: "deque[_Following]") -> int:
+        """Ask about the next few videos in turn; take out those that ended, return how many of them failed."""
+        failed = 0
+        for _ in range(min(POLLED_AT_ONCE, len(pending))):
+            following = pending.popleft()
+            self._ask(following)
+            if following.stage in ENDED:
+                failed += following.stage != "published"
+            else:
+                pending.append(following)
         return failed
 
     def _send(self, path: Path, title: str | None, priority: str) -> str | None:
@@ -130,43 +151,47 @@ class Ingestion:
         if size_bytes == 0:
             raise UsageFault("the file is empty")
         sha256 = digest(path, self._reporter.bar(path, "hashing", size_bytes))
-        known = self._api.get("/api/videos", sha256=sha256, limit=1)["items"]
+        known = self._sent.get(sha256) or next(
+            (video["video_id"] for video in self._api.get("/api/videos", sha256=sha256, limit=1)["items"]), None
+        )
         if known:
-            self._reporter.stage(path, "known", video_id=known[0]["video_id"], status=known[0].get("status"))
+            self._reporter.stage(path, "known", video_id=known)
             return None
         sent = self._uploads.send(
             path, sha256, title=title, priority=priority, report=self._reporter.bar(path, "uploading", size_bytes)
         )
-        video_id: str = sent["video_id"]
+        video_id = self._sent[sha256] = str(sent["video_id"])
         self._reporter.stage(path, "queued", video_id=video_id, slug=sent.get("slug"))
         return video_id
 
-    def _followed(self, path: Path, video_id: str) -> bool:
-        """Show how the video gets on until it ends; tell whether it was published."""
-        stage, away_s = "queued", 0.0
-        while True:
-            try:
-                video = self._api.get(f"/api/videos/{video_id}")
-                self._show_progress(path, video)
-                away_s = 0.0
-            except Retryable:
-                away_s += POLL_S
-                if away_s > AWAY_S_MAX:
-                    raise
-                self._sleep(POLL_S)
-                continue
-            if (reached := stage_of(video)) != stage:
-                stage = reached
-                self._reporter.stage(path, stage, **_facts(video))
-            if stage in ENDED:
-                return stage == "published"
-            self._sleep(POLL_S)
+    def _ask(self, following: "_Following") -> None:
+        """Show how far a video is. Raises Away when the admin app stayed away for too long."""
+        path, video_id = following.path, following.video_id
+        try:
+            video = self._api.get(f"/api/videos/{video_id}")
+            stage = stage_of(video)
+            rungs = self._api.get(f"/api/videos/{video_id}/progress")["qualities"] if stage == "encoding" else ()
+        except (Retryable, NotFound):  # not found: the catalog has not read of it yet
+            following.refusals += 1
+            if following.refusals > REFUSALS_MAX:
+                raise
+            return
+        following.refusals = 0
+        if stage != following.stage:
+            following.stage = stage
+            self._reporter.stage(path, stage, **_facts(video))
+        for rung in rungs:
+            self._reporter.percent(path, rung["name"], rung["progress"])
 
-    def _show_progress(self, path: Path, video: dict[str, Any]) -> None:
-        """Show how far each rung is, while there is something to show."""
-        if stage_of(video) == "encoding":
-            for rung in self._api.get(f"/api/videos/{video['video_id']}/progress")["qualities"]:
-                self._reporter.percent(path, rung["name"], rung["progress"])
+
+@dataclass(slots=True)
+class _Following:
+    """A video that somebody waits for."""
+
+    path: Path
+    video_id: str
+    stage: str = "queued"
+    refusals: int = 0
 
 
 def stage_of(video: dict[str, Any]) -> str:

@@ -118,8 +118,8 @@ async def _projections() -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = []
     async with _opened() as (connection, consumer, prefix):
+        await connection.execute(SQL["create"])  # nothing happens when it is there
         for projection in PROJECTIONS.values():
-            await connection.execute(SQL["create"])
             active = await (await connection.execute(SQL["active"], {"name": projection.name})).fetchone()
             if active is None:
                 continue

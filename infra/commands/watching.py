@@ -84,10 +84,11 @@ class Settling:
         return settled
 
 
-def watch(folders: list[Path], quiet_s: float, known: Iterable[Path] = ()) -> Iterator[Path]:
+def watch(folders: list[Path], quiet_s: float, known: Iterable[Path] = ()) -> Iterator[Path | None]:
     """Yield each media file that appears or changes below the folders, once it stopped growing; ends with Ctrl-C.
 
-    Files that are there already count as new unless they are `known`.
+    Yields None after each look, at least twice a second, so that the caller can see to other things. Files that are there
+    already count as new unless they are `known`.
     """
     from time import monotonic
 
@@ -112,3 +113,4 @@ def watch(folders: list[Path], quiet_s: float, known: Iterable[Path] = ()) -> It
                 settling.observe(path, status.st_size, status.st_mtime_ns, monotonic())
         touched.clear()
         yield from settling.take_settled(monotonic())
+        yield None

@@ -170,7 +170,7 @@ def test_a_video_is_followed_through_its_stages_while_the_admin_app_comes_and_go
     platform, told = Platform(), Told()
     platform.life = [{"status": "processing"}, {"plan": {"format": "cmaf"}}, {}, {"status": "ready"}]
 
-    stumbles = iter([[503], [503], [], [], []])
+    stumbles = iter([[404], [503], [], [], []])
 
     def stumble(seconds: float) -> None:
         platform.admin_faults = next(stumbles)
