@@ -1,0 +1,1 @@
+"""Thin HTTP apps: they append and read, and decide nothing."""

@@ -50,8 +50,8 @@ def programs(settings: Settings) -> list[Program]:
     if not settings.s3_endpoint:
         found.append(_objects(settings))
     found.append(_python("processors", ["processors"], "processors_port", settings.processors_port, settings))
-    found.append(_python("public", ["api.public"], "public_port", settings.public_port, settings))
-    found.append(_python("admin", ["api.admin"], "admin_port", settings.admin_port, settings))
+    found.append(_python("public", ["api", "public"], "public_port", settings.public_port, settings))
+    found.append(_python("admin", ["api", "admin"], "admin_port", settings.admin_port, settings))
     for number in range(1, settings.workers + 1):
         port = settings.worker_metrics_port + number - 1
         found.append(_python(f"worker-{number}", ["workers", str(number)], "worker_metrics_port", port, settings))

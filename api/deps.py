@@ -1,0 +1,119 @@
+"""What routes are given: services opened by the composition root, and small readers of a request."""
+
+import base64
+import binascii
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Protocol, cast
+
+from fastapi import Depends, Header, Query, Request, Response
+from psycopg import AsyncConnection, IsolationLevel
+
+from events.clock import Context
+from events.envelope import Envelope, Event
+from events.errors import InvalidRequest, Retryable
+from projections.positions import Positions, snapshot, wait_for
+
+POSITION_HEADER = "X-Log-Position"
+MINIMUM_HEADER = "X-Min-Position"
+
+
+class Store(Protocol):
+    """The part of the object store that the apps need; `infra.runtime.objects.ObjectStore` has it."""
+
+    async def ready(self) -> bool: ...
+    async def stat(self, key: str) -> Any: ...
+    def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]: ...
+    async def presign_get(self, key: str, expires_s: int) -> str: ...
+    async def presign_put(self, key: str, expires_s: int) -> str: ...
+    async def presign_part(self, key: str, multipart_id: str, number: int, expires_s: int) -> str: ...
+    async def create_multipart(self, key: str, content_type: str) -> str: ...
+    async def upload_part(self, key: str, multipart_id: str, number: int, data: bytes) -> str: ...
+    async def list_parts(self, key: str, multipart_id: str) -> list[tuple[int, str, int]]: ...
+    async def complete_multipart(self, key: str, multipart_id: str, parts: Sequence[tuple[int, str]]) -> None: ...
+    async def abort_multipart(self, key: str, multipart_id: str) -> None: ...
+    async def delete(self, keys: Sequence[str]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of the apps. Times in seconds, sizes in bytes."""
+
+    upload_max_bytes: int
+    upload_part_bytes: int
+    presign_ttl_s: int
+    requests_per_minute: int
+    media_delivery: str
+    token_place: str
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that the routes reach."""
+
+    name: str
+    pool: Any
+    store: Store
+    append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]]
+    context: Callable[[], Context]
+    options: Options
+
+
+def services(request: Request) -> Services:
+    """Return the app's services."""
+    return cast(Services, request.app.state.services)
+
+
+Given = Annotated[Services, Depends(services)]
+Minimum = Annotated[str | None, Header(alias=MINIMUM_HEADER, description="Answer from at least this position of the log.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Items on a page.")]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before.")]
+
+
+@asynccontextmanager
+async def reading(
+    given: Services, response: Response, projection: str, minimum: str | None = None
+) -> AsyncIterator[AsyncConnection[Any]]:
+    """Yield a connection whose reads all see one state, and put that state's position into the answer.
+
+    Raises Retryable when the projection does not reach `minimum` within two seconds.
+    """
+    if minimum is not None:
+        wanted = Positions.parse(minimum)
+        if not await wait_for(given.pool, projection, wanted):
+            raise Retryable(f"{projection} has not read the log up to {minimum} yet; try again")
+    async with given.pool.connection() as connection:
+        await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
+        try:
+            async with connection.transaction():
+                response.headers[POSITION_HEADER] = (await snapshot(connection, projection)).header()
+                yield connection
+        finally:
+            await connection.set_isolation_level(None)
+
+
+async def write(given: Services, response: Response, envelopes: Sequence[Envelope[Event]]) -> None:
+    """Append events; the answer names the position from which on they can be read."""
+    positions = await given.append(envelopes)
+    ends = {(place.topic, place.partition): place.offset + 1 for place in positions}
+    response.headers[POSITION_HEADER] = Positions(ends).header()
+
+
+def cursor_of(time: datetime, id_: str) -> str:
+    """Return an opaque cursor for the item after which the next page begins."""
+    return base64.urlsafe_b64encode(json.dumps([time.isoformat(), id_]).encode()).decode().rstrip("=")
+
+
+def after_of(cursor: str | None) -> tuple[datetime, str] | None:
+    """Read a cursor. Raises InvalidRequest."""
+    if cursor is None:
+        return None
+    try:
+        time, id_ = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        return datetime.fromisoformat(time), str(id_)
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise InvalidRequest("cursor wants what `next` of the page before was") from error

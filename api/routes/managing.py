@@ -1,0 +1,267 @@
+"""For administrators: videos in every state, jobs, workers, and what happened to each."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import BaseModel, Field
+
+from api.deps import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, reading, write
+from events.errors import Conflict, NotFound
+from producers import catalog as catalog_producer
+from producers import jobs as jobs_producer
+from projections import catalog, jobs, manifests, progress, timeline, workers
+from projections.catalog import Status, Video
+from projections.jobs import Job
+
+routes = APIRouter(tags=["managing"])
+Which = Annotated[str, Path(max_length=100, description="A video's id or slug.")]
+JobId = Annotated[str, Path(max_length=36)]
+
+
+class Page(BaseModel):
+    """One page; `next` is the cursor of the one after it."""
+
+    items: list[Any]
+    next: str | None
+
+
+class Edit(BaseModel):
+    """What is to be told about a video from now on; what is left out stays."""
+
+    title: str | None = Field(None, min_length=1, max_length=255)
+    description: str | None = Field(None, max_length=5000)
+
+
+class Reason(BaseModel):
+    """Why; it is kept on the log."""
+
+    reason: str = Field("", max_length=500)
+
+
+@routes.get("/api/videos")
+async def list_videos(
+    given: Given,
+    response: Response,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: Annotated[Status | None, Query()] = None,
+    archived: Annotated[bool | None, Query()] = None,
+    sha256: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$", description="Only what is or becomes of this content.")] = None,
+    q: Annotated[str, Query(max_length=200)] = "",
+    minimum: Minimum = None,
+) -> Page:
+    """List videos in every state, newest first."""
+    async with reading(given, response, "catalog", minimum) as connection:
+        if sha256 is not None:
+            known = await catalog.same_content(connection, sha256)
+            return Page(items=[_shown(known)] if known else [], next=None)
+        if q.strip():
+            found: Any = await catalog.page(connection, limit=limit, after=after_of(cursor), query=q)
+            return Page(items=[video.model_dump() for video in found], next=None)
+        videos = await catalog.listing(connection, limit=limit, after=after_of(cursor), status=status, archived=archived)
+    last = videos[-1] if len(videos) == limit else None
+    time = (last.uploaded_at or last.started_at) if last else None
+    return Page(items=[_shown(video) for video in videos], next=cursor_of(time, last.video_id) if last and time else None)
+
+
+@routes.get("/api/videos/{which}")
+async def show_video(given: Given, response: Response, which: Which, minimum: Minimum = None) -> dict[str, Any]:
+    """Show everything about one video."""
+    async with reading(given, response, "catalog", minimum) as connection:
+        video = await _find(connection, which)
+        media = await catalog.media_of(connection, video.video_id)
+    return {
+        **_shown(video),
+        "plan": video.plan.model_dump() if video.plan else None,
+        "probe": video.probe.model_dump() if video.probe else None,
+        "watch_url": f"/watch/{video.slug}",
+        "hls_url": f"/videos/{video.slug}/master.m3u8" if manifests.hls_master(video, media) else None,
+        "dash_url": f"/videos/{video.slug}/manifest.mpd" if manifests.dash(video, media) else None,
+    }
+
+
+@routes.get("/api/videos/{which}/progress")
+async def show_progress(given: Given, response: Response, which: Which) -> progress.VideoProgress:
+    """Tell how far a video is, per rung."""
+    async with reading(given, response, "progress") as connection:
+        video = await _find(connection, which)
+        of_video = await jobs.of_video(connection, video.video_id)
+        ticks = await progress.of_video(connection, video.video_id)
+    return progress.progress_of(video, of_video, ticks)
+
+
+@routes.get("/api/videos/{which}/timeline")
+async def show_timeline(given: Given, response: Response, which: Which) -> Page:
+    """Tell what happened to a video, with the place of each event on the log."""
+    async with reading(given, response, "timeline") as connection:
+        video = await _find(connection, which)
+        return Page(items=list(await timeline.of_video(connection, video.video_id)), next=None)
+
+
+@routes.patch("/api/videos/{which}", status_code=202)
+async def edit_video(given: Given, response: Response, which: Which, edit: Edit) -> dict[str, str]:
+    """Change title or description; the address stays."""
+    video = await _existing(given, which)
+    event = catalog_producer.edited(given.context(), video.video_id, title=edit.title, description=edit.description)
+    await write(given, response, [event])
+    return {"video_id": video.video_id}
+
+
+@routes.post("/api/videos/{which}/archive", status_code=202)
+async def archive_video(given: Given, response: Response, which: Which) -> dict[str, str]:
+    """Take a video off the public pages; everything is kept."""
+    video = await _existing(given, which)
+    await write(given, response, [catalog_producer.archived(given.context(), video.video_id)])
+    return {"video_id": video.video_id}
+
+
+@routes.post("/api/videos/{which}/restore", status_code=202)
+async def restore_video(given: Given, response: Response, which: Which) -> dict[str, str]:
+    """Put an archived video back."""
+    video = await _existing(given, which)
+    await write(given, response, [catalog_producer.restored(given.context(), video.video_id)])
+    return {"video_id": video.video_id}
+
+
+@routes.post("/api/videos/{which}/retry", status_code=202)
+async def retry_video(given: Given, response: Response, which: Which, reason: Reason | None = None) -> dict[str, str]:
+    """Try a failed video again: what is there is kept."""
+    video = await _existing(given, which)
+    if video.status != "failed":
+        raise Conflict(f"only a failed video can be retried; this one is {video.status}")
+    why = reason.reason if reason else ""
+    await write(given, response, [catalog_producer.retry_requested(given.context(), video.video_id, why)])
+    return {"video_id": video.video_id}
+
+
+@routes.delete("/api/videos/{which}", status_code=202)
+async def purge_video(given: Given, response: Response, which: Which) -> dict[str, str]:
+    """Delete a video for good: its source and everything made from it. The log keeps what happened."""
+    video = await _existing(given, which)
+    await write(given, response, [catalog_producer.purged(given.context(), video.video_id)])
+    return {"video_id": video.video_id}
+
+
+# --- jobs and workers -----------------------------------------------------------------------------------------------
+
+
+@routes.get("/api/jobs")
+async def list_jobs(
+    given: Given,
+    response: Response,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: Annotated[jobs.Status | None, Query()] = None,
+    video_id: Annotated[str | None, Query(max_length=36)] = None,
+    kind: Annotated[Literal["analyse", "encode", "audio", "extras", "verify"] | None, Query()] = None,
+    minimum: Minimum = None,
+) -> Page:
+    """List jobs, newest first."""
+    async with reading(given, response, "jobs", minimum) as connection:
+        found = await jobs.listing(connection, limit=limit, after=after_of(cursor), status=status, video_id=video_id, kind=kind)
+    last = found[-1] if len(found) == limit else None
+    return Page(items=list(found), next=cursor_of(last.queued_at, last.job_id) if last and last.queued_at else None)
+
+
+@routes.get("/api/queue")
+async def show_queue(given: Given, response: Response) -> dict[str, int]:
+    """Count jobs by state."""
+    async with reading(given, response, "jobs") as connection:
+        return await jobs.counts(connection)
+
+
+@routes.get("/api/jobs/{job_id}")
+async def show_job(given: Given, response: Response, job_id: JobId, minimum: Minimum = None) -> dict[str, Any]:
+    """Show a job, every attempt at it, and what happened to it."""
+    async with reading(given, response, "jobs", minimum) as connection:
+        job = await jobs.by_id(connection, job_id)
+        attempts = await jobs.attempts_at(connection, job_id)
+        events = await timeline.of_job(connection, job_id)
+    if job is None:
+        raise NotFound(f"there is no job {job_id}")
+    return {"job": job, "attempts": attempts, "timeline": events}
+
+
+@routes.post("/api/jobs/{job_id}/cancel", status_code=202)
+async def cancel_job(given: Given, response: Response, job_id: JobId, reason: Reason | None = None) -> dict[str, str]:
+    """Ask the dispatcher to end a job; a worker that is at it stops within seconds."""
+    job = await _job(given, job_id)
+    if job.status in ("completed", "failed", "cancelled"):
+        raise Conflict(f"the job has ended: it is {job.status}")
+    event = jobs_producer.cancel_requested(
+        given.context(), job_id=job_id, video_id=job.video_id, pool=job.pool, reason=reason.reason if reason else ""
+    )
+    await write(given, response, [event])
+    return {"job_id": job_id}
+
+
+@routes.post("/api/jobs/{job_id}/retry", status_code=202)
+async def retry_job(given: Given, response: Response, job_id: JobId, reason: Reason | None = None) -> dict[str, str]:
+    """Ask the dispatcher to try a failed or cancelled job again."""
+    job = await _job(given, job_id)
+    if job.status not in ("failed", "cancelled"):
+        raise Conflict(f"only a failed or cancelled job can be retried; this one is {job.status}")
+    event = jobs_producer.retry_requested(
+        given.context(), job_id=job_id, video_id=job.video_id, pool=job.pool, reason=reason.reason if reason else ""
+    )
+    await write(given, response, [event])
+    return {"job_id": job_id}
+
+
+@routes.get("/api/workers")
+async def list_workers(given: Given, response: Response, limit: Limit = 100) -> Page:
+    """List workers, the last that came first, with what they are doing now."""
+    now = given.context().now
+    async with reading(given, response, "workers") as connection:
+        found = await workers.listing(connection, limit)
+    shown = []
+    for worker in found:
+        capabilities = worker.capabilities.model_dump() if worker.capabilities else None
+        shown.append(
+            {
+                "worker_id": worker.worker_id,
+                "name": worker.name,
+                "pool": worker.pool,
+                "version": worker.version,
+                "presence": workers.presence(worker, now),
+                "job_ids": worker.job_ids,
+                "capabilities": capabilities,
+                "registered_at": worker.registered_at,
+                "heartbeat_at": worker.heartbeat_at,
+            }
+        )
+    return Page(items=shown, next=None)
+
+
+def _shown(video: Video) -> dict[str, Any]:
+    """Return a video's columns but the long ones."""
+    names = (
+        *("video_id", "slug", "status", "archived", "title", "description", "filename", "size_bytes", "sha256", "priority"),
+        *("started_at", "uploaded_at", "published_at", "duration_ms", "rungs", "failure"),
+    )
+    return {name: getattr(video, name) for name in names}
+
+
+async def _find(connection: Any, which: str) -> Video:
+    """Return a video by id or slug. Raises NotFound."""
+    video = await catalog.by_id(connection, which) or await catalog.by_slug(connection, which)
+    if video is None:
+        raise NotFound(f"there is no video {which}")
+    return video
+
+
+async def _existing(given: Services, which: str) -> Video:
+    """Return a video that can still be changed. Raises NotFound."""
+    async with given.pool.connection() as connection:
+        video = await _find(connection, which)
+    if video.status in ("purged", "abandoned"):
+        raise NotFound(f"the video {which} is {video.status}")
+    return video
+
+
+async def _job(given: Services, job_id: str) -> Job:
+    async with given.pool.connection() as connection:
+        job = await jobs.by_id(connection, job_id)
+    if job is None:
+        raise NotFound(f"there is no job {job_id}")
+    return job

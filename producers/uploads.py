@@ -1,0 +1,65 @@
+"""What enters the log around an upload. Pure."""
+
+from typing import Literal
+
+from events.clock import Context
+from events.envelope import Envelope, Event, derived_id
+from events.videos import UploadAbandoned, UploadStarted, VideoUploaded
+
+_UPLOADED, _ABANDONED = 1, 2
+"""An upload is completed or abandoned once: these events have ids derived from the video's, whoever says it how often."""
+
+
+def source_key(video_id: str) -> str:
+    """Return where the source lies; no name of a person's file is ever part of a key."""
+    return f"sources/{video_id}/original"
+
+
+def started(
+    context: Context, *, video_id: str, filename: str, size_bytes: int | None, multipart_id: str | None, part_bytes: int | None
+) -> Envelope[Event]:
+    """Somebody was given addresses to send a source to."""
+    event = UploadStarted(
+        video_id=video_id,
+        filename=filename,
+        size_bytes=size_bytes,
+        object_key=source_key(video_id),
+        multipart_id=multipart_id,
+        part_bytes=part_bytes,
+    )
+    return Envelope(video_id, context.source, video_id, context.now, event, video_id)
+
+
+def uploaded(
+    context: Context,
+    *,
+    video_id: str,
+    title: str,
+    description: str,
+    filename: str,
+    size_bytes: int,
+    sha256: str | None,
+    origin: Literal["api", "form", "cli"],
+    priority: Literal["high", "normal", "low"],
+) -> Envelope[Event]:
+    """The whole source is in the store."""
+    event = VideoUploaded(
+        video_id=video_id,
+        title=title,
+        description=description,
+        filename=filename,
+        object_key=source_key(video_id),
+        size_bytes=size_bytes,
+        sha256=sha256,
+        origin=origin,
+        priority=priority,
+    )
+    id_ = derived_id(video_id, _UPLOADED)
+    return Envelope(id_, context.source, video_id, context.now, event, video_id, video_id)
+
+
+def abandoned(context: Context, *, video_id: str, reason: Literal["expired", "cancelled"]) -> Envelope[Event]:
+    """The upload will not be completed."""
+    event = UploadAbandoned(video_id=video_id, object_key=source_key(video_id), reason=reason)
+    id_ = derived_id(video_id, _ABANDONED)
+    return Envelope(id_, context.source, video_id, context.now, event, video_id, video_id)
