@@ -25,7 +25,7 @@ from infra.programs import ROOT, Program, programs
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import ensure_admin_token
 
-MARK = "KINOLOG_SUPERVISED"
+MARK = "SUPERVISED_BY_KINOLOG"
 READY_S = 60.0
 STOP_S = 60.0
 LOG_BYTES = 5 * 2**20

@@ -128,7 +128,7 @@ async def build(settings: Settings) -> App:
     policy = planning.Policy(plan_settings(settings), pool=settings.pools[0])
     feeds.append(add_process(app, planning.process(policy, clock.now), services))
     clients = Clients(
-        consumer=lambda group: kafka.open_consumer(settings, group=group),
+        consumer=lambda group: kafka.open_consumer(settings, group=group, idle_ms=1000 if group else 20),
         producer=lambda transactional_id: kafka.open_producer(settings, transactional_id=transactional_id),
         append=appender.append,
         new_id=new_id,

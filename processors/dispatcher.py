@@ -5,6 +5,7 @@ owner fences an old one before it reads the facts to their end; whoever is fence
 ended, raises: the process exits and its supervisor starts it again, from what is on the log.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,7 +34,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Clients:
-    """How an owner reaches Kafka. Each returns a started client; consumers see committed records only."""
+    """How an owner reaches Kafka. Each returns a started client; consumers see committed records only.
+
+    `consumer(None)` is for reading to an end: its fetches must not wait long, for what is asked meanwhile waits behind
+    them on the same connection.
+    """
 
     consumer: Callable[[str | None], Awaitable[AIOKafkaConsumer]]
     producer: Callable[[str], Awaitable[AIOKafkaProducer]]
@@ -87,7 +92,7 @@ class Dispatcher(Service):
     async def on_start(self) -> None:
         """Join the group."""
         self._consumer = await self._clients.consumer(self._group)
-        self._consumer.subscribe([self._requests], listener=_Ownership(self._acquire, self._lose))
+        self._consumer.subscribe([self._requests], listener=_Ownership(self._lose))
 
     async def on_stop(self) -> None:
         """Leave the group; nothing is half done."""
@@ -98,10 +103,11 @@ class Dispatcher(Service):
 
     # --- owning -----------------------------------------------------------------------------------------------------
 
-    async def _acquire(self, partitions: Sequence[TopicPartition]) -> None:
-        for partition in partitions:
-            if partition not in self._owners:
-                self._owners[partition] = await self._open(partition)
+    async def _acquire(self) -> None:
+        """Open what was assigned. Not in the rebalance itself: no heartbeat is sent there, and reading facts takes its time."""
+        assert self._consumer is not None
+        new = [partition for partition in self._consumer.assignment() if partition not in self._owners]
+        self._owners.update(zip(new, await asyncio.gather(*map(self._open, new)), strict=True))
 
     async def _lose(self, partitions: Sequence[TopicPartition]) -> None:
         for partition in partitions:
@@ -146,6 +152,7 @@ class Dispatcher(Service):
         assert self._consumer is not None
         while not self.should_stop:
             fetched = await self._consumer.getmany(timeout_ms=self._patience_ms(), max_records=BATCH)
+            await self._acquire()
             for partition, messages in fetched.items():
                 owner = self._owners.get(partition)
                 if owner is not None:
@@ -222,19 +229,13 @@ class Dispatcher(Service):
 
 
 class _Ownership(ConsumerRebalanceListener):
-    """Opens owners before the first request of a partition is read."""
+    """Gives up what goes to another process."""
 
-    def __init__(
-        self,
-        acquire: Callable[[Sequence[TopicPartition]], Awaitable[None]],
-        lose: Callable[[Sequence[TopicPartition]], Awaitable[None]],
-    ) -> None:
-        self._acquire = acquire
+    def __init__(self, lose: Callable[[Sequence[TopicPartition]], Awaitable[None]]) -> None:
         self._lose = lose
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """Called by the consumer."""
-        await self._acquire(assigned)
+        """Called by the consumer; the owners are opened before the first request is answered."""
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Called by the consumer."""

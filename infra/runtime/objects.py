@@ -59,8 +59,12 @@ class ObjectStore:
         """Make the bucket when it is not there."""
 
         def make() -> None:
-            if not self._client.bucket_exists(self._bucket):
-                self._client.make_bucket(self._bucket)
+            try:
+                if not self._client.bucket_exists(self._bucket):
+                    self._client.make_bucket(self._bucket)
+            except S3Error as error:
+                if error.code != "BucketAlreadyOwnedByYou":  # another process of this start made it first
+                    raise
 
         await self._call("ensure_bucket", make)
 
