@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
@@ -43,13 +44,19 @@ def start(settings: Settings, *, engine_only: bool = False) -> None:
     """Start what does not run yet and wait until it is ready. Raises PortTaken or StartFailed with what to do."""
     every = programs(settings)
     wanted = [program for program in every if program.engine or not engine_only]
-    server = _connect(settings)
-    if server is None:
-        _end_orphans(settings)
-        server = _launch(settings, every)
-    running = {info["name"] for info in _infos(server) if info["statename"] in ("RUNNING", "STARTING")}
+    with _connected(settings) as server:
+        if server is None:
+            _end_orphans(settings)
+            _launch(settings, every)
     if not engine_only:
         ensure_admin_token(settings)
+    with _connected(settings) as server:
+        _start_programs(settings, server, wanted)
+
+
+def _start_programs(settings: Settings, server: Any, wanted: list[Program]) -> None:
+    """Start the engine, wait for it, then the platform."""
+    running = {info["name"] for info in _infos(server) if info["statename"] in ("RUNNING", "STARTING")}
     for stage in (True, False):
         batch = [program for program in wanted if program.engine is stage]
         for program in batch:
@@ -62,14 +69,14 @@ def start(settings: Settings, *, engine_only: bool = False) -> None:
 
 def stop(settings: Settings) -> None:
     """Stop everything, platform first (it cannot run without its engine); does nothing when nothing runs."""
-    server = _connect(settings)
-    if server is None:
-        _end_orphans(settings)
-        return
-    for program in reversed(programs(settings)):
-        _call(server.supervisor.stopProcess, program.name, True)
-    pid = int(server.supervisor.getPID())
-    _call(server.supervisor.shutdown)
+    with _connected(settings) as server:
+        if server is None:
+            _end_orphans(settings)
+            return
+        for program in reversed(programs(settings)):
+            _call(server.supervisor.stopProcess, program.name, True)
+        pid = int(server.supervisor.getPID())
+        _call(server.supervisor.shutdown)
     _wait_for_end([psutil.Process(pid)] if psutil.pid_exists(pid) else [])
 
 
@@ -92,8 +99,8 @@ def run(settings: Settings, *, started: Callable[[], None] = lambda: None) -> No
 
 def status(settings: Settings, *, engine_only: bool = False) -> list[dict[str, Any]]:
     """Return a row per program: name, state, ready, pid, address, rss_bytes, uptime_s, detail (what is wrong)."""
-    server = _connect(settings)
-    infos = {info["name"]: info for info in _infos(server)} if server is not None else {}
+    with _connected(settings) as server:
+        infos = {info["name"]: info for info in _infos(server)} if server is not None else {}
     rows = []
     for program in programs(settings):
         if engine_only and not program.engine:
@@ -135,20 +142,26 @@ def _socket(settings: Settings) -> Path:
     return places(settings).run / "supervisor.sock"
 
 
-def _connect(settings: Settings) -> Any | None:
-    """Return supervisord's interface, None when it does not run."""
+@contextmanager
+def _connected(settings: Settings) -> Iterator[Any | None]:
+    """Yield supervisord's interface, None when it does not run."""
     path = _socket(settings)
     if not path.exists():
-        return None
-    server: Any = ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, f"unix://{path}"))
+        yield None
+        return
+    transport = SupervisorTransport(None, None, f"unix://{path}")
+    server: Any = ServerProxy("http://127.0.0.1", transport=transport)
     try:
-        server.supervisor.getPID()
-    except (OSError, Fault):
-        return None
-    return server
+        try:
+            server.supervisor.getPID()
+        except (OSError, Fault):
+            server = None
+        yield server
+    finally:
+        transport.close()
 
 
-def _launch(settings: Settings, every: Iterable[Program]) -> Any:
+def _launch(settings: Settings, every: Iterable[Program]) -> None:
     where = places(settings)
     for folder in (where.run, where.logs):
         folder.mkdir(parents=True, exist_ok=True)
@@ -164,10 +177,13 @@ def _launch(settings: Settings, every: Iterable[Program]) -> Any:
         cwd=ROOT,
         env=os.environ | {MARK: str(where.var)},
     )
-    server = _until(lambda: _connect(settings), 10.0)
-    if server is None:
+    if not _until(lambda: _answers(settings), 10.0):
         raise StartFailed(f"supervisord did not start: {(done.stderr or done.stdout).strip()[-300:]}")
-    return server
+
+
+def _answers(settings: Settings) -> bool:
+    with _connected(settings) as server:
+        return server is not None
 
 
 def render(settings: Settings, every: Iterable[Program]) -> str:

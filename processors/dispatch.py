@@ -77,6 +77,7 @@ class Job:
 
     queued: JobQueued
     queued_at: datetime
+    correlation_id: str
     status: Status = "queued"
     attempts: int = 0
     epoch: int = 0
@@ -136,7 +137,7 @@ def evolve(state: State, fact: Envelope[Event]) -> None:
         case JobQueued():
             job = state.jobs.get(event.job_id)
             epoch = job.epoch if job else 0
-            state.jobs[event.job_id] = Job(event, fact.time, epoch=epoch)
+            state.jobs[event.job_id] = Job(event, fact.time, fact.correlationid, epoch=epoch)
             state.ended.pop(event.job_id, None)
             _make_ready(state, event.job_id)
         case JobClaimed():
@@ -267,7 +268,11 @@ class Decision:
         self.facts: list[Envelope[Event]] = []
 
     def _take(self, event: Event, subject: str) -> None:
+        """Derive a fact from the request and apply it. A job's facts stay in the correlation in which it was submitted."""
         fact = derive(self._request, len(self.facts), data=event, subject=subject, source=SOURCE, time=self._now)
+        job = self._state.jobs.get(getattr(event, "job_id", ""))
+        if job is not None:
+            fact = fact._replace(correlationid=job.correlation_id)
         self.facts.append(fact)
         evolve(self._state, fact)
 

@@ -3,6 +3,9 @@
 `videos` folds the topic videos, `media` the results of finished jobs; readers join them.
 """
 
+import hashlib
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -34,18 +37,27 @@ from events.videos import (
 )
 from projections.fold import Projection, Table
 from projections.queries import load
+from projections.repeats import once
 
 Status = Literal["uploading", "processing", "ready", "failed", "abandoned", "purged"]
 PAGE_MAX = 100
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case: no i, l, o, u
 _SLUG_WORDS_MAX = 60
 _SLUG_TAIL = 8
+_WORD_MAX = 64
+_QUERY_WORDS_MAX = 16
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
+"""A run of letters and digits; of scripts that put no spaces between words, each character."""
 _SQL = load(Path(__file__).with_name("catalog.sql"))
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """One video, from its first upload address on."""
+    """One video, from its first upload address on.
+
+    `words` is what a search finds it by, as PostgreSQL writes a tsvector. `failed_job_id` is the job that failed, when
+    it was one. `seen`: see `projections.repeats`.
+    """
 
     video_id: str
     slug: str
@@ -70,6 +82,9 @@ class Video:
     thumbnail: ObjectRef | None = None
     published_at: datetime | None = None
     failure: Failure | None = None
+    failed_job_id: str | None = None
+    words: str = ""
+    seen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +117,28 @@ class VideoSummary(BaseModel):
 
 
 def slug_for(title: str, video_id: str) -> str:
-    """Return the video's address: its title's words and 8 characters of its id's random part.
+    """Return the video's address: its title's words and 8 characters (40 bits) of its id's random part.
 
     Pure and the same whatever else is in the catalog, so that it is known at once and never changes.
     """
     words = slugify(title, max_length=_SLUG_WORDS_MAX, word_boundary=True) or "video"
-    bits = UUID(video_id).int
+    try:
+        bits = UUID(video_id).int
+    except ValueError:  # an id of another kind: a fold must not fail
+        bits = int.from_bytes(hashlib.sha256(video_id.encode()).digest(), "big")
     tail = "".join(_ALPHABET[(bits >> 5 * place) & 31] for place in range(_SLUG_TAIL))
     return f"{words}-{tail}"
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words that text is found by: without case, accents and punctuation, in order."""
+    plain = "".join(char for char in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(char))
+    return [word[:_WORD_MAX] for word in _WORD.findall(plain.casefold())]
+
+
+def _index(*texts: str) -> str:
+    """Return the texts' words as PostgreSQL writes a tsvector without positions."""
+    return " ".join(f"'{word}'" for word in sorted({word for text in texts for word in words_of(text)}))
 
 
 # --- folds ----------------------------------------------------------------------------------------------------------
@@ -138,22 +167,12 @@ def video_keys(recorded: Recorded[Event]) -> Iterable[tuple[str]]:
             return ()
 
 
+@once
 def evolve_video(video: Video | None, recorded: Recorded[Event]) -> Video | None:
     """Fold the topic videos. What is purged keeps its slug and nothing else comes of it."""
     event, time = recorded.envelope.data, recorded.envelope.time
     if isinstance(event, UploadStarted):
-        return video or Video(
-            event.video_id,
-            slug=event.video_id,
-            status="uploading",
-            title=event.filename,
-            filename=event.filename,
-            object_key=event.object_key,
-            size_bytes=event.size_bytes,
-            multipart_id=event.multipart_id,
-            part_bytes=event.part_bytes,
-            started_at=time,
-        )
+        return video or _started(event, time)
     if isinstance(event, VideoUploaded):
         return _uploaded(video, event, time)
     if video is None or video.status in ("purged", "abandoned"):
@@ -162,7 +181,7 @@ def evolve_video(video: Video | None, recorded: Recorded[Event]) -> Video | None
         case UploadAbandoned():
             return replace(video, status="abandoned") if video.status == "uploading" else video
         case VideoProbed(probe=probe):
-            return replace(video, probe=probe, duration_ms=probe.duration_ms)
+            return replace(video, probe=probe, duration_ms=probe.duration_ms, sha256=probe.sha256)
         case VideoPlanned(plan=plan, job_ids=job_ids):
             return replace(video, plan=plan, job_ids=job_ids)
         case VideoPublished():
@@ -170,36 +189,52 @@ def evolve_video(video: Video | None, recorded: Recorded[Event]) -> Video | None
                 video,
                 status="ready",
                 failure=None,
+                failed_job_id=None,
                 duration_ms=event.duration_ms,
                 rungs=event.rungs,
                 thumbnail=event.thumbnail,
                 published_at=video.published_at or time,
             )
-        case VideoFailed(failure=failure):
-            return replace(video, status="failed", failure=failure) if video.status != "ready" else video
+        case VideoFailed(failure=failure, job_id=job_id):
+            if video.status == "ready":
+                return video
+            return replace(video, status="failed", failure=failure, failed_job_id=job_id)
         case VideoRetryRequested():
-            return replace(video, status="processing", failure=None) if video.status == "failed" else video
-        case VideoEdited(title=title, description=description):
-            return replace(
-                video,
-                title=video.title if title is None else title,
-                description=video.description if description is None else description,
-            )
+            return _retried(video) if video.status == "failed" else video
+        case VideoEdited():
+            return _edited(video, event)
         case VideoArchived():
             return replace(video, archived=True)
         case VideoRestored():
             return replace(video, archived=False)
         case VideoPurged():
-            return replace(video, status="purged", archived=False, probe=None, plan=None, thumbnail=None)
+            return replace(video, status="purged", archived=False, probe=None, plan=None, thumbnail=None, words="")
         case _:
             return video
+
+
+def _started(event: UploadStarted, time: datetime) -> Video:
+    return Video(
+        event.video_id,
+        slug=event.video_id,
+        status="uploading",
+        title=event.filename,
+        filename=event.filename,
+        object_key=event.object_key,
+        size_bytes=event.size_bytes,
+        multipart_id=event.multipart_id,
+        part_bytes=event.part_bytes,
+        started_at=time,
+        words=_index(event.filename),
+    )
 
 
 def _uploaded(video: Video | None, event: VideoUploaded, time: datetime) -> Video:
     if video is not None and video.status != "uploading":
         return video  # told a second time
-    return Video(
-        event.video_id,
+    begun = video or Video(event.video_id, slug="", status="uploading")
+    return replace(
+        begun,
         slug=slug_for(event.title, event.video_id),
         status="processing",
         title=event.title,
@@ -208,12 +243,24 @@ def _uploaded(video: Video | None, event: VideoUploaded, time: datetime) -> Vide
         object_key=event.object_key,
         size_bytes=event.size_bytes,
         sha256=event.sha256,
-        multipart_id=video.multipart_id if video else None,
-        part_bytes=video.part_bytes if video else None,
         priority=event.priority,
-        started_at=video.started_at if video else None,
         uploaded_at=time,
+        words=_index(event.title, event.description),
     )
+
+
+def _edited(video: Video, event: VideoEdited) -> Video:
+    title = video.title if event.title is None else event.title
+    description = video.description if event.description is None else event.description
+    return replace(video, title=title, description=description, words=_index(title, description))
+
+
+def _retried(video: Video) -> Video:
+    """Go on with the plan when one of its jobs had failed; otherwise (analysis, verification) all is made anew."""
+    processing = replace(video, status="processing", failure=None, failed_job_id=None)
+    if video.failed_job_id in video.job_ids:
+        return processing
+    return replace(processing, plan=None, job_ids=())
 
 
 def media_keys(recorded: Recorded[Event]) -> Iterable[tuple[str, str]]:
@@ -259,14 +306,14 @@ After = tuple[datetime, str] | None
 
 
 async def page(connection: AsyncConnection[Any], *, limit: int, after: After = None, query: str = "") -> Sequence[VideoSummary]:
-    """Return published videos, newest first; with `query`, those that have all its words."""
+    """Return published videos, newest first; with `query`, those that have all its words (the last may be unfinished)."""
     values: dict[str, object] = {"limit": min(limit, PAGE_MAX), **_cursor(after)}
-    if words := _words(query):
-        cursor = await connection.execute(_SQL["search"], values | {"query": words})
-    elif query.strip():
-        return []
-    else:
+    if not query.strip():
         cursor = await connection.execute(_SQL["page"], values)
+    elif wanted := _tsquery(query):  # planned anew each time: how common the words are decides which index serves
+        cursor = await connection.execute(_SQL["search"], values | {"query": wanted}, prepare=False)
+    else:
+        return []
     return [_SUMMARY.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
@@ -278,10 +325,14 @@ async def listing(
     status: Status | None = None,
     archived: bool | None = None,
     sha256: str | None = None,
+    query: str = "",
 ) -> Sequence[Video]:
-    """Return videos in any state, newest first."""
-    values = {"limit": min(limit, PAGE_MAX), "status": status, "archived": archived, "sha256": sha256, **_cursor(after)}
-    cursor = await connection.execute(_SQL["listing"], values)
+    """Return videos in any state, newest first, by `uploaded_at`, or `started_at` before that."""
+    wanted = _tsquery(query) if query.strip() else None
+    if wanted == "":
+        return []
+    values = {"limit": min(limit, PAGE_MAX), "status": status, "archived": archived, "sha256": sha256, "query": wanted}
+    cursor = await connection.execute(_SQL["listing"], values | _cursor(after), prepare=False)
     return [_VIDEO.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
@@ -306,9 +357,12 @@ async def stale_uploads(connection: AsyncConnection[Any], before: datetime, limi
     return [_VIDEO.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
-async def media_of(connection: AsyncConnection[Any], video_id: str) -> Sequence[Media]:
-    """Return what finished jobs made of the video, in order of completion."""
-    cursor = await connection.execute(_SQL["media"], {"video_id": video_id})
+async def media_of(connection: AsyncConnection[Any], video_id: str, rendition: str | None = None) -> Sequence[Media]:
+    """Return what finished jobs made of the video, in order of completion; with `rendition`, of renditions that one only."""
+    if rendition is None:
+        cursor = await connection.execute(_SQL["media"], {"video_id": video_id})
+    else:
+        cursor = await connection.execute(_SQL["media_of_rendition"], {"video_id": video_id, "rendition": rendition})
     return [_MEDIA.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
@@ -328,7 +382,7 @@ def _cursor(after: After) -> dict[str, object]:
     return {"after_time": after[0] if after else None, "after_id": after[1] if after else None}
 
 
-def _words(query: str) -> str:
+def _tsquery(query: str) -> str:
     """Return a tsquery that wants every word, the last as a prefix; empty when there is no word."""
-    words = ["".join(char for char in word if char.isalnum()) for word in query.split()]
-    return " & ".join(f"{word}:*" if word is words[-1] else word for word in words if word)
+    words = words_of(query)[:_QUERY_WORDS_MAX]
+    return " & ".join(f"'{word}'" for word in words) + ":*" if words else ""

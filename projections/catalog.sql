@@ -22,13 +22,19 @@ CREATE TABLE videos (
     rungs jsonb NOT NULL,
     thumbnail jsonb,
     published_at timestamptz,
-    failure jsonb
+    failure jsonb,
+    failed_job_id text,
+    words tsvector NOT NULL,
+    seen jsonb NOT NULL
 );
+-- Slugs are unique by their 40 random bits. No constraint says so: a fold must never stop at a row that cannot be written.
+CREATE INDEX ON videos (slug);
+CREATE INDEX ON videos USING hash (sha256);
 CREATE INDEX ON videos (uploaded_at DESC, video_id DESC) WHERE status = 'ready' AND NOT archived;
 CREATE INDEX ON videos (coalesce(uploaded_at, started_at) DESC, video_id DESC);
-CREATE UNIQUE INDEX ON videos (slug);
-CREATE INDEX ON videos (sha256);
-CREATE INDEX ON videos USING gin (to_tsvector('simple', title || ' ' || description));
+CREATE INDEX ON videos (status, coalesce(uploaded_at, started_at) DESC, video_id DESC);
+-- Without fastupdate no search pays for entries that are still to be sorted in.
+CREATE INDEX ON videos USING gin (words) WITH (fastupdate = off);
 
 CREATE TABLE media (
     video_id text NOT NULL,
@@ -57,20 +63,20 @@ SELECT to_json(v)::text FROM (
 SELECT to_json(v)::text FROM (
     SELECT video_id, slug, status, archived, title, description, duration_ms, rungs, thumbnail, uploaded_at, published_at
     FROM catalog.videos
-    WHERE status = 'ready' AND NOT archived
-      AND to_tsvector('simple', title || ' ' || description) @@ to_tsquery('simple', %(query)s)
+    WHERE status = 'ready' AND NOT archived AND words @@ %(query)s::tsquery
       AND (uploaded_at, video_id) < (coalesce(%(after_time)s::timestamptz, 'infinity'), coalesce(%(after_id)s::text, ''))
     ORDER BY uploaded_at DESC, video_id DESC
     LIMIT %(limit)s
 ) v;
 
 -- name: listing
--- Every video for the administrator, newest first, by state and content when asked.
+-- Every video for the administrator, newest first, by state, content and words when asked.
 SELECT to_json(v)::text FROM (
     SELECT * FROM catalog.videos
     WHERE (%(status)s::text IS NULL OR status = %(status)s)
       AND (%(archived)s::boolean IS NULL OR archived = %(archived)s)
       AND (%(sha256)s::text IS NULL OR sha256 = %(sha256)s)
+      AND (%(query)s::text IS NULL OR words @@ %(query)s::tsquery)
       AND (coalesce(uploaded_at, started_at), video_id)
           < (coalesce(%(after_time)s::timestamptz, 'infinity'), coalesce(%(after_id)s::text, ''))
     ORDER BY coalesce(uploaded_at, started_at) DESC, video_id DESC
@@ -78,15 +84,17 @@ SELECT to_json(v)::text FROM (
 ) v;
 
 -- name: by_slug
-SELECT to_json(v)::text FROM catalog.videos v WHERE slug = %(slug)s;
+-- Of two videos with one slug (once in 10^12 pairs) the older one has it.
+SELECT to_json(v)::text FROM catalog.videos v
+WHERE slug = %(slug)s ORDER BY coalesce(uploaded_at, started_at), video_id LIMIT 1;
 
 -- name: by_id
 SELECT to_json(v)::text FROM catalog.videos v WHERE video_id = %(video_id)s;
 
 -- name: same_content
--- Videos with this content that are neither purged nor failed, oldest first.
+-- The oldest video with this content that is neither purged nor failed.
 SELECT to_json(v)::text FROM catalog.videos v
-WHERE sha256 = %(sha256)s AND status IN ('processing', 'ready') ORDER BY uploaded_at, video_id LIMIT 10;
+WHERE sha256 = %(sha256)s AND status IN ('processing', 'ready') ORDER BY uploaded_at, video_id LIMIT 1;
 
 -- name: stale_uploads
 -- Uploads that were begun before a moment and never completed.
@@ -95,6 +103,15 @@ WHERE status = 'uploading' AND started_at < %(before)s ORDER BY started_at LIMIT
 
 -- name: media
 SELECT to_json(m)::text FROM catalog.media m WHERE video_id = %(video_id)s ORDER BY completed_at, job_id;
+
+-- name: media_of_rendition
+-- The same, of renditions only one: what a playlist is made of, without reading the others.
+SELECT to_json(m)::text FROM (
+    SELECT video_id, job_id, completed_at, kind, thumbnail, subtitles,
+           jsonb_path_query_array(renditions, '$[*] ? (@.name == $name)', jsonb_build_object('name', %(rendition)s::text))
+               AS renditions
+    FROM catalog.media WHERE video_id = %(video_id)s
+) m ORDER BY completed_at, job_id;
 
 -- name: counts
 SELECT status, count(*) FROM catalog.videos GROUP BY status ORDER BY status;

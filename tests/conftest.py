@@ -1,6 +1,56 @@
-"""For every test: Hypothesis does not watch the clock, since the machine may be busy."""
+"""Fixtures: the real engine, once a session; a world of one's own on it for every test; the whole platform when asked for."""
 
-from hypothesis import HealthCheck, settings
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
-settings.register_profile("kinolog", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("kinolog")
+import psycopg
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from pydantic import SecretStr
+
+from infra.runtime.settings import Settings
+from tests.support.engine import running_engine
+from tests.support.platform import Platform
+
+hypothesis_settings.register_profile("kinolog", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("kinolog")
+
+SHARED_ENGINE = os.environ.get("KINOLOG_TEST_ENGINE")
+"""A var directory whose engine runs already: saves its start while developing."""
+for name in [name for name in os.environ if name.startswith("KINOLOG_")]:
+    del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """The real Kafka, PostgreSQL and object store; stopped at the end, whatever happened."""
+    directory = Path(SHARED_ENGINE) if SHARED_ENGINE else tmp_path_factory.mktemp("engine")
+    with running_engine(directory, keep=SHARED_ENGINE is not None) as settings:
+        yield settings
+
+
+@pytest.fixture
+def settings(engine: Settings, tmp_path: Path) -> Settings:
+    """Settings of a world of one's own: topics, database and bucket that nobody else uses."""
+    world = uuid.uuid4().hex[:10]
+    url = engine.postgres_url.get_secret_value()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE t{world}")
+    return engine.model_copy(
+        update={
+            "topic_prefix": f"t{world}.",
+            "postgres_url": SecretStr(url.rsplit("/", 1)[0] + f"/t{world}"),
+            "s3_bucket": f"t{world}",
+            "var_dir": tmp_path / "var",
+        }
+    )
+
+
+@pytest.fixture
+async def platform(settings: Settings) -> AsyncIterator[Platform]:
+    """Processors, apps and one worker in a world of their own."""
+    async with Platform(settings) as running:
+        yield running

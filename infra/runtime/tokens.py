@@ -19,7 +19,7 @@ def ensure_admin_token(settings: Settings) -> str:
     path = admin_token_path(settings)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with contextlib.suppress(FileExistsError), open(path, "x", opener=_private) as file:  # noqa: PTH123  another process may be first
+        with contextlib.suppress(FileExistsError), open(path, "x", opener=_private) as file:
             file.write(secrets.token_urlsafe(32) + "\n")
     return path.read_text().strip()
 

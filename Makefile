@@ -1,0 +1,85 @@
+# The one list of commands. `make` shows it.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ONLY ?=
+SEEDS ?= 1000
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up start status stop test check fmt unit integration bench simulate docs clean
+
+help:  ## Show this list.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready infra/engine/jars/.ready api/web/node_modules/.ready  ## Set everything up; the other targets do it when it is needed.
+
+demo: setup  ## Ingest real and awkward clips, narrate, play back, rebuild, and stop; exits 0 when all of it worked.
+	$(BIN)/python -m infra.demo
+
+up: setup  ## Serve in the foreground until Ctrl-C.
+	$(BIN)/kinolog up
+
+start: setup  ## Serve in the background.
+	$(BIN)/kinolog up --detach
+
+status:  ## Show what runs.
+	$(BIN)/kinolog status
+
+stop:  ## Stop what `make start` started.
+	$(BIN)/kinolog down
+
+test: setup browser  ## Lint, types and every test, on the real engine.
+	@infra/steps.sh check "make --no-print-directory check" \
+	    tests "$(BIN)/python -m pytest --durations=15"
+
+check: $(VENV)/.ready  ## Lint, format and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fmt: $(VENV)/.ready  ## Format, and repair what the linter can.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit: $(VENV)/.ready  ## The tests that need no engine.
+	$(BIN)/python -m pytest tests/unit tests/contract tests/simulation
+
+integration: setup browser  ## The tests on the real engine.
+	$(BIN)/python -m pytest tests/integration tests/browser
+
+bench: setup  ## Measure, print a table, write build/bench.json; ONLY=name runs one.
+	$(BIN)/python -m tests.bench $(ONLY)
+
+simulate: $(VENV)/.ready  ## Simulate dispatch with many seeds: make simulate SEEDS=1000.
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+docs: $(VENV)/.ready  ## Regenerate schemas and reference pages.
+	$(BIN)/kinolog docs
+
+clean:  ## Delete what was built; the data in var/ stays.
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# --- set-up, each step once -------------------------------------------------------------------------------------------
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+infra/engine/jars/.ready: infra/engine/pom.xml
+	@infra/engine/tools.sh java mvn
+	mvn -q -B -f infra/engine/pom.xml -P kafka dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/infra/engine/jars/kafka
+	mvn -q -B -f infra/engine/pom.xml -P objects dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/infra/engine/jars/objects
+	@touch $@
+
+api/web/node_modules/.ready: $(wildcard api/web/package-lock.json)
+	@infra/engine/tools.sh npm
+	cd api/web && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+.PHONY: browser
+browser:
+	@infra/engine/tools.sh chromium

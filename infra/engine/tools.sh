@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Makes sure that programs are there: tools.sh java mvn npm chromium. As root on Debian what is missing is installed,
+# else it is named in one sentence.
+set -euo pipefail
+declare -A package=([java]=openjdk-17-jre-headless [mvn]=maven [npm]=npm [chromium]=chromium)
+missing=()
+for program in "$@"; do
+    command -v "$program" >/dev/null || missing+=("${package[$program]}")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" fonts-dejavu-core >/dev/null
+else
+    echo "Please install ${missing[*]} (as root on Debian this happens by itself), then run the command again." >&2
+    exit 1
+fi

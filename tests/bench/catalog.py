@@ -1,0 +1,144 @@
+"""How long the catalog's readers take among 100,000 videos; `python -m tests.bench.catalog POSTGRES_URL`."""
+
+import asyncio
+import random
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from statistics import median
+from time import perf_counter
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
+
+from events.videos import VideoPlanned, VideoProbed, VideoPublished, VideoUploaded
+from projections import catalog
+from projections.catalog import Video, evolve_video
+from projections.runner import install
+from projections.store import TableStore, schema_of
+from tests.support.footage import START, plan, probe, recorded, sha256
+
+VIDEOS = 100_000
+DATABASE = "kinolog_bench_catalog"
+ROUNDS = 60
+PAGE_GOAL_MS = 5.0
+SEARCH_GOAL_MS = 20.0
+
+
+def library(count: int, rng: random.Random) -> list[Video]:
+    """Return videos whose words are as unevenly common as those of a language; one in 50 is no longer public."""
+    vocabulary = [f"{rng.choice('bcdfghklmnprstvz')}{rng.choice('aeiou')}{n:x}" for n in range(20_000)]
+    weights = [1 / (rank + 3) for rank in range(len(vocabulary))]
+    example = plan()
+    template: Video | None = None
+    first = VideoUploaded(
+        video_id=str(UUID(int=0)), title="t", description="", filename="t.mp4", object_key="uploads/t", size_bytes=1
+    )
+    for offset, event in enumerate(
+        (
+            first,
+            VideoProbed(video_id=first.video_id, probe=probe()),
+            VideoPlanned(video_id=first.video_id, plan=example, job_ids=("a", "b", "c")),
+            VideoPublished(video_id=first.video_id, duration_ms=24_000, rungs=("1080p", "720p", "360p")),
+        )
+    ):
+        template = evolve_video(template, recorded(event, offset, topic="videos"))
+    assert template is not None
+    videos = []
+    for n in range(count):
+        words = rng.choices(vocabulary, weights, k=40)
+        title, description = " ".join(words[:6]), " ".join(words[6:])
+        video_id = str(UUID(int=rng.getrandbits(128), version=4))
+        videos.append(
+            replace(
+                template,
+                video_id=video_id,
+                slug=catalog.slug_for(title, video_id),
+                title=title,
+                description=description,
+                words=catalog._index(title, description),
+                sha256=sha256(video_id),
+                uploaded_at=START + timedelta(seconds=rng.randrange(10**8)),
+                archived=n % 50 == 0,
+                status="failed" if n % 97 == 0 else "ready",
+            )
+        )
+    return videos
+
+
+async def fill(connection: AsyncConnection[Any], videos: list[Video]) -> float:
+    """Store the videos as a runner does; return seconds."""
+    await install(connection, catalog.PROJECTION)
+    store = TableStore(catalog.PROJECTION.tables[0], schema_of("catalog", 1))
+    began = perf_counter()
+    for start in range(0, len(videos), 2_000):
+        await store.save(connection, {(video.video_id,): video for video in videos[start : start + 2_000]})
+    took = perf_counter() - began
+    await connection.execute("VACUUM ANALYZE catalog_v1.videos")
+    return took
+
+
+async def timed(read: Callable[[int], Awaitable[object]]) -> list[float]:
+    """Return milliseconds of each round, after a few to warm up."""
+    spans = []
+    for n in range(ROUNDS + 10):
+        began = perf_counter()
+        await read(n)
+        spans.append((perf_counter() - began) * 1000)
+    return spans[10:]
+
+
+async def measure(connection: AsyncConnection[Any], videos: list[Video]) -> list[dict[str, object]]:
+    """Return one figure per reader: median milliseconds in this process, SQL and parsing included."""
+    ordered = sorted((v for v in videos if v.status == "ready" and not v.archived), key=lambda v: (v.uploaded_at, v.video_id))
+    rng = random.Random(2)
+    cursors = [(v.uploaded_at, v.video_id) for v in rng.sample(ordered, ROUNDS + 10) if v.uploaded_at]
+    picked = [rng.choice(videos).title.split() for _ in range(ROUNDS + 10)]
+    common = videos[0].title.split()[0]
+    readers: dict[str, tuple[Callable[[int], Awaitable[object]], float]] = {
+        "catalog_first_page_of_50": (lambda _: catalog.page(connection, limit=50), PAGE_GOAL_MS),
+        "catalog_page_of_50": (lambda n: catalog.page(connection, limit=50, after=cursors[n]), PAGE_GOAL_MS),
+        "search_one_word": (lambda n: catalog.page(connection, limit=50, query=picked[n][0]), SEARCH_GOAL_MS),
+        "search_two_words": (lambda n: catalog.page(connection, limit=50, query=" ".join(picked[n][:2])), SEARCH_GOAL_MS),
+        "search_prefix": (lambda n: catalog.page(connection, limit=50, query=picked[n][0][:3]), SEARCH_GOAL_MS),
+        "search_letter": (lambda n: catalog.page(connection, limit=50, query=picked[n][0][:1]), SEARCH_GOAL_MS),
+        "search_commonest": (lambda _: catalog.page(connection, limit=50, query=common), SEARCH_GOAL_MS),
+        "search_nothing": (lambda n: catalog.page(connection, limit=50, query=f"xyzzy{n}"), SEARCH_GOAL_MS),
+        "by_slug": (lambda n: catalog.by_slug(connection, videos[n].slug), PAGE_GOAL_MS),
+        "same_content": (lambda n: catalog.same_content(connection, str(videos[n].sha256)), PAGE_GOAL_MS),
+        "admin_page_of_50": (lambda _: catalog.listing(connection, limit=50), SEARCH_GOAL_MS),
+        "admin_failed": (lambda _: catalog.listing(connection, limit=50, status="failed"), SEARCH_GOAL_MS),
+        "admin_archived": (lambda _: catalog.listing(connection, limit=50, archived=True), SEARCH_GOAL_MS),
+        "admin_search": (lambda n: catalog.listing(connection, limit=50, query=picked[n][0]), SEARCH_GOAL_MS),
+    }
+    figures: list[dict[str, object]] = []
+    for name, (read, goal) in readers.items():
+        spans = await timed(read)
+        value = round(median(spans), 2)
+        worst = {"min": round(min(spans), 2), "max": round(max(spans), 2), "count": len(spans)}
+        figures.append({"name": name, "value": value, "unit": "ms", "goal": goal, "met": value <= goal, "runs": worst})
+    return figures
+
+
+async def run(postgres_url: str, count: int = VIDEOS) -> list[dict[str, object]]:
+    """Measure in a database of its own, which is dropped afterwards."""
+    async with await AsyncConnection.connect(postgres_url, autocommit=True) as admin:
+        await admin.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+        await admin.execute(f"CREATE DATABASE {DATABASE}")
+        try:
+            url = make_conninfo(postgres_url, dbname=DATABASE)
+            async with await AsyncConnection.connect(url, autocommit=True, options="-c timezone=UTC") as connection:
+                videos = library(count, random.Random(1))
+                took = await fill(connection, videos)
+                stored = {"name": "rows_stored", "value": round(count / took), "unit": "rows/s", "goal": None, "met": True}
+                return [stored, *await measure(connection, videos)]
+        finally:
+            await admin.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+
+
+if __name__ == "__main__":
+    for figure in asyncio.run(run(sys.argv[1])):
+        print(figure)

@@ -1,0 +1,67 @@
+"""The main job, end to end on real parts: a clip goes in, a playable ladder comes out, and every step is an event."""
+
+import subprocess
+from pathlib import Path
+
+import m3u8
+
+from tests.support import clips
+from tests.support.platform import Platform
+from tests.support.work import ffmpeg_path
+
+
+def decoded_frames(url: str) -> int:
+    """Play an address as a player does; return how many frames came out."""
+    command = [ffmpeg_path(), "-v", "error", "-xerror", "-i", url, "-map", "0:v:0", "-f", "null", "-progress", "-", "-"]
+    played = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not played.stderr, played.stderr
+    return int([line for line in played.stdout.splitlines() if line.startswith("frame=")][-1].removeprefix("frame="))
+
+
+async def test_a_clip_is_published_and_plays_over_hls_and_dash(platform: Platform) -> None:
+    source = clips.real_clips()["bikes"]
+    video_id = await platform.upload(source)
+    video = await platform.ended(video_id)
+    assert video["status"] == "ready", video
+    assert video["rungs"] == ["272p"]
+    base = str(platform.public.base_url)
+    assert decoded_frames(base + video["hls_url"]) == 250
+    assert decoded_frames(base + video["dash_url"]) == 250
+
+    master = m3u8.loads((await platform.public.get(video["hls_url"])).text)
+    (variant,) = master.playlists
+    assert variant.stream_info.resolution == (640, 272)
+    playlist = m3u8.loads((await platform.public.get(variant.uri)).text)
+    assert playlist.is_endlist and playlist.playlist_type == "vod"
+    segment = await platform.public.get(playlist.segments[0].uri)
+    assert segment.headers["cache-control"].endswith("immutable")
+    part = await platform.public.get(playlist.segments[0].uri, headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, segment.content[10:20])
+
+
+async def test_every_step_is_an_event_in_one_correlation(platform: Platform) -> None:
+    video_id = await platform.upload(clips.real_clips()["carphone"])
+    await platform.ended(video_id)
+    entries = (await platform.admin.get(f"/api/videos/{video_id}/timeline")).json()["items"]
+    types = [entry["type"].removeprefix("kinolog.").removesuffix(".v1") for entry in entries]
+    assert types[0] == "upload.started"
+    assert types[1] == "video.uploaded"
+    assert types[-1] == "video.published"
+    assert {entry["correlationid"] for entry in entries} == {video_id}
+    known = {entry["id"] for entry in entries}
+    assert all(entry["causationid"] for entry in entries[1:])
+    assert len(known) == len(entries)
+
+
+async def test_bad_input_fails_with_a_sentence_and_disturbs_nothing(platform: Platform, tmp_path: Path) -> None:
+    text = tmp_path / "notes \N{PILE OF POO}'\".mp4"
+    text.write_text("This is not a video.\n" * 100)
+    bad = await platform.upload(text)
+    good = await platform.upload(clips.real_clips()["carphone"])
+    failed = await platform.ended(bad)
+    assert failed["status"] == "failed"
+    assert failed["failure"]["code"] == "FILE_NOT_MEDIA"
+    assert failed["failure"]["message"].endswith(".")
+    assert (await platform.ended(good))["status"] == "ready"
+    shown = await platform.public.get(f"/api/videos/{failed['slug']}")
+    assert shown.json()["failure"]["code"] == "FILE_NOT_MEDIA"

@@ -1,0 +1,53 @@
+"""The real engine on free ports, for tests and benchmarks."""
+
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra import supervision
+from infra.engine import postgres
+from infra.engine.endpoints import resolve
+from infra.runtime.settings import Settings
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody uses now."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+@contextmanager
+def running_engine(directory: Path, *, keep: bool = False) -> Iterator[Settings]:
+    """Start the engine with its data in `directory`; yields settings that name its services as external ones.
+
+    Stopped and deleted at the end unless it is to be kept; a kept one is found again by its ports file.
+    """
+    remembered = directory / "ports"
+    ports = list(map(int, remembered.read_text().split())) if remembered.exists() else free_ports(4)
+    directory.mkdir(parents=True, exist_ok=True)
+    remembered.write_text(" ".join(map(str, ports)))
+    kafka, controller, database, objects = ports
+    local = Settings(
+        var_dir=directory,
+        kafka_port=kafka,
+        kafka_controller_port=controller,
+        postgres_port=database,
+        s3_port=objects,
+        workers=0,
+    )
+    try:
+        supervision.start(local, engine_only=True)
+        yield resolve(local)
+    finally:
+        if not keep:
+            supervision.stop(local)
+            shutil.rmtree(postgres.data_directory(local), ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,161 @@
+"""The platform's processes, started as a user would have them, in a world of their own."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from infra.runtime.settings import Settings
+from infra.runtime.tokens import ensure_admin_token
+from tests.support.engine import free_ports
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_S = 40.0
+COMMANDS = {"processors": ["processors"], "public": ["api", "public"], "admin": ["api", "admin"]}
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the environment that gives a process these settings."""
+    found = {}
+    for name, value in settings.model_dump(exclude_defaults=True).items():
+        plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+        found[f"KINOLOG_{name.upper()}"] = ",".join(plain) if isinstance(plain, tuple) else str(plain)
+    return {name: value for name, value in os.environ.items() if not name.startswith("KINOLOG_")} | found
+
+
+class Platform:
+    """Processors, both apps and workers; each can be killed, stopped, continued and started again."""
+
+    def __init__(self, settings: Settings, *, workers: int = 1, **changes: object) -> None:
+        ports = free_ports(3 + 8)
+        self.settings = settings.model_copy(
+            update={
+                "public_port": ports[0],
+                "admin_port": ports[1],
+                "processors_port": ports[2],
+                "worker_metrics_port": min(ports[3:]),
+                "requests_per_minute": 1_000_000,
+                **changes,
+            }
+        )
+        self._workers = workers
+        self._worker_ports = ports[3:]
+        self.processes: dict[str, asyncio.subprocess.Process] = {}
+        self.token = ensure_admin_token(self.settings)
+        self.admin = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{ports[1]}", headers={"Authorization": f"Bearer {self.token}"}, timeout=30
+        )
+        self.public = httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports[0]}", timeout=30)
+        self.store = httpx.AsyncClient(timeout=60)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all processes."""
+        return [*COMMANDS, *(f"worker-{number}" for number in range(1, self._workers + 1))]
+
+    async def __aenter__(self) -> "Platform":
+        await asyncio.gather(*map(self.start, self.names))
+        await asyncio.gather(*map(self.ready, self.names))
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for client in (self.admin, self.public, self.store):
+            await client.aclose()
+        for process in self.processes.values():
+            if process.returncode is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for name, process in self.processes.items():
+            try:
+                await asyncio.wait_for(process.wait(), 15)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+                raise AssertionError(f"{name} did not end within 15 s of SIGTERM") from error
+
+    def log(self, name: str) -> str:
+        """Return what a process has logged."""
+        return (self.settings.var_dir / f"{name}.log").read_text()
+
+    async def start(self, name: str) -> None:
+        """Start a process; its log goes to the var directory."""
+        settings = self.settings
+        if name.startswith("worker-"):
+            number = int(name.removeprefix("worker-"))
+            command = ["workers", str(number)]
+            port = self._worker_ports[number - 1] - number + 1
+            settings = settings.model_copy(update={"worker_metrics_port": port})
+        else:
+            command = COMMANDS[name]
+        settings.var_dir.mkdir(parents=True, exist_ok=True)
+        with (settings.var_dir / f"{name}.log").open("ab") as log:
+            self.processes[name] = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", *command, cwd=ROOT, env=environment(settings), stdout=log, stderr=log
+            )
+
+    def _port(self, name: str) -> int:
+        if name.startswith("worker-"):
+            return self._worker_ports[int(name.removeprefix("worker-")) - 1]
+        return int(getattr(self.settings, f"{name}_port"))
+
+    async def ready(self, name: str) -> None:
+        """Wait until a process says that it is ready."""
+        deadline = asyncio.get_running_loop().time() + READY_S
+        said = "nothing"
+        while asyncio.get_running_loop().time() < deadline:
+            if (code := self.processes[name].returncode) is not None:
+                raise AssertionError(f"{name} ended with {code}:\n{self.log(name)[-3000:]}")
+            try:
+                answer = await self.public.get(f"http://127.0.0.1:{self._port(name)}/ready")
+                if answer.status_code == 200:
+                    return
+                said = answer.text
+            except httpx.TransportError as error:
+                said = repr(error)
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"{name} is not ready after {READY_S} s: {said}\n{self.log(name)[-3000:]}")
+
+    async def kill(self, name: str) -> None:
+        """Kill a process with SIGKILL and wait for its end."""
+        self.processes[name].kill()
+        await self.processes[name].wait()
+
+    async def upload(self, path: Path, **completion: object) -> str:
+        """Send a file as a client does; return the video's id."""
+        size = path.stat().st_size
+        begun = (await self.admin.post("/api/uploads", json={"filename": path.name, "size_bytes": size})).raise_for_status().json()
+        (await self.store.put(begun["url"], content=path.read_bytes())).raise_for_status()
+        body = {"title": path.stem, **completion}
+        (await self.admin.post(f"/api/uploads/{begun['video_id']}/complete", json=body)).raise_for_status()
+        return str(begun["video_id"])
+
+    async def video(self, video_id: str) -> Mapping[str, Any]:
+        """Return what the admin app says of a video; empty while it does not know it."""
+        answer = await self.admin.get(f"/api/videos/{video_id}")
+        return answer.json() if answer.status_code == 200 else {}
+
+    async def ended(self, video_id: str, timeout_s: float = 60.0) -> Mapping[str, Any]:
+        """Wait until a video is ready or has failed."""
+        return await self.until(video_id, lambda video: video.get("status") in ("ready", "failed"), timeout_s)
+
+    async def until(self, video_id: str, condition: Any, timeout_s: float = 60.0) -> Mapping[str, Any]:
+        """Wait until a condition holds of a video."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while True:
+            try:
+                video = await self.video(video_id)
+            except httpx.TransportError:
+                video = {}
+            if condition(video):
+                return video
+            if loop.time() > deadline:
+                raise AssertionError(f"still {video} after {timeout_s} s")
+            await asyncio.sleep(0.05)
