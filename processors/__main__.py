@@ -8,22 +8,30 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import faust
+import structlog
 from mode import Service
 
 from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics, postgres
-from infra.runtime.clock import SystemClock, new_id
+from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from processors import planning
-from processors.app import App, Services, add_process, add_projection, create_app
+from processors import files, planning
+from processors.app import App, Services, add_effect, add_process, add_projection, create_app
+from processors.chores import Chores
 from processors.dead_letters import bury_with
 from processors.dispatch import Policy, State
 from processors.dispatcher import Clients, Dispatcher
 from processors.feed import Feed
 from processors.plan import PlanSettings
 from producers.appender import Appender
+from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS
+from projections.runner import ProjectionOutdated, install
+
+log = structlog.get_logger(__name__)
+UPLOADS_SWEPT_S = 300.0
+WORKERS_CHECKED_S = 30.0
 
 
 class Metrics:
@@ -123,10 +131,17 @@ async def build(settings: Settings) -> App:
         clock=clock,
         topic_prefix=settings.topic_prefix,
     )
+    await _rebuild_outdated(settings, pool)
     app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
     feeds = [add_projection(app, projection, services) for projection in PROJECTIONS.values()]
     policy = planning.Policy(plan_settings(settings), pool=settings.pools[0])
     feeds.append(add_process(app, planning.process(policy, clock.now), services))
+    feeds.append(add_effect(app, files.PROJECTION, files.act_with(pool, store, clock), services))
+    chores = Chores(
+        pool, store, appender.append, lambda: system_context("kinolog/chores"), timedelta(seconds=settings.upload_ttl_s)
+    )
+    app.timer(UPLOADS_SWEPT_S, name="sweep_uploads")(chores.sweep_uploads)
+    app.timer(WORKERS_CHECKED_S, name="note_silent_workers")(chores.note_silent_workers)
     clients = Clients(
         consumer=lambda group: kafka.open_consumer(settings, group=group, idle_ms=1000 if group else 20),
         producer=lambda transactional_id: kafka.open_producer(settings, transactional_id=transactional_id),
@@ -140,6 +155,22 @@ async def build(settings: Settings) -> App:
     app.add_service(dispatcher)
     app.add_service(Server(settings, feeds, dispatcher))
     return app
+
+
+async def _rebuild_outdated(settings: Settings, pool: postgres.Pool) -> None:
+    """Make projections anew whose tables are not those of this code; readers keep the old ones meanwhile."""
+    for projection in PROJECTIONS.values():
+        async with pool.connection() as connection:
+            try:
+                await install(connection, projection)
+            except ProjectionOutdated:
+                log.info("projection_rebuilding", projection=projection.name)
+                consumer = await kafka.open_consumer(settings, idle_ms=50)
+                try:
+                    done = await rebuild(projection, connection, consumer, topic_prefix=settings.topic_prefix)
+                finally:
+                    await consumer.stop()
+                log.info("projection_rebuilt", projection=projection.name, version=done.version, events=done.events)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from faust.app.base import BootStrategy
 from mode import Service
 
 from events.clock import Clock
-from events.envelope import Envelope, Event
+from events.envelope import Envelope, Event, Recorded
 from processors.feed import Feed, FeedMetrics, each
 from processors.process import Process, run_batch
 from projections.fold import Projection
@@ -97,6 +97,19 @@ def add_process(app: App, process: Process[Any], services: Services) -> Feed:
             await run_batch(process, installed.runner, connection, services.append, batch)
 
     return _add_agent(app, process.projection, installed, handle, services)
+
+
+def add_effect(app: App, projection: Projection, act: Callable[[Recorded[Event]], Awaitable[None]], services: Services) -> Feed:
+    """Act on each event outside of the log and the database, before the position moves: at least once."""
+    installed = Installed(projection, services.pool)
+
+    async def handle(batch: Batch) -> None:
+        for recorded in batch.records:
+            await act(recorded)
+        async with services.pool.connection() as connection:
+            await installed.runner.apply(connection, batch)
+
+    return _add_agent(app, projection, installed, handle, services)
 
 
 def _add_agent(

@@ -73,18 +73,24 @@ class Feed(Service):
         self._records_max = records_max
         self._consumer: AIOKafkaConsumer | None = None
         self._reader: LogReader | None = None
+        self._astray = False
         self.ready = asyncio.Event()
 
     async def on_start(self) -> None:
         """Join the group; partitions come with the first read."""
         self._consumer = await self._open_consumer(f"{self._prefix}kinolog.{self.name}")
         self._reader = LogReader(self._consumer, topic_prefix=self._prefix)
-        self._consumer.subscribe(self._topics, listener=_Assignments(self._go_to_stored))
+        self._consumer.subscribe(self._topics, listener=_Assignments(self._assigned))
 
     async def on_stop(self) -> None:
         """Leave the group."""
         if self._consumer is not None:
             await self._consumer.stop()
+
+    async def _assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        """Seek before the first record is read; when that fails (the consumer would swallow it), the feed tries again."""
+        self._astray = True
+        await self._go_to_stored(partitions)
 
     async def _go_to_stored(self, partitions: Sequence[TopicPartition] | None = None) -> None:
         assert self._consumer is not None and self._reader is not None
@@ -92,6 +98,7 @@ class Feed(Service):
         mine = {(tp.topic[len(self._prefix) :], tp.partition) for tp in assigned}
         stored = await self._stored()
         await self._reader.seek({place: position for place, position in stored.items() if place in mine})
+        self._astray = False
         self.ready.set()
 
     @Service.task
@@ -99,6 +106,8 @@ class Feed(Service):
         failures = 0
         while not self.should_stop:
             try:
+                if self._astray:
+                    await self._go_to_stored()
                 await self._feed_once()
                 failures = 0
             except asyncio.CancelledError:
@@ -109,8 +118,8 @@ class Feed(Service):
                 log.warning("batch_failed", feed=self.name, failures=failures, error=str(error), exc_info=failures == 1)
                 if failures >= FAILURES_MAX:
                     raise
+                self._astray = True
                 await self.sleep(min(5.0, 0.05 * 4**failures))
-                await self._go_to_stored()
 
     async def _feed_once(self) -> None:
         assert self._reader is not None

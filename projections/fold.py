@@ -43,7 +43,10 @@ class Table(Generic[R]):
 
 @dataclass(frozen=True)
 class Projection:
-    """A named set of tables folded from some topics. `create` is the `create` section of its .sql file."""
+    """A named set of tables folded from some topics. `create` is the `create` section of its .sql file.
+
+    Without tables it is only a position on the log, for a process that acts outside (see processors/files.py).
+    """
 
     name: str
     topics: tuple[Topic, ...]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from psycopg import AsyncConnection
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
-from events.envelope import Event, Recorded
+from events.envelope import Event, Recorded, Value
 from events.jobs import (
+    ExtrasResult,
     JobAttemptFailed,
     JobCancelled,
     JobClaimed,
@@ -18,22 +19,37 @@ from events.jobs import (
     JobFailed,
     JobQueued,
     JobReleased,
+    JobResult,
     JobSpec,
     LeaseExpired,
+    MediaResult,
 )
 from events.media import Failure
 from events.topics import JOBS
 from projections.fold import Projection, Table
 from projections.queries import load
+from projections.repeats import once
 
 Status = Literal["queued", "claimed", "retrying", "completed", "failed", "cancelled"]
 Outcome = Literal["running", "completed", "failed", "expired", "released", "cancelled"]
+PAGE_MAX = 500
 _SQL = load(Path(__file__).with_name("jobs.sql"))
+
+
+class Made(Value):
+    """What a completed job made, counted. `encoder` is the one that was used."""
+
+    segments: int = 0
+    size_bytes: int = 0
+    encoder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job. `what` says it for a person: `chunk 3`, `audio track 1`."""
+    """One job. `what` says it for a person: `chunk 3`, `audio track 1`; `chunk` is the index of the chunk.
+
+    `renditions` names what it makes. `seen`: see `projections.repeats`.
+    """
 
     job_id: str
     video_id: str
@@ -42,6 +58,8 @@ class Job:
     what: str
     priority: str
     status: Status
+    chunk: int | None = None
+    renditions: tuple[str, ...] = ()
     worker_id: str | None = None
     epoch: int = 0
     attempt: int = 0
@@ -51,6 +69,8 @@ class Job:
     lease_expires_at: datetime | None = None
     ended_at: datetime | None = None
     failure: Failure | None = None
+    made: Made | None = None
+    seen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +103,34 @@ def describe(spec: JobSpec) -> str:
             return "verification"
 
 
+def renditions_of(spec: JobSpec) -> tuple[str, ...]:
+    """Return the names of what the job makes."""
+    match spec.kind:
+        case "encode":
+            return tuple(rung.name for rung in spec.plan.rungs)
+        case "audio":
+            return tuple(item.name for item in spec.renditions)
+        case "extras":
+            return tuple(item.name for item in spec.subtitles)
+        case "analyse" | "verify":
+            return ()
+
+
+def made_by(result: JobResult) -> Made:
+    """Return what a result consists of, counted."""
+    match result:
+        case MediaResult():
+            sizes = [segment.object.size_bytes for rendition in result.renditions for segment in rendition.segments]
+            return Made(segments=len(sizes), size_bytes=sum(sizes), encoder=result.encoder)
+        case ExtrasResult():
+            objects = [subtitle.object for subtitle in result.subtitles]
+            if result.thumbnail is not None:
+                objects.append(result.thumbnail)
+            return Made(size_bytes=sum(item.size_bytes for item in objects))
+        case _:
+            return Made()
+
+
 # --- folds ----------------------------------------------------------------------------------------------------------
 
 
@@ -105,15 +153,13 @@ def job_keys(recorded: Recorded[Event]) -> Iterable[tuple[str]]:
             return ()
 
 
+@once
 def evolve_job(job: Job | None, recorded: Recorded[Event]) -> Job | None:
     """Fold the facts, which come in the order of their decision."""
     event, time = recorded.envelope.data, recorded.envelope.time
     if isinstance(event, JobQueued):
         if job is None:
-            spec = event.spec
-            return Job(
-                event.job_id, event.video_id, event.pool, spec.kind, describe(spec), event.priority, "queued", queued_at=time
-            )
+            return _queued(event, time)
         if event.reason == "retried" and job.status in ("failed", "cancelled"):
             return replace(job, status="queued", attempt=0, ended_at=None, failure=None, retry_at=None)
         return job
@@ -138,13 +184,30 @@ def evolve_job(job: Job | None, recorded: Recorded[Event]) -> Job | None:
         case JobReleased():
             return replace(job, status="queued", worker_id=None, lease_expires_at=None)
         case JobCompleted():
-            return replace(job, status="completed", ended_at=time, failure=None, lease_expires_at=None)
+            made = made_by(event.result)
+            return replace(job, status="completed", ended_at=time, failure=None, lease_expires_at=None, made=made)
         case JobFailed():
             return replace(job, status="failed", ended_at=time, failure=event.failure, retry_at=None, lease_expires_at=None)
         case JobCancelled():
             return replace(job, status="cancelled", ended_at=time, retry_at=None, lease_expires_at=None)
         case _:
             return job
+
+
+def _queued(event: JobQueued, time: datetime) -> Job:
+    spec = event.spec
+    return Job(
+        event.job_id,
+        event.video_id,
+        event.pool,
+        spec.kind,
+        describe(spec),
+        event.priority,
+        "queued",
+        chunk=spec.chunk.index if spec.kind == "encode" else None,
+        renditions=renditions_of(spec),
+        queued_at=time,
+    )
 
 
 def attempt_keys(recorded: Recorded[Event]) -> Iterable[tuple[str, int]]:
@@ -197,6 +260,29 @@ _JOB = TypeAdapter(Job)
 _ATTEMPT = TypeAdapter(Attempt)
 
 
+class Depth(BaseModel):
+    """How many jobs of a kind are at one point of their way, and since when the oldest of them exists."""
+
+    pool: str
+    kind: str
+    status: Status
+    jobs: int
+    oldest_at: datetime | None
+
+
+class Stage(BaseModel):
+    """What one kind of job took of a video: from the first claim to the last end, and summed over its jobs."""
+
+    kind: str
+    jobs: int
+    completed: int
+    queued_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    elapsed_s: float | None
+    busy_s: float
+
+
 async def listing(
     connection: AsyncConnection[Any],
     *,
@@ -208,14 +294,14 @@ async def listing(
 ) -> Sequence[Job]:
     """Return jobs, newest first."""
     values = {
-        "limit": min(limit, 500),
+        "limit": min(limit, PAGE_MAX),
         "status": status,
         "video_id": video_id,
         "kind": kind,
         "after_time": after[0] if after else None,
         "after_id": after[1] if after else None,
     }
-    cursor = await connection.execute(_SQL["listing"], values)
+    cursor = await connection.execute(_SQL["listing"], values, prepare=False)
     return [_JOB.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
@@ -242,3 +328,15 @@ async def counts(connection: AsyncConnection[Any]) -> dict[str, int]:
     """Return how many jobs are in each state."""
     cursor = await connection.execute(_SQL["counts"])
     return dict(await cursor.fetchall())
+
+
+async def depths(connection: AsyncConnection[Any]) -> Sequence[Depth]:
+    """Return what is queued, claimed or to be retried, by pool and kind; quick however many jobs have ended."""
+    cursor = await connection.execute(_SQL["depths"])
+    return [Depth.model_validate_json(text) for (text,) in await cursor.fetchall()]
+
+
+async def stages_of(connection: AsyncConnection[Any], video_id: str) -> Sequence[Stage]:
+    """Return what each kind of job took of a video, in the order in which they were queued."""
+    cursor = await connection.execute(_SQL["stages"], {"video_id": video_id})
+    return [Stage.model_validate_json(text) for (text,) in await cursor.fetchall()]

@@ -7,24 +7,29 @@ CREATE TABLE jobs (
     what text NOT NULL,
     priority text NOT NULL,
     status text NOT NULL,
+    chunk bigint,
+    renditions jsonb NOT NULL,
     worker_id text,
-    epoch integer NOT NULL,
-    attempt integer NOT NULL,
+    epoch bigint NOT NULL,
+    attempt bigint NOT NULL,
     queued_at timestamptz,
     claimed_at timestamptz,
     retry_at timestamptz,
     lease_expires_at timestamptz,
     ended_at timestamptz,
-    failure jsonb
+    failure jsonb,
+    made jsonb,
+    seen jsonb NOT NULL
 );
-CREATE INDEX ON jobs (video_id);
-CREATE INDEX ON jobs (status, queued_at);
+CREATE INDEX ON jobs (video_id, queued_at, job_id);
+CREATE INDEX ON jobs (status, queued_at DESC, job_id DESC);
 CREATE INDEX ON jobs (queued_at DESC, job_id DESC);
+CREATE INDEX ON jobs (pool, kind, status, queued_at) WHERE status IN ('queued', 'claimed', 'retrying');
 
 CREATE TABLE attempts (
     job_id text NOT NULL,
-    epoch integer NOT NULL,
-    attempt integer NOT NULL,
+    epoch bigint NOT NULL,
+    attempt bigint NOT NULL,
     video_id text NOT NULL,
     worker_id text NOT NULL,
     started_at timestamptz,
@@ -35,6 +40,7 @@ CREATE TABLE attempts (
 );
 
 -- name: listing
+-- Jobs, newest first, after a cursor (queued_at, job_id), by state, video and kind when asked.
 SELECT to_json(j)::text FROM (
     SELECT * FROM jobs.jobs
     WHERE (%(status)s::text IS NULL OR status = %(status)s)
@@ -56,3 +62,27 @@ SELECT to_json(a)::text FROM jobs.attempts a WHERE job_id = %(job_id)s ORDER BY 
 
 -- name: counts
 SELECT status, count(*) FROM jobs.jobs GROUP BY status ORDER BY status;
+
+-- name: depths
+-- What has not ended; the partial index holds nothing else.
+SELECT to_json(d)::text FROM (
+    SELECT pool, kind, status, count(*) AS jobs, min(queued_at) AS oldest_at
+    FROM jobs.jobs WHERE status IN ('queued', 'claimed', 'retrying')
+    GROUP BY pool, kind, status ORDER BY pool, kind, status
+) d;
+
+-- name: stages
+-- What each kind of job took of a video; the busy time counts every attempt, also those that failed.
+SELECT to_json(s)::text FROM (
+    SELECT j.kind, count(*) AS jobs, count(*) FILTER (WHERE j.status = 'completed') AS completed,
+           min(j.queued_at) AS queued_at, min(a.started_at) AS started_at, max(j.ended_at) AS ended_at,
+           extract(epoch FROM max(j.ended_at) - min(a.started_at))::double precision AS elapsed_s,
+           coalesce(sum(a.busy_s), 0) AS busy_s
+    FROM jobs.jobs j
+    LEFT JOIN LATERAL (
+        SELECT min(started_at) AS started_at, sum(extract(epoch FROM ended_at - started_at))::double precision AS busy_s
+        FROM jobs.attempts WHERE job_id = j.job_id
+    ) a ON true
+    WHERE j.video_id = %(video_id)s
+    GROUP BY j.kind ORDER BY min(j.queued_at), j.kind
+) s;

@@ -47,7 +47,8 @@ async def rebuild(
     With `keep=False` the new version is only compared and then dropped: a check that changes nothing.
 
     The live runner is held up only for the last few events. `consumer` is started, ungrouped and reads committed
-    records; `report(folded, total)` is awaited after each batch. Raises RebuildDiffers, leaving the live version in place, when the digests differ although the code is the same.
+    records; `report(folded, total)` is awaited after each batch. Raises RebuildDiffers, leaving the live version in
+    place, when the digests differ although the code is the same.
     """
     live = await install_any(connection, projection)
     runner = await start_rebuild(connection, projection)

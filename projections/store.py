@@ -126,7 +126,8 @@ async def create_version(connection: AsyncConnection[Any], projection: Projectio
     schema = sql.Identifier(schema_of(projection.name, version))
     await connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
     await connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(schema))
-    await connection.execute(projection.create)
+    if projection.tables:
+        await connection.execute(projection.create)
     await connection.execute("SET LOCAL search_path TO DEFAULT")
     for topic in projection.topics:
         for partition in range(topic.partitions):

@@ -5,7 +5,7 @@ Columns from the topic workers and from worker-heartbeats are apart: nothing is 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +18,20 @@ from events.topics import WORKER_HEARTBEATS, WORKERS
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
 from projections.fold import Projection, Table
 from projections.queries import load
+from projections.repeats import once
 
 OFFLINE_AFTER = timedelta(seconds=60)
+Presence = Literal["idle", "busy", "draining", "gone", "offline", "quarantined"]
 _SQL = load(Path(__file__).with_name("workers.sql"))
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One worker process, from its start to its end."""
+    """One worker process, from its start to its end.
+
+    `heartbeat_at`, `status` and `job_ids` come from worker-heartbeats, all else from workers. `seen`: see
+    `projections.repeats`.
+    """
 
     worker_id: str
     name: str | None = None
@@ -41,6 +47,7 @@ class Worker:
     heartbeat_at: datetime | None = None
     status: str | None = None
     job_ids: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
 
 
 def keys_of(recorded: Recorded[Event]) -> Iterable[tuple[str]]:
@@ -56,6 +63,16 @@ def keys_of(recorded: Recorded[Event]) -> Iterable[tuple[str]]:
 def evolve(worker: Worker | None, recorded: Recorded[Event]) -> Worker | None:
     """Fold both topics, each into its own columns."""
     event, time = recorded.envelope.data, recorded.envelope.time
+    if not isinstance(event, WorkerHeartbeat):
+        return _evolve_life(worker, recorded)
+    if worker is not None and worker.heartbeat_at is not None and time <= worker.heartbeat_at:
+        return worker
+    return replace(worker or Worker(event.worker_id), heartbeat_at=time, status=event.status, job_ids=event.job_ids)
+
+
+@once
+def _evolve_life(worker: Worker | None, recorded: Recorded[Event]) -> Worker | None:
+    event, time = recorded.envelope.data, recorded.envelope.time
     match event:
         case WorkerRegistered():
             return replace(
@@ -67,20 +84,25 @@ def evolve(worker: Worker | None, recorded: Recorded[Event]) -> Worker | None:
                 cpu_count=event.cpu_count,
                 memory_bytes=event.memory_bytes,
                 registered_at=time,
+                drained_at=None,
+                offline_at=None,
             )
         case WorkerDrained():
             return replace(worker or Worker(event.worker_id), drained_at=time)
         case WorkerOffline():
             return replace(worker or Worker(event.worker_id), offline_at=time)
         case WorkerQuarantined():
-            until = time + timedelta(seconds=event.seconds)
-            return replace(worker or Worker(event.worker_id), quarantined_until=until)
-        case WorkerHeartbeat():
-            if worker is not None and worker.heartbeat_at is not None and time <= worker.heartbeat_at:
-                return worker
-            return replace(worker or Worker(event.worker_id), heartbeat_at=time, status=event.status, job_ids=event.job_ids)
+            return replace(worker or Worker(event.worker_id), quarantined_until=_later(time, event.seconds))
         case _:
             return worker
+
+
+def _later(time: datetime, seconds: float) -> datetime:
+    """Return the moment `seconds` later, or the last there is: a fold must not fail."""
+    try:
+        return time + timedelta(seconds=seconds)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 PROJECTION = Projection(
@@ -92,16 +114,27 @@ PROJECTION = Projection(
 _WORKER = TypeAdapter(Worker)
 
 
-def presence(worker: Worker, now: datetime) -> Literal["idle", "busy", "draining", "gone", "offline", "quarantined"]:
+def heard_at(worker: Worker) -> datetime | None:
+    """Return when the worker was last heard of."""
+    return max((time for time in (worker.heartbeat_at, worker.registered_at) if time is not None), default=None)
+
+
+def presence(worker: Worker, now: datetime) -> Presence:
     """Return what a person wants to know about the worker at `now`. Pure."""
     if worker.drained_at is not None:
         return "gone"
-    heard = worker.heartbeat_at or worker.registered_at
-    if heard is None or now - heard > OFFLINE_AFTER:
+    heard = heard_at(worker)
+    if heard is None or now - heard > OFFLINE_AFTER or (worker.offline_at is not None and worker.offline_at >= heard):
         return "offline"
     if worker.quarantined_until is not None and now < worker.quarantined_until:
         return "quarantined"
-    return worker.status if worker.status in ("busy", "draining") else "idle"  # type: ignore[return-value]
+    match worker.status:
+        case "busy":
+            return "busy"
+        case "draining":
+            return "draining"
+        case _:
+            return "idle"
 
 
 async def listing(connection: AsyncConnection[Any], limit: int = 100) -> Sequence[Worker]:
@@ -111,6 +144,6 @@ async def listing(connection: AsyncConnection[Any], limit: int = 100) -> Sequenc
 
 
 async def silent(connection: AsyncConnection[Any], since: datetime, limit: int = 100) -> Sequence[Worker]:
-    """Return workers that did not say goodbye and were not heard of since a moment."""
+    """Return workers that did not say goodbye, were not heard of since a moment, and of whom nobody said so yet."""
     cursor = await connection.execute(_SQL["silent"], {"since": since, "limit": limit})
     return [_WORKER.validate_json(text) for (text,) in await cursor.fetchall()]

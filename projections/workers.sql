@@ -5,7 +5,7 @@ CREATE TABLE workers (
     pool text,
     version text,
     capabilities jsonb,
-    cpu_count integer,
+    cpu_count bigint,
     memory_bytes bigint,
     registered_at timestamptz,
     drained_at timestamptz,
@@ -13,7 +13,8 @@ CREATE TABLE workers (
     quarantined_until timestamptz,
     heartbeat_at timestamptz,
     status text,
-    job_ids jsonb NOT NULL
+    job_ids jsonb NOT NULL,
+    seen jsonb NOT NULL
 );
 CREATE INDEX ON workers (registered_at DESC);
 
@@ -21,7 +22,8 @@ CREATE INDEX ON workers (registered_at DESC);
 SELECT to_json(w)::text FROM (SELECT * FROM workers.workers ORDER BY registered_at DESC NULLS LAST, worker_id LIMIT %(limit)s) w;
 
 -- name: silent
--- Workers that neither said goodbye nor were heard of since a moment.
+-- Workers that neither said goodbye nor were heard of since a moment, and are not known to be offline since.
 SELECT to_json(w)::text FROM workers.workers w
-WHERE drained_at IS NULL AND offline_at IS NULL AND coalesce(heartbeat_at, registered_at) < %(since)s
+WHERE drained_at IS NULL AND greatest(heartbeat_at, registered_at) < %(since)s
+  AND (offline_at IS NULL OR offline_at < greatest(heartbeat_at, registered_at))
 ORDER BY worker_id LIMIT %(limit)s;

@@ -34,7 +34,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 @pytest.fixture
 def settings(engine: Settings, tmp_path: Path) -> Settings:
-    """Settings of a world of one's own: topics, database and bucket that nobody else uses."""
+    """Settings of a world of one's own."""
+    return new_world(engine, tmp_path)
+
+
+def new_world(engine: Settings, directory: Path) -> Settings:
+    """Return settings with topics, a database and a bucket that nobody else uses."""
     world = uuid.uuid4().hex[:10]
     url = engine.postgres_url.get_secret_value()
     with psycopg.connect(url, autocommit=True) as connection:
@@ -44,13 +49,13 @@ def settings(engine: Settings, tmp_path: Path) -> Settings:
             "topic_prefix": f"t{world}.",
             "postgres_url": SecretStr(url.rsplit("/", 1)[0] + f"/t{world}"),
             "s3_bucket": f"t{world}",
-            "var_dir": tmp_path / "var",
+            "var_dir": directory / "var",
         }
     )
 
 
-@pytest.fixture
-async def platform(settings: Settings) -> AsyncIterator[Platform]:
-    """Processors, apps and one worker in a world of their own."""
-    async with Platform(settings) as running:
+@pytest.fixture(scope="session")
+async def platform(engine: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
+    """Processors, apps and one worker, shared by all tests that break nothing; others start a `Platform` of their own."""
+    async with Platform(new_world(engine, tmp_path_factory.mktemp("platform"))) as running:
         yield running

@@ -154,7 +154,7 @@ async def _opened() -> AsyncIterator[tuple["AsyncConnection[Any]", "AIOKafkaCons
     settings = settings_of_services()
     url = settings.postgres_url.get_secret_value()
     async with await AsyncConnection.connect(url, autocommit=True, connect_timeout=5, options="-c timezone=UTC") as found:
-        consumer = await open_consumer(settings)
+        consumer = await open_consumer(settings, idle_ms=50)
         try:
             yield found, consumer, settings.topic_prefix
         finally:

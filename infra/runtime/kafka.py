@@ -1,7 +1,7 @@
 """Kafka: the one place where its sockets are opened."""
 
-import asyncio
 from collections.abc import Iterable
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -83,29 +83,9 @@ async def ensure_topics(settings: Settings, topics: Iterable[Topic] = TOPICS.val
             )
         missing = [new for name, new in wanted.items() if name not in set(await admin.list_topics())]
         if missing:
-            response = await admin.create_topics(missing)
+            response: Any = await admin.create_topics(missing)
             for name, code, *rest in response.topic_errors:
                 if code and for_code(code) is not TopicAlreadyExistsError:
                     raise for_code(code)(f"creating topic {name}: {rest}")
     finally:
         await admin.close()
-
-
-async def delete_topics(settings: Settings) -> None:
-    """Delete every topic with this installation's prefix; refused without one."""
-    if not settings.topic_prefix:
-        raise ValueError("only topics with a prefix can be deleted together")
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
-    await admin.start()
-    try:
-        mine = [name for name in await admin.list_topics() if name.startswith(settings.topic_prefix)]
-        if mine:
-            await admin.delete_topics(mine)
-    finally:
-        await admin.close()
-
-
-async def end_positions(consumer: AIOKafkaConsumer, partitions: list[object]) -> dict[object, int]:
-    """Return the last stable end of each partition, at most two seconds old."""
-    async with asyncio.timeout(20):
-        return dict(await consumer.end_offsets(partitions))

@@ -177,7 +177,7 @@ class ObjectStore:
 
     async def presign_part(self, key: str, multipart_id: str, number: int, expires_s: int) -> str:
         """Return an address for one part of a multipart upload; numbers count from 1."""
-        query = {"partNumber": str(number), "uploadId": multipart_id}
+        query: dict[str, Any] = {"partNumber": str(number), "uploadId": multipart_id}
         life = timedelta(seconds=expires_s)
         return await self._call(
             "presign",
@@ -186,7 +186,7 @@ class ObjectStore:
 
     async def create_multipart(self, key: str, content_type: str) -> str:
         """Begin a multipart upload; return its id."""
-        headers = {"Content-Type": content_type}
+        headers: dict[str, Any] = {"Content-Type": content_type}
         return await self._call("multipart", lambda: self._client._create_multipart_upload(self._bucket, key, headers))
 
     async def upload_part(self, key: str, multipart_id: str, number: int, data: bytes) -> str:

@@ -1,0 +1,76 @@
+"""Files that follow from events: final manifests beside the segments, and the end of what was purged.
+
+At least once, and the same however often. The manifests in the store are for a CDN that serves the bucket; the public
+app renders its own.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import structlog
+
+from events.clock import Clock
+from events.envelope import Event, Recorded
+from events.errors import Retryable
+from events.media import ObjectRef
+from events.topics import VIDEOS
+from events.videos import VideoPublished, VideoPurged
+from producers.uploads import source_key
+from projections import catalog, manifests
+from projections.fold import Projection
+
+PROJECTION = Projection("files", (VIDEOS,), (), "SELECT")
+CATALOG_WAIT_S = 30.0
+log = structlog.get_logger(__name__)
+
+
+class Store(Protocol):
+    """The part of the object store that this needs."""
+
+    async def put_bytes(self, key: str, data: bytes, content_type: str) -> ObjectRef: ...
+    async def delete(self, keys: list[str]) -> None: ...
+    async def delete_prefix(self, prefix: str) -> int: ...
+
+
+def act_with(pool: Any, store: Store, clock: Clock) -> Callable[[Recorded[Event]], Awaitable[None]]:
+    """Return the function that acts on one event."""
+
+    async def act(recorded: Recorded[Event]) -> None:
+        match recorded.envelope.data:
+            case VideoPublished(video_id=video_id):
+                await _store_manifests(pool, store, clock, video_id)
+            case VideoPurged(video_id=video_id):
+                await store.delete([source_key(video_id)])
+                deleted = await store.delete_prefix(f"{manifests.OBJECTS}{video_id}/")
+                log.info("video_purged", video_id=video_id, objects=deleted)
+            case _:
+                return
+
+    return act
+
+
+async def _store_manifests(pool: Any, store: Store, clock: Clock, video_id: str) -> None:
+    """Render from the catalog, which may be a moment behind. Raises Retryable when it stays behind."""
+    async with asyncio.timeout(CATALOG_WAIT_S + 5):
+        for _ in range(int(CATALOG_WAIT_S / 0.1)):
+            async with pool.connection() as connection:
+                video = await catalog.by_id(connection, video_id)
+                media = list(await catalog.media_of(connection, video_id))
+            if video is not None and video.status == "purged":
+                return
+            done = {row.job_id for row in media}
+            if video is not None and video.status == "ready" and done >= set(video.job_ids):
+                break
+            await clock.sleep(0.1)
+        else:
+            raise Retryable(f"the catalog does not show {video_id} as published yet")
+    assert video is not None
+    base = f"{manifests.OBJECTS}{video_id}"
+    names = [*manifests.tracks(video, media), *(text.name for text in manifests.subtitles(video, media))]
+    files = {f"{base}/{name}.m3u8": (manifests.hls_media(video, media, name), manifests.HLS_TYPE) for name in names}
+    files[f"{base}/master.m3u8"] = (manifests.hls_master(video, media), manifests.HLS_TYPE)
+    files[f"{base}/manifest.mpd"] = (manifests.dash(video, media), manifests.DASH_TYPE)
+    for key, (text, media_type) in files.items():
+        if text is not None:
+            await store.put_bytes(key, text.encode(), media_type)
