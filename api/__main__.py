@@ -43,7 +43,7 @@ async def serve(settings: Settings, name: str) -> None:
         upload_max_bytes=settings.upload_max_bytes,
         upload_part_bytes=settings.upload_part_bytes,
         presign_ttl_s=settings.presign_ttl_s,
-        requests_per_minute=settings.requests_per_minute,
+        requests_per_minute=settings.admin_requests_per_minute if name == "admin" else settings.requests_per_minute,
         media_delivery=settings.media_delivery,
         token_place=str(admin_token_path(settings)),
         token=ensure_admin_token(settings) if name == "admin" else "",

@@ -80,6 +80,17 @@ def stop(settings: Settings) -> None:
     _wait_for_end([psutil.Process(pid)] if psutil.pid_exists(pid) else [])
 
 
+def restart(settings: Settings, name: str, *, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Stop one program, call `meanwhile`, start it again and wait until it is well."""
+    with _connected(settings) as server:
+        if server is None:
+            raise StartFailed("nothing runs; start it with: kinolog up --detach")
+        _call(server.supervisor.stopProcess, name, True)
+        meanwhile()
+        _call(server.supervisor.startProcess, name, False)
+    _wait_until_well(settings, [program for program in programs(settings) if program.name == name])
+
+
 def run(settings: Settings, *, started: Callable[[], None] = lambda: None) -> None:
     """Start everything, wait for SIGINT or SIGTERM, stop everything."""
     ended = False

@@ -66,11 +66,5 @@ async def _store_manifests(pool: Any, store: Store, clock: Clock, video_id: str)
         else:
             raise Retryable(f"the catalog does not show {video_id} as published yet")
     assert video is not None
-    base = f"{manifests.OBJECTS}{video_id}"
-    names = [*manifests.tracks(video, media), *(text.name for text in manifests.subtitles(video, media))]
-    files = {f"{base}/{name}.m3u8": (manifests.hls_media(video, media, name), manifests.HLS_TYPE) for name in names}
-    files[f"{base}/master.m3u8"] = (manifests.hls_master(video, media), manifests.HLS_TYPE)
-    files[f"{base}/manifest.mpd"] = (manifests.dash(video, media), manifests.DASH_TYPE)
-    for key, (text, media_type) in files.items():
-        if text is not None:
-            await store.put_bytes(key, text.encode(), media_type)
+    for key, (text, media_type) in manifests.stored(video, media).items():
+        await store.put_bytes(key, text.encode(), media_type)

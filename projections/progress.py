@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +19,9 @@ from projections.jobs import Job
 from projections.queries import load
 
 _SQL = load(Path(__file__).with_name("progress.sql"))
-_WEIGHTS = {"analyse": 2.0, "audio": 3.0, "extras": 1.0, "verify": 4.0}
-"""Share of a video's work by kind of job, in percent; what is left is the encoding, shared by its chunks."""
+ATTEMPTS_MAX = 3
+_WEIGHTS = {"analyse": 2.0, "encode": 90.0, "audio": 3.0, "extras": 1.0, "verify": 4.0}
+"""Share of a video's work by kind of job; kinds that a video has not are left out. The encoding is shared by its frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ PROJECTION = Projection("progress", (PROGRESS,), (Table("ticks", Tick, ("job_id"
 # --- readers --------------------------------------------------------------------------------------------------------
 
 _TICK = TypeAdapter(Tick)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class QualityProgress(BaseModel):
@@ -84,13 +86,17 @@ class QualityProgress(BaseModel):
 
 
 class VideoProgress(BaseModel):
-    """How far a video is, in the shape that players and pages of the predecessor know."""
+    """How far a video is, in the shape that players and pages of the predecessor know.
+
+    `attempt` is the highest among its running or failed jobs, and `last_error` what failed last, until the end.
+    """
 
     status: str
     current_step: str
     progress_percent: float
     qualities: list[QualityProgress]
     attempt: int
+    max_attempts: int
     started_at: datetime | None
     last_error: str | None
 
@@ -101,61 +107,93 @@ async def of_video(connection: AsyncConnection[Any], video_id: str) -> Sequence[
     return [_TICK.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
-def progress_of(video: Video, jobs: Sequence[Job], ticks: Sequence[Tick]) -> VideoProgress:
+def progress_of(video: Video, jobs: Sequence[Job], ticks: Sequence[Tick], attempts_max: int = ATTEMPTS_MAX) -> VideoProgress:
     """Join a video, its jobs and their ticks. Pure."""
+    jobs = _current(video, jobs)
     tick_of = {tick.job_id: tick for tick in ticks}
-    done = {job.job_id: _percent(job, tick_of.get(job.job_id)) for job in jobs}
     started = [job.claimed_at for job in jobs if job.claimed_at is not None]
-    failure = video.failure or next((job.failure for job in jobs if job.failure is not None), None)
+    failures = [job for job in jobs if job.failure is not None and job.status in ("retrying", "claimed", "failed")]
+    failed = max(failures, key=lambda job: (job.claimed_at or job.queued_at or _NEVER, job.job_id), default=None)
+    failure = video.failure or (failed.failure if failed else None)
     return VideoProgress(
         status=video.status,
         current_step=_step(video, jobs, tick_of),
-        progress_percent=100.0 if video.status == "ready" else round(_overall(jobs, done), 1),
-        qualities=_qualities(video, jobs, tick_of) if video.plan else [],
-        attempt=max((job.attempt for job in jobs), default=0),
+        progress_percent=100.0 if video.status == "ready" else round(_overall(video, jobs, tick_of), 1),
+        qualities=_qualities(video, jobs, tick_of),
+        attempt=max((job.attempt for job in jobs if job.status != "completed"), default=max((j.attempt for j in jobs), default=0)),
+        max_attempts=attempts_max,
         started_at=min(started, default=None),
-        last_error=failure.message if failure else None,
+        last_error=failure.message if failure and video.status != "ready" else None,
     )
 
 
-def _percent(job: Job, tick: Tick | None) -> float:
+def _current(video: Video, jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs of the plan that counts, and of analyses and verifications the last."""
+    wanted = set(video.job_ids)
+    found = [job for job in jobs if job.job_id in wanted]
+    for kind in ("analyse", "verify"):
+        of_kind = [job for job in jobs if job.kind == kind]
+        found += sorted(of_kind, key=lambda job: (job.queued_at or _NEVER, job.job_id))[-1:]
+    return found
+
+
+def _percent(job: Job, tick_of: dict[str, Tick], rendition: str | None = None) -> float:
+    """Return how far a job is, or one rendition of it. What an older attempt did does not count."""
     if job.status == "completed":
         return 100.0
-    return tick.percent if tick is not None and job.status == "claimed" and tick.epoch == job.epoch else 0.0
+    tick = tick_of.get(job.job_id)
+    if tick is None or job.status != "claimed" or tick.epoch != job.epoch:
+        return 0.0
+    percent = next((rung.percent for rung in tick.rungs if rung.name == rendition), tick.percent)
+    return min(100.0, max(0.0, percent))
 
 
-def _overall(jobs: Sequence[Job], done: dict[str, float]) -> float:
-    total = 0.0
-    encoding = 100.0 - sum(_WEIGHTS.values())
-    for kind, weight in {**_WEIGHTS, "encode": encoding}.items():
-        of_kind = [done[job.job_id] for job in jobs if job.kind == kind]
-        total += weight * (sum(of_kind) / len(of_kind) / 100 if of_kind else 0.0)
-    return min(total, 99.9)
+def _overall(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick]) -> float:
+    """Return percent of the whole work; below 100 until it is published."""
+    planned = {"analyse", "verify", *(job.kind for job in jobs)}
+    if video.plan is None:
+        planned.add("encode")
+    done = total = 0.0
+    for kind, weight in _WEIGHTS.items():
+        if kind in planned:
+            total += weight
+            done += weight * _mean(video, [job for job in jobs if job.kind == kind], tick_of) / 100
+    return min(99.9, 100 * done / total)
+
+
+def _mean(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick], rendition: str | None = None) -> float:
+    """Return the mean percent of jobs, chunks weighted by their frames."""
+    chunks = video.plan.video.chunks if video.plan and video.plan.video else ()
+    frames = {chunk.index: chunk.frames for chunk in chunks}
+    weights = [frames.get(job.chunk, 1) if job.chunk is not None else 1 for job in jobs]
+    parts = [weight * _percent(job, tick_of, rendition) for job, weight in zip(jobs, weights, strict=True)]
+    return sum(parts) / sum(weights) if sum(weights) > 0 else 0.0
 
 
 def _step(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick]) -> str:
+    """Return what is being done: the step of the job that was claimed first among those that run."""
     if video.status != "processing":
         return video.status
-    running = [job for job in jobs if job.status == "claimed"]
+    running = sorted((job for job in jobs if job.status == "claimed"), key=lambda job: (job.claimed_at or _NEVER, job.job_id))
     if not running:
         return "waiting"
     tick = tick_of.get(running[0].job_id)
-    return tick.step if tick else running[0].kind
+    return tick.step if tick is not None and tick.epoch == running[0].epoch else running[0].kind
 
 
 def _qualities(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick]) -> list[QualityProgress]:
-    """Return one entry per rung: the mean over its chunks."""
+    """Return one entry per rung: over all chunks, also those whose jobs are not known here yet."""
     chunks = [job for job in jobs if job.kind == "encode"]
+    ended = all(job.status == "completed" for job in chunks) and bool(chunks)
     found = []
     for name in rung_names(video.plan):
-        parts = [_rung_percent(job, tick_of.get(job.job_id), name) for job in chunks]
-        percent = sum(parts) / len(parts) if parts else 0.0
+        percent = 100.0 if video.status == "ready" else _mean(video, chunks, tick_of, name)
         status: Literal["pending", "in_progress", "completed", "failed"] = "pending"
-        if percent >= 100:
+        if ended or video.status == "ready":
             status = "completed"
         elif any(job.status == "failed" for job in chunks):
             status = "failed"
-        elif percent > 0:
+        elif percent > 0 or any(job.status == "claimed" for job in chunks):
             status = "in_progress"
         found.append(QualityProgress(name=name, status=status, progress=round(percent, 1)))
     return found
@@ -164,11 +202,3 @@ def _qualities(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick]) -> l
 def rung_names(plan: Plan | None) -> list[str]:
     """Return the rungs of a plan, largest first."""
     return [rung.name for rung in plan.video.rungs] if plan and plan.video else []
-
-
-def _rung_percent(job: Job, tick: Tick | None, name: str) -> float:
-    if job.status == "completed":
-        return 100.0
-    if tick is None or job.status != "claimed" or tick.epoch != job.epoch:
-        return 0.0
-    return next((rung.percent for rung in tick.rungs if rung.name == name), tick.percent)

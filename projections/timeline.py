@@ -1,4 +1,7 @@
-"""Timeline: what happened to a video, in order, with the place of each event on the log; table `entries`."""
+"""Timeline: what happened to a video, in order, with the place of each event on the log; table `entries`.
+
+The index has a row for each position, also where an event stands twice; readers show the first.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,12 +25,12 @@ _SQL = load(Path(__file__).with_name("timeline.sql"))
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event about a video. `causationid` is the id of the event that led to it."""
+    """One event about a video or a job. `causationid` is the id of the event that led to it."""
 
     topic: str
     partition: int
     offset: int
-    video_id: str
+    video_id: str | None
     job_id: str | None
     id: str
     type: str
@@ -46,7 +49,7 @@ def evolve(entry: Entry | None, recorded: Recorded[Event]) -> Entry | None:
         recorded.topic,
         recorded.partition,
         recorded.offset,
-        getattr(event, "video_id", ""),
+        getattr(event, "video_id", None),
         getattr(event, "job_id", None),
         envelope.id,
         event.TYPE,
@@ -59,8 +62,9 @@ def evolve(entry: Entry | None, recorded: Recorded[Event]) -> Entry | None:
 
 
 def keys_of(recorded: Recorded[Event]) -> Iterable[tuple[str, int, int]]:
-    """Return the event's own position, when it is about a video."""
-    if getattr(recorded.envelope.data, "video_id", None) is None:
+    """Return the event's own position, when it is about a video or a job."""
+    event = recorded.envelope.data
+    if getattr(event, "video_id", None) is None and getattr(event, "job_id", None) is None:
         return ()
     return ((recorded.topic, recorded.partition, recorded.offset),)
 
@@ -104,12 +108,51 @@ LIMIT = 5000
 
 
 async def of_video(connection: AsyncConnection[Any], video_id: str, limit: int = LIMIT) -> Sequence[Entry]:
-    """Return everything that happened to a video, in order of time."""
+    """Return everything that happened to a video, in causal order."""
     cursor = await connection.execute(_SQL["of_video"], {"subject": video_id, "limit": limit})
-    return [_ENTRY.validate_json(text) for (text,) in await cursor.fetchall()]
+    return causal([_ENTRY.validate_json(text) for (text,) in await cursor.fetchall()])
 
 
 async def of_job(connection: AsyncConnection[Any], job_id: str, limit: int = LIMIT) -> Sequence[Entry]:
-    """Return everything that happened to a job, in order of time."""
+    """Return everything that happened to a job, in causal order."""
     cursor = await connection.execute(_SQL["of_job"], {"subject": job_id, "limit": limit})
-    return [_ENTRY.validate_json(text) for (text,) in await cursor.fetchall()]
+    return causal([_ENTRY.validate_json(text) for (text,) in await cursor.fetchall()])
+
+
+def causal(entries: Sequence[Entry]) -> list[Entry]:
+    """Return each event once, by time, but none before the event that led to it or that precedes it in its partition.
+
+    Machines' clocks differ by milliseconds, so time alone would now and then put an effect before its cause. Pure.
+    """
+    by_time = sorted(
+        entries, key=lambda entry: (entry.time, entry.topic != VIDEOS.name, entry.topic, entry.partition, entry.offset)
+    )
+    first: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda entry: (entry.topic, entry.partition, entry.offset)):
+        first.setdefault(entry.id, entry)
+    lanes: dict[tuple[str, int], Entry] = {}
+    before: dict[str, list[str]] = {}
+    for entry in sorted(first.values(), key=lambda entry: entry.offset):
+        lane = entry.topic, entry.partition
+        before[entry.id] = [lanes[lane].id] if lane in lanes else []
+        lanes[lane] = entry
+        if entry.causationid in first:
+            before[entry.id].append(entry.causationid)
+    told: dict[str, Entry] = {}
+    for entry in by_time:
+        _tell(entry.id, first, before, told)
+    return list(told.values())
+
+
+def _tell(event_id: str, first: dict[str, Entry], before: dict[str, list[str]], told: dict[str, Entry]) -> None:
+    """Add the event to `told`, after all that must come before it. Events that claim to cause each other come as they are."""
+    pending, entered = [event_id], set[str]()
+    while pending:
+        current = pending[-1]
+        open_ = [] if current in entered else [id_ for id_ in before[current] if id_ not in told and id_ not in entered]
+        entered.add(current)
+        if open_:
+            pending += open_
+        else:
+            told.setdefault(current, first[current])
+            pending.pop()

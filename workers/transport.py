@@ -154,7 +154,7 @@ class LogTransport:
             for messages in fetched.values():
                 for message in messages:
                     try:
-                        await self._see(decode(message.value))
+                        await self._see(decode(message.value or b""))
                     except InvalidEvent as error:
                         log.warning("fact_undecodable", offset=message.offset, reason=str(error))
 

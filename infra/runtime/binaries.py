@@ -5,7 +5,7 @@ import stat
 from importlib.util import find_spec
 from pathlib import Path
 
-import imageio_ffmpeg
+from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[attr-defined]
 
 from infra.runtime.settings import Settings
 
@@ -16,7 +16,7 @@ class ToolMissing(Exception):
 
 def ffmpeg(settings: Settings) -> str:
     """Return ffmpeg's path: the setting, else the wheel's (known version, all encoders)."""
-    return settings.ffmpeg or str(imageio_ffmpeg.get_ffmpeg_exe())
+    return settings.ffmpeg or str(get_ffmpeg_exe())
 
 
 def ffprobe(settings: Settings) -> str:

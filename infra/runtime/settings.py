@@ -62,7 +62,8 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     upload_part_bytes: int = Field(16 * 2**20, ge=5 * 2**20, le=5 * 2**30, description="Part size of multipart uploads, bytes.")
     upload_ttl_s: int = Field(24 * 3600, ge=60, description="An upload that is not completed is swept after this, seconds.")
     presign_ttl_s: int = Field(15 * 60, ge=30, le=7 * 24 * 3600, description="Life of presigned URLs, seconds.")
-    requests_per_minute: int = Field(600, ge=1, description="Requests a minute per client address on each app.")
+    requests_per_minute: int = Field(600, ge=1, description="Requests a minute per client address on the public app.")
+    admin_requests_per_minute: int = Field(6000, ge=1, description="Requests a minute per client address on the admin app.")
 
     # Dispatch
     pools: tuple[str, ...] = Field(("default",), description="Job pools that the dispatcher serves, comma separated.")

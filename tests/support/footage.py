@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil
 from typing import Literal
 from uuid import UUID, uuid5
@@ -188,7 +189,7 @@ def audio_result(made: Plan, track: int) -> MediaResult:
                     duration=stop - start,
                     object=reference(f"{prefix}/{item.name}/{n:05d}.m4s", (stop - start) * item.kbps * 125 // hertz),
                 )
-                for n, (start, stop) in enumerate(zip(frame_edges, frame_edges[1:], strict=False))
+                for n, (start, stop) in enumerate(pairwise(frame_edges))
             ]
             renditions.append(_rendition(made, item.name, "audio", hertz, prefix, segments, None))
     return MediaResult(renditions=tuple(renditions), result=reference(f"{prefix}/result.json"))

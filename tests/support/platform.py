@@ -42,6 +42,7 @@ class Platform:
                 "processors_port": ports[2],
                 "worker_metrics_port": min(ports[3:]),
                 "requests_per_minute": 1_000_000,
+                "admin_requests_per_minute": 1_000_000,
                 **changes,
             }
         )

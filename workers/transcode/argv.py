@@ -1,8 +1,14 @@
-"""The command lines of ffmpeg: one decode, every rendition, segments numbered by the plan. Pure.
+"""The command lines of ffmpeg (7 or newer): one decode, every rendition, segments numbered by the plan. Pure.
 
 Chunks that are encoded apart must join without stitching: closed groups of pictures of fixed length, no scene cuts,
 every chunk at its own place in time (`-output_ts_offset`, which `-avoid_negative_ts` must not undo; `frag_discont` makes
-the first fragment keep it), nothing in the headers that differs between runs (`+bitexact`).
+the first fragment keep it), nothing in the headers that differs between runs or machines (`+bitexact`; x265 `info=0`,
+for its headers otherwise name the machine's cores).
+
+Sources change on the way: broadcasts switch from 4:3 to 16:9 and from stereo to 5.1. ffmpeg then builds its filters anew,
+and those that count time start from zero: pictures are lost, and a track gets as much silence as it has lasted. So the
+picture filters are kept (`-reinit_filter 0`) behind a `scale` that holds the first size, and sound is first brought to one
+format by a filter graph that may be rebuilt, then timed by another that never is (`-dec`, a loopback decoder).
 """
 
 from dataclasses import dataclass
@@ -10,15 +16,22 @@ from fractions import Fraction
 from pathlib import Path
 
 from events.jobs import AudioSpec, EncodeSpec
-from events.media import Rung, VideoPlan
-from workers.transcode.entry import enter_chunk, enter_sound
+from events.media import Rung, StreamingFormat, VideoPlan
+from workers.transcode.entry import Entry, enter_chunk, enter_sound
 from workers.transcode.probe import CONTAINERS
 
 AUDIO_RATE_HZ = 48_000
 AAC_PRIMING = 1024
-"""Samples that an AAC encoder puts before the first one. They are cut off the source, so that the rest is in place."""
+"""Samples that an AAC encoder puts before the first one. They are cut off the source, so that the rest is in place: no
+player has to know about edit lists, at the price of the first 21 ms."""
 PEAK = 1.5
 """Peak rate over target rate of a rung; the buffer holds two seconds of the target rate."""
+DAMAGED_SHARE_MAX = 0.5
+"""Share of a part's packets that may fail to decode; the picture before stands in for them. Above, the job fails."""
+
+NAMES = {"cmaf": ".m4s", "hls_ts": ".ts"}
+PLAYLIST = "index.m3u8"
+INIT = "init.mp4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,115 +43,121 @@ class Output:
     directory: Path
     suffix: str
 
+    @property
+    def playlist(self) -> Path:
+        """The playlist that ffmpeg writes at its end."""
+        return self.directory / PLAYLIST
+
 
 def encode_argv(ffmpeg: str, spec: EncodeSpec, source: Path, directory: Path, threads: int) -> tuple[list[str], list[Output]]:
-    """Return the command that encodes a chunk into every rung, and what it makes."""
+    """Return the command that encodes a chunk into every rung, and what it makes. `threads` 0 lets ffmpeg choose."""
     plan, chunk = spec.plan, spec.chunk
     entry = enter_chunk(plan, chunk)
     rate = Fraction(plan.frame_rate)
-    chain = ",".join((*entry.filters, *plan.filters, *entry.padding))
+    chain = ",".join((*entry.filters, "scale", *plan.filters, *entry.padding))
     names = [f"v{index}" for index in range(len(plan.rungs))]
     graph = f"[0:{plan.track}]{chain},split={len(names)}" + "".join(f"[s{name}]" for name in names)
     for name, rung in zip(names, plan.rungs, strict=True):
         graph += f";[s{name}]scale={rung.width}:{rung.height}:flags=bicubic,setsar=1,format={plan.pixel_format}[{name}]"
-    argv = [*_reading(ffmpeg, threads, entry.input, source), "-filter_complex", graph]
+    argv = [*reading(ffmpeg, entry, source, threads, "-reinit_filter", "0"), *_filtering(graph, threads)]
     outputs = []
     for name, rung in zip(names, plan.rungs, strict=True):
         output = _output(rung.name, "video", directory, spec.format)
         outputs.append(output)
-        offset = Fraction(chunk.start_frame) / rate
         segment_s = (plan.segment_frames - Fraction(1, 2)) / rate
         argv += ["-map", f"[{name}]", *_video_codec(plan, rung, threads), *entry.output]
         argv += ["-r", plan.frame_rate, "-video_track_timescale", str(plan.timescale)]
-        argv += _hls(output, spec.format, segment_s, chunk.first_segment, offset)
+        argv += _hls(output, segment_s, chunk.first_segment, Fraction(chunk.start_frame) / rate)
     return argv, outputs
 
 
 def audio_argv(ffmpeg: str, spec: AudioSpec, source: Path, directory: Path) -> tuple[list[str], list[Output]]:
     """Return the command that encodes a whole sound track into its renditions, and what it makes."""
     entry = enter_sound(spec)
-    layout = "mono" if spec.renditions[0].channels == 1 else "stereo"
-    chain = [
-        *entry.filters,
-        f"aformat=sample_fmts=fltp:sample_rates={AUDIO_RATE_HZ}:channel_layouts={layout}",
-        *entry.padding,
-        f"atrim=start_sample={AAC_PRIMING}",
-        "asetpts=N/SR/TB",
-    ]
-    names = [f"a{index}" for index in range(len(spec.renditions))]
     track = spec.renditions[0].track
-    graph = f"[0:{track}]{','.join(chain)},asplit={len(names)}" + "".join(f"[{name}]" for name in names)
-    argv = [*_reading(ffmpeg, 1, entry.input, source), "-filter_complex", graph]
+    layout = "mono" if spec.renditions[0].channels == 1 else "stereo"
+    moved, *timed = entry.filters
+    one_format = f"aformat=sample_fmts=flt:sample_rates={AUDIO_RATE_HZ}:channel_layouts={layout}"
+    chain = ",".join((*timed, "aformat=sample_fmts=fltp", *entry.padding, f"atrim=start_sample={AAC_PRIMING}", "asetpts=N/SR/TB"))
+    names = [f"a{index}" for index in range(len(spec.renditions))]
+    graph = f"[dec:0]{chain},asplit={len(names)}" + "".join(f"[{name}]" for name in names)
+    argv = reading(ffmpeg, entry, source, threads=1)
+    argv += ["-map", f"0:{track}", "-af", f"{moved},{one_format}", "-c:a", "pcm_f32le", "-f", "null", "-"]
+    argv += ["-dec", "0:0", *_filtering(graph, threads=1)]
     outputs = []
     for name, rendition in zip(names, spec.renditions, strict=True):
         output = _output(rendition.name, "audio", directory, spec.format)
         outputs.append(output)
         argv += ["-map", f"[{name}]", "-c:a", "aac", "-b:a", f"{rendition.kbps}k", *entry.output]
-        argv += _hls(output, spec.format, Fraction(spec.segment_ms, 1000), 0, None)
+        argv += _hls(output, Fraction(spec.segment_ms, 1000), 0, None)
     return argv, outputs
 
 
-def decode_argv(ffmpeg: str, playlist: Path) -> list[str]:
+def decode_argv(ffmpeg: str, playlist: Path, threads: int) -> list[str]:
     """Return the command that decodes a rendition in full and ends with an error at the first fault."""
     return [
-        *(ffmpeg, "-nostdin", "-hide_banner", "-v", "error", "-xerror", "-protocol_whitelist", "file,crypto"),
-        *("-allowed_extensions", "ALL", "-err_detect", "explode", "-i", f"file:{playlist}"),
-        *("-progress", "pipe:1", "-nostats", "-f", "null", "-"),
+        *(ffmpeg, "-nostdin", "-hide_banner", "-v", "level+error", "-xerror", "-protocol_whitelist", "file,crypto"),
+        *("-allowed_extensions", "ALL", "-threads", str(threads), "-err_detect", "explode", "-i", f"file:{playlist}"),
+        *("-progress", "pipe:1", "-nostats", "-stats_period", "0.5", "-f", "null", "-"),
     ]
 
 
-def _reading(ffmpeg: str, threads: int, entry: tuple[str, ...], source: Path) -> list[str]:
+def reading(ffmpeg: str, entry: Entry | None, source: Path, threads: int, *more: str) -> list[str]:
+    """Return the beginning of every command that reads a source: nothing but local files, in the containers we take.
+
+    Messages carry their level, and the statistics of the streams are among them (`verbose`): `workers.failures` reads both.
+    """
     return [
-        *(ffmpeg, "-nostdin", "-hide_banner", "-y", "-v", "warning", "-progress", "pipe:1", "-nostats", "-stats_period", "0.5"),
+        *(ffmpeg, "-nostdin", "-hide_banner", "-y", "-v", "level+verbose"),
+        *("-progress", "pipe:1", "-nostats", "-stats_period", "0.5", "-max_error_rate", str(DAMAGED_SHARE_MAX)),
         *("-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-threads", str(threads)),
-        *entry,
+        *(entry.input if entry is not None else ("-copyts",)),
+        *more,
         *("-i", f"file:{source}"),
     ]
 
 
-def _output(name: str, kind: str, directory: Path, streaming_format: str) -> Output:
-    return Output(name, kind, directory / name, ".ts" if streaming_format == "hls_ts" else ".m4s")
+def _filtering(graph: str, threads: int) -> list[str]:
+    return [*(["-filter_complex_threads", str(threads)] if threads else []), "-filter_complex", graph]
+
+
+def _output(name: str, kind: str, directory: Path, streaming_format: StreamingFormat) -> Output:
+    return Output(name, kind, directory / name, NAMES[streaming_format])
 
 
 def _video_codec(plan: VideoPlan, rung: Rung, threads: int) -> list[str]:
-    """Return encoder and rate control; groups of pictures are closed and exactly one segment long."""
+    """Return encoder and rate control; groups of pictures are closed and exactly one segment long.
+
+    The headers must not depend on `threads`: x265 says in them whether it works by rows (`wpp`), and what machine it runs
+    on (`info`).
+    """
     keyint = plan.segment_frames
     rate = ["-b:v", f"{rung.video_kbps}k", "-maxrate", f"{int(rung.video_kbps * PEAK)}k", "-bufsize", f"{rung.video_kbps * 2}k"]
     common = ["-c:v", plan.encoder, "-preset", plan.preset, "-pix_fmt", plan.pixel_format, "-threads", str(threads)]
+    groups = f"scenecut=0:keyint={keyint}:min-keyint={keyint}:open-gop=0"
     match plan.encoder:
         case "libx264":
-            params = f"scenecut=0:keyint={keyint}:min-keyint={keyint}:open-gop=0"
-            return [*common, *rate, "-x264-params", params]
+            return [*common, *rate, "-x264-params", groups]
         case "libx265":
             pools = f":pools={threads}" if threads else ""
-            params = f"log-level=error:scenecut=0:keyint={keyint}:min-keyint={keyint}:open-gop=0{pools}"
-            return [*common, *rate, "-tag:v", "hvc1", "-x265-params", params]
+            return [*common, *rate, "-tag:v", "hvc1", "-x265-params", f"log-level=error:info=0:wpp=1:{groups}{pools}"]
         case "libsvtav1":
-            target = ["-b:v", f"{rung.video_kbps}k"]
-            params = f"keyint={keyint}:scd=0:irefresh-type=2:rc=1" + (f":lp={threads}" if threads else "")
-            return [*common, *target, "-svtav1-params", params]
+            lp = f":lp={threads}" if threads else ""
+            params = f"keyint={keyint}:scd=0:irefresh-type=2:rc=1{lp}"
+            return [*common, "-b:v", f"{rung.video_kbps}k", "-svtav1-params", params]
         case _:
             return [*common, *rate, "-g", str(keyint), "-forced-idr", "1", "-no-scenecut", "1"]
 
 
-def _hls(output: Output, streaming_format: str, segment_s: Fraction, first: int, offset: Fraction | None) -> list[str]:
+def _hls(output: Output, segment_s: Fraction, first: int, offset: Fraction | None) -> list[str]:
     """Return the muxer: finished segments appear under their final name at once (`temp_file`)."""
     place = [] if offset is None else ["-output_ts_offset", f"{float(offset):.6f}", "-avoid_negative_ts", "disabled"]
     plain = ["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact", "-flags", "+bitexact"]
-    muxer = [
-        "-f",
-        "hls",
-        "-hls_time",
-        f"{float(segment_s):.6f}",
-        "-hls_playlist_type",
-        "vod",
-        "-hls_flags",
-        "temp_file+independent_segments",
-    ]
-    if streaming_format == "hls_ts":
+    muxer = ["-f", "hls", "-hls_time", f"{float(segment_s):.6f}", "-hls_playlist_type", "vod"]
+    muxer += ["-hls_flags", "temp_file+independent_segments", "-start_number", str(first)]
+    if output.suffix == ".ts":
         kind = ["-hls_segment_type", "mpegts"]
     else:
         flags = "movflags=+cmaf+frag_discont" if offset is not None else "movflags=+cmaf"
-        kind = ["-hls_segment_type", "fmp4", "-hls_segment_options", flags, "-hls_fmp4_init_filename", "init.mp4"]
-    names = ["-start_number", str(first), "-hls_segment_filename", str(output.directory / f"%05d{output.suffix}")]
-    return [*plain, *place, *muxer, *kind, *names, str(output.directory / "index.m3u8")]
+        kind = ["-hls_segment_type", "fmp4", "-hls_segment_options", flags, "-hls_fmp4_init_filename", INIT]
+    return [*plain, *place, *muxer, *kind, "-hls_segment_filename", str(output.directory / f"%05d{output.suffix}"), str(output.playlist)]

