@@ -102,30 +102,36 @@ class AnalyseResult(Value):
 
 
 class MediaResult(Value):
-    """What an encode or audio job made; `result` is the result.json that repeats this in the store."""
+    """What an encode or audio job made; `result` is the result.json that repeats this in the store.
+
+    `warnings` are sentences for a person: damage in the source that was covered up.
+    """
 
     kind: Literal["media"] = "media"
     renditions: tuple[Rendition, ...]
     result: ObjectRef
     encoder: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class ExtrasResult(Value):
-    """Thumbnail and subtitles."""
+    """Thumbnail and subtitles. `warnings` are sentences for a person: what could not be made."""
 
     kind: Literal["extras"] = "extras"
     thumbnail: ObjectRef | None = None
     subtitles: tuple[Subtitle, ...] = ()
     result: ObjectRef
+    warnings: tuple[str, ...] = ()
 
 
 class VerifyResult(Value):
-    """Everything was read again and is right."""
+    """Everything was read again and is right. `warnings` are those of all jobs."""
 
     kind: Literal["verify"] = "verify"
     duration_ms: int
     rungs: tuple[str, ...]
     thumbnail: ObjectRef | None = None
+    warnings: tuple[str, ...] = ()
 
 
 JobResult = Annotated[AnalyseResult | MediaResult | ExtrasResult | VerifyResult, Field(discriminator="kind")]

@@ -2,7 +2,8 @@
 
 Every segment is listed with its address and its exact time (SegmentList with SegmentTimeline): the objects of a rendition
 lie under the jobs that made them, so no template covers them. dash.js 5, Shaka 4 and ffmpeg read this. One `S` element
-for each segment, none repeated: dash.js pairs them with the addresses one by one.
+for each segment, none repeated: dash.js pairs them with the addresses one by one. Each representation has a BaseURL, the
+place of its first segment, for ffmpeg 9 cuts off addresses that are longer than the manifest's own and the BaseURL's.
 """
 
 import re
@@ -91,16 +92,25 @@ def _captions(period: ElementTree.Element, text: Subtitle, address: Address) -> 
 def _representation(parent: ElementTree.Element, plan: Plan, track: Track, more: dict[str, str], address: Address) -> None:
     values = {"id": track.name, "codecs": track.codecs, "bandwidth": str(track.peak_bps(target_s(plan))), **more}
     representation = ElementTree.SubElement(parent, "Representation", values)
+    base = address(track.segments[0].object.key).rpartition("/")[0] + "/"
+    ElementTree.SubElement(representation, "BaseURL").text = base
     listing = ElementTree.SubElement(representation, "SegmentList", {"timescale": str(track.timescale)})
     if track.init is not None:
-        ElementTree.SubElement(listing, "Initialization", {"sourceURL": address(track.init.key)})
+        ElementTree.SubElement(listing, "Initialization", {"sourceURL": _relative(base, address(track.init.key))})
     timeline = ElementTree.SubElement(listing, "SegmentTimeline")
     start = 0
     for segment in track.segments:
         ElementTree.SubElement(timeline, "S", {"t": str(start), "d": str(segment.duration)})
         start += segment.duration
     for segment in track.segments:
-        ElementTree.SubElement(listing, "SegmentURL", {"media": address(segment.object.key)})
+        ElementTree.SubElement(listing, "SegmentURL", {"media": _relative(base, address(segment.object.key))})
+
+
+def _relative(base: str, address: str) -> str:
+    """Return the address as it is written below `base`, a directory of the same kind of address."""
+    here, there = base.split("/")[:-1], address.split("/")
+    same = next((n for n, (a, b) in enumerate(zip(here, there[:-1], strict=False)) if a != b), min(len(here), len(there) - 1))
+    return "/".join([".."] * (len(here) - same) + there[same:])
 
 
 def _aligned(kind: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
+from infra.engine.endpoints import resolve
 from infra.runtime.settings import Settings
 from tests.support.engine import running_engine
 from tests.support.platform import Platform
@@ -25,11 +26,17 @@ for name in [name for name in os.environ if name.startswith("KINOLOG_")]:
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """The real Kafka, PostgreSQL and object store; stopped at the end, whatever happened."""
+def local_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """The real Kafka, PostgreSQL and object store under supervision; stopped at the end, whatever happened."""
     directory = Path(SHARED_ENGINE) if SHARED_ENGINE else tmp_path_factory.mktemp("engine")
     with running_engine(directory, keep=SHARED_ENGINE is not None) as settings:
         yield settings
+
+
+@pytest.fixture(scope="session")
+def engine(local_engine: Settings) -> Settings:
+    """Settings that name the engine's services as external ones."""
+    return resolve(local_engine)
 
 
 @pytest.fixture

@@ -1,53 +1,70 @@
 """Why an attempt failed: from how the tool ended to stage, category, code and a sentence. Pure.
 
 Categories and codes are Reencodarr's (contracts §1.5): exit codes 137, 143 and 28 mean exhausted resources; 13, 5 and
-110 the system; 2 the configuration; 22, 69 and 234 the codec; everything else the process. What ffmpeg said on standard
-error is looked at first, because it is more exact.
+110 the system; 2 the configuration; 22, 69 and 234 the codec; everything else the process. ffmpeg 7 and newer end with
+the low byte of a negative error number, so 228 (= 256 - 28) means what 28 means. What ffmpeg says is looked at first,
+because it is more exact; but a signal or a limit of ours comes before what it said on the way.
 """
 
 import re
 import signal
+from dataclasses import dataclass
 
 from events.media import Failure, FailureStage
 from workers.transcode.process import ProcessResult
 
 DETAIL_MAX = 4000
 
-_SAYINGS: tuple[tuple[str, str, str, str, bool], ...] = (
-    (r"No space left on device", "resource_exhaustion", "RESOURCE_DISK", "The worker's disk is full.", True),
-    (r"File too large", "resource_exhaustion", "RESOURCE_OUTPUT", "The output outgrew its limit.", False),
+_CHATTER = re.compile(r"\[(?:info|verbose|debug|trace)\] ")
+_REPEATED = re.compile(r" *Last message repeated \d+ times?$")
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
+_DECODED = re.compile(r"Input stream #0:(\d+) .*?(\d+) frames decoded; (\d+) decode errors")
+_CORRUPT_PICTURE = re.compile(r"\[vist#0:(\d+)/.*corrupt decoded frame")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A category and code with its sentence; `retryable` when another attempt or worker may fare better."""
+
+    category: str
+    code: str
+    sentence: str
+    retryable: bool = True
+
+
+_DISK = _Kind("resource_exhaustion", "RESOURCE_DISK", "The worker's disk is full.")
+_MEMORY = _Kind("resource_exhaustion", "RESOURCE_MEMORY", "ffmpeg ran out of memory.")
+_OUTPUT = _Kind("resource_exhaustion", "RESOURCE_OUTPUT", "The output outgrew its limit.", False)
+_ACCESS = _Kind("file_access", "FILE_ACCESS", "A file could not be opened.")
+_CODEC = _Kind("codec_issues", "CODEC_UNSUPPORTED", "This ffmpeg cannot handle the codec.", False)
+_CORRUPT = _Kind("validation", "FILE_CORRUPT", "The file is damaged where it must be read.", False)
+
+_SAYINGS: tuple[tuple[str, _Kind], ...] = (
+    (r"No space left on device|Disk quota exceeded", _DISK),
+    (r"File too large", _OUTPUT),
+    (r"Cannot allocate memory|malloc of size \d+ failed|x26[45].*malloc failed", _MEMORY),
+    (r"Permission denied|Read-only file system|Too many open files", _ACCESS),
+    (r"Input/output error", _Kind("system_environment", "ENV", "The worker's disk could not be read or written.")),
+    (r"Unknown encoder|Encoder not found|Unknown decoder|Decoder .* not found|Decoding requested, but no decoder", _CODEC),
     (
-        r"Cannot allocate memory|malloc of size \d+ failed",
-        "resource_exhaustion",
-        "RESOURCE_MEMORY",
-        "ffmpeg ran out of memory.",
-        True,
+        r"not on whitelist|not in allowed",
+        _Kind("validation", "PROTOCOL_REFUSED", "The file refers to another file or address; that is refused.", False),
     ),
-    (r"Permission denied", "file_access", "FILE_ACCESS", "A file could not be opened: permission denied.", True),
+    (r"moov atom not found", _Kind("validation", "FILE_TRUNCATED", "The file is not whole: its index is missing.", False)),
     (
-        r"Unknown encoder|Encoder not found|Unknown decoder|Decoder .* not found|not currently supported",
-        "codec_issues",
-        "CODEC_UNSUPPORTED",
-        "This ffmpeg cannot handle the codec.",
-        False,
+        r"Decode error rate \S+ exceeds maximum",
+        _Kind("validation", "FILE_CORRUPT", "The file is damaged: too many pictures or sounds cannot be decoded.", False),
     ),
+    (r"Error opening input.*Invalid data found|Error while opening input", _CORRUPT),
     (
-        r"Protocol .* not on whitelist|not on whitelist",
-        "validation",
-        "PROTOCOL_REFUSED",
-        "The file refers to another file or address; that is refused.",
-        False,
-    ),
-    (r"moov atom not found", "validation", "FILE_TRUNCATED", "The file is not whole: its index is missing.", False),
-    (
-        r"Invalid data found when processing input",
-        "validation",
-        "FILE_CORRUPT",
-        "The file is damaged where it must be read.",
-        False,
+        r"No such filter|Error parsing (?:a )?filter|Option .* not found",
+        _Kind("configuration", "CONFIG", "ffmpeg lacks an option."),
     ),
 )
-_EXIT_CATEGORIES = {
+_ERRNO_KINDS = {28: _DISK, 12: _MEMORY, 27: _OUTPUT}
+_INVALID_DATA = 256 - ord("I")
+"""Exit code of ffmpeg for AVERROR_INVALIDDATA, whose tag begins with an I."""
+_CATEGORIES = {
     137: "resource_exhaustion",
     143: "resource_exhaustion",
     28: "resource_exhaustion",
@@ -61,54 +78,78 @@ _EXIT_CATEGORIES = {
 }
 
 
-def classify(stage: FailureStage, result: ProcessResult | None, *, code: str | None = None, message: str | None = None) -> Failure:
-    """Return the failure of a tool's run. `code` and `message` name a check of ours that failed after it."""
-    tail = result.stderr_tail if result is not None else ""
-    detail = tail[-DETAIL_MAX:] or None
-    exit_code = result.exit_code if result is not None else None
-    if result is not None and result.cut is not None:
-        sentence = "ffmpeg made no progress and was ended." if result.cut == "stalled" else "ffmpeg took too long and was ended."
-        return Failure(stage=stage, category="timeout", code="TIMEOUT", message=sentence, detail=detail)
-    if code is not None and message is not None:
-        return Failure(stage=stage, category="validation", code=code, message=message, detail=detail, exit_code=exit_code)
-    for pattern, category, known, sentence, retryable in _SAYINGS:
-        if re.search(pattern, tail):
-            return Failure(
-                stage=stage,
-                category=category,
-                code=known,
-                message=sentence,
-                detail=detail,
-                exit_code=exit_code,
-                retryable=retryable,
-            )
-    if result is not None and result.signal is not None:
-        return _by_signal(stage, result.signal, detail)
-    number = exit_code if exit_code is not None else 1
+def classify(stage: FailureStage, result: ProcessResult) -> Failure:
+    """Return the failure of a tool's run."""
+    words = complaints(result.stderr_tail)
+    kind, exit_code = _kind(result, words)
     return Failure(
         stage=stage,
-        category=_EXIT_CATEGORIES.get(number, "process_failure"),
-        code=f"EXIT_{number}",
-        message=f"ffmpeg ended with exit code {number}.",
-        detail=detail,
-        exit_code=number,
+        category=kind.category,
+        code=kind.code,
+        message=kind.sentence,
+        detail=words[-DETAIL_MAX:] or None,
+        exit_code=exit_code,
+        retryable=kind.retryable,
     )
 
 
-def _by_signal(stage: FailureStage, number: int, detail: str | None) -> Failure:
-    name = signal.Signals(number).name
+def refused(stage: FailureStage, code: str, message: str, detail: str = "", *, retryable: bool = True) -> Failure:
+    """Return the failure of a check of ours: the tool ended well, what it made is not right."""
+    detail = complaints(detail)[-DETAIL_MAX:]
+    return Failure(stage=stage, category="validation", code=code, message=message, detail=detail or None, retryable=retryable)
+
+
+def outgrown(stage: FailureStage, size_bytes: int, limit_bytes: int) -> Failure:
+    """Return the failure of a run whose output became larger than its limit."""
+    sentence = f"{_OUTPUT.sentence[:-1]}: {size_bytes} bytes, {limit_bytes} are allowed."
+    return Failure(stage=stage, category=_OUTPUT.category, code=_OUTPUT.code, message=sentence, retryable=False)
+
+
+def complaints(stderr: str) -> str:
+    """Return what is a warning or worse: no statistics, and no addresses, so that equal failures read alike.
+
+    Lines without a level (from a tool that was not asked for levels) all count.
+    """
+    kept: list[str] = []
+    for line in stderr.splitlines():
+        repeats_chatter = _REPEATED.match(line) and not kept
+        if line.strip() and not _CHATTER.search(line) and not repeats_chatter:
+            kept.append(_ADDRESS.sub("", line.rstrip()))
+    return "\n".join(kept)
+
+
+def damage(stderr: str, track: int) -> int:
+    """Return how many packets of a track could not be decoded, or only with errors, from ffmpeg's verbose messages."""
+    undecoded = sum(int(errors) for index, _, errors in _DECODED.findall(stderr) if int(index) == track)
+    return undecoded + sum(int(index) == track for index in _CORRUPT_PICTURE.findall(stderr))
+
+
+def _kind(result: ProcessResult, words: str) -> tuple[_Kind, int | None]:
+    """Return what kind of failure it is and the exit code that a shell would show."""
+    if result.cut is not None:
+        why = "made no progress" if result.cut == "stalled" else "took too long"
+        return _Kind("timeout", "TIMEOUT", f"ffmpeg {why} and was ended."), None
+    if result.signal is not None:
+        return _by_signal(result.signal)
+    code = 1 if result.exit_code is None else result.exit_code
+    for pattern, kind in _SAYINGS:
+        if re.search(pattern, words):
+            return kind, code
+    number = 256 - code if code > 128 else code
+    if code > 128 and number in _ERRNO_KINDS:
+        return _ERRNO_KINDS[number], code
+    if code == _INVALID_DATA:
+        return _CORRUPT, code
+    category = _CATEGORIES.get(code) or _CATEGORIES.get(number, "process_failure")
+    return _Kind(category, f"EXIT_{code}", f"ffmpeg ended with exit code {code}."), code
+
+
+def _by_signal(number: int) -> tuple[_Kind, int]:
+    code = 128 + number
     if number == signal.SIGXFSZ:
-        sentence = "The output outgrew its limit."
-        return Failure(
-            stage=stage, category="resource_exhaustion", code="RESOURCE_OUTPUT", message=sentence, detail=detail, retryable=False
-        )
+        return _OUTPUT, code
+    name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
     exhausted = number in (signal.SIGKILL, signal.SIGTERM)
+    category = _CATEGORIES.get(code, "process_failure")
     sentence = f"ffmpeg was ended by {name}" + ("; the machine may be out of memory." if exhausted else ".")
-    return Failure(
-        stage=stage,
-        category="resource_exhaustion" if exhausted else "process_failure",
-        code=f"EXIT_{128 + number}",
-        message=sentence,
-        detail=detail,
-        exit_code=128 + number,
-    )
+    return _Kind(category, f"EXIT_{code}", sentence), code

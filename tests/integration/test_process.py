@@ -24,7 +24,7 @@ async def sh(
 async def until_gone(pid: int) -> None:
     """Wait until the process is dead."""
     async with asyncio.timeout(10):
-        while _alive(pid):  # noqa: ASYNC110 (another process sets no event of ours)
+        while _alive(pid):
             await asyncio.sleep(0.01)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from infra import supervision
 from infra.engine import postgres
-from infra.engine.endpoints import resolve
 from infra.runtime.settings import Settings
 
 
@@ -26,7 +25,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def running_engine(directory: Path, *, keep: bool = False) -> Iterator[Settings]:
-    """Start the engine with its data in `directory`; yields settings that name its services as external ones.
+    """Start the engine with its data in `directory`; yields its settings.
 
     Stopped and deleted at the end unless it is to be kept; a kept one is found again by its ports file.
     """
@@ -45,7 +44,7 @@ def running_engine(directory: Path, *, keep: bool = False) -> Iterator[Settings]
     )
     try:
         supervision.start(local, engine_only=True)
-        yield resolve(local)
+        yield local
     finally:
         if not keep:
             supervision.stop(local)

@@ -37,7 +37,7 @@ def test_the_first_chunk_is_read_without_seeking() -> None:
 def test_a_later_chunk_is_entered_early_at_an_absolute_time() -> None:
     entry = enter_chunk(PLAN, chunk(1500))
 
-    assert entry.input == ("-copyts", "-seek_timestamp", "1", "-ss", "59.460000")
+    assert entry.input == ("-copyts", "-seek_timestamp", "1", "-noaccurate_seek", "-ss", "59.460000")
     assert entry.filters[-1] == "setpts=PTS-(61.477647)/TB"
 
 

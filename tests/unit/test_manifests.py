@@ -355,7 +355,17 @@ def test_dash_times_follow_each_other_without_a_gap_and_have_an_address_each() -
         assert all(start + length == following for (start, length), (following, _) in pairwise(times))
         urls = [str(url.get("media")) for url in listing.iter(f"{{{NAMESPACE}}}SegmentURL")]
         assert len(urls) == len(set(urls)) == len(times)
-        assert all(url.startswith(f"../../media/{VIDEO_ID}/") for url in urls)
+
+
+def test_dash_and_hls_name_the_same_objects() -> None:
+    for representation in all_of(mpd(LONG), "Representation"):
+        base = urljoin(PAGE + "manifest.mpd", str(representation.findtext(f"{{{NAMESPACE}}}BaseURL")))
+        over_dash = [urljoin(base, str(url.get("media"))) for url in all_of(representation, "SegmentURL")]
+        name = str(representation.get("id"))
+        over_hls = [urljoin(PAGE + f"{name}.m3u8", s.uri) for s in parsed(playlist(LONG, name), name).segments]
+        assert over_dash == over_hls
+        (init,) = all_of(representation, "Initialization")
+        assert urljoin(base, str(init.get("sourceURL"))).endswith(f"/{name}/init.mp4")
 
 
 def test_dash_of_sound_alone_and_of_a_silent_video() -> None:

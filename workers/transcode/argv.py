@@ -29,6 +29,9 @@ PEAK = 1.5
 DAMAGED_SHARE_MAX = 0.5
 """Share of a part's packets that may fail to decode; the picture before stands in for them. Above, the job fails."""
 
+TS_ORIGIN_S = 10
+"""Where a transport stream's clock stands at the video's time 0, so that no time of decoding is negative; players subtract it."""
+
 NAMES = {"cmaf": ".m4s", "hls_ts": ".ts"}
 PLAYLIST = "index.m3u8"
 INIT = "init.mp4"
@@ -150,14 +153,24 @@ def _video_codec(plan: VideoPlan, rung: Rung, threads: int) -> list[str]:
 
 
 def _hls(output: Output, segment_s: Fraction, first: int, offset: Fraction | None) -> list[str]:
-    """Return the muxer: finished segments appear under their final name at once (`temp_file`)."""
-    place = [] if offset is None else ["-output_ts_offset", f"{float(offset):.6f}", "-avoid_negative_ts", "disabled"]
+    """Return the muxer: finished segments appear under their final name at once (`temp_file`).
+
+    `offset` is where the part begins, in seconds; None for sound, whose first packet, the encoder's own, is to be at 0.
+    """
     plain = ["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact", "-flags", "+bitexact"]
     muxer = ["-f", "hls", "-hls_time", f"{float(segment_s):.6f}", "-hls_playlist_type", "vod"]
     muxer += ["-hls_flags", "temp_file+independent_segments", "-start_number", str(first)]
     if output.suffix == ".ts":
-        kind = ["-hls_segment_type", "mpegts"]
+        begins = TS_ORIGIN_S + (Fraction(AAC_PRIMING, AUDIO_RATE_HZ) if offset is None else offset)
+        place = _at(begins)
+        kind = ["-hls_segment_type", "mpegts", "-hls_segment_options", "mpegts_flags=+initial_discontinuity"]
     else:
-        flags = "movflags=+cmaf+frag_discont" if offset is not None else "movflags=+cmaf"
+        place = [] if offset is None else _at(offset)
+        flags = "movflags=+cmaf" if offset is None else "movflags=+cmaf+frag_discont"
         kind = ["-hls_segment_type", "fmp4", "-hls_segment_options", flags, "-hls_fmp4_init_filename", INIT]
-    return [*plain, *place, *muxer, *kind, "-hls_segment_filename", str(output.directory / f"%05d{output.suffix}"), str(output.playlist)]
+    names = ["-hls_segment_filename", str(output.directory / f"%05d{output.suffix}"), str(output.playlist)]
+    return [*plain, *place, *muxer, *kind, *names]
+
+
+def _at(seconds: Fraction) -> list[str]:
+    return ["-output_ts_offset", f"{float(seconds):.6f}", "-avoid_negative_ts", "disabled"]

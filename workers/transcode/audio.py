@@ -1,14 +1,21 @@
 """Encodes one sound track into its renditions, whole: sound is quick, and cutting it costs gaps."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from math import ceil
 
 from events.jobs import AudioSpec, MediaResult
+from events.media import Failure
+from workers.failures import damage, refused
 from workers.transcode.argv import audio_argv
-from workers.transcode.renditions import Making, collect, decode, make
-from workers.transcode.results import ResultDocument
+from workers.transcode.renditions import Made, Making, collect, make
+from workers.transcode.results import ResultDocument, store_result
 from workers.transcode.timeouts import timeout_s
-from workers.work import Done, Update, Work
+from workers.work import Done, Update, Work, WorkFailed
+
+ENCODING_SHARE = 0.8
+TOLERANCE_MS = 100
+"""A track may be this much longer or shorter than planned: an AAC frame lasts 21 ms, and the encoder fills the last."""
 
 
 async def run(spec: AudioSpec, work: Work) -> AsyncIterator[Update]:
@@ -18,15 +25,36 @@ async def run(spec: AudioSpec, work: Work) -> AsyncIterator[Update]:
     making = Making(
         argv,
         outputs,
-        expected=ceil(spec.duration_ms / spec.segment_ms),
-        done=lambda meter: meter.seconds * 1000 / spec.duration_ms,
+        segments=ceil(spec.duration_ms / spec.segment_ms),
+        total=spec.duration_ms / 1000,
+        frames=None,
         timeout_s=timeout_s(spec.duration_ms),
         step="audio",
+        encoding_share=ENCODING_SHARE,
     )
-    async for progress in make(making, work):
-        yield progress
-    await decode(making, work, frames=None)
-    renditions = await collect(making, work)
-    document = ResultDocument(renditions=renditions).model_dump_json(exclude_none=True).encode()
-    result = await work.store.put_bytes(f"{work.prefix}/result.json", document, "application/json")
-    yield Done(MediaResult(renditions=renditions, result=result, encoder="aac"))
+    async with aclosing(make(making, work)) as updates:
+        async for progress in updates:
+            yield progress
+    made = await collect(making)
+    if complaint := misplaced(spec, made):
+        raise WorkFailed(complaint)
+    damaged = damage(making.stderr, spec.renditions[0].track)
+    warnings = (f"{damaged} damaged pieces of sound in track {spec.renditions[0].track}",) if damaged else ()
+    result = await store_result(ResultDocument(renditions=made.renditions, warnings=warnings), work)
+    yield Done(MediaResult(renditions=made.renditions, result=result, encoder="aac", warnings=warnings))
+
+
+def misplaced(spec: AudioSpec, made: Made) -> Failure | None:
+    """Return what is wrong when the sound does not start at 0, has a gap, or ends too early or late; else None. Pure."""
+    for rendition in made.renditions:
+        expected = 0
+        for number, found in enumerate(made.times[rendition.name] or ()):
+            if found.decode_time != expected:
+                message = f"{rendition.name}: segment {number} begins at {found.decode_time} ticks instead of {expected}."
+                return refused("encoding", "SEGMENT_MISPLACED", message)
+            expected += found.duration
+        length_ms = 1000 * sum(segment.duration for segment in rendition.segments) / rendition.timescale
+        if abs(length_ms - spec.duration_ms) > TOLERANCE_MS:
+            message = f"{rendition.name} lasts {length_ms:.0f} ms instead of {spec.duration_ms} ms."
+            return refused("encoding", "DURATION_DIFFERS", message)
+    return None

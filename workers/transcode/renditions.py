@@ -1,192 +1,266 @@
-"""Runs one ffmpeg that makes renditions, and stores their segments while it goes on. The only effects of encoding.
+"""Runs one ffmpeg that makes renditions, stores their segments while it goes on, and decodes them. The effects of encoding.
 
 A segment is sent as soon as it is complete (ffmpeg gives it its final name then), so that the store is the bottleneck
-of nothing; when ffmpeg has ended, every rendition is decoded in full once before anything is reported.
+of nothing; when ffmpeg has ended, every rendition is decoded in full once, beside the last uploads, before anything is
+reported. What is reported is read from the very bytes that were decoded, and they must be the bytes that were stored.
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, cast
 
 from events.media import ObjectRef, Rendition, Segment
-from events.progress import RungProgress
-from workers.failures import classify
-from workers.transcode.argv import Output, decode_argv
-from workers.transcode.process import run_process
-from workers.transcode.segments import BadSegment, codec_string, fragments, timescale
+from workers import failures
+from workers.transcode import mpegts
+from workers.transcode.argv import INIT, Output, decode_argv
+from workers.transcode.process import ProcessResult, run_process
+from workers.transcode.progress import Meter, report
+from workers.transcode.segments import BadSegment, Fragments, codec_string, fragments, timescale
 from workers.work import Progress, Work, WorkFailed
 
-POLL_S = 0.25
+POLL_S = 0.2
 TICK_S = 1.0
 UPLOADS_MAX = 6
-TS_TIMESCALE = 90_000
-TYPES = {".mp4": "video/mp4", ".m4s": "video/iso.segment", ".ts": "video/mp2t"}
-
-
-@dataclass
-class Meter:
-    """What ffmpeg's `-progress` lines said last: frames and seconds of output, and its speed."""
-
-    frames: int = 0
-    seconds: float = 0.0
-    speed: float | None = None
-
-    def read(self, line: str) -> bool:
-        """Take one line; tell whether it was a step forward."""
-        name, _, value = line.partition("=")
-        match name:
-            case "frame" if value.isdigit():
-                moved = int(value) > self.frames
-                self.frames = int(value)
-                return moved
-            case "out_time_us" if value.lstrip("-").isdigit():
-                moved = int(value) / 1e6 > self.seconds
-                self.seconds = max(self.seconds, int(value) / 1e6)
-                return moved
-            case "speed":
-                with contextlib.suppress(ValueError):
-                    self.speed = float(value.strip().rstrip("x"))
-        return False
+TYPES = {".mp4": "mp4", ".m4s": "iso.segment", ".ts": "mp2t"}
 
 
 @dataclass
 class Making:
-    """One run: what it makes, how much of it is there. `expected` segments per rendition; `done(meter)` is 0..1."""
+    """One run: what it makes, and what is there already.
+
+    `segments` is how many each rendition gets, about; `total` how much the meter must show, frames or seconds; `frames`
+    how many pictures each rendition has, None for sound. `encoding_share` is the part of the time that encoding takes,
+    the rest is decoding.
+    """
 
     argv: list[str]
     outputs: Sequence[Output]
-    expected: int
-    done: Callable[[Meter], float]
+    segments: int
+    total: float
+    frames: int | None
     timeout_s: float
     step: str
+    encoding_share: float
     meter: Meter = field(default_factory=Meter)
+    stderr: str = ""
     sent: dict[tuple[str, str], "asyncio.Task[ObjectRef]"] = field(default_factory=dict)
 
+    def done(self, meter: Meter) -> float:
+        """Return the share that a meter shows, 0..1."""
+        return min(1.0, (meter.seconds if self.frames is None else meter.frames) / self.total)
 
-async def make(making: Making, work: Work) -> AsyncIterator[Progress]:
-    """Run ffmpeg and send what it makes; yields progress once a second. Raises WorkFailed, classified."""
+    def report(self, step: str, share: float) -> Progress:
+        """Return the update when `share` of the whole is done."""
+        names = [output.name for output in self.outputs]
+        completed = {name: sum(key[0] == name and key[1] != INIT for key in self.sent) for name in names}
+        return report(step, share, self.meter, completed, self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Renditions, and the times of the segments of each, by name, None for transport streams."""
+
+    renditions: tuple[Rendition, ...]
+    times: dict[str, tuple[Fragments, ...] | None]
+
+
+async def make(making: Making, work: Work) -> AsyncGenerator[Progress, None]:
+    """Encode, store and decode; yield progress once a second. Raises WorkFailed, classified, and what the store raises."""
     for output in making.outputs:
         output.directory.mkdir(parents=True)
     slots = asyncio.Semaphore(UPLOADS_MAX)
-    running = asyncio.create_task(
-        run_process(
-            making.argv,
-            cwd=work.directory,
-            limits=work.limits,
-            on_stdout_line=making.meter.read,
-            timeout_s=making.timeout_s,
-        )
-    )
+    running: list[asyncio.Task[None]] = [asyncio.create_task(_encode(making, work))]
+    checks = [Meter() for _ in making.outputs]
+
+    def encoding() -> float:
+        _send_new(making, work, slots)
+        return making.encoding_share * making.done(making.meter)
+
+    def checking() -> float:
+        checked = sum(making.done(meter) for meter in checks) / len(checks)
+        return making.encoding_share + (1 - making.encoding_share) * checked
+
+    try:
+        async for share in _shares(running, making, encoding):
+            yield making.report(making.step, share)
+        _send_new(making, work, slots)
+        running.append(asyncio.create_task(_check(making, work, checks)))
+        async for share in _shares([running[-1], *making.sent.values()], making, checking):
+            yield making.report("check", share)
+    finally:
+        tasks = [*running, *making.sent.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _shares(
+    tasks: Sequence["asyncio.Task[None] | asyncio.Task[ObjectRef]"], making: Making, look: Callable[[], float]
+) -> AsyncIterator[float]:
+    """Look, several times a second, until all tasks have ended; yield what it saw once a second. Any failure goes up at once."""
     loop = asyncio.get_running_loop()
     told = loop.time()
+    pending: Collection[asyncio.Task[None] | asyncio.Task[ObjectRef]] = tasks
+    while pending:
+        await asyncio.wait(pending, timeout=POLL_S, return_when=asyncio.FIRST_EXCEPTION)
+        for task in [*tasks, *making.sent.values()]:
+            if task.done():
+                task.result()
+        pending = [task for task in tasks if not task.done()]
+        share = look()
+        if pending and loop.time() - told >= TICK_S:
+            told = loop.time()
+            yield share
+
+
+async def _encode(making: Making, work: Work) -> None:
+    """Run ffmpeg beside a watch on what it writes; `limits.output_max_bytes` bounds the whole, not one file only."""
+    encoding: Awaitable[ProcessResult] = run_process(
+        making.argv, cwd=work.directory, limits=work.limits, on_stdout_line=making.meter.read, timeout_s=making.timeout_s
+    )
+    running = asyncio.ensure_future(encoding)
     try:
         while not running.done():
-            await asyncio.wait({running}, timeout=POLL_S)
-            _send_new(making, work, slots)
-            if loop.time() - told >= TICK_S:
-                told = loop.time()
-                yield _progress(making)
+            await asyncio.wait({running}, timeout=TICK_S)
+            size_bytes = sum(_size(path) for output in making.outputs for path in output.directory.iterdir())
+            if size_bytes > work.limits.output_max_bytes:
+                raise WorkFailed(failures.outgrown("encoding", size_bytes, work.limits.output_max_bytes))
         result = running.result()
-        if not result.ok:
-            raise WorkFailed(classify("encoding", result))
-        _send_new(making, work, slots)
-        yield _progress(making)
-        await asyncio.gather(*making.sent.values())
     finally:
-        for task in (running, *making.sent.values()):
-            task.cancel()
-        await asyncio.gather(running, *making.sent.values(), return_exceptions=True)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    making.stderr = result.stderr_tail
+    if not result.ok:
+        raise WorkFailed(failures.classify("encoding", result))
+
+
+async def _check(making: Making, work: Work, meters: Sequence[Meter]) -> None:
+    """Decode every rendition in full. Raises WorkFailed when one does not decode, or has another number of pictures."""
+    for output, meter in zip(making.outputs, meters, strict=True):
+        argv = decode_argv(work.ffmpeg, output.playlist, work.limits.threads)
+        result = await run_process(
+            argv, cwd=work.directory, limits=work.limits, on_stdout_line=meter.read, timeout_s=making.timeout_s
+        )
+        if result.cut is not None or result.signal is not None:
+            raise WorkFailed(failures.classify("encoding", result))
+        if not result.ok:
+            message = f"{output.name}: what was encoded does not decode."
+            raise WorkFailed(failures.refused("encoding", "DECODE_FAILED", message, result.stderr_tail))
+        if making.frames is not None and meter.frames != making.frames:
+            message = f"{output.name}: {meter.frames} pictures instead of {making.frames}."
+            raise WorkFailed(failures.refused("encoding", "FRAMES_MISSING", message, making.stderr))
+
+
+# --- storing --------------------------------------------------------------------------------------------------------
+
+
+def _files(output: Output) -> list[Path]:
+    """Return the finished segments of a rendition, in order."""
+    return sorted(output.directory.glob(f"*{output.suffix}"), key=lambda path: int(path.stem))
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file, 0 when ffmpeg has renamed it meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _send_new(making: Making, work: Work, slots: asyncio.Semaphore) -> None:
-    """Begin to send the files that are complete and not on their way."""
+    """Begin to send the files that are complete and not on their way; init.mp4 is complete when a segment is."""
     for output in making.outputs:
-        for path in sorted(output.directory.glob(f"*{output.suffix}")):
+        segments = _files(output)
+        for path in segments:
             _send(making, work, slots, output, path)
-        init = output.directory / "init.mp4"
-        if (output.name, init.name) not in making.sent and any(name == output.name for name, _ in making.sent) and init.exists():
+        init = output.directory / INIT
+        if segments and init.exists():
             _send(making, work, slots, output, init)
 
 
 def _send(making: Making, work: Work, slots: asyncio.Semaphore, output: Output, path: Path) -> None:
     async def send() -> ObjectRef:
         async with slots:
-            key = f"{work.prefix}/{output.name}/{path.name}"
-            content_type = TYPES[path.suffix].replace("video", output.kind) if path.suffix == ".mp4" else TYPES[path.suffix]
-            return await work.store.put_file(key, path, content_type)
+            return await work.store.put_file(f"{work.prefix}/{output.name}/{path.name}", path, media_type(path.suffix, output.kind))
 
     if (output.name, path.name) not in making.sent:
         making.sent[output.name, path.name] = asyncio.create_task(send())
 
 
-def _progress(making: Making) -> Progress:
-    percent = round(min(100.0, 100 * making.done(making.meter)), 1)
-    rungs = []
+def media_type(suffix: str, kind: str) -> str:
+    """Return the content type of a file with pictures or sound; MPEG-2 TS has one for both (RFC 3555)."""
+    return f"{'video' if suffix == '.ts' else kind}/{TYPES[suffix]}"
+
+
+# --- reading what was made ------------------------------------------------------------------------------------------
+
+
+async def collect(making: Making) -> Made:
+    """Return what was made, read from its own bytes. Raises WorkFailed when it is not whole, or not what was stored."""
+    renditions, times = [], {}
     for output in making.outputs:
-        completed = sum(name == output.name and file != "init.mp4" for name, file in making.sent)
-        rungs.append(RungProgress(name=output.name, percent=percent, segments_completed=completed, segments_total=making.expected))
-    return Progress(making.step, percent, making.meter.frames or None, making.meter.speed, tuple(rungs))
+        refs = {file: task.result() for (name, file), task in making.sent.items() if name == output.name}
+        try:
+            rendition, found = await asyncio.to_thread(_read, output, refs)
+        except (BadSegment, OSError, ValueError) as error:
+            message = f"{output.name}: a segment is broken: {error}."
+            raise WorkFailed(failures.refused("encoding", "SEGMENT_BROKEN", message, making.stderr)) from error
+        renditions.append(rendition)
+        times[output.name] = found
+    return Made(tuple(renditions), times)
 
 
-async def collect(making: Making, work: Work) -> tuple[Rendition, ...]:
-    """Return the renditions that were made, read from their own bytes. Raises WorkFailed when they are not whole."""
-    return tuple([await asyncio.to_thread(_collect_one, making, output) for output in making.outputs])
-
-
-def _collect_one(making: Making, output: Output) -> Rendition:
-    files = sorted(output.directory.glob(f"*{output.suffix}"))
-    refs = {file: task.result() for (name, file), task in making.sent.items() if name == output.name}
-    try:
-        if output.suffix == ".ts":
-            ticks, codecs, frames = TS_TIMESCALE, _ts_codecs(output), None
-            durations = [round(seconds * ticks) for seconds in _playlist_durations(output.directory / "index.m3u8")]
-        else:
-            init = (output.directory / "init.mp4").read_bytes()
-            ticks, codecs = timescale(init), codec_string(init)
-            found = [fragments(path.read_bytes()) for path in files]
-            durations, frames = [fragment.duration for fragment in found], sum(fragment.samples for fragment in found)
-    except (BadSegment, OSError, IndexError) as error:
-        raise WorkFailed(
-            classify("encoding", None, code="SEGMENT_BROKEN", message=f"{output.name}: a segment is broken: {error}.")
-        ) from error
-    segments = tuple(
+def _read(output: Output, refs: dict[str, ObjectRef]) -> tuple[Rendition, tuple[Fragments, ...] | None]:
+    """Read one segment after the other, so that memory does not grow with the length of the video."""
+    files = _files(output)
+    found: tuple[Fragments, ...] | None = None
+    if output.suffix == ".ts":
+        pes = [mpegts.packets(_stored(path, refs)) for path in files]
+        ticks, codecs = mpegts.TICKS_PER_S, mpegts.codec_string(pes[0]) if pes else ""
+        durations = _durations(output.playlist, ticks)
+        frames = sum(len(one.times) for one in pes)
+    else:
+        init = _stored(output.directory / INIT, refs)
+        ticks, codecs = timescale(init), codec_string(init)
+        found = tuple(fragments(_stored(path, refs)) for path in files)
+        durations = [fragment.duration for fragment in found]
+        frames = sum(fragment.samples for fragment in found)
+    segments = [
         Segment(number=int(path.stem), duration=duration, object=refs[path.name])
         for path, duration in zip(files, durations, strict=True)
-    )
-    return Rendition(
+    ]
+    rendition = Rendition(
         name=output.name,
         kind=cast(Literal["video", "audio"], output.kind),
         codecs=codecs,
         timescale=ticks,
-        init=refs.get("init.mp4"),
-        segments=segments,
+        init=refs.get(INIT),
+        segments=tuple(segments),
         frames=frames if output.kind == "video" else None,
     )
+    return rendition, found
 
 
-def _ts_codecs(output: Output) -> str:
-    return "avc1.640028" if output.kind == "video" else "mp4a.40.2"
+def _stored(path: Path, refs: dict[str, ObjectRef]) -> bytes:
+    """Return a file's bytes; they must be those that were stored."""
+    data = path.read_bytes()
+    if path.name not in refs or hashlib.sha256(data).hexdigest() != refs[path.name].sha256:
+        raise BadSegment(f"{path.name} was stored before it was complete")
+    return data
 
 
-def _playlist_durations(playlist: Path) -> list[float]:
-    lines = playlist.read_text().splitlines()
-    return [float(line.removeprefix("#EXTINF:").split(",")[0]) for line in lines if line.startswith("#EXTINF:")]
+def _durations(playlist: Path, ticks: int) -> list[int]:
+    """Return the durations that ffmpeg wrote down for transport streams, which have none of their own.
 
-
-async def decode(making: Making, work: Work, *, frames: int | None) -> None:
-    """Decode every rendition in full. Raises WorkFailed when one does not decode, or has another number of frames."""
-    for output in making.outputs:
-        meter = Meter()
-        argv = decode_argv(work.ffmpeg, output.directory / "index.m3u8")
-        result = await run_process(
-            argv, cwd=work.directory, limits=work.limits, on_stdout_line=meter.read, timeout_s=making.timeout_s
-        )
-        if not result.ok:
-            code, message = "DECODE_FAILED", f"{output.name}: what was encoded does not decode."
-            raise WorkFailed(classify("encoding", result, code=code, message=message))
-        if frames is not None and meter.frames != frames:
-            code, message = "FRAMES_MISSING", f"{output.name}: {meter.frames} frames instead of {frames}."
-            raise WorkFailed(classify("encoding", result, code=code, message=message))
+    Rounded so that their sum does not drift: the end of each, not its length.
+    """
+    ends = [Fraction(0)]
+    for line in playlist.read_text().splitlines():
+        if line.startswith("#EXTINF:"):
+            ends.append(ends[-1] + Fraction(line.removeprefix("#EXTINF:").split(",")[0]) * ticks)
+    return [round(end) - round(start) for start, end in pairwise(ends)]

@@ -2,13 +2,21 @@
 
 from events.envelope import Value
 from events.media import ObjectRef, Rendition, Subtitle
+from workers.work import Work
 
 MAX_BYTES = 16 * 2**20
 
 
 class ResultDocument(Value):
-    """Everything that a job put into the store."""
+    """Everything that a job put into the store, and what a person should know about it."""
 
     renditions: tuple[Rendition, ...] = ()
     thumbnail: ObjectRef | None = None
     subtitles: tuple[Subtitle, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+async def store_result(document: ResultDocument, work: Work) -> ObjectRef:
+    """Put the document into the store, the last object of its job."""
+    data = document.model_dump_json(exclude_none=True).encode()
+    return await work.store.put_bytes(f"{work.prefix}/result.json", data, "application/json")

@@ -6,82 +6,145 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from pydantic import ValidationError
+
+from events.errors import ObjectMissing
 from events.jobs import VerifyResult, VerifySpec
-from events.media import Failure, ObjectRef, Plan, Rendition
+from events.media import Failure, ObjectRef, Plan, Rendition, Segment, VideoPlan
+from workers.failures import refused
+from workers.transcode import mpegts
 from workers.transcode.results import MAX_BYTES, ResultDocument
-from workers.transcode.segments import BadSegment, Fragments, fragments
+from workers.transcode.segments import BadSegment, Fragments, fragments, planned
 from workers.work import Done, ObjectStore, Progress, Update, Work, WorkFailed
 
-SEGMENT_MAX_BYTES = 512 * 2**20
 PARALLEL = 8
+TICK_S = 1.0
 TOLERANCE_MS = 100
 """Sound may end this much before or after the pictures; AAC frames alone last 21 ms."""
+
+Times = Fragments | mpegts.Packets
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A rendition over all its jobs, in order, with what its segments' own bytes say (None for TS)."""
+    """A rendition over all its jobs, in order, with what its segments' own bytes say."""
 
     name: str
     parts: tuple[Rendition, ...]
-    times: tuple[Fragments | None, ...]
+    times: tuple[Times, ...]
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """All segments, in order."""
+        return tuple(segment for part in self.parts for segment in part.segments)
+
+    @property
+    def length_ms(self) -> Fraction:
+        """Sum of the durations that the jobs reported."""
+        ticks = (Fraction(segment.duration, part.timescale) for part in self.parts for segment in part.segments)
+        return 1000 * sum(ticks, Fraction())
 
 
 async def run(spec: VerifySpec, work: Work) -> AsyncIterator[Update]:
     """Check digests, sizes, numbering, decode times, frame counts and lengths; the result is what is published."""
     documents = [await _document(ref, work.store) for ref in spec.results]
-    parts = [rendition for document in documents for rendition in document.renditions]
-    total = sum(len(part.segments) for part in parts) or 1
-    done = 0
-    joined = []
-    for name in dict.fromkeys(part.name for part in parts):
-        mine = sorted((part for part in parts if part.name == name), key=lambda part: part.segments[0].number)
-        times = await _read_again(mine, work.store)
-        joined.append(Joined(name, tuple(mine), times))
-        done += len(times)
-        yield Progress("verify", round(100 * done / total, 1))
-    for document in documents:
-        for ref in (document.thumbnail, *(subtitle.object for subtitle in document.subtitles)):
-            if ref is not None:
-                await _whole(ref, work.store)
+    parts = [rendition for document in documents for rendition in document.renditions if rendition.segments]
+    reading = [_Reading(ref, work.store) for ref in _references(documents)]
+    queue = asyncio.create_task(_read_all(reading))
+    try:
+        while not (await asyncio.wait({queue}, timeout=TICK_S))[0]:
+            done = sum(one.done for one in reading)
+            yield Progress("verify", round(100 * done / len(reading), 1))
+        queue.result()
+    finally:
+        queue.cancel()
+        await asyncio.gather(queue, return_exceptions=True)
+    times = {one.ref.key: one.times for one in reading if one.times is not None}
+    joined = [_join(name, parts, times) for name in dict.fromkeys(part.name for part in parts)]
     if complaint := first_complaint(spec.plan, joined):
         raise WorkFailed(complaint)
-    rungs = tuple(rung.name for rung in spec.plan.video.rungs) if spec.plan.video else ()
-    thumbnail = next((document.thumbnail for document in documents if document.thumbnail), None)
-    yield Done(VerifyResult(duration_ms=_duration_ms(spec.plan, joined), rungs=rungs, thumbnail=thumbnail))
+    yield Done(
+        VerifyResult(
+            duration_ms=round(max(rendition.length_ms for rendition in joined)),
+            rungs=tuple(rung.name for rung in spec.plan.video.rungs) if spec.plan.video else (),
+            thumbnail=next((document.thumbnail for document in documents if document.thumbnail), None),
+            warnings=tuple(dict.fromkeys(warning for document in documents for warning in document.warnings)),
+        )
+    )
 
 
 async def _document(ref: ObjectRef, store: ObjectStore) -> ResultDocument:
-    return ResultDocument.model_validate_json(await _whole(ref, store))
+    try:
+        return ResultDocument.model_validate_json(await _whole(ref, store))
+    except ValidationError as error:
+        raise _failed("RESULT_UNREADABLE", f"{ref.key} cannot be read: {error.error_count()} errors.") from error
+
+
+def _references(documents: Iterable[ResultDocument]) -> list[ObjectRef]:
+    """Return every object that the jobs reported, each once."""
+    found: list[ObjectRef | None] = []
+    for document in documents:
+        found += [document.thumbnail, *(subtitle.object for subtitle in document.subtitles)]
+        for rendition in document.renditions:
+            found += [rendition.init, *(segment.object for segment in rendition.segments)]
+    return list({ref.key: ref for ref in found if ref is not None}.values())
+
+
+@dataclass
+class _Reading:
+    """One object that is read again."""
+
+    ref: ObjectRef
+    store: ObjectStore
+    done: bool = False
+    times: Times | None = None
+
+    async def read(self) -> None:
+        data = await _whole(self.ref, self.store)
+        try:
+            if self.ref.key.endswith(".m4s"):
+                self.times = await asyncio.to_thread(fragments, data)
+            elif self.ref.key.endswith(".ts"):
+                self.times = await asyncio.to_thread(mpegts.packets, data)
+        except BadSegment as error:
+            raise _failed("SEGMENT_BROKEN", f"{self.ref.key}: {error}.") from error
+        self.done = True
+
+
+async def _read_all(reading: Sequence[_Reading]) -> None:
+    """Read everything, a few at a time, so that memory stays flat; the first failure ends it."""
+    waiting = iter(reading)
+
+    async def work() -> None:
+        for one in waiting:
+            await one.read()
+
+    workers = [asyncio.create_task(work()) for _ in range(PARALLEL)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
 
 
 async def _whole(ref: ObjectRef, store: ObjectStore) -> bytes:
     """Return an object's bytes. Raises WorkFailed when they are not those that were reported."""
-    data = await store.get_bytes(ref.key, max(ref.size_bytes, MAX_BYTES if ref.key.endswith(".json") else 0) + 1)
+    if ref.key.endswith(".json") and ref.size_bytes > MAX_BYTES:
+        raise _failed("RESULT_UNREADABLE", f"{ref.key} has {ref.size_bytes} bytes, {MAX_BYTES} are allowed.")
+    try:
+        data = await store.get_bytes(ref.key, ref.size_bytes + 1)
+    except ObjectMissing as error:
+        raise _failed("OBJECT_MISSING", f"{ref.key} was reported and is not in the store.") from error
     digest = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
-    if digest != ref.sha256:
-        raise WorkFailed(_failure("OBJECT_ALTERED", f"{ref.key} is not what the worker stored: its digest differs."))
+    if len(data) != ref.size_bytes or digest != ref.sha256:
+        raise _failed("OBJECT_ALTERED", f"{ref.key} is not what the worker stored: size or digest differ.")
     return data
 
 
-async def _read_again(parts: Sequence[Rendition], store: ObjectStore) -> tuple[Fragments | None, ...]:
-    slots = asyncio.Semaphore(PARALLEL)
-
-    async def read(ref: ObjectRef) -> Fragments | None:
-        async with slots:
-            data = await _whole(ref, store)
-            if ref.key.endswith(".ts"):
-                return None
-            try:
-                return await asyncio.to_thread(fragments, data)
-            except BadSegment as error:
-                raise WorkFailed(_failure("SEGMENT_BROKEN", f"{ref.key}: {error}.")) from error
-
-    for init in {part.init for part in parts if part.init is not None}:
-        await _whole(init, store)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(read(segment.object)) for part in parts for segment in part.segments]
-    return tuple(task.result() for task in tasks)
+def _join(name: str, parts: Iterable[Rendition], times: dict[str, Times]) -> Joined:
+    mine = sorted((part for part in parts if part.name == name), key=lambda part: part.segments[0].number)
+    return Joined(name, tuple(mine), tuple(times[segment.object.key] for part in mine for segment in part.segments))
 
 
 # --- pure checks ----------------------------------------------------------------------------------------------------
@@ -95,62 +158,95 @@ def first_complaint(plan: Plan, joined: Iterable[Joined]) -> Failure | None:
         if name not in renditions:
             return _failure("RENDITION_MISSING", f"{name} was planned and is not there.")
         rendition = renditions[name]
-        if complaint := _inits_differ(rendition) or _gap(rendition) or _wrong_length(plan, rendition, is_video=name in video):
+        complaint = _inits_differ(rendition) or _misnumbered(rendition)
+        if complaint is None and plan.video is not None and name in video:
+            complaint = _pictures_differ(plan.video, rendition)
+        elif complaint is None:
+            complaint = _sound_differs(plan, rendition)
+        if complaint is not None:
             return complaint
     return None
 
 
 def _inits_differ(rendition: Joined) -> Failure | None:
-    digests = [part.init.sha256 for part in rendition.parts if part.init is not None]
-    for index, digest in enumerate(digests):
-        if digest != digests[0]:
+    first = rendition.parts[0]
+    for index, part in enumerate(rendition.parts):
+        if (part.init and part.init.sha256) != (first.init and first.init.sha256) or part.codecs != first.codecs:
             message = f"{rendition.name}: chunk {index} was made by another encoder build: its initialisation segment differs."
             return _failure("INIT_MISMATCH", message)
+        if part.timescale != first.timescale:
+            return _failure("INIT_MISMATCH", f"{rendition.name}: chunk {index} counts {part.timescale} ticks a second.")
     return None
 
 
-def _gap(rendition: Joined) -> Failure | None:
-    """Check that segments are numbered from 0 without a gap, and begin where the one before ends."""
-    numbers = [segment.number for part in rendition.parts for segment in part.segments]
+def _misnumbered(rendition: Joined) -> Failure | None:
+    numbers = [segment.number for segment in rendition.segments]
     if numbers != list(range(len(numbers))):
         return _failure("SEGMENTS_MISSING", f"{rendition.name}: segments are missing, repeated or out of order.")
-    expected = None
-    for number, times in zip(numbers, rendition.times, strict=True):
-        if times is None:
-            continue
-        if expected is not None and times.decode_time != expected:
-            return _failure(
-                "TIME_GAP", f"{rendition.name}: segment {number} begins at {times.decode_time} ticks instead of {expected}."
-            )
-        expected = times.decode_time + times.duration
     return None
 
 
-def _wrong_length(plan: Plan, rendition: Joined, *, is_video: bool) -> Failure | None:
-    if is_video and plan.video is not None:
-        frames = sum(chunk.frames for chunk in plan.video.chunks)
-        counted = [times.samples for times in rendition.times if times is not None]
-        if counted and sum(counted) != frames:
-            return _failure("FRAMES_MISSING", f"{rendition.name}: {sum(counted)} frames instead of {frames}.")
-        wanted_ms = 1000 * frames / Fraction(plan.video.frame_rate)
-    else:
-        wanted_ms = Fraction(plan.duration_ms)
-    length = _length_ms(rendition)
-    if abs(length - wanted_ms) > TOLERANCE_MS:
-        message = f"{rendition.name} lasts {float(length) / 1000:.3f} s instead of {float(wanted_ms) / 1000:.3f} s."
-        return _failure("DURATION_DIFFERS", message)
+def _pictures_differ(plan: VideoPlan, rendition: Joined) -> Failure | None:
+    """Compare every segment with the plan, to the tick; a transport stream's 90 kHz clock rounds."""
+    wanted = planned(plan, plan.chunks)
+    if len(wanted) != len(rendition.segments):
+        message = f"{rendition.name}: {len(rendition.segments)} segments instead of {len(wanted)}."
+        return _failure("SEGMENTS_MISSING", message)
+    scale = Fraction(rendition.parts[0].timescale, plan.timescale)
+    origin = _origin(rendition)
+    for expected, segment, found in zip(wanted, rendition.segments, rendition.times, strict=True):
+        place = f"{rendition.name}: segment {segment.number}"
+        if abs(segment.duration - expected.duration * scale) >= (1 if scale == 1 else 2):
+            return _failure("DURATION_DIFFERS", f"{place} lasts {segment.duration} ticks instead of {expected.duration * scale}.")
+        samples = found.samples if isinstance(found, Fragments) else len(found.times)
+        if samples != expected.samples:
+            return _failure("FRAMES_MISSING", f"{place} has {samples} pictures instead of {expected.samples}.")
+        begins = found.decode_time if isinstance(found, Fragments) else (min_time(found) - origin) % mpegts.CLOCK
+        if abs(begins - expected.decode_time * scale % mpegts.CLOCK) >= (1 if scale == 1 else 2):
+            message = f"{place} begins at {begins} ticks instead of {float(expected.decode_time * scale):.0f}."
+            return _failure("TIME_GAP", message)
     return None
 
 
-def _length_ms(rendition: Joined) -> Fraction:
-    return sum(
-        (Fraction(1000 * segment.duration, part.timescale) for part in rendition.parts for segment in part.segments), Fraction()
-    )
+def min_time(found: mpegts.Packets) -> int:
+    """Return the time of the first picture that is shown, whatever is decoded first; the clock may start anew on the way."""
+    first = found.times[0]
+    half = mpegts.CLOCK // 2
+    return first + min((time - first + half) % mpegts.CLOCK - half for time in found.times)
 
 
-def _duration_ms(plan: Plan, joined: Sequence[Joined]) -> int:
-    return round(max((_length_ms(rendition) for rendition in joined), default=Fraction(plan.duration_ms)))
+def _origin(rendition: Joined) -> int:
+    """Return the transport stream's time of the video's time 0: ffmpeg leaves room for the decoder's buffer before it."""
+    first = rendition.times[0]
+    return 0 if isinstance(first, Fragments) else min_time(first)
+
+
+def _sound_differs(plan: Plan, rendition: Joined) -> Failure | None:
+    """Check that sound has no gap and is as long as the whole, so that it cannot have drifted from the pictures."""
+    expected = 0
+    part = rendition.parts[0]
+    origin = _origin(rendition)
+    for segment, found in zip(rendition.segments, rendition.times, strict=True):
+        begins = found.decode_time if isinstance(found, Fragments) else (found.times[0] - origin) % mpegts.CLOCK
+        slack = 0 if isinstance(found, Fragments) else mpegts.TICKS_PER_S // 100
+        if abs(begins - expected % mpegts.CLOCK) > slack:
+            message = f"{rendition.name}: segment {segment.number} begins at {begins} ticks instead of {expected}."
+            return _failure("TIME_GAP", message)
+        if isinstance(found, Fragments) and found.duration != segment.duration:
+            message = f"{rendition.name}: segment {segment.number} lasts {found.duration} ticks instead of {segment.duration}."
+            return _failure("DURATION_DIFFERS", message)
+        expected += segment.duration
+    length_ms = Fraction(1000 * expected, part.timescale)
+    if abs(length_ms - plan.duration_ms) > TOLERANCE_MS:
+        message = f"{rendition.name} lasts {float(length_ms):.0f} ms instead of {plan.duration_ms} ms."
+        return _failure("AUDIO_DRIFT", message)
+    return None
 
 
 def _failure(code: str, message: str) -> Failure:
-    return Failure(stage="post_processing", category="validation", code=code, message=message)
+    """Return a failure of the verification. Another attempt reads the same bytes: only the store's can differ."""
+    return refused("post_processing", code, message, retryable=code in ("OBJECT_MISSING", "OBJECT_ALTERED"))
+
+
+def _failed(code: str, message: str) -> WorkFailed:
+    return WorkFailed(_failure(code, message))

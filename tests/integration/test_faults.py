@@ -1,0 +1,168 @@
+"""Killed, paused and cut off, on the real engine: nothing is lost, doubled or out of order, and every video gets done."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from events.jobs import JobClaimed, JobCompleted, LeaseExpired, ResultRefused
+from infra import supervision
+from infra.runtime.settings import Settings
+from tests.support.log import assert_whole, completions, read_topic
+from tests.support.platform import Platform
+from tests.support.work import ffmpeg_path
+
+QUICK = {"lease_s": 3.0, "lease_renew_s": 0.5, "backoff_base_s": 0.2, "chunk_s": 4.0, "segment_s": 2.0, "worker_threads": 1}
+CHUNKS = 6
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 seconds, thus six chunks, busy enough that a chunk takes half a second or more."""
+    path = tmp_path_factory.mktemp("clips") / "busy.mp4"
+    recipe = ["-f", "lavfi", "-i", "testsrc2=s=640x360:r=60:d=24", "-f", "lavfi", "-i", "sine=440:d=24"]
+    encoding = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", str(path)]
+    subprocess.run([ffmpeg_path(), "-v", "error", *recipe, *encoding], check=True)
+    return path
+
+
+async def jobs_of(platform: Platform, video_id: str) -> list[dict[str, Any]]:
+    """Return the video's jobs, empty while the admin app is away."""
+    try:
+        answer = await platform.admin.get("/api/jobs", params={"video_id": video_id, "limit": 100})
+    except httpx.TransportError:
+        return []
+    return list(answer.json()["items"]) if answer.status_code == 200 else []
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(timeout_s):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+async def encoding(platform: Platform, video_id: str) -> bool:
+    """Tell whether a chunk is being encoded and another one is done."""
+    states = [job["status"] for job in await jobs_of(platform, video_id) if job["kind"] == "encode"]
+    return "claimed" in states and "completed" in states
+
+
+async def published_once(platform: Platform, video_id: str) -> None:
+    """Wait for publication; check that every job was completed once and that everything on the log is right."""
+    video = await platform.ended(video_id, 90)
+    assert video["status"] == "ready", video
+    counted = await completions(platform.settings)
+    assert len(counted) == CHUNKS + 4
+    assert set(counted.values()) == {1}
+    await assert_whole(platform.settings)
+
+
+async def test_a_killed_worker_costs_one_attempt_and_no_finished_chunk(settings: Settings, clip: Path) -> None:
+    async with Platform(settings, workers=2, **QUICK) as platform:
+        video_id = await platform.upload(clip)
+        await until(lambda: encoding(platform, video_id))
+        done = {job["job_id"] for job in await jobs_of(platform, video_id) if job["status"] == "completed"}
+        await platform.kill("worker-1")
+        await published_once(platform, video_id)
+        facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
+        epochs = {fact.job_id: fact.epoch for fact in facts if isinstance(fact, JobClaimed)}
+        assert all(epochs[job_id] == 1 for job_id in done)
+
+
+async def test_a_worker_paused_beyond_its_lease_is_fenced(settings: Settings, clip: Path) -> None:
+    async with Platform(settings, workers=2, **QUICK) as platform:
+        video_id = await platform.upload(clip)
+        await until(lambda: encoding(platform, video_id))
+        platform.processes["worker-1"].send_signal(signal.SIGSTOP)
+        await platform.ended(video_id, 90)
+        platform.processes["worker-1"].send_signal(signal.SIGCONT)
+        await until(lambda: _idle_again(platform))
+        await published_once(platform, video_id)
+        facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
+        accepted = {fact.job_id: fact.epoch for fact in facts if isinstance(fact, JobCompleted)}
+        expired = [fact for fact in facts if isinstance(fact, LeaseExpired)]
+        assert all(accepted[fact.job_id] > fact.epoch for fact in expired)
+        refused = [fact for fact in facts if isinstance(fact, ResultRefused)]
+        assert all(accepted[fact.job_id] >= fact.epoch for fact in refused)
+
+
+async def _idle_again(platform: Platform) -> bool:
+    workers = (await platform.admin.get("/api/workers")).json()["items"]
+    return all(worker["presence"] == "idle" for worker in workers)
+
+
+@pytest.mark.parametrize("name", ["processors", "admin", "public"])
+async def test_a_killed_process_goes_on_where_it_was(settings: Settings, clip: Path, name: str) -> None:
+    async with Platform(settings, **QUICK) as platform:
+        video_id = await platform.upload(clip)
+        await until(lambda: encoding(platform, video_id))
+        await platform.kill(name)
+        await platform.start(name)
+        await platform.ready(name)
+        await published_once(platform, video_id)
+
+
+@pytest.mark.parametrize("part", ["kafka", "postgres", "objects"])
+async def test_a_killed_part_of_the_engine_comes_back_and_nothing_is_missing(
+    settings: Settings, local_engine: Settings, clip: Path, part: str
+) -> None:
+    async with Platform(settings, **QUICK) as platform:
+        supervised = asyncio.create_task(_restart_what_ends(platform))
+        video_id = await platform.upload(clip)
+        await until(lambda: encoding(platform, video_id))
+        (row,) = [row for row in supervision.status(local_engine) if row["name"] == part]
+        os.kill(row["pid"], signal.SIGKILL)
+        try:
+            await published_once(platform, video_id)
+        finally:
+            supervised.cancel()
+            await asyncio.gather(supervised, return_exceptions=True)
+    (after,) = [row for row in supervision.status(local_engine) if row["name"] == part]
+    assert after["pid"] != row["pid"]
+    assert after["ready"]
+
+
+async def _restart_what_ends(platform: Platform) -> None:
+    """Do what the supervisor does: start again what ended."""
+    while True:
+        for name, process in list(platform.processes.items()):
+            if process.returncode is not None:
+                await platform.start(name)
+        await asyncio.sleep(0.2)
+
+
+async def test_uploads_completed_twice_or_wrongly(settings: Settings, clip: Path) -> None:
+    async with Platform(settings, upload_part_bytes=5 * 2**20) as platform:
+        data = clip.read_bytes()
+        begun = (
+            await platform.admin.post("/api/uploads", json={"filename": "../\N{PILE OF POO}.mp4", "size_bytes": len(data)})
+        ).json()
+        path = f"/api/uploads/{begun['video_id']}"
+        early = await platform.admin.post(f"{path}/complete", json={"parts": [{"number": 1, "etag": "00"}]})
+        assert early.status_code == 409
+        size = begun["part_bytes"]
+        numbers = list(range(1, -(-len(data) // size) + 1))
+        urls = (await platform.admin.post(f"{path}/parts", json={"numbers": numbers})).json()["urls"]
+        parts = []
+        for number in reversed(numbers):
+            sent = await platform.store.put(urls[str(number)], content=data[(number - 1) * size : number * size])
+            parts.append({"number": number, "etag": sent.headers["etag"]})
+        there = (await platform.admin.get(path)).json()["parts"]
+        assert [part["number"] for part in there] == numbers
+        wrong = [{**part, "etag": "0" * 32} for part in parts]
+        assert (await platform.admin.post(f"{path}/complete", json={"parts": wrong})).status_code == 409
+        both = await asyncio.gather(*(platform.admin.post(f"{path}/complete", json={"parts": parts}) for _ in range(3)))
+        assert {answer.status_code for answer in both} == {200}
+        assert len({answer.json()["slug"] for answer in both}) == 1
+        again = await platform.admin.post(f"{path}/complete", json={})
+        assert again.json()["slug"] == both[0].json()["slug"]
+        video = await platform.ended(begun["video_id"], 90)
+        assert video["status"] == "ready"
+        assert video["filename"] == "../\N{PILE OF POO}.mp4"

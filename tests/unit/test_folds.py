@@ -1,0 +1,74 @@
+"""What holds for every projection, whatever the log: repetitions, order between topics and batches change nothing."""
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from events.envelope import Event, Recorded
+from events.topics import TOPIC_OF
+from projections.fold import Projection
+from projections.registry import PROJECTIONS
+from projections.runner import fold
+from projections.store import _plain
+from tests.support.folding import Tables, folded, history
+from tests.support.histories import logs, reordered, repeated
+from tests.support.strategies import envelopes
+
+FOLDS = sorted(PROJECTIONS)
+SOME = settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+@pytest.mark.parametrize("name", [name for name in FOLDS if name != "timeline"])
+@SOME
+@given(st.data())
+def test_an_event_that_stands_on_the_log_twice_counts_once(name: str, data: st.DataObject) -> None:
+    log = data.draw(logs())
+    assert folded(PROJECTIONS[name], data.draw(repeated(log))) == folded(PROJECTIONS[name], log)
+
+
+@pytest.mark.parametrize("name", FOLDS)
+@SOME
+@given(st.data())
+def test_the_order_between_partitions_does_not_matter(name: str, data: st.DataObject) -> None:
+    log = data.draw(logs())
+    assert folded(PROJECTIONS[name], data.draw(reordered(log))) == folded(PROJECTIONS[name], log)
+
+
+@pytest.mark.parametrize("name", FOLDS)
+@SOME
+@given(st.data())
+def test_batches_of_the_runner_do_not_matter(name: str, data: st.DataObject) -> None:
+    log = data.draw(logs())
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=5)))
+    assert in_batches(PROJECTIONS[name], log, [0, *cuts, len(log)]) == folded(PROJECTIONS[name], log)
+
+
+@pytest.mark.parametrize("name", FOLDS)
+@SOME
+@given(st.lists(envelopes(), max_size=12))
+def test_no_event_breaks_a_fold_and_every_row_can_be_stored(name: str, events: list) -> None:  # type: ignore[type-arg]
+    """Any valid event, in any order, about anything: rows that come back from JSON as they were."""
+    log = history(Recorded(TOPIC_OF[event.data.TYPE].name, 0, 0, event) for event in events)
+    for table, rows in folded(PROJECTIONS[name], log).items():
+        row_type = next(t.row for t in PROJECTIONS[name].tables if t.name == table)
+        document = orjson.dumps(list(rows.values()), default=_plain, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+        assert TypeAdapter(list[row_type]).validate_json(document) == list(rows.values())  # type: ignore[valid-type]
+
+
+def in_batches(projection: Projection, log: list[Recorded[Event]], cuts: list[int]) -> Tables:
+    """Fold as the runner does: a batch at a time, rows fetched before and stored after it."""
+    tables: Tables = {table.name: {} for table in projection.tables}
+    topics = {topic.name for topic in projection.topics}
+    for start, stop in zip(cuts, cuts[1:], strict=False):
+        batch = [record for record in log[start:stop] if record.topic in topics]
+        for table in projection.tables:
+            stored = tables[table.name]
+            rows = {key: stored.get(key) for record in batch for key in table.keys_of(record)}
+            for key, row in fold(table, rows, batch).items():
+                if row is None:
+                    del stored[key]
+                else:
+                    stored[key] = row
+    return tables

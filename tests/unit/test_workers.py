@@ -1,0 +1,67 @@
+"""Who works here: given what workers said, then who is there at a moment."""
+
+from datetime import timedelta
+
+import pytest
+
+from events.envelope import Event
+from events.jobs import Capabilities
+from events.topics import TOPIC_OF
+from events.workers import WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
+from projections import workers
+from projections.workers import Worker, presence
+from tests.support.folding import folded
+from tests.support.footage import START, recorded
+
+REGISTERED = WorkerRegistered(
+    worker_id="w",
+    name="one",
+    pool="main",
+    version="0.1.0",
+    capabilities=Capabilities(kinds=("encode",)),
+    cpu_count=2,
+    memory_bytes=2**33,
+)
+BUSY = WorkerHeartbeat(worker_id="w", status="busy", job_ids=("j",))
+IDLE = WorkerHeartbeat(worker_id="w", status="idle")
+DRAINED = WorkerDrained(worker_id="w", reason="stopped")
+OFFLINE = WorkerOffline(worker_id="w")
+QUARANTINED = WorkerQuarantined(worker_id="w", pool="main", failures=5, seconds=30)
+
+
+def worker(*events: tuple[Event, float]) -> Worker:
+    log = [recorded(event, n, topic=TOPIC_OF[event.TYPE].name, at_s=at_s) for n, (event, at_s) in enumerate(events)]
+    row: Worker = folded(workers.PROJECTION, log)["workers"][("w",)]
+    return row
+
+
+@pytest.mark.parametrize(
+    ("events", "at_s", "expected"),
+    [
+        ([(REGISTERED, 0)], 10, "idle"),
+        ([(REGISTERED, 0)], 61, "offline"),
+        ([(REGISTERED, 0), (BUSY, 50)], 100, "busy"),
+        ([(REGISTERED, 0), (BUSY, 50), (IDLE, 60)], 100, "idle"),
+        ([(REGISTERED, 0), (IDLE, 60), (BUSY, 50)], 100, "idle"),  # an old sign of life comes late
+        ([(BUSY, 50)], 100, "busy"),  # before its registration is known
+        ([(REGISTERED, 0), (QUARANTINED, 10)], 39, "quarantined"),
+        ([(REGISTERED, 0), (QUARANTINED, 10)], 41, "idle"),
+        ([(REGISTERED, 0), (DRAINED, 10)], 11, "gone"),
+        ([(REGISTERED, 0), (DRAINED, 10), (REGISTERED, 20)], 21, "idle"),
+        ([(REGISTERED, 0), (OFFLINE, 10)], 11, "offline"),
+        ([(REGISTERED, 0), (OFFLINE, 10), (BUSY, 20)], 21, "busy"),  # it was only slow
+    ],
+)
+def test_presence_at_a_moment(events: list[tuple[Event, float]], at_s: float, expected: str) -> None:
+    assert presence(worker(*events), START + timedelta(seconds=at_s)) == expected
+
+
+def test_a_worker_says_what_it_can_do_and_does() -> None:
+    row = worker((REGISTERED, 0), (BUSY, 5))
+    assert (row.name, row.cpu_count, row.job_ids) == ("one", 2, ("j",))
+    assert row.capabilities == Capabilities(kinds=("encode",))
+
+
+def test_a_quarantine_without_end_is_the_longest_there_is() -> None:
+    row = worker((REGISTERED, 0), (QUARANTINED.model_copy(update={"seconds": 1e300}), 0))
+    assert presence(row, START + timedelta(seconds=1)) == "quarantined"
