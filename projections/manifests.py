@@ -31,6 +31,8 @@ __all__ = [
     "OBJECTS",
     "Track",
     "dash",
+    "has_dash",
+    "has_hls",
     "hls_master",
     "hls_media",
     "media_path",
@@ -43,6 +45,16 @@ __all__ = [
 hls_master = hls.master
 hls_media = partial(hls.playlist, address=from_app)
 dash = partial(dash_format.manifest, address=from_app)
+
+
+def has_hls(video: Video, media: Sequence[Media]) -> bool:
+    """Tell whether there is a master playlist, without rendering it; a published video needs no `media` for that."""
+    return video.status == "ready" or hls.master(video, media) is not None
+
+
+def has_dash(video: Video) -> bool:
+    """Tell whether there is a DASH manifest, without rendering it."""
+    return video.status == "ready" and video.plan is not None and video.plan.format == "cmaf"
 
 
 def stored(video: Video, media: Sequence[Media]) -> dict[str, tuple[str, str]]:

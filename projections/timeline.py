@@ -20,6 +20,7 @@ from projections.fold import Projection, Table
 from projections.jobs import describe
 from projections.queries import load
 
+SUMMARY_MAX = 500
 _SQL = load(Path(__file__).with_name("timeline.sql"))
 
 
@@ -70,7 +71,11 @@ def keys_of(recorded: Recorded[Event]) -> Iterable[tuple[str, int, int]]:
 
 
 def summary(event: Event) -> str:
-    """Return the event in a few words."""
+    """Return the event in a few words, on one line."""
+    return " ".join(_words(event).split())[:SUMMARY_MAX]
+
+
+def _words(event: Event) -> str:
     match event:
         case VideoUploaded():
             return f"{event.filename}, {event.size_bytes:,} bytes"

@@ -59,11 +59,12 @@ class Track:
     def peak_bps(self, target_s: int) -> int:
         """Return the highest rate, bits per second, of neighbours that last 0.5 to 1.5 target durations (RFC 8216, 4.1)."""
         least, most = target_s * self.timescale / 2, target_s * self.timescale * 3 / 2
+        parts = [(segment.object.size_bytes, segment.duration) for segment in self.segments]
         peak = 0
-        for first in range(len(self.segments)):
+        for first in range(len(parts)):
             size = ticks = 0
-            for segment in self.segments[first:]:
-                size, ticks = size + segment.object.size_bytes, ticks + segment.duration
+            for n in range(first, len(parts)):
+                size, ticks = size + parts[n][0], ticks + parts[n][1]
                 if ticks > most:
                     break
                 if ticks >= least and ticks > 0:

@@ -39,10 +39,11 @@ _ACCESS = _Kind("file_access", "FILE_ACCESS", "A file could not be opened.")
 _CODEC = _Kind("codec_issues", "CODEC_UNSUPPORTED", "This ffmpeg cannot handle the codec.", False)
 _CORRUPT = _Kind("validation", "FILE_CORRUPT", "The file is damaged where it must be read.", False)
 
+_OUT_OF_MEMORY = r"Cannot allocate memory|malloc of size \d+ failed|malloc failed|bad_alloc|pthread_\w+ failed|Resource temporarily"
 _SAYINGS: tuple[tuple[str, _Kind], ...] = (
     (r"No space left on device|Disk quota exceeded", _DISK),
     (r"File too large", _OUTPUT),
-    (r"Cannot allocate memory|malloc of size \d+ failed|x26[45].*malloc failed", _MEMORY),
+    (_OUT_OF_MEMORY, _MEMORY),
     (r"Permission denied|Read-only file system|Too many open files", _ACCESS),
     (r"Input/output error", _Kind("system_environment", "ENV", "The worker's disk could not be read or written.")),
     (r"Unknown encoder|Encoder not found|Unknown decoder|Decoder .* not found|Decoding requested, but no decoder", _CODEC),
@@ -105,6 +106,11 @@ def outgrown(stage: FailureStage, size_bytes: int, limit_bytes: int) -> Failure:
     return Failure(stage=stage, category=_OUTPUT.category, code=_OUTPUT.code, message=sentence, retryable=False)
 
 
+def disk_full(stage: FailureStage) -> Failure:
+    """Return the failure of a run that has no more room to write."""
+    return Failure(stage=stage, category=_DISK.category, code=_DISK.code, message=_DISK.sentence)
+
+
 def complaints(stderr: str) -> str:
     """Return what is a warning or worse: no statistics, and no addresses, so that equal failures read alike.
 
@@ -130,7 +136,8 @@ def _kind(result: ProcessResult, words: str) -> tuple[_Kind, int | None]:
         why = "made no progress" if result.cut == "stalled" else "took too long"
         return _Kind("timeout", "TIMEOUT", f"ffmpeg {why} and was ended."), None
     if result.signal is not None:
-        return _by_signal(result.signal)
+        exhausted = result.signal == signal.SIGABRT and re.search(_OUT_OF_MEMORY, words)
+        return (_MEMORY, 128 + result.signal) if exhausted else _by_signal(result.signal)
     code = 1 if result.exit_code is None else result.exit_code
     for pattern, kind in _SAYINGS:
         if re.search(pattern, words):

@@ -8,7 +8,7 @@ from fastapi.responses import FileResponse
 from events.errors import NotFound
 
 WEB = Path(__file__).resolve().parent.parent / "web"
-VENDOR = {"hls.js": WEB / "node_modules" / "hls.js" / "dist" / "hls.mjs"}
+VENDOR = {"hls.js": WEB / "node_modules" / "hls.js" / "dist" / "hls.min.js"}
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".mjs": "text/javascript"}
 
 routes = APIRouter(include_in_schema=False)

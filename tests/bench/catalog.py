@@ -15,11 +15,12 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 
 from events.videos import VideoPlanned, VideoProbed, VideoPublished, VideoUploaded
-from projections import catalog
+from projections import catalog, manifests
 from projections.catalog import Video, evolve_video
 from projections.runner import install
 from projections.store import TableStore, schema_of
-from tests.support.footage import START, plan, probe, recorded, sha256
+from tests.support.folding import folded
+from tests.support.footage import START, VIDEO_ID, completions, life, plan, probe, recorded, sha256
 
 VIDEOS = 100_000
 DATABASE = "kinolog_bench_catalog"
@@ -81,6 +82,16 @@ async def fill(connection: AsyncConnection[Any], videos: list[Video]) -> float:
     return took
 
 
+async def fill_film(connection: AsyncConnection[Any]) -> Video:
+    """Store a published film of two hours: 120 chunks, 3 rungs, 2 languages; return it."""
+    made = plan(seconds=7200, segments_per_chunk=10, languages=("en", "de"))
+    tables = folded(catalog.PROJECTION, [*life(made), *completions(made)])
+    for table in catalog.PROJECTION.tables:
+        await TableStore(table, schema_of("catalog", 1)).save(connection, tables[table.name])
+    film: Video = tables["videos"][(VIDEO_ID,)]
+    return film
+
+
 async def timed(read: Callable[[int], Awaitable[object]]) -> list[float]:
     """Return milliseconds of each round, after a few to warm up."""
     spans = []
@@ -114,6 +125,16 @@ async def measure(connection: AsyncConnection[Any], videos: list[Video]) -> list
         "admin_archived": (lambda _: catalog.listing(connection, limit=50, archived=True), SEARCH_GOAL_MS),
         "admin_search": (lambda n: catalog.listing(connection, limit=50, query=picked[n][0]), SEARCH_GOAL_MS),
     }
+    film = await fill_film(connection)
+
+    async def film_playlist(_: int) -> object:
+        return manifests.hls_media(film, await catalog.media_of(connection, VIDEO_ID, "720p"), "720p")
+
+    async def film_master(_: int) -> object:
+        return manifests.hls_master(film, await catalog.media_of(connection, VIDEO_ID))
+
+    readers["playlist_of_two_hours"] = film_playlist, SEARCH_GOAL_MS
+    readers["master_of_two_hours"] = film_master, 5 * SEARCH_GOAL_MS
     figures: list[dict[str, object]] = []
     for name, (read, goal) in readers.items():
         spans = await timed(read)

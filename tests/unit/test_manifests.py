@@ -163,6 +163,16 @@ def test_what_failed_or_is_uploading_or_was_purged_has_no_manifest() -> None:
     assert manifests.hls_master(replace(video, plan=None), media) is None
 
 
+def test_whether_there_is_a_manifest_can_be_told_without_rendering_it() -> None:
+    for jobs in ([], [0], [0, 2]):
+        rows = seen(TWO_LANGUAGES, jobs, published=False)
+        assert manifests.has_hls(*rows) == (manifests.hls_master(*rows) is not None)
+        assert not manifests.has_dash(rows[0])
+    video, _ = seen(TWO_LANGUAGES)
+    assert manifests.has_hls(video, []) and manifests.has_dash(video)
+    assert not manifests.has_dash(seen(plan(streaming_format="hls_ts"))[0])
+
+
 def test_a_silent_video_has_no_sound_group() -> None:
     master = parsed(manifests.hls_master(*seen(plan(languages=()), [0], published=False)))
     assert master.media == []

@@ -1,118 +1,70 @@
-"""How far a video is: the latest tick of each job, joined with the plan and the jobs."""
+"""ffmpeg's `-progress` lines become numbers, and nothing that it may print confuses them."""
 
-from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from events.media import Failure
-from events.progress import ProgressTicked, RungProgress
-from projections import catalog, progress
-from projections.catalog import Video
-from projections.jobs import Job
-from projections.progress import Tick, progress_of
-from tests.support.folding import folded
-from tests.support.footage import START, VIDEO_ID, id_of, life, plan, recorded, results
+from workers.transcode.progress import Meter, report
 
-PLAN = plan(seconds=30)
-FAILURE = Failure(stage="encoding", category="timeout", code="TIMEOUT", message="It took too long.")
-
-
-def ticked(percent: float, *, epoch: int = 1, job: str = "chunk 0") -> ProgressTicked:
-    rungs = (RungProgress(name="720p", percent=percent / 2),)
-    return ProgressTicked(
-        job_id=id_of(job), video_id=VIDEO_ID, worker_id="w", epoch=epoch, kind="encode", step="encode", percent=percent, rungs=rungs
-    )
-
-
-def latest(*ticks: tuple[ProgressTicked, float]) -> Tick:
-    log = [recorded(tick, n, topic="progress", at_s=at_s) for n, (tick, at_s) in enumerate(ticks)]
-    (row,) = folded(progress.PROJECTION, log)["ticks"].values()
-    assert isinstance(row, Tick)
-    return row
+BLOCK = """frame=34
+fps=33.20
+stream_0_0_q=24.0
+stream_1_0_q=22.0
+bitrate=N/A
+total_size=N/A
+out_time_us=1280000
+out_time_ms=1280000
+out_time=00:00:01.280000
+dup_frames=0
+drop_frames=0
+speed=1.25x
+progress=continue
+"""
+"""Printed by ffmpeg 9.0.2 for a chunk of several rungs."""
+BEGINNING = "frame=0\nfps=0.00\nout_time_us=N/A\nout_time=N/A\nspeed=N/A\nprogress=continue\n"
+OLDER = "frame=   12\nout_time_us=-21333\nspeed=   2x\n"
 
 
-def video() -> Video:
-    row: Video = folded(catalog.PROJECTION, life(PLAN, published=False))["videos"][(VIDEO_ID,)]
-    return row
+def read(text: str, meter: Meter | None = None) -> Meter:
+    """Read lines into a meter."""
+    meter = meter or Meter()
+    for line in text.splitlines():
+        meter.read(line)
+    return meter
 
 
-def job(name: str, kind: str, **more: Any) -> Job:
-    return Job(id_of(name), VIDEO_ID, "main", kind, name, "normal", **{"status": "queued", "queued_at": START, **more})
+def test_a_block_is_read() -> None:
+    assert read(BLOCK) == Meter(frames=34, seconds=1.28, speed=1.25)
 
 
-def planned(**states: dict[str, Any]) -> list[Job]:
-    """Return the jobs of the plan; `chunk_0=dict(status=…)` changes one."""
-    kinds = {"chunk": "encode", "audio": "audio", "extras": "extras"}
-    found = [job("analysis", "analyse", status="completed")]
-    names = ["chunk 0", "chunk 1", "chunk 2", "audio 1", "extras"]
-    assert {id_of(name) for name in names} == set(results(PLAN))
-    for name in names:
-        chunk = int(name[-1]) if name.startswith("chunk") else None
-        found.append(job(name, kinds[name.split()[0]], chunk=chunk, **states.get(name.replace(" ", "_"), {})))
-    return found
+def test_what_is_not_known_yet_stays_as_it_was() -> None:
+    assert read(BEGINNING) == Meter()
+    assert read(BEGINNING, read(BLOCK)) == Meter(frames=34, seconds=1.28, speed=1.25)
 
 
-def test_the_latest_tick_counts() -> None:
-    assert latest((ticked(10), 1), (ticked(20), 2)).percent == 20
+def test_spaces_and_times_before_zero_are_understood() -> None:
+    assert read(OLDER) == Meter(frames=12, seconds=0.0, speed=2.0)
 
 
-def test_a_tick_that_comes_late_or_from_an_older_claim_changes_nothing() -> None:
-    assert latest((ticked(20), 2), (ticked(10), 1)).percent == 20
-    assert latest((ticked(5, epoch=2), 1), (ticked(90, epoch=1), 2)).percent == 5
+def test_only_a_step_forward_counts_as_one() -> None:
+    meter = Meter()
+    assert [meter.read(line) for line in ("frame=1", "frame=1", "frame=2", "out_time_us=5", "out_time_us=5", "speed=1x")] == [
+        *(True, False, True),
+        *(True, False, False),
+    ]
 
 
-def test_a_new_claim_begins_again() -> None:
-    assert latest((ticked(90, epoch=1), 1), (ticked(0, epoch=2), 2)).percent == 0
+@given(st.text(max_size=80))
+def test_no_line_breaks_it(line: str) -> None:
+    meter = Meter(frames=5, seconds=1.0)
+    meter.read(line)
+    assert meter.frames >= 5 and meter.seconds >= 1.0
 
 
-def test_a_video_without_a_plan_is_at_its_analysis() -> None:
-    row = replace(video(), plan=None, job_ids=())
-    told = progress_of(row, [job("analysis", "analyse", status="claimed", epoch=1, attempt=1, claimed_at=START)], [])
-    assert (told.status, told.current_step, told.qualities, told.progress_percent) == ("processing", "analyse", [], 0)
-    assert (told.attempt, told.max_attempts, told.started_at) == (1, 3, START)
+@pytest.mark.parametrize(("share", "percent"), [(0.0, 0.0), (0.5, 50.0), (1.7, 100.0), (-1.0, 0.0)])
+def test_percent_stays_between_0_and_100(share: float, percent: float) -> None:
+    update = report("encode", share, Meter(frames=10, speed=2.0), {"720p": 3, "360p": 9}, 8)
 
-
-def test_a_rung_is_as_far_as_its_chunks_weighted_by_their_frames() -> None:
-    states = {"chunk_0": {"status": "completed"}, "chunk_1": {"status": "claimed", "epoch": 1}}
-    tick = latest((ticked(50, job="chunk 1"), 1))
-    told = progress_of(video(), planned(**states), [tick])
-    rungs = {rung.name: rung for rung in told.qualities}
-    assert PLAN.video is not None
-    frames = [chunk.frames for chunk in PLAN.video.chunks]
-    assert frames[2] < frames[0]
-    assert rungs["720p"].progress == round(100 * (frames[0] + frames[1] / 4) / sum(frames), 1)
-    assert rungs["1080p"].progress == round(100 * (frames[0] + frames[1] / 2) / sum(frames), 1)
-    assert told.current_step == "encode"
-    assert 30 < told.progress_percent < 60
-
-
-def test_what_an_older_attempt_did_does_not_count() -> None:
-    states = {"chunk_0": {"status": "claimed", "epoch": 2, "attempt": 2}}
-    told = progress_of(video(), planned(**states), [latest((ticked(90), 1))])
-    assert told.qualities[0].progress == 0
-    assert told.attempt == 2
-
-
-def test_only_publication_is_a_hundred_percent() -> None:
-    done = {name: {"status": "completed"} for name in ("chunk_0", "chunk_1", "chunk_2", "audio_1", "extras")}
-    verified = [*planned(**done), job("verify", "verify", status="completed")]
-    told = progress_of(video(), verified, [])
-    assert told.progress_percent == 99.9
-    assert {rung.status for rung in told.qualities} == {"completed"}
-    assert progress_of(replace(video(), status="ready"), verified, []).progress_percent == 100
-
-
-def test_the_last_error_is_told_while_it_matters() -> None:
-    early = {"status": "retrying", "failure": FAILURE.model_copy(update={"message": "Early."}), "claimed_at": START}
-    late = {"status": "claimed", "failure": FAILURE, "claimed_at": START + timedelta(seconds=5)}
-    told = progress_of(video(), planned(chunk_0=early, chunk_1=late), [])
-    assert told.last_error == "It took too long."
-    over = {"status": "completed"}
-    assert progress_of(video(), planned(chunk_0=over), []).last_error is None
-
-
-def test_jobs_of_an_older_plan_do_not_count() -> None:
-    old = job("chunk 0 of the plan before", "encode", chunk=0, status="failed", failure=FAILURE)
-    told = progress_of(video(), [*planned(), old], [])
-    assert {rung.status for rung in told.qualities} == {"pending"}
-    assert told.last_error is None
+    assert update.percent == percent
+    assert (update.step, update.frames, update.speed) == ("encode", 10, 2.0)
+    assert [(rung.name, rung.segments_completed, rung.segments_total) for rung in update.rungs] == [("720p", 3, 8), ("360p", 8, 8)]

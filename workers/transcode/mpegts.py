@@ -37,7 +37,7 @@ def packets(segment: bytes) -> Packets:
     times: list[int] = []
     kind, media_pid, head = "", -1, b""
     for pid, starts, payload in _payloads(segment):
-        if starts and payload[:3] == b"\0\0\1" and len(payload) >= 14 and (payload[3] in VIDEO_IDS or payload[3] in AUDIO_IDS):
+        if starts and len(payload) >= 14 and payload[:3] == b"\0\0\1" and (payload[3] in VIDEO_IDS or payload[3] in AUDIO_IDS):
             if media_pid not in (-1, pid):
                 raise BadSegment("more than one stream")
             media_pid, kind = pid, "video" if payload[3] in VIDEO_IDS else "audio"
@@ -60,8 +60,8 @@ def codec_string(found: Packets) -> str:
     for unit in found.head.split(b"\0\0\1"):
         if len(unit) >= 4 and unit[0] & 0x9F == 0x07:  # H.264 sequence parameter set
             return f"avc1.{unit[1:4].hex()}"
-        if len(unit) >= 15 and unit[0] == 0x42:  # H.265 sequence parameter set: two bytes, ids, profile_tier_level
-            return hevc_codec(_unescaped(unit)[3:15])
+        if unit[:1] == b"\x42" and len(profile := _unescaped(unit)[3:15]) == 12:  # H.265: two bytes, ids, profile_tier_level
+            return hevc_codec(profile)
     raise BadSegment("pictures without parameters")
 
 

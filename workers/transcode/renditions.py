@@ -7,6 +7,7 @@ reported. What is reported is read from the very bytes that were decoded, and th
 
 import asyncio
 import hashlib
+import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -26,6 +27,7 @@ from workers.work import Progress, Work, WorkFailed
 POLL_S = 0.2
 TICK_S = 1.0
 UPLOADS_MAX = 6
+DISK_FREE_MIN_BYTES = 8 * 2**20
 TYPES = {".mp4": "mp4", ".m4s": "iso.segment", ".ts": "mp2t"}
 
 
@@ -127,9 +129,7 @@ async def _encode(making: Making, work: Work) -> None:
     try:
         while not running.done():
             await asyncio.wait({running}, timeout=TICK_S)
-            size_bytes = sum(_size(path) for output in making.outputs for path in output.directory.iterdir())
-            if size_bytes > work.limits.output_max_bytes:
-                raise WorkFailed(failures.outgrown("encoding", size_bytes, work.limits.output_max_bytes))
+            _bound(making, work)
         result = running.result()
     finally:
         running.cancel()
@@ -137,6 +137,15 @@ async def _encode(making: Making, work: Work) -> None:
     making.stderr = result.stderr_tail
     if not result.ok:
         raise WorkFailed(failures.classify("encoding", result))
+
+
+def _bound(making: Making, work: Work) -> None:
+    """Raise WorkFailed when the run outgrew its limit or filled the disk: ffmpeg goes on writing nothing, and exits with 0."""
+    size_bytes = sum(_size(path) for output in making.outputs for path in output.directory.iterdir())
+    if size_bytes > work.limits.output_max_bytes:
+        raise WorkFailed(failures.outgrown("encoding", size_bytes, work.limits.output_max_bytes))
+    if shutil.disk_usage(work.directory).free < DISK_FREE_MIN_BYTES:
+        raise WorkFailed(failures.disk_full("encoding"))
 
 
 async def _check(making: Making, work: Work, meters: Sequence[Meter]) -> None:

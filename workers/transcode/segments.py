@@ -51,7 +51,7 @@ def fragments(segment: bytes) -> Fragments:
             case b"tfhd":
                 default = _default_duration(segment, body, stop)
             case b"tfdt":
-                time = _number(segment, body + 4, stop, wide=segment[body] == 1)
+                time = _number(segment, body + 4, stop, wide=_version(segment, body, stop) == 1)
                 first = time if first is None else first
                 if time != first + duration:
                     raise BadSegment(f"a fragment begins at {time} ticks instead of {first + duration}")
@@ -70,7 +70,7 @@ def timescale(init: bytes) -> int:
     """Return the ticks per second of the track. Raises BadSegment."""
     for kind, body, stop in boxes(init):
         if kind == b"mdhd":
-            return _number(init, body + (20 if init[body] == 1 else 12), stop)
+            return _number(init, body + (20 if _version(init, body, stop) == 1 else 12), stop)
     raise BadSegment("no track in the initialisation segment")
 
 
@@ -81,7 +81,7 @@ def codec_string(init: bytes) -> str:
     """
     entry, inner = _sample_entry(init)
     match entry:
-        case b"avc1" if b"avcC" in inner:
+        case b"avc1" if len(inner.get(b"avcC", b"")) >= 4:
             return f"avc1.{inner[b'avcC'][1:4].hex()}"
         case b"hvc1" if len(inner.get(b"hvcC", b"")) >= 13:
             return hevc_codec(inner[b"hvcC"][1:13])
@@ -122,6 +122,10 @@ def _number(data: bytes, at: int, end: int, *, wide: bool = False) -> int:
     if at + size > end:
         raise BadSegment("a box is shorter than its fields")
     return int.from_bytes(data[at : at + size], "big")
+
+
+def _version(data: bytes, body: int, stop: int) -> int:
+    return _number(data, body, stop) >> 24
 
 
 def _default_duration(data: bytes, body: int, stop: int) -> int:
@@ -188,10 +192,10 @@ def _av1(config: bytes, colour: bytes) -> str:
 
 def _aac(esds: bytes) -> str:
     """ISO/IEC 14496-1 section 7.2.6: object type of the decoder configuration, then the AAC audio object type."""
-    decoder = _descriptor(esds, 4, 0x03)
-    flags = decoder[2]
-    skip = 3 + (2 if flags & 0x80 else 0) + (1 + decoder[3] if flags & 0x40 else 0) + (2 if flags & 0x20 else 0)
-    config = _descriptor(decoder, skip, 0x04)
+    stream = _descriptor(esds, 4, 0x03)
+    if len(stream) < 4 or stream[2] & 0xE0:
+        raise BadSegment("an elementary stream with parts that nobody writes in MP4")
+    config = _descriptor(stream, 3, 0x04)
     if config[0] != AAC_IN_MP4:
         raise BadSegment(f"sound of type {config[0]:#x}")
     return f"mp4a.40.{_descriptor(config, 13, 0x05)[0] >> 3}"
