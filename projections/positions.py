@@ -61,6 +61,15 @@ async def snapshot(connection: AsyncConnection[Any], projection: str) -> Positio
     return Positions({(topic, partition): position for topic, partition, position in await cursor.fetchall()})
 
 
+async def is_served(connection: AsyncConnection[Any], projection: str) -> bool:
+    """Tell whether the projection has a version that readers can use."""
+    cursor = await connection.execute(_SQL["is_installed"])
+    if await cursor.fetchone() == (False,):
+        return False
+    cursor = await connection.execute(_SQL["active"], {"name": projection})
+    return await cursor.fetchone() is not None
+
+
 async def wait_for(
     pool: AsyncConnectionPool[AsyncConnection[Any]], projection: str, minimum: Positions, timeout_s: float = 2.0
 ) -> bool:

@@ -21,6 +21,9 @@ CREATE TABLE IF NOT EXISTS kinolog.positions (
 -- Serialises installs of several processes that start at once.
 SELECT pg_advisory_xact_lock(hashtext('kinolog.projections'));
 
+-- name: is_installed
+SELECT to_regclass('kinolog.projections') IS NOT NULL;
+
 -- name: active
 SELECT version, digest FROM kinolog.projections WHERE name = %(name)s;
 

@@ -9,6 +9,7 @@ from psycopg_pool import PoolTimeout
 
 from api.deps import Given
 from events.errors import KinologError
+from projections.positions import is_served
 
 NEEDED = ("catalog", "jobs")
 
@@ -29,8 +30,7 @@ def router(exposition: Callable[[], bytes], metrics_type: str) -> APIRouter:
         try:
             async with given.pool.connection(timeout=2) as connection:
                 for name in NEEDED:
-                    found = await (await connection.execute("SELECT to_regclass(%s)", [f"{name}.{_TABLE[name]}"])).fetchone()
-                    if found is None or found[0] is None:
+                    if not await is_served(connection, name):
                         missing[name] = "the projection is not there yet; do the processors run?"
         except (PostgresError, PoolTimeout) as error:
             missing["postgres"] = f"does not answer: {type(error).__name__}"
@@ -46,6 +46,3 @@ def router(exposition: Callable[[], bytes], metrics_type: str) -> APIRouter:
         return Response(exposition(), media_type=metrics_type)
 
     return routes
-
-
-_TABLE = {"catalog": "videos", "jobs": "jobs"}

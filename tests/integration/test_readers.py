@@ -23,7 +23,7 @@ from tests.bench.catalog import fill, library, measure
 from tests.support.folding import folded, history
 from tests.support.footage import START, VIDEO_ID, completions, id_of, life, plan, probe, recorded
 from tests.support.histories import examples
-from tests.unit import test_jobs, test_progress, test_workers
+from tests.unit import test_jobs, test_video_progress, test_workers
 
 PLAN = plan(languages=("en", "de"), subtitles=("en",))
 
@@ -193,7 +193,7 @@ async def test_jobs_are_listed_counted_and_timed(connection: AsyncConnection[Any
 
 
 async def test_progress_workers_and_timelines_are_read(connection: AsyncConnection[Any]) -> None:
-    tick = recorded(test_progress.ticked(12.5), 0, topic="progress")
+    tick = recorded(test_video_progress.ticked(12.5), 0, topic="progress")
     heard = [
         recorded(e, 0, topic=TOPIC_OF[e.TYPE].name, at_s=n) for n, e in enumerate((test_workers.REGISTERED, test_workers.BUSY))
     ]

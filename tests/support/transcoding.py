@@ -142,7 +142,8 @@ def ffmpeg(*arguments: str) -> bytes:
 
 def times_and_pictures(path: Path) -> list[tuple[int, str]]:
     """Return (time in ticks of the file, digest) of every picture that a player shows."""
-    text = ffmpeg("-copyts", "-i", str(path), "-map", "0:v", "-fps_mode", "passthrough", "-enc_time_base", "demux", "-f", "framemd5").decode()
+    own_times = ("-fps_mode", "passthrough", "-enc_time_base", "demux")
+    text = ffmpeg("-copyts", "-i", str(path), "-map", "0:v", *own_times, "-f", "framemd5").decode()
     rows = [row.split(",") for row in text.splitlines() if not row.startswith("#")]
     return [(int(row[2]), row[-1].strip()) for row in rows]
 

@@ -1,0 +1,118 @@
+"""How far a video is: the latest tick of each job, joined with the plan and the jobs."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from events.media import Failure
+from events.progress import ProgressTicked, RungProgress
+from projections import catalog, progress
+from projections.catalog import Video
+from projections.jobs import Job
+from projections.progress import Tick, progress_of
+from tests.support.folding import folded
+from tests.support.footage import START, VIDEO_ID, id_of, life, plan, recorded, results
+
+PLAN = plan(seconds=30)
+FAILURE = Failure(stage="encoding", category="timeout", code="TIMEOUT", message="It took too long.")
+
+
+def ticked(percent: float, *, epoch: int = 1, job: str = "chunk 0") -> ProgressTicked:
+    rungs = (RungProgress(name="720p", percent=percent / 2),)
+    return ProgressTicked(
+        job_id=id_of(job), video_id=VIDEO_ID, worker_id="w", epoch=epoch, kind="encode", step="encode", percent=percent, rungs=rungs
+    )
+
+
+def latest(*ticks: tuple[ProgressTicked, float]) -> Tick:
+    log = [recorded(tick, n, topic="progress", at_s=at_s) for n, (tick, at_s) in enumerate(ticks)]
+    (row,) = folded(progress.PROJECTION, log)["ticks"].values()
+    assert isinstance(row, Tick)
+    return row
+
+
+def video() -> Video:
+    row: Video = folded(catalog.PROJECTION, life(PLAN, published=False))["videos"][(VIDEO_ID,)]
+    return row
+
+
+def job(name: str, kind: str, **more: Any) -> Job:
+    return Job(id_of(name), VIDEO_ID, "main", kind, name, "normal", **{"status": "queued", "queued_at": START, **more})
+
+
+def planned(**states: dict[str, Any]) -> list[Job]:
+    """Return the jobs of the plan; `chunk_0=dict(status=…)` changes one."""
+    kinds = {"chunk": "encode", "audio": "audio", "extras": "extras"}
+    found = [job("analysis", "analyse", status="completed")]
+    names = ["chunk 0", "chunk 1", "chunk 2", "audio 1", "extras"]
+    assert {id_of(name) for name in names} == set(results(PLAN))
+    for name in names:
+        chunk = int(name[-1]) if name.startswith("chunk") else None
+        found.append(job(name, kinds[name.split()[0]], chunk=chunk, **states.get(name.replace(" ", "_"), {})))
+    return found
+
+
+def test_the_latest_tick_counts() -> None:
+    assert latest((ticked(10), 1), (ticked(20), 2)).percent == 20
+
+
+def test_a_tick_that_comes_late_or_from_an_older_claim_changes_nothing() -> None:
+    assert latest((ticked(20), 2), (ticked(10), 1)).percent == 20
+    assert latest((ticked(5, epoch=2), 1), (ticked(90, epoch=1), 2)).percent == 5
+
+
+def test_a_new_claim_begins_again() -> None:
+    assert latest((ticked(90, epoch=1), 1), (ticked(0, epoch=2), 2)).percent == 0
+
+
+def test_a_video_without_a_plan_is_at_its_analysis() -> None:
+    row = replace(video(), plan=None, job_ids=())
+    told = progress_of(row, [job("analysis", "analyse", status="claimed", epoch=1, attempt=1, claimed_at=START)], [])
+    assert (told.status, told.current_step, told.qualities, told.progress_percent) == ("processing", "analyse", [], 0)
+    assert (told.attempt, told.max_attempts, told.started_at) == (1, 3, START)
+
+
+def test_a_rung_is_as_far_as_its_chunks_weighted_by_their_frames() -> None:
+    states = {"chunk_0": {"status": "completed"}, "chunk_1": {"status": "claimed", "epoch": 1}}
+    tick = latest((ticked(50, job="chunk 1"), 1))
+    told = progress_of(video(), planned(**states), [tick])
+    rungs = {rung.name: rung for rung in told.qualities}
+    assert PLAN.video is not None
+    frames = [chunk.frames for chunk in PLAN.video.chunks]
+    assert frames[2] < frames[0]
+    assert rungs["720p"].progress == round(100 * (frames[0] + frames[1] / 4) / sum(frames), 1)
+    assert rungs["1080p"].progress == round(100 * (frames[0] + frames[1] / 2) / sum(frames), 1)
+    assert told.current_step == "encode"
+    assert 30 < told.progress_percent < 60
+
+
+def test_what_an_older_attempt_did_does_not_count() -> None:
+    states = {"chunk_0": {"status": "claimed", "epoch": 2, "attempt": 2}}
+    told = progress_of(video(), planned(**states), [latest((ticked(90), 1))])
+    assert told.qualities[0].progress == 0
+    assert told.attempt == 2
+
+
+def test_only_publication_is_a_hundred_percent() -> None:
+    done = {name: {"status": "completed"} for name in ("chunk_0", "chunk_1", "chunk_2", "audio_1", "extras")}
+    verified = [*planned(**done), job("verify", "verify", status="completed")]
+    told = progress_of(video(), verified, [])
+    assert told.progress_percent == 99.9
+    assert {rung.status for rung in told.qualities} == {"completed"}
+    assert progress_of(replace(video(), status="ready"), verified, []).progress_percent == 100
+
+
+def test_the_last_error_is_told_while_it_matters() -> None:
+    early = {"status": "retrying", "failure": FAILURE.model_copy(update={"message": "Early."}), "claimed_at": START}
+    late = {"status": "claimed", "failure": FAILURE, "claimed_at": START + timedelta(seconds=5)}
+    told = progress_of(video(), planned(chunk_0=early, chunk_1=late), [])
+    assert told.last_error == "It took too long."
+    over = {"status": "completed"}
+    assert progress_of(video(), planned(chunk_0=over), []).last_error is None
+
+
+def test_jobs_of_an_older_plan_do_not_count() -> None:
+    old = job("chunk 0 of the plan before", "encode", chunk=0, status="failed", failure=FAILURE)
+    told = progress_of(video(), [*planned(), old], [])
+    assert {rung.status for rung in told.qualities} == {"pending"}
+    assert told.last_error is None
