@@ -1,5 +1,6 @@
 """For administrators: videos in every state, jobs, workers, and what happened to each."""
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
@@ -55,10 +56,7 @@ async def list_videos(
         if sha256 is not None:
             known = await catalog.same_content(connection, sha256)
             return Page(items=[_shown(known)] if known else [], next=None)
-        if q.strip():
-            found: Any = await catalog.page(connection, limit=limit, after=after_of(cursor), query=q)
-            return Page(items=[video.model_dump() for video in found], next=None)
-        videos = await catalog.listing(connection, limit=limit, after=after_of(cursor), status=status, archived=archived)
+        videos = await catalog.listing(connection, limit=limit, after=after_of(cursor), status=status, archived=archived, query=q)
     last = videos[-1] if len(videos) == limit else None
     time = (last.uploaded_at or last.started_at) if last else None
     return Page(items=[_shown(video) for video in videos], next=cursor_of(time, last.video_id) if last and time else None)
@@ -75,8 +73,8 @@ async def show_video(given: Given, response: Response, which: Which, minimum: Mi
         "plan": video.plan.model_dump() if video.plan else None,
         "probe": video.probe.model_dump() if video.probe else None,
         "watch_url": f"/watch/{video.slug}",
-        "hls_url": f"/videos/{video.slug}/master.m3u8" if manifests.hls_master(video, media) else None,
-        "dash_url": f"/videos/{video.slug}/manifest.mpd" if manifests.dash(video, media) else None,
+        "hls_url": f"/videos/{video.slug}/master.m3u8" if manifests.has_hls(video, media) else None,
+        "dash_url": f"/videos/{video.slug}/manifest.mpd" if manifests.has_dash(video) else None,
     }
 
 
@@ -160,7 +158,9 @@ async def list_jobs(
     async with reading(given, response, "jobs", minimum) as connection:
         found = await jobs.listing(connection, limit=limit, after=after_of(cursor), status=status, video_id=video_id, kind=kind)
     last = found[-1] if len(found) == limit else None
-    return Page(items=list(found), next=cursor_of(last.queued_at, last.job_id) if last and last.queued_at else None)
+    return Page(
+        items=[_shown_job(job) for job in found], next=cursor_of(last.queued_at, last.job_id) if last and last.queued_at else None
+    )
 
 
 @routes.get("/api/queue")
@@ -179,7 +179,7 @@ async def show_job(given: Given, response: Response, job_id: JobId, minimum: Min
         events = await timeline.of_job(connection, job_id)
     if job is None:
         raise NotFound(f"there is no job {job_id}")
-    return {"job": job, "attempts": attempts, "timeline": events}
+    return {"job": _shown_job(job), "attempts": attempts, "timeline": events}
 
 
 @routes.post("/api/jobs/{job_id}/cancel", status_code=202)
@@ -240,6 +240,11 @@ def _shown(video: Video) -> dict[str, Any]:
         *("started_at", "uploaded_at", "published_at", "duration_ms", "rungs", "failure"),
     )
     return {name: getattr(video, name) for name in names}
+
+
+def _shown_job(job: Job) -> dict[str, Any]:
+    """Return a job's columns but those of the fold's own."""
+    return {field.name: getattr(job, field.name) for field in fields(job) if field.name != "seen"}
 
 
 async def _find(connection: Any, which: str) -> Video:

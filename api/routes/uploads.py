@@ -1,6 +1,7 @@
 """Uploads: through presigned addresses, in one piece or in parts that can be resumed; or as a form, streamed through."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
@@ -138,12 +139,7 @@ async def complete(given: Given, response: Response, video_id: VideoId, completi
         raise Conflict("this upload was given up; begin a new one")
     if video.status != "uploading":
         return CompletedUpload(video_id=video_id, slug=video.slug, status=video.status)
-    if video.multipart_id is not None:
-        await _join(given, video, completion.parts)
-    try:
-        stat = await given.store.stat(video.object_key)
-    except ObjectMissing as error:
-        raise Conflict("the store has no file for this upload yet; send it first") from error
+    stat = await _stored(given, video, completion.parts)
     if video.size_bytes is not None and stat.size_bytes != video.size_bytes:
         raise Conflict(f"the store has {stat.size_bytes} bytes; {video.size_bytes} were announced. Send the file again")
     title = completion.title or video.filename[:255]
@@ -174,20 +170,40 @@ async def cancel(given: Given, response: Response, video_id: VideoId) -> None:
     await write(given, response, [producer.abandoned(given.context(), video_id=video_id, reason="cancelled")])
 
 
-async def _join(given: Services, video: Video, parts: list[SentPart] | None) -> None:
-    """Complete the multipart upload; that it was done before is no fault."""
-    assert video.multipart_id is not None
+async def _stored(given: Services, video: Video, parts: list[SentPart] | None) -> Any:
+    """Return the store's words on the whole file; join its parts when that was not done before. Raises Conflict."""
     try:
-        there = await given.store.list_parts(video.object_key, video.multipart_id)
-        sent = [(number, etag) for number, etag, _ in there] if parts is None else [(p.number, p.etag) for p in parts]
-        if len({number for number, _ in sent}) != len(sent) or not sent:
-            raise InvalidRequest("name every part once, with the ETag that the store answered")
-        total = sum(size for number, _, size in there if number in {number for number, _ in sent})
-        if video.size_bytes is not None and total != video.size_bytes:
-            raise Conflict(f"the parts have {total} bytes together; {video.size_bytes} were announced. Send what is missing")
-        await given.store.complete_multipart(video.object_key, video.multipart_id, sent)
-    except ObjectMissing:
-        return
+        return await given.store.stat(video.object_key)
+    except ObjectMissing as error:
+        if video.multipart_id is None:
+            raise Conflict("the store has no file for this upload yet; send it first") from error
+    try:
+        await _join(given, video, video.multipart_id, parts)
+        return await given.store.stat(video.object_key)
+    except (Conflict, ObjectMissing) as error:
+        if (stat := await _joined_meanwhile(given, video)) is not None:
+            return stat
+        raise Conflict(str(error)) from error
+
+
+async def _joined_meanwhile(given: Services, video: Video) -> Any | None:
+    """Return the whole file when another request is just joining its parts: then they look as if they were not there."""
+    for _ in range(10):
+        with contextlib.suppress(ObjectMissing):
+            return await given.store.stat(video.object_key)
+        await asyncio.sleep(0.1)
+    return None
+
+
+async def _join(given: Services, video: Video, multipart_id: str, parts: list[SentPart] | None) -> None:
+    there = await given.store.list_parts(video.object_key, multipart_id)
+    sent = [(number, etag) for number, etag, _ in there] if parts is None else [(p.number, p.etag) for p in parts]
+    if len({number for number, _ in sent}) != len(sent):
+        raise InvalidRequest("name every part once, with the ETag that the store answered")
+    total = sum(size for number, _, size in there if number in {number for number, _ in sent})
+    if video.size_bytes is not None and total != video.size_bytes:
+        raise Conflict(f"the parts have {total} bytes together; {video.size_bytes} were announced. Send what is missing")
+    await given.store.complete_multipart(video.object_key, multipart_id, sent)
 
 
 async def _upload(given: Services, video_id: str) -> Video:

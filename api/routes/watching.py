@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from pydantic import BaseModel
 
-from api.deps import Cursor, Given, Limit, Minimum, after_of, cursor_of, reading
+from api.deps import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, reading
 from events.errors import NotFound
 from events.media import Failure
 from projections import catalog, jobs, manifests, progress
@@ -91,7 +91,6 @@ async def show(given: Given, response: Response, slug: Slug, minimum: Minimum = 
     async with reading(given, response, "catalog", minimum) as connection:
         video = await _video(connection, slug)
         media = await catalog.media_of(connection, video.video_id)
-    playable = manifests.hls_master(video, media) is not None
     return WatchedVideo(
         video_id=video.video_id,
         slug=video.slug,
@@ -101,8 +100,8 @@ async def show(given: Given, response: Response, slug: Slug, minimum: Minimum = 
         duration_ms=video.duration_ms,
         rungs=video.rungs or tuple(progress.rung_names(video.plan)),
         thumbnail_url=manifests.media_path(video.thumbnail.key) if video.thumbnail else None,
-        hls_url=f"/videos/{video.slug}/master.m3u8" if playable else None,
-        dash_url=f"/videos/{video.slug}/manifest.mpd" if manifests.dash(video, media) else None,
+        hls_url=f"/videos/{video.slug}/master.m3u8" if manifests.has_hls(video, media) else None,
+        dash_url=f"/videos/{video.slug}/manifest.mpd" if manifests.has_dash(video) else None,
         failure=_problem(video.failure),
         subtitles=[
             {"name": text.name, "language": text.language, "label": text.label, "url": manifests.media_path(text.object.key)}
@@ -140,7 +139,7 @@ async def hls_media(
     given: Given, slug: Slug, rendition: Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9_.-]+$")]
 ) -> Response:
     """HLS playlist of one rendition or subtitle track; grows until the video is published."""
-    video, media = await _with_media(given, slug)
+    video, media = await _with_media(given, slug, rendition)
     return _manifest(manifests.hls_media(video, media, rendition), manifests.HLS_TYPE, video)
 
 
@@ -182,10 +181,10 @@ def _manifest(text: str | None, media_type: str, video: Video) -> Response:
     return Response(text, media_type=media_type, headers={**CORS, "Cache-Control": life})
 
 
-async def _with_media(given: Given, slug: str) -> tuple[Video, list[Media]]:
+async def _with_media(given: Services, slug: str, rendition: str | None = None) -> tuple[Video, list[Media]]:
     async with given.pool.connection() as connection:
         video = await _video(connection, slug)
-        return video, list(await catalog.media_of(connection, video.video_id))
+        return video, list(await catalog.media_of(connection, video.video_id, rendition))
 
 
 async def _video(connection: Any, slug: str) -> Video:

@@ -100,7 +100,8 @@ async def transcode(path: Path, folder: Path, settings: PlanSettings = SHORT, li
     probe, decided, specs = await planned(path, folder, settings)
     video = Video(probe, decided, {}, DirectoryStore(folder / "store"), specs)
     for name, spec in specs.items():
-        video.results[name], _ = await finish(spec, job_work(folder, path, name, limits))
+        work = dataclasses.replace(job_work(folder, path, name, limits), store=video.store)
+        video.results[name], _ = await finish(spec, work)
     return video
 
 

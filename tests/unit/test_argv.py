@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from events.jobs import AudioSpec, EncodeSpec, Source
-from events.media import AudioPlan, Chunk, Rung, VideoPlan
+from events.media import AudioPlan, Chunk, Rung, StreamingFormat, VideoPlan
 from workers.transcode.argv import audio_argv, decode_argv, encode_argv
 from workers.transcode.probe import CONTAINERS
 
@@ -52,9 +52,9 @@ def text(argv: list[str]) -> str:
     return " ".join(argv)
 
 
-def encoding(plan: VideoPlan = PLAN, streaming_format: str = "cmaf", threads: int = 0) -> str:
+def encoding(plan: VideoPlan = PLAN, streaming_format: StreamingFormat = "cmaf", threads: int = 0) -> str:
     """Return the command that encodes the chunk."""
-    spec = EncodeSpec(source=SOURCE, format=streaming_format, plan=plan, chunk=CHUNK)  # type: ignore[arg-type]
+    spec = EncodeSpec(source=SOURCE, format=streaming_format, plan=plan, chunk=CHUNK)
     return text(encode_argv("ffmpeg", spec, Path("/in put"), Path("/out"), threads)[0])
 
 

@@ -65,7 +65,7 @@ def sound(lengths: tuple[int, ...] = (96256, 96256, 96256, 48128), begins: int =
 def code(*joined: Joined) -> str | None:
     """Return the code of the first complaint."""
     failure = first_complaint(PLAN, joined)
-    return failure and failure.code
+    return None if failure is None else failure.code
 
 
 def test_what_the_plan_says_is_right() -> None:

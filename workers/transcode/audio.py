@@ -39,7 +39,7 @@ async def run(spec: AudioSpec, work: Work) -> AsyncIterator[Update]:
     if complaint := misplaced(spec, made):
         raise WorkFailed(complaint)
     damaged = damage(making.stderr, spec.renditions[0].track)
-    warnings = (f"{damaged} damaged pieces of sound in track {spec.renditions[0].track}",) if damaged else ()
+    warnings = (f"damaged pieces of sound: {damaged}, in track {spec.renditions[0].track}",) if damaged else ()
     result = await store_result(ResultDocument(renditions=made.renditions, warnings=warnings), work)
     yield Done(MediaResult(renditions=made.renditions, result=result, encoder="aac", warnings=warnings))
 

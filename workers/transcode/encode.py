@@ -5,7 +5,7 @@ from contextlib import aclosing
 from fractions import Fraction
 
 from events.jobs import EncodeSpec, MediaResult
-from events.media import Failure
+from events.media import Failure, Rendition
 from workers.failures import damage, refused
 from workers.transcode.argv import encode_argv
 from workers.transcode.renditions import Made, Making, collect, make
@@ -40,9 +40,10 @@ async def run(spec: EncodeSpec, work: Work) -> AsyncIterator[Update]:
     made = await collect(making)
     if complaint := misplaced(spec, made):
         raise WorkFailed(complaint)
+    renditions = tuple(_exact(spec, rendition) for rendition in made.renditions)
     warnings = _warnings(spec, damage(making.stderr, spec.plan.track))
-    result = await store_result(ResultDocument(renditions=made.renditions, warnings=warnings), work)
-    yield Done(MediaResult(renditions=made.renditions, result=result, encoder=spec.plan.encoder, warnings=warnings))
+    result = await store_result(ResultDocument(renditions=renditions, warnings=warnings), work)
+    yield Done(MediaResult(renditions=renditions, result=result, encoder=spec.plan.encoder, warnings=warnings))
 
 
 def misplaced(spec: EncodeSpec, made: Made) -> Failure | None:
@@ -64,6 +65,18 @@ def misplaced(spec: EncodeSpec, made: Made) -> Failure | None:
     return None
 
 
+def _exact(spec: EncodeSpec, rendition: Rendition) -> Rendition:
+    """Return the rendition with the plan's durations: the playlist of transport streams adds up rounded ones."""
+    scale = Fraction(rendition.timescale, spec.plan.timescale)
+    segments = tuple(
+        segment.model_copy(
+            update={"duration": round((wanted.decode_time + wanted.duration) * scale) - round(wanted.decode_time * scale)}
+        )
+        for segment, wanted in zip(rendition.segments, planned(spec.plan, [spec.chunk]), strict=True)
+    )
+    return rendition.model_copy(update={"segments": segments})
+
+
 def _warnings(spec: EncodeSpec, damaged: int) -> tuple[str, ...]:
     """Return what a person should know: pictures that could not be decoded were replaced by the one before."""
     if not damaged:
@@ -71,4 +84,4 @@ def _warnings(spec: EncodeSpec, damaged: int) -> tuple[str, ...]:
     first_s = spec.chunk.start_frame / Fraction(spec.plan.frame_rate)
     last_s = first_s + spec.chunk.frames / Fraction(spec.plan.frame_rate)
     place = f"between {float(first_s):.0f} s and {float(last_s):.0f} s"
-    return (f"{damaged} damaged pictures {place}; where one is missing, the one before stands",)
+    return (f"damaged pictures: {damaged}, {place}; where one is missing, the one before stands",)

@@ -1,0 +1,269 @@
+"""From the log to a projection: exactly once in effect, on the real Kafka and PostgreSQL.
+
+The traps of folding with Faust agents on topics (events of a failed handler acknowledged, seeks overridden, no end on
+SIGTERM) are named in docs/adr/0001; here ours walks through each.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+
+from events.envelope import Envelope, Event
+from events.errors import LogTruncated, LogUnavailable, PositionConflict
+from events.topics import PROGRESS
+from infra.runtime import kafka, postgres
+from infra.runtime.clock import SystemClock
+from infra.runtime.settings import Settings
+from processors.app import Services, add_projection, create_app
+from processors.dead_letters import bury_with
+from producers.appender import Appender
+from projections.fold import Projection
+from projections.log import LogReader
+from projections.rebuild import rebuild
+from projections.runner import Batch, Runner, install
+from tests.support.counting import counting, ticks
+
+
+class Quiet:
+    """Metrics that only count failures."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    def folded(self, name: str, events: int, seconds: float) -> None:
+        """Ignore."""
+
+    def behind(self, name: str, lag: Mapping[tuple[str, int], int]) -> None:
+        """Ignore."""
+
+    def failed(self, name: str) -> None:
+        """Count."""
+        self.failures += 1
+
+
+@asynccontextmanager
+async def appending(settings: Settings) -> AsyncIterator[Appender]:
+    """Yield a started appender on fresh topics."""
+    await kafka.ensure_topics(settings)
+    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix)
+    await appender.start()
+    try:
+        yield appender
+    finally:
+        await appender.stop()
+
+
+@asynccontextmanager
+async def reading(settings: Settings, positions: Mapping[tuple[str, int], int]) -> AsyncIterator[LogReader]:
+    """Yield a reader of the progress topic."""
+    consumer = await kafka.open_consumer(settings, idle_ms=50)
+    try:
+        consumer.assign([TopicPartition(kafka.topic_name(settings, PROGRESS), n) for n in range(PROGRESS.partitions)])
+        reader = LogReader(consumer, topic_prefix=settings.topic_prefix)
+        await reader.seek(positions)
+        yield reader
+    finally:
+        await consumer.stop()
+
+
+async def read(reader: LogReader, count: int) -> list[Batch]:
+    """Return batches with `count` records together."""
+    batches: list[Batch] = []
+    async with asyncio.timeout(20):
+        while sum(len(batch.records) for batch in batches) < count:
+            batch, _ = await reader.read(records_max=7, wait_ms=500)
+            batches += [batch] if batch else []
+    return batches
+
+
+async def stored_ids(connection: Any, name: str = "counting") -> dict[str, list[str]]:
+    """Return what readers see."""
+    rows = await (await connection.execute(f"SELECT job_id, ids FROM {name}.seen")).fetchall()
+    return dict(rows)
+
+
+def expected(events: list[Envelope[Event]]) -> dict[str, list[str]]:
+    """Return what a fold of the events must give."""
+    found: dict[str, list[str]] = {}
+    for event in events:
+        found.setdefault(event.subject, []).append(event.id)
+    return found
+
+
+async def test_a_batch_counts_once_and_never_with_a_gap(settings: Settings) -> None:
+    events = ticks(40)
+    pool = await postgres.open_pool(settings)
+    async with appending(settings) as appender, pool.connection() as connection:
+        await appender.append(events)
+        runner = await install(connection, counting())
+        async with reading(settings, await runner.positions(connection)) as reader:
+            batches = await read(reader, 40)
+        with pytest.raises(PositionConflict):
+            await runner.apply(connection, batches[-1])
+        for batch in batches:
+            await runner.apply(connection, batch)
+            with pytest.raises(PositionConflict):
+                await runner.apply(connection, batch)
+        assert await stored_ids(connection) == expected(events)
+        assert sum((await runner.counts(connection)).values()) == 40
+    await pool.close()
+
+
+async def test_a_rebuild_is_equal_readers_see_no_gap_and_the_old_runner_is_refused(settings: Settings) -> None:
+    events = ticks(60)
+    projection = counting()
+    pool = await postgres.open_pool(settings)
+    async with appending(settings) as appender, pool.connection() as connection, pool.connection() as reader_connection:
+        await appender.append(events)
+        old = await install(connection, projection)
+        async with reading(settings, await old.positions(connection)) as reader:
+            for batch in await read(reader, 60):
+                await old.apply(connection, batch)
+            faults: list[BaseException] = []
+            stop = asyncio.Event()
+
+            async def keep_reading() -> int:
+                reads = 0
+                while not stop.is_set():
+                    try:
+                        assert await stored_ids(reader_connection) == expected(events)
+                    except BaseException as error:
+                        faults.append(error)
+                        raise
+                    reads += 1
+                    await asyncio.sleep(0)
+                return reads
+
+            watching = asyncio.create_task(keep_reading())
+            consumer = await kafka.open_consumer(settings, idle_ms=50)
+            done = await rebuild(projection, connection, consumer, topic_prefix=settings.topic_prefix)
+            await consumer.stop()
+            stop.set()
+            assert await watching > 0
+            assert (done.version, done.equal, faults) == (2, True, [])
+            more = ticks(3)
+            await appender.append(more)
+            (batch, *_) = await read(reader, 3)
+            with pytest.raises(PositionConflict):
+                await old.apply(connection, batch)
+            new = await install(connection, projection)
+            await new.apply(connection, batch)
+    await pool.close()
+
+
+class Boom:
+    """A fold that fails at chosen calls."""
+
+    def __init__(self, at: set[int]) -> None:
+        self.at = at
+        self.calls = 0
+
+    def __call__(self) -> None:
+        """Count a call; raise when its turn has come."""
+        self.calls += 1
+        if self.calls in self.at:
+            raise RuntimeError("the handler failed in mid-stream")
+
+
+def failing(at: set[int], monkeypatch: pytest.MonkeyPatch) -> Projection:
+    """Return a projection whose runner fails at these batches, after it has written everything but before the commit."""
+    projection = counting()
+    boom = Boom(at)
+    write = Runner.write
+
+    async def write_then_fail(self: Runner, connection: Any, batch: Batch) -> None:
+        await write(self, connection, batch)
+        boom()
+
+    monkeypatch.setattr(Runner, "write", write_then_fail)
+    return projection
+
+
+async def test_an_agent_that_raises_loses_nothing_and_doubles_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = ticks(30)
+    metrics = Quiet()
+    pool = await postgres.open_pool(settings)
+    async with appending(settings) as appender:
+        await appender.append(events[:20])
+        producer = await kafka.open_producer(settings)
+        services = Services(
+            pool=pool,
+            append=appender.append,
+            bury=bury_with(producer, "test", topic_prefix=settings.topic_prefix, observe=lambda topic, reader: None),
+            open_consumer=lambda group: kafka.open_consumer(settings, group=group, idle_ms=100),
+            metrics=metrics,
+            clock=SystemClock(),
+            topic_prefix=settings.topic_prefix,
+        )
+        app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
+        projection = failing({1, 2}, monkeypatch)
+        async with pool.connection() as connection:
+            await install(connection, projection)
+        add_projection(app, projection, services)
+        await app.start()
+        await producer.send_and_wait(kafka.topic_name(settings, PROGRESS), b"{not an event", partition=0)
+        await appender.append(events[20:])
+        async with asyncio.timeout(30), pool.connection() as connection:
+            while await stored_ids(connection) != expected(events):
+                await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            await app.stop()
+        assert metrics.failures == 2
+        await producer.stop()
+    consumer = await kafka.open_consumer(settings, idle_ms=50)
+    dead = TopicPartition(kafka.topic_name(settings, PROGRESS.dead_letters), 0)
+    consumer.assign([dead])
+    letter = (await consumer.getone()).value
+    assert b"not JSON" in letter and b'"topic":"progress"' in letter
+    await consumer.stop()
+    await pool.close()
+
+
+class LateLog:
+    """A consumer of a log whose first three records are gone."""
+
+    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return where each partition starts."""
+        return dict.fromkeys(partitions, 3)
+
+
+async def test_a_log_that_starts_too_late_is_an_error() -> None:
+    reader = LogReader(LateLog())  # type: ignore[arg-type]
+    with pytest.raises(LogTruncated, match="starts at 3"):
+        await reader.seek({(PROGRESS.name, 0): 2})
+
+
+async def test_an_appender_without_a_broker_refuses_in_bounded_time(settings: Settings) -> None:
+    async with appending(settings) as appender:
+        await appender.append(ticks(1))
+        away = settings.model_copy(update={"kafka_bootstrap": "127.0.0.1:1"})
+        appender._open_producer = lambda: kafka.open_producer(away)
+        await appender._close_producer()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        with pytest.raises(LogUnavailable):
+            await appender.append(ticks(1))
+        assert loop.time() - begun < 6
+        appender._open_producer = lambda: kafka.open_producer(settings)
+        positions = await appender.append(ticks(2))
+        assert len(positions) == 2
+
+
+async def test_positions_are_those_of_the_log(settings: Settings) -> None:
+    events = ticks(500, jobs=20)
+    async with appending(settings) as appender:
+        halves = await asyncio.gather(*(appender.append(events[n : n + 50]) for n in range(0, 500, 50)))
+        placed = {
+            place: event.id
+            for half, start in zip(halves, range(0, 500, 50), strict=True)
+            for place, event in zip(half, events[start : start + 50], strict=True)
+        }
+        assert len(placed) == 500
+        async with reading(settings, {(PROGRESS.name, n): 0 for n in range(PROGRESS.partitions)}) as reader:
+            for batch in await read(reader, 500):
+                for record in batch.records:
+                    assert placed[record.topic, record.partition, record.offset] == record.envelope.id  # type: ignore[index]
