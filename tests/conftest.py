@@ -64,5 +64,5 @@ def new_world(engine: Settings, directory: Path) -> Settings:
 @pytest.fixture(scope="session")
 async def platform(engine: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
     """Processors, apps and one worker, shared by all tests that break nothing; others start a `Platform` of their own."""
-    async with Platform(new_world(engine, tmp_path_factory.mktemp("platform"))) as running:
+    async with Platform(new_world(engine, tmp_path_factory.mktemp("platform")), supervised=True) as running:
         yield running

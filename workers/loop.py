@@ -193,12 +193,13 @@ class Worker:
         directory.mkdir(parents=True)
         work = self._tools.work(f"videos/{claim.video_id}/{claim.job_id}/{claim.epoch}", directory)
         try:
-            async for update in self._tools.runners[claim.spec.kind](claim.spec, work):
-                match update:
-                    case Done(result=result):
-                        return result, None
-                    case Progress():
-                        await self._tick(held, update)
+            async with contextlib.aclosing(self._tools.runners[claim.spec.kind](claim.spec, work)) as updates:
+                async for update in updates:
+                    match update:
+                        case Done(result=result):
+                            return result, None
+                        case Progress():
+                            await self._tick(held, update)
             raise RuntimeError(f"{claim.spec.kind} ended without a result")
         except WorkFailed as error:
             return None, error.failure

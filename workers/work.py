@@ -6,7 +6,7 @@ is in the store. It may be cancelled at any await (the lease was lost, the worke
 killed and waited for.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -99,4 +99,4 @@ class Work:
 class Runner(Protocol):
     """A kind of work. One line per kind in `workers.kinds`."""
 
-    def __call__(self, spec: object, work: Work) -> AsyncIterator[Update]: ...
+    def __call__(self, spec: object, work: Work) -> AsyncGenerator[Update, None]: ...

@@ -94,18 +94,15 @@ class ObjectStore:
         return await self._call("put", put)
 
     async def get_bytes(self, key: str, max_bytes: int) -> bytes:
-        """Return a small object whole; raises StoreUnavailable when it is larger than `max_bytes`."""
+        """Return an object, at most its first `max_bytes`: who expects n bytes and asks for n + 1 sees that there are more."""
 
         def get() -> bytes:
             answer = self._client.get_object(self._bucket, key)
             try:
-                data = bytes(answer.read(max_bytes + 1))
+                return bytes(answer.read(max_bytes))
             finally:
                 answer.close()
                 answer.release_conn()
-            if len(data) > max_bytes:
-                raise StoreUnavailable(f"{key} is larger than {max_bytes} bytes")
-            return data
 
         return await self._call("get", get)
 
@@ -128,11 +125,14 @@ class ObjectStore:
         return await self._call("get", get)
 
     async def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        """Yield an object's bytes, or `length` of them from `start`."""
+        """Yield an object's bytes, or `length` of them from `start`. Raises StoreUnavailable when the rest does not come."""
         answer = await self._call("get", partial(self._client.get_object, self._bucket, key, start, length or 0))
         try:
             while piece := await self._in_thread(lambda: answer.read(READ_BYTES)):
                 yield piece
+        except urllib3.exceptions.HTTPError as error:  # what was yielded cannot be taken back: this is not tried again
+            STORE_FAILURES.labels("get").inc()
+            raise StoreUnavailable(f"the object store broke off in the middle of {key}: {type(error).__name__}") from error
         finally:
             answer.close()
             answer.release_conn()
@@ -149,8 +149,9 @@ class ObjectStore:
     async def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those that are not there are no fault."""
 
+        wanted = [DeleteObject(key) for key in keys]
+
         def delete() -> None:
-            wanted = [DeleteObject(key) for key in keys]
             for error in self._client.remove_objects(self._bucket, wanted):
                 raise StoreUnavailable(f"{error.name} was not deleted: {error.code}")
 
@@ -194,7 +195,10 @@ class ObjectStore:
         return await self._call("part", lambda: self._client._upload_part(self._bucket, key, data, None, multipart_id, number))
 
     async def list_parts(self, key: str, multipart_id: str) -> list[tuple[int, str, int]]:
-        """Return (number, ETag, size) of the parts that are there. Raises ObjectMissing for an unknown upload."""
+        """Return (number, ETag, size) of the parts that are there.
+
+        For an upload that was completed or given up some stores have no parts, others raise ObjectMissing.
+        """
 
         def parts() -> list[tuple[int, str, int]]:
             found, marker = [], None

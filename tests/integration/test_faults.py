@@ -113,29 +113,15 @@ async def test_a_killed_process_goes_on_where_it_was(settings: Settings, clip: P
 async def test_a_killed_part_of_the_engine_comes_back_and_nothing_is_missing(
     settings: Settings, local_engine: Settings, clip: Path, part: str
 ) -> None:
-    async with Platform(settings, **QUICK) as platform:
-        supervised = asyncio.create_task(_restart_what_ends(platform))
+    async with Platform(settings, supervised=True, **QUICK) as platform:
         video_id = await platform.upload(clip)
         await until(lambda: encoding(platform, video_id))
         (row,) = [row for row in supervision.status(local_engine) if row["name"] == part]
         os.kill(row["pid"], signal.SIGKILL)
-        try:
-            await published_once(platform, video_id)
-        finally:
-            supervised.cancel()
-            await asyncio.gather(supervised, return_exceptions=True)
+        await published_once(platform, video_id)
     (after,) = [row for row in supervision.status(local_engine) if row["name"] == part]
     assert after["pid"] != row["pid"]
     assert after["ready"]
-
-
-async def _restart_what_ends(platform: Platform) -> None:
-    """Do what the supervisor does: start again what ended."""
-    while True:
-        for name, process in list(platform.processes.items()):
-            if process.returncode is not None:
-                await platform.start(name)
-        await asyncio.sleep(0.2)
 
 
 async def test_uploads_completed_twice_or_wrongly(settings: Settings, clip: Path) -> None:

@@ -33,7 +33,7 @@ def environment(settings: Settings) -> dict[str, str]:
 class Platform:
     """Processors, both apps and workers; each can be killed, stopped, continued and started again."""
 
-    def __init__(self, settings: Settings, *, workers: int = 1, **changes: object) -> None:
+    def __init__(self, settings: Settings, *, workers: int = 1, supervised: bool = False, **changes: object) -> None:
         ports = free_ports(3 + 8)
         self.settings = settings.model_copy(
             update={
@@ -47,6 +47,8 @@ class Platform:
             }
         )
         self._workers = workers
+        self._supervised = supervised
+        self._supervisor: asyncio.Task[None] | None = None
         self._worker_ports = ports[3:]
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.token = ensure_admin_token(self.settings)
@@ -64,9 +66,22 @@ class Platform:
     async def __aenter__(self) -> "Platform":
         await asyncio.gather(*map(self.start, self.names))
         await asyncio.gather(*map(self.ready, self.names))
+        if self._supervised:
+            self._supervisor = asyncio.create_task(self.restart_what_ends())
         return self
 
+    async def restart_what_ends(self) -> None:
+        """Do what the supervisor does: start again what ended."""
+        while True:
+            for name, process in list(self.processes.items()):
+                if process.returncode is not None:
+                    await self.start(name)
+            await asyncio.sleep(0.2)
+
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
         for client in (self.admin, self.public, self.store):
             await client.aclose()
         for process in self.processes.values():

@@ -1,0 +1,58 @@
+"""`make bench`: measures, prints a table, writes build/bench.json.
+
+Each benchmark runs on the real engine and returns figures; a figure that is a ratio has its baseline measured in the
+same run. `runs` interleaved repetitions, the median counts; the machine is noisy, so look at ratios first.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from infra.engine.endpoints import resolve
+from infra.runtime.settings import Settings
+from tests.bench.figures import Benchmark, Figure
+from tests.bench.log import append_rate, fold_rate
+from tests.bench.media import encode_overhead
+from tests.bench.readers import catalog_readers
+from tests.conftest import new_world
+from tests.support.engine import running_engine
+
+REPORT = Path(__file__).resolve().parents[2] / "build" / "bench.json"
+BENCHMARKS: dict[str, Benchmark] = {
+    "append": append_rate,
+    "fold": fold_rate,
+    "encode": encode_overhead,
+    "catalog": catalog_readers,
+}
+
+
+def main() -> None:
+    """Run all benchmarks, or the one that is named; exit 1 when a goal was missed."""
+    wanted = sys.argv[1:] or list(BENCHMARKS)
+    if unknown := [name for name in wanted if name not in BENCHMARKS]:
+        sys.exit(f"there is no benchmark {unknown[0]}; there are: {', '.join(BENCHMARKS)}")
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as folder, running_engine(Path(folder) / "engine") as local:
+        for name in wanted:
+            directory = Path(folder) / name
+            directory.mkdir()
+            figures += asyncio.run(BENCHMARKS[name](_world(local, directory)))
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps([figure.document() for figure in figures], indent=2) + "\n")
+    table = Table("figure", "median", "min", "max", "unit", "baseline", "ratio", "goal", "", box=None)
+    for figure in figures:
+        table.add_row(*figure.row())
+    Console().print(table)
+
+
+def _world(local: Settings, directory: Path) -> Settings:
+    return new_world(resolve(local), directory)
+
+
+if __name__ == "__main__":
+    main()

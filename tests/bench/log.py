@@ -1,0 +1,91 @@
+"""How fast events get onto the log, and from there into PostgreSQL."""
+
+import asyncio
+import gc
+from collections.abc import Sequence
+from time import perf_counter
+
+from aiokafka import TopicPartition
+
+from events.topics import PROGRESS
+from infra.runtime import kafka, postgres
+from infra.runtime.settings import Settings
+from producers.appender import Appender
+from projections import progress
+from projections.log import LogReader
+from projections.runner import install
+from tests.bench.figures import Figure
+from tests.support.counting import ticks
+
+EVENTS = 100_000
+CLIENTS = 16
+GROUP = 200
+RUNS = 3
+
+
+async def _appender(settings: Settings) -> Appender:
+    await kafka.ensure_topics(settings)
+    appender = Appender(
+        lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60, pending_max=2 * EVENTS
+    )
+    await appender.start()
+    return appender
+
+
+async def append_rate(settings: Settings) -> Sequence[Figure]:
+    """Append from one process with acks=all: 16 callers with 200 events a call, and one caller with one event."""
+    appender = await _appender(settings)
+    events = ticks(EVENTS, jobs=200)
+    gc.freeze()
+    rates, single = [], []
+    for _ in range(RUNS):
+
+        async def call(client: int) -> None:
+            share = EVENTS // CLIENTS
+            for start in range(client * share, (client + 1) * share, GROUP):
+                await appender.append(events[start : start + GROUP])
+
+        begun = perf_counter()
+        await asyncio.gather(*map(call, range(CLIENTS)))
+        rates.append(EVENTS / (perf_counter() - begun))
+        waits = []
+        for event in events[:300]:
+            begun = perf_counter()
+            await appender.append([event])
+            waits.append(1000 * (perf_counter() - begun))
+        single.append(sorted(waits)[150])
+    await appender.stop()
+    return [Figure("append", "events/s", rates, 50_000), Figure("append one event, p50", "ms", single)]
+
+
+async def fold_rate(settings: Settings) -> Sequence[Figure]:
+    """Fold progress ticks into PostgreSQL, positions included."""
+    appender = await _appender(settings)
+    events = ticks(EVENTS, jobs=200)
+    for start in range(0, EVENTS, 5000):
+        await appender.append(events[start : start + 5000])
+    await appender.stop()
+    del events
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    pool = await postgres.open_pool(settings)
+    consumer = await kafka.open_consumer(settings, idle_ms=50)
+    consumer.assign([TopicPartition(kafka.topic_name(settings, PROGRESS), n) for n in range(PROGRESS.partitions)])
+    reader = LogReader(consumer, topic_prefix=settings.topic_prefix)
+    rates = []
+    for _ in range(RUNS):
+        async with pool.connection() as connection:
+            runner = await install(connection, progress.PROJECTION)
+            await connection.execute("UPDATE kinolog.positions SET position = 0, folded = 0")
+            await reader.seek(await runner.positions(connection))
+            folded = 0
+            begun = perf_counter()
+            while folded < EVENTS:
+                batch, _ = await reader.read(records_max=10_000, wait_ms=500)
+                if batch is not None:
+                    await runner.apply(connection, batch)
+                    folded += len(batch.records)
+            rates.append(EVENTS / (perf_counter() - begun))
+    await consumer.stop()
+    await pool.close()
+    return [Figure("fold into PostgreSQL with position", "events/s", rates, 100_000)]

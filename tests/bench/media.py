@@ -1,0 +1,73 @@
+"""What encoding in chunks costs, against one bare run of ffmpeg with the same ladder and settings."""
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+from events.jobs import AnalyseSpec, EncodeSpec
+from events.media import Plan, Probe
+from infra.runtime.settings import Settings
+from processors.plan import PlanSettings, jobs_for
+from processors.plan import plan as decide
+from tests.bench.figures import Figure
+from tests.support.work import ffmpeg_path, local_source, local_work
+from workers.kinds import RUNNERS
+from workers.transcode.argv import encode_argv
+from workers.work import Done, Work
+
+SECONDS = 20
+RUNS = 3
+
+
+async def _run(spec: object, work: Work, kind: str) -> Done:
+    work.directory.mkdir(parents=True, exist_ok=True)
+    async for update in RUNNERS[kind](spec, work):
+        if isinstance(update, Done):
+            return update
+    raise AssertionError("no result")
+
+
+async def encode_overhead(_settings: Settings) -> Sequence[Figure]:
+    """Encode a 1080p clip: two chunks, decoded again for verification, against the bare command in one piece."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = _source(folder / "source.mp4")
+        work = local_work(folder, source)
+        work = replace(work, limits=replace(work.limits, threads=0))
+        analysed = (await _run(AnalyseSpec(source=local_source(source)), work, "analyse")).result
+        assert analysed.kind == "analyse"
+        plan = decide(analysed.probe, PlanSettings(chunk_s=SECONDS / 2, segment_s=5))
+        whole = decide(analysed.probe, PlanSettings(chunk_s=2 * SECONDS, segment_s=5))
+        assert isinstance(plan, Plan) and isinstance(whole, Plan)
+        chunks = _encodings(source, plan, analysed.probe)
+        (one,) = _encodings(source, whole, analysed.probe)
+        ours, bare = [], []
+        for run in range(RUNS):
+            begun = perf_counter()
+            for index, chunk in enumerate(chunks):
+                await _run(chunk, replace(work, directory=folder / f"ours-{run}-{index}", prefix=f"videos/{run}/{index}"), "encode")
+            ours.append(perf_counter() - begun)
+            bare.append(_bare(one, source, folder / f"bare-{run}"))
+    return [Figure("encode and verify two chunks / one bare ffmpeg", "s", ours, 1.25, at_least=False, baseline=bare)]
+
+
+def _source(path: Path) -> Path:
+    recipe = ["-f", "lavfi", "-i", f"testsrc2=s=1920x1080:r=25:d={SECONDS}", "-c:v", "libx264", "-preset", "ultrafast"]
+    subprocess.run([ffmpeg_path(), "-v", "error", *recipe, "-pix_fmt", "yuv420p", str(path)], check=True)
+    return path
+
+
+def _encodings(source: Path, plan: Plan, probe: Probe) -> list[EncodeSpec]:
+    return [spec for spec in jobs_for(local_source(source), plan, probe).values() if isinstance(spec, EncodeSpec)]
+
+
+def _bare(spec: EncodeSpec, source: Path, directory: Path) -> float:
+    argv, outputs = encode_argv(ffmpeg_path(), spec, source, directory, 0)
+    for output in outputs:
+        output.directory.mkdir(parents=True)
+    begun = perf_counter()
+    subprocess.run(argv, check=True, capture_output=True)
+    return perf_counter() - begun

@@ -1,0 +1,13 @@
+"""The catalog's readers among 100,000 videos; see catalog.py."""
+
+from collections.abc import Sequence
+
+from infra.runtime.settings import Settings
+from tests.bench import catalog
+from tests.bench.figures import Figure
+
+
+async def catalog_readers(settings: Settings) -> Sequence[Figure]:
+    """Return the medians of each reader."""
+    found = await catalog.run(settings.postgres_url.get_secret_value())
+    return [Figure(figure["name"], figure["unit"], figure["runs"], figure["goal"], at_least=False) for figure in found]

@@ -1,0 +1,111 @@
+"""Seeded worlds of dispatch: nothing breaks, two runs of a seed are the same, and the checkers bite."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from processors import dispatch
+from processors.dispatch import Decision, State
+from tests.simulation.world import run
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_every_job_ends_exactly_once(seed: int) -> None:
+    assert run(seed).findings == []
+
+
+def test_two_runs_of_a_seed_are_identical() -> None:
+    assert run(7).digest == run(7).digest
+    assert run(7).digest != run(8).digest
+
+
+def anyone_may_speak(*_: Any) -> None:
+    """A fence that lets everybody through."""
+
+
+def never_answered(patch: pytest.MonkeyPatch) -> None:
+    """Repetitions are not recognised."""
+    patch.setattr(dispatch, "ANSWERED_MAX", 0)
+    patch.setattr(Decision, "report", report_twice)
+
+
+def report_twice(self: Decision, event: Any) -> None:
+    """Accept a result without looking who holds the job."""
+    job = self._state.jobs.get(event.job_id)
+    if job is not None and event.result is not None:
+        completed = dispatch.JobCompleted(
+            job_id=event.job_id,
+            video_id=job.queued.video_id,
+            pool=event.pool,
+            worker_id=event.worker_id,
+            epoch=event.epoch,
+            attempt=job.attempts,
+            result=event.result,
+        )
+        self._take(completed, event.pool)
+
+
+def wrapped(name: str, change: Callable[[Any], Any]) -> Callable[[pytest.MonkeyPatch], None]:
+    """Return a patch of a function of the decider."""
+    return lambda patch: patch.setattr(dispatch, name, change(getattr(dispatch, name)))
+
+
+def assigned_with(**changes: Callable[[Any], Any]) -> Callable[[pytest.MonkeyPatch], None]:
+    """Return a patch that changes fields of every claim."""
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        take = Decision._take
+
+        def altered(self: Decision, event: Any, subject: str) -> None:
+            if isinstance(event, dispatch.JobClaimed):
+                event = event.model_copy(update={name: change(getattr(event, name)) for name, change in changes.items()})
+            take(self, event, subject)
+
+        patch.setattr(Decision, "_take", altered)
+
+    return apply
+
+
+def forgetting(method: str) -> Callable[[pytest.MonkeyPatch], None]:
+    """Return a patch that makes a step of the decider do nothing."""
+    return lambda patch: patch.setattr(Decision, method, lambda *_, **__: None)
+
+
+FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "no fence": wrapped("refusal", lambda _: anyone_may_speak),
+    "results of anybody": never_answered,
+    "epochs stand still": assigned_with(epoch=lambda _: 1),
+    "epochs go back": assigned_with(epoch=lambda epoch: 100 - epoch),
+    "attempts are not counted": assigned_with(attempt=lambda _: 1),
+    "leases too long": assigned_with(lease_expires_at=lambda moment: moment + timedelta(days=3)),
+    "leases never expire": forgetting("_expire"),
+    "ticks do nothing": forgetting("tick"),
+    "releases are lost": wrapped("_requeue", lambda _: lambda state, job_id: None),
+    "jobs are given twice": wrapped("best_job", lambda _: lambda state, pool, can: next(iter(state.jobs), None)),
+    "retries are never ready": wrapped("_wait", lambda wait: lambda state, job_id, retry_at: wait(state, job_id, None)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_checkers_bite(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deliberate fault in the decider is found within a few seeds, as a broken rule or as a crash."""
+    FAULTS[fault](monkeypatch)
+    assert any(broken(seed) for seed in range(6)), f"nobody noticed: {fault}"
+
+
+def broken(seed: int) -> bool:
+    """Tell whether a world breaks."""
+    try:
+        return bool(run(seed, workers=8, jobs=30).findings)
+    except (AssertionError, KeyError, ValueError, TypeError):
+        return True
+
+
+def test_the_state_read_from_the_facts_decides_the_same() -> None:
+    outcome = run(3)
+    again = State(policy=dispatch.Policy())
+    for fact in outcome.facts:
+        dispatch.evolve(again, fact)
+    assert {job_id: job.status for job_id, job in again.jobs.items()}.keys() == again.ended.keys()
