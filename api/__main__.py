@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -20,10 +21,23 @@ REQUESTS_MAX = 500
 """More requests than this at once are refused with 503."""
 
 
-def observe(app: str, method: str, route: str, status: int, seconds: float) -> None:
-    """Tell Prometheus about a request."""
-    metrics.HTTP_REQUESTS.labels(app, method, route, str(status)).inc()
-    metrics.HTTP_SECONDS.labels(app, method, route).observe(seconds)
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+
+
+class Prometheus:
+    """Tells Prometheus about requests; labels stay few, whatever methods clients make up."""
+
+    def began(self, app: str) -> None:
+        """Count a request that is being answered."""
+        metrics.HTTP_IN_FLIGHT.labels(app).inc()
+
+    def ended(self, app: str, method: str, route: str, status: int, seconds: float, body_bytes: int) -> None:
+        """Count an answered request."""
+        method = method if method in METHODS else "other"
+        metrics.HTTP_IN_FLIGHT.labels(app).dec()
+        metrics.HTTP_REQUESTS.labels(app, method, route, str(status)).inc()
+        metrics.HTTP_SECONDS.labels(app, method, route).observe(seconds)
+        metrics.HTTP_RESPONSE_BYTES.labels(app, route).inc(body_bytes)
 
 
 async def serve(settings: Settings, name: str) -> None:
@@ -47,10 +61,11 @@ async def serve(settings: Settings, name: str) -> None:
         media_delivery=settings.media_delivery,
         token_place=str(admin_token_path(settings)),
         token=ensure_admin_token(settings) if name == "admin" else "",
+        media_origin=_origin(settings) if settings.media_delivery == "redirect" else "",
     )
     services = Services(name, pool, store, appender.append, lambda: system_context(f"kinolog/{name}"), options)
     create, port = (create_admin, settings.admin_port) if name == "admin" else (create_public, settings.public_port)
-    app = create(services, observe=observe, exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
+    app = create(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
     config = uvicorn.Config(
         app,
         host=settings.bind_host,
@@ -69,6 +84,12 @@ async def serve(settings: Settings, name: str) -> None:
     finally:
         await appender.stop()
         await pool.close()
+
+
+def _origin(settings: Settings) -> str:
+    """Return the store's scheme, host and port, as browsers see them."""
+    url = urlsplit(settings.s3_public_endpoint or settings.s3_endpoint)
+    return f"{url.scheme}://{url.netloc}"
 
 
 def main() -> None:

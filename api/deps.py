@@ -40,7 +40,10 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of the apps. Times in seconds, sizes in bytes."""
+    """Settings of the apps. Times in seconds, sizes in bytes.
+
+    `media_origin` is where the store is for browsers when `media_delivery` is `redirect`, empty otherwise.
+    """
 
     upload_max_bytes: int
     upload_part_bytes: int
@@ -49,6 +52,7 @@ class Options:
     media_delivery: str
     token_place: str
     token: str = ""
+    media_origin: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,30 @@
-"""What surrounds every request, as plain ASGI: metrics by route, correlation ids in the logs, a rate per client."""
+"""What surrounds every request, as plain ASGI: metrics by route, correlation ids in the logs, what browsers may do."""
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
-from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import problem
 
-UNLIMITED = ("/health", "/ready", "/metrics", "/media/", "/assets/", "/videos/")
-Observe = Callable[[str, str, str, int, float], None]
-"""(app, method, route template, status, seconds)."""
+class Observer(Protocol):
+    """Told of every request; `route` is the template, never the path. The composition root gives it to Prometheus."""
+
+    def began(self, app: str) -> None:
+        """A request came."""
+
+    def ended(self, app: str, method: str, route: str, status: int, seconds: float, body_bytes: int) -> None:
+        """Its answer is complete."""
 
 
 class Observed:
-    """Measures requests and gives each a correlation id; the innermost of the three."""
+    """Measures requests and gives each a correlation id; the outermost, so that what others refuse is counted, too."""
 
-    def __init__(self, app: ASGIApp, *, name: str, observe: Observe, new_id: Callable[[], str]) -> None:
+    def __init__(self, app: ASGIApp, *, name: str, observer: Observer, new_id: Callable[[], str]) -> None:
         self._app = app
         self._name = name
-        self._observe = observe
+        self._observer = observer
         self._new_id = new_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -31,64 +33,87 @@ class Observed:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        status = 500
+        status, body_bytes = 500, 0
+        request_id = self._new_id()
 
         async def watch(message: Message) -> None:
-            nonlocal status
+            nonlocal status, body_bytes
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+            else:
+                body_bytes += len(message.get("body", b""))
             await send(message)
 
+        self._observer.began(self._name)
         try:
-            with structlog.contextvars.bound_contextvars(request_id=self._new_id()):
+            with structlog.contextvars.bound_contextvars(request_id=request_id):
                 await self._app(scope, receive, watch)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
-            self._observe(self._name, scope["method"], route, status, time.perf_counter() - started)
-
-
-class RateLimited:
-    """Refuses with 429 what comes too often from one address. Media and health are free."""
-
-    def __init__(self, app: ASGIApp, *, per_minute: int) -> None:
-        self._app = app
-        self._limit = RateLimitItemPerMinute(per_minute)
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it."""
-        if scope["type"] == "http" and not scope["path"].startswith(UNLIMITED):
-            client = scope["client"][0] if scope.get("client") else "unknown"
-            if not await self._limiter.hit(self._limit, client):
-                await problem(429, "too many requests from this address; wait a moment", headers={"Retry-After": "5"})(
-                    scope, receive, send
-                )
-                return
-        await self._app(scope, receive, send)
+            seconds = time.perf_counter() - started
+            self._observer.ended(self._name, scope["method"], route, status, seconds, body_bytes)
 
 
 class SecurityHeaders:
-    """Tells browsers to load nothing from elsewhere and to guess no types."""
+    """Tells browsers to load nothing from elsewhere and to guess no types.
 
-    POLICY = (
-        "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'; "
-        "worker-src 'self' blob:; style-src 'self'; script-src 'self'; frame-ancestors 'none'; base-uri 'none'"
-    )
+    `media_origin` is the one other place that media may come from: the store, when it is asked directly.
+    """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, media_origin: str = "") -> None:
         self._app = app
+        media = f"'self' {media_origin}".strip()
+        policy = (
+            f"default-src 'self'; img-src {media} data: blob:; media-src {media} blob:; connect-src {media}; "
+            "worker-src 'self' blob:; style-src 'self'; script-src 'self'; object-src 'none'; form-action 'self'; "
+            "frame-ancestors 'none'; base-uri 'none'"
+        )
         self._headers = [
-            (b"content-security-policy", self.POLICY.encode()),
+            (b"content-security-policy", policy.encode()),
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"no-referrer"),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
+        await self._app(scope, receive, _adding(send, self._headers) if scope["type"] == "http" else send)
 
-        async def add(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *self._headers]}
-            await send(message)
 
-        await self._app(scope, receive, add if scope["type"] == "http" else send)
+class CrossOrigin:
+    """Lets players of any site read what everybody may see; preflights are answered here.
+
+    The header is on every answer, asked for with an Origin or not: caches keep one answer for both.
+    """
+
+    ALLOWED = ((b"access-control-allow-origin", b"*"),)
+    EXPOSED = (*ALLOWED, (b"access-control-expose-headers", b"Content-Range, Content-Length, ETag, X-Log-Position, Retry-After"))
+    PREFLIGHT = (
+        *ALLOWED,
+        (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"),
+        (b"access-control-allow-headers", b"Range, If-None-Match, If-Range, X-Min-Position"),
+        (b"access-control-max-age", b"86400"),
+        (b"content-length", b"0"),
+    )
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer the preflight."""
+        if scope["type"] == "http" and scope["method"] == "OPTIONS":
+            await send({"type": "http.response.start", "status": 204, "headers": list(self.PREFLIGHT)})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await self._app(scope, receive, _adding(send, self.EXPOSED) if scope["type"] == "http" else send)
+
+
+def _adding(send: Send, headers: "tuple[tuple[bytes, bytes], ...] | list[tuple[bytes, bytes]]") -> Send:
+    """Return `send` that puts headers on the answer."""
+
+    async def add(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *headers]}
+        await send(message)
+
+    return add

@@ -1,13 +1,15 @@
 """Errors as problem documents (RFC 9457): `application/problem+json` with a title, a status and what to do."""
 
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from psycopg import OperationalError
+from psycopg import DataError, OperationalError
 from psycopg_pool import PoolTimeout, TooManyRequests
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from events.errors import Conflict, InvalidEvent, InvalidRequest, KinologError, NotFound, ObjectMissing, Retryable
@@ -22,6 +24,57 @@ _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (Conflict, HTTPStatus.CONFLICT),
     (Retryable, HTTPStatus.SERVICE_UNAVAILABLE),
 )
+_EXAMPLES: dict[int, str] = {
+    401: "send `Authorization: Bearer TOKEN`; the token lies in /srv/kinolog/var/tokens/admin",
+    404: "there is no video big-buck-bunny-hfagkw8m",
+    408: "nothing of the body came for 60 s",
+    409: "only a failed video can be retried; this one is ready",
+    413: "the body is longer than 1048576 bytes",
+    416: "the range begins after the end",
+    422: "body.size_bytes: Input should be greater than or equal to 1",
+    429: "too many requests from this address; wait a moment",
+    503: "the log did not acknowledge: KafkaTimeoutError",
+}
+
+
+class ContentKnown(Conflict):
+    """This content is there already."""
+
+    def __init__(self, video_id: str, slug: str) -> None:
+        super().__init__(f"this content is there already: video {video_id}, {slug}; say ?force=true to take it again")
+        self.members = {"video_id": video_id, "slug": slug}
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    where: str = Field(examples=["body.size_bytes"])
+    what: str = Field(examples=["Input should be greater than or equal to 1"])
+
+
+class Problem(BaseModel):
+    """A problem document. `errors` are there for 422; `video_id` and `slug` for 409 when the content is known."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] | None = None
+    video_id: str | None = None
+    slug: str | None = None
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI says of these answers."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        title = HTTPStatus(status).phrase
+        example = {"type": "about:blank", "title": title, "status": status, "detail": _EXAMPLES[status]}
+        schema = {"$ref": "#/components/schemas/Problem"}
+        found[status] = {"description": title, "content": {TYPE: {"schema": schema, "example": example}}}
+        if status in (429, 503):
+            found[status]["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
+    return found
 
 
 def problem(status: int, detail: str, *, headers: dict[str, str] | None = None, **more: object) -> JSONResponse:
@@ -31,16 +84,21 @@ def problem(status: int, detail: str, *, headers: dict[str, str] | None = None, 
 
 
 def install(app: FastAPI) -> None:
-    """Answer every expected fault with a problem document."""
+    """Answer every fault with a problem document."""
 
     async def expected(_request: Request, error: Exception) -> Response:
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
         retry = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-        return problem(status, str(error), headers=retry)
+        return problem(status, str(error), headers=retry, **getattr(error, "members", {}))
 
     async def away(_request: Request, _error: Exception) -> Response:
         detail = "the database does not answer; try again in a moment"
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+    async def unspeakable(_request: Request, error: Exception) -> Response:
+        if type(error) is not DataError:  # PostgreSQL says a subclass; psycopg itself refuses NUL in a text with this one
+            raise error
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "the request has a value that no video, job or worker can have")
 
     async def invalid(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -53,8 +111,13 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         return problem(error.status_code, error.detail, headers=dict(error.headers or {}))
 
+    async def bug(_request: Request, _error: Exception) -> Response:
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "something is wrong with Kinolog; its log says more")
+
     app.add_exception_handler(KinologError, expected)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(DataError, unspeakable)
     for kind in (OperationalError, PoolTimeout, TooManyRequests):
         app.add_exception_handler(kind, away)
+    app.add_exception_handler(Exception, bug)

@@ -37,10 +37,18 @@ class App(faust.App):
         """Start a service with the app, after the agents; Faust takes instances as well as classes."""
         self.service(service)  # type: ignore[arg-type]
 
+    async def on_first_start(self) -> None:
+        """Make no data directory: there are no tables."""
+
     async def on_started(self) -> None:
         """Open the channels, then start the feeds."""
         self.flow_control.resume()
         await super().on_started()
+
+    async def on_stop(self) -> None:
+        """Stop; close the event loop of the consumer that Faust makes at the start and that is never used."""
+        await super().on_stop()
+        self.consumer._thread.thread_loop.close()
 
 
 @dataclass(frozen=True)

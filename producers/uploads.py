@@ -1,5 +1,6 @@
 """What enters the log around an upload. Pure."""
 
+import unicodedata
 from typing import Literal
 
 from events.clock import Context
@@ -9,10 +10,23 @@ from events.videos import UploadAbandoned, UploadStarted, VideoUploaded
 _UPLOADED, _ABANDONED = 1, 2
 """An upload is completed or abandoned once: these events have ids derived from the video's, whoever says it how often."""
 
+TITLE_MAX = 255
+_UNSEEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
+"""Unicode's categories of control, format and private characters and line ends: some turn a name's order around."""
+
+_JOINERS = "\u200c\u200d"
+"""They cannot be seen either, but emoji and Persian are written with them."""
+
 
 def source_key(video_id: str) -> str:
     """Return where the source lies; no name of a person's file is ever part of a key."""
     return f"sources/{video_id}/original"
+
+
+def title_of(filename: str) -> str:
+    """Return what a video is called when nobody says: its file's name, without what cannot be seen."""
+    seen = "".join(char if char in _JOINERS or unicodedata.category(char) not in _UNSEEN else " " for char in filename)
+    return " ".join(seen.split())[:TITLE_MAX].strip() or "untitled"
 
 
 def started(

@@ -1,12 +1,25 @@
 """For administrators: videos in every state, jobs, workers, and what happened to each."""
 
-from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from api.deps import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, reading, write
+from api.models import (
+    PROGRESSING,
+    AcceptedJob,
+    AcceptedJobs,
+    AcceptedVideo,
+    JobDetail,
+    JobShown,
+    Page,
+    Queue,
+    VideoDetail,
+    VideoShown,
+    WorkerShown,
+)
+from api.problems import documented
 from events.errors import Conflict, NotFound
 from producers import catalog as catalog_producer
 from producers import jobs as jobs_producer
@@ -15,28 +28,41 @@ from projections.catalog import Status, Video
 from projections.jobs import Job
 
 routes = APIRouter(tags=["managing"])
+Kind = Literal["analyse", "encode", "audio", "extras", "verify"]
+RETRIED_MAX = 500
+"""Jobs that one call retries at most."""
 Which = Annotated[str, Path(max_length=100, description="A video's id or slug.")]
 JobId = Annotated[str, Path(max_length=36)]
 
 
-class Page(BaseModel):
-    """One page; `next` is the cursor of the one after it."""
-
-    items: list[Any]
-    next: str | None
+FOUND = documented(404)
+CHANGED = documented(404, 409, 422)
 
 
 class Edit(BaseModel):
-    """What is to be told about a video from now on; what is left out stays."""
+    """What is to be told about a video from now on; what is left out stays, and something must be said."""
 
-    title: str | None = Field(None, min_length=1, max_length=255)
-    description: str | None = Field(None, max_length=5000)
+    title: str | None = Field(None, min_length=1, max_length=255, examples=["Holiday at the sea"])
+    description: str | None = Field(None, max_length=5000, examples=["With everybody"])
+
+    @model_validator(mode="after")
+    def _something(self) -> "Edit":
+        if self.title is None and self.description is None:
+            raise ValueError("say a title or a description")
+        return self
 
 
 class Reason(BaseModel):
     """Why; it is kept on the log."""
 
-    reason: str = Field("", max_length=500)
+    reason: str = Field("", max_length=500, examples=["the disk was full"])
+
+
+class Filter(Reason):
+    """Which failed jobs; all of them when nothing is said."""
+
+    video_id: str | None = Field(None, max_length=36, examples=["01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"])
+    kind: Kind | None = Field(None, examples=["encode"])
 
 
 @routes.get("/api/videos")
@@ -50,35 +76,36 @@ async def list_videos(
     sha256: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$", description="Only what is or becomes of this content.")] = None,
     q: Annotated[str, Query(max_length=200)] = "",
     minimum: Minimum = None,
-) -> Page:
+) -> Page[VideoShown]:
     """List videos in every state, newest first."""
     async with reading(given, response, "catalog", minimum) as connection:
         if sha256 is not None:
             known = await catalog.same_content(connection, sha256)
-            return Page(items=[_shown(known)] if known else [], next=None)
+            return Page(items=[VideoShown.model_validate(known)] if known else [], next=None)
         videos = await catalog.listing(connection, limit=limit, after=after_of(cursor), status=status, archived=archived, query=q)
     last = videos[-1] if len(videos) == limit else None
     time = (last.uploaded_at or last.started_at) if last else None
-    return Page(items=[_shown(video) for video in videos], next=cursor_of(time, last.video_id) if last and time else None)
+    items = [VideoShown.model_validate(video) for video in videos]
+    return Page(items=items, next=cursor_of(time, last.video_id) if last and time else None)
 
 
-@routes.get("/api/videos/{which}")
-async def show_video(given: Given, response: Response, which: Which, minimum: Minimum = None) -> dict[str, Any]:
+@routes.get("/api/videos/{which}", responses=FOUND)
+async def show_video(given: Given, response: Response, which: Which, minimum: Minimum = None) -> VideoDetail:
     """Show everything about one video."""
     async with reading(given, response, "catalog", minimum) as connection:
         video = await _find(connection, which)
         media = await catalog.media_of(connection, video.video_id)
-    return {
-        **_shown(video),
-        "plan": video.plan.model_dump() if video.plan else None,
-        "probe": video.probe.model_dump() if video.probe else None,
-        "watch_url": f"/watch/{video.slug}",
-        "hls_url": f"/videos/{video.slug}/master.m3u8" if manifests.has_hls(video, media) else None,
-        "dash_url": f"/videos/{video.slug}/manifest.mpd" if manifests.has_dash(video) else None,
-    }
+    return VideoDetail(
+        **VideoShown.model_validate(video).model_dump(),
+        plan=video.plan,
+        probe=video.probe,
+        watch_url=f"/watch/{video.slug}",
+        hls_url=f"/videos/{video.slug}/master.m3u8" if manifests.has_hls(video, media) else None,
+        dash_url=f"/videos/{video.slug}/manifest.mpd" if manifests.has_dash(video) else None,
+    )
 
 
-@routes.get("/api/videos/{which}/progress")
+@routes.get("/api/videos/{which}/progress", responses=FOUND | PROGRESSING)
 async def show_progress(given: Given, response: Response, which: Which) -> progress.VideoProgress:
     """Tell how far a video is, per rung."""
     async with reading(given, response, "progress") as connection:
@@ -88,56 +115,56 @@ async def show_progress(given: Given, response: Response, which: Which) -> progr
     return progress.progress_of(video, of_video, ticks)
 
 
-@routes.get("/api/videos/{which}/timeline")
-async def show_timeline(given: Given, response: Response, which: Which) -> Page:
+@routes.get("/api/videos/{which}/timeline", responses=FOUND)
+async def show_timeline(given: Given, response: Response, which: Which) -> Page[timeline.Entry]:
     """Tell what happened to a video, with the place of each event on the log."""
     async with reading(given, response, "timeline") as connection:
         video = await _find(connection, which)
         return Page(items=list(await timeline.of_video(connection, video.video_id)), next=None)
 
 
-@routes.patch("/api/videos/{which}", status_code=202)
-async def edit_video(given: Given, response: Response, which: Which, edit: Edit) -> dict[str, str]:
+@routes.patch("/api/videos/{which}", status_code=202, responses=FOUND)
+async def edit_video(given: Given, response: Response, which: Which, edit: Edit) -> AcceptedVideo:
     """Change title or description; the address stays."""
     video = await _existing(given, which)
     event = catalog_producer.edited(given.context(), video.video_id, title=edit.title, description=edit.description)
     await write(given, response, [event])
-    return {"video_id": video.video_id}
+    return AcceptedVideo(video_id=video.video_id)
 
 
-@routes.post("/api/videos/{which}/archive", status_code=202)
-async def archive_video(given: Given, response: Response, which: Which) -> dict[str, str]:
+@routes.post("/api/videos/{which}/archive", status_code=202, responses=FOUND)
+async def archive_video(given: Given, response: Response, which: Which) -> AcceptedVideo:
     """Take a video off the public pages; everything is kept."""
     video = await _existing(given, which)
     await write(given, response, [catalog_producer.archived(given.context(), video.video_id)])
-    return {"video_id": video.video_id}
+    return AcceptedVideo(video_id=video.video_id)
 
 
-@routes.post("/api/videos/{which}/restore", status_code=202)
-async def restore_video(given: Given, response: Response, which: Which) -> dict[str, str]:
+@routes.post("/api/videos/{which}/restore", status_code=202, responses=FOUND)
+async def restore_video(given: Given, response: Response, which: Which) -> AcceptedVideo:
     """Put an archived video back."""
     video = await _existing(given, which)
     await write(given, response, [catalog_producer.restored(given.context(), video.video_id)])
-    return {"video_id": video.video_id}
+    return AcceptedVideo(video_id=video.video_id)
 
 
-@routes.post("/api/videos/{which}/retry", status_code=202)
-async def retry_video(given: Given, response: Response, which: Which, reason: Reason | None = None) -> dict[str, str]:
+@routes.post("/api/videos/{which}/retry", status_code=202, responses=CHANGED)
+async def retry_video(given: Given, response: Response, which: Which, reason: Reason | None = None) -> AcceptedVideo:
     """Try a failed video again: what is there is kept."""
     video = await _existing(given, which)
     if video.status != "failed":
         raise Conflict(f"only a failed video can be retried; this one is {video.status}")
     why = reason.reason if reason else ""
     await write(given, response, [catalog_producer.retry_requested(given.context(), video.video_id, why)])
-    return {"video_id": video.video_id}
+    return AcceptedVideo(video_id=video.video_id)
 
 
-@routes.delete("/api/videos/{which}", status_code=202)
-async def purge_video(given: Given, response: Response, which: Which) -> dict[str, str]:
+@routes.delete("/api/videos/{which}", status_code=202, responses=FOUND)
+async def purge_video(given: Given, response: Response, which: Which) -> AcceptedVideo:
     """Delete a video for good: its source and everything made from it. The log keeps what happened."""
     video = await _existing(given, which)
     await write(given, response, [catalog_producer.purged(given.context(), video.video_id)])
-    return {"video_id": video.video_id}
+    return AcceptedVideo(video_id=video.video_id)
 
 
 # --- jobs and workers -----------------------------------------------------------------------------------------------
@@ -151,27 +178,26 @@ async def list_jobs(
     cursor: Cursor = None,
     status: Annotated[jobs.Status | None, Query()] = None,
     video_id: Annotated[str | None, Query(max_length=36)] = None,
-    kind: Annotated[Literal["analyse", "encode", "audio", "extras", "verify"] | None, Query()] = None,
+    kind: Annotated[Kind | None, Query()] = None,
     minimum: Minimum = None,
-) -> Page:
+) -> Page[JobShown]:
     """List jobs, newest first."""
     async with reading(given, response, "jobs", minimum) as connection:
         found = await jobs.listing(connection, limit=limit, after=after_of(cursor), status=status, video_id=video_id, kind=kind)
     last = found[-1] if len(found) == limit else None
-    return Page(
-        items=[_shown_job(job) for job in found], next=cursor_of(last.queued_at, last.job_id) if last and last.queued_at else None
-    )
+    following = cursor_of(last.queued_at, last.job_id) if last and last.queued_at else None
+    return Page(items=[JobShown.model_validate(job) for job in found], next=following)
 
 
 @routes.get("/api/queue")
-async def show_queue(given: Given, response: Response) -> dict[str, int]:
+async def show_queue(given: Given, response: Response) -> Queue:
     """Count jobs by state."""
     async with reading(given, response, "jobs") as connection:
-        return await jobs.counts(connection)
+        return Queue(await jobs.counts(connection))
 
 
-@routes.get("/api/jobs/{job_id}")
-async def show_job(given: Given, response: Response, job_id: JobId, minimum: Minimum = None) -> dict[str, Any]:
+@routes.get("/api/jobs/{job_id}", responses=FOUND)
+async def show_job(given: Given, response: Response, job_id: JobId, minimum: Minimum = None) -> JobDetail:
     """Show a job, every attempt at it, and what happened to it."""
     async with reading(given, response, "jobs", minimum) as connection:
         job = await jobs.by_id(connection, job_id)
@@ -179,11 +205,11 @@ async def show_job(given: Given, response: Response, job_id: JobId, minimum: Min
         events = await timeline.of_job(connection, job_id)
     if job is None:
         raise NotFound(f"there is no job {job_id}")
-    return {"job": _shown_job(job), "attempts": attempts, "timeline": events}
+    return JobDetail(job=JobShown.model_validate(job), attempts=list(attempts), timeline=list(events))
 
 
-@routes.post("/api/jobs/{job_id}/cancel", status_code=202)
-async def cancel_job(given: Given, response: Response, job_id: JobId, reason: Reason | None = None) -> dict[str, str]:
+@routes.post("/api/jobs/{job_id}/cancel", status_code=202, responses=CHANGED)
+async def cancel_job(given: Given, response: Response, job_id: JobId, reason: Reason | None = None) -> AcceptedJob:
     """Ask the dispatcher to end a job; a worker that is at it stops within seconds."""
     job = await _job(given, job_id)
     if job.status in ("completed", "failed", "cancelled"):
@@ -192,11 +218,11 @@ async def cancel_job(given: Given, response: Response, job_id: JobId, reason: Re
         given.context(), job_id=job_id, video_id=job.video_id, pool=job.pool, reason=reason.reason if reason else ""
     )
     await write(given, response, [event])
-    return {"job_id": job_id}
+    return AcceptedJob(job_id=job_id)
 
 
-@routes.post("/api/jobs/{job_id}/retry", status_code=202)
-async def retry_job(given: Given, response: Response, job_id: JobId, reason: Reason | None = None) -> dict[str, str]:
+@routes.post("/api/jobs/{job_id}/retry", status_code=202, responses=CHANGED)
+async def retry_job(given: Given, response: Response, job_id: JobId, reason: Reason | None = None) -> AcceptedJob:
     """Ask the dispatcher to try a failed or cancelled job again."""
     job = await _job(given, job_id)
     if job.status not in ("failed", "cancelled"):
@@ -205,46 +231,45 @@ async def retry_job(given: Given, response: Response, job_id: JobId, reason: Rea
         given.context(), job_id=job_id, video_id=job.video_id, pool=job.pool, reason=reason.reason if reason else ""
     )
     await write(given, response, [event])
-    return {"job_id": job_id}
+    return AcceptedJob(job_id=job_id)
+
+
+@routes.post("/api/jobs/retry", status_code=202, responses=documented(422))
+async def retry_jobs(given: Given, response: Response, wanted: Filter) -> AcceptedJobs:
+    """Ask the dispatcher to try failed jobs again, the newest first, at most 500 at once; the reason is kept with each."""
+    async with given.pool.connection() as connection:
+        found = await jobs.listing(connection, limit=RETRIED_MAX, status="failed", video_id=wanted.video_id, kind=wanted.kind)
+    context = given.context()
+    events = [
+        jobs_producer.retry_requested(context, job_id=job.job_id, video_id=job.video_id, pool=job.pool, reason=wanted.reason)
+        for job in found
+    ]
+    if events:
+        await write(given, response, events)
+    return AcceptedJobs(job_ids=[job.job_id for job in found], more=len(found) == RETRIED_MAX)
 
 
 @routes.get("/api/workers")
-async def list_workers(given: Given, response: Response, limit: Limit = 100) -> Page:
+async def list_workers(given: Given, response: Response, limit: Limit = 100) -> Page[WorkerShown]:
     """List workers, the last that came first, with what they are doing now."""
     now = given.context().now
     async with reading(given, response, "workers") as connection:
         found = await workers.listing(connection, limit)
-    shown = []
-    for worker in found:
-        capabilities = worker.capabilities.model_dump() if worker.capabilities else None
-        shown.append(
-            {
-                "worker_id": worker.worker_id,
-                "name": worker.name,
-                "pool": worker.pool,
-                "version": worker.version,
-                "presence": workers.presence(worker, now),
-                "job_ids": worker.job_ids,
-                "capabilities": capabilities,
-                "registered_at": worker.registered_at,
-                "heartbeat_at": worker.heartbeat_at,
-            }
+    shown = [
+        WorkerShown(
+            worker_id=worker.worker_id,
+            name=worker.name,
+            pool=worker.pool,
+            version=worker.version,
+            presence=workers.presence(worker, now),
+            job_ids=worker.job_ids,
+            capabilities=worker.capabilities,
+            registered_at=worker.registered_at,
+            heartbeat_at=worker.heartbeat_at,
         )
+        for worker in found
+    ]
     return Page(items=shown, next=None)
-
-
-def _shown(video: Video) -> dict[str, Any]:
-    """Return a video's columns but the long ones."""
-    names = (
-        *("video_id", "slug", "status", "archived", "title", "description", "filename", "size_bytes", "sha256", "priority"),
-        *("started_at", "uploaded_at", "published_at", "duration_ms", "rungs", "failure"),
-    )
-    return {name: getattr(video, name) for name in names}
-
-
-def _shown_job(job: Job) -> dict[str, Any]:
-    """Return a job's columns but those of the fold's own."""
-    return {field.name: getattr(job, field.name) for field in fields(job) if field.name != "seen"}
 
 
 async def _find(connection: Any, which: str) -> Video:

@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
-from pydantic import BaseModel, Field
-from python_multipart.multipart import MultipartParser, parse_options_header
+from pydantic import BaseModel, Field, ValidationError
 
 from api.deps import Given, Services, write
-from events.errors import Conflict, InvalidRequest, NotFound, ObjectMissing
+from api.forms import Form
+from api.problems import ContentKnown, documented
+from events.clock import Context
+from events.errors import Conflict, InvalidRequest, NotFound, ObjectMissing, Retryable
+from events.videos import VideoUploaded
 from producers import uploads as producer
 from projections import catalog
 from projections.catalog import Video, slug_for
@@ -19,8 +21,10 @@ routes = APIRouter(tags=["uploads"])
 VideoId = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]
 PARTS_MAX = 10_000
 SEEN_S = 2.0
+EXAMPLE_ID = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
 SOURCE_TYPE = "application/octet-stream"
-FormPriority = Literal["high", "normal", "low"]
+Priority = Literal["high", "normal", "low"]
+Force = Annotated[bool, Query(description="Take content that is there already.")]
 
 
 class NewUpload(BaseModel):
@@ -28,68 +32,94 @@ class NewUpload(BaseModel):
 
     filename: str = Field(min_length=1, max_length=1024, examples=["holiday.mp4"])
     size_bytes: int = Field(ge=1, examples=[1_048_576])
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", examples=["5a" * 32])
 
 
 class BegunUpload(BaseModel):
     """Where to send it: PUT the whole file to `url`, or ask for addresses of parts of `part_bytes` each."""
 
-    video_id: str
-    url: str | None
-    part_bytes: int | None
+    video_id: str = Field(examples=[EXAMPLE_ID])
+    url: str | None = Field(examples=["http://localhost:9010/kinolog/sources/01926f9c-…/original?X-Amz-Signature=…"])
+    part_bytes: int | None = Field(examples=[None])
 
 
 class WantedParts(BaseModel):
     """Numbers of parts, from 1."""
 
-    numbers: list[int] = Field(min_length=1, max_length=1000)
+    numbers: list[int] = Field(min_length=1, max_length=1000, examples=[[1, 2, 3]])
+
+
+class PartAddresses(BaseModel):
+    """Where to PUT each part, by its number."""
+
+    urls: dict[int, str] = Field(examples=[{"1": "http://localhost:9010/kinolog/sources/01926f9c-…/original?partNumber=1&…"}])
 
 
 class SentPart(BaseModel):
     """A part that the store has taken, and the ETag that it answered."""
 
-    number: int = Field(ge=1, le=PARTS_MAX)
-    etag: str = Field(max_length=200)
+    number: int = Field(ge=1, le=PARTS_MAX, examples=[1])
+    etag: str = Field(min_length=1, max_length=200, examples=["9e107d9d372bb6826bd81d3542a419d6"])
+
+
+class StoredPart(SentPart):
+    """A part that lies in the store."""
+
+    size_bytes: int = Field(examples=[16_777_216])
+
+
+class OpenUpload(BaseModel):
+    """An upload that can go on: send the parts that are not there."""
+
+    video_id: str = Field(examples=[EXAMPLE_ID])
+    part_bytes: int | None = Field(examples=[16_777_216])
+    parts: list[StoredPart]
 
 
 class Completion(BaseModel):
     """The whole file was sent. `parts` in any order; None lets the store's own list count."""
 
+    title: str | None = Field(None, min_length=1, max_length=255, examples=["Holiday"])
+    description: str = Field("", max_length=5000, examples=["A week at the sea"])
+    priority: Priority = "normal"
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", examples=["5a" * 32])
+    origin: Literal["api", "form", "cli"] = "api"
+    parts: list[SentPart] | None = Field(None, max_length=PARTS_MAX)
+
+
+class FormDetails(BaseModel):
+    """The small fields of a form."""
+
     title: str | None = Field(None, min_length=1, max_length=255)
     description: str = Field("", max_length=5000)
-    priority: FormPriority = "normal"
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
-    origin: Literal["api", "form", "cli"] = "api"
-    parts: list[SentPart] | None = None
+    priority: Priority = "normal"
 
 
 class CompletedUpload(BaseModel):
     """The video that becomes of it."""
 
-    video_id: str
-    slug: str
-    status: str
+    video_id: str = Field(examples=[EXAMPLE_ID])
+    slug: str = Field(examples=["holiday-hfagkw8m"])
+    status: str = Field(examples=["processing"])
 
 
-@routes.post("/api/uploads", status_code=201)
+@routes.post("/api/uploads", status_code=201, responses=documented(409, 413, 422))
 async def begin(
     given: Given,
     response: Response,
     upload: NewUpload,
-    force: Annotated[bool, Query(description="Take content that is there already.")] = False,
+    force: Force = False,
 ) -> BegunUpload:
     """Begin an upload. 409 names the video when its content is there already."""
     if upload.size_bytes > given.options.upload_max_bytes:
         raise InvalidRequest(f"the file has {upload.size_bytes} bytes; at most {given.options.upload_max_bytes} are taken")
     if upload.sha256 and not force:
-        async with given.pool.connection() as connection:
-            known = await catalog.same_content(connection, upload.sha256)
-        if known:
-            raise Conflict(f"this content is there already: video {known.video_id}, {known.slug}")
+        await _refuse_known(given, upload.sha256)
     context = given.context()
     video_id = context.new_id()
     key = producer.source_key(video_id)
-    part_bytes = _part_bytes(upload.size_bytes, given.options.upload_part_bytes)
+    whole = upload.size_bytes <= given.options.upload_part_bytes
+    part_bytes = None if whole else _part_bytes(upload.size_bytes, given.options.upload_part_bytes)
     multipart_id = await given.store.create_multipart(key, SOURCE_TYPE) if part_bytes else None
     started = producer.started(
         context,
@@ -104,22 +134,19 @@ async def begin(
     return BegunUpload(video_id=video_id, url=url, part_bytes=part_bytes)
 
 
-@routes.get("/api/uploads/{video_id}")
-async def show(given: Given, video_id: VideoId) -> dict[str, Any]:
+@routes.get("/api/uploads/{video_id}", responses=documented(404, 409))
+async def show(given: Given, video_id: VideoId) -> OpenUpload:
     """Tell which parts the store has: an upload can go on from there."""
     video = await _upload(given, video_id)
     if video.status != "uploading":
         raise Conflict(f"this upload is not open any more: the video is {video.status}")
     parts = await given.store.list_parts(video.object_key, video.multipart_id) if video.multipart_id else []
-    return {
-        "video_id": video_id,
-        "part_bytes": video.part_bytes,
-        "parts": [{"number": number, "etag": etag, "size_bytes": size} for number, etag, size in parts],
-    }
+    stored = [StoredPart(number=number, etag=etag, size_bytes=size) for number, etag, size in parts]
+    return OpenUpload(video_id=video_id, part_bytes=video.part_bytes, parts=stored)
 
 
-@routes.post("/api/uploads/{video_id}/parts")
-async def sign_parts(given: Given, video_id: VideoId, wanted: WantedParts) -> dict[str, dict[int, str]]:
+@routes.post("/api/uploads/{video_id}/parts", responses=documented(404, 409, 413, 422))
+async def sign_parts(given: Given, video_id: VideoId, wanted: WantedParts) -> PartAddresses:
     """Return addresses to PUT parts to."""
     video = await _upload(given, video_id)
     if video.multipart_id is None or video.part_bytes is None or video.status != "uploading":
@@ -128,10 +155,10 @@ async def sign_parts(given: Given, video_id: VideoId, wanted: WantedParts) -> di
     if any(not 1 <= number <= last for number in wanted.numbers):
         raise InvalidRequest(f"parts of this upload are numbered from 1 to {last}")
     key, multipart_id, life = video.object_key, video.multipart_id, given.options.presign_ttl_s
-    return {"urls": {n: await given.store.presign_part(key, multipart_id, n, life) for n in wanted.numbers}}
+    return PartAddresses(urls={n: await given.store.presign_part(key, multipart_id, n, life) for n in wanted.numbers})
 
 
-@routes.post("/api/uploads/{video_id}/complete")
+@routes.post("/api/uploads/{video_id}/complete", responses=documented(404, 409, 413, 422))
 async def complete(given: Given, response: Response, video_id: VideoId, completion: Completion) -> CompletedUpload:
     """Join the parts, check the size, and begin to make the video. Saying it again answers the same."""
     video = await _upload(given, video_id)
@@ -142,7 +169,7 @@ async def complete(given: Given, response: Response, video_id: VideoId, completi
     stat = await _stored(given, video, completion.parts)
     if video.size_bytes is not None and stat.size_bytes != video.size_bytes:
         raise Conflict(f"the store has {stat.size_bytes} bytes; {video.size_bytes} were announced. Send the file again")
-    title = completion.title or video.filename[:255]
+    title = completion.title or producer.title_of(video.filename)
     done = producer.uploaded(
         given.context(),
         video_id=video_id,
@@ -158,7 +185,7 @@ async def complete(given: Given, response: Response, video_id: VideoId, completi
     return CompletedUpload(video_id=video_id, slug=slug_for(title, video_id), status="processing")
 
 
-@routes.delete("/api/uploads/{video_id}", status_code=204)
+@routes.delete("/api/uploads/{video_id}", status_code=204, responses=documented(404, 409))
 async def cancel(given: Given, response: Response, video_id: VideoId) -> None:
     """Give an upload up; what was sent is deleted."""
     video = await _upload(given, video_id)
@@ -220,138 +247,150 @@ async def _upload(given: Services, video_id: str) -> Video:
         await asyncio.sleep(0.02)
 
 
-def _part_bytes(size_bytes: int, configured: int) -> int | None:
-    """Return the part size, None for one piece; at most 10,000 parts (S3's limit)."""
-    if size_bytes <= configured:
-        return None
+async def _refuse_known(given: Services, sha256: str) -> None:
+    """Raise ContentKnown when a video is, or becomes, of this content."""
+    async with given.pool.connection() as connection:
+        known = await catalog.same_content(connection, sha256)
+    if known is not None:
+        raise ContentKnown(known.video_id, known.slug)
+
+
+def _part_bytes(size_bytes: int, configured: int) -> int:
+    """Return the size of parts, so that there are at most 10,000 (S3's limit)."""
     return max(configured, -(-size_bytes // PARTS_MAX))
 
 
 # --- forms ----------------------------------------------------------------------------------------------------------
 
+FORM = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "title": {"type": "string", "maxLength": 255},
+        "description": {"type": "string", "maxLength": 5000},
+        "priority": {"type": "string", "enum": ["high", "normal", "low"]},
+    },
+}
 
-@routes.post("/api/videos", status_code=201, openapi_extra={"requestBody": {"content": {"multipart/form-data": {}}}})
+
+@routes.post(
+    "/api/videos",
+    status_code=201,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": FORM, "example": {"file": "(the bytes of holiday.mp4)", "title": "Holiday"}}
+            },
+        }
+    },
+    responses=documented(408, 409, 413, 422),
+)
 async def upload_form(
-    given: Given, response: Response, request: Request, content_type: Annotated[str, Header()] = ""
+    given: Given,
+    response: Response,
+    request: Request,
+    content_type: Annotated[str, Header(include_in_schema=False)] = "",
+    content_length: Annotated[int, Header(include_in_schema=False)] = 0,
+    force: Force = False,
 ) -> CompletedUpload:
-    """Take a form with a `file` and, before it, `title`, `description`, `priority`; streamed through in parts."""
-    kind, options = parse_options_header(content_type)
-    if kind != b"multipart/form-data" or b"boundary" not in options:
-        raise InvalidRequest("send multipart/form-data with a field `file`")
+    """Take a form with a `file` and, before or after it, `title`, `description`, `priority`; streamed through in parts.
+
+    409 names the video when its content is there already.
+    """
     context = given.context()
-    video_id = context.new_id()
-    form = _Form(options[b"boundary"])
-    key = producer.source_key(video_id)
-    multipart_id = await given.store.create_multipart(key, SOURCE_TYPE)
+    form = Form(content_type)
+    sending = _Sending(given, context, _part_bytes(content_length, given.options.upload_part_bytes))
     try:
-        parts = await _stream_parts(given, form, request.stream(), key, multipart_id)
-        if not form.filename or not form.size_bytes:
-            raise InvalidRequest("the form has no `file`, or an empty one")
-        await given.store.complete_multipart(key, multipart_id, parts)
+        async for piece in request.stream():
+            form.feed(piece)
+            await sending.take(form)
+        form.finish()
+        details = _details(form)
+        if not force:
+            await _refuse_known(given, form.sha256)
+        await sending.finish(form)
     except BaseException:
-        await given.store.abort_multipart(key, multipart_id)
+        await asyncio.shield(sending.give_up())
         raise
-    title = (form.fields.get("title") or form.filename)[:255]
-    started = producer.started(
-        context, video_id=video_id, filename=form.filename, size_bytes=form.size_bytes, multipart_id=None, part_bytes=None
-    )
     done = producer.uploaded(
         context,
-        video_id=video_id,
-        title=title,
-        description=form.fields.get("description", "")[:5000],
-        filename=form.filename,
+        video_id=sending.video_id,
+        title=details.title or producer.title_of(form.filename or ""),
+        description=details.description,
+        filename=form.filename or "",
         size_bytes=form.size_bytes,
-        sha256=None,
+        sha256=form.sha256,
         origin="form",
-        priority=form.priority,
+        priority=details.priority,
     )
-    await write(given, response, [started, done])
-    return CompletedUpload(video_id=video_id, slug=slug_for(title, video_id), status="processing")
+    await write(given, response, [done])
+    assert isinstance(done.data, VideoUploaded)
+    return CompletedUpload(video_id=sending.video_id, slug=slug_for(done.data.title, sending.video_id), status="processing")
 
 
-async def _stream_parts(
-    given: Services, form: "_Form", body: AsyncIterator[bytes], key: str, multipart_id: str
-) -> list[tuple[int, str]]:
-    """Send the file's bytes on as they come, a part at a time; memory holds one part."""
-    parts: list[tuple[int, str]] = []
-    part_bytes = given.options.upload_part_bytes
-    async for piece in body:
-        form.feed(piece)
-        if form.size_bytes > given.options.upload_max_bytes:
-            raise InvalidRequest(f"the file is larger than {given.options.upload_max_bytes} bytes")
-        while len(form.pending) >= part_bytes:
-            data = bytes(form.pending[:part_bytes])
-            del form.pending[:part_bytes]
-            parts.append((len(parts) + 1, await given.store.upload_part(key, multipart_id, len(parts) + 1, data)))
-    if form.pending or not parts:
-        parts.append((len(parts) + 1, await given.store.upload_part(key, multipart_id, len(parts) + 1, bytes(form.pending))))
-    return parts
+def _details(form: Form) -> FormDetails:
+    """Return the form's small fields. Raises InvalidRequest."""
+    try:
+        return FormDetails.model_validate({name: value for name, value in form.fields.items() if value})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-class _Form:
-    """Parses a form as it comes: small fields are kept, the file's bytes go to `pending`."""
+class _Sending:
+    """Sends a form's file on in parts as it comes; memory holds one. It is on the log from its first byte on."""
 
-    FIELD_MAX = 20_000
+    def __init__(self, given: Services, context: Context, part_bytes: int) -> None:
+        self.video_id = context.new_id()
+        self._given = given
+        self._context = context
+        self._part_bytes = part_bytes
+        self._key = producer.source_key(self.video_id)
+        self._multipart_id: str | None = None
+        self._parts: list[tuple[int, str]] = []
 
-    def __init__(self, boundary: bytes) -> None:
-        self.fields: dict[str, str] = {}
-        self.filename = ""
-        self.size_bytes = 0
-        self.pending = bytearray()
-        self._name = ""
-        self._in_file = False
-        self._header = bytearray()
-        self._value = bytearray()
-        self._field = bytearray()
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
-                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
-                "on_header_end": self._end_header,
-                "on_part_data": self._data,
-                "on_part_end": self._end,
-            },
+    async def take(self, form: Form) -> None:
+        """Send what makes whole parts."""
+        if form.size_bytes > self._given.options.upload_max_bytes:
+            raise InvalidRequest(f"the file is larger than {self._given.options.upload_max_bytes} bytes")
+        if form.filename is not None and self._multipart_id is None:
+            await self._begin(form.filename)
+        while len(form.pending) >= self._part_bytes:
+            await self._send(form, self._part_bytes)
+
+    async def finish(self, form: Form) -> None:
+        """Send the rest and join the parts."""
+        assert self._multipart_id is not None
+        if form.pending:
+            await self._send(form, len(form.pending))
+        await self._given.store.complete_multipart(self._key, self._multipart_id, self._parts)
+
+    async def give_up(self) -> None:
+        """Delete what was sent, and say so; when that fails, the sweeper does it later."""
+        if self._multipart_id is None:
+            return
+        with contextlib.suppress(Retryable):
+            await self._given.store.abort_multipart(self._key, self._multipart_id)
+            await self._given.store.delete([self._key])
+            await self._given.append([producer.abandoned(self._context, video_id=self.video_id, reason="cancelled")])
+
+    async def _begin(self, filename: str) -> None:
+        self._multipart_id = await self._given.store.create_multipart(self._key, SOURCE_TYPE)
+        started = producer.started(
+            self._context,
+            video_id=self.video_id,
+            filename=filename,
+            size_bytes=None,
+            multipart_id=self._multipart_id,
+            part_bytes=self._part_bytes,
         )
+        await self._given.append([started])
 
-    @property
-    def priority(self) -> FormPriority:
-        """The priority that was asked for; anything unknown is normal."""
-        match self.fields.get("priority"):
-            case "high":
-                return "high"
-            case "low":
-                return "low"
-            case _:
-                return "normal"
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
-        self._parser.write(data)
-
-    def _begin(self) -> None:
-        self._name, self._in_file = "", False
-        self._field.clear()
-
-    def _end_header(self) -> None:
-        if bytes(self._header).lower() == b"content-disposition":
-            _, options = parse_options_header(bytes(self._value))
-            self._name = options.get(b"name", b"").decode(errors="replace")
-            if self._name == "file" and b"filename" in options:
-                self._in_file = True
-                self.filename = options[b"filename"].decode(errors="replace")[:1024]
-        self._header.clear()
-        self._value.clear()
-
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._in_file:
-            self.pending += data[start:end]
-            self.size_bytes += end - start
-        elif len(self._field) < self.FIELD_MAX:
-            self._field += data[start:end]
-
-    def _end(self) -> None:
-        if self._name and not self._in_file:
-            self.fields[self._name] = self._field.decode(errors="replace")
+    async def _send(self, form: Form, size_bytes: int) -> None:
+        assert self._multipart_id is not None
+        data = bytes(memoryview(form.pending)[:size_bytes])
+        del form.pending[:size_bytes]
+        number = len(self._parts) + 1
+        self._parts.append((number, await self._given.store.upload_part(self._key, self._multipart_id, number, data)))

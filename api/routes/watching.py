@@ -1,15 +1,16 @@
 """For viewers: the catalog as JSON, manifests, media."""
 
 import re
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from api.deps import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, reading
+from api.models import JOB_ID, PROGRESSING, VIDEO_ID
+from api.problems import documented, problem
 from events.errors import NotFound
 from events.media import Failure
 from projections import catalog, jobs, manifests, progress
@@ -18,21 +19,25 @@ from projections.catalog import Media, Video, VideoSummary
 routes = APIRouter(tags=["watching"])
 Slug = Annotated[str, Path(max_length=100, pattern=r"^[a-z0-9-]+$")]
 IMMUTABLE = "public, max-age=31536000, immutable"
-CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Content-Range, Content-Length, ETag"}
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+UNKNOWN_TYPE = "application/octet-stream"
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+
+
+HLS: dict[int | str, dict[str, Any]] = {200: {"content": {manifests.HLS_TYPE: {"example": "#EXTM3U\n…"}}}, **documented(404)}
+DASH: dict[int | str, dict[str, Any]] = {200: {"content": {manifests.DASH_TYPE: {"example": "<MPD …/>"}}}, **documented(404)}
 
 
 class ListedVideo(BaseModel):
     """A published video in a list."""
 
-    video_id: str
-    slug: str
-    title: str
-    description: str
-    duration_ms: int | None
-    rungs: tuple[str, ...]
-    thumbnail_url: str | None
-    watch_url: str
+    video_id: str = Field(examples=[VIDEO_ID])
+    slug: str = Field(examples=["holiday-hfagkw8m"])
+    title: str = Field(examples=["Holiday"])
+    description: str = Field(examples=["A week at the sea"])
+    duration_ms: int | None = Field(examples=[9500])
+    rungs: tuple[str, ...] = Field(examples=[["720p", "480p", "360p"]])
+    thumbnail_url: str | None = Field(examples=[f"/media/{VIDEO_ID}/{JOB_ID}/1/thumbnail.jpg"])
+    watch_url: str = Field(examples=["/watch/holiday-hfagkw8m"])
     uploaded_at: datetime | None
     published_at: datetime | None
 
@@ -44,28 +49,37 @@ class VideoPage(BaseModel):
     next: str | None
 
 
-class Problem(BaseModel):
+class FailureReason(BaseModel):
     """Why a video failed."""
 
-    code: str
-    message: str
+    code: str = Field(examples=["NOT_MEDIA"])
+    message: str = Field(examples=["This is not a video: no demuxer knows the format."])
+
+
+class SubtitleFile(BaseModel):
+    """A WebVTT file."""
+
+    name: str = Field(examples=["subtitles-2"])
+    language: str = Field(examples=["en"])
+    label: str = Field(examples=["English"])
+    url: str = Field(examples=[f"/media/{VIDEO_ID}/{JOB_ID}/1/subtitles-2.vtt"])
 
 
 class WatchedVideo(BaseModel):
     """One video as its page needs it. `hls_url` comes as soon as something can be played."""
 
-    video_id: str
-    slug: str
-    status: str
-    title: str
-    description: str
-    duration_ms: int | None
-    rungs: tuple[str, ...]
-    thumbnail_url: str | None
-    hls_url: str | None
-    dash_url: str | None
-    failure: Problem | None
-    subtitles: list[dict[str, Any]]
+    video_id: str = Field(examples=[VIDEO_ID])
+    slug: str = Field(examples=["holiday-hfagkw8m"])
+    status: str = Field(examples=["ready"])
+    title: str = Field(examples=["Holiday"])
+    description: str = Field(examples=["A week at the sea"])
+    duration_ms: int | None = Field(examples=[9500])
+    rungs: tuple[str, ...] = Field(examples=[["720p", "480p", "360p"]])
+    thumbnail_url: str | None = Field(examples=[f"/media/{VIDEO_ID}/{JOB_ID}/1/thumbnail.jpg"])
+    hls_url: str | None = Field(examples=["/videos/holiday-hfagkw8m/master.m3u8"])
+    dash_url: str | None = Field(examples=["/videos/holiday-hfagkw8m/manifest.mpd"])
+    failure: FailureReason | None
+    subtitles: list[SubtitleFile]
 
 
 @routes.get("/api/videos")
@@ -85,7 +99,7 @@ async def browse(
     return VideoPage(items=[_listed(video) for video in found], next=following)
 
 
-@routes.get("/api/videos/{slug}")
+@routes.get("/api/videos/{slug}", responses=documented(404))
 async def show(given: Given, response: Response, slug: Slug, minimum: Minimum = None) -> WatchedVideo:
     """Show one video, also while it is being made."""
     async with reading(given, response, "catalog", minimum) as connection:
@@ -102,15 +116,15 @@ async def show(given: Given, response: Response, slug: Slug, minimum: Minimum = 
         thumbnail_url=manifests.media_path(video.thumbnail.key) if video.thumbnail else None,
         hls_url=f"/videos/{video.slug}/master.m3u8" if manifests.has_hls(video, media) else None,
         dash_url=f"/videos/{video.slug}/manifest.mpd" if manifests.has_dash(video) else None,
-        failure=_problem(video.failure),
+        failure=_reason(video.failure),
         subtitles=[
-            {"name": text.name, "language": text.language, "label": text.label, "url": manifests.media_path(text.object.key)}
+            SubtitleFile(name=text.name, language=text.language, label=text.label, url=manifests.media_path(text.object.key))
             for text in manifests.subtitles(video, media)
         ],
     )
 
 
-@routes.get("/api/videos/{slug}/progress")
+@routes.get("/api/videos/{slug}/progress", responses=documented(404) | PROGRESSING)
 async def progress_of(given: Given, response: Response, slug: Slug) -> progress.VideoProgress:
     """Tell how far a video is, per rung."""
     async with reading(given, response, "progress") as connection:
@@ -120,21 +134,21 @@ async def progress_of(given: Given, response: Response, slug: Slug) -> progress.
     return progress.progress_of(video, of_video, ticks)
 
 
-@routes.get("/videos/{slug}/master.m3u8", response_class=Response)
+@routes.get("/videos/{slug}/master.m3u8", response_class=Response, responses=HLS)
 async def hls_master(given: Given, slug: Slug) -> Response:
     """HLS master playlist; there as soon as the first chunk is."""
     video, media = await _with_media(given, slug)
     return _manifest(manifests.hls_master(video, media), manifests.HLS_TYPE, video)
 
 
-@routes.get("/videos/{slug}/manifest.mpd", response_class=Response)
+@routes.get("/videos/{slug}/manifest.mpd", response_class=Response, responses=DASH)
 async def dash(given: Given, slug: Slug) -> Response:
     """DASH manifest; there once the video is published."""
     video, media = await _with_media(given, slug)
     return _manifest(manifests.dash(video, media), manifests.DASH_TYPE, video)
 
 
-@routes.get("/videos/{slug}/{rendition}.m3u8", response_class=Response)
+@routes.get("/videos/{slug}/{rendition}.m3u8", response_class=Response, responses=HLS)
 async def hls_media(
     given: Given, slug: Slug, rendition: Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9_.-]+$")]
 ) -> Response:
@@ -143,42 +157,73 @@ async def hls_media(
     return _manifest(manifests.hls_media(video, media, rendition), manifests.HLS_TYPE, video)
 
 
-@routes.api_route("/media/{path:path}", methods=["GET", "HEAD"], response_class=Response)
+@routes.head("/media/{path:path}", include_in_schema=False)
+@routes.get(
+    "/media/{path:path}",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/octet-stream": {}}, "description": "All of it."},
+        206: {"content": {"application/octet-stream": {}}, "description": "The range that was asked for."},
+        302: {"description": "It is in the store, for a while under the address in `Location`."},
+        304: {"description": "It is what you have."},
+        **documented(404, 416),
+    },
+)
 async def media_object(
     given: Given,
+    request: Request,
     path: Annotated[str, Path(max_length=500, pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+$")],
     wanted: Annotated[str | None, Header(alias="Range")] = None,
     known: Annotated[str | None, Header(alias="If-None-Match")] = None,
+    same: Annotated[str | None, Header(alias="If-Range")] = None,
 ) -> Response:
     """A segment, picture or subtitle file: it never changes under its address. Ranges are answered."""
     key = manifests.object_key(path)
     if given.options.media_delivery == "redirect":
-        return RedirectResponse(await given.store.presign_get(key, given.options.presign_ttl_s), 302, headers=CORS)
+        life_s = given.options.presign_ttl_s
+        headers = {"Cache-Control": f"private, max-age={life_s // 2}"}
+        return RedirectResponse(await given.store.presign_get(key, life_s), 302, headers=headers)
     stat = await given.store.stat(key)
-    headers = {**CORS, "ETag": f'"{stat.etag}"', "Cache-Control": IMMUTABLE, "Accept-Ranges": "bytes"}
-    if known is not None and stat.etag in known:
+    etag = f'"{stat.etag}"'
+    headers = {"ETag": etag, "Cache-Control": IMMUTABLE, "Accept-Ranges": "bytes"}
+    if known is not None and (known.strip() == "*" or etag in known):
         return Response(status_code=304, headers=headers)
-    media_type = stat.content_type or "application/octet-stream"
-    start, stop = 0, stat.size_bytes
-    status = 200
-    if wanted is not None and (match := _RANGE.fullmatch(wanted.strip())) and any(match.groups()):
-        first, last = match.groups()
-        start = int(first) if first else max(0, stat.size_bytes - int(last))
-        stop = min(stat.size_bytes, int(last) + 1) if first and last else stat.size_bytes
-        if start >= stop:
-            return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{stat.size_bytes}"})
-        status = 206
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stat.size_bytes}"
-    headers["Content-Length"] = str(stop - start)
-    body: AsyncIterator[bytes] = given.store.stream(key, start, stop - start)
-    return StreamingResponse(body, status, headers=headers, media_type=media_type)
+    part = _range(wanted, stat.size_bytes) if same is None or same.strip() == etag else None
+    if part is not None and not part:
+        headers |= {"Content-Range": f"bytes */{stat.size_bytes}", "Cache-Control": "no-store"}
+        return problem(416, f"the range begins after the end: there are {stat.size_bytes} bytes", headers=headers)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{stat.size_bytes}"
+    whole = range(stat.size_bytes)
+    headers |= {"Content-Length": str(len(whole if part is None else part)), "Content-Type": stat.content_type or UNKNOWN_TYPE}
+    status = 200 if part is None else 206
+    if request.method == "HEAD" or not whole:
+        return Response(status_code=status, headers=headers)
+    if part is None:
+        return StreamingResponse(given.store.stream(key), status, headers=headers)
+    return StreamingResponse(given.store.stream(key, part.start, len(part)), status, headers=headers)
+
+
+def _range(wanted: str | None, size_bytes: int) -> range | None:
+    """Return the bytes that a Range header wants, none of them when it begins after the end, None for all.
+
+    What is no single range of bytes is ignored, as RFC 9110 (14.2) has it.
+    """
+    if wanted is None or not (match := _RANGE.fullmatch(wanted.strip())) or not any(match.groups()):
+        return None
+    first, last = match.groups()
+    if not first:
+        return range(max(0, size_bytes - int(last)), size_bytes)
+    if last and int(last) < int(first):
+        return None
+    return range(int(first), min(size_bytes, int(last) + 1) if last else size_bytes)
 
 
 def _manifest(text: str | None, media_type: str, video: Video) -> Response:
     if text is None:
         raise NotFound(f"{video.title or video.slug} cannot be played this way yet: it is {video.status}")
     life = "public, max-age=60" if video.status == "ready" else "no-cache"
-    return Response(text, media_type=media_type, headers={**CORS, "Cache-Control": life})
+    return Response(text, media_type=media_type, headers={"Cache-Control": life})
 
 
 async def _with_media(given: Services, slug: str, rendition: str | None = None) -> tuple[Video, list[Media]]:
@@ -205,5 +250,5 @@ def _listed(video: VideoSummary) -> ListedVideo:
     )
 
 
-def _problem(failure: Failure | None) -> Problem | None:
-    return Problem(code=failure.code, message=failure.message) if failure else None
+def _reason(failure: Failure | None) -> FailureReason | None:
+    return FailureReason(code=failure.code, message=failure.message) if failure else None

@@ -31,6 +31,9 @@ from infra.runtime.settings import Settings
 T = TypeVar("T")
 READ_BYTES = 1 << 20
 THREADS = 16
+READ_S = 60.0
+JOIN_S = 600.0
+"""Joining parts takes a store about a second per GB, and it says nothing meanwhile."""
 ATTEMPTS = 4
 RETRIED_S = 15.0
 
@@ -52,6 +55,7 @@ class ObjectStore:
     def __init__(self, settings: Settings) -> None:
         self._bucket = settings.s3_bucket
         self._client = _client(settings, settings.s3_endpoint)
+        self._joining = _client(settings, settings.s3_endpoint, read_s=JOIN_S)
         self._public = _client(settings, settings.s3_public_endpoint or settings.s3_endpoint)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="objects")
 
@@ -214,7 +218,7 @@ class ObjectStore:
     async def complete_multipart(self, key: str, multipart_id: str, parts: Sequence[tuple[int, str]]) -> None:
         """Join the parts, (number, ETag) in any order. Raises Conflict when one is missing or another than named."""
         ordered = [Part(number, etag.strip('"')) for number, etag in sorted(parts)]
-        await self._call("multipart", lambda: self._client._complete_multipart_upload(self._bucket, key, multipart_id, ordered))
+        await self._call("multipart", lambda: self._joining._complete_multipart_upload(self._bucket, key, multipart_id, ordered))
 
     async def abort_multipart(self, key: str, multipart_id: str) -> None:
         """Give a multipart upload up and delete its parts; an unknown one is no fault."""
@@ -256,10 +260,10 @@ def _transient(error: Exception) -> bool:
     return isinstance(error, MinioException | urllib3.exceptions.HTTPError)
 
 
-def _client(settings: Settings, endpoint: str) -> Minio:
+def _client(settings: Settings, endpoint: str, read_s: float = READ_S) -> Minio:
     url = urlsplit(endpoint)
     pool = urllib3.PoolManager(
-        maxsize=THREADS, timeout=urllib3.Timeout(connect=3, read=60), retries=False, cert_reqs="CERT_REQUIRED"
+        maxsize=THREADS, timeout=urllib3.Timeout(connect=3, read=read_s), retries=False, cert_reqs="CERT_REQUIRED"
     )
     return Minio(
         url.netloc,

@@ -1,0 +1,145 @@
+"""What the admin app answers: the columns of the read models that people and programs may rely on."""
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from events.jobs import Capabilities
+from events.media import Failure, Plan, Probe
+from projections import jobs
+from projections.catalog import Status
+from projections.timeline import Entry
+from projections.workers import Presence
+
+T = TypeVar("T")
+VIDEO_ID = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
+JOB_ID = "5d1f1c8e-3c0b-5d2a-9a43-6f1f0b7c2e10"
+SHA256 = "5a" * 32
+
+
+_PROGRESS = {
+    "status": "processing",
+    "current_step": "encode",
+    "progress_percent": 41.5,
+    "qualities": [{"name": "720p", "status": "in_progress", "progress": 38.0}],
+    "attempt": 1,
+    "max_attempts": 3,
+    "started_at": "2026-03-01T12:00:00Z",
+    "last_error": None,
+}
+PROGRESSING: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"example": _PROGRESS}}}}
+"""What OpenAPI shows of a video's progress."""
+
+
+class Page(BaseModel, Generic[T]):
+    """One page; `next` is the cursor of the one after it."""
+
+    items: list[T]
+    next: str | None = Field(examples=["WyIyMDI2LTAzLTAxVDEyOjAwOjAwKzAwOjAwIiwgIjAxOTI2ZjljIl0"])
+
+
+class VideoShown(BaseModel):
+    """A video in any state: its row but the long columns. Sizes in bytes, durations in milliseconds."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    video_id: str = Field(examples=[VIDEO_ID])
+    slug: str = Field(examples=["holiday-hfagkw8m"])
+    status: Status = Field(examples=["ready"])
+    archived: bool
+    title: str = Field(examples=["Holiday"])
+    description: str = Field(examples=["A week at the sea"])
+    filename: str = Field(examples=["holiday.mp4"])
+    size_bytes: int | None = Field(examples=[1_048_576])
+    sha256: str | None = Field(examples=[SHA256])
+    priority: str = Field(examples=["normal"])
+    started_at: datetime | None
+    uploaded_at: datetime | None
+    published_at: datetime | None
+    duration_ms: int | None = Field(examples=[9500])
+    rungs: tuple[str, ...] = Field(examples=[["720p", "480p", "360p"]])
+    failure: Failure | None
+
+
+class VideoDetail(VideoShown):
+    """Everything about one video: also what was found in its source, and what was decided to make of it."""
+
+    plan: Plan | None
+    probe: Probe | None
+    watch_url: str = Field(examples=["/watch/holiday-hfagkw8m"])
+    hls_url: str | None = Field(examples=["/videos/holiday-hfagkw8m/master.m3u8"])
+    dash_url: str | None = Field(examples=["/videos/holiday-hfagkw8m/manifest.mpd"])
+
+
+class JobShown(BaseModel):
+    """One job. `what` says it for a person; `chunk` counts from 0, `attempt` and `epoch` from 1."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    job_id: str = Field(examples=[JOB_ID])
+    video_id: str = Field(examples=[VIDEO_ID])
+    pool: str = Field(examples=["default"])
+    kind: str = Field(examples=["encode"])
+    what: str = Field(examples=["chunk 3"])
+    priority: str = Field(examples=["normal"])
+    status: jobs.Status = Field(examples=["claimed"])
+    chunk: int | None = Field(examples=[3])
+    renditions: tuple[str, ...] = Field(examples=[["720p", "480p", "360p"]])
+    worker_id: str | None
+    epoch: int = Field(examples=[1])
+    attempt: int = Field(examples=[1])
+    queued_at: datetime | None
+    claimed_at: datetime | None
+    retry_at: datetime | None
+    lease_expires_at: datetime | None
+    ended_at: datetime | None
+    failure: Failure | None
+    made: jobs.Made | None
+
+
+class JobDetail(BaseModel):
+    """A job, every attempt at it, and what happened to it with the place of each event on the log."""
+
+    job: JobShown
+    attempts: list[jobs.Attempt]
+    timeline: list[Entry]
+
+
+class WorkerShown(BaseModel):
+    """A worker, from its start to its end, and what it is doing now."""
+
+    worker_id: str = Field(examples=["01926f9d-1b5e-7aa0-b1a2-7a8b9c0d1e2f"])
+    name: str | None = Field(examples=["gpu-1"])
+    pool: str | None = Field(examples=["default"])
+    version: str | None = Field(examples=["0.1.0"])
+    presence: Presence = Field(examples=["busy"])
+    job_ids: tuple[str, ...] = Field(examples=[[JOB_ID]])
+    capabilities: Capabilities | None
+    registered_at: datetime | None
+    heartbeat_at: datetime | None
+
+
+class Queue(RootModel[dict[str, int]]):
+    """How many jobs are in each state; a state without jobs may be left out."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"queued": 12, "claimed": 2, "completed": 340}})
+
+
+class AcceptedVideo(BaseModel):
+    """The request is on the log; `X-Log-Position` says from where on its effect can be read."""
+
+    video_id: str = Field(examples=[VIDEO_ID])
+
+
+class AcceptedJob(BaseModel):
+    """The request is on the log; the dispatcher decides."""
+
+    job_id: str = Field(examples=[JOB_ID])
+
+
+class AcceptedJobs(BaseModel):
+    """The requests are on the log; the dispatcher decides on each. `more` jobs match beyond those of this call."""
+
+    job_ids: list[str] = Field(examples=[[JOB_ID]])
+    more: bool

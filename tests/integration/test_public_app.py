@@ -1,0 +1,207 @@
+"""The public app on the real platform: browse, search, manifests, media with ranges, pages; by proxy and by redirect."""
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx
+import m3u8
+import pytest
+
+from infra.runtime import postgres
+from infra.runtime.objects import ObjectStore
+from tests.support import clips
+from tests.support.apps import client, make
+from tests.support.platform import Platform
+
+
+@pytest.fixture(scope="session")
+async def published(platform: Platform) -> dict[str, Any]:
+    """A published video, as the public app shows it."""
+    video_id = await platform.upload(clips.real_clips()["bikes"], title="Cyclists & cars", description="In a town")
+    video = await platform.ended(video_id)
+    assert video["status"] == "ready", video
+    shown = await platform.public.get(f"/api/videos/{video['slug']}")
+    found: dict[str, Any] = shown.raise_for_status().json()
+    return found
+
+
+@pytest.fixture(scope="session")
+async def segment(platform: Platform, published: dict[str, Any]) -> str:
+    """The address of a segment."""
+    master = m3u8.loads((await platform.public.get(published["hls_url"])).text)
+    address = urljoin(published["hls_url"], master.playlists[0].uri)
+    media = m3u8.loads((await platform.public.get(address)).text)
+    return str(urljoin(address, media.segments[0].uri))
+
+
+async def test_a_published_video_is_listed_found_and_shown(platform: Platform, published: dict[str, Any]) -> None:
+    for params in ({}, {"q": "town cycl"}):
+        page = (await platform.public.get("/api/videos", params=params)).json()
+        (found,) = [video for video in page["items"] if video["slug"] == published["slug"]]
+        assert found["watch_url"] == f"/watch/{published['slug']}"
+    assert (await platform.public.get("/api/videos", params={"q": "nowhere"})).json() == {"items": [], "next": None}
+    assert published["status"] == "ready"
+    assert published["rungs"] and published["duration_ms"] > 9000
+    thumbnail = await platform.public.get(published["thumbnail_url"])
+    assert thumbnail.headers["content-type"] == "image/jpeg" and thumbnail.content[:2] == b"\xff\xd8"
+    progress = (await platform.public.get(f"/api/videos/{published['slug']}/progress")).json()
+    assert (progress["status"], progress["progress_percent"]) == ("ready", 100)
+
+
+async def test_pages_follow_each_other(platform: Platform, published: dict[str, Any]) -> None:
+    second = await platform.upload(clips.real_clips()["carphone"], title="Second")
+    await platform.ended(second)
+    found: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = (await platform.public.get("/api/videos", params={"limit": 1} | ({"cursor": cursor} if cursor else {}))).json()
+        found += [video["video_id"] for video in page["items"]]
+        if not (cursor := page["next"]):
+            break
+    assert found.index(second) < found.index(published["video_id"])
+    assert len(found) == len(set(found))
+    for params in ({"limit": 0}, {"limit": 101}, {"cursor": "x"}, {"q": "x" * 201}):
+        assert (await platform.public.get("/api/videos", params=params)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/api/videos/no-such-video", "/api/videos/no-such-video/progress", "/videos/no-such-video/master.m3u8"),
+        *("/videos/no-such-video/manifest.mpd", "/media/nothing/here.m4s", "/assets/nothing.js", "/assets/vendor/nothing.js"),
+        *("/assets/package.json", "/assets/..%2f..%2fpyproject.toml", "/assets/%2e%2e/app.py", "/nothing"),
+    ],
+)
+async def test_what_is_not_there_is_a_problem(platform: Platform, path: str) -> None:
+    answer = await platform.public.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    "path", ["/media/../sources/x/original", "/media/..%2fsources%2fx%2foriginal", "/media/a/../../b", "/media/a//b"]
+)
+async def test_media_reaches_no_other_part_of_the_store(platform: Platform, path: str) -> None:
+    assert (await platform.public.get(path)).status_code in (404, 422)
+
+
+async def test_manifests_have_their_types_and_may_be_read_by_any_site(platform: Platform, published: dict[str, Any]) -> None:
+    hls = await platform.public.get(published["hls_url"])
+    dash = await platform.public.get(published["dash_url"])
+    assert hls.headers["content-type"] == "application/vnd.apple.mpegurl"
+    assert dash.headers["content-type"] == "application/dash+xml"
+    for answer in (hls, dash):
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert answer.headers["cache-control"] == "public, max-age=60"
+    missing = await platform.public.get(published["hls_url"].replace("master", "4320p"))
+    assert missing.status_code == 404
+
+
+async def test_segments_are_kept_for_ever_and_asked_for_once(platform: Platform, segment: str) -> None:
+    whole = await platform.public.get(segment)
+    assert whole.status_code == 200
+    assert whole.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert whole.headers["accept-ranges"] == "bytes"
+    assert int(whole.headers["content-length"]) == len(whole.content)
+    assert whole.headers["content-type"] in ("video/iso.segment", "video/mp4")
+    for known in (whole.headers["etag"], "*", f'"other", {whole.headers["etag"]}'):
+        again = await platform.public.get(segment, headers={"If-None-Match": known})
+        assert (again.status_code, again.content) == (304, b"")
+    assert (await platform.public.get(segment, headers={"If-None-Match": '"other"'})).status_code == 200
+    head = await platform.public.head(segment)
+    assert (head.status_code, head.content) == (200, b"")
+    same = ("content-length", "etag", "content-type", "accept-ranges")
+    assert [head.headers[name] for name in same] == [whole.headers[name] for name in same]
+    part = await platform.public.head(segment, headers={"Range": "bytes=0-9"})
+    assert (part.status_code, part.headers["content-length"]) == (206, "10")
+
+
+async def test_ranges_are_answered_as_the_standard_says(platform: Platform, segment: str) -> None:
+    data = (await platform.public.get(segment)).content
+    size = len(data)
+    for wanted, start, stop in (
+        ("bytes=0-99", 0, 100),
+        ("bytes=100-", 100, size),
+        ("bytes=-10", size - 10, size),
+        (f"bytes={size - 1}-{size + 100}", size - 1, size),
+        (f"bytes=-{size + 100}", 0, size),
+        ("bytes=5-5", 5, 6),
+    ):
+        answer = await platform.public.get(segment, headers={"Range": wanted})
+        assert (answer.status_code, answer.content) == (206, data[start:stop]), wanted
+        assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{size}", wanted
+    for ignored in ("bytes=5-1", "bytes=0-1,5-6", "lines=1-2", "bytes=-", "bytes=a-b", "bytes=²-"):
+        answer = await platform.public.get(segment, headers={b"Range": ignored.encode()})
+        assert (answer.status_code, answer.content) == (200, data), ignored
+    for beyond in (f"bytes={size}-", f"bytes={size + 5}-{size + 9}", "bytes=-0"):
+        answer = await platform.public.get(segment, headers={"Range": beyond})
+        assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{size}"), beyond
+    etag = (await platform.public.head(segment)).headers["etag"]
+    fresh = await platform.public.get(segment, headers={"Range": "bytes=0-1", "If-Range": etag})
+    stale = await platform.public.get(segment, headers={"Range": "bytes=0-1", "If-Range": '"older"'})
+    assert (fresh.status_code, stale.status_code) == (206, 200)
+
+
+async def test_many_viewers_at_once_get_the_same_bytes(platform: Platform, segment: str) -> None:
+    digests = await asyncio.gather(*(digest(platform.public, segment) for _ in range(60)))
+    assert len(set(digests)) == 1
+
+
+async def digest(http: httpx.AsyncClient, path: str) -> str:
+    answer = await http.get(path)
+    assert answer.status_code == 200
+    return hashlib.sha256(answer.content).hexdigest()
+
+
+@pytest.fixture
+async def redirecting(platform: Platform) -> AsyncIterator[httpx.AsyncClient]:
+    """The app as it is with `media_delivery = redirect`."""
+    pool = await postgres.open_pool(platform.settings)
+    store = ObjectStore(platform.settings)
+    try:
+        async with client(make("public", pool=pool, store=store, media_delivery="redirect")) as http:
+            yield http
+    finally:
+        await pool.close()
+
+
+async def test_by_redirect_the_store_answers_itself(platform: Platform, segment: str, redirecting: httpx.AsyncClient) -> None:
+    answer = await redirecting.get(segment)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (302, "*")
+    assert answer.headers["cache-control"] == "private, max-age=30"
+    headers = {"Range": "bytes=0-99", "Origin": "http://kinolog.example"}
+    direct = await platform.store.get(answer.headers["location"], headers=headers)
+    assert direct.status_code == 206
+    assert direct.headers["access-control-allow-origin"] in ("*", "http://kinolog.example")
+    assert direct.content == (await platform.public.get(segment, headers={"Range": "bytes=0-99"})).content
+
+
+async def test_a_file_that_the_store_lost_is_said(platform: Platform) -> None:
+    """Not the catalog's word counts, but what is there."""
+    store = ObjectStore(platform.settings)
+    key = f"videos/test/{os.urandom(4).hex()}.m4s"
+    await store.put_bytes(key, b"x" * 10, "video/iso.segment")
+    path = "/media/" + key.removeprefix("videos/")
+    assert (await platform.public.get(path)).content == b"x" * 10
+    await store.put_bytes(key, b"", "video/iso.segment")
+    empty = await platform.public.get(path)
+    assert (empty.status_code, empty.headers["content-length"]) == (200, "0")
+    await store.delete([key])
+    assert (await platform.public.get(path)).status_code == 404
+
+
+async def test_the_pages_are_there_and_load_only_what_is_ours(platform: Platform, published: dict[str, Any]) -> None:
+    for path in ("/", f"/watch/{published['slug']}"):
+        page = await platform.public.get(path)
+        assert page.headers["content-type"].startswith("text/html")
+        assert "'unsafe" not in page.headers["content-security-policy"]
+        for asset in re.findall(r'(?:src|href)="(/assets/[^"]+)"', page.text):
+            found = await platform.public.get(asset)
+            assert found.status_code == 200, asset
+            assert found.headers["x-content-type-options"] == "nosniff"
+        assert not re.findall(r'(?:src|href)="(?![/#])', page.text)
+        assert not re.findall(r"<script(?![^>]*src)|<style|style=|onclick=", page.text)

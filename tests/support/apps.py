@@ -1,0 +1,73 @@
+"""Both HTTP apps inside the test's own process, with parts that the test chooses."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from api.app import create_admin, create_public
+from api.deps import Options, Services
+from events.envelope import Envelope, Event
+from infra.runtime import metrics
+from infra.runtime.clock import system_context
+
+TOKEN = "a-token-for-tests"
+OPTIONS = Options(
+    upload_max_bytes=64 * 2**20,
+    upload_part_bytes=5 * 2**20,
+    presign_ttl_s=60,
+    requests_per_minute=1_000_000,
+    media_delivery="proxy",
+    token_place="/srv/var/tokens/admin",
+    token=TOKEN,
+)
+
+
+@dataclass
+class Seen:
+    """An observer that remembers (app, method, route, status, bytes)."""
+
+    requests: list[tuple[str, str, str, int, int]] = field(default_factory=list)
+    open: int = 0
+
+    def began(self, app: str) -> None:
+        """Count it."""
+        self.open += 1
+
+    def ended(self, app: str, method: str, route: str, status: int, seconds: float, body_bytes: int) -> None:
+        """Remember it."""
+        assert seconds >= 0
+        self.open -= 1
+        self.requests.append((app, method, route, status, body_bytes))
+
+
+async def refuse(envelopes: Sequence[Envelope[Event]]) -> Sequence[Any]:
+    """Be a log that nothing may be appended to."""
+    raise AssertionError(f"nothing should be appended: {envelopes}")
+
+
+def make(
+    name: str,
+    *,
+    pool: Any = None,
+    store: Any = None,
+    append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]] = refuse,
+    observer: Seen | None = None,
+    **options: Any,
+) -> FastAPI:
+    """Return the app `public` or `admin`."""
+    services = Services(name, pool, store, append, lambda: system_context("test"), replace(OPTIONS, **options))
+    create = create_admin if name == "admin" else create_public
+    return create(services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
+
+
+@asynccontextmanager
+async def client(app: Any, *, token: str | None = TOKEN) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client of the app."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://kinolog.example", headers=headers) as opened:
+        yield opened

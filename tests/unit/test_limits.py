@@ -1,0 +1,178 @@
+"""What surrounds every request: how often, how much, how slowly; what browsers are told; what is measured."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request, Response
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from api import problems
+from api.limits import BodyLimited, RateLimited, TimeLimited
+from tests.support.apps import Seen, client, make
+
+STILL_S = 0.05
+JSON = {"Content-Type": "application/json"}
+
+
+def app() -> FastAPI:
+    """An app that does what the limits are for."""
+    made = FastAPI()
+    problems.install(made)
+
+    @made.post("/json")
+    async def take(body: dict[str, Any]) -> int:
+        return len(str(body))
+
+    @made.post("/api/videos")
+    async def stream(request: Request) -> int:
+        return sum([len(piece) async for piece in request.stream()])
+
+    @made.post("/api/uploads/x/complete")
+    async def join() -> str:
+        await asyncio.sleep(3 * STILL_S)
+        return "joined"
+
+    @made.get("/slow")
+    async def slow() -> None:
+        await asyncio.Event().wait()
+
+    @made.get("/long")
+    async def long() -> Response:
+        async def body() -> AsyncIterator[bytes]:
+            for _ in range(3):
+                await asyncio.sleep(STILL_S)
+                yield b"x"
+
+        return StreamingResponse(body())
+
+    return made
+
+
+async def pieces(*data: bytes, then: Callable[[], Any] = lambda: asyncio.sleep(0)) -> AsyncIterator[bytes]:
+    for piece in data:
+        yield piece
+    await then()
+
+
+async def test_a_body_may_be_as_long_as_it_may_be() -> None:
+    async with client(BodyLimited(app(), max_bytes=20, form_max_bytes=40)) as http:
+        assert (await http.post("/json", content=b'{"a":"aaaaaaaaaaaa"}', headers=JSON)).status_code == 200
+        for body in (b'{"a":"aaaaaaaaaaaaa"}', pieces(b'{"a":"', b"a" * 13, b'"}')):
+            answer = await http.post("/json", content=body, headers=JSON)
+            assert (answer.status_code, answer.headers["content-type"]) == (413, problems.TYPE)
+            assert answer.json()["detail"] == "the body is longer than 20 bytes"
+            assert answer.headers["connection"] == "close"
+        assert (await http.post("/api/videos", content=b"x" * 40)).json() == 40
+        assert (await http.post("/api/videos", content=pieces(b"x" * 40, b"x"))).status_code == 413
+
+
+async def test_an_answer_that_does_not_begin_ends_as_a_problem() -> None:
+    async with client(TimeLimited(app(), answer_s=STILL_S)) as http:
+        answer = await http.get("/slow")
+        assert (answer.status_code, answer.headers["content-type"]) == (503, problems.TYPE)
+        assert answer.headers["retry-after"] == "5"
+
+
+async def test_parts_are_joined_with_more_patience() -> None:
+    async with client(TimeLimited(app(), answer_s=STILL_S, join_s=10 * STILL_S)) as http:
+        assert (await http.post("/api/uploads/x/complete")).json() == "joined"
+    async with client(TimeLimited(app(), answer_s=10 * STILL_S, join_s=STILL_S)) as http:
+        assert (await http.post("/api/uploads/x/complete")).status_code == 503
+
+
+async def test_an_answer_that_has_begun_takes_as_long_as_it_takes() -> None:
+    async with client(TimeLimited(app(), answer_s=STILL_S * 2)) as http:
+        assert (await http.get("/long")).text == "xxx"
+
+
+async def test_a_body_that_stops_coming_is_given_up() -> None:
+    async with client(TimeLimited(app(), silence_s=STILL_S)) as http:
+        answer = await http.post("/api/videos", content=pieces(b"x", then=asyncio.Event().wait))
+        assert (answer.status_code, answer.headers["content-type"]) == (408, problems.TYPE)
+
+
+async def test_a_form_may_take_its_time() -> None:
+    async with client(TimeLimited(app(), answer_s=STILL_S, silence_s=10 * STILL_S)) as http:
+        answer = await http.post("/api/videos", content=pieces(b"x", then=lambda: asyncio.sleep(3 * STILL_S)))
+        assert answer.json() == 1
+
+
+async def test_who_stops_reading_is_left() -> None:
+    """The server's `send` waits while its buffer is full; the app must not wait with it for ever."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x"})
+
+    with pytest.raises(TimeoutError):
+        await TimeLimited(answer, silence_s=STILL_S)({"type": "http", "method": "GET", "path": "/"}, receive, send)
+
+
+async def test_requests_are_counted_per_address_and_media_is_free() -> None:
+    limited = RateLimited(app(), per_minute=2)
+    async with client(limited) as http:
+        states = [(await http.post("/json", json={})).status_code for _ in range(4)]
+        assert states == [200, 200, 429, 429]
+        answer = await http.post("/json", json={})
+        assert answer.headers["retry-after"] == "5"
+        assert answer.json()["status"] == 429
+        assert (await http.get("/media/x")).status_code == 404
+    other = httpx.ASGITransport(limited, client=("10.0.0.2", 1))
+    async with httpx.AsyncClient(transport=other, base_url="http://kinolog.example") as http:
+        assert (await http.post("/json", json={})).status_code == 200
+
+
+async def test_everything_is_measured_by_route_also_what_was_refused() -> None:
+    seen = Seen()
+    async with client(make("admin", observer=seen, requests_per_minute=3), token=None) as http:
+        health = await http.get("/health")
+        await http.get("/api/jobs/x")
+        await http.get("/api/jobs/y")
+        await http.get("/nothing/here")
+        await http.get("/api/jobs/z")
+    assert len({seen.requests[0][4], len(health.content)}) == 1
+    assert [request[:4] for request in seen.requests] == [
+        ("admin", "GET", "/health", 200),
+        ("admin", "GET", "/api/jobs/{job_id}", 401),
+        ("admin", "GET", "/api/jobs/{job_id}", 401),
+        ("admin", "GET", "unknown", 404),
+        ("admin", "GET", "unknown", 429),
+    ]
+    assert seen.open == 0
+    assert len(health.headers["x-request-id"]) == 36
+
+
+async def test_browsers_load_nothing_from_elsewhere() -> None:
+    async with client(make("public")) as http:
+        answer = await http.get("/health")
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'self'" in policy and "unsafe" not in policy and "http" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    async with client(make("public", media_delivery="redirect", media_origin="https://media.example")) as http:
+        policy = (await http.get("/health")).headers["content-security-policy"]
+        assert policy.count("https://media.example") == 3
+        assert "script-src 'self';" in policy
+
+
+async def test_players_of_other_sites_may_read_the_public_app_only() -> None:
+    async with client(make("public", requests_per_minute=1)) as http:
+        for answer in (await http.get("/health"), await http.get("/nothing"), await http.get("/nothing")):
+            assert answer.headers["access-control-allow-origin"] == "*"
+        preflight = await http.options(
+            "/media/x", headers={"Origin": "https://a.example", "Access-Control-Request-Headers": "range"}
+        )
+        assert preflight.status_code == 204
+        assert "Range" in preflight.headers["access-control-allow-headers"]
+    async with client(make("admin")) as http:
+        assert "access-control-allow-origin" not in (await http.get("/health")).headers
