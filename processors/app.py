@@ -48,7 +48,7 @@ class App(faust.App):
     async def on_stop(self) -> None:
         """Stop; close the event loop of the consumer that Faust makes at the start and that is never used."""
         await super().on_stop()
-        self.consumer._thread.thread_loop.close()
+        self.consumer._thread.thread_loop.close()  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
