@@ -1,26 +1,65 @@
-// What both pages need: calls of the JSON API, and times as people read them.
+// What both pages need: calls of the JSON API, times as people read them, elements and icons.
 
-export async function ask(path) {
-  const answer = await fetch(path, { headers: { accept: "application/json" } });
+/** Ask the JSON API. Throws an Error with the problem's sentence and its `status` (0 when nobody answered). */
+export async function ask(path, signal) {
+  let answer;
+  try {
+    answer = await fetch(path, { headers: { accept: "application/json" }, signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw Object.assign(new Error("The server cannot be reached."), { status: 0 });
+  }
   if (answer.ok) return answer.json();
   const problem = await answer.json().catch(() => ({}));
-  throw Object.assign(new Error(problem.detail || `The server answered ${answer.status}.`), { status: answer.status });
+  const words = problem.detail || problem.title || `The server answered ${answer.status}.`;
+  throw Object.assign(new Error(words), { status: answer.status });
 }
 
+/** Return a duration in milliseconds as h:mm:ss or m:ss, "" for null. */
 export function clock(milliseconds) {
-  if (milliseconds == null) return "";
-  const total = Math.round(milliseconds / 1000);
+  if (milliseconds == null || !Number.isFinite(milliseconds)) return "";
+  const total = Math.max(0, Math.round(milliseconds / 1000));
   const [hours, minutes, seconds] = [Math.floor(total / 3600), Math.floor(total / 60) % 60, total % 60];
   const padded = (value) => String(value).padStart(2, "0");
   return hours ? `${hours}:${padded(minutes)}:${padded(seconds)}` : `${minutes}:${padded(seconds)}`;
 }
 
-export function day(text) {
-  return text ? new Date(text).toLocaleDateString(undefined, { year: "numeric", month: "long", day: "numeric" }) : "";
+const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60]];
+
+/** Return a time element that says how long ago, or the day when it is more than a month. */
+export function since(text, now = Date.now()) {
+  const then = new Date(text);
+  const seconds = (now - then) / 1000;
+  const exact = then.toLocaleDateString(undefined, { year: "numeric", month: "long", day: "numeric" });
+  let words = "just now";
+  if (seconds > 30 * 86400) words = exact;
+  else if (seconds >= 60) {
+    const [unit, length] = UNITS.find((one) => seconds >= one[1]);
+    words = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" }).format(-Math.floor(seconds / length), unit);
+  }
+  return element("time", { dateTime: text, title: exact, textContent: words });
 }
 
 export function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
   made.append(...children);
   return made;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Return a picture of icons.svg; decoration, the words stand beside it. */
+export function icon(name) {
+  const picture = document.createElementNS(SVG, "svg");
+  picture.setAttribute("class", "icon");
+  picture.setAttribute("aria-hidden", "true");
+  picture.append(document.createElementNS(SVG, "use"));
+  draw(picture, name);
+  return picture;
+}
+
+/** Change the picture of an icon. */
+export function draw(picture, name) {
+  const address = `/assets/icons.svg#${name}`;
+  if (picture.firstElementChild.getAttribute("href") !== address) picture.firstElementChild.setAttribute("href", address);
 }

@@ -1,89 +1,120 @@
 // The page of one video: plays as soon as something can be played, shows how far it is until then.
-import { ask, clock, day, element } from "./common.js";
+import { ask, clock, element, icon } from "./common.js";
+import * as making from "./making.js";
+import * as player from "./player.js";
 
 const POLL_MS = 1000;
-const slug = location.pathname.split("/").pop();
-const show = (id, visible) => { document.getElementById(id).hidden = !visible; };
-const text = (id, words) => { document.getElementById(id).textContent = words; };
-const STEPS = { waiting: "Waiting for a worker", analyse: "Looking at the file", encode: "Encoding", audio: "Encoding the sound",
-  extras: "Making a picture for the library", check: "Checking what was encoded", verify: "Checking everything once more" };
+const POLL_MS_MAX = 10000;
+const slug = encodeURIComponent(decodeURIComponent(location.pathname.split("/").pop()));
+const by = (id) => document.getElementById(id);
+const stage = by("stage");
 let playing = false;
+let waited = false;
+let opened = "";
+let pause_ms = POLL_MS;
 
 async function refresh() {
-  let video;
   try {
-    video = await ask(`/api/videos/${slug}`);
+    const video = await ask(`/api/videos/${slug}`);
+    pause_ms = POLL_MS;
+    describe(video);
+    if (await follow(video)) later();
   } catch (error) {
-    return error.status === 404 ? fail("There is no such video.") : setTimeout(refresh, 3 * POLL_MS);
-  }
-  document.title = `${video.title} · Kinolog`;
-  text("title", video.title);
-  text("description", video.description);
-  text("facts", [clock(video.duration_ms), video.rungs.join(", "), video.status === "processing" ? "still being made" : ""].filter(Boolean).join(" · "));
-  if (video.status === "failed") return fail(video.failure?.message || "This video could not be made.");
-  if (video.hls_url && !playing) play(video);
-  if (video.status === "processing") {
-    if (!playing) await progress();
-    setTimeout(refresh, POLL_MS);
+    if (error.status === 404) return fail("There is no such video", "It may have been removed, or its address is not complete.");
+    if (error.status >= 400 && error.status < 500 && error.status !== 429) return fail("This page cannot be shown", error.message);
+    if (!("status" in error)) throw error;
+    pause_ms = Math.min(POLL_MS_MAX, pause_ms * 2);
+    if (waited || playing) making.paint(null);
+    else by("hint").textContent = "The server cannot be reached; trying again …";
+    later();
   }
 }
 
-async function progress() {
-  show("waiting", true);
+/** Ask again in a while; not while nobody looks. */
+function later() {
+  setTimeout(() => {
+    if (!document.hidden) return refresh();
+    return document.addEventListener("visibilitychange", refresh, { once: true });
+  }, pause_ms);
+}
+
+/** Bring the stage up to date. Returns whether there will be more to tell. */
+async function follow(video) {
+  if (video.status === "failed") return fail("This video could not be made", video.failure?.message || "Nothing more is known.", video.failure?.code);
+  if (video.status === "purged") return fail("This video was removed", "Its title is kept; the media are gone.");
+  if (video.hls_url && !playing) await play(video);
+  if (video.status === "ready") {
+    making.hide();
+    if (playing) await finish(video);
+    return !playing;
+  }
+  waited = true;
   const now = await ask(`/api/videos/${slug}/progress`).catch(() => null);
-  if (!now) return;
-  text("step", STEPS[now.current_step] || now.current_step);
-  document.getElementById("overall").value = now.progress_percent;
-  document.getElementById("rungs").replaceChildren(...now.qualities.map((rung) => element("li", {},
-    element("span", { textContent: rung.name }),
-    element("progress", { max: 100, value: rung.progress, ariaLabel: rung.name }),
-    element("span", { textContent: `${Math.round(rung.progress)} %` }))));
+  making.paint(now, performance.now());
+  if (!playing) stage.dataset.state = "waiting";
+  making.show(playing ? by("below") : stage);
+  if (playing) player.update(video);
+  return true;
 }
 
-function fail(words) {
-  show("waiting", false);
-  show("failure", true);
-  document.getElementById("failure").replaceChildren(element("p", { textContent: words }));
-}
-
-function play(video) {
+async function play(video) {
   playing = true;
-  show("waiting", false);
-  const player = document.getElementById("player");
-  player.hidden = false;
-  if (video.thumbnail_url) player.poster = video.thumbnail_url;
-  if (!window.Hls?.isSupported()) {
-    player.src = video.hls_url;
-    return;
-  }
-  const hls = new window.Hls({ startPosition: 0 });
-  hls.on(window.Hls.Events.ERROR, (_event, fault) => {
-    if (!fault.fatal) return;
-    if (fault.type === window.Hls.ErrorTypes.NETWORK_ERROR) hls.startLoad();
-    else if (fault.type === window.Hls.ErrorTypes.MEDIA_ERROR) hls.recoverMediaError();
-    else fail("This video cannot be played here.");
-  });
-  hls.on(window.Hls.Events.MANIFEST_PARSED, () => {
-    choices("quality", [["-1", "Automatic"], ...hls.levels.map((level, index) => [String(index), `${level.height || "sound"}${level.height ? "p" : ""}`])],
-      (value) => { hls.currentLevel = Number(value); });
-    show("controls", true);
-  });
-  hls.on(window.Hls.Events.AUDIO_TRACKS_UPDATED, () => {
-    show("sound-label", hls.audioTracks.length > 1);
-    choices("sound", hls.audioTracks.map((track) => [String(track.id), track.name]), (value) => { hls.audioTrack = Number(value); });
-  });
-  hls.on(window.Hls.Events.SUBTITLE_TRACKS_UPDATED, () => {
-    show("captions-label", hls.subtitleTracks.length > 0);
-    choices("captions", [["-1", "Off"], ...hls.subtitleTracks.map((track) => [String(track.id), track.name])], (value) => { hls.subtitleTrack = Number(value); });
-  });
-  hls.loadSource(video.hls_url);
-  hls.attachMedia(player);
+  by("hint").textContent = "";
+  if (video.status !== "ready") opened = await master(video);
+  player.start(video, (words) => fail("Playing stopped", words, null, () => location.reload()));
+  if (waited) player.play();
 }
 
-function choices(id, options, choose) {
-  const select = document.getElementById(id);
-  select.replaceChildren(...options.map(([value, label]) => element("option", { value, textContent: label })));
-  select.onchange = () => choose(select.value);
+/** The last part is there. What the master playlist did not name when playing began is taken in. */
+async function finish(video) {
+  player.update(video);
+  if (opened && tracks(await master(video)) !== tracks(opened)) player.reopen(video);
+  opened = "";
 }
+
+const master = async (video) => (await fetch(video.hls_url)).text().catch(() => "");
+const tracks = (text) => (text.match(/NAME="[^"]*"|^[^#].*$/gm) || []).sort().join("\n");
+
+function describe(video) {
+  const title = video.title || video.slug;
+  document.title = `${title} · Kinolog`;
+  write(by("title"), title);
+  write(by("description"), video.description);
+  const facts = [];
+  if (video.status === "processing") facts.push(element("span", { className: "badge", textContent: "In the making" }));
+  if (video.duration_ms != null) facts.push(element("span", { textContent: clock(video.duration_ms) }));
+  facts.push(...video.rungs.map((rung) => element("span", { className: "rung", textContent: rung })));
+  if (video.subtitles?.length) facts.push(element("span", { className: "rung", textContent: "CC", title: "Captions" }));
+  by("facts").replaceChildren(...facts);
+  by("about").removeAttribute("aria-busy");
+  by("rest").hidden = by("description").scrollHeight <= by("description").clientHeight + 2 && by("rest").ariaExpanded === "false";
+}
+
+function write(place, words) {
+  if (place.textContent !== words) place.textContent = words;
+}
+
+/** Show why nothing is played. Returns false: there is no more to tell. */
+function fail(title, words, code, again) {
+  making.hide();
+  player.stop();
+  stage.dataset.state = "failed";
+  if (!by("title").textContent) {
+    document.title = `${title} · Kinolog`;
+    by("about").hidden = true;
+  }
+  const parts = [icon("broken"), element("h2", { textContent: title }), element("p", { textContent: words })];
+  if (code) parts.push(element("code", { textContent: code }));
+  parts.push(again ? element("button", { className: "button", type: "button", textContent: "Try again", onclick: again })
+    : element("a", { className: "button", href: "/", textContent: "Back to the library" }));
+  by("failure").replaceChildren(...parts);
+  return false;
+}
+
+by("rest").addEventListener("click", () => {
+  const opened = by("description").classList.toggle("open");
+  by("rest").ariaExpanded = String(opened);
+  by("rest").textContent = opened ? "Show less" : "Show more";
+});
 
 refresh();

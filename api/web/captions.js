@@ -1,0 +1,20 @@
+// Captions over the picture. We draw them ourselves: hls.js would put a `data:` track into the page, which our policy
+// refuses, and drawn here they move out of the way of the controls.
+import { element } from "./common.js";
+
+/** Return where cues (VTTCue) are shown at their times: `show(cues)` adds, `clear()` takes all away. */
+export function board(video, place) {
+  const track = [...video.textTracks].find((one) => one.label === "board") || video.addTextTrack("metadata", "board");
+  track.mode = "hidden";
+  track.oncuechange = () => {
+    const active = [...(track.activeCues || [])].sort((one, other) => one.startTime - other.startTime);
+    place.replaceChildren(...active.map((cue) => element("p", {}, cue.getCueAsHTML())));
+  };
+  return {
+    show: (cues) => { for (const cue of cues) track.addCue(cue); },
+    clear: () => {
+      for (const cue of [...track.cues]) track.removeCue(cue);
+      place.replaceChildren();
+    },
+  };
+}

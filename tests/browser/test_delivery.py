@@ -1,0 +1,61 @@
+"""Media from the store itself: the page of the public app plays by signed redirects, in real Chromium, under its own policy."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from playwright.async_api import async_playwright
+
+from tests.support import clips
+from tests.support.engine import free_ports
+from tests.support.platform import ROOT, Platform, environment
+
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required", "--mute-audio"),
+]
+
+
+@pytest.fixture
+async def redirecting(platform: Platform) -> AsyncIterator[str]:
+    """The address of another public app of the same platform, with `media_delivery = redirect`."""
+    (port,) = free_ports(1)
+    settings = platform.settings.model_copy(update={"public_port": port, "media_delivery": "redirect"})
+    with (settings.var_dir / "redirecting.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "api", "public", cwd=ROOT, env=environment(settings), stdout=log, stderr=log
+        )
+    address = f"http://127.0.0.1:{port}"
+    async with httpx.AsyncClient() as http, asyncio.timeout(40):
+        while True:
+            try:
+                if (await http.get(f"{address}/ready")).status_code == 200:
+                    break
+            except httpx.TransportError:
+                await asyncio.sleep(0.05)
+    yield address
+    process.terminate()
+    await asyncio.wait_for(process.wait(), 15)
+
+
+async def test_a_video_plays_by_redirect(platform: Platform, redirecting: str) -> None:
+    video = await platform.ended(await platform.upload(clips.real_clips()["bikes"], title="By redirect"))
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        page = await browser.new_page()
+        refused: list[str] = []
+        origins: set[str] = set()
+        page.on("console", lambda said: refused.append(said.text) if "Content Security Policy" in said.text else None)
+        page.on("response", lambda answer: origins.add(answer.url.split("/")[2]) if answer.ok else None)
+        await page.goto(f"{redirecting}{video['watch_url']}")
+        async with asyncio.timeout(40):
+            while not await page.evaluate("document.querySelector('video')?.readyState >= 2"):
+                await asyncio.sleep(0.05)
+            await page.evaluate("document.querySelector('video').play()")
+            while not await page.evaluate("document.querySelector('video').currentTime > 1"):
+                await asyncio.sleep(0.05)
+        await browser.close()
+    assert refused == []
+    assert platform.settings.s3_endpoint.split("/")[2] in origins
