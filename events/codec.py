@@ -14,7 +14,7 @@ import msgspec
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from events import jobs, progress, videos, workers  # noqa: F401  (declares the types)
+from events import jobs, progress, telemetry, videos, workers  # noqa: F401  (declares the types)
 from events.envelope import REGISTRY, Envelope, Event
 from events.errors import InvalidEvent
 from events.upcasters import UPCASTERS, upcast
@@ -54,7 +54,8 @@ def encode(envelope: Envelope[Event]) -> bytes:
     NUL or with half a character (a lone surrogate).
     """
     id, source, subject, time, data, correlationid, causationid = envelope
-    _check_ids(id, causationid)
+    if not _is_uuid(id) or (causationid is not None and not _is_uuid(causationid)):
+        raise _not_a_uuid(id)
     if not (source and subject and correlationid):
         raise InvalidEvent("not an envelope: source, subject and correlationid must not be empty")
     if time.utcoffset() is None:
@@ -75,7 +76,8 @@ def encode(envelope: Envelope[Event]) -> bytes:
         )
     except (PydanticSerializationError, UnicodeEncodeError) as error:
         raise InvalidEvent(f"{data.TYPE} cannot be written: {error}"[:_REASON_CHARACTERS_MAX]) from error
-    _refuse_nul(record)
+    if b"\\" in record:
+        _refuse_nul(record)
     return record
 
 
@@ -87,9 +89,11 @@ def decode(record: bytes) -> Envelope[Event]:
     wire_type = None
     try:
         wire = _read(record)
-        _refuse_nul(record)
-        _check_ids(wire.id, wire.causationid)
-        time, wire_type = wire.time, wire.type
+        if b"\\" in record:
+            _refuse_nul(record)
+        id, causationid, time, wire_type = wire.id, wire.causationid, wire.time, wire.type
+        if not _is_uuid(id) or (causationid is not None and not _is_uuid(causationid)):
+            raise _not_a_uuid(id)
         if time.tzinfo is not UTC:
             time = time.astimezone(UTC)
         raw = bytes(wire.data)
@@ -99,7 +103,7 @@ def decode(record: bytes) -> Envelope[Event]:
         if (event := REGISTRY.get(wire_type)) is None:
             raise InvalidEvent(f"unknown type {wire_type!r}"[:_REASON_CHARACTERS_MAX])
         data = event.__pydantic_validator__.validate_json(raw)
-        return Envelope(wire.id, wire.source, wire.subject, time, data, wire.correlationid, wire.causationid)
+        return Envelope(id, wire.source, wire.subject, time, data, wire.correlationid, causationid)
     except msgspec.ValidationError as error:
         raise InvalidEvent(f"not an envelope: {error}"[:_REASON_CHARACTERS_MAX]) from error
     except msgspec.DecodeError as error:
@@ -112,14 +116,11 @@ def decode(record: bytes) -> Envelope[Event]:
         raise InvalidEvent(f"not an envelope: {error}"[:_REASON_CHARACTERS_MAX]) from error
 
 
-def _check_ids(id: str, causationid: str | None) -> None:
-    if not _is_uuid(id):
-        raise InvalidEvent("not an envelope: id is not a UUID")
-    if causationid is not None and not _is_uuid(causationid):
-        raise InvalidEvent("not an envelope: causationid is not a UUID")
+def _not_a_uuid(id: str) -> InvalidEvent:
+    return InvalidEvent(f"not an envelope: {'causationid' if _is_uuid(id) else 'id'} is not a UUID")
 
 
 def _refuse_nul(record: bytes) -> None:
-    """Raise InvalidEvent when a text in the JSON has a NUL; the JSON escapes it, so one look at the bytes tells."""
-    if b"\\" in record and _NUL.search(record):
+    """Raise InvalidEvent when a text in the JSON has a NUL; the JSON escapes it, so the bytes tell."""
+    if _NUL.search(record):
         raise InvalidEvent("a text has a NUL character")

@@ -11,16 +11,21 @@ from typing import get_args
 from events.envelope import Event
 from events.jobs import JobFact, JobRequest
 from events.progress import ProgressTicked
+from events.telemetry import TelemetryReported
 from events.videos import VideoEvent
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
 
 DAY_MS = 24 * 3600 * 1000
 FOR_EVER = -1
+EVENT_ID = "id"
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A declared topic. `retention_ms` is FOR_EVER or milliseconds; `key` names the payload field that is the key."""
+    """A declared topic. `retention_ms` is FOR_EVER or milliseconds; `key` names the payload field that is the key.
+
+    The key EVENT_ID is no payload field: each event is a stream of its own, under its envelope's id.
+    """
 
     name: str
     key: str
@@ -90,8 +95,16 @@ WORKER_HEARTBEATS = Topic(
     partitions=1,
     retention_ms=DAY_MS,
 )
+TELEMETRY = Topic(
+    "telemetry",
+    EVENT_ID,
+    "What nodes tell, anonymously, about their transcodes.",
+    (TelemetryReported,),
+    producers=("telemetry app",),
+    consumers=("insights",),
+)
 
-TOPICS = {topic.name: topic for topic in (VIDEOS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS)}
+TOPICS = {topic.name: topic for topic in (VIDEOS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, TELEMETRY)}
 TOPIC_OF = {event.TYPE: topic for topic in TOPICS.values() for event in topic.events}
 """Wire type -> the one topic that may carry it."""
 

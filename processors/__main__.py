@@ -14,6 +14,7 @@ from mode import Service
 from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics, postgres
 from infra.runtime.clock import SystemClock, new_id, system_context
+from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors import files, planning
@@ -126,7 +127,7 @@ async def build(settings: Settings) -> App:
         pool=pool,
         append=appender.append,
         bury=bury,
-        open_consumer=lambda group: kafka.open_consumer(settings, group=group),
+        open_source=lambda group: LogConsumer(settings, group=group),
         metrics=Metrics(),
         clock=clock,
         topic_prefix=settings.topic_prefix,
@@ -165,11 +166,11 @@ async def _rebuild_outdated(settings: Settings, pool: postgres.Pool) -> None:
                 await install(connection, projection)
             except ProjectionOutdated:
                 log.info("projection_rebuilding", projection=projection.name)
-                consumer = await kafka.open_consumer(settings, idle_ms=50)
+                source = LogConsumer(settings, idle_ms=50)
                 try:
-                    done = await rebuild(projection, connection, consumer, topic_prefix=settings.topic_prefix)
+                    done = await rebuild(projection, connection, source)
                 finally:
-                    await consumer.stop()
+                    await source.close()
                 log.info("projection_rebuilt", projection=projection.name, version=done.version, events=done.events)
 
 

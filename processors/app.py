@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import faust
-from aiokafka import AIOKafkaConsumer
 from faust.app.base import BootStrategy
 from mode import Service
 
 from events.clock import Clock
 from events.envelope import Envelope, Event, Recorded
-from processors.feed import Feed, FeedMetrics, each
+from processors.feed import Feed, FeedMetrics, GroupSource, each
 from processors.process import Process, run_batch
 from projections.fold import Projection
 from projections.log import DeadLetter
@@ -58,7 +57,7 @@ class Services:
     pool: Any
     append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
     bury: Callable[[Sequence[DeadLetter]], Awaitable[None]]
-    open_consumer: Callable[[str], Awaitable[AIOKafkaConsumer]]
+    open_source: Callable[[str], GroupSource]
     metrics: FeedMetrics
     clock: Clock
     topic_prefix: str = ""
@@ -138,7 +137,7 @@ def _add_agent(
         projection.name,
         [topic.name for topic in projection.topics],
         channel,
-        open_consumer=services.open_consumer,
+        open_source=services.open_source,
         stored=installed.stored,
         bury=services.bury,
         metrics=services.metrics,

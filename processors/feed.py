@@ -1,23 +1,24 @@
 """Feeds a Faust channel with record batches, from positions that PostgreSQL holds.
 
-A feed owns one consumer group. It seeks to the stored positions when partitions are assigned, puts a batch with a
+A feed owns one consumer group. It goes to the stored positions when partitions are assigned, puts a batch with a
 future on the channel, and waits for the future: the agent that reads the channel fulfils it when the batch is durable.
 When the agent raises, Faust restarts it, the feed seeks back to the stored positions and offers the batch again; after
 `FAILURES_MAX` failures in a row the process ends, and its supervisor starts it anew. No Kafka commit matters here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from mode import Service
 
-from projections.log import DeadLetter, LogReader
+from projections.log import DeadLetter, LogReader, Place, Source
 from projections.runner import Batch
 
 FAILURES_MAX = 5
+ASTRAY = -1
+"""A generation that never is: positions must be looked up again."""
 log = structlog.get_logger(__name__)
 
 
@@ -26,6 +27,17 @@ class Offer(NamedTuple):
 
     batch: Batch
     done: "asyncio.Future[None]"
+
+
+class GroupSource(Source, Protocol):
+    """A source that shares topics with others of its group: `generation` grows when `assigned` has changed."""
+
+    assigned: frozenset[Place]
+    generation: int
+
+    async def subscribe(self, topics: Iterable[str]) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class Channel(Protocol):
@@ -53,7 +65,7 @@ class Feed(Service):
         topics: Sequence[str],
         channel: Channel,
         *,
-        open_consumer: Callable[[str], Awaitable[AIOKafkaConsumer]],
+        open_source: Callable[[str], GroupSource],
         stored: Callable[[], Awaitable[Mapping[tuple[str, int], int]]],
         bury: Callable[[Sequence[DeadLetter]], Awaitable[None]],
         metrics: FeedMetrics,
@@ -63,50 +75,45 @@ class Feed(Service):
     ) -> None:
         super().__init__(**options)
         self.name = name
-        self._topics = [topic_prefix + topic for topic in topics]
+        self._topics = topics
         self._channel = channel
-        self._open_consumer = open_consumer
+        self._open_source = open_source
         self._stored = stored
         self._bury = bury
         self._metrics = metrics
-        self._prefix = topic_prefix
+        self._group = f"{topic_prefix}kinolog.{name}"
         self._records_max = records_max
-        self._consumer: AIOKafkaConsumer | None = None
+        self._source: GroupSource | None = None
         self._reader: LogReader | None = None
-        self._astray = False
+        self._generation = 0
         self.ready = asyncio.Event()
 
     async def on_start(self) -> None:
         """Join the group; partitions come with the first read."""
-        self._consumer = await self._open_consumer(f"{self._prefix}kinolog.{self.name}")
-        self._reader = LogReader(self._consumer, topic_prefix=self._prefix)
-        self._consumer.subscribe(self._topics, listener=_Assignments(self._assigned))
+        self._source = self._open_source(self._group)
+        self._reader = LogReader(self._source)
+        await self._source.subscribe(self._topics)
 
-    async def on_stop(self) -> None:
-        """Leave the group."""
-        if self._consumer is not None:
-            await self._consumer.stop()
+    async def on_shutdown(self) -> None:
+        """Leave the group, after the last read."""
+        if self._source is not None:
+            await self._source.close()
 
-    async def _assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """Seek before the first record is read; when that fails (the consumer would swallow it), the feed tries again."""
-        self._astray = True
-        await self._go_to_stored(partitions)
-
-    async def _go_to_stored(self, partitions: Sequence[TopicPartition] | None = None) -> None:
-        assert self._consumer is not None and self._reader is not None
-        assigned = self._consumer.assignment() if partitions is None else partitions
-        mine = {(tp.topic[len(self._prefix) :], tp.partition) for tp in assigned}
+    async def _go_to_stored(self) -> None:
+        assert self._source is not None and self._reader is not None
+        generation, mine = self._source.generation, self._source.assigned
         stored = await self._stored()
         await self._reader.seek({place: position for place, position in stored.items() if place in mine})
-        self._astray = False
+        self._generation = generation
         self.ready.set()
 
     @Service.task
     async def _feed(self) -> None:
+        assert self._source is not None
         failures = 0
         while not self.should_stop:
             try:
-                if self._astray:
+                if self._generation != self._source.generation:
                     await self._go_to_stored()
                 await self._feed_once()
                 failures = 0
@@ -118,13 +125,13 @@ class Feed(Service):
                 log.warning("batch_failed", feed=self.name, failures=failures, error=str(error), exc_info=failures == 1)
                 if failures >= FAILURES_MAX:
                     raise
-                self._astray = True
+                self._generation = ASTRAY
                 await self.sleep(min(5.0, 0.05 * 4**failures))
 
     async def _feed_once(self) -> None:
         assert self._reader is not None
         loop = asyncio.get_running_loop()
-        batch, dead = await self._reader.read(records_max=self._records_max, wait_ms=1000)
+        batch, dead = await self._reader.read(records_max=self._records_max, wait_s=1.0)
         if dead:
             await self._bury(dead)
         if batch is not None:
@@ -134,20 +141,6 @@ class Feed(Service):
             await done
             self._metrics.folded(self.name, len(batch.records), loop.time() - started)
         self._metrics.behind(self.name, await self._reader.lag())
-
-
-class _Assignments(ConsumerRebalanceListener):
-    """Seeks to the stored positions before the first record of newly assigned partitions is read."""
-
-    def __init__(self, go_to_stored: Callable[[Sequence[TopicPartition]], Awaitable[None]]) -> None:
-        self._go_to_stored = go_to_stored
-
-    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """Called by the consumer."""
-        await self._go_to_stored(assigned)
-
-    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        """Nothing to do: the compare-and-set of positions refuses what an old owner still writes."""
 
 
 async def each(stream: AsyncIterator[Offer], handle: Callable[[Batch], Awaitable[None]]) -> None:

@@ -7,7 +7,7 @@ The process reads `videos` and `jobs`. Nothing is known about the order between 
 from the row as it stands (`Planning._next_step`), never from the event that happens to come.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -45,13 +45,13 @@ from events.videos import (
 )
 from processors.plan import PlanSettings, jobs_for, plan
 from processors.process import Process
-from projections.fold import Projection, Table
+from projections.fold import Projection, Table, table_row
 from projections.queries import load
 
 SOURCE = "kinolog/planning"
 
 
-@dataclass(frozen=True, slots=True)
+@table_row
 class Row:
     """One video. `submitted` are the jobs asked for in this round, `completed` maps finished ones to their result.json."""
 
@@ -83,7 +83,7 @@ def job_id(video_id: str, round_: int, name: str) -> str:
     return str(uuid5(UUID(video_id), f"{round_}/{name}"))
 
 
-def keys_of(recorded: Recorded[Event]) -> Iterable[tuple[str]]:
+def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str]]:
     """Return the row that the event is about."""
     event = recorded.envelope.data
     match event:

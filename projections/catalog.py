@@ -6,8 +6,8 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +35,7 @@ from events.videos import (
     VideoRetryRequested,
     VideoUploaded,
 )
-from projections.fold import Projection, Table
+from projections.fold import Projection, Table, table_row
 from projections.queries import load
 from projections.repeats import once
 
@@ -51,7 +51,7 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9ff
 _SQL = load(Path(__file__).with_name("catalog.sql"))
 
 
-@dataclass(frozen=True, slots=True)
+@table_row
 class Video:
     """One video, from its first upload address on.
 
@@ -87,7 +87,7 @@ class Video:
     seen: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@table_row
 class Media:
     """What one finished job made of a video."""
 
@@ -144,7 +144,7 @@ def _index(*texts: str) -> str:
 # --- folds ----------------------------------------------------------------------------------------------------------
 
 
-def video_keys(recorded: Recorded[Event]) -> Iterable[tuple[str]]:
+def video_keys(recorded: Recorded[Event]) -> Collection[tuple[str]]:
     """Return the video that the event is about."""
     event = recorded.envelope.data
     match event:
@@ -263,7 +263,7 @@ def _retried(video: Video) -> Video:
     return replace(processing, plan=None, job_ids=())
 
 
-def media_keys(recorded: Recorded[Event]) -> Iterable[tuple[str, str]]:
+def media_keys(recorded: Recorded[Event]) -> Collection[tuple[str, str]]:
     """Return the finished job that made something to play."""
     event = recorded.envelope.data
     if isinstance(event, JobCompleted) and isinstance(event.result, MediaResult | ExtrasResult):

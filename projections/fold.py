@@ -1,6 +1,6 @@
 """What a projection is: tables, each of which is a fold of the log, `(row | None, recorded) -> row | None`.
 
-A table's row is a frozen dataclass whose fields are the table's columns, in any order. A fold is pure and idempotent
+A table's row is a dataclass made by `@table_row` whose fields are the table's columns, in any order. A fold is pure and idempotent
 by state: no clock, no chance, no I/O; the same event may come twice; events of different topics come in any order
 relative to each other, so a row keeps what it takes from each topic in columns of its own.
 
@@ -9,15 +9,25 @@ that its readers run. Tables are created in a schema of their own per version; r
 `catalog.videos`, which holds a view of the active version.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
-from typing import Any, Generic, LiteralString, TypeVar
+from typing import Any, Generic, LiteralString, TypeVar, dataclass_transform
 
 from events.envelope import Event, Recorded
 from events.topics import Topic
 
 R = TypeVar("R")
 Key = tuple[Any, ...]
+
+
+@dataclass_transform(frozen_default=True)
+def table_row(cls: type[R]) -> type[R]:
+    """Make a dataclass for a table's rows.
+
+    Frozen for mypy only: a fold makes a row per event, and the `__init__` of a frozen dataclass takes six times as long
+    (1.5 µs instead of 0.2 for eleven fields).
+    """
+    return dataclass(slots=True)(cls)
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ class Table(Generic[R]):
     name: str
     row: type[R]
     key: tuple[str, ...]
-    keys_of: Callable[[Recorded[Event]], Iterable[Key]]
+    keys_of: Callable[[Recorded[Event]], Collection[Key]]
     evolve: Callable[[R | None, Recorded[Event]], R | None]
 
     @property

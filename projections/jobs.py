@@ -1,7 +1,7 @@
 """Jobs: where each one is, and every attempt at it; tables `jobs` and `attempts`, folded from the topic jobs."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from events.jobs import (
 )
 from events.media import Failure
 from events.topics import JOBS
-from projections.fold import Projection, Table
+from projections.fold import Projection, Table, table_row
 from projections.queries import load
 from projections.repeats import once
 
@@ -44,7 +44,7 @@ class Made(Value):
     encoder: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@table_row
 class Job:
     """One job. `what` says it for a person: `chunk 3`, `audio track 1`; `chunk` is the index of the chunk.
 
@@ -73,7 +73,7 @@ class Job:
     seen: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@table_row
 class Attempt:
     """One claim of a job and how it ended."""
 
@@ -134,7 +134,7 @@ def made_by(result: JobResult) -> Made:
 # --- folds ----------------------------------------------------------------------------------------------------------
 
 
-def job_keys(recorded: Recorded[Event]) -> Iterable[tuple[str]]:
+def job_keys(recorded: Recorded[Event]) -> Collection[tuple[str]]:
     """Return the job that the fact is about."""
     event = recorded.envelope.data
     match event:
@@ -210,7 +210,7 @@ def _queued(event: JobQueued, time: datetime) -> Job:
     )
 
 
-def attempt_keys(recorded: Recorded[Event]) -> Iterable[tuple[str, int]]:
+def attempt_keys(recorded: Recorded[Event]) -> Collection[tuple[str, int]]:
     """Return the attempt that the fact is about."""
     event = recorded.envelope.data
     match event:

@@ -1,14 +1,36 @@
 """Reads the log in whole batches, from stored positions on."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from events.codec import decode
 from events.envelope import Event, Recorded
 from events.errors import InvalidEvent, LogTruncated
+from events.topics import FOR_EVER, TOPICS
 from projections.runner import Batch, Slice
+
+Place = tuple[str, int]
+"""A topic and a partition."""
+
+
+class Source(Protocol):
+    """Where records come from; `infra.runtime.log_consumer` has the one for Kafka."""
+
+    async def starts(self, places: Iterable[Place]) -> Mapping[Place, int]: ...
+
+    async def ends(self, places: Iterable[Place]) -> Mapping[Place, int]: ...
+
+    async def assign(self, positions: Mapping[Place, int]) -> None: ...
+
+    async def read(self, *, records_max: int, wait_s: float) -> Mapping[Place, Sequence[tuple[int, bytes]]]: ...
+
+    def position(self, place: Place) -> int: ...
+
+    async def pause(self, place: Place, position: int) -> None: ...
+
+    async def resume(self, place: Place) -> None: ...
+
+    async def lag(self) -> Mapping[Place, int]: ...
 
 
 class DeadLetter(NamedTuple):
@@ -22,78 +44,83 @@ class DeadLetter(NamedTuple):
 
 
 class LogReader:
-    """Turns what a consumer fetches into batches that start where the last one ended.
+    """Turns what a source has into batches that start where the last one ended."""
 
-    Topics carry the installation's prefix on the broker and none in what is returned.
-    """
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._next: dict[Place, int] = {}
+        self._paused: set[Place] = set()
+        self.truncated = False
+        """Whether the start of a topic that is kept for some time only was gone: what is folded is not all there was."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, *, topic_prefix: str = "") -> None:
-        self._consumer = consumer
-        self._prefix = topic_prefix
-        self._next: dict[TopicPartition, int] = {}
+    async def seek(self, positions: Mapping[Place, int]) -> None:
+        """Go on from these positions. Raises LogTruncated when the log starts after one of them.
 
-    async def seek(self, positions: Mapping[tuple[str, int], int]) -> None:
-        """Go on from these positions. Raises LogTruncated when the log starts after one of them."""
-        partitions = {
-            TopicPartition(self._prefix + topic, partition): position for (topic, partition), position in positions.items()
-        }
-        starts = await self._consumer.beginning_offsets(list(partitions))
-        for partition, position in partitions.items():
-            if starts[partition] > position:
-                raise LogTruncated(
-                    f"{partition.topic}/{partition.partition} starts at {starts[partition]}; events from {position} on are needed"
-                )
-            self._consumer.seek(partition, position)
-        self._next = partitions
+        Reading from zero is not refused on a topic that is kept for some time only: it means all that there is.
+        """
+        starts = await self._source.starts(positions)
+        for place, position in positions.items():
+            topic, number = place
+            if starts[place] > position:
+                if position or TOPICS[topic].retention_ms == FOR_EVER:
+                    raise LogTruncated(f"{topic}/{number} starts at {starts[place]}; events from {position} on are needed")
+                self.truncated = True
+        await self._source.assign({place: max(position, starts[place]) for place, position in positions.items()})
+        self._next = dict(positions)
+        self._paused = set()
 
-    def missing(self, target: Mapping[tuple[str, int], int]) -> int:
+    def missing(self, target: Mapping[Place, int]) -> int:
         """Return how many offsets lie between what was read and `target`."""
-        here = {(tp.topic[len(self._prefix) :], tp.partition): position for tp, position in self._next.items()}
-        return sum(max(0, position - here[place]) for place, position in target.items())
+        return sum(max(0, position - self._next[place]) for place, position in target.items())
 
     async def read(
-        self, *, records_max: int, wait_ms: int, until: Mapping[tuple[str, int], int] | None = None
+        self, *, records_max: int, wait_s: float, until: Mapping[Place, int] | None = None
     ) -> tuple[Batch | None, list[DeadLetter]]:
-        """Return the next batch, None when there was nothing for `wait_ms`, and what in it could not be decoded.
+        """Return the next batch, None when there was nothing for `wait_s`, and what in it could not be decoded.
 
         With `until`, nothing at or past these positions is read.
         """
-        fetched = await self._consumer.getmany(timeout_ms=wait_ms, max_records=records_max)
+        for place in [place for place in self._paused if until is None or until[place] > self._next[place]]:
+            self._paused.remove(place)
+            await self._source.resume(place)
+        fetched = await self._source.read(records_max=records_max, wait_s=wait_s)
         slices: list[Slice] = []
         records: list[Recorded[Event]] = []
         dead: list[DeadLetter] = []
-        skip = len(self._prefix)
-        for partition, messages in fetched.items():
-            if partition not in self._next:
+        for place, found in fetched.items():
+            if place not in self._next:
                 continue  # it was taken from us while the fetch was under way
-            topic, number = partition.topic[skip:], partition.partition
-            if until is not None and messages[-1].offset >= until[topic, number]:
-                messages = [message for message in messages if message.offset < until[topic, number]]
-                self._consumer.seek(partition, messages[-1].offset + 1 if messages else self._next[partition])
-                if not messages:
+            if until is not None and found[-1][0] >= until[place]:
+                found = [record for record in found if record[0] < until[place]]
+                self._paused.add(place)
+                await self._source.pause(place, found[-1][0] + 1 if found else self._next[place])
+                if not found:
                     continue
+            topic, number = place
             newest = None
-            for message in messages:
+            for offset, value in found:
                 try:
-                    envelope = decode(message.value or b"")
+                    envelope = decode(value)
                 except InvalidEvent as error:
-                    dead.append(DeadLetter(topic, number, message.offset, str(error), message.value or b""))
+                    dead.append(DeadLetter(topic, number, offset, str(error), value))
                     continue
-                records.append(Recorded(topic, number, message.offset, envelope))
+                records.append(Recorded(topic, number, offset, envelope))
                 if newest is None or envelope.time > newest:
                     newest = envelope.time
-            end = messages[-1].offset + 1
-            slices.append(Slice(topic, number, self._next[partition], end, len(messages), newest))
-            self._next[partition] = end
+            end = found[-1][0] + 1
+            slices.append(Slice(topic, number, self._next[place], end, len(found), newest))
+            self._next[place] = end
         if not slices:
             return None, dead
         return Batch(tuple(slices), records), dead
 
-    async def lag(self) -> dict[tuple[str, int], int]:
+    async def to_end(self, *, records_max: int = 20_000) -> AsyncIterator[tuple[Sequence[Recorded[Event]], list[DeadLetter]]]:
+        """Yield all events from here to the present end, and what could not be decoded."""
+        ends = await self._source.ends(self._next)
+        while any(self._source.position(place) < end for place, end in ends.items()):
+            batch, dead = await self.read(records_max=records_max, wait_s=0.5)
+            yield batch.records if batch else (), dead
+
+    async def lag(self) -> Mapping[Place, int]:
         """Return, per partition, how many offsets lie between what was read and the last stable end."""
-        behind = {}
-        for partition in self._next:
-            end = self._consumer.last_stable_offset(partition)
-            here = await self._consumer.position(partition)
-            behind[partition.topic[len(self._prefix) :], partition.partition] = max(0, (end or here) - here)
-        return behind
+        return await self._source.lag()

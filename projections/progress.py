@@ -1,7 +1,6 @@
 """Progress: the latest tick of each job, and what follows from it for a video; table `ticks`."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from events.media import Plan
 from events.progress import ProgressTicked, RungProgress
 from events.topics import PROGRESS
 from projections.catalog import Video
-from projections.fold import Projection, Table
+from projections.fold import Projection, Table, table_row
 from projections.jobs import Job
 from projections.queries import load
 
@@ -24,7 +23,7 @@ _WEIGHTS = {"analyse": 2.0, "encode": 90.0, "audio": 3.0, "extras": 1.0, "verify
 """Share of a video's work by kind of job; kinds that a video has not are left out. The encoding is shared by its frames."""
 
 
-@dataclass(frozen=True, slots=True)
+@table_row
 class Tick:
     """The latest tick of a job: of the highest epoch, then the latest time."""
 
@@ -41,7 +40,7 @@ class Tick:
     ticked_at: datetime
 
 
-def keys_of(recorded: Recorded[Event]) -> Iterable[tuple[str]]:
+def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str]]:
     """Return the job that ticked."""
     event = recorded.envelope.data
     return ((event.job_id,),) if isinstance(event, ProgressTicked) else ()

@@ -4,12 +4,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from psycopg import AsyncConnection
 
 from events.errors import KinologError, PositionConflict
 from projections.fold import Projection
-from projections.log import LogReader
+from projections.log import LogReader, Source
 from projections.runner import Runner, install_any, start_rebuild
 from projections.store import SQL, activate, digest_of, drop_version
 
@@ -24,21 +23,25 @@ class RebuildDiffers(KinologError):
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a rebuild did. `events` counts log offsets passed; `equal` is None when the live version had other tables."""
+    """What a rebuild did. `events` counts log offsets passed.
+
+    `equal` is None when there is nothing to compare: the live version had other tables, or the rebuild is `partial`,
+    since the log keeps the topic for some time only and the live version has seen more.
+    """
 
     name: str
     version: int
     events: int
     digests: dict[str, str]
     equal: bool | None
+    partial: bool
 
 
 async def rebuild(
     projection: Projection,
     connection: AsyncConnection[Any],
-    consumer: AIOKafkaConsumer,
+    source: Source,
     *,
-    topic_prefix: str = "",
     report: Callable[[int, int], Awaitable[None]] | None = None,
     keep: bool = True,
 ) -> Rebuilt:
@@ -46,14 +49,12 @@ async def rebuild(
 
     With `keep=False` the new version is only compared and then dropped: a check that changes nothing.
 
-    The live runner is held up only for the last few events. `consumer` is started, ungrouped and reads committed
-    records; `report(folded, total)` is awaited after each batch. Raises RebuildDiffers, leaving the live version in
-    place, when the digests differ although the code is the same.
+    The live runner is held up only for the last few events. `report(folded, total)` is awaited after each batch. Raises
+    RebuildDiffers, leaving the live version in place, when the digests differ although the code is the same.
     """
     live = await install_any(connection, projection)
     runner = await start_rebuild(connection, projection)
-    consumer.assign([TopicPartition(topic_prefix + t.name, p) for t in projection.topics for p in range(t.partitions)])
-    reader = LogReader(consumer, topic_prefix=topic_prefix)
+    reader = LogReader(source)
     await reader.seek(await runner.positions(connection))
     target = await live.positions(connection)
     while (missing := reader.missing(target)) > CLOSE:
@@ -72,7 +73,7 @@ async def rebuild(
             await _fold_once(connection, runner, reader, target)
         digests = await runner.digest(connection)
         equal = None
-        if active[1] == digest_of(projection):
+        if active[1] == digest_of(projection) and not reader.truncated:
             equal = await live.digest(connection) == digests and await live.counts(connection) == await runner.counts(connection)
             if not equal and keep:
                 raise RebuildDiffers(f"{projection.name}: v{runner.version} differs from v{live.version} at the same positions")
@@ -83,12 +84,12 @@ async def rebuild(
     events = sum(target.values())
     if report:
         await report(events, events)
-    return Rebuilt(projection.name, runner.version, events, digests, equal)
+    return Rebuilt(projection.name, runner.version, events, digests, equal, reader.truncated)
 
 
 async def _fold_once(
     connection: AsyncConnection[Any], runner: Runner, reader: LogReader, target: dict[tuple[str, int], int]
 ) -> None:
-    batch, _dead = await reader.read(records_max=BATCH_RECORDS, wait_ms=1000, until=target)
+    batch, _dead = await reader.read(records_max=BATCH_RECORDS, wait_s=1.0, until=target)
     if batch is not None:
         await runner.apply(connection, batch)

@@ -5,7 +5,7 @@ exactly where the stored position ends, else nothing of it is written. A killed,
 neither lose an event nor count it twice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -42,15 +42,23 @@ class Batch:
     records: Sequence[Recorded[Event]]
 
 
-def fold(table: Table[Any], rows: dict[Key, Any | None], records: Iterable[Recorded[Event]]) -> dict[Key, Any | None]:
+def touches(table: Table[Any], records: Iterable[Recorded[Event]]) -> list[tuple[Collection[Key], Recorded[Event]]]:
+    """Return the records that are for this table, each with the keys of the rows that it may change."""
+    keys_of = table.keys_of
+    return [(keys, record) for record in records if (keys := keys_of(record))]
+
+
+def fold(
+    table: Table[Any], rows: dict[Key, Any | None], touching: Iterable[tuple[Collection[Key], Recorded[Event]]]
+) -> dict[Key, Any | None]:
     """Fold records into `rows` (changed in place); return those that differ from what was there, None = deleted.
 
     `rows` must have an entry, perhaps None, for every key that the records touch.
     """
     before: dict[Key, Any | None] = {}
-    evolve, keys_of = table.evolve, table.keys_of
-    for record in records:
-        for key in keys_of(record):
+    evolve = table.evolve
+    for keys, record in touching:
+        for key in keys:
             row = rows[key]
             after = evolve(row, record)
             if after is not row:
@@ -90,11 +98,11 @@ class Runner:
         """Do the work of `apply` inside the caller's transaction."""
         await self.move(connection, batch)
         for store in self.stores:
-            keys = {key for record in batch.records for key in store.table.keys_of(record)}
-            if keys:
-                rows: dict[Key, Any | None] = dict.fromkeys(keys)
-                rows.update(await store.fetch(connection, list(keys)))
-                await store.save(connection, fold(store.table, rows, batch.records))
+            touching = touches(store.table, batch.records)
+            if touching:
+                rows: dict[Key, Any | None] = dict.fromkeys(key for keys, _ in touching for key in keys)
+                rows.update(await store.fetch(connection, list(rows)))
+                await store.save(connection, fold(store.table, rows, touching))
 
     async def move(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Move the positions over the batch, inside the caller's transaction. Raises PositionConflict."""

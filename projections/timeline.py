@@ -3,8 +3,7 @@
 The index has a row for each position, also where an event stands twice; readers show the first.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from events.envelope import Event, Recorded
 from events.jobs import JobAttemptFailed, JobClaimed, JobCompleted, JobFailed, JobQueued
 from events.topics import JOBS, VIDEOS
 from events.videos import VideoFailed, VideoPlanned, VideoProbed, VideoPublished, VideoUploaded
-from projections.fold import Projection, Table
+from projections.fold import Projection, Table, table_row
 from projections.jobs import describe
 from projections.queries import load
 
@@ -24,7 +23,7 @@ SUMMARY_MAX = 500
 _SQL = load(Path(__file__).with_name("timeline.sql"))
 
 
-@dataclass(frozen=True, slots=True)
+@table_row
 class Entry:
     """One event about a video or a job. `causationid` is the id of the event that led to it."""
 
@@ -62,7 +61,7 @@ def evolve(entry: Entry | None, recorded: Recorded[Event]) -> Entry | None:
     )
 
 
-def keys_of(recorded: Recorded[Event]) -> Iterable[tuple[str, int, int]]:
+def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str, int, int]]:
     """Return the event's own position, when it is about a video or a job."""
     event = recorded.envelope.data
     if getattr(event, "video_id", None) is None and getattr(event, "job_id", None) is None:

@@ -3,8 +3,8 @@
 Columns from the topic workers and from worker-heartbeats are apart: nothing is known about the order between topics.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from events.envelope import Event, Recorded
 from events.jobs import Capabilities
 from events.topics import WORKER_HEARTBEATS, WORKERS
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
-from projections.fold import Projection, Table
+from projections.fold import Projection, Table, table_row
 from projections.queries import load
 from projections.repeats import once
 
@@ -25,7 +25,7 @@ Presence = Literal["idle", "busy", "draining", "gone", "offline", "quarantined"]
 _SQL = load(Path(__file__).with_name("workers.sql"))
 
 
-@dataclass(frozen=True, slots=True)
+@table_row
 class Worker:
     """One worker process, from its start to its end.
 
@@ -50,7 +50,7 @@ class Worker:
     seen: tuple[str, ...] = ()
 
 
-def keys_of(recorded: Recorded[Event]) -> Iterable[tuple[str]]:
+def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str]]:
     """Return the worker."""
     event = recorded.envelope.data
     match event:

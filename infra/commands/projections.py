@@ -11,9 +11,9 @@ from events.errors import NotFound
 from infra.commands.output import AsJson, document, line, note, table
 
 if TYPE_CHECKING:
-    from aiokafka import AIOKafkaConsumer
     from psycopg import AsyncConnection
 
+    from infra.runtime.log_consumer import LogConsumer
     from projections.fold import Projection
 
 
@@ -59,7 +59,11 @@ def rebuild(
     if as_json:
         document(rebuilt)
     else:
-        equal = {True: "equal to the one before", False: "different", None: "new tables, nothing to compare with"}
+        equal = {
+            True: "equal to the one before",
+            False: "different",
+            None: "nothing to compare with",
+        }
         line(f"{name} v{rebuilt['version']}: {rebuilt['events']} events folded; {equal[rebuilt['equal']]}")
 
 
@@ -86,8 +90,8 @@ def verify(as_json: AsJson = False) -> None:
 async def _verify() -> dict[str, Any]:
     from projections import verify as verifying
 
-    async with _opened() as (connection, consumer, prefix):
-        return await verifying.verify(connection, consumer, topic_prefix=prefix)
+    async with _opened() as (connection, source):
+        return await verifying.verify(connection, source)
 
 
 def _named(name: str) -> "Projection":
@@ -104,20 +108,18 @@ async def _rebuild(projection: "Projection") -> dict[str, Any]:
 
     from projections import rebuild as rebuilding
 
-    async with _opened() as (connection, consumer, prefix):
+    async with _opened() as (connection, source):
         with _bar(projection.name) as report:
-            done = await rebuilding.rebuild(projection, connection, consumer, topic_prefix=prefix, report=report)
+            done = await rebuilding.rebuild(projection, connection, source, report=report)
     return asdict(done)
 
 
 async def _projections() -> list[dict[str, Any]]:
-    from aiokafka import TopicPartition
-
     from projections.registry import PROJECTIONS
     from projections.store import SQL
 
     rows: list[dict[str, Any]] = []
-    async with _opened() as (connection, consumer, prefix):
+    async with _opened() as (connection, source):
         await connection.execute(SQL["create"])  # nothing happens when it is there
         for projection in PROJECTIONS.values():
             active = await (await connection.execute(SQL["active"], {"name": projection.name})).fetchone()
@@ -125,10 +127,9 @@ async def _projections() -> list[dict[str, Any]]:
                 continue
             values = {"name": projection.name, "version": active[0]}
             positions = await (await connection.execute(SQL["positions"], values)).fetchall()
-            places = {(row[0], row[1]): TopicPartition(prefix + row[0], row[1]) for row in positions}
-            ends = await consumer.end_offsets(list(places.values()))
+            ends = await source.ends([(row[0], row[1]) for row in positions])
             for topic, partition, position, *_ in sorted(positions):
-                end = ends[places[topic, partition]]
+                end = ends[topic, partition]
                 rows.append(
                     {
                         "projection": projection.name,
@@ -144,21 +145,21 @@ async def _projections() -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def _opened() -> AsyncIterator[tuple["AsyncConnection[Any]", "AIOKafkaConsumer", str]]:
-    """Yield a connection, a consumer without a group, and the topic prefix."""
+async def _opened() -> AsyncIterator[tuple["AsyncConnection[Any]", "LogConsumer"]]:
+    """Yield a connection and a consumer without a group."""
     from psycopg import AsyncConnection
 
     from infra.commands.services import settings_of_services
-    from infra.runtime.kafka import open_consumer
+    from infra.runtime.log_consumer import LogConsumer
 
     settings = settings_of_services()
     url = settings.postgres_url.get_secret_value()
     async with await AsyncConnection.connect(url, autocommit=True, connect_timeout=5, options="-c timezone=UTC") as found:
-        consumer = await open_consumer(settings, idle_ms=50)
+        source = LogConsumer(settings, idle_ms=50)
         try:
-            yield found, consumer, settings.topic_prefix
+            yield found, source
         finally:
-            await consumer.stop()
+            await source.close()
 
 
 @contextmanager

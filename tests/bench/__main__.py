@@ -47,7 +47,7 @@ def main() -> None:
     table = Table("figure", "median", "min", "max", "unit", "baseline", "ratio", "goal", "", box=None)
     for figure in figures:
         table.add_row(*figure.row())
-    Console().print(table)
+    Console(width=140).print(table)
 
 
 def _world(local: Settings, directory: Path) -> Settings:

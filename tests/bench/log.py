@@ -5,10 +5,8 @@ import gc
 from collections.abc import Sequence
 from time import perf_counter
 
-from aiokafka import TopicPartition
-
-from events.topics import PROGRESS
 from infra.runtime import kafka, postgres
+from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.settings import Settings
 from producers.appender import Appender
 from projections import progress
@@ -69,23 +67,23 @@ async def fold_rate(settings: Settings) -> Sequence[Figure]:
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     pool = await postgres.open_pool(settings)
-    consumer = await kafka.open_consumer(settings, idle_ms=50)
-    consumer.assign([TopicPartition(kafka.topic_name(settings, PROGRESS), n) for n in range(PROGRESS.partitions)])
-    reader = LogReader(consumer, topic_prefix=settings.topic_prefix)
+    source = LogConsumer(settings, idle_ms=50)
+    reader = LogReader(source)
     rates = []
     for _ in range(RUNS):
         async with pool.connection() as connection:
             runner = await install(connection, progress.PROJECTION)
             await connection.execute("UPDATE kinolog.positions SET position = 0, folded = 0")
+            await connection.execute("DELETE FROM progress_v1.ticks")  # else the second run would change no row
             await reader.seek(await runner.positions(connection))
             folded = 0
             begun = perf_counter()
             while folded < EVENTS:
-                batch, _ = await reader.read(records_max=10_000, wait_ms=500)
+                batch, _ = await reader.read(records_max=10_000, wait_s=0.5)
                 if batch is not None:
                     await runner.apply(connection, batch)
                     folded += len(batch.records)
             rates.append(EVENTS / (perf_counter() - begun))
-    await consumer.stop()
+    await source.close()
     await pool.close()
     return [Figure("fold into PostgreSQL with position", "events/s", rates, 100_000)]

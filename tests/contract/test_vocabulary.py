@@ -7,10 +7,10 @@ from typing import Any, get_args
 
 import pytest
 
-from events import jobs, progress, videos, workers
+from events import jobs, progress, telemetry, videos, workers
 from events.codec import decode, encode
 from events.envelope import REGISTRY, Event, Value
-from events.topics import TOPIC_OF, TOPICS, partition_for
+from events.topics import EVENT_ID, TOPIC_OF, TOPICS, partition_for
 from infra import generate
 from infra.reference import type_name, values_in
 
@@ -31,7 +31,8 @@ def test_every_example_is_read_by_todays_code_and_written_back_alike(path: Path)
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_an_example_has_the_key_of_its_topic(path: Path) -> None:
     document = json.loads(path.read_text())
-    assert document["subject"] == document["data"][TOPIC_OF[document["type"]].key]
+    key = TOPIC_OF[document["type"]].key
+    assert document["subject"] == (document["id"] if key == EVENT_ID else document["data"][key])
 
 
 def test_examples_tell_connected_stories() -> None:
@@ -60,7 +61,7 @@ def test_every_event_belongs_to_exactly_one_topic() -> None:
 
 def test_the_unions_of_the_streams_are_the_registry() -> None:
     unions = (videos.VideoEvent, jobs.JobRequest, jobs.JobFact, workers.WorkerEvent)
-    declared = {event for union in unions for event in get_args(union)} | {progress.ProgressEvent}
+    declared = {event for union in unions for event in get_args(union)} | {progress.ProgressEvent, telemetry.TelemetryEvent}
     assert declared == set(REGISTRY.values())
 
 
@@ -68,7 +69,7 @@ def test_the_unions_of_the_streams_are_the_registry() -> None:
 def test_names_follow_the_rules(event: type[Event]) -> None:
     assert re.fullmatch(SEGMENT, event.TYPE)
     assert event.__doc__ and event.__doc__ != Event.__doc__, "say what it means"
-    assert TOPIC_OF[event.TYPE].key in event.model_fields
+    assert TOPIC_OF[event.TYPE].key in (EVENT_ID, *event.model_fields)
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.TYPE)

@@ -5,7 +5,7 @@ SIGTERM) are named in docs/adr/0001; here ours walks through each.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,9 +15,10 @@ from aiokafka.errors import KafkaConnectionError
 
 from events.envelope import Envelope, Event
 from events.errors import LogTruncated, LogUnavailable, PositionConflict
-from events.topics import PROGRESS
+from events.topics import PROGRESS, VIDEOS, Topic
 from infra.runtime import kafka, postgres
 from infra.runtime.clock import SystemClock
+from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.settings import Settings
 from processors.app import Services, add_projection, create_app
 from processors.dead_letters import bury_with
@@ -61,14 +62,13 @@ async def appending(settings: Settings) -> AsyncIterator[Appender]:
 @asynccontextmanager
 async def reading(settings: Settings, positions: Mapping[tuple[str, int], int]) -> AsyncIterator[LogReader]:
     """Yield a reader of the progress topic."""
-    consumer = await kafka.open_consumer(settings, idle_ms=50)
+    source = LogConsumer(settings, idle_ms=50)
     try:
-        consumer.assign([TopicPartition(kafka.topic_name(settings, PROGRESS), n) for n in range(PROGRESS.partitions)])
-        reader = LogReader(consumer, topic_prefix=settings.topic_prefix)
+        reader = LogReader(source)
         await reader.seek(positions)
         yield reader
     finally:
-        await consumer.stop()
+        await source.close()
 
 
 async def read(reader: LogReader, count: int) -> list[Batch]:
@@ -76,7 +76,7 @@ async def read(reader: LogReader, count: int) -> list[Batch]:
     batches: list[Batch] = []
     async with asyncio.timeout(20):
         while sum(len(batch.records) for batch in batches) < count:
-            batch, _ = await reader.read(records_max=7, wait_ms=500)
+            batch, _ = await reader.read(records_max=7, wait_s=0.5)
             batches += [batch] if batch else []
     return batches
 
@@ -140,9 +140,9 @@ async def test_a_rebuild_is_equal_readers_see_no_gap_and_the_old_runner_is_refus
                 return reads
 
             watching = asyncio.create_task(keep_reading())
-            consumer = await kafka.open_consumer(settings, idle_ms=50)
-            done = await rebuild(projection, connection, consumer, topic_prefix=settings.topic_prefix)
-            await consumer.stop()
+            source = LogConsumer(settings, idle_ms=50)
+            done = await rebuild(projection, connection, source)
+            await source.close()
             stop.set()
             assert await watching > 0
             assert (done.version, done.equal, faults) == (2, True, [])
@@ -195,7 +195,7 @@ async def test_an_agent_that_raises_loses_nothing_and_doubles_nothing(settings: 
             pool=pool,
             append=appender.append,
             bury=bury_with(producer, "test", topic_prefix=settings.topic_prefix, observe=lambda topic, reader: None),
-            open_consumer=lambda group: kafka.open_consumer(settings, group=group, idle_ms=100),
+            open_source=lambda group: LogConsumer(settings, group=group, idle_ms=100),
             metrics=metrics,
             clock=SystemClock(),
             topic_prefix=settings.topic_prefix,
@@ -227,15 +227,27 @@ async def test_an_agent_that_raises_loses_nothing_and_doubles_nothing(settings: 
 class LateLog:
     """A consumer of a log whose first three records are gone."""
 
-    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    async def starts(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Return where each partition starts."""
-        return dict.fromkeys(partitions, 3)
+        return dict.fromkeys(places, 3)
+
+    async def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """Remember."""
+        self.assigned = positions
 
 
-async def test_a_log_that_starts_too_late_is_an_error() -> None:
+@pytest.mark.parametrize(("topic", "position"), [(PROGRESS, 2), (VIDEOS, 2), (VIDEOS, 0)])
+async def test_a_log_that_starts_too_late_is_an_error(topic: Topic, position: int) -> None:
     reader = LogReader(LateLog())  # type: ignore[arg-type]
     with pytest.raises(LogTruncated, match="starts at 3"):
-        await reader.seek({(PROGRESS.name, 0): 2})
+        await reader.seek({(topic.name, 0): position})
+
+
+async def test_all_that_there_is_of_a_topic_kept_for_days_begins_where_it_begins() -> None:
+    log = LateLog()
+    reader = LogReader(log)  # type: ignore[arg-type]
+    await reader.seek({(PROGRESS.name, 0): 0})
+    assert (log.assigned, reader.truncated) == ({(PROGRESS.name, 0): 3}, True)
 
 
 async def test_an_appender_without_a_broker_refuses_in_bounded_time(settings: Settings) -> None:

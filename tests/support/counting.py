@@ -1,18 +1,17 @@
 """A tiny projection and a tiny history, for tests of the machinery that folds."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from events.envelope import Envelope, Event, Recorded
 from events.progress import ProgressTicked
 from events.topics import PROGRESS
 from infra.runtime.clock import new_id
-from projections.fold import Projection, Table
+from projections.fold import Projection, Table, table_row
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
+@table_row
 class Seen:
     """The ids that were folded of one job, in order."""
 

@@ -10,7 +10,7 @@ from events.envelope import Event, Recorded
 from events.topics import TOPIC_OF
 from projections.fold import Projection
 from projections.registry import PROJECTIONS
-from projections.runner import fold
+from projections.runner import fold, touches
 from projections.store import _plain
 from tests.support.folding import Tables, folded, history
 from tests.support.histories import logs, reordered, repeated
@@ -65,8 +65,9 @@ def in_batches(projection: Projection, log: list[Recorded[Event]], cuts: list[in
         batch = [record for record in log[start:stop] if record.topic in topics]
         for table in projection.tables:
             stored = tables[table.name]
-            rows = {key: stored.get(key) for record in batch for key in table.keys_of(record)}
-            for key, row in fold(table, rows, batch).items():
+            touching = touches(table, batch)
+            rows = {key: stored.get(key) for keys, _ in touching for key in keys}
+            for key, row in fold(table, rows, touching).items():
                 if row is None:
                     del stored[key]
                 else:

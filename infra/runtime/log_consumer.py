@@ -1,0 +1,182 @@
+"""Reads the log in whole batches: confluent-kafka on a thread of its own.
+
+aiokafka makes a record object of each record in Python (3.3 µs); here librdkafka fetches beside the event loop and a
+record costs 1 µs. Everything that folds reads through this; who needs transactions or single answers uses
+`infra.runtime.kafka`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from events.errors import LogTruncated, LogUnavailable
+from infra.runtime.settings import Settings
+
+Place = tuple[str, int]
+"""A topic, without the installation's prefix, and a partition."""
+
+T = TypeVar("T")
+REQUEST_TIMEOUT_S = 10.0
+_NO_GROUP = "kinolog-no-group"
+"""librdkafka wants a name also of consumers that never join a group."""
+
+
+class LogConsumer:
+    """One consumer; sees only committed events and never commits. A `projections.log.Source`.
+
+    `idle_ms` bounds how long the broker holds a fetch that finds nothing; data is answered at once.
+    """
+
+    def __init__(self, settings: Settings, *, group: str | None = None, idle_ms: int = 1000) -> None:
+        self._prefix = settings.topic_prefix
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="log-consumer")
+        self._next: dict[Place, int] = {}
+        self.assigned: frozenset[Place] = frozenset()
+        self.generation = 0
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": settings.kafka_bootstrap,
+                "group.id": group or _NO_GROUP,
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": idle_ms,
+                "fetch.max.bytes": 8 << 20,
+                "queued.max.messages.kbytes": 16 << 10,
+                "fetch.queue.backoff.ms": 5,  # at its default of 1000 a reader that is faster than the queue is long waits
+                "socket.timeout.ms": 20_000,
+                "reconnect.backoff.max.ms": 1000,
+                "topic.metadata.refresh.interval.ms": 60_000,
+                "allow.auto.create.topics": False,
+            },
+            logger=logging.getLogger("kafka"),
+        )
+
+    async def assign(self, positions: Mapping[Place, int]) -> None:
+        """Read these partitions from these offsets on, and no others."""
+        wanted = [TopicPartition(self._prefix + topic, number, position) for (topic, number), position in positions.items()]
+        await self._run(lambda: self._consumer.assign(wanted))
+        self._next = dict(positions)
+        self.assigned = frozenset(positions)
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Join the group. Who reads must `assign` the partitions in `assigned` whenever `generation` has changed."""
+
+        def given(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            consumer.assign([])  # nothing is read before the reader has said from where
+            self._given(partitions)
+
+        def taken(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            consumer.unassign()
+            self._given([])
+
+        names = [self._prefix + topic for topic in topics]
+        await self._run(lambda: self._consumer.subscribe(names, on_assign=given, on_revoke=taken))
+
+    def _given(self, partitions: Sequence[TopicPartition]) -> None:
+        self.assigned = frozenset((p.topic[len(self._prefix) :], p.partition) for p in partitions)
+        self.generation += 1
+
+    async def starts(self, places: Iterable[Place]) -> dict[Place, int]:
+        """Return the offset of the first record that is still there."""
+        return await self._watermarks(places, 0)
+
+    async def ends(self, places: Iterable[Place]) -> dict[Place, int]:
+        """Return the offset after the last committed record and its marker."""
+        return await self._watermarks(places, 1)
+
+    async def read(self, *, records_max: int, wait_s: float) -> Mapping[Place, Sequence[tuple[int, bytes]]]:
+        """Return what came, per partition in order, as (offset, value); empty when nothing came for `wait_s`.
+
+        Raises LogTruncated when a position is no longer on the log.
+        """
+        found: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
+        for message in await self._run(lambda: self._take(records_max, wait_s)):
+            topic, number, offset = message.topic(), message.partition(), message.offset()
+            if message.error() is not None:
+                self._note(message)
+                continue
+            assert topic is not None and number is not None and offset is not None
+            found.setdefault((topic, number), []).append((offset, message.value() or b""))
+        skip = len(self._prefix)
+        batch = {(topic[skip:], number): records for (topic, number), records in found.items()}
+        for place, records in batch.items():
+            if place in self._next:
+                self._next[place] = max(self._next[place], records[-1][0] + 1)
+        return batch
+
+    def _take(self, records_max: int, wait_s: float) -> list[Message]:
+        """Wait for a message, then take what is there."""
+        first = self._consumer.poll(wait_s)
+        return [] if first is None else [first, *self._consumer.consume(records_max - 1, 0)]
+
+    def _note(self, message: Message) -> None:
+        """Take the end of a partition as progress, since markers stand there that are no records; raise what is an error."""
+        error, topic = message.error(), message.topic() or ""
+        assert error is not None
+        place = (topic[len(self._prefix) :], message.partition() or 0)
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            if place in self._next:
+                self._next[place] = max(self._next[place], message.offset() or 0)
+        elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise LogTruncated(f"{topic}/{place[1]}: events from {self._next.get(place)} on are no longer there")
+        else:
+            raise LogUnavailable(f"{topic or 'the log'}: {error.str()}")
+
+    def position(self, place: Place) -> int:
+        """Return the offset that is read next; past markers once the end was seen."""
+        return self._next[place]
+
+    async def lag(self) -> dict[Place, int]:
+        """Return, per assigned partition, how many offsets lie between what was read and the last committed end, as last told."""
+
+        def of(place: Place) -> int:
+            partition = TopicPartition(self._prefix + place[0], place[1])
+            _, end = self._consumer.get_watermark_offsets(partition, cached=True)
+            return max(0, end - self._next[place])
+
+        return await self._run(lambda: {place: of(place) for place in self._next})
+
+    async def pause(self, place: Place, position: int) -> None:
+        """Stop reading a partition; `resume` goes on from `position`."""
+        partition = TopicPartition(self._prefix + place[0], place[1], position)
+
+        def stop() -> None:
+            self._consumer.pause([partition])
+            self._consumer.seek(partition)
+
+        await self._run(stop)
+        self._next[place] = position
+
+    async def resume(self, place: Place) -> None:
+        """Read a paused partition again."""
+        partition = TopicPartition(self._prefix + place[0], place[1])
+        await self._run(lambda: self._consumer.resume([partition]))
+
+    async def close(self) -> None:
+        """Leave the group and close."""
+        await self._run(self._consumer.close)
+        self._thread.shutdown(wait=False)
+
+    async def _watermarks(self, places: Iterable[Place], which: int) -> dict[Place, int]:
+        def ask() -> dict[Place, int]:
+            found = {}
+            for place in places:
+                partition = TopicPartition(self._prefix + place[0], place[1])
+                found[place] = self._consumer.get_watermark_offsets(partition, timeout=REQUEST_TIMEOUT_S)[which]
+            return found
+
+        return await self._run(ask)
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        """Run a call on the thread: the consumer is used by one at a time. Raises LogUnavailable for Kafka's errors."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        except KafkaException as error:
+            raise LogUnavailable(f"the log does not answer: {error.args[0].str()}") from error
