@@ -14,7 +14,7 @@ import msgspec
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from events import jobs, progress, telemetry, videos, workers  # noqa: F401  (declares the types)
+from events import archive, jobs, progress, telemetry, videos, workers  # noqa: F401  (declares the types)
 from events.envelope import REGISTRY, Envelope, Event
 from events.errors import InvalidEvent
 from events.upcasters import UPCASTERS, upcast
@@ -29,8 +29,8 @@ _REASON_CHARACTERS_MAX = 500
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class _Wire(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
-    """The members of the JSON document."""
+class Wire(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """The members of the JSON document, `data` as the bytes that stand there."""
 
     specversion: Literal["1.0"]
     id: str
@@ -43,8 +43,9 @@ class _Wire(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=T
     data: msgspec.Raw
 
 
-_write = msgspec.json.Encoder().encode
-_read = msgspec.json.Decoder(_Wire).decode
+write_wire = msgspec.json.Encoder().encode
+read_wire = msgspec.json.Decoder(Wire).decode
+"""Bytes <-> members, for those who need no payload. Raise msgspec's errors; what `decode` has accepted can be read."""
 
 
 def encode(envelope: Envelope[Event]) -> bytes:
@@ -61,8 +62,8 @@ def encode(envelope: Envelope[Event]) -> bytes:
     if time.utcoffset() is None:
         raise InvalidEvent("not an envelope: time has no zone")
     try:
-        record = _write(
-            _Wire(
+        record = write_wire(
+            Wire(
                 specversion="1.0",
                 id=id,
                 source=source,
@@ -88,7 +89,7 @@ def decode(record: bytes) -> Envelope[Event]:
     """
     wire_type = None
     try:
-        wire = _read(record)
+        wire = read_wire(record)
         if b"\\" in record:
             _refuse_nul(record)
         id, causationid, time, wire_type = wire.id, wire.causationid, wire.time, wire.type

@@ -8,6 +8,7 @@ import zlib
 from dataclasses import dataclass
 from typing import get_args
 
+from events.archive import SegmentArchived
 from events.envelope import Event
 from events.jobs import JobFact, JobRequest
 from events.progress import ProgressTicked
@@ -103,8 +104,17 @@ TELEMETRY = Topic(
     producers=("telemetry app",),
     consumers=("insights",),
 )
+ARCHIVE = Topic(
+    "archive",
+    "topic",
+    "Which stretches of the other topics stand in the object store, with the hash chain that proves them.",
+    (SegmentArchived,),
+    producers=("archiver",),
+    consumers=("archiver", "archive"),
+    partitions=1,
+)
 
-TOPICS = {topic.name: topic for topic in (VIDEOS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, TELEMETRY)}
+TOPICS = {topic.name: topic for topic in (VIDEOS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, TELEMETRY, ARCHIVE)}
 TOPIC_OF = {event.TYPE: topic for topic in TOPICS.values() for event in topic.events}
 """Wire type -> the one topic that may carry it."""
 

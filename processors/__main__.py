@@ -14,11 +14,14 @@ from mode import Service
 from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics, postgres
 from infra.runtime.clock import SystemClock, new_id, system_context
+from infra.runtime.fenced_appender import FencedAppender
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors import files, planning
 from processors.app import App, Services, add_effect, add_process, add_projection, create_app
+from processors.archiver import Archiver
+from processors.archiver import Clients as ArchiverClients
 from processors.chores import Chores
 from processors.dead_letters import bury_with
 from processors.dispatch import Policy, State
@@ -154,8 +157,26 @@ async def build(settings: Settings) -> App:
         clients, clock, policy_of(settings), settings.pools, observe=observe_dispatch, decided=observe_decisions
     )
     app.add_service(dispatcher)
+    app.add_service(archiver(settings, store, clock))
     app.add_service(Server(settings, feeds, dispatcher))
     return app
+
+
+def archiver(settings: Settings, store: ObjectStore, clock: SystemClock) -> Archiver:
+    """Return the archiver of this installation."""
+    clients = ArchiverClients(
+        source=lambda: LogConsumer(settings),
+        appender=lambda: FencedAppender(settings, "kinolog.archiver"),
+        store=store,
+        context=lambda: system_context("kinolog/archiver"),
+    )
+    return Archiver(
+        clients,
+        clock,
+        timedelta(seconds=settings.archive_every_s),
+        settings.archive_segment_records,
+        archived=lambda topic, records: metrics.ARCHIVED_EVENTS.labels(topic).inc(records),
+    )
 
 
 async def _rebuild_outdated(settings: Settings, pool: postgres.Pool) -> None:

@@ -68,6 +68,8 @@ PROJECTION_CONFLICTS = Counter(
 )
 DEAD_LETTERS = Counter("kinolog_dead_letters", "Records put on a dead-letter topic.", ["topic", "reader"], registry=REGISTRY)
 
+ARCHIVED_EVENTS = Counter("kinolog_archived_events", "Events written to the archive.", ["topic"], registry=REGISTRY)
+
 # --- Dispatch -------------------------------------------------------------------------------------------------------
 
 DISPATCH_QUEUED_JOBS = Gauge("kinolog_dispatch_queued_jobs", "Jobs that wait.", ["pool", "priority"], registry=REGISTRY)
@@ -123,6 +125,12 @@ STORE_SECONDS = Histogram(
     registry=REGISTRY,
 )
 STORE_FAILURES = Counter("kinolog_object_store_failures", "Operations that failed.", ["operation"], registry=REGISTRY)
+
+# --- Telemetry ------------------------------------------------------------------------------------------------------
+
+TELEMETRY_EVENTS = Counter(
+    "kinolog_telemetry_events", "Events that nodes reported; result: accepted or refused.", ["result"], registry=REGISTRY
+)
 
 # --- HTTP -----------------------------------------------------------------------------------------------------------
 

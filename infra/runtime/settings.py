@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, IPvAnyNetwork, SecretStr, ValidationError
 
 PREFIX = "KINOLOG_"
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -46,7 +46,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     public_port: Port = Field(9000, description="Public app: browse, watch, manifests and segments.")
     admin_port: Port = Field(9001, description="Admin app: uploads, jobs, catalog edits; needs a token.")
     worker_port: Port = Field(9002, description="Reserved for the worker API.")
-    telemetry_port: Port = Field(3000, description="Reserved for telemetry ingest.")
+    telemetry_port: Port = Field(3000, description="Telemetry app: anonymous ingest and insights.")
     admin_url: str = Field("", description="For the command line: URL of the admin app; empty: the one on this machine.")
     admin_token: SecretStr = Field(
         SecretStr(""), description="For the command line: administrator's token; empty: the file tokens/admin in var_dir."
@@ -64,6 +64,18 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     presign_ttl_s: int = Field(15 * 60, ge=30, le=7 * 24 * 3600, description="Life of presigned URLs, seconds.")
     requests_per_minute: int = Field(600, ge=1, description="Requests a minute per client address on the public app.")
     admin_requests_per_minute: int = Field(6000, ge=1, description="Requests a minute per client address on the admin app.")
+
+    # Telemetry
+    telemetry_url: str = Field(
+        "", pattern=r"^(https?://\S+)?$", description="Workers report their jobs, anonymously, to this server; empty: to none."
+    )
+    telemetry_requests_per_minute: float = Field(
+        30.0, gt=0, le=1e9, description="Requests a minute per client address on the telemetry app."
+    )
+    telemetry_burst: int = Field(10, ge=1, le=10**9, description="Requests at once per client address on the telemetry app.")
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="Networks whose X-Forwarded-For the telemetry app believes, comma separated."
+    )
 
     # Dispatch
     pools: tuple[str, ...] = Field(("default",), description="Job pools that the dispatcher serves, comma separated.")
@@ -91,6 +103,10 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         "tonemap", description="HDR sources: tone-mapped to SDR, or kept (10-bit HEVC or AV1 only)."
     )
 
+    # Archive
+    archive_every_s: float = Field(300.0, gt=0, le=86400, description="Events are archived when they are this old, seconds.")
+    archive_segment_records: int = Field(100_000, ge=1, le=1_000_000, description="Most records in one file of the archive.")
+
     # Behaviour of processes
     log_format: Literal["console", "json"] = Field("json", description="Structured logs as JSON lines or for a console.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
@@ -110,8 +126,9 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         for name in environ:
             if name.startswith(PREFIX) and name != PREFIX + "CONFIG":
                 values[name.removeprefix(PREFIX).lower()] = environ[name]
-        if isinstance(values.get("pools"), str):
-            values["pools"] = tuple(pool.strip() for pool in values["pools"].split(",") if pool.strip())
+        for name in ("pools", "trusted_proxies"):
+            if isinstance(values.get(name), str):
+                values[name] = tuple(item.strip() for item in values[name].split(",") if item.strip())
         try:
             return cls(**values)
         except ValidationError as error:

@@ -1,0 +1,68 @@
+"""Appends under a transactional id, so that whoever opened it last is the only one that can.
+
+confluent-kafka, because aiokafka's sender dies of being fenced and its callers then wait for ever.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from events.codec import HEADERS, encode
+from events.envelope import Envelope, Event
+from events.errors import LogUnavailable
+from events.topics import TOPIC_OF, partition_for
+from infra.runtime.settings import Settings
+
+TIMEOUT_S = 20.0
+
+
+class FencedAppender:
+    """One per owner of something. Opening it fences whoever had the id before."""
+
+    def __init__(self, settings: Settings, transactional_id: str) -> None:
+        self._prefix = settings.topic_prefix
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fenced-appender")
+        self._producer = Producer(
+            {
+                "bootstrap.servers": settings.kafka_bootstrap,
+                "transactional.id": settings.topic_prefix + transactional_id,
+                "transaction.timeout.ms": int(TIMEOUT_S * 1000),
+                "linger.ms": 0,
+                "message.max.bytes": 4 << 20,
+            }
+        )
+
+    async def open(self) -> None:
+        """Fence older owners; what they had not committed is gone. Raises LogUnavailable."""
+        await self._run(lambda: self._producer.init_transactions(TIMEOUT_S))
+
+    async def append(self, envelopes: Sequence[Envelope[Event]]) -> None:
+        """Append all or nothing. Raises LogUnavailable; then this appender is of no use any more, and it is not known which."""
+        await self._run(lambda: self._append(envelopes))
+
+    def _append(self, envelopes: Sequence[Envelope[Event]]) -> None:
+        self._producer.begin_transaction()
+        for envelope in envelopes:
+            topic = TOPIC_OF[envelope.data.TYPE]
+            self._producer.produce(
+                self._prefix + topic.name,
+                encode(envelope),
+                envelope.subject.encode(),
+                partition_for(envelope.subject, topic.partitions),
+                timestamp=int(envelope.time.timestamp() * 1000),
+                headers=list(HEADERS),
+            )
+        self._producer.commit_transaction(TIMEOUT_S)
+
+    async def close(self) -> None:
+        """Let go; an open transaction is aborted by the broker."""
+        self._thread.shutdown(wait=False)
+
+    async def _run(self, call: Callable[[], None]) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        except KafkaException as error:
+            failure: KafkaError = error.args[0]
+            raise LogUnavailable(f"the log did not acknowledge: {failure.str()}") from error

@@ -1,0 +1,153 @@
+"""History as a table: a stretch of one partition as a Parquet file, and back, byte for byte.
+
+One row is one record. Its columns are the envelope's members, `data` as the JSON that stands on the log, and for each type
+of event a struct of the same values, typed (`video_uploaded.size_bytes`), for SQL. A record that `events.codec` would
+write otherwise (an older writer's order of members, or no event at all) is kept whole in `raw`.
+
+Over the records of a partition goes a hash chain: `SHA-256(link before, offset, record)`. Each row has the first bytes of
+the link after it, so that what was altered, dropped, repeated or reordered is found at the row where the chain breaks.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import cache
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import AwareDatetime, TypeAdapter
+
+from events.codec import Wire, decode, read_wire, write_wire
+from events.envelope import Event
+from events.errors import InvalidEvent
+from events.topics import TOPICS
+
+NO_LINK = bytes(32)
+"""The chain before offset zero."""
+LINK_BYTES = 8
+"""How much of a link a row has: enough to name the row; the whole one after a segment is in its fact."""
+
+Record = tuple[int, bytes]
+"""Offset and value."""
+
+_MOMENT = pa.timestamp("us", tz="UTC")
+_ENVELOPE = [
+    pa.field("partition", pa.int32()),
+    pa.field("offset", pa.int64()),
+    pa.field("id", pa.string()),
+    pa.field("type", pa.string()),
+    pa.field("source", pa.string()),
+    pa.field("subject", pa.string()),
+    pa.field("time", _MOMENT),
+    pa.field("correlationid", pa.string()),
+    pa.field("causationid", pa.string()),
+    pa.field("data", pa.string()),
+    pa.field("raw", pa.binary()),
+    pa.field("link", pa.binary(LINK_BYTES)),
+]
+_MEMBERS = ("id", "type", "source", "subject", "time", "correlationid", "causationid")
+_SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), datetime: _MOMENT, AwareDatetime: _MOMENT}
+_JSON: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+class BrokenChain(Exception):
+    """A record is not what the chain says; the message names it."""
+
+
+def next_link(link: bytes, offset: int, value: bytes) -> bytes:
+    """Return the chain after one more record."""
+    return hashlib.sha256(link + offset.to_bytes(8, "big") + value).digest()
+
+
+def column_of(event: type[Event]) -> str:
+    """Return the name of the column with an event's typed values: `kinolog.video.uploaded.v1` -> `video_uploaded`."""
+    return "_".join(event.TYPE.split(".")[1:-1]).replace("-", "_")
+
+
+@cache
+def schema_of(topic: str) -> pa.Schema:
+    """Return the columns of a topic's files."""
+    return pa.schema([*_ENVELOPE, *(pa.field(column_of(event), _struct(event)) for event in TOPICS[topic].events)])
+
+
+def _struct(event: type[Event]) -> pa.DataType:
+    return pa.struct([pa.field(name, _arrow(field.annotation)) for name, field in event.model_fields.items()])
+
+
+def _arrow(annotation: Any) -> pa.DataType:
+    """Return the column type of a field: scalars as they are, anything nested as JSON text."""
+    if get_origin(annotation) in (Union, UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        return _arrow(kinds[0]) if len(kinds) == 1 else pa.string()
+    return _SCALARS.get(annotation, pa.string())
+
+
+def write_segment(topic: str, partition: int, records: Sequence[Record], link: bytes) -> tuple[bytes, bytes]:
+    """Return the Parquet file of some records and the chain after them; `link` is the chain before them."""
+    columns: dict[str, list[Any]] = {field.name: [None] * len(records) for field in schema_of(topic)}
+    typed = {event.TYPE: column_of(event) for event in TOPICS[topic].events}
+    for row, (offset, value) in enumerate(records):
+        link = next_link(link, offset, value)
+        columns["partition"][row], columns["offset"][row], columns["link"][row] = partition, offset, link[:LINK_BYTES]
+        try:
+            event, wire = decode(value).data, read_wire(value)
+        except InvalidEvent:
+            columns["raw"][row] = value
+            continue
+        for name in _MEMBERS:
+            columns[name][row] = getattr(wire, name)
+        columns["data"][row] = bytes(wire.data).decode()
+        if write_wire(wire) != value:
+            columns["raw"][row] = value
+        if event.TYPE in typed:
+            columns[typed[event.TYPE]][row] = {name: _plain(value) for name, value in event}
+    file = io.BytesIO()
+    table = pa.table(columns, schema=schema_of(topic))
+    repeating = [name for name in table.column_names if name not in _UNIQUE]
+    pq.write_table(table, file, compression="zstd", compression_level=6, use_dictionary=repeating)
+    return file.getvalue(), link
+
+
+_UNIQUE = ("offset", "id", "time", "data", "raw", "link")
+"""Columns for which a dictionary would only take room."""
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or type(value) in _SCALARS else _JSON.dump_json(value, exclude_none=True).decode()
+
+
+def read_segment(file: bytes) -> Iterator[Record]:
+    """Yield offset and value of each record, exactly as they stood on the log."""
+    table = pq.read_table(io.BytesIO(file), columns=["offset", *_MEMBERS, "data", "raw"])
+    for batch in table.to_batches(max_chunksize=10_000):
+        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        for offset, id, type_, source, subject, time, correlationid, causationid, data, raw in rows:
+            if raw is None:
+                raw = write_wire(
+                    Wire(
+                        specversion="1.0",
+                        id=id,
+                        source=source,
+                        type=type_,
+                        subject=subject,
+                        time=time,
+                        correlationid=correlationid,
+                        causationid=causationid,
+                        data=msgspec.Raw(data.encode()),
+                    )
+                )
+            yield offset, raw
+
+
+def check_segment(file: bytes, link: bytes, where: str) -> bytes:
+    """Return the chain after the file's records. Raises BrokenChain with the first row at which it is not the stored one."""
+    stored = pq.read_table(io.BytesIO(file), columns=["link"])["link"].to_pylist()
+    for (offset, value), expected in zip(read_segment(file), stored, strict=True):
+        link = next_link(link, offset, value)
+        if link[:LINK_BYTES] != expected:
+            raise BrokenChain(f"{where}/{offset}: the record is not the one that was archived, or not at its place")
+    return link

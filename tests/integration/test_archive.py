@@ -1,0 +1,155 @@
+"""The archive on the real Kafka and the real object store: each position once, whatever is killed when."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from events.errors import StoreUnavailable
+from events.media import ObjectRef
+from events.topics import PROGRESS
+from infra.runtime import kafka
+from infra.runtime.clock import SystemClock, system_context
+from infra.runtime.fenced_appender import FencedAppender
+from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.objects import ObjectStore
+from infra.runtime.settings import Settings
+from processors.archiver import MANIFEST, Archiver, Clients
+from producers.appender import Appender
+from projections.parquet import NO_LINK, check_segment, next_link, read_segment
+from tests.support.counting import ticks
+from tests.support.log import read_topic
+
+Records = dict[int, list[tuple[int, bytes]]]
+
+
+def archiver(settings: Settings, store: Any) -> Archiver:
+    """Return an archiver that writes at once."""
+    clients = Clients(
+        source=lambda: LogConsumer(settings, idle_ms=50),
+        appender=lambda: FencedAppender(settings, "kinolog.archiver"),
+        store=store,
+        context=lambda: system_context("test/archiver"),
+    )
+    return Archiver(clients, SystemClock(), timedelta(milliseconds=1), 40)
+
+
+@asynccontextmanager
+async def started(service: Archiver) -> AsyncIterator[Archiver]:
+    """Run the archiver."""
+    await service.start()
+    try:
+        yield service
+    finally:
+        await service.stop()
+
+
+async def on_the_log(settings: Settings) -> Records:
+    """Return the raw records of the topic progress."""
+    source = LogConsumer(settings, idle_ms=50)
+    places = [(PROGRESS.name, number) for number in range(PROGRESS.partitions)]
+    found: Records = {number: [] for _, number in places}
+    try:
+        ends = await source.ends(places)
+        await source.assign(dict.fromkeys(places, 0))
+        while any(source.position(place) < ends[place] for place in places):
+            for (_, number), records in (await source.read(records_max=1000, wait_s=0.5)).items():
+                found[number] += records
+    finally:
+        await source.close()
+    return found
+
+
+async def in_the_archive(settings: Settings, store: ObjectStore) -> Records:
+    """Return the records of the topic progress from the files that the archive names, after checking files and chain."""
+    found: Records = {number: [] for number in range(PROGRESS.partitions)}
+    heads = dict.fromkeys(found, (0, NO_LINK))
+    for recorded in await read_topic(settings, "archive"):
+        segment: Any = recorded.envelope.data
+        if segment.topic != PROGRESS.name:
+            continue
+        first, link = heads[segment.partition]
+        assert segment.first == first
+        file = await store.get_bytes(segment.key, segment.size_bytes + 1)
+        assert len(file) == segment.size_bytes
+        assert check_segment(file, link, segment.key).hex() == segment.chain
+        heads[segment.partition] = segment.next, bytes.fromhex(segment.chain)
+        found[segment.partition] += read_segment(file)
+    return found
+
+
+async def test_what_is_archived_is_the_log_byte_for_byte(settings: Settings) -> None:
+    await kafka.ensure_topics(settings)
+    store = ObjectStore(settings)
+    await store.ensure_bucket()
+    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix)
+    await appender.start()
+    await appender.append(ticks(300, jobs=9))
+    await appender.stop()
+    producer = await kafka.open_producer(settings)
+    await producer.send_and_wait(kafka.topic_name(settings, PROGRESS), b"\xffnot an event", partition=1)
+    await producer.stop()
+    expected = await on_the_log(settings)
+    assert sum(map(len, expected.values())) == 301
+    async with started(archiver(settings, store)), asyncio.timeout(30):
+        while await in_the_archive(settings, store) != expected:
+            await asyncio.sleep(0.05)
+    segments: list[Any] = [recorded.envelope.data for recorded in await read_topic(settings, "archive")]
+    chains = {segment.partition: segment.chain for segment in segments}
+    for number, records in expected.items():
+        link = NO_LINK
+        for offset, value in records:
+            link = next_link(link, offset, value)
+        assert chains.get(number, NO_LINK.hex()) == link.hex()
+    manifest = json.loads(await store.get_bytes(MANIFEST, 1 << 20))
+    assert [entry["key"] for entry in manifest] == [segment.key for segment in segments]
+
+
+class FaultyStore:
+    """Refuses now and then: before, or after it has stored."""
+
+    def __init__(self, store: ObjectStore, rng: random.Random) -> None:
+        self.store = store
+        self.rng = rng
+        self.refusals = 0
+
+    async def put_bytes(self, key: str, data: bytes, content_type: str) -> ObjectRef:
+        """Store, and perhaps fail."""
+        fate = self.rng.random()
+        if fate < 0.2:
+            self.refusals += 1
+            raise StoreUnavailable("before")
+        stored = await self.store.put_bytes(key, data, content_type)
+        if fate > 0.8:
+            self.refusals += 1
+            raise StoreUnavailable("after")
+        return stored
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_each_position_once_through_failures_and_a_second_archiver(
+    settings: Settings, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("processors.archiver.RETRY_S", (0.01, 0.05))
+    await kafka.ensure_topics(settings)
+    rng = random.Random(seed)
+    store = ObjectStore(settings)
+    await store.ensure_bucket()
+    faulty = FaultyStore(store, rng)
+    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix)
+    await appender.start()
+    async with started(archiver(settings, faulty)), asyncio.timeout(60):
+        for _ in range(5):
+            await appender.append(ticks(80, jobs=9))
+            async with started(archiver(settings, faulty)):  # it fences the first one, which fences it in turn
+                await asyncio.sleep(rng.random())
+        expected = await on_the_log(settings)
+        while await in_the_archive(settings, store) != expected:
+            await asyncio.sleep(0.1)
+    await appender.stop()
+    assert faulty.refusals > 0
