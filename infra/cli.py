@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from infra.commands import catalog, configuration, ingest, jobs, log, platform, projections
+from infra.commands import catalog, configuration, history, ingest, jobs, log, platform, projections
 from infra.commands.exits import ExitCode, explain
 
 EXITS = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)
@@ -25,6 +25,7 @@ app = typer.Typer(
       kinolog ingest holiday.mp4          upload, wait, and say where it plays
       kinolog timeline VIDEO              every event of a video, and its cause
       kinolog rebuild catalog             fold a read model again from the log
+      kinolog replay my_view.py           ask the past a new question
 
     \b
     Exit codes:
@@ -44,6 +45,8 @@ app.add_typer(log.app, name="events")
 app.command()(projections.projections)
 app.command()(projections.rebuild)
 app.command()(projections.verify)
+app.command()(history.replay)
+app.command()(history.sql)
 app.add_typer(platform.engine, name="engine")
 app.command()(platform.up)
 app.command()(platform.down)

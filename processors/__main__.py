@@ -15,6 +15,7 @@ from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics, postgres
 from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.fenced_appender import FencedAppender
+from infra.runtime.history import open_history
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
@@ -187,11 +188,8 @@ async def _rebuild_outdated(settings: Settings, pool: postgres.Pool) -> None:
                 await install(connection, projection)
             except ProjectionOutdated:
                 log.info("projection_rebuilding", projection=projection.name)
-                source = LogConsumer(settings, idle_ms=50)
-                try:
-                    done = await rebuild(projection, connection, source)
-                finally:
-                    await source.close()
+                async with open_history(settings) as history:
+                    done = await rebuild(projection, connection, history)
                 log.info("projection_rebuilt", projection=projection.name, version=done.version, events=done.events)
 
 

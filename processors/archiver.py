@@ -23,11 +23,10 @@ from events.envelope import Envelope, Event
 from events.errors import KinologError
 from events.media import ObjectRef
 from events.topics import ARCHIVE, TOPICS
+from projections.archive import MANIFEST, PREFIX
 from projections.log import LogReader, Place, Source
 from projections.parquet import NO_LINK, Record, write_segment
 
-PREFIX = "archive/"
-MANIFEST = f"{PREFIX}manifest.json"
 PARQUET_TYPE = "application/vnd.apache.parquet"
 PENDING_BYTES_MAX = 64 << 20
 RETRY_S = (1.0, 60.0)
@@ -95,6 +94,11 @@ class Archiver(Service):
         self._archived = archived
         self._segments: list[SegmentArchived] = []
         self._heads: dict[Place, _Head] = {}
+
+    @property
+    def unwritten(self) -> int:
+        """How many records were read and stand in no file yet."""
+        return sum(len(head.pending) for head in self._heads.values())
 
     @Service.task
     async def _archive(self) -> None:

@@ -14,6 +14,10 @@ from events.topics import ARCHIVE
 from projections.fold import Projection, Table, table_row
 from projections.queries import load
 
+PREFIX = "archive/"
+MANIFEST = f"{PREFIX}manifest.json"
+"""Lists every file, for those who have only the object store."""
+
 _SQL = load(Path(__file__).with_name("archive.sql"))
 
 
@@ -30,8 +34,8 @@ class Segment:
     size_bytes: int
     sha256: str
     chain: str
-    time_first: datetime | None
-    time_last: datetime | None
+    time_first: datetime | None = None
+    time_last: datetime | None = None
 
 
 def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str, int, int]]:

@@ -69,6 +69,15 @@ class LogReader:
         self._next = dict(positions)
         self._paused = set()
 
+    async def ends(self) -> Mapping[Place, int]:
+        """Return the present ends of what is read."""
+        return await self._source.ends(self._next)
+
+    @property
+    def positions(self) -> dict[Place, int]:
+        """The offsets that are read next."""
+        return dict(self._next)
+
     def missing(self, target: Mapping[Place, int]) -> int:
         """Return how many offsets lie between what was read and `target`."""
         return sum(max(0, position - self._next[place]) for place, position in target.items())

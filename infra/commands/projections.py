@@ -13,8 +13,8 @@ from infra.commands.output import AsJson, document, line, note, table
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-    from infra.runtime.log_consumer import LogConsumer
     from projections.fold import Projection
+    from projections.history import History
 
 
 def projections(as_json: AsJson = False) -> None:
@@ -145,21 +145,18 @@ async def _projections() -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def _opened() -> AsyncIterator[tuple["AsyncConnection[Any]", "LogConsumer"]]:
-    """Yield a connection and a consumer without a group."""
+async def _opened() -> AsyncIterator[tuple["AsyncConnection[Any]", "History"]]:
+    """Yield a connection, and archive and log as one stream."""
     from psycopg import AsyncConnection
 
     from infra.commands.services import settings_of_services
-    from infra.runtime.log_consumer import LogConsumer
+    from infra.runtime.history import open_history
 
     settings = settings_of_services()
     url = settings.postgres_url.get_secret_value()
-    async with await AsyncConnection.connect(url, autocommit=True, connect_timeout=5, options="-c timezone=UTC") as found:
-        source = LogConsumer(settings, idle_ms=50)
-        try:
-            yield found, source
-        finally:
-            await source.close()
+    connecting = AsyncConnection.connect(url, autocommit=True, connect_timeout=5, options="-c timezone=UTC")
+    async with await connecting as found, open_history(settings) as source:
+        yield found, source
 
 
 @contextmanager

@@ -19,8 +19,9 @@ from infra.runtime.fenced_appender import FencedAppender
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from processors.archiver import MANIFEST, Archiver, Clients
+from processors.archiver import Archiver, Clients
 from producers.appender import Appender
+from projections.archive import MANIFEST
 from projections.parquet import NO_LINK, check_segment, next_link, read_segment
 from tests.support.counting import ticks
 from tests.support.log import read_topic

@@ -1,0 +1,41 @@
+"""What a replay had when its fold failed, in a file, so that the next one goes on from there."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter
+
+from projections.replay import InMemory, View
+
+_POSITIONS = TypeAdapter(list[tuple[str, int, int]])
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Rows and positions of one replay."""
+
+    path: Path
+
+    def load(self, view: View) -> InMemory | None:
+        """Return what was kept, if anything."""
+        if not self.path.exists():
+            return None
+        kept = orjson.loads(self.path.read_bytes())
+        positions = {(topic, number): position for topic, number, position in _POSITIONS.validate_python(kept["positions"])}
+        state = InMemory(view, positions)
+        rows: list[Any] = TypeAdapter(list[view.table.row]).validate_python(kept["rows"])  # type: ignore[name-defined]
+        state.rows = {tuple(getattr(row, name) for name in view.table.key): row for row in rows}
+        state.events = kept["events"]
+        return state
+
+    def save(self, state: InMemory) -> None:
+        """Keep the state."""
+        positions = [(topic, number, position) for (topic, number), position in state.positions.items()]
+        document = {"positions": positions, "events": state.events, "rows": list(state.rows.values())}
+        self.path.write_bytes(orjson.dumps(document))
+
+    def clear(self) -> None:
+        """Forget it: the replay has come to its end."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,167 @@
+"""A new question to old events: folds history into a table that the project knows nothing of.
+
+The view is a Python file with a `TABLE`, made like those of the project's own projections, and `TOPICS`:
+
+    TOPICS = (JOBS,)
+    TABLE = Table("jobs_per_day", PerDay, ("day", "kind"), keys_of, evolve)
+
+A replay reads each position once, so a fold may count. What it has after a whole batch is kept together with the
+positions; a fold that fails ends the replay at its event, and the next replay goes on from there.
+"""
+
+import importlib.util
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import date, datetime
+from pathlib import Path
+from types import ModuleType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from events.codec import encode
+from events.envelope import Event, Recorded
+from events.errors import InvalidRequest, KinologError
+from events.topics import TOPICS, Topic
+from projections.fold import Key, Projection, Table
+from projections.log import LogReader, Place
+from projections.runner import fold, touches
+
+BATCH_RECORDS = 10_000
+_SQL_TYPES = {
+    str: "text",
+    int: "bigint",
+    float: "double precision",
+    bool: "boolean",
+    datetime: "timestamptz",
+    date: "date",
+}
+T = TypeVar("T")
+
+
+class FoldFailed(KinologError):
+    """The view's code raised; the message shows the event and the error."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which events a replay sees; None and empty mean any. `since` is inclusive, `until` is not."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    types: tuple[str, ...] = ()
+    key: str | None = None
+
+    def __call__(self, recorded: Recorded[Event]) -> bool:
+        """Tell whether an event is wanted. A type may be shortened: part of its wire type, or the class's name."""
+        envelope = recorded.envelope
+        if self.since is not None and envelope.time < self.since:
+            return False
+        if self.until is not None and envelope.time >= self.until:
+            return False
+        if self.key is not None and envelope.subject != self.key:
+            return False
+        data = envelope.data
+        return not self.types or any(word in data.TYPE or word == type(data).__name__ for word in self.types)
+
+
+@dataclass(frozen=True)
+class View:
+    """A table and the topics that it is folded from."""
+
+    table: Table[Any]
+    topics: tuple[Topic, ...]
+
+    def projection(self) -> Projection:
+        """Return the view as a projection, with a table made after the row's types."""
+        return Projection(self.table.name, self.topics, (self.table,), "".join(_create(self.table)))
+
+
+def load_module(path: Path) -> ModuleType:
+    """Run a Python file as a module. Raises InvalidRequest when there is none."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise InvalidRequest(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def view_of(module: ModuleType, topics: Sequence[str] = ()) -> View:
+    """Return a module's view; `topics` instead of its own when given. Raises InvalidRequest."""
+    table = getattr(module, "TABLE", None)
+    if not isinstance(table, Table):
+        raise InvalidRequest(f"{module.__name__} wants TABLE = Table(name, row, key, keys_of, evolve); see projections/fold.py")
+    chosen = tuple(named_topic(name) for name in topics) or tuple(getattr(module, "TOPICS", ()))
+    if not chosen:
+        raise InvalidRequest(f"{module.__name__} wants TOPICS = (…,), or --topic; there are: {', '.join(TOPICS)}")
+    return View(replace(table, keys_of=_telling(table.keys_of), evolve=_telling(table.evolve)), chosen)
+
+
+def named_topic(name: str) -> Topic:
+    """Return a declared topic. Raises InvalidRequest."""
+    if name not in TOPICS:
+        raise InvalidRequest(f"there is no topic {name}; there are: {', '.join(TOPICS)}")
+    return TOPICS[name]
+
+
+def _telling(call: Callable[..., T]) -> Callable[..., T]:
+    """Return the view's function; when it raises, the event is told."""
+
+    def told(*args: Any) -> T:
+        try:
+            return call(*args)
+        except Exception as error:
+            recorded: Recorded[Event] = args[-1]
+            where = f"{recorded.topic}/{recorded.partition}/{recorded.offset}"
+            event = encode(recorded.envelope).decode()
+            raise FoldFailed(f"{call.__name__} failed at {where}: {type(error).__name__}: {error}\n{event}") from error
+
+    return told
+
+
+def _create(table: Table[Any]) -> Iterator[str]:
+    hints = get_type_hints(table.row)
+    yield f'CREATE TABLE "{table.name}" ('
+    for field in fields(table.row):
+        sql_type, may_be_null = _column(hints[field.name])
+        yield f'"{field.name}" {sql_type}{"" if may_be_null else " NOT NULL"}, '
+    yield "PRIMARY KEY (" + ", ".join(f'"{name}"' for name in table.key) + "))"
+
+
+def _column(annotation: Any) -> tuple[str, bool]:
+    """Return the column type of a field and whether it may be null; what is no scalar is JSON."""
+    if get_origin(annotation) in (Union, UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        return (_column(kinds[0])[0] if len(kinds) == 1 else "jsonb"), type(None) in get_args(annotation)
+    return _SQL_TYPES.get(annotation, "jsonb"), False
+
+
+class InMemory:
+    """Rows of a view and the positions they stand for, until they are written somewhere as a whole."""
+
+    def __init__(self, view: View, positions: Mapping[Place, int] | None = None) -> None:
+        self.view = view
+        self.rows: dict[Key, Any] = {}
+        self.positions = dict(positions or {(topic.name, n): 0 for topic in view.topics for n in range(topic.partitions)})
+        self.events = 0
+
+    def apply(self, records: Sequence[Recorded[Event]]) -> dict[Key, Any | None]:
+        """Fold records; return the rows that changed. Raises FoldFailed, and then nothing has changed."""
+        touching = touches(self.view.table, records)
+        rows = {key: self.rows.get(key) for keys, _ in touching for key in keys}
+        changed = fold(self.view.table, rows, touching)
+        for key, row in changed.items():
+            if row is None:
+                self.rows.pop(key, None)
+            else:
+                self.rows[key] = row
+        self.events += len(records)
+        return changed
+
+    async def read_to_end(self, reader: LogReader, wanted: Wanted) -> AsyncIterator[dict[Key, Any | None]]:
+        """Fold all there is from the positions on; yield what changed, batch by batch."""
+        await reader.seek(self.positions)
+        async for records, _dead in reader.to_end(records_max=BATCH_RECORDS):
+            yield self.apply([recorded for recorded in records if wanted(recorded)])
+            self.positions = reader.positions
