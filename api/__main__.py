@@ -1,17 +1,29 @@
-"""`python -m api public|admin`: opens the services and serves one app with uvicorn."""
+"""`python -m api public|admin|telemetry`: opens the services and serves one app with uvicorn."""
 
 import asyncio
+import gc
 import os
 import sys
+import time
+from collections import Counter
 from urllib.parse import urlsplit
 
 import uvicorn
+import uvloop
+from fastapi import FastAPI
 
-from api.app import create_admin, create_public
+from api.app import create_admin, create_public, create_telemetry
 from api.deps import Options, Services
+from api.telemetry.connections import end_slow
+from api.telemetry.ingest import PATHS, Ingest
+from api.telemetry.intake import Intake
+from api.telemetry.limiter import Addresses, Limiter
+from events.topics import TELEMETRY
 from infra.engine.endpoints import resolve
+from infra.past import past_of
 from infra.runtime import kafka, logs, metrics, postgres
-from infra.runtime.clock import system_context
+from infra.runtime.clock import new_id, system_context
+from infra.runtime.memory import keep_freed_memory
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import admin_token_path, ensure_admin_token
@@ -19,7 +31,10 @@ from producers.appender import Appender
 
 REQUESTS_MAX = 500
 """More requests than this at once are refused with 503."""
-
+CONNECTIONS_MAX = 5_000
+"""The same for telemetry: its requests are small, and a connection without one counts, too."""
+LOG_WAIT_S = 3.0
+"""Reporting clients give up after 4 s; they are to hear that the log is away before."""
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
@@ -40,8 +55,90 @@ class Prometheus:
         metrics.HTTP_RESPONSE_BYTES.labels(app, route).inc(body_bytes)
 
 
+class HotMetrics:
+    """Tells Prometheus about the hot routes: seconds at once, the counters when somebody reads them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._answers: Counter[tuple[str, int]] = Counter()
+        self._events: Counter[str] = Counter()
+        self._seconds = {path: metrics.HTTP_SECONDS.labels(name, "POST", path).observe for path in PATHS}
+
+    def observe(self, path: str, status: int, seconds: float) -> None:
+        """Count an answer."""
+        self._answers[path, status] += 1
+        self._seconds[path](seconds)
+
+    def count(self, accepted: int, refused: int) -> None:
+        """Count events."""
+        self._events["accepted"] += accepted
+        self._events["refused"] += refused
+
+    def exposition(self) -> bytes:
+        """Return every metric, counters included."""
+        for (path, status), count in self._answers.items():
+            metrics.HTTP_REQUESTS.labels(self._name, "POST", path, str(status)).inc(count)
+        for result, count in self._events.items():
+            metrics.TELEMETRY_EVENTS.labels(result).inc(count)
+        self._answers.clear()
+        self._events.clear()
+        return metrics.exposition()
+
+
+async def serve_telemetry(settings: Settings) -> None:
+    """Serve telemetry ingest until SIGTERM."""
+    keep_freed_memory()
+    await kafka.ensure_topics(settings, [TELEMETRY])
+    appenders = [
+        Appender(
+            lambda: kafka.open_producer(settings),
+            topic_prefix=settings.topic_prefix,
+            timeout_s=LOG_WAIT_S,
+            pending_max=pending_max,
+            pending_max_bytes=128 * 2**20,
+            observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+        )
+        for pending_max in (10_000, 200_000)
+    ]
+    for appender in appenders:
+        await appender.start()
+    single, batches = (Intake(appender.offer, time.time, new_id) for appender in appenders)
+    hot = HotMetrics("telemetry")
+
+    def missing() -> dict[str, str]:
+        return {"kafka": "does not acknowledge events"} if any(appender.stuck for appender in appenders) else {}
+
+    ingest = Ingest(
+        single,
+        batches,
+        Limiter(settings.telemetry_requests_per_minute, settings.telemetry_burst, os.urandom(16)),
+        Addresses(settings.trusted_proxies),
+        hot.observe,
+        hot.count,
+    )
+    app = create_telemetry(
+        ingest,
+        observer=Prometheus(),
+        exposition=hot.exposition,
+        metrics_type=metrics.CONTENT_TYPE,
+        missing=missing,
+        new_id=new_id,
+    )
+    config = _config(app, settings.bind_host, settings.telemetry_port, limit_concurrency=CONNECTIONS_MAX, proxy_headers=False)
+    server = uvicorn.Server(config)
+    guard = asyncio.create_task(end_slow(server.server_state.connections), name="slow connections")
+    gc.freeze()
+    try:
+        await server.serve()
+    finally:
+        guard.cancel()
+        await asyncio.gather(guard, return_exceptions=True)
+        for appender in appenders:
+            await appender.stop()
+
+
 async def serve(settings: Settings, name: str) -> None:
-    """Serve until SIGTERM."""
+    """Serve the public or the admin app until SIGTERM."""
     await kafka.ensure_topics(settings)
     pool = await postgres.open_pool(settings)
     store = ObjectStore(settings)
@@ -63,27 +160,32 @@ async def serve(settings: Settings, name: str) -> None:
         token=ensure_admin_token(settings) if name == "admin" else "",
         media_origin=_origin(settings) if settings.media_delivery == "redirect" else "",
     )
-    services = Services(name, pool, store, appender.append, lambda: system_context(f"kinolog/{name}"), options)
+    past = past_of(settings).at if name == "admin" else None
+    services = Services(name, pool, store, appender.append, lambda: system_context(f"kinolog/{name}"), options, past)
     create, port = (create_admin, settings.admin_port) if name == "admin" else (create_public, settings.public_port)
     app = create(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
-    config = uvicorn.Config(
+    try:
+        await uvicorn.Server(_config(app, settings.bind_host, port, limit_concurrency=REQUESTS_MAX)).serve()
+    finally:
+        await appender.stop()
+        await pool.close()
+
+
+def _config(app: FastAPI, host: str, port: int, *, limit_concurrency: int, proxy_headers: bool = True) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
-        host=settings.bind_host,
+        host=host,
         port=port,
-        loop="uvloop",
         http="httptools",
+        ws="none",
         log_config=None,
         access_log=False,
-        limit_concurrency=REQUESTS_MAX,
+        proxy_headers=proxy_headers,
+        limit_concurrency=limit_concurrency,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=10,
         server_header=False,
     )
-    try:
-        await uvicorn.Server(config).serve()
-    finally:
-        await appender.stop()
-        await pool.close()
 
 
 def _origin(settings: Settings) -> str:
@@ -94,11 +196,13 @@ def _origin(settings: Settings) -> str:
 
 def main() -> None:
     """Serve the app that is named."""
-    if len(sys.argv) != 2 or sys.argv[1] not in ("public", "admin"):
-        sys.exit("usage: python -m api public|admin")
+    if len(sys.argv) != 2 or sys.argv[1] not in ("public", "admin", "telemetry"):
+        sys.exit("usage: python -m api public|admin|telemetry")
     settings = resolve(Settings.from_env(os.environ))
-    logs.configure(settings, sys.argv[1])
-    asyncio.run(serve(settings, sys.argv[1]))
+    name = sys.argv[1]
+    logs.configure(settings, name)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve_telemetry(settings) if name == "telemetry" else serve(settings, name))
 
 
 if __name__ == "__main__":

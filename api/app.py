@@ -1,17 +1,20 @@
-"""The two apps, put together from their routes; `python -m api public|admin` serves one."""
+"""The apps, put together from their routes; `python -m api public|admin|telemetry` serves one."""
 
 import hmac
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
-from api.deps import Services
+from api.deps import Services, travel
 from api.limits import BodyLimited, RateLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
 from api.routes import health, managing, pages, uploads, watching
+from api.telemetry import documents
+from api.telemetry.ingest import HotRoutes, Ingest
 
 VERSION = "0.1.0"
 FORM_FIELDS_BYTES = 2**20
@@ -19,9 +22,26 @@ FORM_FIELDS_BYTES = 2**20
 _bearer = HTTPBearer(auto_error=False, scheme_name="token", description="The administrator's token: var/tokens/admin.")
 
 
+App = TypeVar("App", bound=FastAPI)
+
+
+class IngestApp(FastAPI):
+    """An app whose hot routes are answered before anything that FastAPI does for the others."""
+
+    hot: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        await self.hot(scope, receive, send)
+
+    async def cold(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what is not hot."""
+        await super().__call__(scope, receive, send)
+
+
 def create_public(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
     """Return the viewers' app: browse, search, watch."""
-    app = _begin("Kinolog", "Browse, search and watch.", 429, 503)
+    app = _begin("Kinolog", "Browse, search and watch.", 429, 503, kind=FastAPI)
     app.include_router(health.router(exposition, metrics_type))
     app.include_router(watching.routes)
     app.include_router(pages.routes)
@@ -30,12 +50,35 @@ def create_public(services: Services, *, observer: Observer, exposition: Callabl
 
 def create_admin(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
     """Return the administrators' app: uploads, videos, jobs, workers. Everything but health wants the token."""
-    app = _begin("Kinolog admin", "Uploads, videos, jobs, workers.", 401, 429, 503)
+    app = _begin("Kinolog admin", "Uploads, videos, jobs, workers.", 401, 429, 503, kind=FastAPI)
     app.include_router(health.router(exposition, metrics_type))
-    locked = [Depends(authorised)]
+    locked = [Depends(authorised), Depends(travel)]
     app.include_router(uploads.routes, dependencies=locked)
     app.include_router(managing.routes, dependencies=locked)
     return _finish(app, services, observer)
+
+
+def create_telemetry(
+    ingest: Ingest,
+    *,
+    observer: Observer,
+    exposition: Callable[[], bytes],
+    metrics_type: str,
+    missing: Callable[[], Mapping[str, str]],
+    new_id: Callable[[], str],
+) -> IngestApp:
+    """Return the app that nodes report to, anonymously. `missing` says what ingest lacks, {part: one sentence}."""
+    app = _begin("Kinolog telemetry", "Anonymous reports of transcodes.", 429, 503, kind=IngestApp)
+    app.include_router(health.probes(exposition, metrics_type, missing))
+    _describe(app, documents.paths(), documents.schemas())
+    problems.install(app)
+    app.add_middleware(TimeLimited)
+    app.add_middleware(BodyLimited)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(CrossOrigin)
+    app.add_middleware(Observed, name="telemetry", observer=observer, new_id=new_id)
+    app.hot = HotRoutes(app.cold, ingest=ingest)
+    return app
 
 
 def authorised(request: Request, presented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
@@ -47,9 +90,9 @@ def authorised(request: Request, presented: Annotated[HTTPAuthorizationCredentia
         raise HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
-def _begin(title: str, summary: str, *statuses: int) -> FastAPI:
+def _begin(title: str, summary: str, *statuses: int, kind: type[App]) -> App:
     """Return an app without routes; every route may answer the problems of `statuses`."""
-    app = FastAPI(
+    app = kind(
         title=title, version=VERSION, summary=summary, docs_url=None, redoc_url=None, responses=problems.documented(*statuses)
     )
     plain = app.openapi
@@ -71,6 +114,19 @@ def _begin(title: str, summary: str, *statuses: int) -> FastAPI:
 
     app.openapi = openapi  # type: ignore[method-assign]
     return app
+
+
+def _describe(app: FastAPI, paths: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Put routes that FastAPI does not know into its document."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = plain()
+        document["paths"] = paths | document["paths"]
+        document["components"]["schemas"] |= schemas
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _finish(app: FastAPI, services: Services, observer: Observer, *, open_to_all: bool = False) -> FastAPI:

@@ -4,8 +4,8 @@ import base64
 import binascii
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Protocol, cast
 
@@ -65,11 +65,28 @@ class Services:
     append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]]
     context: Callable[[], Context]
     options: Options
+    past: Callable[[str], AbstractAsyncContextManager[Any]] | None = None
+    as_of: str | None = None
 
 
 def services(request: Request) -> Services:
-    """Return the app's services."""
-    return cast(Services, request.app.state.services)
+    """Return the app's services, of the moment that the request is about."""
+    found = cast(Services, request.app.state.services)
+    as_of = getattr(request.state, "as_of", None)
+    return replace(found, as_of=as_of) if as_of else found
+
+
+def travel(
+    request: Request,
+    as_of: Annotated[
+        str | None,
+        Query(max_length=4096, description="Answer as it was then: a time (ISO 8601), or positions as X-Log-Position has them."),
+    ] = None,
+) -> None:
+    """Note the moment that a request is about. Raises InvalidRequest for one that would change the past."""
+    if as_of and request.method not in ("GET", "HEAD"):
+        raise InvalidRequest("as_of is for reading: the past cannot be changed")
+    request.state.as_of = as_of
 
 
 Given = Annotated[Services, Depends(services)]
@@ -86,6 +103,11 @@ async def reading(
 
     Raises Retryable when the projection does not reach `minimum` within two seconds.
     """
+    if given.as_of is not None and given.past is not None:
+        async with given.past(given.as_of) as connection:
+            response.headers[POSITION_HEADER] = (await snapshot(connection, projection)).header()
+            yield connection
+        return
     if minimum is not None:
         wanted = Positions.parse(minimum)
         if not await wait_for(given.pool, projection, wanted):

@@ -25,11 +25,14 @@ _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (Retryable, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 _EXAMPLES: dict[int, str] = {
+    400: "JSON is malformed: trailing characters (byte 38)",
     401: "send `Authorization: Bearer TOKEN`; the token lies in /srv/kinolog/var/tokens/admin",
     404: "there is no video big-buck-bunny-hfagkw8m",
+    405: "events are sent with POST",
     408: "nothing of the body came for 60 s",
     409: "only a failed video can be retried; this one is ready",
     413: "the body is longer than 1048576 bytes",
+    415: "send one JSON object as application/json, without an encoding",
     416: "the range begins after the end",
     422: "body.size_bytes: Input should be greater than or equal to 1",
     429: "too many requests from this address; wait a moment",

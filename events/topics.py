@@ -121,4 +121,9 @@ TOPIC_OF = {event.TYPE: topic for topic in TOPICS.values() for event in topic.ev
 
 def partition_for(key: str, partitions: int) -> int:
     """Return the partition of a key: CRC-32 of its UTF-8 bytes, modulo."""
-    return zlib.crc32(key.encode()) % partitions
+    return partition_of(key.encode(), partitions)
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition of a key that is encoded already."""
+    return zlib.crc32(key) % partitions

@@ -1,25 +1,38 @@
 """Makes events durable. `append` returns when every event is on the log, acknowledged by all replicas.
 
 Group commit: while one batch is in flight the next one forms; each caller waits for its own batch only. The buffer is
-bounded; when the broker is away callers get LogUnavailable in bounded time, and the HTTP apps answer 503.
+bounded, and so is the wait: when the broker is away callers get LogUnavailable, and the HTTP apps answer 503. What
+was not sent by then is forgotten. What was sent stays with its idempotent producer, which repeats it until the broker
+answers, so that it gets onto the log once; OutcomeUnknown tells how that ended.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from events.codec import HEADERS, encode
 from events.envelope import Envelope, Event
 from events.errors import InvalidEvent, LogUnavailable
-from events.topics import TOPIC_OF, partition_for
+from events.topics import TOPIC_OF, Topic, partition_of
 
 EVENT_BYTES_MAX = 900_000
 """Largest encoded event: below the broker's usual limit of 1 MB a batch."""
+GATHERING_TURNS = 3
+"""Turns of the event loop for which a batch stays open: requests that come together share one, for less than 0.1 ms."""
+OUTCOME_S = 300.0
+"""A batch that has no outcome after this is given up, and its producer with it: longer than a broker takes to restart."""
+
+Record = tuple[bytes, bytes, int]
+"""An encoded event: its subject, what `events.codec.encode` makes of it, its time in milliseconds since 1970."""
+Place = tuple[str, int]
+"""A topic and a partition."""
+Offsets = dict[Place, list[int]]
+"""The offsets of a group's records, in their order."""
 
 
 class Position(NamedTuple):
@@ -30,13 +43,62 @@ class Position(NamedTuple):
     offset: int
 
 
+class OutcomeUnknown(LogUnavailable):
+    """The log did not acknowledge the events in time; they may still get there."""
+
+    def __init__(self, outcome: "asyncio.Future[Offsets]") -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+class _Part:
+    """The records of a group for one place, as the producer sends them: in batches, each full but the last."""
+
+    def __init__(self, create_batch: Callable[[], Any]) -> None:
+        self._create_batch = create_batch
+        self.batches = [create_batch()]
+
+    def __len__(self) -> int:
+        return sum(batch.record_count() for batch in self.batches)
+
+    def add(self, key: bytes, value: bytes, timestamp_ms: int) -> None:
+        """Add a record."""
+        if self.batches[-1].append(key=key, value=value, timestamp=timestamp_ms, headers=HEADERS) is None:
+            self.batches.append(self._create_batch())
+            self.batches[-1].append(key=key, value=value, timestamp=timestamp_ms, headers=HEADERS)
+
+
 class _Group:
-    """Encoded events of one batch, by topic and partition, and the future that its callers wait for."""
+    """Records that are sent together, by topic and partition; who waits for them, and what became of them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.records: dict[tuple[str, int], list[tuple[bytes, bytes, int]]] = defaultdict(list)
+        self.parts: dict[str, list[_Part]] = {}
         self.count = 0
-        self.done: asyncio.Future[dict[tuple[str, int], list[int]]] = loop.create_future()
+        self.size_bytes = 0
+        self.overdue = False
+        self.deadline: asyncio.TimerHandle | None = None
+        self.waiting: list[asyncio.Future[Offsets]] = []
+        self.outcome: asyncio.Future[Offsets] = loop.create_future()
+
+    def succeed(self, offsets: Offsets) -> None:
+        """Tell everybody where the records stand."""
+        self.outcome.set_result(offsets)
+        for caller in self.waiting:
+            if not caller.done():
+                caller.set_result(offsets)
+
+    def fail(self, reason: str) -> None:
+        """Tell everybody that the records are not known to be on the log."""
+        self.outcome.set_exception(LogUnavailable(reason))
+        self.outcome.exception()  # nobody has to ask for it
+        self.dismiss(lambda: LogUnavailable(reason))
+
+    def dismiss(self, failure: Callable[[], LogUnavailable]) -> None:
+        """Let nobody wait any longer."""
+        for caller in self.waiting:
+            if not caller.done():
+                caller.set_exception(failure())
+        self.waiting.clear()
 
 
 class Appender:
@@ -48,30 +110,40 @@ class Appender:
         *,
         topic_prefix: str = "",
         pending_max: int = 100_000,
+        pending_max_bytes: int = 256 * 2**20,
         timeout_s: float = 5.0,
         observe_seconds: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._open_producer = open_producer
         self._prefix = topic_prefix
         self._pending_max = pending_max
+        self._pending_max_bytes = pending_max_bytes
         self._timeout_s = timeout_s
         self._observe = observe_seconds
         self._producer: AIOKafkaProducer | None = None
+        self._create_batch: Callable[[], Any] | None = None
         self._group: _Group | None = None
-        self._in_flight = 0
+        self._sending: _Group | None = None
+        self._pending = 0
+        self._pending_bytes = 0
         self._wake = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
 
+    @property
+    def stuck(self) -> bool:
+        """Whether a batch has waited for the broker for longer than its callers did."""
+        return self._sending is not None and self._sending.overdue
+
     async def start(self) -> None:
         """Open the producer and begin to flush."""
-        self._producer = await self._open_producer()
+        await self._open()
         self._flusher = asyncio.create_task(self._flush_groups(), name="appender")
 
     async def stop(self) -> None:
         """Flush what is pending, then close."""
         if self._flusher:
-            if self._group:
-                await asyncio.wait([self._group.done], timeout=self._timeout_s)
+            if unfinished := [group.outcome for group in (self._sending, self._group) if group]:
+                await asyncio.wait(unfinished, timeout=self._timeout_s)
             self._flusher.cancel()
             await asyncio.gather(self._flusher, return_exceptions=True)
         await self._close_producer()
@@ -85,76 +157,119 @@ class Appender:
         """
         if not envelopes:
             return []
-        if self._in_flight + len(envelopes) > self._pending_max:
+        records = [(TOPIC_OF[envelope.data.TYPE], _record(envelope)) for envelope in envelopes]
+        group = self._join(len(records), sum(len(value) for _, (_, value, _) in records))
+        places: list[tuple[Place, int]] = []
+        for topic, record in records:
+            partition = partition_of(record[0], topic.partitions)
+            part = self._parts(group, topic)[partition]
+            places.append(((topic.name, partition), len(part)))
+            part.add(*record)
+        offsets = await self._outcome_of(group)
+        return [Position(*place, offsets[place][number]) for place, number in places]
+
+    def offer(self, topic: Topic, records: Sequence[Record]) -> "asyncio.Future[Offsets]":
+        """Put encoded events of one topic into the next group; the future is done when they are on the log.
+
+        The way for many small events. Raises LogUnavailable when the buffer is full; the future raises it after the
+        time limit, OutcomeUnknown when the events had been sent.
+        """
+        group = self._join(len(records), sum([len(value) for _, value, _ in records]))
+        parts, partitions = self._parts(group, topic), topic.partitions
+        for key, value, timestamp_ms in records:
+            parts[partition_of(key, partitions)].add(key, value, timestamp_ms)
+        return self._outcome_of(group)
+
+    def _parts(self, group: _Group, topic: Topic) -> list[_Part]:
+        """Return the parts of a group for a topic, by partition."""
+        parts = group.parts.get(topic.name)
+        if parts is None:
+            assert self._create_batch is not None, "not started"
+            parts = group.parts[topic.name] = [_Part(self._create_batch) for _ in range(topic.partitions)]
+        return parts
+
+    def _join(self, count: int, size_bytes: int) -> _Group:
+        """Return the batch that forms, with room for the events counted."""
+        if self._pending + count > self._pending_max or self._pending_bytes + size_bytes > self._pending_max_bytes:
             raise LogUnavailable("too many events wait for the log; try again in a moment")
         group = self._group
         if group is None:
-            group = self._group = _Group(asyncio.get_running_loop())
+            loop = asyncio.get_running_loop()
+            group = self._group = _Group(loop)
+            group.deadline = loop.call_later(self._timeout_s, self._expire, group)
             self._wake.set()
-        places: list[tuple[str, int, int]] = []
-        for envelope in envelopes:
-            value = encode(envelope)
-            if len(value) > EVENT_BYTES_MAX:
-                raise InvalidEvent(f"{envelope.data.TYPE} is {len(value)} bytes; at most {EVENT_BYTES_MAX} fit on the log")
-            topic = TOPIC_OF[envelope.data.TYPE]
-            partition = partition_for(envelope.subject, topic.partitions)
-            records = group.records[topic.name, partition]
-            places.append((topic.name, partition, len(records)))
-            records.append((envelope.subject.encode(), value, int(envelope.time.timestamp() * 1000)))
-        group.count += len(envelopes)
-        self._in_flight += len(envelopes)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                offsets = await asyncio.shield(group.done)
-        except TimeoutError as error:
-            raise LogUnavailable from error
-        return [Position(topic, partition, offsets[topic, partition][index]) for topic, partition, index in places]
+        group.count += count
+        group.size_bytes += size_bytes
+        self._pending += count
+        self._pending_bytes += size_bytes
+        return group
+
+    def _outcome_of(self, group: _Group) -> "asyncio.Future[Offsets]":
+        """Return a future of the caller's own: cancelling it disturbs nobody."""
+        caller: asyncio.Future[Offsets] = asyncio.get_running_loop().create_future()
+        group.waiting.append(caller)
+        return caller
+
+    def _expire(self, group: _Group) -> None:
+        """End the wait for a batch. One that was not sent is forgotten."""
+        if group is self._group:
+            self._group = None
+            self._forget(group)
+            group.fail("the log does not answer; nothing was accepted, try again")
+        elif not group.outcome.done():
+            group.overdue = True
+            group.dismiss(lambda: OutcomeUnknown(group.outcome))
+
+    def _forget(self, group: _Group) -> None:
+        self._pending -= group.count
+        self._pending_bytes -= group.size_bytes
+        if group.deadline is not None:
+            group.deadline.cancel()  # it would keep the records in memory until then
 
     async def _flush_groups(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            await asyncio.sleep(0)
+            for _ in range(GATHERING_TURNS):
+                await asyncio.sleep(0)
             group, self._group = self._group, None
             if group is None:
-                continue
+                continue  # it expired
+            self._sending = group
             started = perf_counter()
             try:
-                offsets = await asyncio.wait_for(self._send(group), self._timeout_s)
+                async with asyncio.timeout(OUTCOME_S):
+                    offsets = await self._send(group)
             except (KafkaError, TimeoutError, OSError) as error:
                 await self._close_producer()
-                failure = LogUnavailable(f"the log did not acknowledge: {type(error).__name__}")
-                failure.__cause__ = error
-                group.done.set_exception(failure)
-                group.done.exception()
+                group.fail(f"the log did not acknowledge: {type(error).__name__}")
             else:
                 self._observe(perf_counter() - started)
-                group.done.set_result(offsets)
+                group.succeed(offsets)
             finally:
-                self._in_flight -= group.count
+                self._forget(group)
+                self._sending = None
 
-    async def _send(self, group: _Group) -> dict[tuple[str, int], list[int]]:
-        """Send one record batch per partition (more when full); return the offsets, in the order of the records."""
+    async def _send(self, group: _Group) -> Offsets:
+        """Send one batch per place (more when full); return the offsets, in the order of the records."""
         if self._producer is None:
-            self._producer = await self._open_producer()
-        producer = self._producer
-        sent: list[tuple[tuple[str, int], int, asyncio.Future[object]]] = []
-        for (topic, partition), records in group.records.items():
-            name = self._prefix + topic
-            builder = producer.create_batch()
-            for key, value, timestamp in records:
-                if builder.append(key=key, value=value, timestamp=timestamp, headers=HEADERS) is None:
-                    future = await producer.send_batch(builder, name, partition=partition)
-                    sent.append(((topic, partition), builder.record_count(), future))
-                    builder = producer.create_batch()
-                    builder.append(key=key, value=value, timestamp=timestamp, headers=HEADERS)
-            future = await producer.send_batch(builder, name, partition=partition)
-            sent.append(((topic, partition), builder.record_count(), future))
-        offsets: dict[tuple[str, int], list[int]] = defaultdict(list)
+            await asyncio.wait_for(self._open(), self._timeout_s)
+        sent: list[tuple[Place, int, asyncio.Future[Any]]] = []
+        for topic, parts in group.parts.items():
+            for partition, part in enumerate(parts):
+                for batch in part.batches:
+                    if count := batch.record_count():
+                        future = await _queue(self._producer, batch, self._prefix + topic, partition)
+                        sent.append(((topic, partition), count, future))
+        offsets: Offsets = defaultdict(list)
         for place, count, future in sent:
-            base = (await future).offset  # type: ignore[attr-defined]
+            base = (await future).offset
             offsets[place].extend(range(base, base + count))
         return offsets
+
+    async def _open(self) -> None:
+        self._producer = await self._open_producer()
+        self._create_batch = self._producer.create_batch
 
     async def _close_producer(self) -> None:
         producer, self._producer = self._producer, None
@@ -163,3 +278,20 @@ class Appender:
                 await asyncio.wait_for(producer.stop(), 2)
             except (KafkaError, TimeoutError, OSError):
                 return  # it was broken; the next append opens a new one
+
+
+async def _queue(producer: Any, batch: Any, topic: str, partition: int) -> "asyncio.Future[Any]":
+    """Hand a batch to the producer, whose queue has room for one batch per partition; return the future of its outcome."""
+    while True:
+        try:
+            return await producer.send_batch(batch, topic, partition=partition)  # type: ignore[no-any-return]
+        except KafkaTimeoutError:
+            continue  # the batch before it still waits for the broker; whoever called limits the time
+
+
+def _record(envelope: Envelope[Event]) -> Record:
+    """Encode an event. Raises InvalidEvent."""
+    value = encode(envelope)
+    if len(value) > EVENT_BYTES_MAX:
+        raise InvalidEvent(f"{envelope.data.TYPE} is {len(value)} bytes; at most {EVENT_BYTES_MAX} fit on the log")
+    return envelope.subject.encode(), value, int(envelope.time.timestamp() * 1000)

@@ -6,11 +6,12 @@ A `projections.log.Source`, so rebuilds and replays read all of history even whe
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 
 from events.errors import KinologError
 from projections.archive import Segment
 from projections.log import Place, Source
-from projections.parquet import Record, read_segment
+from projections.parquet import Record, first_after, milliseconds, read_segment
 
 
 class ArchiveDamaged(KinologError):
@@ -29,7 +30,6 @@ class History(Source):
         self._in_files: dict[Place, int] = {}
         self._tail: dict[Place, int] = {}
         self._joined = False
-        self._paused: set[Place] = set()
         self._open: dict[Place, tuple[Segment, list[Record]]] = {}
 
     async def starts(self, places: Iterable[Place]) -> Mapping[Place, int]:
@@ -44,9 +44,19 @@ class History(Source):
         """Return the ends of the log."""
         return await self._log.ends(places)
 
+    async def after(self, places: Iterable[Place], time: datetime) -> Mapping[Place, int]:
+        """Return the offset of each partition's first record that is later than `time`, or its end."""
+        found = dict(await self._log.after(places, time))
+        for place in found:
+            for segment in self._segments.get(place, ()):
+                if segment.time_last is not None and milliseconds(segment.time_last) > milliseconds(time):
+                    found[place] = first_after(await self._fetch(segment), time)
+                    break
+        return found
+
     async def assign(self, positions: Mapping[Place, int]) -> None:
         """Read from these positions on: from files as far as they go, from there on from the log."""
-        self._joined, self._paused, self._open = False, set(), {}
+        self._joined, self._open = False, {}
         self._in_files = {place: position for place, position in positions.items() if self._is_in_files(place, position)}
         self._tail = {place: position for place, position in positions.items() if place not in self._in_files}
 
@@ -56,8 +66,8 @@ class History(Source):
 
     async def read(self, *, records_max: int, wait_s: float) -> Mapping[Place, Sequence[Record]]:
         """Return the next records of one partition's files; when no file is left to read, those of the log."""
-        if readable := self._in_files.keys() - self._paused:
-            place = min(readable)
+        if self._in_files:
+            place = min(self._in_files)
             records = await self._from_files(place, records_max)
             return {place: records} if records else {}
         if not self._joined:
@@ -75,39 +85,14 @@ class History(Source):
         found = records[start : start + records_max]
         self._in_files[place] = found[-1][0] + 1 if start + records_max < len(records) else segment.next
         if not self._is_in_files(place, self._in_files[place]):
-            self._leave_files(place)
+            self._tail[place] = self._in_files.pop(place)
         return found
-
-    def _leave_files(self, place: Place) -> None:
-        """Go on with the log, which must be told so."""
-        if self._joined:
-            self._tail = {other: self._log.position(other) for other in self._tail}
-        self._tail[place] = self._in_files.pop(place)
-        self._joined = False
 
     def position(self, place: Place) -> int:
         """Return the offset that is read next."""
         if place in self._in_files:
             return self._in_files[place]
         return self._log.position(place) if self._joined else self._tail[place]
-
-    async def pause(self, place: Place, position: int) -> None:
-        """Stop reading a partition; `resume` goes on from `position`."""
-        if self._is_in_files(place, position):
-            self._tail.pop(place, None)
-            self._in_files[place] = position
-            self._paused.add(place)
-        elif self._joined:
-            await self._log.pause(place, position)
-        else:
-            self._tail[place] = position
-
-    async def resume(self, place: Place) -> None:
-        """Read a paused partition again."""
-        if place in self._paused:
-            self._paused.remove(place)
-        elif self._joined:
-            await self._log.resume(place)
 
     async def lag(self) -> Mapping[Place, int]:
         """Return how far the log's end is away; of nothing before the files are read."""

@@ -1,6 +1,7 @@
 """Reads the log in whole batches, from stored positions on."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from events.codec import decode
@@ -20,15 +21,13 @@ class Source(Protocol):
 
     async def ends(self, places: Iterable[Place]) -> Mapping[Place, int]: ...
 
+    async def after(self, places: Iterable[Place], time: datetime) -> Mapping[Place, int]: ...
+
     async def assign(self, positions: Mapping[Place, int]) -> None: ...
 
     async def read(self, *, records_max: int, wait_s: float) -> Mapping[Place, Sequence[tuple[int, bytes]]]: ...
 
     def position(self, place: Place) -> int: ...
-
-    async def pause(self, place: Place, position: int) -> None: ...
-
-    async def resume(self, place: Place) -> None: ...
 
     async def lag(self) -> Mapping[Place, int]: ...
 
@@ -49,7 +48,8 @@ class LogReader:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._next: dict[Place, int] = {}
-        self._paused: set[Place] = set()
+        self._starts: Mapping[Place, int] = {}
+        self._stopped: dict[Place, int] = {}
         self.truncated = False
         """Whether the start of a topic that is kept for some time only was gone: what is folded is not all there was."""
 
@@ -65,9 +65,13 @@ class LogReader:
                 if position or TOPICS[topic].retention_ms == FOR_EVER:
                     raise LogTruncated(f"{topic}/{number} starts at {starts[place]}; events from {position} on are needed")
                 self.truncated = True
-        await self._source.assign({place: max(position, starts[place]) for place, position in positions.items()})
-        self._next = dict(positions)
-        self._paused = set()
+        self._next, self._starts, self._stopped = dict(positions), starts, {}
+        await self._assign()
+
+    async def _assign(self) -> None:
+        """Tell the source where to go on, with the partitions that are not stopped."""
+        wanted = {place: position for place, position in self._next.items() if place not in self._stopped}
+        await self._source.assign({place: max(position, self._starts[place]) for place, position in wanted.items()})
 
     async def ends(self) -> Mapping[Place, int]:
         """Return the present ends of what is read."""
@@ -79,19 +83,25 @@ class LogReader:
         return dict(self._next)
 
     def missing(self, target: Mapping[Place, int]) -> int:
-        """Return how many offsets lie between what was read and `target`."""
-        return sum(max(0, position - self._next[place]) for place, position in target.items())
+        """Return how many offsets lie between what was read and `target`; none where only transaction markers do."""
+        return sum(
+            position - self._next[place]
+            for place, position in target.items()
+            if position > max(self._next[place], self._stopped.get(place, 0) or self._source.position(place))
+        )
 
     async def read(
         self, *, records_max: int, wait_s: float, until: Mapping[Place, int] | None = None
     ) -> tuple[Batch | None, list[DeadLetter]]:
         """Return the next batch, None when there was nothing for `wait_s`, and what in it could not be decoded.
 
-        With `until`, nothing at or past these positions is read.
+        With `until`, nothing at or past these positions is read: where one is reached, the source is told to leave the
+        partition alone until there is a later one.
         """
-        for place in [place for place in self._paused if until is None or until[place] > self._next[place]]:
-            self._paused.remove(place)
-            await self._source.resume(place)
+        stopped = {place: limit for place, limit in self._stopped.items() if until is not None and until[place] <= limit}
+        if stopped != self._stopped:
+            self._stopped = stopped
+            await self._assign()
         fetched = await self._source.read(records_max=records_max, wait_s=wait_s)
         slices: list[Slice] = []
         records: list[Recorded[Event]] = []
@@ -101,8 +111,7 @@ class LogReader:
                 continue  # it was taken from us while the fetch was under way
             if until is not None and found[-1][0] >= until[place]:
                 found = [record for record in found if record[0] < until[place]]
-                self._paused.add(place)
-                await self._source.pause(place, found[-1][0] + 1 if found else self._next[place])
+                self._stopped[place] = until[place]
                 if not found:
                     continue
             topic, number = place
@@ -119,6 +128,8 @@ class LogReader:
             end = found[-1][0] + 1
             slices.append(Slice(topic, number, self._next[place], end, len(found), newest))
             self._next[place] = end
+        if self._stopped != stopped:
+            await self._assign()
         if not slices:
             return None, dead
         return Batch(tuple(slices), records), dead
@@ -126,7 +137,7 @@ class LogReader:
     async def to_end(self, *, records_max: int = 20_000) -> AsyncIterator[tuple[Sequence[Recorded[Event]], list[DeadLetter]]]:
         """Yield all events from here to the present end, and what could not be decoded."""
         ends = await self._source.ends(self._next)
-        while any(self._source.position(place) < end for place, end in ends.items()):
+        while self.missing(ends):
             batch, dead = await self.read(records_max=records_max, wait_s=0.5)
             yield batch.records if batch else (), dead
 

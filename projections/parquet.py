@@ -18,6 +18,7 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import AwareDatetime, TypeAdapter
 
@@ -141,6 +142,19 @@ def read_segment(file: bytes) -> Iterator[Record]:
                     )
                 )
             yield offset, raw
+
+
+def milliseconds(time: datetime) -> int:
+    """Return a time as Kafka has it: milliseconds since 1970, rounded down."""
+    return int(time.timestamp() * 1000)
+
+
+def first_after(file: bytes, time: datetime) -> int:
+    """Return the offset of the first event that is later than `time`, to the millisecond; one must be there."""
+    table = pq.read_table(io.BytesIO(file), columns=["offset", "time"])
+    times = pc.cast(pc.cast(table["time"], pa.timestamp("ms", tz="UTC"), safe=False), pa.int64())
+    later = pc.greater(times, milliseconds(time))
+    return int(table["offset"][pc.index(later, True).as_py()].as_py())
 
 
 def check_segment(file: bytes, link: bytes, where: str) -> bytes:

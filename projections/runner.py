@@ -161,7 +161,10 @@ async def install(connection: AsyncConnection[Any], projection: Projection) -> R
 
 
 async def start_rebuild(connection: AsyncConnection[Any], projection: Projection) -> Runner:
-    """Create version n+1, empty, beside the active one; return its runner. Leftovers of a broken rebuild are dropped."""
+    """Create a new version, empty, beside the active one; return its runner.
+
+    The version before the active one is kept, for `flip_back`; leftovers of broken rebuilds are dropped.
+    """
     async with connection.transaction():
         await connection.execute(SQL["lock_installation"])
         await connection.execute(SQL["create"])
@@ -169,8 +172,30 @@ async def start_rebuild(connection: AsyncConnection[Any], projection: Projection
         found = await cursor.fetchone()
         active = found[0] if found else 0
         cursor = await connection.execute(SQL["versions"], {"name": projection.name})
-        for (version,) in await cursor.fetchall():
-            if version != active:
+        versions = [version for version, _ in await cursor.fetchall()]
+        kept = {active, max((version for version in versions if version < active), default=active)}
+        for version in versions:
+            if version not in kept:
                 await drop_version(connection, projection.name, version)
         await create_version(connection, projection, active + 1)
     return Runner(projection, active + 1, live=False)
+
+
+async def flip_back(connection: AsyncConnection[Any], projection: Projection) -> Runner:
+    """Let the version before the active one serve again, from where it was left; the live runner then catches up.
+
+    Raises ProjectionOutdated when there is none, or it was made for other tables than the code's.
+    """
+    async with connection.transaction():
+        await connection.execute(SQL["lock_installation"])
+        cursor = await connection.execute(SQL["active_for_update"], {"name": projection.name})
+        active = await cursor.fetchone()
+        cursor = await connection.execute(SQL["versions"], {"name": projection.name})
+        before = [(version, digest) for version, digest in await cursor.fetchall() if active and version < active[0]]
+        if not before:
+            raise ProjectionOutdated(f"{projection.name} has no earlier version; a rebuild keeps the one that it replaces")
+        version, digest = before[-1]
+        if digest != digest_of(projection):
+            raise ProjectionOutdated(f"{projection.name} v{version} was made for other tables: start the code of that time first")
+        await activate(connection, projection, version)
+    return Runner(projection, version, live=True)

@@ -16,6 +16,12 @@ CREATE TABLE IF NOT EXISTS kinolog.positions (
     event_time timestamptz,
     PRIMARY KEY (name, version, topic, partition)
 );
+CREATE TABLE IF NOT EXISTS kinolog.versions (
+    name text NOT NULL,
+    version integer NOT NULL,
+    digest text NOT NULL,
+    PRIMARY KEY (name, version)
+);
 
 -- name: lock_installation
 -- Serialises installs of several processes that start at once.
@@ -35,7 +41,10 @@ SELECT version FROM kinolog.projections WHERE name = %(name)s FOR SHARE;
 SELECT version, digest FROM kinolog.projections WHERE name = %(name)s FOR UPDATE;
 
 -- name: versions
-SELECT DISTINCT version FROM kinolog.positions WHERE name = %(name)s ORDER BY version;
+SELECT version, digest FROM kinolog.versions WHERE name = %(name)s ORDER BY version;
+
+-- name: add_version
+INSERT INTO kinolog.versions (name, version, digest) VALUES (%(name)s, %(version)s, %(digest)s);
 
 -- name: activate
 INSERT INTO kinolog.projections (name, version, digest) VALUES (%(name)s, %(version)s, %(digest)s)
@@ -46,6 +55,7 @@ INSERT INTO kinolog.positions (name, version, topic, partition) VALUES (%(name)s
 ON CONFLICT DO NOTHING;
 
 -- name: forget_version
+WITH gone AS (DELETE FROM kinolog.versions WHERE name = %(name)s AND version = %(version)s)
 DELETE FROM kinolog.positions WHERE name = %(name)s AND version = %(version)s;
 
 -- name: positions

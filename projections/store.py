@@ -124,6 +124,8 @@ class TableStore:
 async def create_version(connection: AsyncConnection[Any], projection: Projection, version: int) -> None:
     """Create schema, tables and positions of a version, all at zero; inside the caller's transaction."""
     schema = sql.Identifier(schema_of(projection.name, version))
+    named = {"name": projection.name, "version": version, "digest": digest_of(projection)}
+    await connection.execute(SQL["add_version"], named)
     await connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
     await connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(schema))
     if projection.tables:

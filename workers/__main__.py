@@ -4,11 +4,15 @@ import asyncio
 import gc
 import os
 import platform
+import random
 import shutil
 import signal
 import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 
 from events.jobs import Capabilities
@@ -16,9 +20,13 @@ from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics
 from infra.runtime.binaries import ffmpeg, ffprobe
 from infra.runtime.clock import SystemClock, new_id, system_context
+from infra.runtime.hardware import processor_name
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from producers.appender import Appender
+from producers.reports import Report
+from producers.telemetry import TelemetryClient
+from workers import telemetry
 from workers.kinds import RUNNERS
 from workers.loop import Identity, Outcome, Tools, Worker
 from workers.sources import Sources
@@ -28,6 +36,7 @@ from workers.work import Limits, Work
 VERSION = "0.1.0"
 SOFTWARE_ENCODERS = ("libx264", "libx265", "libsvtav1")
 DRAIN_S = 20.0
+TELEMETRY_TIMEOUT_S = 4.0
 
 
 def observe(kind: str, outcome: Outcome, seconds: float) -> None:
@@ -35,8 +44,30 @@ def observe(kind: str, outcome: Outcome, seconds: float) -> None:
     metrics.WORKER_JOB_SECONDS.labels(kind, outcome).observe(seconds)
 
 
+@asynccontextmanager
+async def reporting(settings: Settings, number: int) -> AsyncIterator[Callable[[Report | None], None]]:
+    """Yield what takes telemetry reports: it drops them unless the settings name a server."""
+    if not settings.telemetry_url:
+        yield lambda report: None
+        return
+    directory = settings.var_dir.resolve() / "telemetry" / str(number)
+    async with httpx.AsyncClient(base_url=settings.telemetry_url, timeout=TELEMETRY_TIMEOUT_S) as http:
+        client = TelemetryClient(http, directory, SystemClock(), new_id, random.SystemRandom())
+        await client.start()
+        try:
+            yield lambda report: client.report(report) if report is not None else None
+        finally:
+            await client.stop()
+
+
 async def run(settings: Settings, number: int) -> None:
     """Work until SIGTERM or SIGINT."""
+    async with reporting(settings, number) as report:
+        await work_until_stopped(settings, number, report)
+
+
+async def work_until_stopped(settings: Settings, number: int, report: Callable[[Report | None], None]) -> None:
+    """Open what a worker uses, and work."""
     name = f"{platform.node()}-{number}"
     worker_id = new_id()
     directory = settings.var_dir.resolve() / "work" / str(number)
@@ -62,6 +93,7 @@ async def run(settings: Settings, number: int) -> None:
     def work(prefix: str, job_directory: Path) -> Work:
         return Work(prefix, job_directory, store, sources, clock, ffmpeg(settings), ffprobe(settings), limits)
 
+    node = telemetry.Node(VERSION, processor_name())
     identity = Identity(worker_id, name, settings.worker_pool, VERSION, os.cpu_count() or 1, psutil.virtual_memory().total)
     worker = Worker(
         identity,
@@ -74,6 +106,8 @@ async def run(settings: Settings, number: int) -> None:
             runners=RUNNERS,
             work=work,
             observe=observe,
+            began=lambda spec: report(telemetry.started(node, spec)),
+            ended=lambda spec, *how: report(telemetry.finished(node, spec, *how)),
         ),
         directory / "jobs",
         lease_s=settings.lease_s,

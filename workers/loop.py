@@ -17,7 +17,7 @@ import structlog
 from events.clock import Clock, Context
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable, ObjectMissing, StoreUnavailable
-from events.jobs import Capabilities, JobResult, ResultReported
+from events.jobs import Capabilities, JobResult, JobSpec, ResultReported
 from events.media import Failure
 from events.progress import ProgressTicked
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
@@ -44,7 +44,10 @@ class Identity:
 
 @dataclass(frozen=True)
 class Tools:
-    """What the loop uses; opened by the composition root. `work(prefix, directory)` makes a job's surroundings."""
+    """What the loop uses; opened by the composition root. `work(prefix, directory)` makes a job's surroundings.
+
+    `began` and `ended` are told of each run; one that ends without result and failure was given up.
+    """
 
     transport: LogTransport
     append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
@@ -53,6 +56,8 @@ class Tools:
     runners: Mapping[str, Runner]
     work: Callable[[str, Path], Work]
     observe: Callable[[str, Outcome, float], None]
+    began: Callable[[JobSpec], None] = lambda spec: None
+    ended: Callable[[JobSpec, float, JobResult | None, Failure | None], None] = lambda spec, seconds, result, failure: None
 
 
 class Worker:
@@ -143,13 +148,18 @@ class Worker:
 
     async def _attempt(self, held: Held) -> Outcome:
         """Run the job beside its watchers; whichever ends first decides."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._tools.began(held.claim.spec)
         run = asyncio.create_task(self._run(held), name="run")
         lease = asyncio.create_task(self._keep_lease(held), name="lease")
         drained = asyncio.create_task(self._drained(), name="drained")
         try:
             await asyncio.wait({run, lease, drained}, return_when=asyncio.FIRST_COMPLETED)
+            result, failure = run.result() if run.done() else (None, None)
+            self._tools.ended(held.claim.spec, loop.time() - began, result, failure)
             if run.done():
-                return await self._report(held, *run.result())
+                return await self._report(held, result, failure)
             run.cancel()
             await asyncio.gather(run, return_exceptions=True)
             if lease.done():

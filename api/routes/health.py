@@ -1,6 +1,6 @@
 """GET /health, /ready and /metrics of every app."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
@@ -40,6 +40,23 @@ def router(exposition: Callable[[], bytes], metrics_type: str) -> APIRouter:
             missing["objects"] = str(error)
         status = {"status": "not ready", "missing": missing} if missing else {"status": "ready"}
         return JSONResponse(status, 503 if missing else 200)
+
+    @routes.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(exposition(), media_type=metrics_type)
+
+    return routes
+
+
+def probes(exposition: Callable[[], bytes], metrics_type: str, missing: Callable[[], Mapping[str, str]]) -> APIRouter:
+    """Return /ready and /metrics of an app that reads no projection; `missing` says what it lacks, {part: one sentence}."""
+    routes = APIRouter(tags=["health"])
+
+    @routes.get("/ready", responses={503: {"description": "Something is missing; the answer says what."}})
+    async def ready() -> JSONResponse:
+        """The services that this app needs answer."""
+        found = dict(missing())
+        return JSONResponse({"status": "not ready", "missing": found} if found else {"status": "ready"}, 503 if found else 200)
 
     @routes.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from infra.commands.admin_api import connected
-from infra.commands.output import AsJson, duration, fields, note, size, table
+from infra.commands.output import AsJson, AsOf, duration, fields, note, size, table
 
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")]
 
@@ -15,6 +15,7 @@ def videos(
     status: Annotated[str | None, typer.Option(help="Only videos in this state.")] = None,
     search: Annotated[str | None, typer.Option(help="Only videos whose title or description has these words.")] = None,
     limit: Limit = 50,
+    as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
     """List the videos of the catalog, newest first, or show one.
@@ -24,12 +25,13 @@ def videos(
       kinolog videos
       kinolog videos --status failed --json
       kinolog videos big-buck-bunny
+      kinolog videos --as-of 2026-11-20T18:00
     """
     with connected() as api:
         if video is not None:
-            fields(api.get(f"/api/videos/{video}"), as_json=as_json)
+            fields(api.get(f"/api/videos/{video}", as_of=as_of), as_json=as_json)
             return
-        rows = api.pages("/api/videos", limit=limit, status=status, q=search)
+        rows = api.pages("/api/videos", limit=limit, status=status, q=search, as_of=as_of)
     table(
         rows,
         {
@@ -48,6 +50,7 @@ def videos(
 def timeline(
     video: Annotated[str, typer.Argument(help="The video's id or slug.")],
     limit: Limit = 1000,
+    as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
     """Show everything that happened to a video: each event, its cause, and where it stands on the log.
@@ -58,7 +61,7 @@ def timeline(
       kinolog timeline 01926f9c-0000-7000-8000-000000000000 --json | jq '.[].type'
     """
     with connected() as api:
-        rows = api.pages(f"/api/videos/{video}/timeline", limit=limit)
+        rows = api.pages(f"/api/videos/{video}/timeline", limit=limit, as_of=as_of)
     table(
         rows,
         {
@@ -76,7 +79,7 @@ def timeline(
         note(f"only the first {limit} events; more with --limit")
 
 
-def workers(as_json: AsJson = False) -> None:
+def workers(as_of: AsOf = None, as_json: AsJson = False) -> None:
     """List the workers: what each can do, what it does, when it was last heard of.
 
     \b
@@ -85,7 +88,7 @@ def workers(as_json: AsJson = False) -> None:
       kinolog workers --json
     """
     with connected() as api:
-        rows = api.pages("/api/workers", limit=10_000)
+        rows = api.pages("/api/workers", limit=10_000, as_of=as_of)
     table(
         rows,
         {

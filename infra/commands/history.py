@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, document, line, note, table
+from infra.commands.output import AsJson, document, note, table
 
 if TYPE_CHECKING:
     from projections.log import LogReader
@@ -79,6 +79,7 @@ def replay(
     types: Annotated[str, typer.Option(help="Only these types, comma separated; parts of names will do.")] = "",
     key: Annotated[str | None, typer.Option(help="Only this stream: a video's, a job's, a worker's id.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events until Ctrl-C (PostgreSQL and -).")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fold all of history into a table of your own. The project needs no change; docs/replay.md is a tutorial.
 
@@ -98,6 +99,8 @@ def replay(
 
     if not view.is_file():
         raise UsageFault(f"{view}: there is no such file")
+    if into != "-" and not into.startswith("postgres") and Path(into).suffix not in (".parquet", ".duckdb"):
+        raise UsageFault(f"{into}: wants postgresql://…, FILE.parquet, FILE.duckdb or -")
     if follow and not (into == "-" or into.startswith("postgres")):
         raise UsageFault("--follow wants --into postgresql://… or -: a file is written once")
     wanted = Wanted(
@@ -107,18 +110,23 @@ def replay(
         key,
     )
     if view.suffix == ".sql":
-        asyncio.run(_replay_sql(view, into))
+        done = asyncio.run(_replay_sql(view, into))
     else:
-        asyncio.run(_replay_fold(view, into, topic or [], wanted, follow=follow))
+        done = asyncio.run(_replay_fold(view, into, topic or [], wanted, follow=follow))
+    if as_json and into != "-":
+        document(done)
+    else:
+        note(", ".join(f"{name}: {value}" for name, value in done.items()))
 
 
-async def _replay_sql(view: Path, into: str) -> None:
+async def _replay_sql(view: Path, into: str) -> dict[str, Any]:
     headings, rows = await _query(view.read_text().strip().rstrip(";"))
     found = [dict(zip(headings, row, strict=True)) for row in rows]
     _write(found, into, view.stem)
+    return {"rows": len(found), "into": into}
 
 
-async def _replay_fold(path: Path, into: str, topics: Sequence[str], wanted: "Wanted", *, follow: bool) -> None:
+async def _replay_fold(path: Path, into: str, topics: Sequence[str], wanted: "Wanted", *, follow: bool) -> dict[str, Any]:
     from infra.commands.services import settings_of_services
     from infra.runtime.history import open_history
     from projections.log import LogReader
@@ -128,12 +136,11 @@ async def _replay_fold(path: Path, into: str, topics: Sequence[str], wanted: "Wa
     async with open_history(settings_of_services()) as history:
         reader = LogReader(history)
         if into.startswith("postgres"):
-            await _into_postgres(view, reader, wanted, into, follow=follow)
-        else:
-            await _into_rows(view, reader, wanted, into, follow=follow)
+            return await _into_postgres(view, reader, wanted, into, follow=follow)
+        return await _into_rows(view, reader, wanted, into, follow=follow)
 
 
-async def _into_rows(view: "View", reader: "LogReader", wanted: "Wanted", into: str, *, follow: bool) -> None:
+async def _into_rows(view: "View", reader: "LogReader", wanted: "Wanted", into: str, *, follow: bool) -> dict[str, Any]:
     from infra.checkpoints import Checkpoint
     from projections.replay import FoldFailed, InMemory
 
@@ -154,12 +161,11 @@ async def _into_rows(view: "View", reader: "LogReader", wanted: "Wanted", into: 
         note(f"{state.events} events were folded and are kept in {checkpoint.path}; repair the fold and run this again")
         raise
     checkpoint.clear()
-    note(f"{state.events} events, {len(state.rows)} rows")
-    if not follow:
-        _write([_as_mapping(state.rows[key]) for key in sorted(state.rows, key=repr)], into, view.table.name)
+    _write([_as_mapping(state.rows[key]) for key in sorted(state.rows, key=repr)], into, view.table.name)
+    return {"events": state.events, "rows": len(state.rows), "into": into}
 
 
-async def _into_postgres(view: "View", reader: "LogReader", wanted: "Wanted", into: str, *, follow: bool) -> None:
+async def _into_postgres(view: "View", reader: "LogReader", wanted: "Wanted", into: str, *, follow: bool) -> dict[str, Any]:
     from psycopg import AsyncConnection
 
     from projections.runner import Batch, install
@@ -175,9 +181,7 @@ async def _into_postgres(view: "View", reader: "LogReader", wanted: "Wanted", in
                 seen = [recorded for recorded in batch.records if wanted(recorded)]
                 await runner.apply(connection, Batch(batch.slices, seen))
                 events += len(seen)
-            elif not follow:
-                break  # what is missing are markers
-    note(f"{events} events into {projection.name}.{view.table.name}")
+    return {"events": events, "into": f"{projection.name}.{view.table.name}"}
 
 
 def _as_mapping(row: Any) -> dict[str, Any]:
@@ -204,10 +208,7 @@ def _write(rows: Sequence[Mapping[str, Any]], into: str, name: str) -> None:
     found = pa.Table.from_pylist(list(rows))
     if into.endswith(".parquet"):
         pq.write_table(found, into, compression="zstd")
-    elif into.endswith(".duckdb"):
+    else:
         with duckdb.connect(into) as connection:
             connection.register("found", found)
             connection.execute(f'CREATE OR REPLACE TABLE "{name}" AS SELECT * FROM found')
-    else:
-        raise UsageFault(f"{into}: wants postgresql://…, FILE.parquet, FILE.duckdb or -")
-    line(into)

@@ -6,7 +6,7 @@ import typer
 
 from infra.commands.admin_api import connected
 from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, Row, document, fields, line, note, table
+from infra.commands.output import AsJson, AsOf, Row, document, fields, line, note, table
 
 app = typer.Typer(rich_markup_mode=None, help="Show the queue; cancel or retry jobs.", invoke_without_command=True)
 
@@ -23,6 +23,7 @@ def jobs(
     video: Video = None,
     kind: Annotated[str | None, typer.Option(help="Only this kind: analyse, encode, audio, extras, verify.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")] = 50,
+    as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
     """List the jobs, or show, cancel or retry some.
@@ -36,7 +37,7 @@ def jobs(
     if context.invoked_subcommand is not None:
         return
     with connected() as api:
-        rows = api.pages("/api/jobs", limit=limit, status=status, video_id=video, kind=kind)
+        rows = api.pages("/api/jobs", limit=limit, status=status, video_id=video, kind=kind, as_of=as_of)
     table(
         rows,
         {
@@ -55,7 +56,7 @@ def jobs(
 
 
 @app.command()
-def show(job: Job, as_json: AsJson = False) -> None:
+def show(job: Job, as_of: AsOf = None, as_json: AsJson = False) -> None:
     """Show one job: its state, attempts, failure and progress.
 
     \b
@@ -63,7 +64,7 @@ def show(job: Job, as_json: AsJson = False) -> None:
       kinolog jobs show 01926f9c-0000-7000-8000-000000000000 --json
     """
     with connected() as api:
-        fields(api.get(f"/api/jobs/{job}"), as_json=as_json)
+        fields(api.get(f"/api/jobs/{job}", as_of=as_of), as_json=as_json)
 
 
 @app.command()

@@ -8,6 +8,9 @@ from typing import Annotated, Any
 import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for programs.")]
+AsOf = Annotated[
+    str | None, typer.Option("--as-of", help="Answer as it was then: a time (ISO 8601, UTC), or topic:partition=offset,….")
+]
 Row = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Row], object]]
 """Heading -> what stands under it."""

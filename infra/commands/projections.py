@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from projections.fold import Projection
     from projections.history import History
+    from projections.past import Difference
 
 
 def projections(as_json: AsJson = False) -> None:
@@ -67,6 +68,54 @@ def rebuild(
         line(f"{name} v{rebuilt['version']}: {rebuilt['events']} events folded; {equal[rebuilt['equal']]}")
 
 
+def flip_back(
+    name: Annotated[str, typer.Argument(help="The projection, as `kinolog projections` lists it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Let the version that the last rebuild replaced serve again; it goes on from where it was left.
+
+    \b
+    Examples:
+      kinolog flip-back catalog
+    """
+    projection = _named(name)
+    version = asyncio.run(_flip_back(projection))
+    if as_json:
+        document({"name": name, "version": version})
+    else:
+        line(f"{name} v{version} serves")
+
+
+def diff(
+    name: Annotated[str, typer.Argument(help="The projection, as `kinolog projections` lists it.")],
+    since: Annotated[str, typer.Option("--from", help="A time (ISO 8601, UTC) or positions, topic:partition=offset.")],
+    to: Annotated[str, typer.Option(help="The same, later.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what changed in a projection between two moments: rows that came, went, or are different.
+
+    \b
+    Examples:
+      kinolog diff catalog --from 2026-11-20T18:00 --to 2026-11-21T08:00
+      kinolog diff jobs --from "jobs:0=100" --to "jobs:0=200" --json
+    """
+    found = asyncio.run(_diff(_named(name), since, to))
+    if as_json:
+        document([difference._asdict() for difference in found])
+        return
+    for difference in found:
+        sign = "+" if difference.before is None else "-" if difference.after is None else "~"
+        line(f"{sign} {difference.table} {' '.join(difference.key)}")
+        for field, (before, after) in changes(difference.before or {}, difference.after or {}).items():
+            line(f"    {field}: {before!r} -> {after!r}")
+    note(f"{len(found)} rows differ")
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return field -> (before, after) of the fields that differ."""
+    return {field: (before.get(field), after.get(field)) for field in {**before, **after} if before.get(field) != after.get(field)}
+
+
 def verify(as_json: AsJson = False) -> None:
     """Check that nothing is lost, doubled or out of order: every projection against a fold of the whole log.
 
@@ -112,6 +161,25 @@ async def _rebuild(projection: "Projection") -> dict[str, Any]:
         with _bar(projection.name) as report:
             done = await rebuilding.rebuild(projection, connection, source, report=report)
     return asdict(done)
+
+
+async def _flip_back(projection: "Projection") -> int:
+    from infra.commands.services import settings_of_services
+    from infra.runtime.postgres import connected
+    from projections import runner
+
+    async with connected(settings_of_services()) as connection:
+        return (await runner.flip_back(connection, projection)).version
+
+
+async def _diff(projection: "Projection", since: str, to: str) -> list["Difference"]:
+    from infra.commands.services import settings_of_services
+    from infra.past import past_of
+    from projections.past import differences
+
+    past = past_of(settings_of_services())
+    async with past.at(since) as before, past.at(to) as after:
+        return [difference async for difference in differences(projection, before, after)]
 
 
 async def _projections() -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -90,6 +91,15 @@ class LogConsumer:
         """Return the offset after the last committed record and its marker."""
         return await self._watermarks(places, 1)
 
+    async def after(self, places: Iterable[Place], time: datetime) -> dict[Place, int]:
+        """Return the offset of each partition's first record that is later than `time`, or its end."""
+        later = int(time.timestamp() * 1000) + 1
+        asked = [TopicPartition(self._prefix + topic, number, later) for topic, number in places]
+        found = await self._run(lambda: self._consumer.offsets_for_times(asked, timeout=REQUEST_TIMEOUT_S))
+        offsets = {(p.topic[len(self._prefix) :], p.partition): p.offset for p in found}
+        ends = await self.ends([place for place, offset in offsets.items() if offset < 0])
+        return {place: ends.get(place, offset) for place, offset in offsets.items()}
+
     async def read(self, *, records_max: int, wait_s: float) -> Mapping[Place, Sequence[tuple[int, bytes]]]:
         """Return what came, per partition in order, as (offset, value); empty when nothing came for `wait_s`.
 
@@ -99,7 +109,7 @@ class LogConsumer:
         for message in await self._run(lambda: self._take(records_max, wait_s)):
             topic, number, offset = message.topic(), message.partition(), message.offset()
             if message.error() is not None:
-                self._note(message)
+                await self._note(message)
                 continue
             assert topic is not None and number is not None and offset is not None
             found.setdefault((topic, number), []).append((offset, message.value() or b""))
@@ -115,7 +125,7 @@ class LogConsumer:
         first = self._consumer.poll(wait_s)
         return [] if first is None else [first, *self._consumer.consume(records_max - 1, 0)]
 
-    def _note(self, message: Message) -> None:
+    async def _note(self, message: Message) -> None:
         """Take the end of a partition as progress, since markers stand there that are no records; raise what is an error."""
         error, topic = message.error(), message.topic() or ""
         assert error is not None
@@ -125,7 +135,10 @@ class LogConsumer:
             if place in self._next:
                 self._next[place] = max(self._next[place], message.offset() or 0)
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            raise LogTruncated(f"{topic}/{place[1]}: events from {self._next.get(place)} on are no longer there")
+            start, position = (await self.starts([place]))[place], self._next.get(place, 0)
+            if start > position:
+                raise LogTruncated(f"{topic}/{place[1]} starts at {start}; events from {position} on are no longer there")
+            await self.assign(self._next)  # the broker said so of an offset that is there: seen once, on a new topic
         else:
             raise LogUnavailable(f"{topic or 'the log'}: {error.str()}")
 
@@ -142,22 +155,6 @@ class LogConsumer:
             return max(0, end - self._next[place])
 
         return await self._run(lambda: {place: of(place) for place in self._next})
-
-    async def pause(self, place: Place, position: int) -> None:
-        """Stop reading a partition; `resume` goes on from `position`."""
-        partition = TopicPartition(self._prefix + place[0], place[1], position)
-
-        def stop() -> None:
-            self._consumer.pause([partition])
-            self._consumer.seek(partition)
-
-        await self._run(stop)
-        self._next[place] = position
-
-    async def resume(self, place: Place) -> None:
-        """Read a paused partition again."""
-        partition = TopicPartition(self._prefix + place[0], place[1])
-        await self._run(lambda: self._consumer.resume([partition]))
 
     async def close(self) -> None:
         """Leave the group and close."""

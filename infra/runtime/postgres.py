@@ -1,8 +1,11 @@
 """PostgreSQL: the one place where its connections are opened."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from infra.runtime.settings import Settings
@@ -29,3 +32,18 @@ async def open_pool(settings: Settings, *, size_min: int = 1, size_max: int = 8)
     )
     await pool.open(wait=True, timeout=30)
     return pool
+
+
+@asynccontextmanager
+async def connected(settings: Settings, database: str = "") -> AsyncIterator[AsyncConnection[Any]]:
+    """Yield an autocommit connection in UTC; to another database of the server when one is named."""
+    named = {"dbname": database} if database else {}
+    url = make_conninfo(settings.postgres_url.get_secret_value(), **named)
+    options = "-c timezone=UTC"
+    async with await AsyncConnection.connect(url, autocommit=True, connect_timeout=5, options=options) as connection:
+        yield connection
+
+
+def database_of(settings: Settings) -> str:
+    """Return the name of the installation's database."""
+    return str(conninfo_to_dict(settings.postgres_url.get_secret_value())["dbname"])

@@ -61,7 +61,11 @@ def test_every_event_belongs_to_exactly_one_topic() -> None:
 
 def test_the_unions_of_the_streams_are_the_registry() -> None:
     unions = (videos.VideoEvent, jobs.JobRequest, jobs.JobFact, workers.WorkerEvent)
-    declared = {event for union in unions for event in get_args(union)} | {progress.ProgressEvent, telemetry.TelemetryEvent, archive.ArchiveEvent}
+    declared = {event for union in unions for event in get_args(union)} | {
+        progress.ProgressEvent,
+        telemetry.TelemetryEvent,
+        archive.ArchiveEvent,
+    }
     assert declared == set(REGISTRY.values())
 
 

@@ -163,7 +163,7 @@ async def test_a_fold_that_fails_shows_the_event_and_goes_on_from_there(settings
     (tmp_path / "counts.py").write_text(VIEW.format(fault=""))
     again = await kinolog(settings, "replay", "counts.py", "--into", "counts.parquet", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "going on" in again.stderr or "200 events" in again.stderr
+    assert "going on" in again.stderr or "events: 200" in again.stderr
     assert sum(row["ticks"] for row in pq.read_table(tmp_path / "counts.parquet").to_pylist()) == HALF
     assert not (tmp_path / "counts.parquet.checkpoint").exists()
 

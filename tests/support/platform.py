@@ -26,7 +26,7 @@ def environment(settings: Settings) -> dict[str, str]:
     found = {}
     for name, value in settings.model_dump(exclude_defaults=True).items():
         plain = value.get_secret_value() if isinstance(value, SecretStr) else value
-        found[f"KINOLOG_{name.upper()}"] = ",".join(plain) if isinstance(plain, tuple) else str(plain)
+        found[f"KINOLOG_{name.upper()}"] = ",".join(map(str, plain)) if isinstance(plain, tuple) else str(plain)
     return {name: value for name, value in os.environ.items() if not name.startswith("KINOLOG_")} | found
 
 

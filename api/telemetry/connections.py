@@ -1,0 +1,46 @@
+"""Ends connections whose request does not get on, as slow clients send them on purpose.
+
+The server has a limit for idle connections, and batches have limits of their own. A head that trickles in, the body of
+one event that does, and a body that goes on after its request was answered, have none but this. A look around once a
+second costs the requests nothing, where a timer for each would cost a tenth of the time they take.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from api.telemetry.ingest import EVENT
+
+REQUEST_S = 10.0
+LOOK_S = 1.0
+HEADERS_MAX = 200
+ANSWER = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+async def end_slow(connections: Iterable[Any], *, request_s: float = REQUEST_S, look_s: float = LOOK_S) -> None:
+    """Look at the connections of a `uvicorn.Server`, its httptools protocols, for ever."""
+    loop = asyncio.get_running_loop()
+    waiting: dict[Any, tuple[Any, float]] = {}
+    while True:
+        now = loop.time()
+        still: dict[Any, tuple[Any, float]] = {}
+        for connection in tuple(connections):
+            if not _waits_for_client(connection):
+                continue
+            cycle, since = waiting.get(connection, (None, now))
+            if cycle is not connection.cycle:
+                since = now
+            still[connection] = connection.cycle, since
+            if now - since > request_s or len(connection.headers or ()) > HEADERS_MAX:
+                connection.transport.write(ANSWER)
+                connection.transport.close()
+        waiting = still
+        await asyncio.sleep(look_s)
+
+
+def _waits_for_client(connection: Any) -> bool:
+    """Tell whether it is the client's turn to send, and no other limit holds."""
+    cycle = connection.cycle
+    if cycle is None or cycle.response_complete:
+        return connection.timeout_keep_alive_task is None  # some of a head has come, or a first one is due
+    return bool(cycle.more_body and cycle.scope["path"] == EVENT)

@@ -1,0 +1,176 @@
+"""What OpenAPI says of the hot routes, which FastAPI does not know: written by hand, compared with the code by tests."""
+
+from typing import Any
+
+from api import problems
+from api.telemetry.batches import BODY_BYTES_MAX, LINE_BYTES_MAX, LINES_MAX
+from api.telemetry.ingest import EVENT, EVENT_BYTES_MAX, EVENTS, HEALTH
+from events.telemetry import WHOLE_MAX
+from producers.anonymity import FIELDS
+from producers.reports import SPEED_MAX
+
+REPORT = {
+    "app_version": "1.0.0",
+    "event_type": "job_finished",
+    "status": "success",
+    "hardware_model": "Intel Arc A380",
+    "encoder": "av1_qsv",
+    "video_codec": "av1",
+    "resolution": "1080p",
+    "duration_ms": 2500,
+    "input_size_bytes": 1024000,
+    "output_size_bytes": 600100,
+    "speed_factor": 2.65,
+    "event_id": "019cebb0-2b6e-7d51-8f27-c4e19a03bd65",
+}
+_WORDS = {
+    "app_version": "Version of the program that reports.",
+    "event_type": "`job_started` or `job_finished`; other words are kept as they are.",
+    "status": "`success` or `failure`, once a job has ended; other words are kept as they are.",
+    "failure_reason": "A category, when the status is `failure`: `cancelled`, `transcode_failed`, `finalize_failed` …",
+    "hardware_model": "What encoded: a GPU or CPU, or its maker.",
+    "encoder": "The encoder's name, as `av1_qsv`, `hevc_nvenc`.",
+    "video_codec": "Codec of the output, as `av1`.",
+    "resolution": "Of the output, as `1080p`.",
+    "duration_ms": "How long the job took, milliseconds.",
+    "input_size_bytes": "Size of the input, bytes.",
+    "output_size_bytes": "Size of the output, bytes.",
+    "speed_factor": "Seconds of video per second; higher is faster.",
+}
+_EVENT = """Report a job that began or ended. The answer 202, without a body, means that the event is on the log.
+
+What clients of the predecessor rely on is as it was: unknown fields are ignored, any `event_type` and `status` is taken,
+what is optional may be left out or null, a failure may have neither speed nor sizes. The type of each field is held to:
+a number in quotes, or a whole number with a fraction, is 422.
+
+**Retries.** A request that was answered 429, 503 or not at all may be repeated. Send an `event_id`, a random UUID made
+once for each event, and keep it: the event then counts once, however often, and however much later, it comes again.
+Without one each request is an event of its own. Jobs are told twice, when they start and when they finish; what counts
+events counts both, what counts jobs counts pairs.
+
+**Anonymity.** Only the fields below are kept; no address, no time but that of the server in whole seconds. A text that
+looks like a path, the name of a file, a title with an extension, an e-mail or network address or the id of a device is
+refused with 422 and the field's name; the value is repeated nowhere. Addresses are counted for 429 as keyed hashes, in
+memory.
+"""
+_EVENTS = f"""Report many jobs at once: one JSON object a line, each as for `POST {EVENT}`, in at most {LINES_MAX:,} lines,
+{LINE_BYTES_MAX:,} bytes a line and {BODY_BYTES_MAX:,} bytes in all, decompressed. The body may be compressed with gzip or
+zstd, and may arrive in chunks.
+
+The answer comes when every accepted line is on the log. It counts the lines, and has a verdict for each one that was
+refused, with the status that it would have got by itself; a line without a verdict was accepted, blank lines do not
+count. When something ends the request early, 400, 408, 413 and 503 have the same members for the first `lines` lines;
+of those after them nothing is known. Repeat a batch with the same `event_id` in each line and nothing counts twice.
+
+A request counts as one for 429, whatever is in it.
+"""
+
+
+def paths() -> dict[str, Any]:
+    """Return the paths of the hot routes."""
+    return {
+        HEALTH: {"get": _health()},
+        EVENT: {"post": _event()},
+        EVENTS: {"post": _events()},
+    }
+
+
+def schemas() -> dict[str, Any]:
+    """Return the schemas that they refer to."""
+    text = {"type": ["string", "null"]}
+    whole = {"type": ["integer", "null"], "minimum": 0, "maximum": WHOLE_MAX}
+    properties: dict[str, Any] = {name: text | {"maxLength": length} for name, length in FIELDS.items()}
+    for name in ("app_version", "event_type"):
+        properties[name]["type"] = "string"
+    for name in ("duration_ms", "input_size_bytes", "output_size_bytes"):
+        properties[name] = dict(whole)
+    properties["speed_factor"] = {"type": ["number", "null"], "minimum": 0, "maximum": SPEED_MAX}
+    for name, words in _WORDS.items():
+        properties[name] = {"description": words, **properties[name]}
+    identity = {"type": ["string", "null"], "format": "uuid", "description": "The same at every retry; made anew for each event."}
+    count = {"type": "integer", "minimum": 0}
+    verdict = {
+        "line": {"type": "integer", "minimum": 1},
+        "status": {"type": "integer", "enum": [400, 413, 422]},
+        "detail": {"type": "string"},
+        "field": {"type": "string"},
+    }
+    return {
+        "Report": {
+            "type": "object",
+            "required": ["app_version", "event_type"],
+            "properties": properties | {"event_id": identity},
+            "additionalProperties": True,
+            "example": REPORT,
+        },
+        "Verdict": {"type": "object", "required": ["line", "status", "detail"], "properties": verdict},
+        "Verdicts": {
+            "type": "object",
+            "required": ["lines", "accepted", "refused", "verdicts"],
+            "properties": {
+                "lines": count,
+                "accepted": count,
+                "refused": count,
+                "verdicts": {"type": "array", "items": {"$ref": "#/components/schemas/Verdict"}},
+            },
+        },
+    }
+
+
+def _event() -> dict[str, Any]:
+    started = {"app_version": "1.0.0", "event_type": "job_started", "hardware_model": "Intel", "input_size_bytes": 1024000}
+    failed = {**started, "event_type": "job_finished", "status": "failure", "failure_reason": "transcode_failed"}
+    examples = {"finished": {"value": REPORT}, "started": {"value": started}, "failed": {"value": failed}}
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Report"}, "examples": examples}}
+    return {
+        "tags": ["ingest"],
+        "operationId": "report_event",
+        "summary": "Report one event",
+        "description": _EVENT,
+        "requestBody": {"required": True, "description": f"At most {EVENT_BYTES_MAX:,} bytes.", "content": content},
+        "responses": {"202": {"description": "The event is on the log. No body."}}
+        | _problems(400, 405, 408, 413, 415, 422, 429, 503),
+    }
+
+
+def _events() -> dict[str, Any]:
+    line = '{"app_version":"1.0.0","event_type":"job_finished","status":"success","encoder":"av1_qsv"}'
+    refused = {"line": 2, "status": 422, "detail": "hardware_model: looks like a path", "field": "hardware_model"}
+    answer = {"lines": 2, "accepted": 1, "refused": 1, "verdicts": [refused]}
+    content = {"schema": {"$ref": "#/components/schemas/Verdicts"}, "example": answer}
+    return {
+        "tags": ["ingest"],
+        "operationId": "report_events",
+        "summary": "Report many events",
+        "description": _EVENTS,
+        "parameters": [
+            {
+                "name": "Content-Encoding",
+                "in": "header",
+                "description": "How the body is compressed.",
+                "schema": {"type": "string", "enum": ["identity", "gzip", "zstd"]},
+            }
+        ],
+        "requestBody": {
+            "required": True,
+            "description": "Lines of JSON.",
+            "content": {"application/x-ndjson": {"schema": {"type": "string"}, "example": f"{line}\n{line}\n"}},
+        },
+        "responses": {"200": {"description": "Every accepted line is on the log.", "content": {"application/json": content}}}
+        | _problems(400, 405, 408, 413, 415, 429, 503),
+    }
+
+
+def _health() -> dict[str, Any]:
+    content = {"text/plain": {"schema": {"type": "string", "const": "OK"}, "example": "OK"}}
+    return {
+        "tags": ["health"],
+        "operationId": "health",
+        "summary": "Health",
+        "description": "The process answers.",
+        "responses": {"200": {"description": "It does.", "content": content}} | _problems(405),
+    }
+
+
+def _problems(*statuses: int) -> dict[str, Any]:
+    return {str(status): answer for status, answer in problems.documented(*statuses).items()}

@@ -1,0 +1,108 @@
+"""The telemetry app inside the test's own process, on a log that the test holds in its hands."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from api.app import IngestApp, create_telemetry
+from api.telemetry.ingest import Ingest
+from api.telemetry.intake import Intake
+from api.telemetry.limiter import Addresses, Limiter, Network
+from events.codec import decode
+from events.envelope import Envelope, Event
+from events.errors import LogUnavailable
+from events.topics import TELEMETRY, Topic
+from infra.runtime import metrics
+from infra.runtime.clock import new_id
+from producers.appender import Offsets, OutcomeUnknown, Record
+from tests.support.apps import Seen
+
+NOON_S = 1_772_000_000.75
+"""The present of these apps, in seconds since 1970."""
+FINISHED = {
+    "app_version": "1.0.0",
+    "event_type": "job_finished",
+    "status": "success",
+    "hardware_model": "Intel Arc A380",
+    "encoder": "av1_qsv",
+    "video_codec": "av1",
+    "resolution": "1080p",
+    "duration_ms": 2500,
+    "input_size_bytes": 1024000,
+    "output_size_bytes": 600100,
+    "speed_factor": 2.65,
+}
+
+
+@dataclass
+class Log:
+    """Takes records as `Appender.offer` does. `away` refuses what comes; `silent` keeps it without an answer."""
+
+    records: list[Record] = field(default_factory=list)
+    away: bool = False
+    silent: bool = False
+    outcome: "asyncio.Future[Offsets] | None" = None
+
+    def offer(self, topic: Topic, records: Sequence[Record]) -> "asyncio.Future[Offsets]":
+        """Put the records on the log, or not."""
+        assert topic is TELEMETRY
+        loop = asyncio.get_running_loop()
+        caller: asyncio.Future[Offsets] = loop.create_future()
+        if self.away:
+            raise LogUnavailable("too many events wait for the log; try again in a moment")
+        self.records += records
+        if self.silent:
+            self.outcome = self.outcome or loop.create_future()
+            caller.set_exception(OutcomeUnknown(self.outcome))
+        else:
+            caller.set_result({})
+        return caller
+
+    @property
+    def events(self) -> list[Envelope[Event]]:
+        """What is on the log, read."""
+        return [decode(value) for _, value, _ in self.records]
+
+
+@dataclass
+class Tally:
+    """Remembers what the hot routes tell of themselves."""
+
+    answers: list[tuple[str, int]] = field(default_factory=list)
+    accepted: int = 0
+    refused: int = 0
+
+    def observe(self, path: str, status: int, seconds: float) -> None:
+        """Remember an answer."""
+        assert seconds >= 0
+        self.answers.append((path, status))
+
+    def count(self, accepted: int, refused: int) -> None:
+        """Remember events."""
+        self.accepted += accepted
+        self.refused += refused
+
+
+def make(
+    log: Log,
+    *,
+    per_minute: float = 1e9,
+    burst: int = 10**9,
+    trusted: Sequence[Network] = (),
+    tally: Tally | None = None,
+    missing: Mapping[str, str] | None = None,
+    now_s: float = NOON_S,
+) -> IngestApp:
+    """Return the telemetry app."""
+    tally = tally or Tally()
+    intake = Intake(log.offer, lambda: now_s, new_id)
+    limiter = Limiter(per_minute, burst, b"salt")
+    ingest = Ingest(intake, intake, limiter, Addresses(trusted), tally.observe, tally.count)
+    return create_telemetry(
+        ingest,
+        observer=Seen(),
+        exposition=metrics.exposition,
+        metrics_type=metrics.CONTENT_TYPE,
+        missing=lambda: missing or {},
+        new_id=new_id,
+    )

@@ -1,0 +1,283 @@
+"""A node's reports arrive, once each, whatever happens to the server, the network, the disk or the node."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+
+from events.telemetry import TelemetryReported
+from infra.runtime.clock import new_id
+from infra.runtime.hardware import processor_name
+from producers.anonymity import reason_against
+from producers.reports import Report
+from producers.telemetry import BATCH_MAX, WAITS_S, Spool, TelemetryClient
+from tests.support.telemetry import FINISHED, Log, make
+from workers import telemetry
+from workers.telemetry import Node
+
+pytestmark = pytest.mark.timeout(30)
+
+
+@dataclass
+class Pauses:
+    """A clock whose sleeps are over at once, and remembered."""
+
+    slept: list[float] = field(default_factory=list)
+    endless: bool = False
+
+    def now(self) -> datetime:
+        """Return noon."""
+        return datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        """Remember it; the hundredth never ends."""
+        self.slept.append(seconds)
+        await (asyncio.Event().wait() if self.endless or len(self.slept) > 100 else asyncio.sleep(0))
+
+
+class Network(httpx.ASGITransport):
+    """Leads to the real app. `faults` are met first, one a request: a status, or an error of the network.
+
+    `loses_answers` of requests that arrived: the server took them, the client does not know.
+    """
+
+    def __init__(self, log: Log, *faults: int | httpx.HTTPError, loses_answers: int = 0, **options: Any) -> None:
+        super().__init__(make(log, **options))
+        self.faults = list(faults)
+        self.loses_answers = loses_answers
+        self.requests = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer, or not."""
+        self.requests += 1
+        if self.faults:
+            fault = self.faults.pop(0)
+            if isinstance(fault, httpx.HTTPError):
+                raise fault
+            return httpx.Response(fault, headers={"Retry-After": "7"} if fault == 429 else {})
+        answer = await super().handle_async_request(request)
+        if self.loses_answers:
+            self.loses_answers -= 1
+            raise httpx.ReadTimeout("no answer")
+        return answer
+
+
+@asynccontextmanager
+async def reporting(
+    network: Network, directory: Path, clock: Pauses | None = None, **options: Any
+) -> AsyncIterator[TelemetryClient]:
+    """Yield a started client; stopped at the end."""
+    async with httpx.AsyncClient(transport=network, base_url="http://telemetry.example") as http:
+        client = TelemetryClient(http, directory, clock or Pauses(), new_id, random.Random(1), **options)
+        await client.start()
+        try:
+            yield client
+        finally:
+            await client.stop()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def finished(number: int = 2500) -> Report:
+    """A report that can be told from others."""
+    return Report(**FINISHED | {"duration_ms": number})  # type: ignore[arg-type]
+
+
+def numbers(log: Log) -> list[int]:
+    """What arrived, in order."""
+    return [envelope.data.duration_ms for envelope in log.events]  # type: ignore[attr-defined]
+
+
+def left(directory: Path) -> list[dict[str, Any]]:
+    """What is on disk."""
+    return [json.loads(line) for file in sorted(directory.glob("*")) for line in file.read_text().splitlines()]
+
+
+async def test_reports_arrive_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    log = Log()
+    async with reporting(Network(log), tmp_path) as client:
+        for number in range(50):
+            client.report(finished(number))
+        await eventually(lambda: len(log.records) == 50)
+    assert numbers(log) == list(range(50))
+    assert log.events[0].data == TelemetryReported(**FINISHED | {"duration_ms": 0})  # type: ignore[arg-type]
+    assert left(tmp_path) == []
+
+
+async def test_a_busy_server_is_asked_again_later_and_later(tmp_path: Path) -> None:
+    log, clock = Log(), Pauses()
+    faults = (503, httpx.ConnectError("refused"), 500, httpx.ReadTimeout("slow"), 502, 404)
+    async with reporting(Network(log, *faults), tmp_path, clock) as client:
+        client.report(finished())
+        await eventually(lambda: len(log.records) == 1)
+    assert clock.slept == [pytest.approx(wait_s, rel=0.21) for wait_s in WAITS_S[: len(faults)]]
+    assert [round(wait_s, 1) for wait_s in WAITS_S[:2]] == [0.2, 0.8]
+
+
+async def test_a_server_that_says_when_is_asked_then(tmp_path: Path) -> None:
+    log, clock = Log(), Pauses()
+    async with reporting(Network(log, 429), tmp_path, clock) as client:
+        client.report(finished())
+        await eventually(lambda: len(log.records) == 1)
+    assert clock.slept == [7.0]
+
+
+async def test_waiting_starts_anew_after_a_success(tmp_path: Path) -> None:
+    log, clock = Log(), Pauses()
+    network = Network(log, 503, 503, 503)
+    async with reporting(network, tmp_path, clock) as client:
+        client.report(finished(1))
+        await eventually(lambda: len(log.records) == 1)
+        network.faults.append(503)
+        client.report(finished(2))
+        await eventually(lambda: len(log.records) == 2)
+    assert clock.slept[-1] == pytest.approx(WAITS_S[0], rel=0.21)
+
+
+async def test_a_lost_answer_makes_the_same_event_twice_and_not_another_one(tmp_path: Path) -> None:
+    log = Log()
+    async with reporting(Network(log, loses_answers=2), tmp_path) as client:
+        client.report(finished())
+        await eventually(lambda: len(log.records) == 3)
+    assert len({envelope.id for envelope in log.events}) == 1, "readers drop what comes with the same id"
+
+
+async def test_what_was_not_sent_survives_the_process(tmp_path: Path) -> None:
+    log, clock = Log(), Pauses(endless=True)
+    async with reporting(Network(log, *[httpx.ConnectError("refused")] * 100), tmp_path, clock) as client:
+        for number in range(3):
+            client.report(finished(number))
+        await eventually(lambda: len(left(tmp_path)) == 3)
+    assert log.records == []
+    kept = [line["event_id"] for line in left(tmp_path)]
+    async with reporting(Network(log), tmp_path):
+        await eventually(lambda: len(log.records) == 3)
+    assert numbers(log) == [0, 1, 2]
+    assert [envelope.id for envelope in log.events] == kept
+    assert left(tmp_path) == []
+
+
+async def test_stopping_sends_what_was_said_last(tmp_path: Path) -> None:
+    log = Log()
+    async with reporting(Network(log), tmp_path) as client:
+        client.report(finished())
+    assert len(log.records) == 1
+
+
+async def test_stopping_does_not_wait_for_a_server_that_hangs(tmp_path: Path) -> None:
+    class Hangs(Network):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async with httpx.AsyncClient(transport=Hangs(Log()), base_url="http://telemetry.example") as http:
+        client = TelemetryClient(http, tmp_path, Pauses(), new_id, random.Random(1))
+        await client.start()
+        client.report(finished())
+        async with asyncio.timeout(2):
+            await client.stop(timeout_s=0.05)
+    assert len(left(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+async def test_a_batch_that_will_never_be_taken_does_not_block_the_next(tmp_path: Path, status: int) -> None:
+    log = Log()
+    network = Network(log, status)
+    async with reporting(network, tmp_path) as client:
+        client.report(finished(1))
+        await eventually(lambda: network.requests == 1)
+        client.report(finished(2))
+        await eventually(lambda: len(log.records) == 1)
+    assert numbers(log) == [2]
+
+
+async def test_the_caller_neither_waits_nor_fails(tmp_path: Path) -> None:
+    """Not for a wrong report, nor without a disk: what is kept in memory then is bounded."""
+    log = Log()
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    wrong: list[Any] = [Report(app_version=1, event_type=None), Report(app_version="\ud800", event_type="a"), None]  # type: ignore[arg-type]
+    async with reporting(Network(log), blocked / "spool", queue_max=10) as client:
+        for report in wrong:
+            client.report(report)
+        for number in range(30):
+            client.report(finished(number))
+        await asyncio.sleep(0.05)
+        blocked.unlink()
+        client.report(finished(30))
+        await eventually(lambda: len(log.records) == 10)
+    assert numbers(log) == list(range(21, 31))
+
+
+async def test_what_may_not_be_said_is_neither_sent_nor_kept_nor_logged(tmp_path: Path) -> None:
+    log = Log()
+    with structlog.testing.capture_logs() as lines:
+        async with reporting(Network(log, 503), tmp_path, Pauses(endless=True)) as client:
+            client.report(Report(**FINISHED | {"failure_reason": "/home/marker/x.mkv"}))  # type: ignore[arg-type]
+            client.report(finished())
+            await eventually(lambda: len(left(tmp_path)) == 1)
+            assert "marker" not in json.dumps(left(tmp_path))
+    (refusal,) = [line for line in lines if line["event"] == "telemetry_refused"]
+    assert refusal["field"] == "failure_reason"
+    assert "marker" not in repr(lines)
+    assert len(log.records) == 1
+
+
+async def test_many_reports_go_in_few_requests(tmp_path: Path) -> None:
+    log, clock = Log(), Pauses()
+    network = Network(log, *[503] * 5)
+    async with reporting(network, tmp_path, clock) as client:
+        for number in range(2 * BATCH_MAX):
+            client.report(finished(number))
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        await eventually(lambda: len(log.records) == 2 * BATCH_MAX)
+    assert numbers(log) == list(range(2 * BATCH_MAX))
+    assert network.requests < 30
+
+
+def test_the_spool_is_bounded_and_forgets_the_oldest(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, new_id, bytes_max=1000)
+    dropped = sum(spool.keep([b"%03d" % number + b"x" * 96]) for number in range(30))
+    assert dropped == 21
+    assert [file.read_bytes()[:3] for file in spool.files()] == [b"%03d" % number for number in range(21, 30)]
+    assert spool.keep([b"y" * 5000]) == 9, "the newest stays, whatever its size"
+
+
+def test_the_spool_gives_files_back_until_they_are_dealt_with(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, new_id)
+    spool.keep([b"a", b"b"])
+    spool.keep([b"c"])
+    files, body = spool.read()
+    assert body == b"a\nb\nc\n"
+    assert spool.read() == (files, body)
+    spool.forget(files)
+    assert spool.read() == ([], b"")
+
+
+# --- what workers report ----------------------------------------------------------------------------------------------
+
+
+def test_a_processor_has_a_name_that_may_be_said(tmp_path: Path) -> None:
+    assert reason_against(processor_name(), 128) is None
+    info = tmp_path / "cpuinfo"
+    info.write_text("processor\t: 0\nmodel name\t: AMD Ryzen 7 5800X 8-Core Processor\n")
+    assert processor_name(info) == "AMD Ryzen 7 5800X 8-Core Processor"
+    assert processor_name(tmp_path / "none") == "CPU"
+
+
+NODE = Node("0.1.0", "AMD Ryzen 7 5800X 8-Core Processor")

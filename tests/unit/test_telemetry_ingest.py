@@ -1,0 +1,280 @@
+"""The parts of ingest by themselves: how often one may come, groups of records that wait for the log, slow connections."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.producer.message_accumulator import BatchBuilder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.telemetry.connections import ANSWER, end_slow
+from api.telemetry.limiter import Limiter
+from events.errors import LogUnavailable
+from events.topics import TELEMETRY
+from producers.appender import Appender, OutcomeUnknown, Record
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(0, 30), max_size=80), st.integers(1, 12), st.sampled_from([1.0, 30.0, 600.0]))
+def test_no_window_holds_more_than_the_burst_and_what_is_due(pauses: list[float], burst: int, per_minute: float) -> None:
+    limiter = Limiter(per_minute, burst, b"salt")
+    now, passed = 1000.0, []
+    for pause in pauses:
+        now += pause
+        if limiter.wait_s("a", now) == 0:
+            passed.append(now)
+    for first, start in enumerate(passed):
+        for count, end in enumerate(passed[first:], 1):
+            assert count <= burst + (end - start) * per_minute / 60 + 1e-6
+
+
+@given(st.lists(st.floats(0, 30), max_size=60), st.integers(1, 12))
+def test_who_waits_as_long_as_told_passes(pauses: list[float], burst: int) -> None:
+    limiter = Limiter(30, burst, b"salt")
+    now = 1000.0
+    for pause in pauses:
+        now += pause
+        if wait_s := limiter.wait_s("a", now):
+            now += wait_s
+            assert limiter.wait_s("a", now) == 0
+
+
+def test_addresses_do_not_share_a_burst() -> None:
+    limiter = Limiter(30, 1, b"salt")
+    assert limiter.wait_s("a", 0.0) == 0 == limiter.wait_s("b", 0.0)
+    assert limiter.wait_s("a", 0.0) == pytest.approx(2.0)
+
+
+def test_no_address_is_kept_and_no_more_than_the_limit_of_hashes() -> None:
+    limiter = Limiter(30, 10, b"salt", entries_max=1000)
+    for number in range(10_000):
+        limiter.wait_s(f"192.0.2.{number}", number / 10_000)
+        assert len(limiter) <= 1000
+    assert "192.0.2" not in repr(vars(limiter))
+
+
+def test_what_is_whole_again_is_forgotten() -> None:
+    limiter = Limiter(30, 10, b"salt")
+    for now in (0.0, 30.0, 60.0):
+        limiter.wait_s(f"at {now}", now)
+    assert len(limiter) <= 2
+
+
+# --- groups -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Producer:
+    """Takes batches as aiokafka's producer does. `answers` off keeps them; `broken` refuses the next ones."""
+
+    answers: bool = True
+    broken: bool = False
+    sent: list[tuple[int, int]] = field(default_factory=list)
+    open: "list[asyncio.Future[Any]]" = field(default_factory=list)
+    stopped: bool = False
+
+    def create_batch(self) -> BatchBuilder:
+        """Return an empty batch of 1000 bytes."""
+        return BatchBuilder(1000, 0)
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> "asyncio.Future[Any]":
+        """Take a batch; its records stand at the offsets after those before."""
+        if self.broken:
+            raise KafkaConnectionError("away")
+        count = batch.record_count()
+        base = sum(records for place, records in self.sent if place == partition)
+        self.sent.append((partition, count))
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self.answers:
+            future.set_result(SimpleNamespace(offset=base))
+        else:
+            self.open.append(future)
+        return future
+
+    async def stop(self) -> None:
+        """Remember it."""
+        self.stopped = True
+
+
+async def started(producer: Producer, **options: Any) -> Appender:
+    """Return an appender that has this producer."""
+
+    async def opened() -> Any:
+        return producer
+
+    appender = Appender(opened, **options)
+    await appender.start()
+    return appender
+
+
+def records(count: int, size_bytes: int = 10) -> list[Record]:
+    """Records with keys of their own."""
+    return [(f"key {number}".encode(), b"x" * size_bytes, 1000) for number in range(count)]
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def refused(waiting: Awaitable[Any], kind: type[LogUnavailable]) -> LogUnavailable:
+    """Return the error of a future."""
+    with pytest.raises(kind) as raised:
+        await waiting
+    assert type(raised.value) is kind
+    return raised.value
+
+
+async def test_offers_that_come_together_are_one_batch_a_partition() -> None:
+    producer = Producer()
+    appender = await started(producer)
+    await asyncio.gather(*(appender.offer(TELEMETRY, [record]) for record in records(12)))
+    assert len(producer.sent) <= TELEMETRY.partitions
+    assert sum(count for _, count in producer.sent) == 12
+    await appender.stop()
+    assert producer.stopped
+
+
+async def test_the_offsets_of_a_group_are_those_of_its_batches_however_many() -> None:
+    producer = Producer()
+    appender = await started(producer)
+    offsets = await appender.offer(TELEMETRY, records(100, 150))
+    assert len(producer.sent) > TELEMETRY.partitions
+    assert sorted(map(len, offsets.values())) == sorted(
+        sum(count for place, count in producer.sent if place == partition) for partition in range(TELEMETRY.partitions)
+    )
+    assert all(places == list(range(len(places))) for places in offsets.values())
+    await appender.stop()
+
+
+async def test_what_is_not_sent_in_time_is_forgotten_and_what_is_sent_stays_open() -> None:
+    producer = Producer(answers=False)
+    appender = await started(producer, timeout_s=0.05)
+    first = appender.offer(TELEMETRY, records(1))
+    await eventually(lambda: bool(producer.open))
+    second = appender.offer(TELEMETRY, records(1))
+    unknown = await refused(first, OutcomeUnknown)
+    assert appender.stuck
+    await refused(second, LogUnavailable)
+    producer.answers = True
+    producer.open[0].set_result(SimpleNamespace(offset=0))
+    assert isinstance(unknown, OutcomeUnknown)
+    assert list((await unknown.outcome).values()) == [[0]]
+    assert len(producer.sent) == 1, "the second was not accepted, and is not written behind its caller's back"
+    await appender.offer(TELEMETRY, records(1))
+    assert len(producer.sent) == 2
+    assert not appender.stuck
+    await appender.stop()
+
+
+async def test_the_buffer_is_bounded_by_count_and_by_size() -> None:
+    appender = await started(Producer(answers=False), timeout_s=0.05, pending_max=10, pending_max_bytes=1000)
+    waiting = [appender.offer(TELEMETRY, records(8))]
+    with pytest.raises(LogUnavailable, match="too many"):
+        appender.offer(TELEMETRY, records(3))
+    with pytest.raises(LogUnavailable, match="too many"):
+        appender.offer(TELEMETRY, records(1, 1000))
+    await refused(waiting[0], OutcomeUnknown)
+    await appender.stop()
+
+
+async def test_a_caller_who_goes_away_disturbs_nobody() -> None:
+    producer = Producer(answers=False)
+    appender = await started(producer)
+    gone, stays = (appender.offer(TELEMETRY, records(1)) for _ in range(2))
+    gone.cancel()
+    await eventually(lambda: bool(producer.open))
+    producer.open[0].set_result(SimpleNamespace(offset=7))
+    assert list((await stays).values()) == [[7, 8]]
+    await appender.stop()
+
+
+async def test_a_broken_producer_is_replaced() -> None:
+    producer = Producer(broken=True)
+    appender = await started(producer)
+    await refused(appender.offer(TELEMETRY, records(1)), LogUnavailable)
+    assert producer.stopped
+    producer.broken = False
+    assert await appender.offer(TELEMETRY, records(1))
+    await appender.stop()
+
+
+# --- connections ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Transport:
+    """What was written before it was closed."""
+
+    written: bytes = b""
+    closed: bool = False
+
+    def write(self, data: bytes) -> None:
+        """Remember it."""
+        self.written += data
+
+    def close(self) -> None:
+        """Remember it."""
+        self.closed = True
+
+
+class Connection(SimpleNamespace):
+    """A connection as uvicorn has it."""
+
+    __hash__ = object.__hash__
+
+
+def connection(*, cycle: object = None, idle: bool = False, headers: int = 1) -> Any:
+    """Return one, with a request on its way or none."""
+    timer = object() if idle else None
+    return Connection(cycle=cycle, timeout_keep_alive_task=timer, headers=[()] * headers, transport=Transport())
+
+
+def cycle(path: str, *, more_body: bool, complete: bool = False) -> object:
+    """A request on its way."""
+    return SimpleNamespace(scope={"path": path}, more_body=more_body, response_complete=complete)
+
+
+@pytest.mark.parametrize(
+    ("one", "ended"),
+    [
+        (connection(), True),  # no head yet
+        (connection(idle=True), False),  # the server's own limit holds
+        (connection(cycle=cycle("/v1/event", more_body=True)), True),
+        (connection(cycle=cycle("/v1/event", more_body=False)), False),  # it is our turn
+        (connection(cycle=cycle("/v1/events", more_body=True)), False),  # batches have limits of their own
+        (connection(cycle=cycle("/v1/event", more_body=False, complete=True)), True),  # a second head that trickles in
+        (connection(cycle=cycle("/v1/event", more_body=False, complete=True), idle=True), False),
+    ],
+)
+async def test_a_connection_that_does_not_get_on_is_ended(one: Any, ended: bool) -> None:
+    guard = asyncio.create_task(end_slow({one}, request_s=0.02, look_s=0.005))
+    await asyncio.sleep(0.1)
+    guard.cancel()
+    assert one.transport.closed is ended
+    assert one.transport.written.startswith(ANSWER) is ended
+
+
+async def test_a_connection_that_gets_on_is_left_alone() -> None:
+    one = connection(cycle=cycle("/v1/event", more_body=True))
+    guard = asyncio.create_task(end_slow({one}, request_s=0.05, look_s=0.005))
+    for _ in range(10):
+        await asyncio.sleep(0.02)
+        one.cycle = cycle("/v1/event", more_body=True)
+    guard.cancel()
+    assert not one.transport.closed
+
+
+async def test_a_head_without_end_is_not_waited_for() -> None:
+    one = connection(headers=1000)
+    guard = asyncio.create_task(end_slow({one}, request_s=60, look_s=0.005))
+    await eventually(lambda: one.transport.closed)
+    guard.cancel()

@@ -1,0 +1,75 @@
+"""What a worker reports of its encodes, anonymously. Pure: the job and how it ended in, a report out.
+
+Only encodes of the video are told: they are what a leaderboard compares. A job is one chunk in all its rungs; it is
+told by its largest rung, beside the part of the source that the chunk is.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from events.jobs import EncodeSpec, JobResult, MediaResult
+from events.media import Failure
+from producers.reports import Report
+
+LINES = (2160, 1440, 1080, 720, 480)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What does not change: version of the program and name of what encodes."""
+
+    app_version: str
+    hardware_model: str
+
+
+def started(node: Node, spec: object) -> Report | None:
+    """Return what there is to say when a job begins; None for what is no encode."""
+    if not isinstance(spec, EncodeSpec):
+        return None
+    return Report(
+        app_version=node.app_version,
+        event_type="job_started",
+        hardware_model=node.hardware_model,
+        encoder=spec.plan.encoder,
+        video_codec=spec.plan.codec,
+        resolution=resolution(spec),
+        input_size_bytes=_input_bytes(spec),
+    )
+
+
+def finished(node: Node, spec: object, seconds: float, result: JobResult | None, failure: Failure | None) -> Report | None:
+    """Return what there is to say when a job has ended; without result and failure it was cancelled."""
+    report = started(node, spec)
+    if report is None or not isinstance(spec, EncodeSpec):
+        return None
+    report.event_type = "job_finished"
+    report.duration_ms = round(seconds * 1000)
+    if isinstance(result, MediaResult):
+        report.status = "success"
+        report.output_size_bytes = _output_bytes(spec, result)
+        report.speed_factor = round(_source_seconds(spec) / seconds, 4) if seconds > 0 else None
+    else:
+        report.status = "failure"
+        report.failure_reason = failure.code.lower() if failure else "cancelled"
+    return report
+
+
+def resolution(spec: EncodeSpec) -> str:
+    """Return the name of the largest rung's height, as clients of the predecessor have it."""
+    height = max(rung.height for rung in spec.plan.rungs)
+    return f"{next((line for line in LINES if height >= line), height)}p"
+
+
+def _source_seconds(spec: EncodeSpec) -> float:
+    return float(spec.chunk.frames / Fraction(spec.plan.frame_rate))
+
+
+def _input_bytes(spec: EncodeSpec) -> int:
+    """Return the chunk's part of the source, as if each frame had the same size."""
+    return spec.source.size_bytes * spec.chunk.frames // sum(chunk.frames for chunk in spec.plan.chunks)
+
+
+def _output_bytes(spec: EncodeSpec, result: MediaResult) -> int | None:
+    largest = max(spec.plan.rungs, key=lambda rung: rung.height).name
+    made = next((rendition for rendition in result.renditions if rendition.name == largest), None)
+    return sum(segment.object.size_bytes for segment in made.segments) if made else None
