@@ -18,6 +18,7 @@ from api.telemetry.connections import end_slow
 from api.telemetry.ingest import PATHS, Ingest
 from api.telemetry.intake import Intake
 from api.telemetry.limiter import Addresses, Limiter
+from api.telemetry.protocol import protocol_for
 from events.topics import TELEMETRY
 from infra.engine.endpoints import resolve
 from infra.past import past_of
@@ -125,6 +126,7 @@ async def serve_telemetry(settings: Settings) -> None:
         new_id=new_id,
     )
     config = _config(app, settings.bind_host, settings.telemetry_port, limit_concurrency=CONNECTIONS_MAX, proxy_headers=False)
+    config.http = protocol_for(app.hot.event, hot.observe)
     server = uvicorn.Server(config)
     guard = asyncio.create_task(end_slow(server.server_state.connections), name="slow connections")
     gc.freeze()

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from api import problems
 from api.deps import Services, travel
@@ -28,7 +28,7 @@ App = TypeVar("App", bound=FastAPI)
 class IngestApp(FastAPI):
     """An app whose hot routes are answered before anything that FastAPI does for the others."""
 
-    hot: ASGIApp
+    hot: HotRoutes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""

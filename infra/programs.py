@@ -53,6 +53,7 @@ def programs(settings: Settings) -> list[Program]:
     if not settings.s3_endpoint:
         found.append(_objects(settings))
     found.append(_python("processors", ["processors"], "processors_port", settings.processors_port, settings))
+    found.append(_python("dispatcher", ["processors", "dispatcher"], "dispatcher_port", settings.dispatcher_port, settings))
     found.append(_python("public", ["api", "public"], "public_port", settings.public_port, settings))
     found.append(_python("admin", ["api", "admin"], "admin_port", settings.admin_port, settings))
     found.append(_python("telemetry", ["api", "telemetry"], "telemetry_port", settings.telemetry_port, settings))

@@ -1,10 +1,14 @@
-"""`python -m processors`: the Faust worker that folds every projection, plans, and dispatches."""
+"""`python -m processors`: the Faust worker that folds every projection, plans, and archives.
+
+`python -m processors dispatcher` is the one that says who may work on what: alone, so that neither folds nor files make a
+worker wait for its answer.
+"""
 
 import asyncio
 import gc
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 import faust
@@ -27,7 +31,6 @@ from processors.chores import Chores
 from processors.dead_letters import bury_with
 from processors.dispatch import Policy, State
 from processors.dispatcher import Clients, Dispatcher
-from processors.feed import Feed
 from processors.plan import PlanSettings
 from producers.appender import Appender
 from projections.rebuild import rebuild
@@ -60,19 +63,18 @@ class Metrics:
 class Server(Service):
     """Health, readiness and metrics."""
 
-    def __init__(self, settings: Settings, feeds: list[Feed], dispatcher: Dispatcher) -> None:
+    def __init__(self, host: str, port: int, missing: Callable[[], Mapping[str, str]]) -> None:
         super().__init__()
-        self._settings = settings
-        self._feeds = feeds
-        self._dispatcher = dispatcher
+        self._host = host
+        self._port = port
+        self._missing = missing
 
     async def on_start(self) -> None:
         """Listen."""
-        await self.add_async_context(metrics.serve(self._settings.processors_port, self._ready, host=self._settings.bind_host))
+        await self.add_async_context(metrics.serve(self._port, self._ready, host=self._host))
 
     async def _ready(self) -> Mapping[str, str]:
-        missing = {feed.name: "has no partitions yet" for feed in self._feeds if not feed.ready.is_set()}
-        return missing if self._dispatcher.ready else {**missing, "dispatcher": "does not own its pools yet"}
+        return self._missing()
 
 
 def plan_settings(settings: Settings) -> PlanSettings:
@@ -108,6 +110,17 @@ def observe_decisions(facts: int, seconds: float) -> None:
     metrics.DISPATCH_BATCH_SECONDS.observe(seconds)
 
 
+async def open_appender(settings: Settings) -> Appender:
+    """Return a started appender."""
+    appender = Appender(
+        lambda: kafka.open_producer(settings),
+        topic_prefix=settings.topic_prefix,
+        observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+    )
+    await appender.start()
+    return appender
+
+
 async def build(settings: Settings) -> App:
     """Open every service and return the app with all agents."""
     await kafka.ensure_topics(settings)
@@ -115,12 +128,7 @@ async def build(settings: Settings) -> App:
     store = ObjectStore(settings)
     await store.ensure_bucket()
     clock = SystemClock()
-    appender = Appender(
-        lambda: kafka.open_producer(settings),
-        topic_prefix=settings.topic_prefix,
-        observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
-    )
-    await appender.start()
+    appender = await open_appender(settings)
     bury = bury_with(
         await kafka.open_producer(settings),
         "processors",
@@ -147,6 +155,19 @@ async def build(settings: Settings) -> App:
     )
     app.timer(UPLOADS_SWEPT_S, name="sweep_uploads")(chores.sweep_uploads)
     app.timer(WORKERS_CHECKED_S, name="note_silent_workers")(chores.note_silent_workers)
+    app.add_service(archiver(settings, store, clock))
+
+    def missing() -> Mapping[str, str]:
+        return {feed.name: "has no partitions yet" for feed in feeds if not feed.ready.is_set()}
+
+    app.add_service(Server(settings.bind_host, settings.processors_port, missing))
+    return app
+
+
+async def build_dispatcher(settings: Settings) -> App:
+    """Return the app with the dispatcher alone."""
+    await kafka.ensure_topics(settings)
+    appender = await open_appender(settings)
     clients = Clients(
         consumer=lambda group: kafka.open_consumer(settings, group=group, idle_ms=1000 if group else 20),
         producer=lambda transactional_id: kafka.open_producer(settings, transactional_id=transactional_id),
@@ -155,11 +176,15 @@ async def build(settings: Settings) -> App:
         topic_prefix=settings.topic_prefix,
     )
     dispatcher = Dispatcher(
-        clients, clock, policy_of(settings), settings.pools, observe=observe_dispatch, decided=observe_decisions
+        clients, SystemClock(), policy_of(settings), settings.pools, observe=observe_dispatch, decided=observe_decisions
     )
+    app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
     app.add_service(dispatcher)
-    app.add_service(archiver(settings, store, clock))
-    app.add_service(Server(settings, feeds, dispatcher))
+
+    def missing() -> Mapping[str, str]:
+        return {} if dispatcher.ready else {"dispatcher": "does not own its pools yet"}
+
+    app.add_service(Server(settings.bind_host, settings.dispatcher_port, missing))
     return app
 
 
@@ -195,11 +220,15 @@ async def _rebuild_outdated(settings: Settings, pool: postgres.Pool) -> None:
 
 def main() -> None:
     """Run until SIGTERM; exit 1 when an agent failed beyond its retries."""
+    if sys.argv[1:] not in ([], ["dispatcher"]):
+        sys.exit("usage: python -m processors [dispatcher]")
+    name = "dispatcher" if sys.argv[1:] else "processors"
+    del sys.argv[1:]  # Faust reads them, too
     settings = resolve(Settings.from_env(os.environ))
-    logs.configure(settings, "processors")
+    logs.configure(settings, name)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    app = loop.run_until_complete(build(settings))
+    app = loop.run_until_complete(build_dispatcher(settings) if name == "dispatcher" else build(settings))
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)  # batches of thousands of events live briefly; the default walks them over and over
     worker = faust.Worker(app, loop=loop, loglevel="WARNING", redirect_stdouts=False, override_logging=False)

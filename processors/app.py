@@ -4,6 +4,7 @@ Faust gives the agents, their restarts, the timers and the worker; positions are
 topics and keeps no tables, so Faust's own consumer and producer are not started.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +33,13 @@ class App(faust.App):
 
     BootStrategy = _NoKafka
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._ours: list[Service] = []
+
     def add_service(self, service: Service) -> None:
         """Start a service with the app, after the agents; Faust takes instances as well as classes."""
+        self._ours.append(service)
         self.service(service)  # type: ignore[arg-type]
 
     async def on_first_start(self) -> None:
@@ -46,6 +52,7 @@ class App(faust.App):
 
     async def on_stop(self) -> None:
         """Stop; close the event loop of the consumer that Faust makes at the start and that is never used."""
+        await asyncio.gather(*(service.stop() for service in self._ours))  # each waits a second for its consumer
         await super().on_stop()
         self.consumer._thread.thread_loop.close()  # type: ignore[attr-defined]
 

@@ -131,9 +131,7 @@ def evolve(state: State, fact: Envelope[Event]) -> None:
     """Apply one fact to the state, in place."""
     event = fact.data
     if fact.causationid is not None:
-        state.answered[fact.causationid] = None
-        while len(state.answered) > ANSWERED_MAX:
-            state.answered.popitem(last=False)
+        _note_answer(state, fact.causationid)
     match event:
         case JobQueued():
             job = state.jobs.get(event.job_id)
@@ -215,7 +213,16 @@ def _blame(state: State, worker_id: str, time: datetime) -> None:
     state.failures_in_row[worker_id] = failures
 
 
+def _note_answer(state: State, request_id: str) -> None:
+    """Remember that a request was answered, so that its repetition is not."""
+    state.answered[request_id] = None
+    while len(state.answered) > ANSWERED_MAX:
+        state.answered.popitem(last=False)
+
+
 def _drop_claim(state: State, claim_id: str) -> None:
+    """Take a claim that was answered from those that wait; what answered it may be another request, as a job's submission."""
+    _note_answer(state, claim_id)
     key = state.claim_groups.pop(claim_id, None)
     if key is not None:
         del state.claims[key][claim_id]

@@ -143,18 +143,10 @@ def _events() -> dict[str, Any]:
         "operationId": "report_events",
         "summary": "Report many events",
         "description": _EVENTS,
-        "parameters": [
-            {
-                "name": "Content-Encoding",
-                "in": "header",
-                "description": "How the body is compressed.",
-                "schema": {"type": "string", "enum": ["identity", "gzip", "zstd"]},
-            }
-        ],
         "requestBody": {
             "required": True,
-            "description": "Lines of JSON.",
-            "content": {"application/x-ndjson": {"schema": {"type": "string"}, "example": f"{line}\n{line}\n"}},
+            "description": "Lines of JSON; Content-Encoding may be gzip or zstd.",
+            "content": {"application/x-ndjson": {"schema": {}, "example": f"{line}\n{line}\n"}},
         },
         "responses": {"200": {"description": "Every accepted line is on the log.", "content": {"application/json": content}}}
         | _problems(400, 405, 408, 413, 415, 429, 503),

@@ -5,14 +5,16 @@ predecessor of this service did. A 202 is said when the event is on the log. Not
 """
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any
 
 import msgspec
+import structlog
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import problem
 from api.telemetry.batches import DECODERS, Batch, Damaged, TooMuch, Verdicts, slices
@@ -20,6 +22,7 @@ from api.telemetry.intake import Intake
 from api.telemetry.limiter import Addresses, Limiter
 from events.errors import KinologError, LogUnavailable
 from producers.anonymity import Refused
+from producers.appender import OutcomeUnknown
 from producers.reports import NotJson, read
 
 EVENT = "/v1/event"
@@ -44,12 +47,9 @@ PREFLIGHT = OPEN | {
     "access-control-allow-headers": "*",
     "access-control-max-age": "86400",
 }
-_ACCEPTED: Message = {
-    "type": "http.response.start",
-    "status": 202,
-    "headers": [(b"content-length", b"0"), (b"access-control-allow-origin", b"*")],
-}
-_EMPTY: Message = {"type": "http.response.body", "body": b""}
+ACCEPTED = Response(status_code=202, headers=OPEN)
+
+log = structlog.get_logger(__name__)
 
 Observe = Callable[[str, int, float], None]
 """Told of every answer to a POST: path, status, seconds."""
@@ -85,6 +85,54 @@ class Ingest:
     count: Count
 
 
+Begun = tuple["asyncio.Future[Any]", str | None]
+"""The outcome of an event that is on its way to the log, and its id when the client chose it."""
+
+
+class EventRoute:
+    """`POST /v1/event` in the steps that it has, whoever reads the request: `HotRoutes`, or the server's own protocol."""
+
+    def __init__(self, ingest: Ingest) -> None:
+        self._ingest = ingest
+
+    def refuse(self, scope: Scope) -> Response | None:
+        """Return what is wrong with who comes or what the head announces."""
+        ingest = self._ingest
+        if (wait_s := ingest.limiter.wait_s(ingest.addresses.of(scope), monotonic())) > 0:
+            return _limited(wait_s)
+        content_type, encoding, _ = _described(scope)
+        if content_type not in JSON or encoding not in (b"", b"identity"):
+            return _refusal(415, "send one JSON object as application/json, without an encoding")
+        return None
+
+    def begin(self, body: bytes) -> Begun | Response:
+        """Begin to put the event on the log; return what is wrong with it otherwise."""
+        try:
+            report = read(body)
+            return self._ingest.single.begin(report), report.event_id
+        except NotJson as error:
+            self._ingest.count(0, 1)
+            return _refusal(400, str(error))
+        except Refused as error:
+            self._ingest.count(0, 1)
+            return _refusal(422, str(error), errors=[{"where": f"body.{error.field}", "what": error.reason}])
+        except LogUnavailable as error:
+            return _unavailable(error)
+
+    def end(self, outcome: "asyncio.Future[Any]", event_id: str | None) -> Response | None:
+        """Return None when the event is on the log, else what happened; `outcome` is done."""
+        try:
+            outcome.result()
+        except OutcomeUnknown as unknown:
+            if event_id is not None:
+                self._ingest.single.noted((event_id,), unknown)
+            return _unavailable(unknown)
+        except LogUnavailable as error:
+            return _unavailable(error)
+        self._ingest.count(1, 0)
+        return None
+
+
 class HotRoutes:
     """Answers the hot routes and passes everything else on."""
 
@@ -92,6 +140,7 @@ class HotRoutes:
         self._app = app
         self._ingest = ingest
         self._batches = 0
+        self.event = EventRoute(ingest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
@@ -107,40 +156,26 @@ class HotRoutes:
                 response = await self._other(scope, receive)
         except Gone:
             return
-        if response is None:
-            status = 202
-            await send(_ACCEPTED)
-            await send(_EMPTY)
-        else:
-            status = response.status_code
-            await response(scope, receive, send)
+        except Exception as error:  # noqa: BLE001
+            response = bug(error)
+        await response(scope, receive, send)
         if scope["method"] == "POST":
-            self._ingest.observe(path, status, perf_counter() - began)
+            self._ingest.observe(path, response.status_code, perf_counter() - began)
 
-    async def _event(self, scope: Scope, receive: Receive) -> Response | None:
-        """Put one event on the log; return None when it is there, else what is wrong."""
-        ingest = self._ingest
-        if (wait_s := ingest.limiter.wait_s(ingest.addresses.of(scope), monotonic())) > 0:
-            return _limited(wait_s)
-        content_type, encoding, length = _described(scope)
-        if content_type not in JSON or encoding not in (b"", b"identity"):
-            return _refusal(415, "send one JSON object as application/json, without an encoding")
+    async def _event(self, scope: Scope, receive: Receive) -> Response:
+        """Put one event on the log."""
+        if (refusal := self.event.refuse(scope)) is not None:
+            return refusal
         try:
-            body = await _body(receive, length)
+            body = await _body(receive, _described(scope)[2])
         except TooLong as error:
             return _refusal(413, str(error), {"connection": "close"} if error.unread else {})
-        try:
-            await ingest.single.put((read(body),))
-        except NotJson as error:
-            ingest.count(0, 1)
-            return _refusal(400, str(error))
-        except Refused as error:
-            ingest.count(0, 1)
-            return _refusal(422, str(error), errors=[{"where": f"body.{error.field}", "what": error.reason}])
-        except LogUnavailable as error:
-            return _unavailable(error)
-        ingest.count(1, 0)
-        return None
+        begun = self.event.begin(body)
+        if isinstance(begun, Response):
+            return begun
+        outcome, event_id = begun
+        await asyncio.wait([outcome])
+        return self.event.end(outcome, event_id) or ACCEPTED
 
     async def _other(self, scope: Scope, receive: Receive) -> Response:
         """Answer what is not one event."""
@@ -182,6 +217,12 @@ class HotRoutes:
         finally:
             self._batches -= 1
             ingest.count(batch.result.accepted, batch.result.refused)
+
+
+def bug(error: Exception) -> Response:
+    """Answer what is our fault. Its message may repeat what was sent, so the log gets the place and not the words."""
+    log.error("ingest_failed", error=type(error).__name__, where=traceback.format_tb(error.__traceback__)[-1].strip())
+    return _refusal(500, "something is wrong with Kinolog; its log says more")
 
 
 def _described(scope: Scope) -> tuple[bytes, bytes, int]:

@@ -6,7 +6,8 @@ instead of being appended once more. Other repetitions go onto the log; readers 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from events.errors import LogUnavailable
 from events.topics import TELEMETRY, Topic
@@ -32,6 +33,21 @@ class Intake:
         self._doubts: dict[str, asyncio.Future[Offsets]] = {}
         self._doubts_max = doubts_max
 
+    def begin(self, report: Report) -> "asyncio.Future[Any]":
+        """Begin to put one report on the log; whoever waits for the future tells `noted` of an unknown outcome.
+
+        Raises LogUnavailable.
+        """
+        if self._doubts and report.event_id in self._doubts:
+            return asyncio.ensure_future(self.put((report,)))
+        return self._offer(TELEMETRY, records_of((report,), self._this_second(), self._new_id))
+
+    def noted(self, ids: Iterable[str], unknown: OutcomeUnknown) -> None:
+        """Remember reports of which nobody knows yet whether they are on the log."""
+        self._doubts.update(dict.fromkeys(ids, unknown.outcome))
+        while len(self._doubts) > self._doubts_max:
+            del self._doubts[next(iter(self._doubts))]
+
     async def put(self, reports: Sequence[Report]) -> None:
         """Return when all are on the log. Raises LogUnavailable: then the client repeats them."""
         if self._doubts:
@@ -42,9 +58,7 @@ class Intake:
         try:
             await self._offer(TELEMETRY, records_of(reports, self._this_second(), self._new_id))
         except OutcomeUnknown as unknown:
-            self._doubts.update(dict.fromkeys(ids, unknown.outcome))
-            while len(self._doubts) > self._doubts_max:
-                del self._doubts[next(iter(self._doubts))]
+            self.noted(ids, unknown)
             raise
 
     def _this_second(self) -> Second:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TypeVar
 
+import stamina
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from events.errors import LogTruncated, LogUnavailable
@@ -22,6 +23,8 @@ Place = tuple[str, int]
 
 T = TypeVar("T")
 REQUEST_TIMEOUT_S = 10.0
+EARLIEST, LATEST = -2, -1
+"""What stands for a time in a request for offsets."""
 _NO_GROUP = "kinolog-no-group"
 """librdkafka wants a name also of consumers that never join a group."""
 
@@ -85,20 +88,17 @@ class LogConsumer:
 
     async def starts(self, places: Iterable[Place]) -> dict[Place, int]:
         """Return the offset of the first record that is still there."""
-        return await self._watermarks(places, 0)
+        return await self._offsets(places, EARLIEST)
 
     async def ends(self, places: Iterable[Place]) -> dict[Place, int]:
         """Return the offset after the last committed record and its marker."""
-        return await self._watermarks(places, 1)
+        return await self._offsets(places, LATEST)
 
     async def after(self, places: Iterable[Place], time: datetime) -> dict[Place, int]:
         """Return the offset of each partition's first record that is later than `time`, or its end."""
-        later = int(time.timestamp() * 1000) + 1
-        asked = [TopicPartition(self._prefix + topic, number, later) for topic, number in places]
-        found = await self._run(lambda: self._consumer.offsets_for_times(asked, timeout=REQUEST_TIMEOUT_S))
-        offsets = {(p.topic[len(self._prefix) :], p.partition): p.offset for p in found}
-        ends = await self.ends([place for place, offset in offsets.items() if offset < 0])
-        return {place: ends.get(place, offset) for place, offset in offsets.items()}
+        found = await self._offsets(places, int(time.timestamp() * 1000) + 1)
+        ends = await self.ends([place for place, offset in found.items() if offset < 0])
+        return found | ends
 
     async def read(self, *, records_max: int, wait_s: float) -> Mapping[Place, Sequence[tuple[int, bytes]]]:
         """Return what came, per partition in order, as (offset, value); empty when nothing came for `wait_s`.
@@ -161,15 +161,19 @@ class LogConsumer:
         await self._run(self._consumer.close)
         self._thread.shutdown(wait=False)
 
-    async def _watermarks(self, places: Iterable[Place], which: int) -> dict[Place, int]:
-        def ask() -> dict[Place, int]:
-            found = {}
-            for place in places:
-                partition = TopicPartition(self._prefix + place[0], place[1])
-                found[place] = self._consumer.get_watermark_offsets(partition, timeout=REQUEST_TIMEOUT_S)[which]
-            return found
-
-        return await self._run(ask)
+    async def _offsets(self, places: Iterable[Place], time_ms: int) -> dict[Place, int]:
+        """Ask for offsets by time, in one request: asked one by one, each would wait for the fetch that is under way."""
+        asked = [TopicPartition(self._prefix + topic, number, time_ms) for topic, number in places]
+        if not asked:
+            return {}
+        answers: list[TopicPartition] = []
+        async for attempt in stamina.retry_context(on=LogUnavailable, timeout=REQUEST_TIMEOUT_S, wait_initial=0.05, wait_max=1.0):
+            with attempt:  # a topic that was just made has no leader yet
+                answers = await self._run(lambda: self._consumer.offsets_for_times(asked, timeout=REQUEST_TIMEOUT_S))
+                for answer in answers:
+                    if answer.error is not None:
+                        raise LogUnavailable(f"{answer.topic}/{answer.partition}: {answer.error.str()}")
+        return {(answer.topic[len(self._prefix) :], answer.partition): answer.offset for answer in answers}
 
     async def _run(self, call: Callable[[], T]) -> T:
         """Run a call on the thread: the consumer is used by one at a time. Raises LogUnavailable for Kafka's errors."""

@@ -52,6 +52,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         SecretStr(""), description="For the command line: administrator's token; empty: the file tokens/admin in var_dir."
     )
     processors_port: Port = Field(9003, description="Health and metrics of the stream processors.")
+    dispatcher_port: Port = Field(8999, description="Health and metrics of the dispatcher.")
     worker_metrics_port: Port = Field(
         9004, description="Health and metrics of the first local worker; the next use the ports after it."
     )

@@ -15,10 +15,12 @@ from rich.table import Table
 
 from infra.engine.endpoints import resolve
 from infra.runtime.settings import Settings
+from tests.bench.dispatch import dispatch
 from tests.bench.figures import Benchmark, Figure
 from tests.bench.log import append_rate, fold_rate
 from tests.bench.media import encode_overhead
 from tests.bench.readers import catalog_readers
+from tests.bench.telemetry import telemetry_ingest
 from tests.conftest import new_world
 from tests.support.engine import running_engine
 
@@ -26,8 +28,10 @@ REPORT = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 BENCHMARKS: dict[str, Benchmark] = {
     "append": append_rate,
     "fold": fold_rate,
+    "dispatch": dispatch,
     "encode": encode_overhead,
     "catalog": catalog_readers,
+    "telemetry": telemetry_ingest,
 }
 
 

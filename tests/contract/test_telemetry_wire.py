@@ -10,6 +10,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+import structlog
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
@@ -462,6 +463,18 @@ async def test_hot_routes_are_counted() -> None:
         await http.get("/health")
     assert tally.answers == [("/v1/event", 202), ("/v1/event", 422), ("/v1/events", 200)]
     assert (tally.accepted, tally.refused) == (2, 2)
+
+
+async def test_a_bug_is_a_problem_whose_log_line_repeats_nothing_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("marker")
+
+    monkeypatch.setattr(ingest, "read", broken)
+    with structlog.testing.capture_logs() as said:
+        answer = await post(Log())
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert said[0]["event"] == "ingest_failed" and "test_telemetry_wire" in said[0]["where"]
+    assert "marker" not in answer.text
 
 
 def test_the_hot_routes_are_described_as_they_are() -> None:

@@ -98,7 +98,7 @@ async def _idle_again(platform: Platform) -> bool:
     return all(worker["presence"] == "idle" for worker in workers)
 
 
-@pytest.mark.parametrize("name", ["processors", "admin", "public"])
+@pytest.mark.parametrize("name", ["processors", "dispatcher", "admin", "public"])
 async def test_a_killed_process_goes_on_where_it_was(settings: Settings, clip: Path, name: str) -> None:
     async with Platform(settings, **QUICK) as platform:
         video_id = await platform.upload(clip)

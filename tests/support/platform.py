@@ -18,7 +18,12 @@ from tests.support.engine import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 40.0
-COMMANDS = {"processors": ["processors"], "public": ["api", "public"], "admin": ["api", "admin"]}
+COMMANDS = {
+    "processors": ["processors"],
+    "dispatcher": ["processors", "dispatcher"],
+    "public": ["api", "public"],
+    "admin": ["api", "admin"],
+}
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -34,13 +39,14 @@ class Platform:
     """Processors, both apps and workers; each can be killed, stopped, continued and started again."""
 
     def __init__(self, settings: Settings, *, workers: int = 1, supervised: bool = False, **changes: object) -> None:
-        ports = free_ports(3 + 8)
+        ports = free_ports(4 + 8)
         self.settings = settings.model_copy(
             update={
                 "public_port": ports[0],
                 "admin_port": ports[1],
                 "processors_port": ports[2],
-                "worker_metrics_port": min(ports[3:]),
+                "dispatcher_port": ports[3],
+                "worker_metrics_port": min(ports[4:]),
                 "requests_per_minute": 1_000_000,
                 "admin_requests_per_minute": 1_000_000,
                 **changes,
@@ -49,7 +55,7 @@ class Platform:
         self._workers = workers
         self._supervised = supervised
         self._supervisor: asyncio.Task[None] | None = None
-        self._worker_ports = ports[3:]
+        self._worker_ports = ports[4:]
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.token = ensure_admin_token(self.settings)
         self.admin = httpx.AsyncClient(

@@ -9,8 +9,10 @@ from api import problems
 from api.models import PROGRESSING
 from projections.progress import VideoProgress
 from tests.support.apps import client, make
+from tests.support.telemetry import Log
+from tests.support.telemetry import make as make_telemetry
 
-APPS = ("public", "admin")
+APPS = ("public", "admin", "telemetry")
 OPEN = {"/health", "/ready"}
 Operation = tuple[str, str, dict[str, Any]]
 
@@ -21,10 +23,14 @@ def operations(document: dict[str, Any]) -> Iterator[Operation]:
             yield method, path, operation
 
 
+def document_of(name: str) -> dict[str, Any]:
+    return (make_telemetry(Log()) if name == "telemetry" else make(name)).openapi()
+
+
 def cases() -> list[Any]:
     found = []
     for name in APPS:
-        document = make(name).openapi()
+        document = document_of(name)
         for method, path, operation in operations(document):
             found.append(pytest.param(document, path, operation, id=f"{name} {method} {path}"))
     return found
@@ -69,7 +75,7 @@ def test_every_operation_is_told_with_its_answers_and_an_example(
 
 @pytest.mark.parametrize("name", APPS)
 def test_references_lead_somewhere_and_ids_are_unique(name: str) -> None:
-    document = make(name).openapi()
+    document = document_of(name)
     schemas = document["components"]["schemas"]
 
     def references(node: Any) -> Iterator[str]:

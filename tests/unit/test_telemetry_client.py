@@ -14,12 +14,15 @@ import httpx
 import pytest
 import structlog
 
+from events.jobs import AnalyseSpec, EncodeSpec, Source
+from events.media import Failure, Rung
 from events.telemetry import TelemetryReported
 from infra.runtime.clock import new_id
 from infra.runtime.hardware import processor_name
 from producers.anonymity import reason_against
-from producers.reports import Report
+from producers.reports import Report, check_report
 from producers.telemetry import BATCH_MAX, WAITS_S, Spool, TelemetryClient
+from tests.support import footage
 from tests.support.telemetry import FINISHED, Log, make
 from workers import telemetry
 from workers.telemetry import Node
@@ -253,9 +256,9 @@ async def test_many_reports_go_in_few_requests(tmp_path: Path) -> None:
 def test_the_spool_is_bounded_and_forgets_the_oldest(tmp_path: Path) -> None:
     spool = Spool(tmp_path, new_id, bytes_max=1000)
     dropped = sum(spool.keep([b"%03d" % number + b"x" * 96]) for number in range(30))
-    assert dropped == 21
-    assert [file.read_bytes()[:3] for file in spool.files()] == [b"%03d" % number for number in range(21, 30)]
-    assert spool.keep([b"y" * 5000]) == 9, "the newest stays, whatever its size"
+    assert dropped == 20
+    assert [file.read_bytes()[:3] for file in spool.files()] == [b"%03d" % number for number in range(20, 30)]
+    assert spool.keep([b"y" * 5000]) == 10, "the newest stays, whatever its size"
 
 
 def test_the_spool_gives_files_back_until_they_are_dealt_with(tmp_path: Path) -> None:
@@ -281,3 +284,66 @@ def test_a_processor_has_a_name_that_may_be_said(tmp_path: Path) -> None:
 
 
 NODE = Node("0.1.0", "AMD Ryzen 7 5800X 8-Core Processor")
+
+
+def encode(index: int = 0, **rungs: Any) -> EncodeSpec:
+    """The job of one chunk."""
+    made = footage.plan(**rungs).video
+    assert made is not None
+    source = Source(object_key="sources/v/original", size_bytes=12_000_000)
+    return EncodeSpec(source=source, format="cmaf", plan=made, chunk=made.chunks[index])
+
+
+def test_an_encode_is_told_when_it_starts() -> None:
+    told = telemetry.started(NODE, encode())
+    assert told == Report(
+        app_version="0.1.0",
+        event_type="job_started",
+        hardware_model=NODE.hardware_model,
+        encoder="libx264",
+        video_codec="h264",
+        resolution="1080p",
+        input_size_bytes=6_000_000,
+    )
+
+
+def test_an_encode_that_worked_is_told_with_its_speed_and_sizes() -> None:
+    spec, made = encode(), footage.chunk_result(footage.plan(), 0)
+    told = telemetry.finished(NODE, spec, 6.0, made, None)
+    assert told is not None
+    assert (told.event_type, told.status, told.failure_reason, told.duration_ms) == ("job_finished", "success", None, 6000)
+    assert told.speed_factor == pytest.approx(2.0, abs=0.01), "12 s of source in 6 s"
+    largest = next(rendition for rendition in made.renditions if rendition.name == "1080p")
+    assert told.output_size_bytes == sum(segment.object.size_bytes for segment in largest.segments)
+    check_report(told)
+
+
+def test_a_failure_is_told_by_its_code_and_without_speed_and_size() -> None:
+    failure = Failure(
+        stage="encoding", category="codec_issues", code="CODEC_UNSUPPORTED", message="/home/marker", detail="/home/marker"
+    )
+    told = telemetry.finished(NODE, encode(), 1.5, None, failure)
+    assert told is not None
+    assert (told.status, told.failure_reason, told.duration_ms) == ("failure", "codec_unsupported", 1500)
+    assert told.speed_factor is told.output_size_bytes is None
+    assert "marker" not in repr(told)
+
+
+def test_what_was_given_up_is_told_as_the_predecessor_does() -> None:
+    told = telemetry.finished(NODE, encode(), 1.5, None, None)
+    assert told is not None
+    assert (told.status, told.failure_reason) == ("failure", "cancelled")
+
+
+def test_other_work_is_not_told() -> None:
+    spec = AnalyseSpec(source=Source(object_key="sources/v/original", size_bytes=1))
+    assert telemetry.started(NODE, spec) is telemetry.finished(NODE, spec, 1.0, None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("height", "name"), [(4320, "2160p"), (2160, "2160p"), (1600, "1440p"), (1080, "1080p"), (576, "480p"), (360, "360p")]
+)
+def test_resolutions_are_named_as_the_predecessor_names_them(height: int, name: str) -> None:
+    rungs = [Rung(name="small", width=320, height=180, video_kbps=1, audio_kbps=1)]
+    rungs.append(Rung(name="large", width=16, height=height, video_kbps=1, audio_kbps=1))
+    assert telemetry.resolution(encode(rungs=rungs)) == name

@@ -1,0 +1,100 @@
+"""How fast the dispatcher answers one worker, and how many requests it decides while hundreds wait."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from time import perf_counter
+
+from events.envelope import Envelope, Event
+from events.jobs import AnalyseSpec, Capabilities, ClaimRequested, JobSubmitted, Requirements, Source
+from events.topics import JOBS, partition_for
+from infra.runtime import kafka
+from infra.runtime.clock import SystemClock, new_id, system_context
+from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.settings import Settings
+from producers.appender import Appender
+from tests.bench.figures import Figure
+from tests.support.platform import Platform
+from workers.transport import LogTransport
+
+RUNS = 3
+CLAIMS = 200
+JOBS_AT_ONCE = 20_000
+WAITING = 500
+POOL = "default"
+SPEC = AnalyseSpec(source=Source(object_key="sources/x", size_bytes=1))
+
+
+def _submitted() -> Envelope[Event]:
+    id_ = new_id()
+    event = JobSubmitted(job_id=id_, video_id=id_, pool=POOL, spec=SPEC, requirements=Requirements(kind="analyse"))
+    return Envelope(id_, "bench", POOL, SystemClock().now(), event, id_)
+
+
+def _waiting_claim() -> Envelope[Event]:
+    """A claim that no job of ours fits."""
+    id_, now = new_id(), SystemClock().now()
+    event = ClaimRequested(
+        worker_id=id_, pool=POOL, capabilities=Capabilities(kinds=("verify",)), deadline=now + timedelta(minutes=5)
+    )
+    return Envelope(id_, "bench", POOL, now, event, id_)
+
+
+async def dispatch(settings: Settings) -> Sequence[Figure]:
+    """Claim jobs one at a time; then submit many at once while 500 claims wait in vain."""
+    async with Platform(settings, workers=0) as platform:
+        appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60)
+        await appender.start()
+        transport = LogTransport(
+            "bench",
+            POOL,
+            append=appender.append,
+            open_consumer=lambda: kafka.open_consumer(settings, idle_ms=5000),
+            context=lambda correlation: system_context("bench", correlation),
+            topic_prefix=settings.topic_prefix,
+        )
+        await transport.start()
+        await appender.append([_submitted() for _ in range(CLAIMS * (RUNS + 1))])
+        await _claim_some(transport, CLAIMS)  # the first ones warm everything up
+        p50, p99 = [], []
+        for _ in range(RUNS):
+            waits = sorted(await _claim_some(transport, CLAIMS))
+            p50.append(waits[len(waits) // 2])
+            p99.append(waits[int(len(waits) * 0.99)])
+        await transport.stop()
+        await appender.append([_waiting_claim() for _ in range(WAITING)])
+        rates = [await _decide_many(platform, appender) for _ in range(RUNS)]
+        await appender.stop()
+    return [
+        Figure("claim requested -> fact read back, p50", "ms", p50, 8, at_least=False),
+        Figure("claim requested -> fact read back, p99", "ms", p99, 30, at_least=False),
+        Figure(f"decisions with {WAITING} claims waiting", "requests/s", rates, 5_000),
+    ]
+
+
+async def _claim_some(transport: LogTransport, count: int) -> list[float]:
+    """Return how long each claim took, milliseconds."""
+    waits = []
+    for _ in range(count):
+        begun = perf_counter()
+        assert await transport.claim(Capabilities(kinds=("analyse",)), wait_s=10) is not None
+        waits.append(1000 * (perf_counter() - begun))
+    return waits
+
+
+async def _decide_many(platform: Platform, appender: Appender) -> float:
+    """Return requests decided a second, from the first that is appended to the last fact that is read."""
+    settings = platform.settings
+    place = JOBS.name, partition_for(POOL, JOBS.partitions)
+    source = LogConsumer(settings, idle_ms=20)
+    await source.assign(await source.ends([place]))
+    events = [_submitted() for _ in range(JOBS_AT_ONCE)]
+    begun, facts = perf_counter(), 0
+    appending = asyncio.gather(*(appender.append(events[at : at + 1000]) for at in range(0, JOBS_AT_ONCE, 1000)))
+    async with asyncio.timeout(120):
+        while facts < JOBS_AT_ONCE:
+            facts += sum(map(len, (await source.read(records_max=10_000, wait_s=0.2)).values()))
+    rate = JOBS_AT_ONCE / (perf_counter() - begun)
+    await appending
+    await source.close()
+    return rate

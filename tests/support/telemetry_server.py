@@ -1,0 +1,75 @@
+"""The telemetry app as its own process, started as a user would have it."""
+
+import asyncio
+import sys
+from types import TracebackType
+
+import httpx
+
+from infra.runtime.settings import Settings
+from tests.support.engine import free_ports
+from tests.support.platform import ROOT, environment
+
+READY_S = 40.0
+UNLIMITED = {"telemetry_requests_per_minute": 1e9, "telemetry_burst": 10**9}
+
+
+class TelemetryServer:
+    """`python -m api telemetry`; can be killed and started again on its port."""
+
+    command = ("-m", "api", "telemetry")
+
+    def __init__(self, settings: Settings, **changes: object) -> None:
+        (port,) = free_ports(1)
+        self.settings = settings.model_copy(update={"telemetry_port": port, **UNLIMITED, **changes})
+        self.url = f"http://127.0.0.1:{port}"
+        self.port = port
+        self.log_path = settings.var_dir / "telemetry.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> "TelemetryServer":
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        process = self.process
+        if process.returncode is None:
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), 20)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise AssertionError("the telemetry app did not end within 20 s of SIGTERM") from error
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        """The process that runs or ran last."""
+        assert self._process is not None
+        return self._process
+
+    def log(self) -> str:
+        """Return what it has logged."""
+        return self.log_path.read_text()
+
+    async def start(self) -> None:
+        """Start it and wait until it is ready."""
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, *self.command, cwd=ROOT, env=environment(self.settings), stdout=log, stderr=log
+            )
+        deadline = asyncio.get_running_loop().time() + READY_S
+        async with httpx.AsyncClient(base_url=self.url) as http:
+            while asyncio.get_running_loop().time() < deadline and self._process.returncode is None:
+                try:
+                    if (await http.get("/ready")).status_code == 200:
+                        return
+                except httpx.TransportError:
+                    await asyncio.sleep(0.05)
+        raise AssertionError(f"the telemetry app is not ready:\n{self.log()[-3000:]}")
+
+    async def kill(self) -> None:
+        """Kill it with SIGKILL and wait for its end."""
+        self.process.kill()
+        await self.process.wait()
