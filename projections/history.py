@@ -22,11 +22,11 @@ class History(Source):
     """`segments` in the order of their offsets; `fetch` returns the checked bytes of one."""
 
     def __init__(self, log: Source, segments: Iterable[Segment], fetch: Callable[[Segment], Awaitable[bytes]]) -> None:
-        self._log = log
-        self._fetch = fetch
-        self._segments: dict[Place, list[Segment]] = defaultdict(list)
+        self.log = log
+        self.fetch = fetch
+        self.segments: dict[Place, list[Segment]] = defaultdict(list)
         for segment in segments:
-            self._segments[segment.topic, segment.partition].append(segment)
+            self.segments[segment.topic, segment.partition].append(segment)
         self._in_files: dict[Place, int] = {}
         self._tail: dict[Place, int] = {}
         self._joined = False
@@ -34,23 +34,23 @@ class History(Source):
 
     async def starts(self, places: Iterable[Place]) -> Mapping[Place, int]:
         """Return the first offset that is in a file or on the log."""
-        starts = dict(await self._log.starts(places))
+        starts = dict(await self.log.starts(places))
         for place in starts:
-            if files := self._segments.get(place):
+            if files := self.segments.get(place):
                 starts[place] = min(starts[place], files[0].first)
         return starts
 
     async def ends(self, places: Iterable[Place]) -> Mapping[Place, int]:
         """Return the ends of the log."""
-        return await self._log.ends(places)
+        return await self.log.ends(places)
 
     async def after(self, places: Iterable[Place], time: datetime) -> Mapping[Place, int]:
         """Return the offset of each partition's first record that is later than `time`, or its end."""
-        found = dict(await self._log.after(places, time))
+        found = dict(await self.log.after(places, time))
         for place in found:
-            for segment in self._segments.get(place, ()):
+            for segment in self.segments.get(place, ()):
                 if segment.time_last is not None and milliseconds(segment.time_last) > milliseconds(time):
-                    found[place] = first_after(await self._fetch(segment), time)
+                    found[place] = first_after(await self.fetch(segment), time)
                     break
         return found
 
@@ -61,7 +61,7 @@ class History(Source):
         self._tail = {place: position for place, position in positions.items() if place not in self._in_files}
 
     def _is_in_files(self, place: Place, position: int) -> bool:
-        files = self._segments.get(place)
+        files = self.segments.get(place)
         return files is not None and position < files[-1].next
 
     async def read(self, *, records_max: int, wait_s: float) -> Mapping[Place, Sequence[Record]]:
@@ -71,15 +71,15 @@ class History(Source):
             records = await self._from_files(place, records_max)
             return {place: records} if records else {}
         if not self._joined:
-            await self._log.assign(self._tail)
+            await self.log.assign(self._tail)
             self._joined = True
-        return await self._log.read(records_max=records_max, wait_s=wait_s)
+        return await self.log.read(records_max=records_max, wait_s=wait_s)
 
     async def _from_files(self, place: Place, records_max: int) -> Sequence[Record]:
-        files, position = self._segments[place], self._in_files[place]
+        files, position = self.segments[place], self._in_files[place]
         segment = files[max(0, bisect_right(files, position, key=lambda file: file.first) - 1)]
         if place not in self._open or self._open[place][0] is not segment:
-            self._open = {place: (segment, list(read_segment(await self._fetch(segment))))}
+            self._open = {place: (segment, list(read_segment(await self.fetch(segment))))}
         records = self._open[place][1]
         start = bisect_right(records, position - 1, key=lambda record: record[0])
         found = records[start : start + records_max]
@@ -92,8 +92,8 @@ class History(Source):
         """Return the offset that is read next."""
         if place in self._in_files:
             return self._in_files[place]
-        return self._log.position(place) if self._joined else self._tail[place]
+        return self.log.position(place) if self._joined else self._tail[place]
 
     async def lag(self) -> Mapping[Place, int]:
         """Return how far the log's end is away; of nothing before the files are read."""
-        return await self._log.lag() if self._joined else {}
+        return await self.log.lag() if self._joined else {}

@@ -109,7 +109,8 @@ class EventRoute:
         """Begin to put the event on the log; return what is wrong with it otherwise."""
         try:
             report = read(body)
-            return self._ingest.single.begin(report), report.event_id
+            event_id = report.event_id
+            return self._ingest.single.begin(report), event_id
         except NotJson as error:
             self._ingest.count(0, 1)
             return _refusal(400, str(error))

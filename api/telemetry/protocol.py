@@ -83,10 +83,10 @@ class _IngestProtocol(HttpToolsProtocol):
     def _answer(self, cycle: Any, response: Any, began: float) -> None:
         """Write the answer: 202 from here, any other by way of a task."""
         self.observe(EVENT, 202 if response is None else response.status_code, perf_counter() - began)
-        if cycle.disconnected:
+        if cycle.disconnected or self.transport.is_closing():
             return
-        if response is not None:
-            super()._start_asgi_task(cycle, response)
+        if response is not None or self.flow.write_paused:
+            super()._start_asgi_task(cycle, response or ACCEPTED)
             return
         date = b"".join(name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers)
         cycle.response_started = cycle.response_complete = True

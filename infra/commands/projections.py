@@ -117,7 +117,8 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
 
 
 def verify(as_json: AsJson = False) -> None:
-    """Check that nothing is lost, doubled or out of order: every projection against a fold of the whole log.
+    """Check that nothing is lost, doubled or out of order: every projection against a fold of all of history, every file
+    of the archive against its hash chain and the log. The first event that was altered is named.
 
     Ends with 1 when something is found; each finding is one line.
 
@@ -138,9 +139,12 @@ def verify(as_json: AsJson = False) -> None:
 
 async def _verify() -> dict[str, Any]:
     from projections import verify as verifying
+    from projections.proof import audit_archive
 
     async with _opened() as (connection, source):
-        return await verifying.verify(connection, source)
+        found = await verifying.verify(connection, source)
+        found["findings"] += await audit_archive(source.log, source.segments, source.fetch)
+        return {**found, "archived_files": sum(map(len, source.segments.values()))}
 
 
 def _named(name: str) -> "Projection":

@@ -1,13 +1,17 @@
 """The archive on the real Kafka and the real object store: each position once, whatever is killed when."""
 
 import asyncio
+import io
 import json
 import random
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from events.errors import StoreUnavailable
@@ -16,13 +20,15 @@ from events.topics import PROGRESS
 from infra.runtime import kafka
 from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.fenced_appender import FencedAppender
+from infra.runtime.history import open_history
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors.archiver import Archiver, Clients
 from producers.appender import Appender
-from projections.archive import MANIFEST
+from projections.archive import MANIFEST, Segment
 from projections.parquet import NO_LINK, check_segment, next_link, read_segment
+from projections.proof import audit_archive
 from tests.support.counting import ticks
 from tests.support.log import read_topic
 
@@ -154,3 +160,81 @@ async def test_each_position_once_through_failures_and_a_second_archiver(
             await asyncio.sleep(0.1)
     await appender.stop()
     assert faulty.refusals > 0
+
+
+async def a_history(settings: Settings, store: ObjectStore) -> Sequence[Segment]:
+    """Archive 200 events in files of 40; return the files of a partition that has several."""
+    await kafka.ensure_topics(settings)
+    await store.ensure_bucket()
+    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix)
+    await appender.start()
+    await appender.append(ticks(200, jobs=1))
+    await appender.stop()
+    expected = await on_the_log(settings)
+    async with started(archiver(settings, store)), asyncio.timeout(30):
+        while await in_the_archive(settings, store) != expected:
+            await asyncio.sleep(0.05)
+    async with open_history(settings) as history:
+        return next(files for files in history.segments.values() if len(files) > 2 and files[0].topic == PROGRESS.name)
+
+
+async def complaints(settings: Settings) -> list[str]:
+    """Return what an audit finds, files taken as they are: as if whoever changed them had changed their digests, too."""
+    store = ObjectStore(settings)
+    async with open_history(settings) as history:
+        return await audit_archive(history.log, history.segments, lambda file: store.get_bytes(file.key, 1 << 24))
+
+
+async def rewrite(store: ObjectStore, segment: Segment, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Put another table in the place of a file."""
+    table = pq.read_table(io.BytesIO(await store.get_bytes(segment.key, 1 << 24)))
+    file = io.BytesIO()
+    pq.write_table(change(table), file)
+    await store.put_bytes(segment.key, file.getvalue(), "application/octet-stream")
+
+
+def altered(table: pa.Table) -> pa.Table:
+    """Change one value of the sixth row."""
+    data = table["data"].to_pylist()
+    data[5] = data[5].replace('"epoch":1', '"epoch":2')
+    return table.set_column(table.column_names.index("data"), "data", pa.array(data))
+
+
+def reordered(table: pa.Table) -> pa.Table:
+    """Let the sixth and the seventh change places, offsets staying where they were."""
+    order = list(range(table.num_rows))
+    order[5], order[6] = order[6], order[5]
+    return table.take(order).set_column(1, "offset", table["offset"])
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        altered,
+        reordered,
+        lambda table: pa.concat_tables([table.slice(0, 5), table.slice(6)]),
+        lambda table: pa.concat_tables([table.slice(0, 6), table.slice(5)]),
+    ],
+    ids=["altered", "reordered", "dropped", "repeated"],
+)
+async def test_the_event_that_was_tampered_with_is_named(settings: Settings, tamper: Callable[[pa.Table], pa.Table]) -> None:
+    store = ObjectStore(settings)
+    segment = (await a_history(settings, store))[1]
+    assert await complaints(settings) == []
+    offsets = [offset for offset, _ in read_segment(await store.get_bytes(segment.key, 1 << 24))]
+    await rewrite(store, segment, tamper)
+    (complaint,) = await complaints(settings)
+    assert re.match(rf"archive: progress/\d/({offsets[5]}|{offsets[6]}):", complaint)
+
+
+async def test_a_file_that_is_gone_or_another_is_named(settings: Settings) -> None:
+    store = ObjectStore(settings)
+    first, second, *_ = await a_history(settings, store)
+    bytes_of_first = await store.get_bytes(first.key, 1 << 24)
+    await store.put_bytes(second.key, bytes_of_first, "application/octet-stream")
+    async with open_history(settings) as history:
+        (other,) = await audit_archive(history.log, history.segments, history.fetch)
+        assert second.key in other and "SHA-256" in other
+        await store.delete([second.key])
+        (gone,) = await audit_archive(history.log, history.segments, history.fetch)
+        assert second.key in gone and "missing" in gone

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -72,6 +73,59 @@ async def test_batches_and_single_events_at_once_are_all_there(settings: Setting
         await asyncio.gather(*map(send_all, parts), *map(send_batch, batches))
         expected = Counter(singles + [event_id for ids in batches for event_id in ids])
         assert await on_log(server) == expected
+
+
+def request(body: object, *more: bytes, version: bytes = b"1.1", length: bool = True) -> bytes:
+    """The bytes of one request."""
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = [b"POST /v1/event HTTP/" + version, b"Host: x", b"Content-Type: application/json", *more]
+    if length:
+        head.append(b"Content-Length: %d" % len(sent))
+    return b"\r\n".join(head) + b"\r\n\r\n" + sent
+
+
+async def talk(port: int, *pieces: bytes, pause_s: float = 0.02) -> list[int]:
+    """Send pieces with pauses between them; return the statuses until the server closes or says nothing for a second."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.sleep(pause_s)
+    received = b""
+    with contextlib.suppress(TimeoutError):
+        while part := await asyncio.wait_for(reader.read(65536), 1):
+            received += part
+    writer.close()
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", received)]
+
+
+async def test_however_requests_come_over_a_connection_they_are_answered_in_order(settings: Settings) -> None:
+    good, bad, long = request(FINISHED), request({}), request(b" " * 20_000)
+    chunked = request(b"%x\r\n%b\r\n0\r\n\r\n" % (2, b"{}"), b"Transfer-Encoding: chunked", length=False)
+    cases: list[tuple[tuple[bytes, ...], list[int], int]] = [
+        ((good,), [202], 1),
+        ((good, good, good), [202, 202, 202], 3),
+        ((good + good + good,), [202, 202, 202], 3),
+        ((good + bad + good + long + good,), [202, 422, 202, 413, 202], 3),
+        (tuple(good[start : start + 40] for start in range(0, len(good), 40)), [202], 1),
+        ((good[:-1], good[-1:] + good[:50], good[50:]), [202, 202], 2),
+        ((chunked + good,), [422, 202], 1),
+        ((request(FINISHED, version=b"1.0") + good,), [202], 1),
+        ((request(FINISHED, b"Connection: close") + good,), [202], 1),
+        ((request(FINISHED, b"Expect: 100-continue"),), [100, 202], 1),
+        ((good + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" + good,), [202, 200, 202], 2),
+        ((good + b"nonsense\r\n\r\n",), [202, 400], 1),
+    ]
+    async with TelemetryServer(settings) as server:
+        for pieces, statuses, _ in cases:
+            found = await talk(server.port, *pieces)
+            assert found == statuses or (pieces == cases[-1][0] and found == [400]), pieces
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(good)
+        writer.close()  # nobody waits for the answer
+        async with asyncio.timeout(10):
+            while sum((await on_log(server)).values()) < sum(count for *_, count in cases) + 1:
+                await asyncio.sleep(0.1)
+    assert "Traceback" not in server.log()
 
 
 # --- what dies --------------------------------------------------------------------------------------------------------
