@@ -334,6 +334,7 @@ def _drop(url: str, name: str, version: int) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"DROP SCHEMA {name}, {name}_v{version} CASCADE")
         connection.execute("DELETE FROM kinolog.positions WHERE name = %s", [name])
+        connection.execute("DELETE FROM kinolog.versions WHERE name = %s", [name])
         connection.execute("DELETE FROM kinolog.projections WHERE name = %s", [name])
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
@@ -308,7 +308,13 @@ def _wait_for_end(processes: list[psutil.Process]) -> None:
 
 def _rss(pid: int | None) -> int | None:
     """Return the resident bytes of a process and its children, shared pages counted once per process."""
-    if not pid or not psutil.pid_exists(pid):
-        return None
-    root = psutil.Process(pid)
-    return sum(process.memory_info().rss for process in (root, *root.children(recursive=True)))
+    try:
+        root = psutil.Process(pid) if pid else None
+        processes = [root, *root.children(recursive=True)] if root else []
+    except psutil.NoSuchProcess:
+        processes = []
+    sizes = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # a child, such as a connection of PostgreSQL, may have ended just now
+            sizes.append(process.memory_info().rss)
+    return sum(sizes) if sizes else None

@@ -44,7 +44,8 @@ SELECT version, digest FROM kinolog.projections WHERE name = %(name)s FOR UPDATE
 SELECT version, digest FROM kinolog.versions WHERE name = %(name)s ORDER BY version;
 
 -- name: add_version
-INSERT INTO kinolog.versions (name, version, digest) VALUES (%(name)s, %(version)s, %(digest)s);
+INSERT INTO kinolog.versions (name, version, digest) VALUES (%(name)s, %(version)s, %(digest)s)
+ON CONFLICT (name, version) DO UPDATE SET digest = excluded.digest;
 
 -- name: activate
 INSERT INTO kinolog.projections (name, version, digest) VALUES (%(name)s, %(version)s, %(digest)s)

@@ -80,13 +80,14 @@ class _IngestProtocol(HttpToolsProtocol):
             response = bug(error)
         self._answer(cycle, response, began)
 
-    def _answer(self, cycle: Any, response: Any, began: float) -> None:
+    def _answer(self, cycle: Any, response: Response | None, began: float) -> None:
         """Write the answer: 202 from here, any other by way of a task."""
         self.observe(EVENT, 202 if response is None else response.status_code, perf_counter() - began)
         if cycle.disconnected or self.transport.is_closing():
             return
         if response is not None or self.flow.write_paused:
-            super()._start_asgi_task(cycle, response or ACCEPTED)
+            usual: Any = response or ACCEPTED
+            super()._start_asgi_task(cycle, usual)
             return
         date = b"".join(name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers)
         cycle.response_started = cycle.response_complete = True
