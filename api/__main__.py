@@ -21,7 +21,6 @@ from api.telemetry.limiter import Addresses, Limiter
 from api.telemetry.protocol import protocol_for
 from events.topics import TELEMETRY
 from infra.engine.endpoints import resolve
-from infra.past import past_of
 from infra.runtime import kafka, logs, metrics, postgres
 from infra.runtime.clock import new_id, system_context
 from infra.runtime.memory import keep_freed_memory
@@ -162,7 +161,11 @@ async def serve(settings: Settings, name: str) -> None:
         token=ensure_admin_token(settings) if name == "admin" else "",
         media_origin=_origin(settings) if settings.media_delivery == "redirect" else "",
     )
-    past = past_of(settings).at if name == "admin" else None
+    past = None
+    if name == "admin":
+        from infra.past import past_of  # the archive's Parquet takes 70 MB, which the other apps need not have
+
+        past = past_of(settings).at
     services = Services(name, pool, store, appender.append, lambda: system_context(f"kinolog/{name}"), options, past)
     create, port = (create_admin, settings.admin_port) if name == "admin" else (create_public, settings.public_port)
     app = create(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)

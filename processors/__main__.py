@@ -19,14 +19,11 @@ from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics, postgres
 from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.fenced_appender import FencedAppender
-from infra.runtime.history import open_history
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors import files, planning
 from processors.app import App, Services, add_effect, add_process, add_projection, create_app
-from processors.archiver import Archiver
-from processors.archiver import Clients as ArchiverClients
 from processors.chores import Chores
 from processors.dead_letters import bury_with
 from processors.dispatch import Policy, State
@@ -188,9 +185,11 @@ async def build_dispatcher(settings: Settings) -> App:
     return app
 
 
-def archiver(settings: Settings, store: ObjectStore, clock: SystemClock) -> Archiver:
+def archiver(settings: Settings, store: ObjectStore, clock: SystemClock) -> Service:
     """Return the archiver of this installation."""
-    clients = ArchiverClients(
+    from processors.archiver import Archiver, Clients  # Parquet takes 70 MB, which the dispatcher need not have
+
+    clients = Clients(
         source=lambda: LogConsumer(settings),
         appender=lambda: FencedAppender(settings, "kinolog.archiver"),
         store=store,
@@ -212,6 +211,8 @@ async def _rebuild_outdated(settings: Settings, pool: postgres.Pool) -> None:
             try:
                 await install(connection, projection)
             except ProjectionOutdated:
+                from infra.runtime.history import open_history
+
                 log.info("projection_rebuilding", projection=projection.name)
                 async with open_history(settings) as history:
                     done = await rebuild(projection, connection, history)

@@ -84,11 +84,12 @@ class LogReader:
 
     def missing(self, target: Mapping[Place, int]) -> int:
         """Return how many offsets lie between what was read and `target`; none where only transaction markers do."""
-        return sum(
-            position - self._next[place]
-            for place, position in target.items()
-            if position > max(self._next[place], self._stopped.get(place, 0) or self._source.position(place))
-        )
+        return sum(position - self._next[place] for place, position in target.items() if position > self._reached(place))
+
+    def _reached(self, place: Place) -> int:
+        """Return the offset before which nothing is left to read; past markers, where they were seen."""
+        seen = self._stopped[place] if place in self._stopped else self._source.position(place)
+        return max(self._next[place], seen)
 
     async def read(
         self, *, records_max: int, wait_s: float, until: Mapping[Place, int] | None = None

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from projections.history import History
     from projections.past import Difference
 
+SHORT_CHARACTERS = 80
+
 
 def projections(as_json: AsJson = False) -> None:
     """List the projections: version, position and how far each is behind the log.
@@ -106,9 +108,16 @@ def diff(
     for difference in found:
         sign = "+" if difference.before is None else "-" if difference.after is None else "~"
         line(f"{sign} {difference.table} {' '.join(difference.key)}")
-        for field, (before, after) in changes(difference.before or {}, difference.after or {}).items():
-            line(f"    {field}: {before!r} -> {after!r}")
+        if difference.before is None or difference.after is None:
+            continue  # a whole row that came or went; --json has it
+        for field, (before, after) in changes(difference.before, difference.after).items():
+            line(f"    {field}: {_short(before)} -> {_short(after)}")
     note(f"{len(found)} rows differ")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHORT_CHARACTERS else f"{text[:SHORT_CHARACTERS]}…"
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

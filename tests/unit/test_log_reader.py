@@ -1,0 +1,83 @@
+"""Reading the log up to limits: whatever the limits, each record once, in order, none past the limit."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.codec import encode
+from projections.log import LogReader, Place
+from tests.support.counting import ticks
+
+PLACES = [("progress", number) for number in range(3)]
+RECORD = encode(ticks(1)[0])
+
+
+class MemoryLog:
+    """A log in memory. Offsets have gaps, where Kafka has transaction markers; the end is seen only after a read there."""
+
+    def __init__(self, offsets: Mapping[Place, Sequence[int]], ends: Mapping[Place, int]) -> None:
+        self.offsets = offsets
+        self._ends = ends
+        self._next: dict[Place, int] = {}
+
+    async def starts(self, places: Iterable[Place]) -> Mapping[Place, int]:
+        """Everything is still there."""
+        return dict.fromkeys(places, 0)
+
+    async def ends(self, places: Iterable[Place]) -> Mapping[Place, int]:
+        """Where the next record would be."""
+        return {place: self._ends[place] for place in places}
+
+    async def after(self, places: Iterable[Place], time: datetime) -> Mapping[Place, int]:
+        """Not asked here."""
+        raise AssertionError
+
+    async def assign(self, positions: Mapping[Place, int]) -> None:
+        """Go on from there, with these only."""
+        self._next = dict(positions)
+
+    async def read(self, *, records_max: int, wait_s: float) -> Mapping[Place, Sequence[tuple[int, bytes]]]:
+        """Return some records of every partition."""
+        found = {}
+        for place, position in self._next.items():
+            offsets = [offset for offset in self.offsets[place] if offset >= position][:records_max]
+            self._next[place] = offsets[-1] + 1 if offsets else self._ends[place]
+            if offsets:
+                found[place] = [(offset, RECORD) for offset in offsets]
+        return found
+
+    def position(self, place: Place) -> int:
+        """Where the next read begins; a partition that is not assigned has none."""
+        return self._next[place]
+
+    async def lag(self) -> Mapping[Place, int]:
+        """Not asked here."""
+        raise AssertionError
+
+
+offsets = st.lists(st.integers(0, 30), unique=True).map(sorted)
+limits = st.lists(st.tuples(*(st.integers(0, 35) for _ in PLACES)), min_size=1, max_size=4)
+
+
+@given(st.tuples(*(offsets for _ in PLACES)), limits, st.integers(1, 5))
+async def test_up_to_any_limits(logs: tuple[list[int], ...], wanted: list[tuple[int, ...]], records_max: int) -> None:
+    ends = {place: (log[-1] + 2 if log else 0) for place, log in zip(PLACES, logs, strict=True)}
+    log = MemoryLog(dict(zip(PLACES, logs, strict=True)), ends)
+    reader = LogReader(log)
+    await reader.seek(dict.fromkeys(PLACES, 0))
+    until = dict.fromkeys(PLACES, 0)
+    seen: dict[Place, list[int]] = {place: [] for place in PLACES}
+    for step in wanted:
+        until = {place: min(ends[place], max(until[place], limit)) for place, limit in zip(PLACES, step, strict=True)}
+        rounds = 0
+        while reader.missing(until):
+            rounds += 1
+            assert rounds < 200, f"no end: {until}"
+            batch, dead = await reader.read(records_max=records_max, wait_s=0, until=until)
+            assert not dead
+            for recorded in batch.records if batch else ():
+                seen[recorded.topic, recorded.partition].append(recorded.offset)
+        for place in PLACES:
+            assert seen[place] == [offset for offset in log.offsets[place] if offset < until[place]]
