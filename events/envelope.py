@@ -9,16 +9,40 @@ from datetime import datetime
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
 
 REGISTRY: dict[str, type["Event"]] = {}
 """Wire type -> payload class, of every event that was ever declared."""
 
 
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+
+
+def _bound(schema: Any) -> None:
+    """Give limits to the whole numbers of a core schema that have none."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "int":
+            schema.setdefault("ge", INT_MIN)
+            schema.setdefault("le", INT_MAX)
+        for inner in schema.values():
+            _bound(inner)
+    elif isinstance(schema, list | tuple):
+        for inner in schema:
+            _bound(inner)
+
+
 class Value(BaseModel):
-    """A frozen value inside an event. Unknown fields of newer writers are ignored."""
+    """A frozen value inside an event. Unknown fields of newer writers are ignored; whole numbers fit into 64 bits."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Bound every whole number: PostgreSQL and Parquet cannot keep a larger one, and no reader may stop at it."""
+        schema = handler(source)
+        _bound(schema)
+        return schema
 
 
 class Event(Value):

@@ -52,20 +52,24 @@ class OutcomeUnknown(LogUnavailable):
 
 
 class _Part:
-    """The records of a group for one place, as the producer sends them: in batches, each full but the last."""
+    """The records of a group for one partition, in batches as the producer sends them: each full but the last.
+
+    `append` is that of the last batch; it returns None when the batch is full, then `turn_over` takes the record.
+    """
 
     def __init__(self, create_batch: Callable[[], Any]) -> None:
         self._create_batch = create_batch
         self.batches = [create_batch()]
+        self.append: Callable[..., object] = self.batches[0].append
 
     def __len__(self) -> int:
         return sum(batch.record_count() for batch in self.batches)
 
-    def add(self, key: bytes, value: bytes, timestamp_ms: int) -> None:
-        """Add a record."""
-        if self.batches[-1].append(key=key, value=value, timestamp=timestamp_ms, headers=HEADERS) is None:
-            self.batches.append(self._create_batch())
-            self.batches[-1].append(key=key, value=value, timestamp=timestamp_ms, headers=HEADERS)
+    def turn_over(self, key: bytes, value: bytes, timestamp_ms: int) -> None:
+        """Add a record to a new batch."""
+        self.batches.append(self._create_batch())
+        self.append = self.batches[-1].append
+        self.append(key=key, value=value, timestamp=timestamp_ms, headers=HEADERS)
 
 
 class _Group:
@@ -162,9 +166,9 @@ class Appender:
         places: list[tuple[Place, int]] = []
         for topic, record in records:
             partition = partition_of(record[0], topic.partitions)
-            part = self._parts(group, topic)[partition]
-            places.append(((topic.name, partition), len(part)))
-            part.add(*record)
+            parts = self._parts(group, topic)
+            places.append(((topic.name, partition), len(parts[partition])))
+            _add(parts, [record])
         offsets = await self._outcome_of(group)
         return [Position(*place, offsets[place][number]) for place, number in places]
 
@@ -175,9 +179,7 @@ class Appender:
         time limit, OutcomeUnknown when the events had been sent.
         """
         group = self._join(len(records), sum([len(value) for _, value, _ in records]))
-        parts, partitions = self._parts(group, topic), topic.partitions
-        for key, value, timestamp_ms in records:
-            parts[partition_of(key, partitions)].add(key, value, timestamp_ms)
+        _add(self._parts(group, topic), records)
         return self._outcome_of(group)
 
     def _parts(self, group: _Group, topic: Topic) -> list[_Part]:
@@ -278,6 +280,15 @@ class Appender:
                 await asyncio.wait_for(producer.stop(), 2)
             except (KafkaError, TimeoutError, OSError):
                 return  # it was broken; the next append opens a new one
+
+
+def _add(parts: Sequence[_Part], records: Sequence[Record]) -> None:
+    """Add records to the parts that their keys choose."""
+    partitions = len(parts)
+    for key, value, timestamp_ms in records:
+        part = parts[partition_of(key, partitions)]
+        if part.append(key=key, value=value, timestamp=timestamp_ms, headers=HEADERS) is None:
+            part.turn_over(key, value, timestamp_ms)
 
 
 async def _queue(producer: Any, batch: Any, topic: str, partition: int) -> "asyncio.Future[Any]":

@@ -15,6 +15,7 @@ from events import codec, upcasters
 from events.envelope import REGISTRY, Envelope, Event, derive, derived_id
 from events.errors import InvalidEvent
 from events.videos import VideoArchived, VideoEdited, VideoUploaded
+from infra import generate
 from tests.support.strategies import envelopes
 
 ID = "0190a000-0000-7000-8000-000000000001"
@@ -234,3 +235,12 @@ def test_a_step_is_registered_once(versions: tuple[str, str]) -> None:
 def test_microseconds_survive(zone: timezone) -> None:
     envelope = ARCHIVED._replace(time=datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=zone))
     assert codec.decode(codec.encode(envelope)).time == envelope.time
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30])
+def test_a_number_that_nobody_can_keep_is_an_invalid_event(number: int) -> None:
+    path = next((generate.ROOT / generate.EXAMPLES / VideoUploaded.TYPE).glob("*.json"))
+    members = json.loads(path.read_text())
+    members["data"]["size_bytes"] = number
+    with pytest.raises(InvalidEvent, match="size_bytes"):
+        codec.decode(json.dumps(members).encode())
