@@ -45,6 +45,7 @@ class LogConsumer:
             {
                 "bootstrap.servers": settings.kafka_bootstrap,
                 "group.id": group or _NO_GROUP,
+                "session.timeout.ms": 10_000,  # so long the partitions of a killed reader wait for another one
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
