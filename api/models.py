@@ -67,6 +67,7 @@ class VideoDetail(VideoShown):
 
     plan: Plan | None
     probe: Probe | None
+    warnings: tuple[str, ...] = Field(examples=[["The source is damaged at 0:12; the picture stands still there."]])
     watch_url: str = Field(examples=["/watch/holiday-hfagkw8m"])
     hls_url: str | None = Field(examples=["/videos/holiday-hfagkw8m/master.m3u8"])
     dash_url: str | None = Field(examples=["/videos/holiday-hfagkw8m/manifest.mpd"])

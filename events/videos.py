@@ -57,12 +57,16 @@ class VideoPlanned(Event, type="kinolog.video.planned.v1"):
 
 
 class VideoPublished(Event, type="kinolog.video.published.v1"):
-    """Everything was made, read again and found right; the manifests are final."""
+    """Everything was made, read again and found right; the manifests are final.
+
+    `warnings` are sentences for a person: damage in the source that was covered up.
+    """
 
     video_id: str
     duration_ms: int
     rungs: tuple[str, ...]
     thumbnail: ObjectRef | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class VideoFailed(Event, type="kinolog.video.failed.v1"):

@@ -179,6 +179,7 @@ class Planning:
                 duration_ms=row.verified.duration_ms,
                 rungs=row.verified.rungs,
                 thumbnail=row.thumbnail,
+                warnings=row.verified.warnings,
             )
             return replace(row, state="published"), [(published, row.video_id)]
         completed = row.completed or {}

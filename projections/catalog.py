@@ -80,6 +80,7 @@ class Video:
     duration_ms: int | None = None
     rungs: tuple[str, ...] = ()
     thumbnail: ObjectRef | None = None
+    warnings: tuple[str, ...] = ()
     published_at: datetime | None = None
     failure: Failure | None = None
     failed_job_id: str | None = None
@@ -193,6 +194,7 @@ def evolve_video(video: Video | None, recorded: Recorded[Event]) -> Video | None
                 duration_ms=event.duration_ms,
                 rungs=event.rungs,
                 thumbnail=event.thumbnail,
+                warnings=event.warnings,
                 published_at=video.published_at or time,
             )
         case VideoFailed(failure=failure, job_id=job_id):

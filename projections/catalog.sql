@@ -21,6 +21,7 @@ CREATE TABLE videos (
     duration_ms bigint,
     rungs jsonb NOT NULL,
     thumbnail jsonb,
+    warnings jsonb NOT NULL,
     published_at timestamptz,
     failure jsonb,
     failed_job_id text,

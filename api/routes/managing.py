@@ -99,6 +99,7 @@ async def show_video(given: Given, response: Response, which: Which, minimum: Mi
         **VideoShown.model_validate(video).model_dump(),
         plan=video.plan,
         probe=video.probe,
+        warnings=video.warnings,
         watch_url=f"/watch/{video.slug}",
         hls_url=f"/videos/{video.slug}/master.m3u8" if manifests.has_hls(video, media) else None,
         dash_url=f"/videos/{video.slug}/manifest.mpd" if manifests.has_dash(video) else None,

@@ -134,6 +134,7 @@ async def progress_of(given: Given, response: Response, slug: Slug) -> progress.
     return progress.progress_of(video, of_video, ticks)
 
 
+@routes.head("/videos/{slug}/master.m3u8", include_in_schema=False)
 @routes.get("/videos/{slug}/master.m3u8", response_class=Response, responses=HLS)
 async def hls_master(given: Given, slug: Slug) -> Response:
     """HLS master playlist; there as soon as the first chunk is."""
@@ -141,6 +142,7 @@ async def hls_master(given: Given, slug: Slug) -> Response:
     return _manifest(manifests.hls_master(video, media), manifests.HLS_TYPE, video)
 
 
+@routes.head("/videos/{slug}/manifest.mpd", include_in_schema=False)
 @routes.get("/videos/{slug}/manifest.mpd", response_class=Response, responses=DASH)
 async def dash(given: Given, slug: Slug) -> Response:
     """DASH manifest; there once the video is published."""
@@ -148,6 +150,7 @@ async def dash(given: Given, slug: Slug) -> Response:
     return _manifest(manifests.dash(video, media), manifests.DASH_TYPE, video)
 
 
+@routes.head("/videos/{slug}/{rendition}.m3u8", include_in_schema=False)
 @routes.get("/videos/{slug}/{rendition}.m3u8", response_class=Response, responses=HLS)
 async def hls_media(
     given: Given, slug: Slug, rendition: Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9_.-]+$")]

@@ -97,6 +97,9 @@ async def test_manifests_have_their_types_and_may_be_read_by_any_site(platform: 
     for answer in (hls, dash):
         assert answer.headers["access-control-allow-origin"] == "*"
         assert answer.headers["cache-control"] == "public, max-age=60"
+    for url in (published["hls_url"], published["dash_url"]):
+        there = await platform.public.head(url)
+        assert (there.status_code, there.content) == (200, b"") and int(there.headers["content-length"]) > 100
     missing = await platform.public.get(published["hls_url"].replace("master", "4320p"))
     assert missing.status_code == 404
 

@@ -104,7 +104,7 @@ def ref(name: str) -> ObjectRef:
 
 MADE = (media("encode-0"), media("encode-1"), media("audio-1"))
 EXTRAS = completed("extras", ExtrasResult(thumbnail=ref("thumbnail"), result=ref("extras")))
-VERIFIED = completed("verify", VerifyResult(duration_ms=120_000, rungs=("360p",)))
+VERIFIED = completed("verify", VerifyResult(duration_ms=120_000, rungs=("360p",), warnings=("Damaged.",)))
 
 
 def test_an_uploaded_video_is_analysed() -> None:
@@ -136,7 +136,9 @@ def test_verification_waits_for_the_last_job_and_names_every_result() -> None:
 def test_a_verified_video_is_published_once() -> None:
     story = Story().given(uploaded(), analysed(), *MADE, EXTRAS, VERIFIED)
     (published,) = story.then()
-    assert published == VideoPublished(video_id=VIDEO, duration_ms=120_000, rungs=("360p",), thumbnail=ref("thumbnail"))
+    assert published == VideoPublished(
+        video_id=VIDEO, duration_ms=120_000, rungs=("360p",), thumbnail=ref("thumbnail"), warnings=("Damaged.",)
+    )
     assert story.given(VERIFIED).then() == []
 
 
