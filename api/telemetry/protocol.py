@@ -15,6 +15,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.telemetry.ingest import ACCEPTED, EVENT, EVENT_BYTES_MAX, EventRoute, Observe, bug
 
+HEAD_BYTES_MAX = 512 * 1024
+"""More than this and no end of a head: the connection is closed. One read may bring 256 KiB, some of it a body."""
 _STATUS_LINE = b"HTTP/1.1 202 Accepted\r\n"
 _HEADERS = b"".join(name + b": " + value + b"\r\n" for name, value in ACCEPTED.raw_headers)
 
@@ -29,6 +31,21 @@ class _IngestProtocol(HttpToolsProtocol):
     observe: Observe
     _awaited: Any = None
     """The request whose body is awaited here."""
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; a head without end is not kept."""
+        if self.cycle is None or self.cycle.response_complete:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self.transport.close()
+                return
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        """Begin the request."""
+        self._head_bytes = 0
+        super().on_headers_complete()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if app is self.app and self._is_short(cycle):

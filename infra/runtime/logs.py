@@ -81,8 +81,9 @@ def configure(settings: Settings, process: str, stream: TextIO | None = None) ->
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.NOTSET if level == logging.DEBUG else quiet)
-    for name in ("uvicorn", "uvicorn.error"):  # give up the handlers of their own
+    for name in ("uvicorn", "uvicorn.error"):  # give up the handlers and levels of their own
         logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).setLevel(logging.NOTSET)
         logging.getLogger(name).propagate = True
 
 

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 import httpx
+import psutil
 import psycopg
 import pytest
 import zstandard
@@ -28,8 +30,10 @@ from infra.runtime.settings import Settings
 from producers.reports import Report
 from producers.telemetry import TelemetryClient
 from tests.support.log import read_topic
+from tests.support.platform import Platform
 from tests.support.telemetry import FINISHED
 from tests.support.telemetry_server import TelemetryServer
+from tests.support.work import ffmpeg_path
 
 JSON = {"Content-Type": "application/json"}
 LINES = {"Content-Type": "application/x-ndjson"}
@@ -261,6 +265,37 @@ async def test_a_nodes_reports_arrive_once_although_the_server_dies(settings: Se
     assert sorted(event.duration_ms for event in told.values()) == list(range(300))  # type: ignore[attr-defined]
 
 
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Four seconds, whose name must not get about."""
+    path = tmp_path / "zq7marker.mp4"
+    recipe = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=4", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
+    subprocess.run([ffmpeg_path(), "-v", "error", *recipe, str(path)], check=True)
+    return path
+
+
+@pytest.mark.timeout(180)
+async def test_our_workers_report_their_encodes_when_they_are_told_where(settings: Settings, clip: Path) -> None:
+    async with (
+        TelemetryServer(settings) as server,
+        Platform(settings, telemetry_url=server.url, chunk_s=2.0, segment_s=1.0) as platform,
+    ):
+        assert (await platform.ended(await platform.upload(clip)))["status"] == "ready"
+        async with asyncio.timeout(30):
+            while len(told := await read_topic(settings, "telemetry")) < 4:
+                await asyncio.sleep(0.2)
+    reports = [recorded.envelope.data for recorded in told]
+    assert all(isinstance(report, TelemetryReported) for report in reports)
+    assert Counter(report.event_type for report in reports) == {"job_started": 2, "job_finished": 2}  # type: ignore[attr-defined]
+    for report in reports:
+        assert isinstance(report, TelemetryReported)
+        assert (report.encoder, report.video_codec, report.resolution) == ("libx264", "h264", "180p")
+        if report.event_type == "job_finished":
+            assert report.status == "success"
+            assert report.duration_ms and report.speed_factor and report.input_size_bytes and report.output_size_bytes
+    assert MARKER not in repr(told), "nothing of the video"
+
+
 # --- who is slow ------------------------------------------------------------------------------------------------------
 
 
@@ -303,6 +338,22 @@ async def test_a_megabyte_is_413_and_a_gigabyte_is_not_read(settings: Settings) 
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"POST /v1/event HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n")
         assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 413")
+        writer.close()
+
+
+async def test_a_head_without_end_is_not_kept(settings: Settings) -> None:
+    async with TelemetryServer(settings) as server:
+        before = psutil.Process(server.process.pid).memory_info().rss
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST /v1/event HTTP/1.1\r\nX-Long: ")
+        began = monotonic()
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1000):
+                writer.write(b"x" * 100_000)
+                await writer.drain()
+            await reader.read()
+        assert monotonic() - began < 5
+        assert psutil.Process(server.process.pid).memory_info().rss - before < 20 * 2**20
         writer.close()
 
 

@@ -248,8 +248,7 @@ async def test_many_reports_go_in_few_requests(tmp_path: Path) -> None:
             client.report(finished(number))
             if number % 100 == 0:
                 await asyncio.sleep(0)
-        await eventually(lambda: len(log.records) == 2 * BATCH_MAX)
-    assert numbers(log) == list(range(2 * BATCH_MAX))
+        await eventually(lambda: set(numbers(log)) == set(range(2 * BATCH_MAX)))  # a slow request may come twice, under one id
     assert network.requests < 30
 
 

@@ -232,10 +232,10 @@ class Connection(SimpleNamespace):
     __hash__ = object.__hash__
 
 
-def connection(*, cycle: object = None, idle: bool = False, headers: int = 1) -> Any:
+def connection(*, cycle: object = None, idle: bool = False) -> Any:
     """Return one, with a request on its way or none."""
     timer = object() if idle else None
-    return Connection(cycle=cycle, timeout_keep_alive_task=timer, headers=[()] * headers, transport=Transport())
+    return Connection(cycle=cycle, timeout_keep_alive_task=timer, transport=Transport())
 
 
 def cycle(path: str, *, more_body: bool, complete: bool = False) -> object:
@@ -271,10 +271,3 @@ async def test_a_connection_that_gets_on_is_left_alone() -> None:
         one.cycle = cycle("/v1/event", more_body=True)
     guard.cancel()
     assert not one.transport.closed
-
-
-async def test_a_head_without_end_is_not_waited_for() -> None:
-    one = connection(headers=1000)
-    guard = asyncio.create_task(end_slow({one}, request_s=60, look_s=0.005))
-    await eventually(lambda: one.transport.closed)
-    guard.cancel()
