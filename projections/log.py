@@ -42,6 +42,17 @@ class DeadLetter(NamedTuple):
     value: bytes
 
 
+def decoded(topic: str, partition: int, records: Iterable[tuple[int, bytes]]) -> tuple[list[Recorded[Event]], list[DeadLetter]]:
+    """Return the events of some records, and what could not be decoded."""
+    events, dead = [], []
+    for offset, value in records:
+        try:
+            events.append(Recorded(topic, partition, offset, decode(value)))
+        except InvalidEvent as error:
+            dead.append(DeadLetter(topic, partition, offset, str(error), value))
+    return events, dead
+
+
 class LogReader:
     """Turns what a source has into batches that start where the last one ended."""
 
@@ -116,16 +127,10 @@ class LogReader:
                 if not found:
                     continue
             topic, number = place
-            newest = None
-            for offset, value in found:
-                try:
-                    envelope = decode(value)
-                except InvalidEvent as error:
-                    dead.append(DeadLetter(topic, number, offset, str(error), value))
-                    continue
-                records.append(Recorded(topic, number, offset, envelope))
-                if newest is None or envelope.time > newest:
-                    newest = envelope.time
+            events, letters = decoded(topic, number, found)
+            records += events
+            dead += letters
+            newest = max((recorded.envelope.time for recorded in events), default=None)
             end = found[-1][0] + 1
             slices.append(Slice(topic, number, self._next[place], end, len(found), newest))
             self._next[place] = end

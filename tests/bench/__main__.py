@@ -20,6 +20,7 @@ from tests.bench.figures import Benchmark, Figure
 from tests.bench.log import append_rate, fold_rate
 from tests.bench.media import encode_overhead
 from tests.bench.readers import catalog_readers
+from tests.bench.replay import replay
 from tests.bench.telemetry import telemetry_ingest
 from tests.conftest import new_world
 from tests.support.engine import running_engine
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "dispatch": dispatch,
     "encode": encode_overhead,
     "catalog": catalog_readers,
+    "replay": replay,
     "telemetry": telemetry_ingest,
 }
 
