@@ -45,8 +45,8 @@ RATE_MIN = Fraction(10)
 TIMESCALE_MIN = 10_000
 
 SIDE_MAX = 8192
-SIDE_MIN_HEVC = 16
-"""x265 makes nothing of pictures smaller than this (tried: 2x2 fails, 16x16 works)."""
+SIDE_MIN: dict[VideoCodec, int] = {"h264": 2, "hevc": 16, "av1": 4}
+"""Pixels; encoders make nothing of smaller pictures (tried: x265 fails at 2x2 and works at 16x16, SVT-AV1 fails at 2x2)."""
 
 THUMBNAIL_MS = 5000
 LEAD_MAX_MS = 100
@@ -125,14 +125,18 @@ def plan(probe: Probe, settings: PlanSettings) -> Plan | Failure:
 
 
 def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
-    """Return the jobs that make everything in the plan, by a name that is unique in the video.
+    """Return the jobs that make everything in the plan, by a name that is unique in the video, in the order of the queue.
 
-    One job per chunk, one per source audio track, and one for thumbnail and subtitles when there are any.
+    One job per chunk, one per source audio track, and one for thumbnail and subtitles when there are any. The sound comes
+    after the first chunk: playing may begin with these.
     """
     jobs: dict[str, JobSpec] = {}
+    encodes: dict[str, JobSpec] = {}
     if plan.video is not None:
         for chunk in plan.video.chunks:
-            jobs[f"encode-{chunk.index}"] = EncodeSpec(source=source, format=plan.format, plan=plan.video, chunk=chunk)
+            encodes[f"encode-{chunk.index}"] = EncodeSpec(source=source, format=plan.format, plan=plan.video, chunk=chunk)
+        first = next(iter(encodes))
+        jobs[first] = encodes.pop(first)
     for track in dict.fromkeys(rendition.track for rendition in plan.audio):
         jobs[f"audio-{track}"] = AudioSpec(
             source=source,
@@ -151,7 +155,7 @@ def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
             filters=() if probe.video is None or plan.video is None else _still_filters(probe.video, plan.video),
             subtitles=plan.subtitles,
         )
-    return jobs
+    return jobs | encodes
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------
@@ -264,10 +268,12 @@ def timescale(rate: Fraction) -> int:
 
 
 def _codec(settings: PlanSettings, rungs: tuple[Rung, ...]) -> tuple[VideoCodec, tuple[str, ...]]:
-    """Return the codec: that of the settings, unless its encoder cannot make pictures so small."""
+    """Return the codec: that of the settings, unless its encoder cannot make pictures so small or the format not carry it."""
+    if settings.codec == "av1" and settings.format == "hls_ts":
+        return "h264", ("H.264 instead of AV1: MPEG-TS does not carry AV1",)
     smallest = min(min(rung.width, rung.height) for rung in rungs)
-    if settings.codec == "hevc" and smallest < SIDE_MIN_HEVC:
-        return "h264", (f"H.264 instead of HEVC: no encoder for {smallest} pixels",)
+    if smallest < SIDE_MIN[settings.codec]:
+        return "h264", (f"H.264 instead of {settings.codec.upper()}: no encoder for {smallest} pixels",)
     return settings.codec, ()
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.jobs import AudioSpec, EncodeSpec, ExtrasSpec, Source
-from events.media import Attachment, AudioTrack, Failure, Plan, Probe, SubtitleTrack, VideoPlan, VideoTrack
+from events.media import Attachment, AudioTrack, Failure, Plan, Probe, SubtitleTrack, VideoCodec, VideoPlan, VideoTrack
 from processors.plan import RATE_MAX, RATE_MIN, PlanSettings, chunks, constant_rate, jobs_for, ladder, plan, thumbnail_ms, timescale
 
 VIDEO = VideoTrack(
@@ -220,12 +220,21 @@ def test_encoders(settings: dict[str, str], encoder: str, preset: str) -> None:
     assert (decided.encoder, decided.preset) == (encoder, preset)
 
 
-def test_pictures_too_small_for_hevc_become_h264() -> None:
-    decided = planned(probe(video(width=2, height=2, display_width=2, display_height=2)), codec="hevc")
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+def test_pictures_too_small_for_an_encoder_become_h264(codec: VideoCodec) -> None:
+    decided = planned(probe(video(width=2, height=2, display_width=2, display_height=2)), codec=codec)
 
     assert decided.video is not None
     assert (decided.video.codec, decided.video.encoder) == ("h264", "libx264")
-    assert "H.264 instead of HEVC" in decided.notes[0]
+    assert f"H.264 instead of {codec.upper()}" in decided.notes[0]
+
+
+def test_what_mpeg_ts_does_not_carry_becomes_h264() -> None:
+    decided = planned(probe(VIDEO), codec="av1", format="hls_ts")
+
+    assert decided.video is not None
+    assert (decided.video.codec, decided.video.encoder) == ("h264", "libx264")
+    assert "MPEG-TS" in decided.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -346,7 +355,7 @@ def test_jobs_make_everything_in_the_plan() -> None:
 
     jobs = jobs_for(SOURCE, decided, given_probe)
 
-    assert list(jobs) == [*(f"encode-{n}" for n in range(10)), "audio-1", "extras"]
+    assert list(jobs) == ["encode-0", "audio-1", "extras", *(f"encode-{n}" for n in range(1, 10))], "sound soon: play soon"
     encode, audio, extras = jobs["encode-3"], jobs["audio-1"], jobs["extras"]
     assert isinstance(encode, EncodeSpec)
     assert encode.chunk == decided.video.chunks[3]
