@@ -53,13 +53,15 @@ export function icon(name) {
   const picture = document.createElementNS(SVG, "svg");
   picture.setAttribute("class", "icon");
   picture.setAttribute("aria-hidden", "true");
-  picture.append(document.createElementNS(SVG, "use"));
   draw(picture, name);
   return picture;
 }
 
-/** Change the picture of an icon. */
+/** Change the picture of an icon. With another <use>: Chromium may go on showing nothing when only its address changes. */
 export function draw(picture, name) {
   const address = `/assets/icons.svg#${name}`;
-  if (picture.firstElementChild.getAttribute("href") !== address) picture.firstElementChild.setAttribute("href", address);
+  if (picture.firstElementChild?.getAttribute("href") === address) return;
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", address);
+  picture.replaceChildren(use);
 }
