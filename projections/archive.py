@@ -1,12 +1,8 @@
 """Archive: which stretches of the log stand in the object store; table `segments`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-from psycopg import AsyncConnection
-from pydantic import TypeAdapter
 
 from events.archive import SegmentArchived
 from events.envelope import Event, Recorded
@@ -55,13 +51,3 @@ def evolve(segment: Segment | None, recorded: Recorded[Event]) -> Segment | None
 PROJECTION = Projection(
     "archive", (ARCHIVE,), (Table("segments", Segment, ("topic", "partition", "first"), keys_of, evolve),), _SQL["create"]
 )
-
-# --- readers --------------------------------------------------------------------------------------------------------
-
-_SEGMENT = TypeAdapter(Segment)
-
-
-async def segments(connection: AsyncConnection[Any]) -> Sequence[Segment]:
-    """Return every file, in the order of topic, partition and offset."""
-    cursor = await connection.execute(_SQL["segments"])
-    return [_SEGMENT.validate_json(text) for (text,) in await cursor.fetchall()]

@@ -13,6 +13,3 @@ CREATE TABLE segments (
     time_last timestamptz,
     PRIMARY KEY (topic, partition, first)
 );
-
--- name: segments
-SELECT to_json(s)::text FROM archive.segments s ORDER BY topic, partition, first;

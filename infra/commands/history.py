@@ -101,6 +101,8 @@ def replay(
         raise UsageFault(f"{view}: there is no such file")
     if into != "-" and not into.startswith("postgres") and Path(into).suffix not in (".parquet", ".duckdb"):
         raise UsageFault(f"{into}: wants postgresql://…, FILE.parquet, FILE.duckdb or -")
+    if view.suffix == ".sql" and (follow or into.startswith("postgres")):
+        raise UsageFault(f"{view} is a query, asked once: it goes into FILE.parquet, FILE.duckdb or -, without --follow")
     if follow and not (into == "-" or into.startswith("postgres")):
         raise UsageFault("--follow wants --into postgresql://… or -: a file is written once")
     wanted = Wanted(

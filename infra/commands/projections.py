@@ -228,15 +228,12 @@ async def _projections() -> list[dict[str, Any]]:
 @asynccontextmanager
 async def _opened() -> AsyncIterator[tuple["AsyncConnection[Any]", "History"]]:
     """Yield a connection, and archive and log as one stream."""
-    from psycopg import AsyncConnection
-
     from infra.commands.services import settings_of_services
     from infra.runtime.history import open_history
+    from infra.runtime.postgres import connected
 
     settings = settings_of_services()
-    url = settings.postgres_url.get_secret_value()
-    connecting = AsyncConnection.connect(url, autocommit=True, connect_timeout=5, options="-c timezone=UTC")
-    async with await connecting as found, open_history(settings) as source:
+    async with connected(settings) as found, open_history(settings) as source:
         yield found, source
 
 

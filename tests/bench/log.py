@@ -32,6 +32,18 @@ async def _appender(settings: Settings) -> Appender:
     return appender
 
 
+async def fill(settings: Settings, count: int, *, jobs: int) -> None:
+    """Put ticks on a fresh log; then let the collector look as rarely as in our processes."""
+    appender = await _appender(settings)
+    events = ticks(count, jobs=jobs)
+    for start in range(0, count, 5000):
+        await appender.append(events[start : start + 5000])
+    await appender.stop()
+    del events
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
 async def append_rate(settings: Settings) -> Sequence[Figure]:
     """Append from one process with acks=all: 16 callers with 200 events a call, and one caller with one event."""
     appender = await _appender(settings)
@@ -60,14 +72,7 @@ async def append_rate(settings: Settings) -> Sequence[Figure]:
 
 async def fold_rate(settings: Settings) -> Sequence[Figure]:
     """Fold progress ticks into PostgreSQL, positions included; beside it the usual way, a Faust agent on the topic."""
-    appender = await _appender(settings)
-    events = ticks(EVENTS, jobs=200)
-    for start in range(0, EVENTS, 5000):
-        await appender.append(events[start : start + 5000])
-    await appender.stop()
-    del events
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    await fill(settings, EVENTS, jobs=200)
     pool = await postgres.open_pool(settings)
     source = LogConsumer(settings, idle_ms=50)
     reader = LogReader(source)

@@ -1,7 +1,6 @@
 """How fast history is read again: into PostgreSQL from Kafka, and from the archive's files."""
 
 import asyncio
-import gc
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,17 +9,16 @@ from time import perf_counter, process_time
 import duckdb
 
 from events.topics import PROGRESS
-from infra.runtime import kafka, postgres
+from infra.runtime import postgres
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.settings import Settings
-from producers.appender import Appender
 from projections import progress
 from projections.log import decoded
 from projections.parquet import NO_LINK, Record, read_segment, write_segment
 from projections.past import fold_to
 from projections.replay import InMemory, View
 from tests.bench.figures import Figure
-from tests.support.counting import ticks
+from tests.bench.log import fill
 
 EVENTS = 300_000
 RUNS = 3
@@ -29,16 +27,7 @@ PLACES = [(PROGRESS.name, number) for number in range(PROGRESS.partitions)]
 
 async def replay(settings: Settings) -> Sequence[Figure]:
     """Fold 300,000 ticks again, cold; write and read their Parquet files; ask DuckDB."""
-    await kafka.ensure_topics(settings)
-    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60, pending_max=EVENTS)
-    await appender.start()
-    events = ticks(EVENTS, jobs=500)
-    for at in range(0, EVENTS, 5000):
-        await appender.append(events[at : at + 5000])
-    await appender.stop()
-    del events
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    await fill(settings, EVENTS, jobs=500)
     source = LogConsumer(settings, idle_ms=50)
     wall, core, raw = [], [], []
     for _ in range(RUNS):

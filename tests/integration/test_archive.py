@@ -7,7 +7,6 @@ import random
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -18,32 +17,21 @@ from events.errors import StoreUnavailable
 from events.media import ObjectRef
 from events.topics import PROGRESS
 from infra.runtime import kafka
-from infra.runtime.clock import SystemClock, system_context
-from infra.runtime.fenced_appender import FencedAppender
 from infra.runtime.history import open_history
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from processors.archiver import Archiver, Clients
+from processors.archiver import Archiver
 from producers.appender import Appender
 from projections.archive import MANIFEST, Segment
 from projections.parquet import NO_LINK, check_segment, next_link, read_segment
 from projections.proof import audit_archive
+from tests.support.archiving import archiver
 from tests.support.counting import ticks
 from tests.support.log import read_topic
 
+FILE_RECORDS = 40
 Records = dict[int, list[tuple[int, bytes]]]
-
-
-def archiver(settings: Settings, store: Any) -> Archiver:
-    """Return an archiver that writes at once."""
-    clients = Clients(
-        source=lambda: LogConsumer(settings, idle_ms=50),
-        appender=lambda: FencedAppender(settings, "kinolog.archiver"),
-        store=store,
-        context=lambda: system_context("test/archiver"),
-    )
-    return Archiver(clients, SystemClock(), timedelta(milliseconds=1), 40)
 
 
 @asynccontextmanager
@@ -103,7 +91,7 @@ async def test_what_is_archived_is_the_log_byte_for_byte(settings: Settings) -> 
     await producer.stop()
     expected = await on_the_log(settings)
     assert sum(map(len, expected.values())) == 301
-    async with started(archiver(settings, store)), asyncio.timeout(30):
+    async with started(archiver(settings, store, FILE_RECORDS)), asyncio.timeout(30):
         while await in_the_archive(settings, store) != expected:
             await asyncio.sleep(0.05)
     segments: list[Any] = [recorded.envelope.data for recorded in await read_topic(settings, "archive")]
@@ -150,10 +138,10 @@ async def test_each_position_once_through_failures_and_a_second_archiver(
     faulty = FaultyStore(store, rng)
     appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix)
     await appender.start()
-    async with started(archiver(settings, faulty)), asyncio.timeout(60):
+    async with started(archiver(settings, faulty, FILE_RECORDS)), asyncio.timeout(60):
         for _ in range(5):
             await appender.append(ticks(80, jobs=9))
-            async with started(archiver(settings, faulty)):  # it fences the first one, which fences it in turn
+            async with started(archiver(settings, faulty, FILE_RECORDS)):  # it fences the first one, which fences it in turn
                 await asyncio.sleep(rng.random())
         expected = await on_the_log(settings)
         while await in_the_archive(settings, store) != expected:
@@ -171,7 +159,7 @@ async def a_history(settings: Settings, store: ObjectStore) -> Sequence[Segment]
     await appender.append(ticks(200, jobs=1))
     await appender.stop()
     expected = await on_the_log(settings)
-    async with started(archiver(settings, store)), asyncio.timeout(30):
+    async with started(archiver(settings, store, FILE_RECORDS)), asyncio.timeout(30):
         while await in_the_archive(settings, store) != expected:
             await asyncio.sleep(0.05)
     async with open_history(settings) as history:

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,13 @@ from events.envelope import Envelope, Event
 from events.topics import JOBS, PROGRESS
 from infra.generate import ROOT, examples_of
 from infra.runtime import kafka
-from infra.runtime.clock import SystemClock, system_context
-from infra.runtime.fenced_appender import FencedAppender
 from infra.runtime.history import open_history
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from processors.archiver import Archiver, Clients
 from producers.appender import Appender
 from projections.log import LogReader, Source
+from tests.support.archiving import archiver
 from tests.support.counting import ticks
 from tests.support.log import read_topic
 from tests.support.platform import environment
@@ -55,18 +52,12 @@ async def archive(settings: Settings, records: int) -> None:
         nonlocal done
         done += count
 
-    clients = Clients(
-        source=lambda: LogConsumer(settings, idle_ms=50),
-        appender=lambda: FencedAppender(settings, "kinolog.archiver"),
-        store=ObjectStore(settings),
-        context=lambda: system_context("test/archiver"),
-    )
-    archiver = Archiver(clients, SystemClock(), timedelta(milliseconds=1), 70, archived=archived)
-    await archiver.start()
+    service = archiver(settings, ObjectStore(settings), 70, archived)
+    await service.start()
     async with asyncio.timeout(30):
-        while done < records or archiver.unwritten:
+        while done < records or service.unwritten:
             await asyncio.sleep(0.02)
-    await archiver.stop()
+    await service.stop()
 
 
 async def all_ids(source: Source) -> list[tuple[int, int, str]]:
@@ -176,6 +167,7 @@ async def test_a_fold_that_fails_shows_the_event_and_goes_on_from_there(settings
         (["counts.py", "--topic", "nonsense"], "there is no topic nonsense"),
         (["counts.py", "--into", "x.parquet", "--follow"], "--follow wants"),
         (["counts.py", "--into", "x.csv"], "wants postgresql://"),
+        (["counts.sql", "--into", "postgresql://localhost/x"], "is a query"),
     ],
 )
 async def test_nonsense_is_told(settings: Settings, tmp_path: Path, words: list[str], sentence: str) -> None:
@@ -183,6 +175,7 @@ async def test_nonsense_is_told(settings: Settings, tmp_path: Path, words: list[
     await ObjectStore(settings).ensure_bucket()
     (tmp_path / "counts.py").write_text(VIEW.format(fault=""))
     (tmp_path / "empty.py").write_text("")
+    (tmp_path / "counts.sql").write_text("SELECT count(*) FROM progress")
     done = await kinolog(settings, "replay", *words, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr and "Traceback" not in done.stderr

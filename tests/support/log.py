@@ -3,10 +3,9 @@
 from collections import Counter
 from typing import Any
 
-import psycopg
-
 from events.envelope import Event, Recorded
 from events.topics import TOPICS
+from infra.runtime import postgres
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.settings import Settings
 from projections.log import LogReader
@@ -32,8 +31,7 @@ async def assert_whole(settings: Settings) -> dict[str, Any]:
     """Check that nothing is lost, doubled or out of order; return what was checked."""
     source = LogConsumer(settings, idle_ms=50)
     try:
-        url = settings.postgres_url.get_secret_value()
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True, options="-c timezone=UTC") as connection:
+        async with postgres.connected(settings) as connection:
             checked = await verify(connection, source)
     finally:
         await source.close()
