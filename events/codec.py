@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from events import archive, jobs, progress, telemetry, videos, workers  # noqa: F401  (declares the types)
-from events.envelope import REGISTRY, Envelope, Event
+from events.envelope import REGISTRY, Envelope, Event, new_tuple
 from events.errors import InvalidEvent
 from events.upcasters import UPCASTERS, upcast
 
@@ -104,7 +104,7 @@ def decode(record: bytes) -> Envelope[Event]:
         if (event := REGISTRY.get(wire_type)) is None:
             raise InvalidEvent(f"unknown type {wire_type!r}"[:_REASON_CHARACTERS_MAX])
         data = event.__pydantic_validator__.validate_json(raw)
-        return Envelope(id, wire.source, wire.subject, time, data, wire.correlationid, causationid)
+        return new_tuple(Envelope, (id, wire.source, wire.subject, time, data, wire.correlationid, causationid))
     except msgspec.ValidationError as error:
         raise InvalidEvent(f"not an envelope: {error}"[:_REASON_CHARACTERS_MAX]) from error
     except msgspec.DecodeError as error:

@@ -15,6 +15,8 @@ from pydantic_core import CoreSchema
 REGISTRY: dict[str, type["Event"]] = {}
 """Wire type -> payload class, of every event that was ever declared."""
 
+new_tuple = tuple.__new__
+"""Makes an `Envelope` or a `Recorded` in half the time of its own `__new__`, which is written in Python."""
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 

@@ -41,7 +41,9 @@ async def open_warehouse(settings: Settings, topics: Iterable[Topic], scratch: P
 
 def _create_view(connection: "duckdb.DuckDBPyConnection", topic: Topic, paths: Sequence[str]) -> None:
     listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    connection.execute(f"CREATE VIEW {view_name(topic)} AS SELECT * FROM read_parquet([{listed}], union_by_name=true)")
+    data = "CASE WHEN type IS NOT NULL THEN decode(record)::json -> 'data' END AS data"
+    files = f"read_parquet([{listed}], union_by_name=true)"
+    connection.execute(f"CREATE VIEW {view_name(topic)} AS SELECT * EXCLUDE record, {data} FROM {files}")
 
 
 async def _local(store: ObjectStore, segments: Sequence[Segment], folder: Path) -> list[tuple[str, Path]]:

@@ -5,7 +5,6 @@ worker wait for its answer.
 """
 
 import asyncio
-import gc
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ import structlog
 from mode import Service
 
 from infra.engine.endpoints import resolve
-from infra.runtime import kafka, logs, metrics, postgres
+from infra.runtime import kafka, logs, memory, metrics, postgres
 from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.fenced_appender import FencedAppender
 from infra.runtime.log_consumer import LogConsumer
@@ -230,8 +229,7 @@ def main() -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     app = loop.run_until_complete(build_dispatcher(settings) if name == "dispatcher" else build(settings))
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)  # batches of thousands of events live briefly; the default walks them over and over
+    memory.collect_rarely()
     worker = faust.Worker(app, loop=loop, loglevel="WARNING", redirect_stdouts=False, override_logging=False)
     sys.exit(worker.execute_from_commandline())
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from events.codec import decode
-from events.envelope import Event, Recorded
+from events.envelope import Event, Recorded, new_tuple
 from events.errors import InvalidEvent, LogTruncated
 from events.topics import FOR_EVER, TOPICS
 from projections.runner import Batch, Slice
@@ -44,10 +44,11 @@ class DeadLetter(NamedTuple):
 
 def decoded(topic: str, partition: int, records: Iterable[tuple[int, bytes]]) -> tuple[list[Recorded[Event]], list[DeadLetter]]:
     """Return the events of some records, and what could not be decoded."""
-    events, dead = [], []
+    events: list[Recorded[Event]] = []
+    dead: list[DeadLetter] = []
     for offset, value in records:
         try:
-            events.append(Recorded(topic, partition, offset, decode(value)))
+            events.append(new_tuple(Recorded, (topic, partition, offset, decode(value))))
         except InvalidEvent as error:
             dead.append(DeadLetter(topic, partition, offset, str(error), value))
     return events, dead

@@ -1,8 +1,7 @@
 """History as a table: a stretch of one partition as a Parquet file, and back, byte for byte.
 
-One row is one record. Its columns are the envelope's members, `data` as the JSON that stands on the log, and for each type
-of event a struct of the same values, typed (`video_uploaded.size_bytes`), for SQL. A record that `events.codec` would
-write otherwise (an older writer's order of members, or no event at all) is kept whole in `raw`.
+One row is one record. Its columns are `record`, as it stands on the log, the envelope's members, and for each type of event
+a struct of its values, typed (`video_uploaded.size_bytes`), for SQL. What is no event has only its record.
 
 Over the records of a partition goes a hash chain: `SHA-256(link before, offset, record)`. Each row has the first bytes of
 the link after it, so that what was altered, dropped, repeated or reordered is found at the row where the chain breaks.
@@ -16,13 +15,12 @@ from functools import cache
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import AwareDatetime, TypeAdapter
 
-from events.codec import Wire, decode, read_wire, write_wire
+from events.codec import decode
 from events.envelope import Event
 from events.errors import InvalidEvent
 from events.topics import TOPICS
@@ -46,11 +44,10 @@ _ENVELOPE = [
     pa.field("time", _MOMENT),
     pa.field("correlationid", pa.string()),
     pa.field("causationid", pa.string()),
-    pa.field("data", pa.string()),
-    pa.field("raw", pa.binary()),
+    pa.field("record", pa.binary()),
     pa.field("link", pa.binary(LINK_BYTES)),
 ]
-_MEMBERS = ("id", "type", "source", "subject", "time", "correlationid", "causationid")
+_MEMBERS = ("id", "source", "subject", "time", "correlationid", "causationid")
 _SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), datetime: _MOMENT, AwareDatetime: _MOMENT}
 _JSON: TypeAdapter[Any] = TypeAdapter(Any)
 
@@ -90,22 +87,23 @@ def _arrow(annotation: Any) -> pa.DataType:
 def write_segment(topic: str, partition: int, records: Sequence[Record], link: bytes) -> tuple[bytes, bytes]:
     """Return the Parquet file of some records and the chain after them; `link` is the chain before them."""
     columns: dict[str, list[Any]] = {field.name: [None] * len(records) for field in schema_of(topic)}
-    typed = {event.TYPE: column_of(event) for event in TOPICS[topic].events}
+    typed = {event.TYPE: columns[column_of(event)] for event in TOPICS[topic].events}
+    columns["partition"] = [partition] * len(records)
+    columns["offset"] = [offset for offset, _ in records]
+    columns["record"] = [value for _, value in records]
     for row, (offset, value) in enumerate(records):
         link = next_link(link, offset, value)
-        columns["partition"][row], columns["offset"][row], columns["link"][row] = partition, offset, link[:LINK_BYTES]
+        columns["link"][row] = link[:LINK_BYTES]
         try:
-            event, wire = decode(value).data, read_wire(value)
+            envelope = decode(value)
         except InvalidEvent:
-            columns["raw"][row] = value
             continue
+        event = envelope.data
+        columns["type"][row] = event.TYPE
         for name in _MEMBERS:
-            columns[name][row] = getattr(wire, name)
-        columns["data"][row] = bytes(wire.data).decode()
-        if write_wire(wire) != value:
-            columns["raw"][row] = value
+            columns[name][row] = getattr(envelope, name)
         if event.TYPE in typed:
-            columns[typed[event.TYPE]][row] = {name: _plain(value) for name, value in event}
+            typed[event.TYPE][row] = {name: _plain(value) for name, value in event}
     file = io.BytesIO()
     table = pa.table(columns, schema=schema_of(topic))
     repeating = [name for name in table.column_names if name not in _UNIQUE]
@@ -113,7 +111,7 @@ def write_segment(topic: str, partition: int, records: Sequence[Record], link: b
     return file.getvalue(), link
 
 
-_UNIQUE = ("offset", "id", "time", "data", "raw", "link")
+_UNIQUE = ("offset", "id", "time", "record", "link")
 """Columns for which a dictionary would only take room."""
 
 
@@ -123,25 +121,9 @@ def _plain(value: Any) -> Any:
 
 def read_segment(file: bytes) -> Iterator[Record]:
     """Yield offset and value of each record, exactly as they stood on the log."""
-    table = pq.read_table(io.BytesIO(file), columns=["offset", *_MEMBERS, "data", "raw"])
+    table = pq.read_table(io.BytesIO(file), columns=["offset", "record"])
     for batch in table.to_batches(max_chunksize=10_000):
-        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-        for offset, id, type_, source, subject, time, correlationid, causationid, data, raw in rows:
-            if raw is None:
-                raw = write_wire(
-                    Wire(
-                        specversion="1.0",
-                        id=id,
-                        source=source,
-                        type=type_,
-                        subject=subject,
-                        time=time,
-                        correlationid=correlationid,
-                        causationid=causationid,
-                        data=msgspec.Raw(data.encode()),
-                    )
-                )
-            yield offset, raw
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def milliseconds(time: datetime) -> int:

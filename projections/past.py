@@ -22,6 +22,7 @@ from psycopg.errors import DuplicateDatabase, ObjectInUse
 
 from events.errors import InvalidRequest
 from events.topics import TOPICS
+from projections.bulk import BulkRunner, fold_until
 from projections.fold import Projection, Table
 from projections.log import LogReader, Place, Source
 from projections.positions import Positions
@@ -32,7 +33,6 @@ from projections.runner import install
 _SQL = load(Path(__file__).with_name("past.sql"))
 KEPT_MAX = 8
 """How many databases of the past are kept."""
-BATCH_RECORDS = 10_000
 Connect = Callable[[str], AbstractAsyncContextManager[AsyncConnection[Any]]]
 
 
@@ -173,10 +173,9 @@ async def fold_to(
     stored = await runner.positions(connection)
     until = {place: max(stored[place], positions.get(place, 0)) for place in stored}
     await reader.seek(stored)
-    while reader.missing(until):
-        batch, _dead = await reader.read(records_max=BATCH_RECORDS, wait_s=0.5, until=until)
-        if batch is not None:
-            await runner.apply(connection, batch)
+    bulk = BulkRunner(runner, empty=not any(stored.values()))
+    await fold_until(reader, bulk, connection, until)
+    await bulk.flush(connection)
 
 
 async def positions_at(history: Source, moment: str) -> dict[Place, int]:

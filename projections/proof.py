@@ -1,12 +1,14 @@
-"""Proof that the archive is what was archived: every file by its digest, every record by the hash chain, and all of it
-against the log, as far back as the log goes. The first event that is not right is named."""
+"""Proof that the archive is what was archived: its manifest by the facts on the log, every file by its digest, every record
+by the hash chain, and all of it against the log, as far back as the log goes. The first event that is not right is named."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import zip_longest
 
 from events.errors import KinologError
-from projections.archive import Segment
-from projections.log import Place, Source
+from events.topics import ARCHIVE
+from projections.archive import Segment, evolve, keys_of
+from projections.fold import Key
+from projections.log import LogReader, Place, Source
 from projections.parquet import NO_LINK, BrokenChain, Record, check_segment, read_segment
 
 Fetch = Callable[[Segment], Awaitable[bytes]]
@@ -15,7 +17,11 @@ Fetch = Callable[[Segment], Awaitable[bytes]]
 async def audit_archive(log: Source, segments: Mapping[Place, Sequence[Segment]], fetch: Fetch) -> list[str]:
     """Return a sentence for each thing that is wrong; `segments` per partition in the order of offsets."""
     starts = await log.starts(segments)
-    complaints = []
+    told = await _told(log)
+    listed = [file for files in segments.values() for file in files]
+    complaints = [
+        f"{file.key}: the manifest says of it what the topic archive does not" for file in listed if told.get(file.key) != file
+    ]
     for place, files in segments.items():
         link, following = NO_LINK, 0
         for segment in files:
@@ -30,6 +36,18 @@ async def audit_archive(log: Source, segments: Mapping[Place, Sequence[Segment]]
                     complaints += await _against_log(log, place, segment, records)
             link, following = bytes.fromhex(segment.chain), segment.next
     return complaints
+
+
+async def _told(log: Source) -> dict[str, Segment]:
+    """Return the files, by key, that the topic archive tells of; it is kept for ever."""
+    reader = LogReader(log)
+    await reader.seek({(ARCHIVE.name, number): 0 for number in range(ARCHIVE.partitions)})
+    rows: dict[Key, Segment | None] = {}
+    async for records, _dead in reader.to_end():
+        for recorded in records:
+            for key in keys_of(recorded):
+                rows[key] = evolve(rows.get(key), recorded)
+    return {segment.key: segment for segment in rows.values() if segment is not None}
 
 
 async def _checked(segment: Segment, link: bytes, fetch: Fetch) -> list[Record]:

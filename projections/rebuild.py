@@ -7,14 +7,16 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from events.errors import KinologError, PositionConflict
+from projections.bulk import BulkRunner, fold_until
 from projections.fold import Projection
 from projections.log import LogReader, Source
-from projections.runner import Runner, install_any, start_rebuild
+from projections.runner import install_any, start_rebuild
 from projections.store import SQL, activate, digest_of, drop_version
 
-BATCH_RECORDS = 20_000
 CLOSE = 1_000
 """When fewer events than this are missing, the flip may stop the live runner for the rest."""
+REPORT_EVENTS = 20_000
+"""After so many events the live version is asked where it is, and the progress is told."""
 
 
 class RebuildDiffers(KinologError):
@@ -54,11 +56,11 @@ async def rebuild(
     """
     live = await install_any(connection, projection)
     runner = await start_rebuild(connection, projection)
-    reader = LogReader(source)
+    reader, bulk = LogReader(source), BulkRunner(runner, empty=True)
     await reader.seek(await runner.positions(connection))
     target = await live.positions(connection)
     while (missing := reader.missing(target)) > CLOSE:
-        await _fold_once(connection, runner, reader, target)
+        await fold_until(reader, bulk, connection, target, events_max=REPORT_EVENTS)
         if report:
             total = sum(target.values())
             await report(total - missing, total)
@@ -69,8 +71,8 @@ async def rebuild(
         if active is None or active[0] != live.version:
             raise PositionConflict(f"{projection.name} was flipped by somebody else meanwhile; run the rebuild again")
         target = await live.positions(connection)
-        while reader.missing(target):
-            await _fold_once(connection, runner, reader, target)
+        await fold_until(reader, bulk, connection, target)
+        await bulk.flush(connection)
         digests = await runner.digest(connection)
         equal = None
         if active[1] == digest_of(projection) and not reader.truncated:
@@ -85,11 +87,3 @@ async def rebuild(
     if report:
         await report(events, events)
     return Rebuilt(projection.name, runner.version, events, digests, equal, reader.truncated)
-
-
-async def _fold_once(
-    connection: AsyncConnection[Any], runner: Runner, reader: LogReader, target: dict[tuple[str, int], int]
-) -> None:
-    batch, _dead = await reader.read(records_max=BATCH_RECORDS, wait_s=1.0, until=target)
-    if batch is not None:
-        await runner.apply(connection, batch)

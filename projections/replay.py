@@ -22,11 +22,11 @@ from events.codec import encode
 from events.envelope import Event, Recorded
 from events.errors import InvalidRequest, KinologError
 from events.topics import TOPICS, Topic
+from projections.bulk import BATCH_RECORDS
 from projections.fold import Key, Projection, Table
 from projections.log import LogReader, Place
 from projections.runner import fold, touches
 
-BATCH_RECORDS = 10_000
 _SQL_TYPES = {
     str: "text",
     int: "bigint",

@@ -51,20 +51,19 @@ def touches(table: Table[Any], records: Iterable[Recorded[Event]]) -> list[tuple
 def fold(
     table: Table[Any], rows: dict[Key, Any | None], touching: Iterable[tuple[Collection[Key], Recorded[Event]]]
 ) -> dict[Key, Any | None]:
-    """Fold records into `rows` (changed in place); return those that differ from what was there, None = deleted.
+    """Fold records into `rows` (changed in place); return those for which `evolve` made another row, None = deleted.
 
     `rows` must have an entry, perhaps None, for every key that the records touch.
     """
-    before: dict[Key, Any | None] = {}
+    changed: dict[Key, Any | None] = {}
     evolve = table.evolve
     for keys, record in touching:
         for key in keys:
             row = rows[key]
             after = evolve(row, record)
             if after is not row:
-                before.setdefault(key, row)
-                rows[key] = after
-    return {key: rows[key] for key, old in before.items() if rows[key] != old}
+                rows[key] = changed[key] = after
+    return changed
 
 
 class Runner:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pydantic import TypeAdapter
 
 from events.errors import ObjectMissing
+from infra.runtime import memory
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
@@ -41,6 +42,7 @@ async def fetch(store: ObjectStore, segment: Segment) -> bytes:
 @asynccontextmanager
 async def open_history(settings: Settings) -> AsyncIterator[History]:
     """Yield a source of all of history."""
+    memory.collect_rarely()
     store = ObjectStore(settings)
     log = LogConsumer(settings, idle_ms=50)
     try:

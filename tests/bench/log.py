@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from time import perf_counter
 
-from infra.runtime import kafka, postgres
+from infra.runtime import kafka, memory, postgres
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.settings import Settings
 from producers.appender import Appender
@@ -40,8 +40,7 @@ async def fill(settings: Settings, count: int, *, jobs: int) -> None:
         await appender.append(events[start : start + 5000])
     await appender.stop()
     del events
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    memory.collect_rarely()
 
 
 async def append_rate(settings: Settings) -> Sequence[Figure]:

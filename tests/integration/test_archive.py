@@ -183,9 +183,9 @@ async def rewrite(store: ObjectStore, segment: Segment, change: Callable[[pa.Tab
 
 def altered(table: pa.Table) -> pa.Table:
     """Change one value of the sixth row."""
-    data = table["data"].to_pylist()
-    data[5] = data[5].replace('"epoch":1', '"epoch":2')
-    return table.set_column(table.column_names.index("data"), "data", pa.array(data))
+    records = table["record"].to_pylist()
+    records[5] = records[5].replace(b'"epoch":1', b'"epoch":2')
+    return table.set_column(table.column_names.index("record"), "record", pa.array(records))
 
 
 def reordered(table: pa.Table) -> pa.Table:
@@ -226,3 +226,12 @@ async def test_a_file_that_is_gone_or_another_is_named(settings: Settings) -> No
         await store.delete([second.key])
         (gone,) = await audit_archive(history.log, history.segments, history.fetch)
         assert second.key in gone and "missing" in gone
+
+
+async def test_a_manifest_that_says_what_was_never_told_is_named(settings: Settings) -> None:
+    store = ObjectStore(settings)
+    _first, second, *_ = await a_history(settings, store)
+    manifest = (await store.get_bytes(MANIFEST, 1 << 24)).replace(second.sha256.encode(), b"0" * 64)
+    await store.put_bytes(MANIFEST, manifest, "application/json")
+    forged, *_ = await complaints(settings)
+    assert second.key in forged and "manifest" in forged
