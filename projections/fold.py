@@ -56,9 +56,13 @@ class Projection:
     """A named set of tables folded from some topics. `create` is the `create` section of its .sql file.
 
     Without tables it is only a position on the log, for a process that acts outside (see processors/files.py).
+
+    `partitioned` promises that no row is changed by events of two partitions: then several processes may fold history,
+    each with its share of the partitions.
     """
 
     name: str
     topics: tuple[Topic, ...]
     tables: tuple[Table[Any], ...]
     create: LiteralString
+    partitioned: bool = False

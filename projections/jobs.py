@@ -252,6 +252,7 @@ PROJECTION = Projection(
         Table("attempts", Attempt, ("job_id", "epoch"), attempt_keys, evolve_attempt),
     ),
     _SQL["create"],
+    partitioned=True,  # all facts about a job are in its pool's partition
 )
 
 # --- readers --------------------------------------------------------------------------------------------------------

@@ -68,7 +68,9 @@ def evolve(tick: Tick | None, recorded: Recorded[Event]) -> Tick | None:
     )
 
 
-PROJECTION = Projection("progress", (PROGRESS,), (Table("ticks", Tick, ("job_id",), keys_of, evolve),), _SQL["create"])
+PROJECTION = Projection(
+    "progress", (PROGRESS,), (Table("ticks", Tick, ("job_id",), keys_of, evolve),), _SQL["create"], partitioned=True
+)
 
 # --- readers --------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Rebuilds a projection from the whole log beside the one that serves, compares, and flips the readers in one transaction."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,8 @@ from psycopg import AsyncConnection
 from events.errors import KinologError, PositionConflict
 from projections.bulk import BulkRunner, fold_until
 from projections.fold import Projection
-from projections.log import LogReader, Source
-from projections.runner import install_any, start_rebuild
+from projections.log import LogReader, Place, Source
+from projections.runner import Runner, install_any, start_rebuild
 from projections.store import SQL, activate, digest_of, drop_version
 
 CLOSE = 1_000
@@ -45,13 +45,15 @@ async def rebuild(
     source: Source,
     *,
     report: Callable[[int, int], Awaitable[None]] | None = None,
+    shares: Callable[[Runner, Mapping[Place, int]], Awaitable[None]] | None = None,
     keep: bool = True,
 ) -> Rebuilt:
     """Fill version n+1 from the start of the log up to where the live version is, compare, and flip.
 
     With `keep=False` the new version is only compared and then dropped: a check that changes nothing.
 
-    The live runner is held up only for the last few events. `report(folded, total)` is awaited after each batch. Raises
+    The live runner is held up only for the last few events. `report(folded, total)` is awaited now and then. `shares` may
+    fold the new version up to where the live one is by other means first, of a `partitioned` projection. Raises
     RebuildDiffers, leaving the live version in place, when the digests differ although the code is the same.
     """
     live = await install_any(connection, projection)
@@ -59,6 +61,10 @@ async def rebuild(
     reader, bulk = LogReader(source), BulkRunner(runner, empty=True)
     await reader.seek(await runner.positions(connection))
     target = await live.positions(connection)
+    if shares:
+        await shares(runner, target)
+        await reader.seek(await runner.positions(connection))
+        bulk = BulkRunner(runner, empty=False)
     while (missing := reader.missing(target)) > CLOSE:
         await fold_until(reader, bulk, connection, target, events_max=REPORT_EVENTS)
         if report:

@@ -103,6 +103,7 @@ PROJECTION = Projection(
     (VIDEOS, JOBS),
     (Table("entries", Entry, ("topic", "partition", "offset"), keys_of, evolve),),
     _SQL["create"],
+    partitioned=True,
 )
 
 # --- readers --------------------------------------------------------------------------------------------------------

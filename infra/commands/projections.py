@@ -1,13 +1,14 @@
 """`kinolog projections`, `rebuild`, `verify`: the read models and the log that they are folds of."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from events.errors import NotFound
+from infra.commands.exits import UsageFault
 from infra.commands.output import AsJson, document, line, note, table
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
     from projections.fold import Projection
     from projections.history import History
+    from projections.log import Place
     from projections.past import Difference
+    from projections.runner import Runner
 
 SHORT_CHARACTERS = 80
 
@@ -46,6 +49,7 @@ def projections(as_json: AsJson = False) -> None:
 
 def rebuild(
     name: Annotated[str, typer.Argument(help="The projection, as `kinolog projections` lists it.")],
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes, each with a share of the partitions.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Fold a projection again from the start of the log, beside the one that serves; compare; then flip the readers.
@@ -57,8 +61,12 @@ def rebuild(
     Examples:
       kinolog rebuild catalog
       kinolog rebuild jobs --json
+      kinolog rebuild progress --workers 2
     """
-    rebuilt = asyncio.run(_rebuild(_named(name)))
+    projection = _named(name)
+    if workers > 1 and not projection.partitioned:
+        raise UsageFault(f"{name} has rows that take from several partitions: it is rebuilt by one process; leave --workers out")
+    rebuilt = asyncio.run(_rebuild(projection, workers))
     if as_json:
         document(rebuilt)
     else:
@@ -165,14 +173,24 @@ def _named(name: str) -> "Projection":
     return PROJECTIONS[name]
 
 
-async def _rebuild(projection: "Projection") -> dict[str, Any]:
+async def _rebuild(projection: "Projection", workers: int) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from infra.commands.services import settings_of_services
+    from infra.shares import fold_in_shares
     from projections import rebuild as rebuilding
 
     async with _opened() as (connection, source):
         with _bar(projection.name) as report:
-            done = await rebuilding.rebuild(projection, connection, source, report=report)
+
+            async def shares(runner: "Runner", until: "Mapping[Place, int]") -> None:
+                async def watch() -> None:
+                    await report(sum((await runner.positions(connection)).values()), sum(until.values()))
+
+                await fold_in_shares(settings_of_services(), runner, until, workers, watch)
+
+            shared = shares if workers > 1 else None
+            done = await rebuilding.rebuild(projection, connection, source, report=report, shares=shared)
     return asdict(done)
 
 
@@ -243,12 +261,15 @@ def _bar(name: str) -> Iterator[Callable[[int, int], Awaitable[None]]]:
     import sys
 
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    with Progress(console=Console(file=sys.stderr), disable=not sys.stderr.isatty(), transient=True) as progress:
-        task = progress.add_task(name, total=None)
+    console, texts = Console(file=sys.stderr), (TextColumn("{task.description}"), TextColumn("{task.fields[rate]}"))
+    columns = (texts[0], BarColumn(), TaskProgressColumn(), texts[1], TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as progress:
+        task = progress.add_task(name, total=None, rate="")
 
         async def report(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
+            rate = f"{progress.tasks[task].speed or 0:,.0f} events/s"
+            progress.update(task, completed=done, total=total, rate=rate)
 
         yield report

@@ -20,6 +20,7 @@ from tests.support.platform import environment
 EVENTS = 100_000
 CLIENTS = 16
 GROUP = 200
+SLICE = 100_000
 RUNS = 3
 
 
@@ -33,11 +34,12 @@ async def _appender(settings: Settings) -> Appender:
 
 
 async def fill(settings: Settings, count: int, *, jobs: int) -> None:
-    """Put ticks on a fresh log; then let the collector look as rarely as in our processes."""
+    """Put ticks on a fresh log, of other jobs after each 100,000; then let the collector look as rarely as in our processes."""
     appender = await _appender(settings)
-    events = ticks(count, jobs=jobs)
-    for start in range(0, count, 5000):
-        await appender.append(events[start : start + 5000])
+    for done in range(0, count, SLICE):
+        events = ticks(min(SLICE, count - done), jobs=jobs)
+        for start in range(0, len(events), 5000):
+            await appender.append(events[start : start + 5000])
     await appender.stop()
     del events
     memory.collect_rarely()

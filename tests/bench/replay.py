@@ -11,24 +11,29 @@ import duckdb
 from events.topics import PROGRESS
 from infra.runtime import postgres
 from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
+from infra.shares import fold_in_shares
 from projections import progress
 from projections.bulk import BATCH_RECORDS
 from projections.log import decoded
 from projections.parquet import NO_LINK, Record, read_segment, write_segment
 from projections.past import fold_to
 from projections.replay import InMemory, View
+from projections.runner import install
 from tests.bench.figures import Figure
-from tests.bench.log import fill
+from tests.bench.log import SLICE, fill
 
-EVENTS = 300_000
+EVENTS = 1_000_000
+JOBS = 500
 RUNS = 3
 PLACES = [(PROGRESS.name, number) for number in range(PROGRESS.partitions)]
 
 
 async def replay(settings: Settings) -> Sequence[Figure]:
-    """Fold 300,000 ticks again, cold; write and read their Parquet files; ask DuckDB."""
-    await fill(settings, EVENTS, jobs=500)
+    """Fold a million ticks again, cold; write and read their Parquet files; ask DuckDB."""
+    await ObjectStore(settings).ensure_bucket()
+    await fill(settings, EVENTS, jobs=JOBS)
     source = LogConsumer(settings, idle_ms=50)
     wall, core, raw = [], [], []
     for _ in range(RUNS):
@@ -37,6 +42,7 @@ async def replay(settings: Settings) -> Sequence[Figure]:
         await _rebuild(settings, source)
         wall.append(EVENTS / (perf_counter() - begun))
         core.append(EVENTS / (process_time() - cpu))
+    shared = [EVENTS / await _rebuild_in_shares(settings, source, workers) for _ in range(RUNS) for workers in (1, 2)]
     records = await _records(source)
     await source.close()
     with tempfile.TemporaryDirectory() as folder:
@@ -45,6 +51,7 @@ async def replay(settings: Settings) -> Sequence[Figure]:
         Figure("cold rebuild from Kafka into PostgreSQL", "events/s", wall, 150_000),
         Figure("the same per core of its process", "events/s", core, 150_000),
         Figure("cold rebuild against raw consumption", "events/s", wall, baseline=raw),
+        Figure("cold rebuild by two processes against one", "events/s", shared[1::2], 1.7, baseline=shared[::2]),
         *figures,
     ]
 
@@ -62,6 +69,20 @@ async def _rebuild(settings: Settings, source: LogConsumer) -> None:
     async with postgres.connected(settings) as connection:
         await connection.execute("DROP SCHEMA IF EXISTS progress_v1, progress, kinolog CASCADE")
         await fold_to(progress.PROJECTION, connection, source, await source.ends(PLACES))
+
+
+async def _rebuild_in_shares(settings: Settings, source: LogConsumer, workers: int) -> float:
+    """Return the seconds of a rebuild by so many processes of their own, their start included."""
+
+    async def watch() -> None:
+        """Show nothing."""
+
+    async with postgres.connected(settings) as connection:
+        await connection.execute("DROP SCHEMA IF EXISTS progress_v1, progress, kinolog CASCADE")
+        runner, until = await install(connection, progress.PROJECTION), await source.ends(PLACES)
+        begun = perf_counter()
+        await fold_in_shares(settings, runner, until, workers, watch)
+        return perf_counter() - begun
 
 
 async def _records(source: LogConsumer) -> dict[int, list[Record]]:
@@ -92,7 +113,7 @@ def _archive(folder: Path, records: dict[int, list[Record]]) -> list[Figure]:
         begun = perf_counter()
         with duckdb.connect() as connection:
             query = "SELECT subject, count(*), max(progress_ticked.percent) FROM read_parquet(?) GROUP BY subject"
-            assert len(connection.execute(query, [[str(path) for path in paths]]).fetchall()) == 500
+            assert len(connection.execute(query, [[str(path) for path in paths]]).fetchall()) == JOBS * EVENTS // SLICE
         queries.append(EVENTS / (perf_counter() - begun))
     size = sum(path.stat().st_size for path in paths)
     return [

@@ -73,3 +73,18 @@ def in_batches(projection: Projection, log: list[Recorded[Event]], cuts: list[in
                 else:
                     stored[key] = row
     return tables
+
+
+@pytest.mark.parametrize("name", [name for name in FOLDS if PROJECTIONS[name].partitioned])
+@SOME
+@given(st.data())
+def test_shares_of_partitions_make_shares_of_rows(name: str, data: st.DataObject) -> None:
+    """What `partitioned` promises: folded partition by partition, tables are disjoint and together the whole."""
+    log = data.draw(logs())
+    whole = folded(PROJECTIONS[name], log)
+    united: Tables = {table: {} for table in whole}
+    for place in {(record.topic, record.partition) for record in log}:
+        for table, rows in folded(PROJECTIONS[name], [r for r in log if (r.topic, r.partition) == place]).items():
+            assert not united[table].keys() & rows.keys()
+            united[table] |= rows
+    assert united == whole

@@ -1,0 +1,60 @@
+"""Folds history in several processes, each with its share of the partitions: for `kinolog rebuild --workers N`."""
+
+import asyncio
+import multiprocessing
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from heapq import heapify, heapreplace
+
+from infra.runtime.history import open_history
+from infra.runtime.postgres import connected
+from infra.runtime.settings import Settings
+from projections.bulk import BulkRunner, fold_until
+from projections.log import LogReader, Place
+from projections.registry import PROJECTIONS
+from projections.runner import Runner
+
+WATCH_S = 0.25
+Share = dict[Place, int]
+"""The partitions of one process, and where it stops in each."""
+
+
+def shares_of(until: Mapping[Place, int], workers: int) -> list[Share]:
+    """Cut the partitions into shares of about the same number of events: each partition, largest first, to whoever has least."""
+    loads = [(0, number) for number in range(workers)]
+    heapify(loads)
+    shares: list[Share] = [{} for _ in loads]
+    for place, end in sorted(until.items(), key=lambda item: (-item[1], item[0])):
+        load, number = loads[0]
+        shares[number][place] = end
+        heapreplace(loads, (load + end, number))
+    return [share for share in shares if share]
+
+
+async def fold_in_shares(
+    settings: Settings, runner: Runner, until: Mapping[Place, int], workers: int, watch: Callable[[], Awaitable[None]]
+) -> None:
+    """Fold an empty version up to `until`; `watch` is awaited now and then meanwhile. Raises what a share raised first."""
+    name, version = runner.projection.name, runner.version
+    context = multiprocessing.get_context("spawn")  # a fork would share the connections of this process
+    with ProcessPoolExecutor(workers, context) as pool:
+        futures = [pool.submit(_fold_share, settings, name, version, share) for share in shares_of(until, workers)]
+        running: Sequence[asyncio.Future[None]] = [asyncio.wrap_future(future) for future in futures]
+        pending = set(running)
+        while pending:
+            done, pending = await asyncio.wait(pending, timeout=WATCH_S, return_when=asyncio.FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            await watch()
+
+
+def _fold_share(settings: Settings, name: str, version: int, share: Share) -> None:
+    asyncio.run(_fold(settings, Runner(PROJECTIONS[name], version, live=False), share))
+
+
+async def _fold(settings: Settings, runner: Runner, share: Share) -> None:
+    async with connected(settings) as connection, open_history(settings) as history:
+        reader, bulk = LogReader(history), BulkRunner(runner, empty=True)
+        await reader.seek(dict.fromkeys(share, 0))
+        await fold_until(reader, bulk, connection, share)
+        await bulk.flush(connection)

@@ -1,0 +1,107 @@
+"""However a projection was folded, its tables are the same, byte for byte: live in small batches, anew from the log, anew from
+archive and log, with rows let go in between, by several processes."""
+
+import json
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from psycopg import AsyncConnection
+
+from events.envelope import Envelope, Event, Recorded
+from infra.generate import ROOT
+from infra.runtime import postgres
+from infra.runtime.history import open_history
+from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.settings import Settings
+from infra.shares import shares_of
+from projections import bulk
+from projections.log import LogReader
+from projections.rebuild import rebuild
+from projections.registry import PROJECTIONS
+from projections.runner import install
+from tests.integration.test_replay import append, archive, kinolog
+from tests.support.histories import logs
+
+BATCH = 37
+
+
+def happenings() -> list[Envelope[Event]]:
+    """Return what some dozens of histories have, one after the other; ids come again, as they do when a sender retries."""
+    found: list[Recorded[Event]] = []
+
+    @examples(max_examples=30, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(logs())
+    def collect(log: list[Recorded[Event]]) -> None:
+        found.extend(log)
+
+    collect()
+    return [recorded.envelope for recorded in found]
+
+
+async def fold_live(settings: Settings, connection: AsyncConnection[object]) -> None:
+    """Fold all that is on the log into every projection, batch by batch, as the processors do."""
+    source = LogConsumer(settings, idle_ms=50)
+    for projection in PROJECTIONS.values():
+        runner = await install(connection, projection)
+        reader = LogReader(source)
+        await reader.seek(await runner.positions(connection))
+        ends = await reader.ends()
+        while reader.missing(ends):
+            batch, _dead = await reader.read(records_max=BATCH, wait_s=0.2)
+            if batch is not None:
+                await runner.apply(connection, batch)
+    await source.close()
+
+
+async def half_archived(settings: Settings, connection: AsyncConnection[object]) -> Sequence[Envelope[Event]]:
+    """Put a history on the log, its first half into files, and fold all of it live."""
+    events = happenings()
+    half = len(events) // 2
+    assert half > 200
+    await append(settings, events[:half])
+    await archive(settings, half)
+    await append(settings, events[half:])
+    await fold_live(settings, connection)
+    return events
+
+
+async def test_live_log_archive_and_rows_let_go_all_give_the_same(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with postgres.connected(settings) as connection:
+        await half_archived(settings, connection)
+        async with open_history(settings) as history:
+            assert history.segments
+            for rows_max in (bulk.ROWS_MAX, 3):
+                monkeypatch.setattr(bulk, "ROWS_MAX", rows_max)
+                for projection in PROJECTIONS.values():
+                    from_all = await rebuild(projection, connection, history)
+                    from_log = await rebuild(projection, connection, history.log, keep=False)
+                    assert (projection.name, from_all.equal, from_log.equal) == (projection.name, True, True)
+                    assert from_all.digests == from_log.digests
+
+
+async def test_several_processes_give_the_same(settings: Settings) -> None:
+    async with postgres.connected(settings) as connection:
+        await half_archived(settings, connection)
+    for projection in PROJECTIONS.values():
+        done = await kinolog(settings, "rebuild", projection.name, "--workers", "2", "--json", cwd=ROOT)
+        if projection.partitioned:
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["equal"] is True
+        else:
+            assert done.returncode == 2 and "several partitions" in done.stderr
+
+
+async def test_a_projection_that_is_not_there_is_told(settings: Settings) -> None:
+    done = await kinolog(settings, "rebuild", "nonsense", "--workers", "2", cwd=ROOT)
+    assert done.returncode != 0 and "there is no projection nonsense" in done.stderr
+
+
+def test_shares_are_about_equal_and_lose_nothing() -> None:
+    until = {("a", number): number * 100 for number in range(8)}
+    shares = shares_of(until, 3)
+    assert sorted(place for share in shares for place in share) == sorted(until)
+    loads = [sum(share.values()) for share in shares]
+    assert max(loads) - min(loads) <= 100 and {place: end for share in shares for place, end in share.items()} == until
+    assert shares_of({("a", 0): 5}, 3) == [{("a", 0): 5}]
