@@ -75,7 +75,11 @@ async def ensure_topics(settings: Settings, topics: Iterable[Topic] = TOPICS.val
         wanted = {}
         for topic in topics:
             name = topic_name(settings, topic)
-            configs = {"retention.ms": str(topic.retention_ms), "max.message.bytes": str(4 << 20)}
+            configs = {
+                "retention.ms": str(topic.retention_ms),
+                "max.message.bytes": str(4 << 20),
+                "message.timestamp.after.max.ms": str(2**63 - 1),  # at its default a clock an hour ahead could tell nothing
+            }
             wanted[name] = NewTopic(name, topic.partitions, settings.kafka_replication, topic_configs=configs)
             dead = topic_name(settings, topic.dead_letters)
             wanted[dead] = NewTopic(

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
 
 from infra.runtime import kafka, memory, postgres
@@ -36,10 +37,11 @@ async def _appender(settings: Settings) -> Appender:
 async def fill(settings: Settings, count: int, *, jobs: int) -> None:
     """Put ticks on a fresh log, of other jobs after each 100,000; then let the collector look as rarely as in our processes."""
     appender = await _appender(settings)
+    start = datetime.now(UTC) - timedelta(days=2)  # Kafka deletes ticks that are older than a week
     for done in range(0, count, SLICE):
-        events = ticks(min(SLICE, count - done), jobs=jobs)
-        for start in range(0, len(events), 5000):
-            await appender.append(events[start : start + 5000])
+        events = ticks(min(SLICE, count - done), jobs=jobs, start=start)
+        for at in range(0, len(events), 5000):
+            await appender.append(events[at : at + 5000])
     await appender.stop()
     del events
     memory.collect_rarely()

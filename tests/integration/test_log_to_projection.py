@@ -7,6 +7,7 @@ SIGTERM) are named in docs/adr/0001; here ours walks through each.
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -154,6 +155,16 @@ async def test_a_rebuild_is_equal_readers_see_no_gap_and_the_old_runner_is_refus
             new = await install(connection, projection)
             await new.apply(connection, batch)
     await pool.close()
+
+
+async def test_a_clock_that_runs_ahead_loses_nothing(settings: Settings) -> None:
+    """Records have their events' times, and a broker refuses by itself what is more than an hour ahead."""
+    ahead = ticks(3, start=datetime.now(UTC) + timedelta(days=2))
+    async with appending(settings) as appender:
+        await appender.append(ahead)
+        async with reading(settings, dict.fromkeys(((PROGRESS.name, n) for n in range(PROGRESS.partitions)), 0)) as reader:
+            batches = await read(reader, 3)
+    assert {r.envelope.id for batch in batches for r in batch.records} == {event.id for event in ahead}
 
 
 class Boom:

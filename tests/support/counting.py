@@ -33,15 +33,15 @@ def counting(name: str = "counting") -> Projection:
     return Projection(name, (PROGRESS,), (table,), "CREATE TABLE seen (job_id text PRIMARY KEY, ids jsonb NOT NULL)")
 
 
-def ticks(count: int, jobs: int = 3) -> list[Envelope[Event]]:
-    """Return progress ticks of some jobs, in order."""
+def ticks(count: int, jobs: int = 3, start: datetime = START) -> list[Envelope[Event]]:
+    """Return progress ticks of some jobs, in order, a second apart."""
     ids = [new_id() for _ in range(jobs)]
     return [
         Envelope(
             new_id(),
             "test",
             ids[n % jobs],
-            START + timedelta(seconds=n),
+            start + timedelta(seconds=n),
             ProgressTicked(
                 job_id=ids[n % jobs],
                 video_id=ids[0],
