@@ -136,6 +136,8 @@ def unpack(archive: Path, directory: Path, bytes_max: int = UNPACKED_BYTES_MAX) 
                     received = _copy(content, path)
                     guards.check_magic(name, received.head)
                     yield name, received
+            if len(unzipped.read(PIECE_BYTES)) == PIECE_BYTES:  # to the end, where gzip has its checksum
+                raise InvalidRequest("something follows the archive")
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise InvalidRequest(f"this is no whole tar.gz: {type(error).__name__}") from error
 

@@ -1,6 +1,7 @@
 """Workers that have a URL and a token only: they make whole videos, whatever happens to the worker app meanwhile."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,9 +26,9 @@ def url_of(platform: Platform) -> str:
 
 
 async def heard_of(platform: Platform, worker: RemoteWorker) -> dict[str, object]:
-    """Wait until the platform knows the worker; return what it knows."""
+    """Wait until the worker has given a sign of life; return what the platform knows of it."""
     async with asyncio.timeout(30):
-        while not (items := (await platform.admin.get("/api/workers")).json()["items"]):
+        while not (items := (await platform.admin.get("/api/workers")).json()["items"]) or not items[0]["heartbeat_at"]:
             assert worker.process.returncode is None, worker.log.read_text()
             await asyncio.sleep(0.05)
     found: dict[str, object] = items[0]
@@ -46,7 +47,20 @@ async def test_a_video_is_made_by_a_worker_that_has_a_url_and_a_token(alone: Pla
         assert member.stat().st_mode & 0o077 == 0
         assert await worker.stop() == 0, worker.log.read_text()[-3000:]
         assert not (worker.directory / "work").exists()
-        secret = __import__("json").loads(member.read_text())["key"]
+        secret = json.loads(member.read_text())["key"]
         for log in [worker.log.read_text(), alone.log("worker"), alone.log("admin")]:
             assert secret not in log and made["token"] not in log
     await assert_whole(alone.settings)
+
+
+async def test_a_machine_that_joined_comes_back_without_a_token_and_a_revoked_one_is_told(alone: Platform, tmp_path: Path) -> None:
+    made = await token(alone)
+    async with remote_worker(url_of(alone), made["token"], tmp_path / "attic") as worker:
+        await heard_of(alone, worker)
+        assert await worker.stop(times=2) == 0
+    async with remote_worker(url_of(alone), made["token"], tmp_path / "attic") as worker:
+        (known,) = (await alone.admin.get("/api/workers")).json()["items"]
+        assert known["worker_id"] == made["worker_id"]
+        assert (await alone.admin.post(f"/api/worker-keys/{made['worker_id']}/revoke")).status_code == 200
+        assert await asyncio.wait_for(worker.process.wait(), 40) == 1
+        assert "this key is revoked; join again with a new token" in worker.log.read_text()
