@@ -89,6 +89,7 @@ class Worker:
         if self._stopping.is_set():
             self._at_once.set()
         self._stopping.set()
+        log.info("stopping", at_once=self._at_once.is_set(), job_ids=self._busy)
 
     async def run(self) -> None:
         """Work until `stop`."""

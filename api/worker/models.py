@@ -44,7 +44,7 @@ class Registered(BaseModel):
 class Rotation(_Sent):
     """How long the present key is good besides the new one."""
 
-    overlap_s: int = Field(600, ge=0, le=7 * 24 * 3600)
+    overlap_s: int = Field(600, ge=0, le=7 * 24 * 3600, examples=[600])
 
 
 class Heartbeat(_Sent):
@@ -70,7 +70,7 @@ class HeartbeatAnswer(BaseModel):
 class Goodbye(_Sent):
     """Why the worker goes."""
 
-    reason: str = Field("stopped", max_length=500)
+    reason: str = Field("stopped", max_length=500, examples=["stopped"])
 
 
 class Deployment(_Sent):
@@ -131,7 +131,7 @@ class ProgressAnswer(BaseModel):
     """Go on. Who must not is answered 409 or 403, with `state`: cancelled, fenced or not_yours."""
 
     status: Literal["ok"] = "ok"
-    state: Literal["continue"] = "continue"
+    state: Literal["continue"] = Field("continue", examples=["continue"])
     claim_expires_at: datetime
 
 
@@ -156,7 +156,7 @@ class FailAnswer(BaseModel):
 
     status: Literal["ok"] = "ok"
     will_retry: bool
-    attempt_number: int
+    attempt_number: int = Field(examples=[1])
     retry_at: datetime | None = None
 
 
@@ -178,7 +178,7 @@ class FileAnswer(BaseModel):
     """A file is in the store; `written` is false when it was there already."""
 
     status: Literal["ok"] = "ok"
-    written: bool
+    written: bool = Field(examples=[True])
     bytes_written: int
     checksum_verified: bool
 
@@ -187,7 +187,7 @@ class ArchiveAnswer(BaseModel):
     """All files of an archive are in the store."""
 
     status: Literal["ok"] = "ok"
-    files: int
+    files: int = Field(examples=[12])
     written: int
     bytes_written: int
 
@@ -195,8 +195,8 @@ class ArchiveAnswer(BaseModel):
 class Segments(BaseModel):
     """The files of a rendition that are there, for a worker that goes on after a restart."""
 
-    quality: str
-    received_segments: list[str]
+    quality: str = Field(examples=["720p"])
+    received_segments: list[str] = Field(examples=[["00000.m4s"]])
     total_size_bytes: int
 
 
@@ -215,7 +215,7 @@ class Finalized(BaseModel):
 
     status: Literal["ok", "incomplete"]
     complete: bool
-    missing_segments: list[str]
+    missing_segments: list[str] = Field(examples=[["00007.m4s"]])
 
 
 class Verified(BaseModel):
@@ -232,8 +232,8 @@ class Invitation(_Sent):
     """For whom a join token is good, and how long."""
 
     pools: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field((), max_length=100)
-    kinds: tuple[JobKind, ...] = Field((), max_length=10)
-    life_s: int = Field(3600, ge=1, le=30 * 24 * 3600)
+    kinds: tuple[JobKind, ...] = Field((), max_length=10, examples=[["encode", "audio"]])
+    life_s: int = Field(3600, ge=1, le=30 * 24 * 3600, examples=[3600])
 
 
 class JoinToken(BaseModel):
@@ -248,4 +248,4 @@ class JoinToken(BaseModel):
 class Revoked(BaseModel):
     """The keys that are good for nothing from now on."""
 
-    key_ids: list[str]
+    key_ids: list[str] = Field(examples=[[JOB]])

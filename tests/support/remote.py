@@ -52,10 +52,13 @@ class RemoteWorker:
     log: Path
 
     async def stop(self, times: int = 1) -> int:
-        """Send SIGTERM, and wait for the end; return the exit status."""
-        for _ in range(times):
+        """Send SIGTERM, again when it was seen, and wait for the end; return the exit status."""
+        for sent in range(1, times + 1):
             if self.process.returncode is None:
                 self.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(20):
+                while self.process.returncode is None and self.log.read_text().count('"stopping"') < sent:
+                    await asyncio.sleep(0.01)
         return await asyncio.wait_for(self.process.wait(), 40)
 
 
