@@ -136,8 +136,10 @@ class _Download:
             async with gateway.answer("GET", where, params=query, headers=headers, timeout=SILENCE_S) as answer:
                 if answer.status_code != 206:
                     self._begin()
+                elif not answer.headers.get("content-range", "").startswith(f"bytes {self.size_bytes}-"):
+                    raise Later("another part was answered than the one that is missing")
                 self._etag = answer.headers.get("etag")
-                async for piece in answer.aiter_bytes(PIECE_BYTES):
+                async for piece in answer.aiter_bytes():  # as they come: what waits for more is lost when it breaks off
                     self._file.write(piece)
                     self.digest.update(piece)
                     self.size_bytes += len(piece)
