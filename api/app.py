@@ -16,7 +16,8 @@ from api.routes import health, managing, pages, uploads, watching
 from api.telemetry import documents
 from api.telemetry.ingest import HotRoutes, Ingest
 from api.worker import inviting, serving, transfers
-from api.worker.audit import Audited
+from api.worker.access import Denied
+from api.worker.audit import Audited, denied
 from api.worker.receiving import ARCHIVE_BYTES_MAX
 from api.worker.services import WorkerServices
 
@@ -81,6 +82,7 @@ def create_worker(
     app.include_router(serving.held_routes)
     app.state.worker_services = services
     problems.install(app)
+    app.add_exception_handler(Denied, denied)
     app.add_middleware(TimeLimited, answer_s=WORKER_ANSWER_S)
     app.add_middleware(BodyLimited, form_max_bytes=ARCHIVE_BYTES_MAX)
     app.add_middleware(RateLimited, per_minute=services.options.requests_per_minute)

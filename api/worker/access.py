@@ -153,9 +153,10 @@ class Access:
         await self._keep(key, text)
         return key, text
 
-    async def join(self, token: str, address: str, *, name: str, life: timedelta | None) -> tuple[Key, str]:
+    async def join(self, token: str, address: str, *, name: str, pool: str, life: timedelta | None) -> tuple[Key, str]:
         """Use a join token, once, for the key of a worker with the token's pools and kinds. Raises Denied."""
         invitation = await self._good(token, address, "join")
+        check_pool(invitation, pool)
         if not await self._revoke(invitation.key_id, "used to join"):
             raise Denied("used", "this join token was used already; make another one", invitation)
         return await self.issue(
@@ -167,8 +168,7 @@ class Access:
         context = self._context()
         key, text = make(context, "work", worker_id=old.worker_id, name=old.name, pools=old.pools, kinds=old.kinds, life=life)
         until = context.now + overlap if old.expires_at is None else min(old.expires_at, context.now + overlap)
-        await self._keys.add(key, await self._hash(text))
-        await self._keys.expire(old.key_id, until)
+        hash_ = await self._hash(text)
         rotated = WorkerKeyRotated(
             worker_id=key.worker_id,
             key_id=key.key_id,
@@ -177,6 +177,8 @@ class Access:
             replaced_expires_at=until,
         )
         await self._append([told(context, rotated)])
+        await self._keys.add(key, hash_)
+        await self._keys.expire(old.key_id, until)
         return key, text
 
     async def revoke(self, which: str, reason: str) -> list[Key]:
@@ -200,9 +202,16 @@ class Access:
         return found
 
     async def _keep(self, key: Key, text: str) -> None:
-        await self._keys.add(key, await self._hash(text))
-        await self._append([told(self._context(), issued(key))])
+        hash_ = await self._hash(text)
+        await self._append([told(self._context(), issued(key))])  # first: a key that nobody was told of must not be
+        await self._keys.add(key, hash_)
 
     async def _hash(self, text: str) -> str:
         async with self._proofs:
             return await asyncio.to_thread(hashed, text)
+
+
+def check_pool(key: Key, pool: str) -> None:
+    """Raise Denied when the key is not for the pool. Pure."""
+    if key.pools and pool not in key.pools:
+        raise Denied("wrong_pool", f"this key is for the pools {', '.join(key.pools)}, not for {pool}", key, status=403)

@@ -6,8 +6,12 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.problems import problem
+from api.worker.access import Denied
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable
@@ -20,8 +24,17 @@ UNKNOWN = "unknown"
 log = structlog.get_logger(__name__)
 
 
+async def denied(request: Request, error: Exception) -> Response:
+    """Answer a key that is refused; the audit is told whose it is and why."""
+    assert isinstance(error, Denied)
+    request.state.refusal = error.reason
+    if error.key is not None:
+        request.state.key = error.key
+    return problem(error.status_code, error.detail, headers=dict(error.headers or {}))
+
+
 class Audited:
-    """Tells of refusals. Routes put `key` and `refusal` into the request's state, as far as they know them."""
+    """Tells of refusals. The request's state has `key` and `refusal`, as far as they are known."""
 
     def __init__(
         self, app: ASGIApp, *, append: Callable[[Sequence[Envelope[Event]]], Awaitable[Any]], context: Callable[[], Context]

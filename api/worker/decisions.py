@@ -34,7 +34,9 @@ from projections.positions import Positions
 
 LOOKBACK = timedelta(seconds=90)
 """Answers to requests that were made while this process was started again lie this far back at most."""
-KEPT_MAX = 50_000
+HOLDINGS_MAX = 50_000
+ANSWERS_MAX = 2_000
+"""An answer has the whole job with it; who asks again does so within seconds."""
 BATCH = 2000
 AHEAD_S = 2.0
 """How long a claim that another process of ours has told of may take to be read here."""
@@ -192,13 +194,13 @@ class Decisions:
     def _keep(self, holding: Holding) -> Holding:
         self._holdings[holding.job_id] = holding
         self._holdings.move_to_end(holding.job_id)
-        while len(self._holdings) > KEPT_MAX:
+        while len(self._holdings) > HOLDINGS_MAX:
             self._holdings.popitem(last=False)
         return holding
 
     def _answer(self, claim_id: str, fact: Envelope[Event]) -> None:
         self._answers[claim_id] = fact
-        while len(self._answers) > KEPT_MAX:
+        while len(self._answers) > ANSWERS_MAX:
             self._answers.popitem(last=False)
         self._wake((claim_id, 0), fact)
 

@@ -84,13 +84,9 @@ async def worker(
 ) -> Key:
     """Return the key that the request presents. Raises Denied."""
     text = request.headers.get(KEY_HEADER) or (presented.credentials if presented is not None else "")
-    try:
-        if not text:
-            raise Denied("no_key", f"send `{KEY_HEADER}: KEY` or `Authorization: Bearer KEY`")
-        key = await given.access.worker(text, address_of(request))
-    except Denied as denied:
-        request.state.key, request.state.refusal = denied.key, denied.reason
-        raise
+    if not text:
+        raise Denied("no_key", f"send `{KEY_HEADER}: KEY` or `Authorization: Bearer KEY`")
+    key = await given.access.worker(text, address_of(request))
     request.state.key = key
     return key
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Path, Request
 
 from api.problems import Fenced, documented
 from api.worker import models
-from api.worker.access import Denied
+from api.worker.access import Denied, check_pool
 from api.worker.decisions import Holding
 from api.worker.keys import Key
 from api.worker.leases import renewals
@@ -51,21 +51,17 @@ async def register(
 ) -> models.Registered:
     """Become a worker; the answer has its key, which is shown once."""
     options = given.options
-    try:
-        if token is not None:
-            key, text = await given.access.join(token, address_of(request), name=about.worker_name, life=options.key_life)
-        elif secret is None:
-            raise Denied("no_secret", "send `X-Join-Token: TOKEN` (`kinolog worker token` makes one) or `X-Admin-Secret`")
-        elif not options.admin_secret:
-            raise Denied("no_secret_set", "this installation has no administrator's token", status=503)
-        elif not hmac.compare_digest(secret.encode(), options.admin_secret.encode()):
-            raise Denied("wrong_secret", "this is not the administrator's token", status=403)
-        else:
-            key, text = await given.access.issue(name=about.worker_name, life=options.key_life)
-    except Denied as denied:
-        request.state.key, request.state.refusal = denied.key, denied.reason
-        raise
-    _check_scope(request, key, about.pool)
+    if token is not None:
+        address = address_of(request)
+        key, text = await given.access.join(token, address, name=about.worker_name, pool=about.pool, life=options.key_life)
+    elif secret is None:
+        raise Denied("no_secret", "send `X-Join-Token: TOKEN` (`kinolog worker token` makes one) or `X-Admin-Secret`")
+    elif not options.admin_secret:
+        raise Denied("no_secret_set", "this installation has no administrator's token", status=503)
+    elif not hmac.compare_digest(secret.encode(), options.admin_secret.encode()):
+        raise Denied("wrong_secret", "this is not the administrator's token", status=403)
+    else:
+        key, text = await given.access.issue(name=about.worker_name, life=options.key_life)
     await _tell_registered(given, key, about)
     fits = version_ok(about.code_version, options)
     message = "Keep the key; it is not shown again." if fits else _too_old_or_new(given, about.code_version)
@@ -73,9 +69,9 @@ async def register(
 
 
 @routes.put("/self")
-async def describe(request: Request, given: Given, key: Worker, about: models.WorkerSelf) -> models.Accepted:
+async def describe(given: Given, key: Worker, about: models.WorkerSelf) -> models.Accepted:
     """Say what the worker is, at each of its starts."""
-    _check_scope(request, key, about.pool)
+    check_pool(key, about.pool)
     await _tell_registered(given, key, about)
     return models.Accepted(message="Welcome")
 
@@ -140,13 +136,6 @@ async def _tell_registered(given: WorkerServices, key: Key, about: models.Worker
     await given.append([producer.told(given.context(None), event)])
 
 
-def _check_scope(request: Request, key: Key, pool: str) -> None:
-    """Raise Denied when the key is not for the pool."""
-    if key.pools and pool not in key.pools:
-        request.state.refusal = "wrong_pool"
-        raise Denied("wrong_pool", f"this key is for the pools {', '.join(key.pools)}, not for {pool}", key, status=403)
-
-
 def _too_old_or_new(given: WorkerServices, version: str) -> str:
     return f"Version {version} gets no jobs here: {required_version(given.options)} is wanted"
 
@@ -157,7 +146,7 @@ def _too_old_or_new(given: WorkerServices, version: str) -> str:
 @routes.post("/claim")
 async def claim(request: Request, given: Given, key: Worker, wish: models.Claim) -> models.Claimed:
     """Get a job; the answer comes as soon as there is one, or when `wait_s` is over."""
-    _check_scope(request, key, wish.pool)
+    check_pool(key, wish.pool)
     if not version_ok(wish.code_version, given.options):
         return models.Claimed(reason="version", message=_too_old_or_new(given, wish.code_version))
     kinds = tuple(kind for kind in wish.capabilities.kinds if not key.kinds or kind in key.kinds)

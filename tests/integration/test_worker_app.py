@@ -43,7 +43,7 @@ def encode_spec() -> EncodeSpec:
 async def gate(engine: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
     """A platform without workers, so that every job is for us."""
     world = new_world(engine, tmp_path_factory.mktemp("gate"))
-    async with Platform(world, workers=0, lease_s=30, lease_renew_s=1, backoff_base_s=0) as running:
+    async with Platform(world, workers=0, lease_s=30, lease_renew_s=1, backoff_base_s=0, worker_version_min="0.1.0") as running:
         yield running
 
 
@@ -481,6 +481,24 @@ async def test_a_key_for_some_kinds_and_pools_gets_no_others(gate: Platform, log
     wide = Worker(gate, await register(gate))
     assert (await wide.claim("encode"))["job_id"] == job_id
     await wide.call("POST", f"/{job_id}/fail", json={"epoch": 1, "retry": False})
+
+
+async def test_a_worker_of_another_version_is_told_so_and_gets_no_job(worker: Worker, log: Appender) -> None:
+    job_id = await submitted(log, encode_spec())
+    old = await worker.claim("encode", code_version="0.0.9")
+    assert (old["job_id"], old["reason"]) == (None, "version")
+    assert old["message"] == "Version 0.0.9 gets no jobs here: 0.1.0 to any is wanted"
+    beat = (await worker.call("POST", "/heartbeat", json={"code_version": "0.0.9"})).json()
+    assert (beat["version_ok"], beat["required_version"]) == (False, "0.1.0 to any")
+    assert (await worker.claim("encode"))["job_id"] == job_id
+    await worker.call("POST", f"/{job_id}/fail", json={"epoch": 1, "retry": False})
+
+
+async def test_a_join_token_is_not_spent_on_a_pool_that_it_is_not_for(gate: Platform) -> None:
+    headers = {"X-Join-Token": (await token(gate, pools=["default"]))["token"]}
+    wrong = await gate.worker.post("/api/worker/register", json=ABOUT | {"pool": "night"}, headers=headers)
+    right = await gate.worker.post("/api/worker/register", json=ABOUT, headers=headers)
+    assert (wrong.status_code, right.status_code) == (403, 200)
 
 
 async def test_deployments_are_told(gate: Platform, worker: Worker) -> None:

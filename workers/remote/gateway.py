@@ -7,7 +7,7 @@ Faults are connections that break and answers that say "later" (429, 502, 503, 5
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,7 +25,6 @@ WAIT_MAX_S = 5.0
 CALLS_S = 45.0
 """A call is tried again for so long: shorter than a lease, longer than the gateway takes to be started again."""
 LATER = (429, 502, 503, 504)
-Body = bytes | AsyncIterator[bytes]
 
 
 class Later(KinologError):
@@ -62,29 +61,22 @@ class Gateway:
         )
 
     async def call(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        answer_s: float = 30.0,
-        once: bool = False,
-        **query: Any,
+        self, method: str, path: str, body: Mapping[str, Any], *, answer_s: float = 30.0, tried_s: float = CALLS_S
     ) -> Any:
-        """Return the JSON that is answered. `once`: it is not tried again.
+        """Return the JSON that is answered; it is tried again for `tried_s`, not at all when that is 0.
 
         Raises LogUnavailable when nothing helped, Lost, NotAdmitted, Rejected.
         """
         try:
             async for attempt in stamina.retry_context(
                 on=(Later, httpx.TransportError, OpenedState),
-                attempts=1 if once else None,
-                timeout=CALLS_S,
+                attempts=None if tried_s else 1,
+                timeout=tried_s,
                 wait_initial=WAIT_INITIAL_S,
                 wait_max=WAIT_MAX_S,
             ):
                 with attempt:
-                    async with self.answer(method, path, json=body, params=query, timeout=_limits(answer_s)) as answer:
+                    async with self.answer(method, path, json=body, timeout=_limits(answer_s)) as answer:
                         await answer.aread()
                         return answer.json()
         except (Later, httpx.TransportError, OpenedState) as error:

@@ -12,11 +12,13 @@ from events.jobs import Capabilities, JobClaimed, ResultReported
 from events.media import Failure
 from events.progress import ProgressTicked
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
-from workers.remote.gateway import Gateway, Lost, Rejected
+from workers.remote.gateway import CALLS_S, Gateway, Lost, Rejected
 from workers.transport import Held, Verdict
 
 ANSWERED_S = 15.0
 """How long after its wait a claim may be answered."""
+GOING_S = 10.0
+"""A job is tried to be handed back for so long: who waits for the worker's end is not patient."""
 NOT_NOW_S = 30.0
 """Before a worker whose version is not wanted asks again."""
 log = structlog.get_logger(__name__)
@@ -64,11 +66,11 @@ class HttpTransport:
                 await self._gateway.call("PUT", "/api/worker/self", about)
             case WorkerHeartbeat():
                 beat = {"status": event.status, "code_version": self._version, "job_ids": event.job_ids}
-                await self._gateway.call("POST", "/api/worker/heartbeat", beat, once=True)
+                await self._gateway.call("POST", "/api/worker/heartbeat", beat, tried_s=0)
             case WorkerDrained():
-                await self._gateway.call("POST", "/api/worker/goodbye", {"reason": event.reason})
+                await self._gateway.call("POST", "/api/worker/goodbye", {"reason": event.reason}, tried_s=0)
             case ProgressTicked():
-                await self._progress(event.job_id, _tick(event), once=True)
+                await self._progress(event.job_id, _tick(event), tried_s=0)
             case _:
                 raise TypeError(f"a worker does not say {event.TYPE}")
 
@@ -100,9 +102,9 @@ class HttpTransport:
         """Say that the job is still being worked on. Raises LogUnavailable."""
         await self._progress(held.claim.job_id, {"epoch": held.claim.epoch})
 
-    async def _progress(self, job_id: str, said: dict[str, Any], *, once: bool = False) -> None:
+    async def _progress(self, job_id: str, said: dict[str, Any], *, tried_s: float = CALLS_S) -> None:
         try:
-            await self._gateway.call("POST", f"/api/worker/{job_id}/progress", said, once=once)
+            await self._gateway.call("POST", f"/api/worker/{job_id}/progress", said, tried_s=tried_s)
         except Lost as lost:
             self.lost(job_id, lost)
 
@@ -134,7 +136,7 @@ class HttpTransport:
         """Hand the job back. Raises LogUnavailable."""
         try:
             said = {"epoch": held.claim.epoch, "reason": reason}
-            await self._gateway.call("POST", f"/api/worker/{held.claim.job_id}/release", said)
+            await self._gateway.call("POST", f"/api/worker/{held.claim.job_id}/release", said, tried_s=GOING_S)
         except Lost as lost:
             self.lost(held.claim.job_id, lost)
 
