@@ -259,7 +259,7 @@ async def serve_worker(settings: Settings) -> None:
 
 
 def _worker_options(settings: Settings) -> WorkerOptions:
-    directory = settings.var_dir.resolve() / "worker-app"
+    directory = settings.var_dir.resolve() / f"worker-app-{settings.worker_port}"
     shutil.rmtree(directory, ignore_errors=True)  # halves of files, from the last time
     directory.mkdir(parents=True)
     return WorkerOptions(
