@@ -22,6 +22,7 @@ from tests.bench.media import encode_overhead
 from tests.bench.readers import catalog_readers
 from tests.bench.replay import replay
 from tests.bench.telemetry import telemetry_ingest
+from tests.bench.transcode import transcode
 from tests.conftest import new_world
 from tests.support.engine import running_engine
 
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "fold": fold_rate,
     "dispatch": dispatch,
     "encode": encode_overhead,
+    "transcode": transcode,
     "catalog": catalog_readers,
     "replay": replay,
     "telemetry": telemetry_ingest,
