@@ -17,6 +17,7 @@ import psycopg
 from infra.engine import configs, postgres
 from infra.engine.configs import places
 from infra.engine.endpoints import resolve
+from infra.runtime.folders import private_folder
 from infra.runtime.settings import Settings
 
 HEALTH_S = 3.0
@@ -68,7 +69,7 @@ def _kafka(settings: Settings) -> Program:
     properties = where.run / "kafka.properties"
 
     def prepare() -> None:
-        where.kafka.mkdir(parents=True, exist_ok=True)
+        private_folder(where.kafka)
         properties.write_text(configs.kafka_properties(settings, where.kafka))
         if not (where.kafka / "meta.properties").exists():
             _run(configs.kafka_format_command(properties, uuid.uuid4().hex[:22]))
@@ -103,7 +104,7 @@ def _objects(settings: Settings) -> Program:
     properties, logback = where.run / "objects.conf", where.run / "logback.xml"
 
     def prepare() -> None:
-        where.objects.mkdir(parents=True, exist_ok=True)
+        private_folder(where.objects)
         properties.touch(mode=0o600)
         properties.write_text(configs.objects_properties(settings, where.objects))
         logback.write_text(configs.LOGBACK)

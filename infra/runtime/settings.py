@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, IPvAnyNetwork, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, IPvAnyNetwork, SecretStr, ValidationError
 
 PREFIX = "KINOLOG_"
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -23,7 +23,12 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     """One frozen value, built by `from_env` in a composition root."""
 
     # Where things are kept
-    var_dir: Path = Field(Path("var"), description="Data, logs and tokens of the local platform (git-ignored).")
+    var_dir: Annotated[Path, AfterValidator(Path.resolve)] = Field(
+        Path("var"),
+        validate_default=True,
+        description="Data, logs and tokens of the local platform (git-ignored); relative to where the command is typed, "
+        "in the TOML file to that file.",
+    )
 
     # Services: empty means that the local engine provides it
     kafka_bootstrap: str = Field("", description="host:port[,host:port] of Kafka; empty uses the local engine.")
@@ -116,12 +121,15 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
         """Read `KINOLOG_*` over the TOML file named by `KINOLOG_CONFIG` over the defaults.
 
+        Relative paths are made absolute here, once: whoever is given these settings may be in another directory.
         Raises InvalidSettings with one line per wrong or unknown setting.
         """
         values: dict[str, Any] = {}
         if config := environ.get(PREFIX + "CONFIG"):
             try:
                 values.update(tomllib.loads(Path(config).read_text()))
+                if isinstance(var_dir := values.get("var_dir"), str):
+                    values["var_dir"] = Path(config).resolve().parent / var_dir
             except (OSError, tomllib.TOMLDecodeError) as error:
                 raise InvalidSettings(f"{PREFIX}CONFIG: {config}: {error}") from error
         for name in environ:
@@ -135,3 +143,8 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         except ValidationError as error:
             lines = [f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
             raise InvalidSettings("\n".join(lines)) from error
+
+    def absolute_paths(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables that a process in another directory needs instead of those of `environ`."""
+        config = environ.get(PREFIX + "CONFIG")
+        return {PREFIX + "VAR_DIR": str(self.var_dir)} | ({PREFIX + "CONFIG": str(Path(config).resolve())} if config else {})
