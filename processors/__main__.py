@@ -34,7 +34,8 @@ from projections.registry import PROJECTIONS
 from projections.runner import ProjectionOutdated, install
 
 log = structlog.get_logger(__name__)
-UPLOADS_SWEPT_S = 300.0
+SWEPT_S = 300.0
+"""Time between two sweeps; less when what is swept may stay for a shorter time."""
 WORKERS_CHECKED_S = 30.0
 
 
@@ -147,9 +148,15 @@ async def build(settings: Settings) -> App:
     feeds.append(add_process(app, planning.process(policy, clock.now), services))
     feeds.append(add_effect(app, files.PROJECTION, files.act_with(pool, store, clock), services))
     chores = Chores(
-        pool, store, appender.append, lambda: system_context("kinolog/chores"), timedelta(seconds=settings.upload_ttl_s)
+        pool,
+        store,
+        appender.append,
+        lambda: system_context("kinolog/chores"),
+        timedelta(seconds=settings.upload_ttl_s),
+        timedelta(seconds=settings.orphan_ttl_s),
     )
-    app.timer(UPLOADS_SWEPT_S, name="sweep_uploads")(chores.sweep_uploads)
+    app.timer(min(SWEPT_S, settings.upload_ttl_s), name="sweep_uploads")(chores.sweep_uploads)
+    app.timer(min(SWEPT_S, settings.orphan_ttl_s), name="sweep_attempts")(chores.sweep_attempts)
     app.timer(WORKERS_CHECKED_S, name="note_silent_workers")(chores.note_silent_workers)
     app.add_service(archiver(settings, store, clock))
 

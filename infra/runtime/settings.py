@@ -66,7 +66,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
     upload_max_bytes: int = Field(100 * 2**30, ge=1, le=5 * 2**40, description="Largest source accepted, bytes.")
     upload_part_bytes: int = Field(16 * 2**20, ge=5 * 2**20, le=5 * 2**30, description="Part size of multipart uploads, bytes.")
-    upload_ttl_s: int = Field(24 * 3600, ge=60, description="An upload that is not completed is swept after this, seconds.")
+    upload_ttl_s: int = Field(24 * 3600, ge=1, description="An upload that is not completed is swept after this, seconds.")
     presign_ttl_s: int = Field(15 * 60, ge=30, le=7 * 24 * 3600, description="Life of presigned URLs, seconds.")
     requests_per_minute: int = Field(600, ge=1, description="Requests a minute per client address on the public app.")
     admin_requests_per_minute: int = Field(6000, ge=1, description="Requests a minute per client address on the admin app.")
@@ -107,6 +107,10 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     encoder_preset: str = Field("veryfast", description="Preset of the software encoder.")
     hdr: Literal["tonemap", "keep"] = Field(
         "tonemap", description="HDR sources: tone-mapped to SDR, or kept (10-bit HEVC or AV1 only)."
+    )
+
+    orphan_ttl_s: int = Field(
+        3600, ge=1, description="Objects of attempts whose result was not accepted are swept this long after their end, seconds."
     )
 
     # Archive
