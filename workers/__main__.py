@@ -80,6 +80,7 @@ async def work_until_stopped(settings: Settings, number: int, report: Callable[[
         lambda: kafka.open_producer(settings),
         topic_prefix=settings.topic_prefix,
         observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+        observe_failure=metrics.LOG_APPEND_FAILURES.inc,
     )
     transport = LogTransport(
         worker_id,
