@@ -5,6 +5,7 @@ engine). Everything lies in `var/run` and `var/log`. When supervisord itself was
 known by a mark in their environment, and goes on.
 """
 
+import errno
 import os
 import signal
 import socket
@@ -136,7 +137,7 @@ def status(settings: Settings, *, engine_only: bool = False) -> list[dict[str, A
                 "state": str(info.get("statename", "STOPPED")).lower(),
                 "ready": detail is None,
                 "pid": info.get("pid") or None,
-                "address": f"{settings.bind_host}:{next(iter(program.ports.values()))}",
+                "address": f"{program.host}:{next(iter(program.ports.values()))}",
                 "rss_bytes": _rss(info.get("pid")),
                 "uptime_s": info["now"] - info["start"] if info.get("statename") == "RUNNING" else None,
                 "detail": detail,
@@ -307,8 +308,10 @@ def _check_ports(missing: Iterable[Program]) -> None:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind((program.host, port))
             except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise StartFailed(f"{program.name} cannot listen at {program.host}:{port}: {error.strerror}") from error
                 raise PortTaken(
                     f"{program.name} cannot have port {port}: {_holder(port)}. "
                     f"End that process, or set KINOLOG_{setting.upper()} to a free port."

@@ -92,8 +92,7 @@ def _fault(response: "httpx.Response") -> KinologError:
 
 def url_of(settings: "Settings") -> str:
     """Return where the admin app is."""
-    host = "127.0.0.1" if settings.bind_host in ("0.0.0.0", "::") else settings.bind_host
-    return (settings.admin_url or f"http://{host}:{settings.admin_port}").rstrip("/")
+    return (settings.admin_url or f"http://{settings.local_host}:{settings.admin_port}").rstrip("/")
 
 
 def token_of(settings: "Settings") -> str:

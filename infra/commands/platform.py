@@ -95,7 +95,7 @@ def up(
 
     def started() -> None:
         _print_rows(supervision.status(settings), as_json=as_json)
-        note(f"public pages: http://{settings.bind_host}:{settings.public_port}/" + ("" if detach else "  (Ctrl-C stops it)"))
+        note(f"public pages: http://{settings.local_host}:{settings.public_port}/" + ("" if detach else "  (Ctrl-C stops it)"))
 
     if detach:
         supervision.start(settings)

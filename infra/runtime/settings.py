@@ -148,6 +148,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
             lines = [f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
             raise InvalidSettings("\n".join(lines)) from error
 
+    @property
+    def local_host(self) -> str:
+        """The address at which this machine itself reaches the HTTP apps."""
+        return "127.0.0.1" if self.bind_host in ("0.0.0.0", "::") else self.bind_host
+
     def absolute_paths(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the variables that a process in another directory needs instead of those of `environ`."""
         config = environ.get(PREFIX + "CONFIG")

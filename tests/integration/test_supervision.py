@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,7 @@ import pytest
 from infra import supervision
 from infra.engine import postgres
 from infra.engine.endpoints import resolve
-from infra.programs import ROOT, Program, _http_health
+from infra.programs import ROOT, Program, http_health
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import admin_token_path
 from tests.support.engine import free_ports
@@ -31,7 +32,12 @@ SERVER = "import http.server as h; h.ThreadingHTTPServer(('127.0.0.1', {port}), 
 
 def server(name: str, port: int) -> Program:
     """Return a program that answers HTTP on a port."""
-    return Program(name, [sys.executable, "-c", SERVER.format(port=port)], {f"{name}_port": port}, lambda: _http_health(port, "/"))
+    return Program(
+        name,
+        [sys.executable, "-c", SERVER.format(port=port)],
+        {f"{name}_port": port},
+        lambda: http_health(f"http://127.0.0.1:{port}/"),
+    )
 
 
 def script(name: str, code: str, health: Callable[[], str | None] = lambda: "does not answer", **ports: int) -> Program:
@@ -121,6 +127,14 @@ def test_a_taken_port_is_named_with_its_holder_and_nothing_is_started(
     assert not marked(installation)
 
 
+def test_an_address_that_this_machine_does_not_have_is_named(installation: Settings, consists_of: Callable[..., None]) -> None:
+    (port,) = free_ports(1)
+    consists_of(replace(server("one", port), host="192.0.2.1"))
+    with pytest.raises(supervision.StartFailed, match=rf"one cannot listen at 192\.0\.2\.1:{port}"):
+        supervision.start(installation)
+    assert not marked(installation)
+
+
 def test_a_crash_loop_is_told_at_once_with_the_last_words_and_nothing_is_left(
     installation: Settings, consists_of: Callable[..., None]
 ) -> None:
@@ -139,7 +153,7 @@ def test_a_crash_loop_is_told_at_once_with_the_last_words_and_nothing_is_left(
 def test_who_crashes_once_gets_another_chance(installation: Settings, consists_of: Callable[..., None], tmp_path: Path) -> None:
     mark, (port,) = tmp_path / "tried", free_ports(1)
     code = f"import pathlib; m = pathlib.Path({str(mark)!r}); seen = m.exists(); m.touch()\nif not seen: raise SystemExit(1)\n"
-    consists_of(script("late", code + SERVER.format(port=port), lambda: _http_health(port, "/"), late_port=port))
+    consists_of(script("late", code + SERVER.format(port=port), lambda: http_health(f"http://127.0.0.1:{port}/"), late_port=port))
     supervision.start(installation)
     assert set(pids(installation)) == {"late"}
 
@@ -175,14 +189,21 @@ def test_logs_are_bounded(
 # --- the real engine ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def engine_of_its_own(tmp_path: Path) -> Iterator[Settings]:
-    """A real engine that this test may break; its data are deleted at the end."""
+@pytest.fixture(scope="module")
+def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """An engine that these tests may break; its data are deleted at the end."""
     names = ("kafka_port", "kafka_controller_port", "postgres_port", "s3_port")
-    settings = Settings(var_dir=tmp_path / "var", workers=0, **dict(zip(names, free_ports(4), strict=True)))
-    supervision.start(settings, engine_only=True)
+    var_dir = tmp_path_factory.mktemp("breakable") / "var"
+    settings = Settings(var_dir=var_dir, workers=0, **dict(zip(names, free_ports(4), strict=True)))
     yield settings
     supervision.reset(settings)
+
+
+@pytest.fixture
+def engine_of_its_own(breakable: Settings) -> Settings:
+    """That engine, running, whatever the test before did."""
+    supervision.start(breakable, engine_only=True)
+    return breakable
 
 
 def test_orphans_of_a_killed_supervisord_are_ended_and_the_data_is_there_again(engine_of_its_own: Settings) -> None:
@@ -265,11 +286,12 @@ def test_nobody_else_may_look_into_what_is_kept(engine_of_its_own: Settings) -> 
 
 
 def test_the_whole_platform_by_the_command_line_from_any_folder(tmp_path: Path) -> None:
-    """`up --detach` is given a relative folder; its processes run elsewhere and use the same one."""
+    """`up --detach` is given a relative folder; its processes run elsewhere and use it, and listen where they are told."""
     kafka, controller, database, objects, *rest = free_ports(12)
     names = ("public_port", "admin_port", "telemetry_port", "processors_port", "dispatcher_port", "worker_metrics_port")
     settings = Settings(
         var_dir=tmp_path / "here" / "var",
+        bind_host="127.0.0.2",
         kafka_port=kafka,
         kafka_controller_port=controller,
         postgres_port=database,
