@@ -26,7 +26,7 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors import files, planning
 from processors.app import App, Services, add_effect, add_process, add_projection, create_app
-from processors.chores import Chores
+from processors.chores import Chores, put_off
 from processors.dead_letters import bury_with
 from processors.dispatch import Policy, State
 from processors.dispatcher import Clients, Dispatcher
@@ -37,8 +37,9 @@ from projections.registry import PROJECTIONS
 from projections.runner import ProjectionOutdated, install
 
 log = structlog.get_logger(__name__)
-SWEPT_S = 300.0
-"""Time between two sweeps; less when what is swept may stay for a shorter time."""
+UPLOADS_SWEPT_S = 300.0
+ATTEMPTS_SWEPT_S = 3600.0
+"""Time between two sweeps, unless what is swept may stay for a shorter time."""
 WORKERS_CHECKED_S = 30.0
 
 
@@ -177,9 +178,12 @@ async def build(settings: Settings) -> App:
         timedelta(seconds=settings.upload_ttl_s),
         timedelta(seconds=settings.orphan_ttl_s),
     )
-    app.timer(min(SWEPT_S, settings.upload_ttl_s), name="sweep_uploads")(chores.sweep_uploads)
-    app.timer(min(SWEPT_S, settings.orphan_ttl_s), name="sweep_attempts")(chores.sweep_attempts)
-    app.timer(WORKERS_CHECKED_S, name="note_silent_workers")(chores.note_silent_workers)
+    for chore, every_s in (
+        (chores.sweep_uploads, min(UPLOADS_SWEPT_S, settings.upload_ttl_s)),
+        (chores.sweep_attempts, min(ATTEMPTS_SWEPT_S, settings.orphan_ttl_s)),
+        (chores.note_silent_workers, WORKERS_CHECKED_S),
+    ):
+        app.timer(every_s, name=chore.__name__)(put_off(chore))
     app.add_service(archiver(settings, store, clock))
 
     def missing() -> Mapping[str, str]:

@@ -14,6 +14,7 @@ import structlog
 
 from events.clock import Context
 from events.envelope import Envelope, Event
+from events.errors import Retryable
 from events.workers import WorkerOffline
 from producers import uploads
 from projections import catalog, jobs, manifests, workers
@@ -39,6 +40,18 @@ def orphaned(attempt: Attempt, job: Job | None, before: datetime) -> str | None:
     if accepted or attempt.outcome == "running" or attempt.ended_at is None or attempt.ended_at >= before:
         return None
     return f"{manifests.OBJECTS}{attempt.video_id}/{attempt.job_id}/{attempt.epoch}/"
+
+
+def put_off(chore: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[None]]:
+    """Return the chore as a timer calls it: when a service is away, the next time is soon enough."""
+
+    async def attempt() -> None:
+        try:
+            await chore()
+        except Retryable as error:
+            log.warning("chore_put_off", chore=chore.__name__, error=str(error))
+
+    return attempt
 
 
 @dataclass(frozen=True)

@@ -159,8 +159,8 @@ async def objects_of(store: ObjectStore, accepted: list[JobCompleted]) -> dict[s
 
 
 async def test_what_a_killed_attempt_left_behind_is_swept_and_what_was_accepted_stays(settings: Settings) -> None:
-    choices = {"orphan_ttl_s": 1, "segment_s": 1.0, "encoder_preset": "veryslow"}
-    async with Platform(settings, **QUICK, **choices) as platform:
+    choices = {"orphan_ttl_s": 1, "segment_s": 1.0, "encoder_preset": "medium", "attempts_max": 5}
+    async with Platform(settings, **{**QUICK, **choices}) as platform:
         store = ObjectStore(platform.settings)
         video_id = await platform.upload(flashes.made("heavy"))
         left_behind = await half_done(platform, video_id)

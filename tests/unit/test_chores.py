@@ -2,10 +2,12 @@
 
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from events.envelope import Event
+from events.errors import StoreUnavailable
 from events.jobs import (
     AnalyseSpec,
     JobAttemptFailed,
@@ -21,7 +23,7 @@ from events.jobs import (
     VerifyResult,
 )
 from events.media import Failure
-from processors.chores import orphaned
+from processors.chores import orphaned, put_off
 from projections import jobs
 from projections.jobs import Attempt, Job
 from tests.support.folding import folded
@@ -106,3 +108,14 @@ def test_a_prefix_ends_with_a_slash_so_that_epoch_1_is_not_the_beginning_of_epoc
     job, attempts = rows([QUEUED, *(fact for epoch in range(1, 12) for fact in (claimed(epoch), ended(epoch, "released")))])
     prefixes = [orphaned(attempt, job, LATER) or "" for attempt in attempts]
     assert not any(one != other and other.startswith(one) for one in prefixes for other in prefixes)
+
+
+async def test_a_chore_whose_service_is_away_is_put_off_and_any_other_fault_is_not() -> None:
+    async def chore() -> int:
+        raise fault
+
+    fault: Exception = StoreUnavailable()
+    await put_off(chore)()
+    fault = ValueError("a bug")
+    with pytest.raises(ValueError, match="a bug"):
+        await put_off(chore)()
