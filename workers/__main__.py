@@ -20,6 +20,7 @@ from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics
 from infra.runtime.binaries import ffmpeg, ffprobe
 from infra.runtime.clock import SystemClock, new_id, system_context
+from infra.runtime.folders import private_folder
 from infra.runtime.hardware import processor_name
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
@@ -50,7 +51,7 @@ async def reporting(settings: Settings, number: int) -> AsyncIterator[Callable[[
     if not settings.telemetry_url:
         yield lambda report: None
         return
-    directory = settings.var_dir.resolve() / "telemetry" / str(number)
+    directory = settings.var_dir / "telemetry" / str(number)
     async with httpx.AsyncClient(base_url=settings.telemetry_url, timeout=TELEMETRY_TIMEOUT_S) as http:
         client = TelemetryClient(http, directory, SystemClock(), new_id, random.SystemRandom())
         await client.start()
@@ -70,7 +71,7 @@ async def work_until_stopped(settings: Settings, number: int, report: Callable[[
     """Open what a worker uses, and work."""
     name = f"{platform.node()}-{number}"
     worker_id = new_id()
-    directory = settings.var_dir.resolve() / "work" / str(number)
+    directory = private_folder(settings.var_dir / "work") / str(number)
     shutil.rmtree(directory, ignore_errors=True)
     clock = SystemClock()
     store = ObjectStore(settings)
@@ -79,6 +80,7 @@ async def work_until_stopped(settings: Settings, number: int, report: Callable[[
         lambda: kafka.open_producer(settings),
         topic_prefix=settings.topic_prefix,
         observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+        observe_failure=metrics.LOG_APPEND_FAILURES.inc,
     )
     transport = LogTransport(
         worker_id,
