@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from urllib.parse import urlsplit
 
 HEAD_BYTES_MAX = 65_536
@@ -23,7 +23,7 @@ class StoreProxy:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass one request on, or refuse it."""
-        with suppress(ConnectionError, asyncio.IncompleteReadError):  # whoever asked has gone: its own affair
+        with closing(writer), suppress(ConnectionError, asyncio.IncompleteReadError):  # whoever asked has gone: its own affair
             head = await reader.readuntil(b"\r\n\r\n")
             lines = [line for line in head.split(b"\r\n") if line and not line.lower().startswith(b"connection:")]
             fields = dict(line.lower().split(b": ", 1) for line in lines[1:])
@@ -35,7 +35,6 @@ class StoreProxy:
             else:
                 await self._pass_on(b"\r\n".join([*lines, b"Connection: close", b"", b""]), length, reader, writer)
             await writer.drain()
-        writer.close()
 
     def _refusal(self, status: int) -> bytes:
         body = REFUSALS[status]
@@ -44,7 +43,7 @@ class StoreProxy:
 
     async def _pass_on(self, head: bytes, length: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answer, request = await asyncio.open_connection(self._upstream.hostname, self._upstream.port)
-        try:
+        with closing(request):
             request.write(head)
             while length and (piece := await reader.read(min(length, READ_BYTES))):
                 request.write(piece)
@@ -53,8 +52,6 @@ class StoreProxy:
             while piece := await answer.read(READ_BYTES):
                 writer.write(piece)
                 await writer.drain()
-        finally:
-            request.close()
 
 
 @asynccontextmanager
