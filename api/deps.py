@@ -12,6 +12,7 @@ from typing import Annotated, Any, Protocol, cast
 from fastapi import Depends, Header, Query, Request, Response
 from psycopg import AsyncConnection, IsolationLevel
 
+from api.worker.access import Access
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, Retryable
@@ -63,6 +64,7 @@ class Services:
     append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]]
     context: Callable[[], Context]
     options: Options
+    access: Access | None = None
     past: Callable[[str], AbstractAsyncContextManager[Any]] | None = None
     as_of: str | None = None
 

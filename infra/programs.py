@@ -58,6 +58,7 @@ def programs(settings: Settings) -> list[Program]:
     found.append(_python("dispatcher", ["processors", "dispatcher"], "dispatcher_port", settings.dispatcher_port, settings))
     found.append(_python("public", ["api", "public"], "public_port", settings.public_port, settings))
     found.append(_python("admin", ["api", "admin"], "admin_port", settings.admin_port, settings))
+    found.append(_python("worker-app", ["api", "worker"], "worker_port", settings.worker_port, settings))
     found.append(_python("telemetry", ["api", "telemetry"], "telemetry_port", settings.telemetry_port, settings))
     for number in range(1, settings.workers + 1):
         port = settings.worker_metrics_port + number - 1

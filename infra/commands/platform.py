@@ -131,20 +131,6 @@ def status(as_json: AsJson = False) -> None:
     _print_status(settings, supervision.status(settings), as_json=as_json)
 
 
-def worker(
-    number: Annotated[int, typer.Argument(min=1, max=1000, help="Tells the workers of one machine apart.")] = 1,
-) -> None:
-    """Run one worker in the foreground, until Ctrl-C or SIGTERM; it then hands back what it is at.
-
-    \b
-    Examples:
-      kinolog worker
-      KINOLOG_WORKER_POOL=night kinolog worker 2
-    """
-    _settings()
-    os.execv(sys.executable, [sys.executable, "-m", "workers", str(number)])
-
-
 def _settings() -> Any:
     from infra.runtime.settings import Settings
 

@@ -50,7 +50,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     bind_host: str = Field("127.0.0.1", description="Address that the HTTP apps listen on.")
     public_port: Port = Field(9000, description="Public app: browse, watch, manifests and segments.")
     admin_port: Port = Field(9001, description="Admin app: uploads, jobs, catalog edits; needs a token.")
-    worker_port: Port = Field(9002, description="Reserved for the worker API.")
+    worker_port: Port = Field(9002, description="Worker app: workers outside the cluster.")
     telemetry_port: Port = Field(3000, description="Telemetry app: anonymous ingest and insights.")
     admin_url: str = Field("", description="For the command line: URL of the admin app; empty: the one on this machine.")
     admin_token: SecretStr = Field(
@@ -70,6 +70,12 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     presign_ttl_s: int = Field(15 * 60, ge=30, le=7 * 24 * 3600, description="Life of presigned URLs, seconds.")
     requests_per_minute: int = Field(600, ge=1, description="Requests a minute per client address on the public app.")
     admin_requests_per_minute: int = Field(6000, ge=1, description="Requests a minute per client address on the admin app.")
+
+    # Workers outside the cluster
+    worker_requests_per_minute: int = Field(60_000, ge=1, description="Requests a minute per client address on the worker app.")
+    worker_key_days: float = Field(0.0, ge=0, le=36500, description="Life of a worker's key, days; 0: until it is revoked.")
+    worker_version_min: str = Field("", description="Workers older than this version get no jobs; empty: any.")
+    worker_version_max: str = Field("", description="Workers newer than this version get no jobs; empty: any.")
 
     # Telemetry
     telemetry_url: str = Field(

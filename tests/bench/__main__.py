@@ -17,6 +17,7 @@ from infra.engine.endpoints import resolve
 from infra.runtime.settings import Settings
 from tests.bench.dispatch import dispatch
 from tests.bench.figures import Benchmark, Figure
+from tests.bench.gateway import gateway
 from tests.bench.log import append_rate, fold_rate
 from tests.bench.media import encode_overhead
 from tests.bench.readers import catalog_readers
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "append": append_rate,
     "fold": fold_rate,
     "dispatch": dispatch,
+    "gateway": gateway,
     "encode": encode_overhead,
     "transcode": transcode,
     "catalog": catalog_readers,

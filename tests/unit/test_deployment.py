@@ -70,7 +70,7 @@ def test_the_services_settings_are_settings_and_name_the_other_services() -> Non
 
 def test_what_people_reach_is_published_and_administration_only_on_this_machine() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert set(published) == {"public", "admin", "telemetry", "objects"}
+    assert set(published) == {"public", "admin", "worker-app", "telemetry", "objects"}
     for name in ("admin", "objects"):
         assert all(port.startswith("127.0.0.1:") for port in published[name])
 
