@@ -112,6 +112,7 @@ async def serve_telemetry(settings: Settings) -> None:
             pending_max=pending_max,
             pending_max_bytes=128 * 2**20,
             observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+            observe_failure=metrics.LOG_APPEND_FAILURES.inc,
         )
         for pending_max in (10_000, 200_000)
     ]
@@ -163,6 +164,7 @@ async def serve(settings: Settings, name: str) -> None:
         lambda: kafka.open_producer(settings),
         topic_prefix=settings.topic_prefix,
         observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+        observe_failure=metrics.LOG_APPEND_FAILURES.inc,
     )
     if name == "admin":
         await appender.start()

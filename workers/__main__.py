@@ -9,6 +9,7 @@ import sys
 from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics
 from infra.runtime.clock import new_id, system_context
+from infra.runtime.folders import private_folder
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from producers.appender import Appender
@@ -23,6 +24,7 @@ async def run(settings: Settings, number: int) -> None:
         lambda: kafka.open_producer(settings),
         topic_prefix=settings.topic_prefix,
         observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+        observe_failure=metrics.LOG_APPEND_FAILURES.inc,
     )
     transport = LogTransport(
         worker_id,
@@ -32,14 +34,14 @@ async def run(settings: Settings, number: int) -> None:
         context=lambda correlation_id: system_context(f"kinolog/worker/{name}", correlation_id),
         topic_prefix=settings.topic_prefix,
     )
-    var = settings.var_dir.resolve()
-    async with reporting(settings, var / "telemetry" / str(number)) as report:
+    directory = private_folder(settings.var_dir / "work") / str(number)
+    async with reporting(settings, settings.var_dir / "telemetry" / str(number)) as report:
         await appender.start()
         await transport.start()
         try:
             link = Link(worker_id, name, transport, ObjectStore(settings))
             port = settings.worker_metrics_port + number - 1
-            await work_until_stopped(settings, link, var / "work" / str(number), port, report)
+            await work_until_stopped(settings, link, directory, port, report)
         finally:
             await transport.stop()
             await appender.stop()

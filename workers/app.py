@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from events.jobs import Capabilities
+from events.jobs import Capabilities, EncodeSpec, JobResult, JobSpec
+from events.media import Failure
 from infra.runtime import metrics
 from infra.runtime.binaries import ffmpeg, ffprobe
 from infra.runtime.clock import SystemClock, new_id, system_context
@@ -49,6 +50,19 @@ def observe(kind: str, outcome: Outcome, seconds: float) -> None:
     metrics.WORKER_JOB_SECONDS.labels(kind, outcome).observe(seconds)
 
 
+def began(spec: JobSpec) -> None:
+    """Tell Prometheus that a run has begun."""
+    metrics.WORKER_ACTIVE_JOBS.labels(spec.kind).inc()
+
+
+def ended(spec: JobSpec, seconds: float, result: JobResult | None) -> None:
+    """Tell Prometheus that a run has ended; rungs are encoded together, so each took as long as its chunk."""
+    metrics.WORKER_ACTIVE_JOBS.labels(spec.kind).dec()
+    if isinstance(spec, EncodeSpec) and result is not None:
+        for rung in spec.plan.rungs:
+            metrics.WORKER_RUNG_SECONDS.labels(rung.name).observe(seconds)
+
+
 def capabilities() -> Capabilities:
     """Return what this worker can do."""
     return Capabilities(kinds=tuple(RUNNERS), encoders=SOFTWARE_ENCODERS)
@@ -82,6 +96,15 @@ async def work_until_stopped(
         return Work(prefix, job_directory, link.store, sources, clock, ffmpeg(settings), ffprobe(settings), limits)
 
     node = telemetry.Node(VERSION, processor_name())
+
+    def run_began(spec: JobSpec) -> None:
+        began(spec)
+        report(telemetry.started(node, spec))
+
+    def run_ended(spec: JobSpec, seconds: float, result: JobResult | None, failure: Failure | None) -> None:
+        ended(spec, seconds, result)
+        report(telemetry.finished(node, spec, seconds, result, failure))
+
     pool, memory = settings.worker_pool, psutil.virtual_memory().total
     worker = Worker(
         Identity(link.worker_id, link.name, pool, VERSION, os.cpu_count() or 1, memory),
@@ -93,8 +116,8 @@ async def work_until_stopped(
             runners=RUNNERS,
             work=work,
             observe=observe,
-            began=lambda spec: report(telemetry.started(node, spec)),
-            ended=lambda spec, *how: report(telemetry.finished(node, spec, *how)),
+            began=run_began,
+            ended=run_ended,
         ),
         directory / "jobs",
         lease_s=settings.lease_s,

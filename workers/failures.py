@@ -6,10 +6,12 @@ the low byte of a negative error number, so 228 (= 256 - 28) means what 28 means
 because it is more exact; but a signal or a limit of ours comes before what it said on the way.
 """
 
+import errno
 import re
 import signal
 from dataclasses import dataclass
 
+from events.errors import ObjectMissing, StoreUnavailable
 from events.media import Failure, FailureStage
 from workers.transcode.process import ProcessResult
 
@@ -35,6 +37,9 @@ class _Kind:
 _DISK = _Kind("resource_exhaustion", "RESOURCE_DISK", "The worker's disk is full.")
 _MEMORY = _Kind("resource_exhaustion", "RESOURCE_MEMORY", "ffmpeg ran out of memory.")
 _OUTPUT = _Kind("resource_exhaustion", "RESOURCE_OUTPUT", "The output outgrew its limit.", False)
+_ENVIRONMENT = _Kind("system_environment", "ENV", "The worker's disk could not be read or written.")
+_STORE = _Kind("file_operations", "FILE_OP_STORE", "The object store did not take or give what the job needs.")
+_OBJECT = _Kind("file_operations", "FILE_OP_STORE", "An object that the job needs is not in the store.")
 _ACCESS = _Kind("file_access", "FILE_ACCESS", "A file could not be opened.")
 _CODEC = _Kind("codec_issues", "CODEC_UNSUPPORTED", "This ffmpeg cannot handle the codec.", False)
 _CORRUPT = _Kind("validation", "FILE_CORRUPT", "The file is damaged where it must be read.", False)
@@ -45,7 +50,7 @@ _SAYINGS: tuple[tuple[str, _Kind], ...] = (
     (r"File too large", _OUTPUT),
     (_OUT_OF_MEMORY, _MEMORY),
     (r"Permission denied|Read-only file system|Too many open files", _ACCESS),
-    (r"Input/output error", _Kind("system_environment", "ENV", "The worker's disk could not be read or written.")),
+    (r"Input/output error", _ENVIRONMENT),
     (r"Unknown encoder|Encoder not found|Unknown decoder|Decoder .* not found|Decoding requested, but no decoder", _CODEC),
     (
         r"not on whitelist|not in allowed",
@@ -109,6 +114,26 @@ def outgrown(stage: FailureStage, size_bytes: int, limit_bytes: int) -> Failure:
 def disk_full(stage: FailureStage) -> Failure:
     """Return the failure of a run that has no more room to write."""
     return Failure(stage=stage, category=_DISK.category, code=_DISK.code, message=_DISK.sentence)
+
+
+def surroundings_failed(stage: FailureStage, error: StoreUnavailable | ObjectMissing | OSError) -> Failure:
+    """Return the failure of an attempt whose store or disk did not do what it must; another attempt may fare better."""
+    detail = f"{type(error).__name__}: {error}"
+    if isinstance(error, ObjectMissing):
+        kind = _OBJECT
+    elif isinstance(error, StoreUnavailable):
+        kind = _STORE
+    else:
+        kind = _DISK if error.errno in (errno.ENOSPC, errno.EDQUOT) else _ENVIRONMENT
+    return Failure(stage=stage, category=kind.category, code=kind.code, message=kind.sentence, detail=detail[:DETAIL_MAX])
+
+
+def crashed(stage: FailureStage, error: Exception) -> Failure:
+    """Return the failure of an attempt that ended in a bug of ours."""
+    detail = f"{type(error).__name__}: {error}"[:DETAIL_MAX]
+    return Failure(
+        stage=stage, category="unknown", code="EXCEPTION", message="The worker has a fault; its log says which.", detail=detail
+    )
 
 
 def complaints(stderr: str) -> str:

@@ -18,14 +18,17 @@ from events.clock import Clock, Context
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable, ObjectMissing, StoreUnavailable
 from events.jobs import Capabilities, JobResult, JobSpec, ResultReported
-from events.media import Failure
+from events.media import Failure, FailureStage
 from events.progress import ProgressTicked
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
+from workers.failures import crashed, surroundings_failed
 from workers.transport import Held, Transport
 from workers.work import Done, Progress, Runner, Work, WorkFailed
 
 CLAIM_WAIT_S = 30.0
 HEARTBEAT_S = 10.0
+STAGES: dict[str, FailureStage] = {"analyse": "analysis", "verify": "post_processing"}
+"""At what stage a kind of work fails; every other kind encodes."""
 Outcome = Literal["completed", "failed", "released", "fenced"]
 log = structlog.get_logger(__name__)
 
@@ -200,9 +203,9 @@ class Worker:
         claim = held.claim
         directory = self._directory / f"{claim.job_id}-{claim.epoch}"
         shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        work = self._tools.work(f"videos/{claim.video_id}/{claim.job_id}/{claim.epoch}", directory)
         try:
+            directory.mkdir(parents=True)
+            work = self._tools.work(f"videos/{claim.video_id}/{claim.job_id}/{claim.epoch}", directory)
             async with contextlib.aclosing(self._tools.runners[claim.spec.kind](claim.spec, work)) as updates:
                 async for update in updates:
                     match update:
@@ -213,13 +216,11 @@ class Worker:
             raise RuntimeError(f"{claim.spec.kind} ended without a result")
         except WorkFailed as error:
             return None, error.failure
-        except (StoreUnavailable, ObjectMissing) as error:
-            return None, _failure(claim.spec.kind, "file_operations", "FILE_OP_STORE", str(error))
-        except OSError as error:
-            return None, _failure(claim.spec.kind, "system_environment", "ENV", f"{type(error).__name__}: {error}")
+        except (StoreUnavailable, ObjectMissing, OSError) as error:
+            return None, surroundings_failed(STAGES.get(claim.spec.kind, "encoding"), error)
         except Exception as error:
             log.exception("run_crashed")
-            return None, _failure(claim.spec.kind, "unknown", "EXCEPTION", f"{type(error).__name__}: {error}")
+            return None, crashed(STAGES.get(claim.spec.kind, "encoding"), error)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -284,8 +285,3 @@ class Worker:
         context = self._tools.context(correlation_id)
         id_ = context.new_id()
         await self._tools.transport.append([Envelope(id_, context.source, subject, context.now, event, correlation_id or id_)])
-
-
-def _failure(kind: str, category: str, code: str, message: str) -> Failure:
-    stages: dict[str, Literal["analysis", "encoding", "post_processing"]] = {"analyse": "analysis", "verify": "post_processing"}
-    return Failure(stage=stages.get(kind, "encoding"), category=category, code=code, message=message[:2000])

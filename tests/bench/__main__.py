@@ -23,6 +23,7 @@ from tests.bench.media import encode_overhead
 from tests.bench.readers import catalog_readers
 from tests.bench.replay import replay
 from tests.bench.telemetry import telemetry_ingest
+from tests.bench.transcode import transcode
 from tests.conftest import new_world
 from tests.support.engine import running_engine
 
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "dispatch": dispatch,
     "gateway": gateway,
     "encode": encode_overhead,
+    "transcode": transcode,
     "catalog": catalog_readers,
     "replay": replay,
     "telemetry": telemetry_ingest,

@@ -73,8 +73,12 @@ class Platform:
         return [*COMMANDS, *(f"worker-{number}" for number in range(1, self._workers + 1))]
 
     async def __aenter__(self) -> "Platform":
-        await asyncio.gather(*map(self.start, self.names))
-        await asyncio.gather(*map(self.ready, self.names))
+        try:
+            await asyncio.gather(*map(self.start, self.names))
+            await asyncio.gather(*map(self.ready, self.names))
+        except BaseException as error:
+            await self.__aexit__(type(error), error, None)
+            raise
         if self._supervised:
             self._supervisor = asyncio.create_task(self.restart_what_ends())
         return self
