@@ -37,7 +37,7 @@ from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.memory import keep_freed_memory
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from infra.runtime.tokens import admin_token_path, ensure_admin_token
+from infra.runtime.tokens import admin_token_path, ensure_admin_token, find_admin_token
 from infra.runtime.worker_keys import KeyTable
 from producers.appender import Appender
 from projections import jobs
@@ -208,6 +208,7 @@ async def serve_worker(settings: Settings) -> None:
         lambda: kafka.open_producer(settings),
         topic_prefix=settings.topic_prefix,
         observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+        observe_failure=metrics.LOG_APPEND_FAILURES.inc,
     )
     await appender.start()
 
@@ -265,7 +266,7 @@ def _worker_options(settings: Settings) -> WorkerOptions:
     shutil.rmtree(directory, ignore_errors=True)  # halves of files, from the last time
     directory.mkdir(parents=True)
     return WorkerOptions(
-        admin_secret=ensure_admin_token(settings),
+        admin_secret=lambda: find_admin_token(settings),
         key_life=timedelta(days=settings.worker_key_days) if settings.worker_key_days else None,
         version_min=settings.worker_version_min,
         version_max=settings.worker_version_max,
