@@ -5,8 +5,9 @@ one way out, whatever the table. Readers see views of the active version in the 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ def digest_of(projection: Projection) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, Decimal):
+        return str(value)  # PostgreSQL reads it into a numeric, whatever its length
     raise TypeError(f"{type(value).__name__} cannot be stored")
 
 
@@ -119,6 +122,27 @@ class TableStore:
             async for (text,) in cursor:
                 total.update(text.encode() + b"\n")
         return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class SeenStore:
+    """The ids of all events that a projection has folded, in one version's schema."""
+
+    name: str
+    schema: str
+
+    @cached_property
+    def _add(self) -> sql.Composed:
+        return sql.SQL(
+            "WITH offered AS (SELECT unnest(%s::uuid[]) AS id),"
+            " added AS (INSERT INTO {name} SELECT id FROM offered ON CONFLICT DO NOTHING RETURNING id)"
+            " SELECT id::text FROM offered WHERE NOT EXISTS (SELECT FROM added WHERE added.id = offered.id)"
+        ).format(name=sql.SQL("{}.{}").format(sql.Identifier(self.schema), sql.Identifier(self.name)))
+
+    async def add(self, connection: AsyncConnection[Any], ids: Collection[str]) -> set[str]:
+        """Remember ids, each given once; return those that were there before."""
+        cursor = await connection.execute(self._add, ["{" + ",".join(ids) + "}"])
+        return {id for (id,) in await cursor.fetchall()}
 
 
 async def create_version(connection: AsyncConnection[Any], projection: Projection, version: int) -> None:
