@@ -112,9 +112,9 @@ class Runner:
         first = {record.envelope.id: record for record in reversed(records)}
         looking = asyncio.create_task(self._seen.add(connection, first))
         await asyncio.sleep(0)  # PostgreSQL gets the ids now, and looks while the records are gathered here
-        gathered = gather(list(reversed(first.values())))
+        gathered = gather(list(first.values()))
         if repeated := await looking:  # seldom
-            gathered = gather([record for id, record in reversed(first.items()) if id not in repeated])
+            gathered = gather([record for id, record in first.items() if id not in repeated])
         return gathered
 
     async def move(self, connection: AsyncConnection[Any], batch: Batch) -> None:

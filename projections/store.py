@@ -126,7 +126,10 @@ class TableStore:
 
 @dataclass(frozen=True)
 class SeenStore:
-    """The ids of all events that a projection has folded, in one version's schema."""
+    """The ids of all events that a projection has folded, in one version's schema.
+
+    An id always comes in the same partition, whose position a runner has locked when it gets here: it is alone with it.
+    """
 
     name: str
     schema: str
@@ -134,9 +137,11 @@ class SeenStore:
     @cached_property
     def _add(self) -> sql.Composed:
         return sql.SQL(
-            "WITH offered AS (SELECT unnest(%s::uuid[]) AS id),"
-            " added AS (INSERT INTO {name} SELECT id FROM offered ON CONFLICT DO NOTHING RETURNING id)"
-            " SELECT id::text FROM offered WHERE NOT EXISTS (SELECT FROM added WHERE added.id = offered.id)"
+            # a scalar subquery is a look into the index for each id, however large the table; ON CONFLICT takes longer
+            "WITH offered AS MATERIALIZED (SELECT id, (SELECT true FROM {name} s WHERE s.id = o.id) AS again"
+            " FROM unnest(%s::uuid[]) AS o (id)),"
+            " added AS (INSERT INTO {name} SELECT id FROM offered WHERE again IS NULL)"
+            " SELECT id::text FROM offered WHERE again"
         ).format(name=sql.SQL("{}.{}").format(sql.Identifier(self.schema), sql.Identifier(self.name)))
 
     async def add(self, connection: AsyncConnection[Any], ids: Collection[str]) -> set[str]:
