@@ -75,6 +75,9 @@ class Group:
         return max(self.started, self.finished)
 
 
+_ZERO = Decimal(0)
+NOTHING = Group("", "", "", "", "", "", 0, 0, 0, 0, 0, _ZERO, _ZERO, {}, 0, _ZERO)
+"""No outcome at all."""
 _GROUP = TypeAdapter(Group)
 
 
@@ -108,9 +111,7 @@ async def groups(
     return [_GROUP.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
-async def reasons(
-    connection: AsyncConnection[Any], selection: Selection, *, hardware_max: int
-) -> list[tuple[str, str, int]]:
+async def reasons(connection: AsyncConnection[Any], selection: Selection, *, hardware_max: int) -> list[tuple[str, str, int]]:
     """Return (encoder, reason, count) of the selection's failed jobs, the most frequent first; at most GROUPS_MAX."""
     cursor = await connection.execute(_SQL["reasons"], _values(selection, hardware_max))
     return await cursor.fetchall()

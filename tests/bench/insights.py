@@ -94,5 +94,3 @@ async def telemetry_fold(settings: Settings) -> Sequence[Figure]:
         Figure("telemetry into PostgreSQL with position", "events/s", wall, 100_000),
         Figure("telemetry, rebuild per core of its process", "events/s", core, 150_000),
     ]
-
-
