@@ -67,8 +67,8 @@ CREATE TABLE seen (id uuid PRIMARY KEY);
 WITH kept AS (SELECT hardware FROM telemetry.hardware WHERE named ORDER BY events DESC, hardware LIMIT %(hardware_max)s),
 lines AS (
     SELECT CASE WHEN k.hardware IS NULL THEN %(other)s ELSE l.hardware END AS hardware, l.encoder, l.codec, l.resolution AS res,
-           coalesce(round(sum(l.speed_sum) / nullif(sum(l.speed_count), 0) / 1000000, 6), 0)::float8 AS speed,
-           coalesce(round(sum(l.reduction_sum) / nullif(sum(l.reduction_count), 0) / 1000000, 6), 0)::float8 AS reduction,
+           coalesce(round(sum(l.speed_sum) / nullif(1000000 * sum(l.speed_count), 0), 6), 0)::float8 AS speed,
+           coalesce(round(sum(l.reduction_sum) / nullif(1000000 * sum(l.reduction_count), 0), 6), 0)::float8 AS reduction,
            sum(l.samples)::bigint AS samples
     FROM telemetry.leaderboard l LEFT JOIN kept k USING (hardware)
     GROUP BY 1, 2, 3, 4

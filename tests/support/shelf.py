@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import orjson
@@ -76,9 +77,11 @@ class Shelf:
         """Return the predecessor's insights."""
         hardware = self.tables["hardware"].values()
         unique = sum(row.named for row in hardware)
+        kept = self._kept()
         lines: dict[tuple[str, ...], list[Any]] = {}
         for row in self.tables["leaderboard"].values():
-            lines.setdefault((self._name(row.hardware), row.encoder, row.codec, row.resolution), []).append(row)
+            hardware_name = row.hardware if row.hardware in kept else OTHER
+            lines.setdefault((hardware_name, row.encoder, row.codec, row.resolution), []).append(row)
         leaderboard = [
             {
                 **dict(zip(("hardware", "encoder", "codec", "res"), key, strict=True)),
@@ -115,10 +118,12 @@ class Shelf:
             counts[row.encoder, row.reason] = counts.get((row.encoder, row.reason), 0) + row.count
         return [(*key, count) for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
-    def _name(self, hardware: str) -> str:
+    def _kept(self) -> set[str]:
         named = sorted((row for row in self.tables["hardware"].values() if row.named), key=lambda row: (-row.events, row.hardware))
-        kept = {row.hardware for row in named[: self.limits.hardware_max]}
-        return hardware if hardware in kept or not hardware else OTHER
+        return {row.hardware for row in named[: self.limits.hardware_max]}
+
+    def _name(self, hardware: str) -> str:
+        return hardware if hardware in self._kept() or not hardware else OTHER
 
     def _selected(self, table: str, selection: Selection) -> Iterable[Any]:
         for row in self.tables[table].values():
@@ -133,7 +138,10 @@ class Shelf:
 
 def _mean(rows: Sequence[Any], what: str) -> float:
     count = sum(getattr(row, f"{what}_count") for row in rows)
-    return round(float(sum(getattr(row, f"{what}_sum") for row in rows) / count) / MILLION, 6) if count else 0.0
+    if not count:
+        return 0.0
+    mean = sum(getattr(row, f"{what}_sum") for row in rows) / (count * MILLION)
+    return float(mean.quantize(Decimal("0.000001"), ROUND_HALF_UP))
 
 
 def _plus(group: Group | None, key: tuple[str, ...], row: Outcome) -> Group:
