@@ -1,11 +1,15 @@
 """How fast reports become insights, and how fast those are read, whatever is stored behind them."""
 
+import asyncio
 import gc
 import random
 from collections.abc import Sequence
 from time import perf_counter, process_time
 from typing import Any
 
+import httpx
+
+from api.telemetry.insights import INSIGHTS
 from events.topics import TELEMETRY
 from infra.runtime import kafka, postgres
 from infra.runtime.clock import new_id
@@ -14,12 +18,16 @@ from infra.runtime.settings import Settings
 from producers.appender import Appender
 from producers.reports import Report, records_of, second_of
 from projections import telemetry
-from projections.log import LogReader
-from projections.runner import install, start_rebuild
+from projections.log import LogReader, decoded
+from projections.runner import Batch, Slice, install, start_rebuild
 from tests.bench.figures import Figure
+from tests.bench.telemetry import load
+from tests.support.telemetry_server import TelemetryServer
 
 EVENTS = 400_000
 RUNS = 3
+SECONDS = 5.0
+FEW, MANY = 10_000, 1_000_000
 BATCH_RECORDS = 20_000
 NOON_S = 1_772_000_000
 DAY_S = 86_400
@@ -94,3 +102,40 @@ async def telemetry_fold(settings: Settings) -> Sequence[Figure]:
         Figure("telemetry into PostgreSQL with position", "events/s", wall, 100_000),
         Figure("telemetry, rebuild per core of its process", "events/s", core, 150_000),
     ]
+
+
+async def insights_reads(settings: Settings) -> Sequence[Figure]:
+    """Read the insights over HTTP with few events stored, and with many."""
+    rates, spans, p99s, few = [], [], [], []
+    async with TelemetryServer(settings) as server, httpx.AsyncClient(base_url=server.url) as http:
+        stored = 0
+        for wanted in (FEW, MANY):
+            await store(settings, stored, wanted)
+            stored = wanted
+            while (await http.get(INSIGHTS)).json().get("coverage", {}).get("total_jobs") != wanted:
+                await asyncio.sleep(0.1)
+            await load(server, 1, "insights")
+            for _ in range(RUNS):
+                found = await load(server, SECONDS, "insights")
+                (few if wanted == FEW else spans).append(found["p50_ms"])
+                rates.append(found["rate"])
+                p99s.append(found["p99_ms"])
+    return [
+        Figure("insights, reads", "requests/s", rates, 40_000),
+        Figure("insights, reads, p99", "ms", p99s),
+        Figure("insights, p50 with 1,000,000 events stored against 10,000", "ms", spans, 1.2, at_least=False, baseline=few),
+    ]
+
+
+async def store(settings: Settings, start: int, end: int) -> None:
+    """Fold events from number `start` to `end` as if they had come from the log."""
+    rng = random.Random(end)
+    async with postgres.connected(settings) as connection:
+        runner = await install(connection, telemetry.PROJECTION)
+        for first in range(start, end, BATCH_RECORDS):
+            count = min(BATCH_RECORDS, end - first)
+            lines = records_of(reports(count, rng), second_of(NOON_S + first), new_id)
+            records, dead = decoded(TELEMETRY.name, 0, ((first + n, value) for n, (_, value, _) in enumerate(lines)))
+            assert not dead
+            part = Slice(TELEMETRY.name, 0, first, first + count, count, None)
+            await runner.apply(connection, Batch((part,), records))
