@@ -61,7 +61,7 @@ def proportion(hits: int, tries: int) -> Estimate | None:
     rate = hits / tries
     centre = (rate + _Z**2 / (2 * tries)) / (1 + _Z**2 / tries)
     half = _Z / (1 + _Z**2 / tries) * sqrt(rate * (1 - rate) / tries + _Z**2 / (4 * tries**2))
-    return Estimate(rate, max(0.0, centre - half), min(1.0, centre + half))
+    return Estimate(rate, max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half)))
 
 
 def success_rate(group: Group) -> Estimate | None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +17,7 @@ from psycopg import AsyncConnection
 from api.telemetry.insights import INSIGHTS
 from api.telemetry.reading import Limits, StoredReadings
 from events.envelope import Event, Recorded
+from infra.commands.telemetry import Imported, Table, import_from
 from infra.runtime import postgres
 from infra.runtime.clock import new_id
 from infra.runtime.log_consumer import LogConsumer
@@ -25,6 +28,7 @@ from projections.log import LogReader
 from projections.runner import Batch, Runner, Slice, install, start_rebuild
 from tests.support.folding import history
 from tests.support.footage import START
+from tests.support.log import read_topic
 from tests.support.shelf import FINISHED, LABELS, Shelf, told
 from tests.support.telemetry_server import TelemetryServer
 
@@ -215,3 +219,28 @@ async def test_reports_are_taken_while_the_database_is_away(settings: Settings) 
             answer = await http.get(path)
             assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
             assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_history_that_is_imported_twice_counts_once(settings: Settings, tmp_path: Path) -> None:
+    columns = ("id", "created_at", "app_version", "event_type", "hardware_model", "encoder", "video_codec", "resolution")
+    with sqlite3.connect(tmp_path / "alembic.db") as database:
+        database.execute(f"CREATE TABLE raw_events ({', '.join(columns)})")
+        rows = [(f"id {n}", "2025-05-05 05:05:05", "1", "job_finished", "AMD", "av1_amf", "av1", "720p") for n in range(5000)]
+        database.executemany("INSERT INTO raw_events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    database.close()
+    source, kept = Table(tmp_path / "alembic.db"), tmp_path / "kept.json"
+    done = Imported()
+    await import_from(source, done, kept, settings)
+    assert (done.rows, done.accepted, Imported.load(kept)) == (5000, 5000, done)
+    await import_from(source, Imported.load(kept), kept, settings)
+    assert len(await read_topic(settings, "telemetry")) == 5000
+    await import_from(source, Imported(), tmp_path / "lost.json", settings)  # as if nobody knew how far it had come
+    log = await read_topic(settings, "telemetry")
+    assert len(log) == 10_000
+    async with postgres.connected(settings) as connection:
+        runner = await install(connection, telemetry.PROJECTION)
+        await folded_by(runner, connection, in_batches(log, random.Random(1)))
+        found = orjson.loads((await insights.insights(connection, 1000)).document)
+        (day,) = await insights.groups(connection, Selection(), ("day",), hardware_max=1000)
+    assert found["coverage"] == {"total_jobs": 5000, "unique_hardware": 1}
+    assert (day.day, day.finished) == ("2025-05-05", 5000)
