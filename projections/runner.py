@@ -74,7 +74,7 @@ class Runner:
         self._live = live
         schema = schema_of(projection.name, version)
         self.stores = [TableStore(table, schema) for table in projection.tables]
-        self._seen = SeenStore(projection.seen, schema) if projection.seen else None
+        self.seen = SeenStore(projection.seen, schema) if projection.seen else None
 
     async def positions(self, connection: AsyncConnection[Any]) -> dict[tuple[str, int], int]:
         """Return the stored next offset of each (topic, partition)."""
@@ -107,10 +107,10 @@ class Runner:
     async def _gather(self, connection: AsyncConnection[Any], records: Sequence[Recorded[Event]]) -> Sequence[Any]:
         """Return what the tables fold: the records as the projection gathers them, without those that were seen before."""
         gather = self.projection.gather
-        if self._seen is None:
+        if self.seen is None:
             return gather(records)
         first = {record.envelope.id: record for record in reversed(records)}
-        looking = asyncio.create_task(self._seen.add(connection, first))
+        looking = asyncio.create_task(self.seen.add(connection, first))
         await asyncio.sleep(0)  # PostgreSQL gets the ids now, and looks while the records are gathered here
         gathered = gather(list(first.values()))
         if repeated := await looking:  # seldom

@@ -135,14 +135,31 @@ class SeenStore:
     schema: str
 
     @cached_property
+    def _offered(self) -> sql.Composed:
+        """Ids, and whether each is there: a scalar subquery is a look into the index, however large the table."""
+        return sql.SQL(
+            "WITH offered AS MATERIALIZED (SELECT id, (SELECT true FROM {name} s WHERE s.id = o.id) AS again"
+            " FROM unnest(%s::uuid[]) AS o (id))"
+        ).format(name=self._name)
+
+    @cached_property
+    def _name(self) -> sql.Composed:
+        return sql.SQL("{}.{}").format(sql.Identifier(self.schema), sql.Identifier(self.name))
+
+    @cached_property
+    def _known(self) -> sql.Composed:
+        return sql.SQL("{} SELECT id::text FROM offered WHERE again").format(self._offered)
+
+    @cached_property
     def _add(self) -> sql.Composed:
         return sql.SQL(
-            # a scalar subquery is a look into the index for each id, however large the table; ON CONFLICT takes longer
-            "WITH offered AS MATERIALIZED (SELECT id, (SELECT true FROM {name} s WHERE s.id = o.id) AS again"
-            " FROM unnest(%s::uuid[]) AS o (id)),"
-            " added AS (INSERT INTO {name} SELECT id FROM offered WHERE again IS NULL)"
-            " SELECT id::text FROM offered WHERE again"
-        ).format(name=sql.SQL("{}.{}").format(sql.Identifier(self.schema), sql.Identifier(self.name)))
+            "{}, added AS (INSERT INTO {} SELECT id FROM offered WHERE again IS NULL) SELECT id::text FROM offered WHERE again"
+        ).format(self._offered, self._name)
+
+    async def known(self, connection: AsyncConnection[Any], ids: Collection[str]) -> set[str]:
+        """Return those of the ids that are there."""
+        cursor = await connection.execute(self._known, ["{" + ",".join(ids) + "}"])
+        return {id for (id,) in await cursor.fetchall()}
 
     async def add(self, connection: AsyncConnection[Any], ids: Collection[str]) -> set[str]:
         """Remember ids, each given once; return those that were there before."""
