@@ -13,13 +13,14 @@ from api.deps import Services, travel
 from api.limits import BodyLimited, RateLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
 from api.routes import health, managing, pages, uploads, watching
-from api.telemetry import documents
+from api.telemetry import comparing, documents
 from api.telemetry.ingest import HotRoutes, Ingest
 from api.worker import inviting, serving, transfers
 from api.worker.access import Denied
 from api.worker.audit import Audited, denied
 from api.worker.receiving import ARCHIVE_BYTES_MAX
 from api.worker.services import WorkerServices
+from api.telemetry.reading import Readings
 
 VERSION = "0.1.0"
 FORM_FIELDS_BYTES = 2**20
@@ -100,10 +101,13 @@ def create_telemetry(
     metrics_type: str,
     missing: Callable[[], Mapping[str, str]],
     new_id: Callable[[], str],
+    readings: Readings,
 ) -> IngestApp:
     """Return the app that nodes report to, anonymously. `missing` says what ingest lacks, {part: one sentence}."""
-    app = _begin("Kinolog telemetry", "Anonymous reports of transcodes.", 429, 503, kind=IngestApp)
+    app = _begin("Kinolog telemetry", "Anonymous reports of transcodes, and what they tell.", 429, 503, kind=IngestApp)
     app.include_router(health.probes(exposition, metrics_type, missing))
+    app.include_router(comparing.routes)
+    app.state.readings = readings
     _describe(app, documents.paths(), documents.schemas())
     problems.install(app)
     app.add_middleware(TimeLimited)

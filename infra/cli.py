@@ -11,6 +11,7 @@ import sys
 import typer
 
 from infra.commands import catalog, configuration, history, ingest, jobs, log, platform, projections, worker
+from infra.commands import catalog, configuration, history, ingest, jobs, log, platform, projections, telemetry
 from infra.commands.exits import ExitCode, explain
 
 EXITS = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)
@@ -49,6 +50,7 @@ app.command()(projections.diff)
 app.command()(projections.verify)
 app.command()(history.replay)
 app.command()(history.sql)
+app.add_typer(telemetry.app, name="telemetry")
 app.add_typer(platform.engine, name="engine")
 app.command()(platform.up)
 app.command()(platform.down)

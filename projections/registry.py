@@ -1,6 +1,6 @@
 """The projections that exist, one line each."""
 
-from projections import archive, catalog, jobs, progress, timeline, workers
+from projections import archive, catalog, jobs, progress, telemetry, timeline, workers
 from projections.fold import Projection
 
 PROJECTIONS: dict[str, Projection] = {
@@ -12,5 +12,6 @@ PROJECTIONS: dict[str, Projection] = {
         workers.PROJECTION,
         timeline.PROJECTION,
         archive.PROJECTION,
+        telemetry.PROJECTION,
     )
 }
