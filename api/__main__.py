@@ -24,13 +24,13 @@ from api.telemetry.insights import Snapshots
 from api.telemetry.intake import Intake
 from api.telemetry.limiter import Addresses, Limiter
 from api.telemetry.protocol import protocol_for
+from api.telemetry.reading import Limits, StoredReadings
 from api.worker.access import Access
 from api.worker.decisions import Decisions
 from api.worker.receiving import Shelf
 from api.worker.services import Options as WorkerOptions
 from api.worker.services import WorkerServices
 from events.errors import KinologError, Retryable
-from api.telemetry.reading import Limits, StoredReadings
 from events.topics import TELEMETRY
 from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics, postgres

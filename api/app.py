@@ -15,12 +15,12 @@ from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
 from api.routes import health, managing, pages, uploads, watching
 from api.telemetry import comparing, documents
 from api.telemetry.ingest import HotRoutes, Ingest
+from api.telemetry.reading import Readings
 from api.worker import inviting, serving, transfers
 from api.worker.access import Denied
 from api.worker.audit import Audited, denied
 from api.worker.receiving import ARCHIVE_BYTES_MAX
 from api.worker.services import WorkerServices
-from api.telemetry.reading import Readings
 
 VERSION = "0.1.0"
 FORM_FIELDS_BYTES = 2**20

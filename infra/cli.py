@@ -10,8 +10,7 @@ import sys
 
 import typer
 
-from infra.commands import catalog, configuration, history, ingest, jobs, log, platform, projections, worker
-from infra.commands import catalog, configuration, history, ingest, jobs, log, platform, projections, telemetry
+from infra.commands import catalog, configuration, history, ingest, jobs, log, platform, projections, telemetry, worker
 from infra.commands.exits import ExitCode, explain
 
 EXITS = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)

@@ -18,7 +18,6 @@ from infra.runtime.settings import Settings
 from tests.bench.dispatch import dispatch
 from tests.bench.figures import Benchmark, Figure
 from tests.bench.gateway import gateway
-from tests.bench.insights import telemetry_fold
 from tests.bench.insights import insights_reads, telemetry_fold
 from tests.bench.log import append_rate, fold_rate
 from tests.bench.media import encode_overhead
