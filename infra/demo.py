@@ -107,10 +107,8 @@ def main() -> None:
     """Run the demo; say in one sentence why it failed, when it did."""
     console = Console(highlight=False)
     given = Settings.from_env(os.environ)
-    settings = given.model_copy(update={"var_dir": given.var_dir / "demo", "workers": max(1, given.workers)})
-    os.environ["KINOLOG_VAR_DIR"] = str(settings.var_dir)
     telemetry = f"http://{given.bind_host}:{given.telemetry_port}"
-    changes = {"var_dir": given.var_dir.resolve() / "demo", "workers": max(1, given.workers), "telemetry_url": telemetry}
+    changes = {"var_dir": given.var_dir / "demo", "workers": max(1, given.workers), "telemetry_url": telemetry}
     settings = given.model_copy(update=changes)
     os.environ |= {"KINOLOG_VAR_DIR": str(settings.var_dir), "KINOLOG_TELEMETRY_URL": telemetry}
     begun = time.monotonic()
