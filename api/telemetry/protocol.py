@@ -16,7 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from api.telemetry.ingest import ACCEPTED, EVENT, EVENT_BYTES_MAX, EventRoute, Ingest, answer_insights, bug
 from api.telemetry.insights import INSIGHTS, Prepared
 
-BODY = (b"content-length", b"transfer-encoding")
+_INSIGHTS = INSIGHTS.encode()
+_BODY = {b"content-length", b"transfer-encoding"}
 """Headers of a request that has a body."""
 HEAD_BYTES_MAX = 512 * 1024
 """More than this and no end of a head: the connection is closed. One read may bring 256 KiB, some of it a body."""
@@ -33,6 +34,8 @@ class _IngestProtocol(HttpToolsProtocol):
     _awaited: Any = None
     """The request whose body is awaited here."""
     _head_bytes = 0
+    _was_read = False
+    """Insights were answered to the request whose end is parsed next."""
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; a head without end is not kept."""
@@ -44,9 +47,39 @@ class _IngestProtocol(HttpToolsProtocol):
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
-        """Begin the request."""
+        """Begin the request; who reads the insights has the answer before there is one."""
         self._head_bytes = 0
-        super().on_headers_complete()
+        if self.url == _INSIGHTS and self._is_plain_read():
+            self._read()
+        else:
+            super().on_headers_complete()
+
+    def _is_plain_read(self) -> bool:
+        """Tell whether this is a GET without a body on a connection on which nothing else is under way."""
+        free = self.cycle is None or self.cycle.response_complete
+        parser = self.parser
+        if not free or self.flow.write_paused or parser.get_method() != b"GET" or parser.get_http_version() != "1.1":
+            return False
+        return bool(parser.should_keep_alive()) and _BODY.isdisjoint([name for name, _ in self.headers])
+
+    def _read(self) -> None:
+        """Answer with the insights, without what uvicorn makes for each request."""
+        began = perf_counter()
+        scope: Any = self.scope
+        scope["method"] = "GET"
+        response = answer_insights(self.ingest, scope)
+        if isinstance(response, Prepared):
+            self._was_read = True
+            self.ingest.observe(INSIGHTS, response.status_code, perf_counter() - began)
+            self._write(response, b"\r\n")
+            self.on_response_complete()
+        else:
+            usual: Any = response
+            app, self.app = self.app, usual
+            try:
+                super().on_headers_complete()
+            finally:
+                self.app = app
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if app is self.app and self._is_short(cycle):
@@ -58,17 +91,17 @@ class _IngestProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Take an event whose body is complete."""
+        if self._was_read:
+            self._was_read = False
+            return
         super().on_message_complete()
         if self._awaited is not None and self._awaited is self.cycle:
             self._take(self.cycle)
 
     def _is_short(self, cycle: Any) -> bool:
-        """Tell whether insights are read, without a body, or this is one event whose announced length is within the limit."""
+        """Tell whether this is one event whose announced length is within the limit."""
         scope = cycle.scope
-        path, method = scope["path"], scope["method"]
-        if path == INSIGHTS:
-            return method == "GET" and not any(name in BODY for name, _ in scope["headers"])
-        if path != EVENT or method != "POST" or cycle.waiting_for_100_continue:
+        if scope["path"] != EVENT or scope["method"] != "POST" or cycle.waiting_for_100_continue:
             return False
         for name, value in scope["headers"]:
             if name == b"content-length":
@@ -76,13 +109,10 @@ class _IngestProtocol(HttpToolsProtocol):
         return False
 
     def _take(self, cycle: Any) -> None:
-        """Put the event on the log, or answer at once."""
+        """Put the event on the log."""
         self._awaited = None
         began = perf_counter()
         try:
-            if cycle.scope["path"] == INSIGHTS:
-                self._answer(cycle, answer_insights(self.ingest, cycle.scope), began)
-                return
             if (refusal := self.event.refuse(cycle.scope)) is not None:
                 self._answer(cycle, refusal, began)
                 return
@@ -106,17 +136,20 @@ class _IngestProtocol(HttpToolsProtocol):
 
     def _answer(self, cycle: Any, response: Response, began: float) -> None:
         """Write the answer: a prepared one from here, any other by way of a task."""
-        self.ingest.observe(cycle.scope["path"], response.status_code, perf_counter() - began)
+        self.ingest.observe(EVENT, response.status_code, perf_counter() - began)
         if cycle.disconnected or self.transport.is_closing():
             return
         if not isinstance(response, Prepared) or self.flow.write_paused:
             usual: Any = response
             super()._start_asgi_task(cycle, usual)
             return
-        date = b"".join(name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers)
         cycle.response_started = cycle.response_complete = True
-        ends = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
-        self.transport.write(b"".join((response.status_line, date, response.fields, ends, response.body)))
+        self._write(response, b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def _write(self, response: Prepared, ends: bytes) -> None:
+        """Write a prepared answer, with the server's own headers; `ends` are the last ones."""
+        own = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
+        self.transport.write(b"".join((response.status_line, *own, response.fields, ends, response.body)))

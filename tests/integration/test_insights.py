@@ -26,6 +26,7 @@ from projections import insights, telemetry
 from projections.insights import Label, Selection
 from projections.log import LogReader
 from projections.runner import Batch, Runner, Slice, install, start_rebuild
+from tests.integration.test_telemetry_app import request, talk
 from tests.support.folding import history
 from tests.support.footage import START
 from tests.support.log import read_topic
@@ -244,3 +245,27 @@ async def test_history_that_is_imported_twice_counts_once(settings: Settings, tm
         (day,) = await insights.groups(connection, Selection(), ("day",), hardware_max=1000)
     assert found["coverage"] == {"total_jobs": 5000, "unique_hardware": 1}
     assert (day.day, day.finished) == ("2025-05-05", 5000)
+
+
+async def test_however_the_insights_are_asked_for_they_are_answered_in_order(settings: Settings) -> None:
+    read = b"GET " + INSIGHTS.encode() + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+    good = request(FINISHED)
+    cases: list[tuple[tuple[bytes, ...], list[int]]] = [
+        ((read,), [200]),
+        ((read, read), [200, 200]),
+        ((read * 5,), [200] * 5),
+        ((good + read + good,), [202, 200, 202]),
+        ((read + good + read,), [200, 202, 200]),
+        ((read[:20], read[20:]), [200]),
+        ((read.replace(b"HTTP/1.1", b"HTTP/1.0"),), [200]),
+        ((read.replace(b"Host: x", b"Host: x\r\nConnection: close") + read,), [200]),
+        ((read.replace(b"Host: x", b"Host: x\r\nContent-Length: 2") + b"{}" + read,), [200, 200]),
+        ((read.replace(b"GET", b"HEAD") + read.replace(b"GET", b"DELETE") + read,), [200, 405, 200]),
+        ((read.replace(b"insights", b"insights?x=1"), read), [200, 200]),
+        ((read.replace(b"Host: x", b"Host: x\r\nIf-None-Match: *") + read,), [304, 200]),
+    ]
+    async with TelemetryServer(settings) as server, folding(server.settings), httpx.AsyncClient(base_url=server.url) as http:
+        await until(http, lambda answer: answer.status_code == 200)
+        for pieces, statuses in cases:
+            assert await talk(server.port, *pieces) == statuses, pieces
+    assert "Traceback" not in server.log()
