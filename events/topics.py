@@ -14,7 +14,7 @@ from events.jobs import JobFact, JobRequest
 from events.progress import ProgressTicked
 from events.telemetry import TelemetryReported
 from events.videos import VideoEvent
-from events.workers import WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
+from events.workers import WorkerCleared, WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
 
 DAY_MS = 24 * 3600 * 1000
 FOR_EVER = -1
@@ -81,7 +81,7 @@ WORKERS = Topic(
     "workers",
     "worker_id",
     "Workers that came, went and were quarantined.",
-    (WorkerRegistered, WorkerDrained, WorkerOffline, WorkerQuarantined),
+    (WorkerRegistered, WorkerDrained, WorkerOffline, WorkerQuarantined, WorkerCleared),
     producers=("workers", "dispatcher"),
     consumers=("workers",),
     partitions=1,

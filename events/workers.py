@@ -42,12 +42,25 @@ class WorkerOffline(Event, type="kinolog.worker.offline.v1"):
 
 
 class WorkerQuarantined(Event, type="kinolog.worker.quarantined.v1"):
-    """The worker failed too many jobs in a row and gets none for a while."""
+    """The worker failed too many jobs in a row and gets none for a while; then one, on probation.
+
+    `times` counts quarantines without a success between them; each lasts twice as long as the one before.
+    """
 
     worker_id: str
     pool: str
     failures: int
     seconds: float
+    times: int | None = None
+    reason: Literal["failures_in_row", "probation_failed"] | None = None
 
 
-WorkerEvent = WorkerRegistered | WorkerHeartbeat | WorkerDrained | WorkerOffline | WorkerQuarantined
+class WorkerCleared(Event, type="kinolog.worker.cleared.v1"):
+    """The worker's quarantine is over: it did its job on probation, or a person says so."""
+
+    worker_id: str
+    pool: str
+    reason: Literal["probation_passed", "resumed"]
+
+
+WorkerEvent = WorkerRegistered | WorkerHeartbeat | WorkerDrained | WorkerOffline | WorkerQuarantined | WorkerCleared

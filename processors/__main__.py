@@ -28,9 +28,9 @@ from processors import files, planning
 from processors.app import App, Services, add_effect, add_process, add_projection, create_app
 from processors.chores import Chores, put_off
 from processors.dead_letters import bury_with
-from processors.dispatch import Policy, State
 from processors.dispatcher import Clients, Dispatcher
 from processors.plan import PlanSettings
+from processors.pool_state import Policy, State
 from producers.appender import Appender
 from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS

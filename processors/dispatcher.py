@@ -27,7 +27,8 @@ from events.errors import InvalidEvent
 from events.jobs import ClaimRequested, ClockTicked, LeaseRenewed
 from events.topics import JOB_REQUESTS, JOBS, TOPIC_OF, TOPICS, WORKERS, Topic, partition_for
 from processors.dead_letters import encode as encode_dead
-from processors.dispatch import SOURCE, Policy, State, decide, evolve, next_wakeup, remember
+from processors.dispatch import SOURCE, decide, remember
+from processors.pool_state import Policy, State, evolve, next_wakeup
 from projections.log import DeadLetter
 
 IDLE_MS = 1000

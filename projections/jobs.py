@@ -162,6 +162,8 @@ def evolve_job(job: Job | None, recorded: Recorded[Event]) -> Job | None:
             return _queued(event, time)
         if event.reason == "retried" and job.status in ("failed", "cancelled"):
             return replace(job, status="queued", attempt=0, ended_at=None, failure=None, retry_at=None)
+        if event.reason == "requeued" and job.status in ("queued", "retrying"):
+            return replace(job, status="queued", attempt=0, retry_at=None, priority=event.priority)
         return job
     if job is None:
         return None

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from processors import dispatch
-from processors.dispatch import Decision, State
+from processors import dispatch, pool_state
+from processors.dispatch import Decision
+from processors.pool_state import Policy, State
 from tests.simulation.world import run
 
 
@@ -27,7 +28,7 @@ def anyone_may_speak(*_: Any) -> None:
 
 def never_answered(patch: pytest.MonkeyPatch) -> None:
     """Repetitions are not recognised."""
-    patch.setattr(dispatch, "ANSWERED_MAX", 0)
+    patch.setattr(pool_state, "ANSWERED_MAX", 0)
     patch.setattr(Decision, "report", report_twice)
 
 
@@ -49,7 +50,13 @@ def report_twice(self: Decision, event: Any) -> None:
 
 def wrapped(name: str, change: Callable[[Any], Any]) -> Callable[[pytest.MonkeyPatch], None]:
     """Return a patch of a function of the decider."""
-    return lambda patch: patch.setattr(dispatch, name, change(getattr(dispatch, name)))
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        for module in (dispatch, pool_state):
+            if hasattr(module, name):
+                patch.setattr(module, name, change(getattr(module, name)))
+
+    return apply
 
 
 def assigned_with(**changes: Callable[[Any], Any]) -> Callable[[pytest.MonkeyPatch], None]:
@@ -82,8 +89,8 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "leases too long": assigned_with(lease_expires_at=lambda moment: moment + timedelta(days=3)),
     "leases never expire": forgetting("_expire"),
     "ticks do nothing": forgetting("tick"),
-    "releases are lost": wrapped("_requeue", lambda _: lambda state, job_id: None),
-    "jobs are given twice": wrapped("best_job", lambda _: lambda state, pool, can: next(iter(state.jobs), None)),
+    "releases are lost": wrapped("requeue", lambda _: lambda state, job_id: None),
+    "jobs are given twice": wrapped("best_job", lambda _: lambda state, claim, now: next(iter(state.jobs), None)),
     "retries are never ready": wrapped("_wait", lambda wait: lambda state, job_id, retry_at: wait(state, job_id, None)),
 }
 
@@ -105,7 +112,7 @@ def broken(seed: int) -> bool:
 
 def test_the_state_read_from_the_facts_decides_the_same() -> None:
     outcome = run(3)
-    again = State(policy=dispatch.Policy())
+    again = State(policy=Policy())
     for fact in outcome.facts:
-        dispatch.evolve(again, fact)
+        pool_state.evolve(again, fact)
     assert {job_id: job.status for job_id, job in again.jobs.items()}.keys() == again.ended.keys()

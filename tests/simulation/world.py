@@ -33,7 +33,8 @@ from events.jobs import (
     Source,
 )
 from events.media import Failure, Probe
-from processors.dispatch import Policy, State, decide, evolve, next_wakeup, remember
+from processors.dispatch import decide, remember
+from processors.pool_state import Policy, State, evolve, next_wakeup
 from projections.audit import JobAudit
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
