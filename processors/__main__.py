@@ -202,6 +202,7 @@ async def build_dispatcher(settings: Settings) -> App:
         producer=lambda transactional_id: kafka.open_producer(settings, transactional_id=transactional_id),
         append=appender.append,
         new_id=new_id,
+        store=ObjectStore(settings),
         topic_prefix=settings.topic_prefix,
     )
     dispatcher = Dispatcher(
