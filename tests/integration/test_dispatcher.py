@@ -193,7 +193,7 @@ async def test_a_dispatcher_killed_in_the_middle_of_a_batch_goes_on_where_it_was
         await platform.kill("dispatcher")
         killed_at = len(await facts_of(settings, JobQueued))
 
-        after = dispatcher_of(settings, appender, observe=lambda pool, state: states.append(state))
+        after = dispatcher_of(settings, appender, owned=lambda pool, state: states.append(state))
         await after.start()
         await owning(after)
         await appender.append([submitted()])
@@ -220,7 +220,7 @@ async def test_a_foreign_snapshot_costs_nothing_but_time(settings: Settings) -> 
         other.submit("of another log")
         await store.put_bytes(key, dump(take(other.state, Mark(3, other.facts[-1].id))), "application/zstd")
         states: list[State] = []
-        second = dispatcher_of(settings, appender, observe=lambda pool, state: states.append(state))
+        second = dispatcher_of(settings, appender, owned=lambda pool, state: states.append(state))
         await second.start()
         await owning(second)
         await appender.append([submitted()])
