@@ -145,6 +145,13 @@ async def listing(connection: AsyncConnection[Any], limit: int = 100) -> Sequenc
     return [_WORKER.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
+async def by_id(connection: AsyncConnection[Any], worker_id: str) -> Worker | None:
+    """Return one worker."""
+    cursor = await connection.execute(_SQL["by_id"], {"worker_id": worker_id})
+    found = await cursor.fetchone()
+    return _WORKER.validate_json(found[0]) if found else None
+
+
 async def silent(connection: AsyncConnection[Any], since: datetime, limit: int = 100) -> Sequence[Worker]:
     """Return workers that did not say goodbye, were not heard of since a moment, and of whom nobody said so yet."""
     cursor = await connection.execute(_SQL["silent"], {"since": since, "limit": limit})

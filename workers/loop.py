@@ -22,7 +22,7 @@ from events.media import Failure, FailureStage
 from events.progress import ProgressTicked
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
 from workers.failures import crashed, surroundings_failed
-from workers.transport import Held, LogTransport
+from workers.transport import Drained, Held, LogTransport
 from workers.work import Done, Progress, Runner, Work, WorkFailed
 
 CLAIM_WAIT_S = 30.0
@@ -128,6 +128,10 @@ class Worker:
         try:
             return await claim
         except asyncio.CancelledError:
+            return None
+        except Drained:
+            log.info("worker_drained")
+            self.stop()
             return None
         except LogUnavailable as error:
             log.warning("claim_failed", error=str(error))

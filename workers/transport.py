@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from events.clock import Context
 from events.codec import decode
 from events.envelope import Envelope, Event
-from events.errors import InvalidEvent, LogUnavailable
+from events.errors import InvalidEvent, KinologError, LogUnavailable
 from events.jobs import (
     Capabilities,
     ClaimRefused,
@@ -32,6 +32,10 @@ from events.jobs import (
 from events.topics import JOBS, partition_for
 
 log = structlog.get_logger(__name__)
+
+
+class Drained(KinologError):
+    """The dispatcher wants this worker to take no more jobs and to stop."""
 
 
 @dataclass
@@ -85,7 +89,7 @@ class LogTransport:
             await self._consumer.stop()
 
     async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
-        """Ask for a job and wait up to `wait_s` for one; None when there is none. Raises LogUnavailable."""
+        """Ask for a job and wait up to `wait_s` for one; None when there is none. Raises LogUnavailable, Drained."""
         context = self._context(None)
         deadline = context.now + timedelta(seconds=wait_s)
         request = ClaimRequested(worker_id=self._worker_id, pool=self._pool, capabilities=capabilities, deadline=deadline)
@@ -100,6 +104,8 @@ class LogTransport:
             return None
         finally:
             self._claims.pop(claim_id, None)
+        if isinstance(fact.data, ClaimRefused) and fact.data.reason == "draining":
+            raise Drained("the worker, or its pool, is drained")
         return self._hold(fact) if isinstance(fact.data, JobClaimed) else None
 
     def _hold(self, fact: Envelope[Event]) -> Held:
