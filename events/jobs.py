@@ -104,13 +104,15 @@ class AnalyseResult(Value):
 class MediaResult(Value):
     """What an encode or audio job made; `result` is the result.json that repeats this in the store.
 
-    `warnings` are sentences for a person: damage in the source that was covered up.
+    `warnings` are sentences for a person: damage in the source that was covered up. `encoder` is the one that was used;
+    when it is not the plan's, `fallback` says why.
     """
 
     kind: Literal["media"] = "media"
     renditions: tuple[Rendition, ...]
     result: ObjectRef
     encoder: str = ""
+    fallback: str | None = None
     warnings: tuple[str, ...] = ()
 
 

@@ -4,8 +4,24 @@ from typing import Literal
 
 from pydantic import Field
 
-from events.envelope import Event
+from events.envelope import Event, Value
 from events.jobs import Capabilities
+
+
+class GraphicsCard(Value):
+    """One card, as its driver tells; `vram_bytes` is None where it shares the machine's memory or does not tell."""
+
+    model: str
+    vram_bytes: int | None = None
+    driver: str | None = None
+
+
+class EncoderTrial(Value):
+    """Whether an encoder encoded one second of a test picture, and if not, why."""
+
+    encoder: str
+    works: bool
+    reason: str | None = None
 
 
 class WorkerRegistered(Event, type="kinolog.worker.registered.v1"):
@@ -18,6 +34,8 @@ class WorkerRegistered(Event, type="kinolog.worker.registered.v1"):
     capabilities: Capabilities
     cpu_count: int
     memory_bytes: int
+    cards: tuple[GraphicsCard, ...] | None = None
+    trials: tuple[EncoderTrial, ...] | None = None
 
 
 class WorkerHeartbeat(Event, type="kinolog.worker.heartbeat.v1"):

@@ -86,6 +86,7 @@ def plan_settings(settings: Settings) -> PlanSettings:
         format=settings.streaming_format,
         codec=settings.video_codec,
         preset=settings.encoder_preset,
+        encoder=None if settings.video_hardware == "none" else f"{settings.video_codec}_{settings.video_hardware}",
         hdr=settings.hdr,
     )
 

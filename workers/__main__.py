@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import structlog
 
 from events.jobs import Capabilities
 from infra.engine.endpoints import resolve
@@ -31,11 +32,12 @@ from workers import telemetry
 from workers.kinds import RUNNERS
 from workers.loop import Identity, Outcome, Tools, Worker
 from workers.sources import Sources
+from workers.transcode.detect import detect
 from workers.transport import LogTransport
 from workers.work import Limits, Work
 
+log = structlog.get_logger(__name__)
 VERSION = "0.1.0"
-SOFTWARE_ENCODERS = ("libx264", "libx265", "libsvtav1")
 DRAIN_S = 20.0
 TELEMETRY_TIMEOUT_S = 4.0
 
@@ -96,10 +98,15 @@ async def work_until_stopped(settings: Settings, number: int, report: Callable[[
         return Work(prefix, job_directory, store, sources, clock, ffmpeg(settings), ffprobe(settings), limits)
 
     node = telemetry.Node(VERSION, processor_name())
-    identity = Identity(worker_id, name, settings.worker_pool, VERSION, os.cpu_count() or 1, psutil.virtual_memory().total)
+    directory.mkdir(parents=True)
+    hardware = await detect(ffmpeg(settings), directory, limits)
+    log.info("encoders_tried", trials={trial.encoder: trial.reason or "works" for trial in hardware.trials}, cards=hardware.cards)
+    identity = Identity(
+        worker_id, name, settings.worker_pool, VERSION, os.cpu_count() or 1, psutil.virtual_memory().total, hardware
+    )
     worker = Worker(
         identity,
-        Capabilities(kinds=tuple(RUNNERS), encoders=SOFTWARE_ENCODERS),
+        Capabilities(kinds=tuple(RUNNERS), encoders=hardware.encoders, vram_bytes=hardware.vram_bytes, gpu=hardware.gpu),
         Tools(
             transport=transport,
             append=appender.append,

@@ -22,6 +22,7 @@ from events.media import Failure, FailureStage
 from events.progress import ProgressTicked
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
 from workers.failures import crashed, surroundings_failed
+from workers.transcode.detect import Hardware
 from workers.transport import Drained, Held, LogTransport
 from workers.work import Done, Progress, Runner, Work, WorkFailed
 
@@ -43,6 +44,7 @@ class Identity:
     version: str
     cpu_count: int
     memory_bytes: int
+    hardware: Hardware
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class Worker:
             capabilities=self._capabilities,
             cpu_count=me.cpu_count,
             memory_bytes=me.memory_bytes,
+            cards=me.hardware.cards,
+            trials=me.hardware.trials,
         )
         await self._announce(registered)
         heartbeat = asyncio.create_task(self._heartbeats(), name="heartbeats")
