@@ -139,6 +139,13 @@ class AcceptedJob(BaseModel):
     job_id: str = Field(examples=[JOB_ID])
 
 
+class AcceptedDispatch(BaseModel):
+    """The request about a worker, or the whole pool, is on the log; the dispatcher decides."""
+
+    pool: str = Field(examples=["default"])
+    worker_id: str | None = None
+
+
 class AcceptedJobs(BaseModel):
     """The requests are on the log; the dispatcher decides on each. `more` jobs match beyond those of this call."""
 

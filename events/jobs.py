@@ -104,13 +104,15 @@ class AnalyseResult(Value):
 class MediaResult(Value):
     """What an encode or audio job made; `result` is the result.json that repeats this in the store.
 
-    `warnings` are sentences for a person: damage in the source that was covered up.
+    `warnings` are sentences for a person: damage in the source that was covered up. `encoder` is the one that was used;
+    when it is not the plan's, `fallback` says why.
     """
 
     kind: Literal["media"] = "media"
     renditions: tuple[Rendition, ...]
     result: ObjectRef
     encoder: str = ""
+    fallback: str | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -205,6 +207,38 @@ class RetryRequested(Event, type="kinolog.job.retry-requested.v1"):
     reason: str
 
 
+class RequeueRequested(Event, type="kinolog.job.requeue-requested.v1"):
+    """Put a job that has not ended back into the queue at once, with a fresh count of attempts, perhaps at another priority.
+
+    Who works on it is told to stop; who waits for its next attempt waits no longer.
+    """
+
+    job_id: str
+    pool: str
+    reason: str
+    priority: Priority | None = None
+
+
+class PauseRequested(Event, type="kinolog.dispatch.pause-requested.v1"):
+    """Give no more jobs to a worker, or to any of the pool when `worker_id` is None; what runs goes on.
+
+    With `drain`, a worker that is told so stops when its jobs are done.
+    """
+
+    pool: str
+    worker_id: str | None = None
+    drain: bool = False
+    reason: str
+
+
+class ResumeRequested(Event, type="kinolog.dispatch.resume-requested.v1"):
+    """Give jobs to the worker, or the pool, again. It ends a worker's quarantine, too."""
+
+    pool: str
+    worker_id: str | None = None
+    reason: str
+
+
 class ClockTicked(Event, type="kinolog.job.clock-ticked.v1"):
     """Time went by; written only when something is due."""
 
@@ -213,14 +247,27 @@ class ClockTicked(Event, type="kinolog.job.clock-ticked.v1"):
 
 
 JobRequest = (
-    JobSubmitted | ClaimRequested | LeaseRenewed | ResultReported | LeaseReleased | CancelRequested | RetryRequested | ClockTicked
+    JobSubmitted
+    | ClaimRequested
+    | LeaseRenewed
+    | ResultReported
+    | LeaseReleased
+    | CancelRequested
+    | RetryRequested
+    | RequeueRequested
+    | PauseRequested
+    | ResumeRequested
+    | ClockTicked
 )
 
 # --- facts: topic jobs ----------------------------------------------------------------------------------------------
 
 
 class JobQueued(Event, type="kinolog.job.queued.v1"):
-    """The job exists and waits. Comes again, with attempts back at zero, when a person retries it."""
+    """The job exists and waits. Comes again, with attempts back at zero, when a person retries or requeues it.
+
+    `note` is what that person said.
+    """
 
     job_id: str
     video_id: str
@@ -228,11 +275,17 @@ class JobQueued(Event, type="kinolog.job.queued.v1"):
     spec: JobSpec
     requirements: Requirements
     priority: Priority
-    reason: Literal["submitted", "retried"] = "submitted"
+    reason: Literal["submitted", "retried", "requeued"] = "submitted"
+    note: str | None = None
 
 
 class JobClaimed(Event, type="kinolog.job.claimed.v1"):
-    """One worker may do the job until `lease_expires_at`. `epoch` grows with every claim and fences older holders."""
+    """One worker may do the job until `lease_expires_at`. `epoch` grows with every claim and fences older holders.
+
+    `reason` says why this job and this worker: `best_job` of those that waited when the worker asked; or, of the workers
+    that waited when the job came, the `first_waiting`, one that has the source of the `same_video`, or a GPU worker before
+    others (`gpu_first`). `probation`: its one job after a quarantine.
+    """
 
     job_id: str
     video_id: str
@@ -243,6 +296,7 @@ class JobClaimed(Event, type="kinolog.job.claimed.v1"):
     attempt: int
     lease_expires_at: AwareDatetime
     spec: JobSpec
+    reason: Literal["best_job", "first_waiting", "same_video", "gpu_first", "probation"] | None = None
 
 
 class JobAttemptFailed(Event, type="kinolog.job.attempt-failed.v1"):
@@ -256,6 +310,7 @@ class JobAttemptFailed(Event, type="kinolog.job.attempt-failed.v1"):
     attempt: int
     failure: Failure
     retry_at: AwareDatetime
+    reason: Literal["retryable_failure"] | None = None
 
 
 class LeaseExpired(Event, type="kinolog.job.lease-expired.v1"):
@@ -268,10 +323,11 @@ class LeaseExpired(Event, type="kinolog.job.lease-expired.v1"):
     epoch: int
     attempt: int
     retry_at: AwareDatetime | None = None
+    reason: Literal["not_renewed"] | None = None
 
 
 class JobReleased(Event, type="kinolog.job.released.v1"):
-    """The worker handed the job back; it waits again, and the attempt does not count."""
+    """The worker handed the job back, or a person took it away; it waits again, and the attempt does not count."""
 
     job_id: str
     video_id: str
@@ -291,6 +347,7 @@ class JobCompleted(Event, type="kinolog.job.completed.v1"):
     epoch: int
     attempt: int
     result: JobResult
+    reason: Literal["reported"] | None = None
 
 
 class JobFailed(Event, type="kinolog.job.failed.v1"):
@@ -302,6 +359,7 @@ class JobFailed(Event, type="kinolog.job.failed.v1"):
     epoch: int
     attempt: int
     failure: Failure
+    reason: Literal["attempts_used_up", "not_retryable", "lease_expired", "released_too_often"] | None = None
 
 
 class JobCancelled(Event, type="kinolog.job.cancelled.v1"):
@@ -315,12 +373,12 @@ class JobCancelled(Event, type="kinolog.job.cancelled.v1"):
 
 
 class ClaimRefused(Event, type="kinolog.job.claim-refused.v1"):
-    """A claim request ended without a job."""
+    """A claim request ended without a job. A worker that is told `draining` stops."""
 
     worker_id: str
     pool: str
     claim_id: str
-    reason: Literal["no_job", "quarantined", "unknown_pool"]
+    reason: Literal["no_job", "quarantined", "unknown_pool", "paused", "draining"]
 
 
 class ResultRefused(Event, type="kinolog.job.result-refused.v1"):
@@ -341,6 +399,23 @@ class RequestRefused(Event, type="kinolog.job.request-refused.v1"):
     reason: Literal["unknown_job", "already_ended", "not_ended", "unknown_pool"]
 
 
+class DispatchPaused(Event, type="kinolog.dispatch.paused.v1"):
+    """A worker, or the whole pool when `worker_id` is None, gets no more jobs."""
+
+    pool: str
+    worker_id: str | None = None
+    drain: bool
+    reason: str
+
+
+class DispatchResumed(Event, type="kinolog.dispatch.resumed.v1"):
+    """A worker, or the pool, gets jobs again."""
+
+    pool: str
+    worker_id: str | None = None
+    reason: str
+
+
 JobFact = (
     JobQueued
     | JobClaimed
@@ -353,4 +428,6 @@ JobFact = (
     | ClaimRefused
     | ResultRefused
     | RequestRefused
+    | DispatchPaused
+    | DispatchResumed
 )

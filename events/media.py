@@ -12,6 +12,8 @@ from events.envelope import Value
 FailureStage = Literal["upload", "analysis", "crf_search", "encoding", "post_processing"]
 StreamingFormat = Literal["cmaf", "hls_ts"]
 VideoCodec = Literal["h264", "hevc", "av1"]
+SOFTWARE_ENCODERS: dict[VideoCodec, str] = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
+"""ffmpeg's names; an encoder of hardware is named `{codec}_{family}`, as `h264_nvenc`."""
 
 
 class ObjectRef(Value):

@@ -4,8 +4,24 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from events.envelope import Event
+from events.envelope import Event, Value
 from events.jobs import Capabilities, JobKind
+
+
+class GraphicsCard(Value):
+    """One card, as its driver tells; `vram_bytes` is None where it shares the machine's memory or does not tell."""
+
+    model: str
+    vram_bytes: int | None = None
+    driver: str | None = None
+
+
+class EncoderTrial(Value):
+    """Whether an encoder encoded one second of a test picture, and if not, why."""
+
+    encoder: str
+    works: bool
+    reason: str | None = None
 
 
 class WorkerRegistered(Event, type="kinolog.worker.registered.v1"):
@@ -18,6 +34,8 @@ class WorkerRegistered(Event, type="kinolog.worker.registered.v1"):
     capabilities: Capabilities
     cpu_count: int
     memory_bytes: int
+    cards: tuple[GraphicsCard, ...] | None = None
+    trials: tuple[EncoderTrial, ...] | None = None
 
 
 class WorkerHeartbeat(Event, type="kinolog.worker.heartbeat.v1"):
@@ -42,12 +60,25 @@ class WorkerOffline(Event, type="kinolog.worker.offline.v1"):
 
 
 class WorkerQuarantined(Event, type="kinolog.worker.quarantined.v1"):
-    """The worker failed too many jobs in a row and gets none for a while."""
+    """The worker failed too many jobs in a row and gets none for a while; then one, on probation.
+
+    `times` counts quarantines without a success between them; each lasts twice as long as the one before.
+    """
 
     worker_id: str
     pool: str
     failures: int
     seconds: float
+    times: int | None = None
+    reason: Literal["failures_in_row", "probation_failed"] | None = None
+
+
+class WorkerCleared(Event, type="kinolog.worker.cleared.v1"):
+    """The worker's quarantine is over: it did its job on probation, or a person says so."""
+
+    worker_id: str
+    pool: str
+    reason: Literal["probation_passed", "resumed"]
 
 
 class WorkerDeployed(Event, type="kinolog.worker.deployed.v1"):
@@ -122,6 +153,7 @@ WorkerEvent = (
     | WorkerDrained
     | WorkerOffline
     | WorkerQuarantined
+    | WorkerCleared
     | WorkerDeployed
     | WorkerRolledBack
     | WorkerKeyIssued

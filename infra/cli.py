@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from infra.commands import catalog, configuration, history, ingest, jobs, log, platform, projections, telemetry, worker
+from infra.commands import catalog, configuration, dispatch, history, ingest, jobs, log, platform, projections, telemetry, worker
 from infra.commands.exits import ExitCode, explain
 
 EXITS = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)
@@ -40,6 +40,8 @@ app.command()(ingest.ingest)
 app.command()(catalog.videos)
 app.add_typer(jobs.app, name="jobs")
 app.command()(catalog.workers)
+app.command()(dispatch.pause)
+app.command()(dispatch.resume)
 app.command()(catalog.timeline)
 app.add_typer(log.app, name="events")
 app.command()(projections.projections)

@@ -28,9 +28,9 @@ from processors import files, planning
 from processors.app import App, Services, add_effect, add_process, add_projection, create_app
 from processors.chores import Chores, put_off
 from processors.dead_letters import bury_with
-from processors.dispatch import Policy, State
 from processors.dispatcher import Clients, Dispatcher
 from processors.plan import PlanSettings
+from processors.pool_state import Policy, State
 from producers.appender import Appender
 from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS
@@ -86,6 +86,7 @@ def plan_settings(settings: Settings) -> PlanSettings:
         format=settings.streaming_format,
         codec=settings.video_codec,
         preset=settings.encoder_preset,
+        encoder=None if settings.video_hardware == "none" else f"{settings.video_codec}_{settings.video_hardware}",
         hdr=settings.hdr,
     )
 
@@ -202,6 +203,7 @@ async def build_dispatcher(settings: Settings) -> App:
         producer=lambda transactional_id: kafka.open_producer(settings, transactional_id=transactional_id),
         append=appender.append,
         new_id=new_id,
+        store=ObjectStore(settings),
         topic_prefix=settings.topic_prefix,
     )
     dispatcher = Dispatcher(

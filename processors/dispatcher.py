@@ -6,41 +6,58 @@ process exits and its supervisor starts it again, from what is on the log.
 
 How far requests were read is committed beside that, once a second: a transaction that held it, too, took a third longer,
 and its slowest hundredth 30 ms. What is read again after a crash is recognised by its id (`State.answered`).
+
+Now and then the state is put aside (`processors.snapshots`), so that a new owner reads only the facts after it. Without
+a snapshot, or with a foreign one, it reads them all: that costs time and nothing else.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.structs import RecordMetadata
 from mode import Service
 
 from events.clock import Clock
 from events.codec import HEADERS, decode, encode
 from events.envelope import Envelope, Event
-from events.errors import InvalidEvent
+from events.errors import InvalidEvent, ObjectMissing, StoreUnavailable
 from events.jobs import ClaimRequested, ClockTicked, LeaseRenewed
 from events.topics import JOB_REQUESTS, JOBS, TOPIC_OF, TOPICS, WORKERS, Topic, partition_for
 from processors.dead_letters import encode as encode_dead
-from processors.dispatch import SOURCE, Policy, State, decide, evolve, next_wakeup, remember
+from processors.dispatch import SOURCE, decide, remember
+from processors.pool_state import Policy, State, evolve, next_wakeup
+from processors.snapshots import BYTES_MAX, Mark, Snapshot, dump, load, restore, take
 from projections.log import DeadLetter
 
 IDLE_MS = 1000
 COMMIT_S = 1.0
 BATCH = 2000
+SNAPSHOT_FACTS = 20_000
+"""A snapshot is taken after so many facts; a new owner folds as many in one or two seconds."""
 CLAIM_LIFE = timedelta(seconds=60)
 """Requests as old as this are looked through for claims that still wait, when an owner starts."""
 log = structlog.get_logger(__name__)
 
 
+class Store(Protocol):
+    """Where snapshots lie; `infra.runtime.objects.ObjectStore` has it. Raises StoreUnavailable, ObjectMissing."""
+
+    async def put_bytes(self, key: str, data: bytes, content_type: str) -> object: ...
+
+    async def get_bytes(self, key: str, max_bytes: int) -> bytes: ...
+
+
 @dataclass(frozen=True)
 class Clients:
-    """How an owner reaches Kafka. Each returns a started client; consumers see committed records only.
+    """How an owner reaches Kafka and the store. Each returns a started client; consumers see committed records only.
 
     `consumer(None)` is for reading to an end: its fetches must not wait long, for what is asked meanwhile waits behind
     them on the same connection.
@@ -50,19 +67,26 @@ class Clients:
     producer: Callable[[str], Awaitable[AIOKafkaProducer]]
     append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
     new_id: Callable[[], str]
+    store: Store
     topic_prefix: str = ""
 
 
 @dataclass
 class _Owner:
-    """One partition: its state, its fenced producer, whether a tick is on its way, and how far requests were read."""
+    """One partition: its state, its fenced producer, whether a tick is on its way, and how far requests were read.
+
+    `mark` is the last fact; `unsaved` counts those since the last snapshot.
+    """
 
     state: State
     producer: AIOKafkaProducer
     pool: str
+    mark: Mark | None
+    unsaved: int
     tick_sent: datetime | None = None
     read: int = 0
     committed: int = 0
+    saving: "asyncio.Task[None] | None" = None
 
 
 class Dispatcher(Service):
@@ -77,6 +101,7 @@ class Dispatcher(Service):
         *,
         owned: Callable[[str, State], None] = lambda pool, state: None,
         decided: Callable[[State, Sequence[Envelope[Event]], float], None] = lambda state, facts, seconds: None,
+        snapshot_facts: int = SNAPSHOT_FACTS,
     ) -> None:
         super().__init__()
         self._clients = clients
@@ -85,6 +110,7 @@ class Dispatcher(Service):
         self._pools = pools
         self._owned = owned
         self._decided = decided
+        self._snapshot_facts = snapshot_facts
         self._group = f"{clients.topic_prefix}kinolog.dispatcher"
         self._requests = clients.topic_prefix + JOB_REQUESTS.name
         self._facts = clients.topic_prefix + JOBS.name
@@ -105,7 +131,7 @@ class Dispatcher(Service):
     async def on_stop(self) -> None:
         """Leave the group; nothing is half done."""
         for owner in self._owners.values():
-            await owner.producer.stop()
+            await _close(owner)
         if self._consumer is not None:
             await self._consumer.stop()
 
@@ -120,33 +146,56 @@ class Dispatcher(Service):
     async def _lose(self, partitions: Sequence[TopicPartition]) -> None:
         for partition in partitions:
             if (owner := self._owners.pop(partition, None)) is not None:
-                await owner.producer.stop()
+                await _close(owner)
 
     async def _open(self, partition: TopicPartition) -> _Owner:
         """Fence older owners, then read the facts to their end, then the latest requests for what is no fact."""
         producer = await self._clients.producer(f"{self._group}-{partition.partition}")
-        state = State(policy=self._policy)
         reader = await self._clients.consumer(None)
         try:
-            facts = TopicPartition(self._facts, partition.partition)
-            async for envelope in _read_to_end(reader, facts, 0):
-                evolve(state, envelope)
-            now = self._clock.now()
-            assert self._consumer is not None
-            committed = await self._consumer.committed(partition) or 0
-            since = now - max(CLAIM_LIFE, self._policy.lease)
-            starts = await reader.offsets_for_times({partition: int(since.timestamp() * 1000)})
-            start = starts[partition]
-            if start is not None and start.offset < committed:
-                async for envelope in _read_to_end(reader, partition, start.offset, committed):
-                    self._recover(state, envelope, now)
+            state, mark, folded = await self._remember_facts(reader, partition.partition)
+            await self._remember_requests(reader, partition, state)
         finally:
             await reader.stop()
         pools = [pool for pool in self._pools if partition_for(pool, JOB_REQUESTS.partitions) == partition.partition]
-        log.info("partition_owned", partition=partition.partition, jobs=len(state.jobs), claims=state.waiting)
+        log.info("partition_owned", partition=partition.partition, jobs=len(state.jobs), claims=state.waiting, facts=folded)
         for pool in pools:
             self._owned(pool, state)
-        return _Owner(state, producer, pools[0] if pools else self._pools[0])
+        return _Owner(state, producer, pools[0] if pools else self._pools[0], mark, folded)
+
+    async def _remember_facts(self, reader: AIOKafkaConsumer, number: int) -> tuple[State, Mark | None, int]:
+        """Fold the facts after the snapshot, or all; return the state, the last fact, and how many were folded."""
+        facts, snapshot = TopicPartition(self._facts, number), await self._load(number)
+        last: Mark | None = None
+        if snapshot is not None:
+            state, folded = restore(snapshot), -1  # the fact at the mark is in it
+            async with aclosing(_read_to_end(reader, facts, snapshot.mark.offset)) as after:
+                async for offset, envelope in after:
+                    if last is None and Mark(offset, envelope.id) != snapshot.mark:
+                        break
+                    if last is not None:
+                        evolve(state, envelope)
+                    last, folded = Mark(offset, envelope.id), folded + 1
+            if last is not None:
+                return state, last, folded
+            log.warning("snapshot_foreign", partition=number, offset=snapshot.mark.offset)
+        state, folded = State(policy=self._policy), 0
+        async for offset, envelope in _read_to_end(reader, facts, 0):
+            evolve(state, envelope)
+            last, folded = Mark(offset, envelope.id), folded + 1
+        return state, last, folded
+
+    async def _remember_requests(self, reader: AIOKafkaConsumer, partition: TopicPartition, state: State) -> None:
+        """Recover what is no fact: claims that still wait, and renewals."""
+        now = self._clock.now()
+        assert self._consumer is not None
+        committed = await self._consumer.committed(partition) or 0
+        since = now - max(CLAIM_LIFE, self._policy.lease)
+        starts = await reader.offsets_for_times({partition: int(since.timestamp() * 1000)})
+        start = starts[partition]
+        if start is not None and start.offset < committed:
+            async for _, envelope in _read_to_end(reader, partition, start.offset, committed):
+                self._recover(state, envelope, now)
 
     def _recover(self, state: State, envelope: Envelope[Event], now: datetime) -> None:
         event = envelope.data
@@ -154,6 +203,36 @@ class Dispatcher(Service):
             remember(state, envelope)
         elif isinstance(event, LeaseRenewed):
             remember(state, envelope, now)
+
+    # --- snapshots --------------------------------------------------------------------------------------------------
+
+    def _key(self, number: int) -> str:
+        return f"snapshots/{self._group}-{number}.ndjson.zst"
+
+    async def _load(self, number: int) -> Snapshot | None:
+        try:
+            return load(await self._clients.store.get_bytes(self._key(number), BYTES_MAX), self._policy)
+        except ObjectMissing:
+            return None
+        except StoreUnavailable as error:
+            log.warning("snapshot_not_read", partition=number, error=str(error))
+            return None
+
+    def _put_aside(self, owner: _Owner, number: int) -> None:
+        """Begin to store the state, when enough happened since the last time; only between two batches."""
+        if owner.mark is None or owner.unsaved < self._snapshot_facts or (owner.saving is not None and not owner.saving.done()):
+            return
+        owner.unsaved = 0
+        owner.saving = asyncio.create_task(self._save(take(owner.state, owner.mark), number), name=f"snapshot-{number}")
+
+    async def _save(self, snapshot: Snapshot, number: int) -> None:
+        data = await asyncio.to_thread(dump, snapshot)
+        try:
+            await self._clients.store.put_bytes(self._key(number), data, "application/zstd")
+        except StoreUnavailable as error:
+            log.warning("snapshot_not_stored", partition=number, error=str(error))
+            return
+        log.info("snapshot_stored", partition=number, offset=snapshot.mark.offset, bytes=len(data), jobs=len(snapshot.jobs))
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 
@@ -167,6 +246,7 @@ class Dispatcher(Service):
                 owner = self._owners.get(partition)
                 if owner is not None:
                     await self._answer(owner, partition, messages)
+                    self._put_aside(owner, partition.partition)
             await self._wake_due()
 
     @Service.task
@@ -225,11 +305,20 @@ class Dispatcher(Service):
         dead: Sequence[DeadLetter],
     ) -> None:
         producer, prefix = owner.producer, self._clients.topic_prefix
+        sent: list[tuple[int, asyncio.Future[RecordMetadata]]] = []
         async with producer.transaction():
             for topic, number, builder in self._batches(producer, partition, facts):
-                await producer.send_batch(builder, prefix + topic.name, partition=number)
+                count = builder.record_count()
+                written = await producer.send_batch(builder, prefix + topic.name, partition=number)
+                if topic is JOBS:
+                    sent.append((count, written))
             for letter in dead:
                 await producer.send(prefix + JOB_REQUESTS.dead_letters, encode_dead(letter, "dispatcher"), partition=0)
+        if sent:
+            count, written = sent[-1]
+            last = next(fact for fact in reversed(facts) if TOPIC_OF[fact.data.TYPE] is JOBS)
+            owner.mark = Mark((await written).offset + count - 1, last.id)
+            owner.unsaved += sum(count for count, _ in sent)
 
     def _batches(
         self, producer: AIOKafkaProducer, partition: TopicPartition, facts: Sequence[Envelope[Event]]
@@ -281,17 +370,28 @@ class _Ownership(ConsumerRebalanceListener):
         await self._lose(revoked)
 
 
-async def _read_to_end(consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int | None = None) -> Any:
-    """Yield the events of a partition from `start` to `end`, or to its last stable offset."""
+async def _close(owner: _Owner) -> None:
+    if owner.saving is not None:
+        owner.saving.cancel()
+        await asyncio.gather(owner.saving, return_exceptions=True)
+    await owner.producer.stop()
+
+
+async def _read_to_end(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int | None = None
+) -> AsyncGenerator[tuple[int, Envelope[Event]], None]:
+    """Yield the events of a partition, each with its offset, from `start` to `end`, or to its last stable offset."""
     consumer.assign([partition])
     if end is None:
         end = (await consumer.end_offsets([partition]))[partition]
+    if start >= end:
+        return
     consumer.seek(partition, start)
     while await consumer.position(partition) < end:
         fetched = await consumer.getmany(partition, timeout_ms=500)
         for message in fetched.get(partition, ()):
             if message.offset < end:
                 try:
-                    yield decode(message.value or b"")
+                    yield message.offset, decode(message.value or b"")
                 except InvalidEvent as error:
                     log.warning("fact_undecodable", topic=partition.topic, offset=message.offset, reason=str(error))

@@ -1,13 +1,17 @@
-"""Which waiting job and which waiting worker belong together. Pure."""
+"""Which waiting job and which waiting worker belong together. Pure.
+
+GPU workers go first: a job that one of them can do is kept from others while one is idle. One that does not ask for a job
+at this very moment (its claim is on its way) is idle for as long as it was heard of within `Policy.gpu_patience`.
+"""
 
 import heapq
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from events.jobs import Capabilities, Requirements
+from events.jobs import Capabilities, ClaimRequested, Requirements
+from processors.pool_state import Claim, State, bar
 
-if TYPE_CHECKING:
-    from processors.dispatch import Claim, State
+Why = Literal["best_job", "first_waiting", "same_video", "gpu_first"]
 
 
 def covers(capabilities: Capabilities, wanted: Requirements) -> bool:
@@ -20,53 +24,74 @@ def covers(capabilities: Capabilities, wanted: Requirements) -> bool:
     )
 
 
-def best_job(state: "State", pool: str, capabilities: Capabilities) -> str | None:
+def best_job(state: State, claim: ClaimRequested, now: datetime) -> str | None:
     """Return the ready job of the best rank that the worker can do."""
     best: tuple[datetime, int, str] | None = None
-    for (of_pool, wanted), queue in state.ready.items():
-        if of_pool == pool and covers(capabilities, wanted):
+    for (pool, wanted), queue in state.ready.items():
+        if pool == claim.pool and covers(claim.capabilities, wanted):
             head = _head(state, queue)
-            if head is not None and (best is None or head < best):
+            if head is not None and (best is None or head < best) and not _kept(state, claim, wanted, now):
                 best = head
     return best[2] if best else None
 
 
-def best_pair(state: "State", pool: str, now: datetime) -> "tuple[str, Claim] | None":
+def best_pair(state: State, pool: str, now: datetime) -> tuple[str, Claim, Why] | None:
     """Return the best ready job and the waiting claim that gets it: GPU first, then who has the source, then who came first."""
+    if not state.claim_groups:
+        return None
     heads = [
         (head, wanted)
         for (of_pool, wanted), queue in state.ready.items()
         if of_pool == pool and (head := _head(state, queue)) is not None
     ]
     for (_rank, _number, job_id), wanted in sorted(heads, key=lambda item: item[0]):
-        claim = _best_claim(state, pool, wanted, state.jobs[job_id].queued.video_id, now)
-        if claim is not None:
-            return job_id, claim
+        found = _best_claim(state, pool, wanted, state.jobs[job_id].queued.video_id, now)
+        if found is not None:
+            return job_id, *found
     return None
 
 
-def _best_claim(state: "State", pool: str, wanted: Requirements, video_id: str, now: datetime) -> "Claim | None":
+def _best_claim(state: State, pool: str, wanted: Requirements, video_id: str, now: datetime) -> tuple[Claim, Why] | None:
     best: tuple[bool, bool] | None = None
-    found = None
+    found, others = None, False
     for (of_pool, capabilities), group in state.claims.items():
         if of_pool != pool or not covers(capabilities, wanted):
             continue
         for claim in group.values():
-            if claim.request.data.deadline <= now:
+            event = claim.request.data
+            if event.deadline <= now or bar(state, pool, event.worker_id, now) is not None:
                 continue
-            rank = (not capabilities.gpu, state.last_video.get(claim.request.data.worker_id) != video_id)
+            others = others or not capabilities.gpu
+            rank = (not capabilities.gpu, state.last_video.get(event.worker_id) != video_id)
             if best is None or rank < best:
                 best, found = rank, claim
             if not rank[1]:
                 break
-    return found
+    if best is None or found is None or _kept(state, found.request.data, wanted, now):
+        return None
+    if not best[0] and others:
+        return found, "gpu_first"
+    return found, "first_waiting" if best[1] else "same_video"
 
 
-def _head(state: "State", queue: list[tuple[datetime, int, str]]) -> tuple[datetime, int, str] | None:
-    """Return the first entry that still waits; drop those before it."""
+def _kept(state: State, claim: ClaimRequested, wanted: Requirements, now: datetime) -> bool:
+    """Tell whether the job is kept for an idle GPU worker instead."""
+    return not claim.capabilities.gpu and any(
+        gpu.pool == claim.pool
+        and now < gpu.heard_at + state.policy.gpu_patience
+        and worker_id not in state.held
+        and covers(gpu.capabilities, wanted)
+        and bar(state, gpu.pool, worker_id, now) is None
+        for worker_id, gpu in state.gpus.items()
+    )
+
+
+def _head(state: State, queue: list[tuple[datetime, int, str]]) -> tuple[datetime, int, str] | None:
+    """Return the first entry that still waits at its place; drop those before it."""
     while queue:
-        job = state.jobs.get(queue[0][2])
-        if job is not None and job.status == "queued":
+        _, place, job_id = queue[0]
+        job = state.jobs.get(job_id)
+        if job is not None and job.status == "queued" and job.place == place:
             return queue[0]
         heapq.heappop(queue)
     return None

@@ -13,6 +13,7 @@ from typing import Literal
 
 from events.jobs import AudioSpec, EncodeSpec, ExtrasSpec, JobSpec, Source
 from events.media import (
+    SOFTWARE_ENCODERS,
     AudioPlan,
     AudioTrack,
     Chunk,
@@ -61,7 +62,6 @@ DEINTERLACE_LEAD_MS = 200
 CONVERTIBLE_SUBTITLES = frozenset(
     ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "microdvd", "sami", "realtext", "subviewer", "mpl2")
 )
-SOFTWARE_ENCODERS: dict[VideoCodec, str] = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
 SVT_PRESETS = {
     "ultrafast": "12",
     "superfast": "11",
@@ -74,6 +74,7 @@ SVT_PRESETS = {
     "veryslow": "3",
 }
 """The names that x264 and x265 share, as the numbers that SVT-AV1 wants; other values pass as they are."""
+NVENC_PRESET = "p4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
         track=track.index,
         codec=codec,
         encoder=encoder,
-        preset=SVT_PRESETS.get(settings.preset, settings.preset) if encoder == "libsvtav1" else settings.preset,
+        preset=_preset(settings.preset, encoder),
         pixel_format="yuv420p10le" if keep_hdr else "yuv420p",
         frame_rate=_text(rate),
         timescale=timescale(rate),
@@ -188,6 +189,15 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
         chunks=chunks(frames, segment_frames, per_chunk),
     )
     return _Video(video, (*codec_notes, *rate_notes, *filter_notes, *seek_notes))
+
+
+def _preset(preset: str, encoder: str) -> str:
+    """Return the preset by the encoder's own name; the middle one of NVENC for the names that x264 and x265 share."""
+    if encoder == "libsvtav1":
+        return SVT_PRESETS.get(preset, preset)
+    if encoder.endswith("_nvenc") and preset in SVT_PRESETS:
+        return NVENC_PRESET
+    return preset
 
 
 def ladder(width: int, height: int) -> tuple[Rung, ...]:

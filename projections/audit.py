@@ -45,6 +45,8 @@ class JobAudit:
                     self._complain(recorded, "was queued a second time")
                 if event.reason == "retried" and (not job.ended or job.completed):
                     self._complain(recorded, "was retried though it had not failed")
+                if event.reason == "requeued" and (job.ended or job.running):
+                    self._complain(recorded, "was requeued though it was running or had ended")
                 job.ended = False
             case JobClaimed():
                 job = self._known(recorded, event.job_id)

@@ -162,6 +162,8 @@ def evolve_job(job: Job | None, recorded: Recorded[Event]) -> Job | None:
             return _queued(event, time)
         if event.reason == "retried" and job.status in ("failed", "cancelled"):
             return replace(job, status="queued", attempt=0, ended_at=None, failure=None, retry_at=None)
+        if event.reason == "requeued" and job.status in ("queued", "retrying"):
+            return replace(job, status="queued", attempt=0, retry_at=None, priority=event.priority)
         return job
     if job is None:
         return None
@@ -292,13 +294,21 @@ async def listing(
     status: Status | None = None,
     video_id: str | None = None,
     kind: str | None = None,
+    pool: str | None = None,
+    chunk: int | None = None,
+    rendition: str | None = None,
+    code: str | None = None,
 ) -> Sequence[Job]:
-    """Return jobs, newest first."""
+    """Return jobs, newest first; `rendition` names one that the job makes, `code` is that of its failure."""
     values = {
         "limit": min(limit, PAGE_MAX),
         "status": status,
         "video_id": video_id,
         "kind": kind,
+        "pool": pool,
+        "chunk": chunk,
+        "rendition": rendition,
+        "code": code,
         "after_time": after[0] if after else None,
         "after_id": after[1] if after else None,
     }

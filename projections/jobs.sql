@@ -40,12 +40,16 @@ CREATE TABLE attempts (
 );
 
 -- name: listing
--- Jobs, newest first, after a cursor (queued_at, job_id), by state, video and kind when asked.
+-- Jobs, newest first, after a cursor (queued_at, job_id), by whatever is asked for.
 SELECT to_json(j)::text FROM (
     SELECT * FROM jobs.jobs
     WHERE (%(status)s::text IS NULL OR status = %(status)s)
       AND (%(video_id)s::text IS NULL OR video_id = %(video_id)s)
       AND (%(kind)s::text IS NULL OR kind = %(kind)s)
+      AND (%(pool)s::text IS NULL OR pool = %(pool)s)
+      AND (%(chunk)s::bigint IS NULL OR chunk = %(chunk)s)
+      AND (%(rendition)s::text IS NULL OR renditions ? %(rendition)s)
+      AND (%(code)s::text IS NULL OR failure ->> 'code' = %(code)s)
       AND (queued_at, job_id) < (coalesce(%(after_time)s::timestamptz, 'infinity'), coalesce(%(after_id)s::text, ''))
     ORDER BY queued_at DESC, job_id DESC
     LIMIT %(limit)s

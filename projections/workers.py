@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from events.envelope import Event, Recorded
 from events.jobs import Capabilities
 from events.topics import WORKER_HEARTBEATS, WORKERS
-from events.workers import WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
+from events.workers import WorkerCleared, WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
 from projections.fold import Projection, Table, table_row
 from projections.queries import load
 from projections.repeats import once
@@ -54,7 +54,7 @@ def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str]]:
     """Return the worker."""
     event = recorded.envelope.data
     match event:
-        case WorkerRegistered() | WorkerDrained() | WorkerOffline() | WorkerQuarantined() | WorkerHeartbeat():
+        case WorkerRegistered() | WorkerDrained() | WorkerOffline() | WorkerQuarantined() | WorkerCleared() | WorkerHeartbeat():
             return ((event.worker_id,),)
         case _:
             return ()
@@ -93,6 +93,8 @@ def _evolve_life(worker: Worker | None, recorded: Recorded[Event]) -> Worker | N
             return replace(worker or Worker(event.worker_id), offline_at=time)
         case WorkerQuarantined():
             return replace(worker or Worker(event.worker_id), quarantined_until=_later(time, event.seconds))
+        case WorkerCleared():
+            return replace(worker or Worker(event.worker_id), quarantined_until=None)
         case _:
             return worker
 
@@ -141,6 +143,13 @@ async def listing(connection: AsyncConnection[Any], limit: int = 100) -> Sequenc
     """Return workers, the last that came first."""
     cursor = await connection.execute(_SQL["listing"], {"limit": limit})
     return [_WORKER.validate_json(text) for (text,) in await cursor.fetchall()]
+
+
+async def by_id(connection: AsyncConnection[Any], worker_id: str) -> Worker | None:
+    """Return one worker."""
+    cursor = await connection.execute(_SQL["by_id"], {"worker_id": worker_id})
+    found = await cursor.fetchone()
+    return _WORKER.validate_json(found[0]) if found else None
 
 
 async def silent(connection: AsyncConnection[Any], since: datetime, limit: int = 100) -> Sequence[Worker]:

@@ -21,6 +21,9 @@ CREATE INDEX ON workers (registered_at DESC);
 -- name: listing
 SELECT to_json(w)::text FROM (SELECT * FROM workers.workers ORDER BY registered_at DESC NULLS LAST, worker_id LIMIT %(limit)s) w;
 
+-- name: by_id
+SELECT to_json(w)::text FROM workers.workers w WHERE worker_id = %(worker_id)s;
+
 -- name: silent
 -- Workers that neither said goodbye nor were heard of since a moment, and are not known to be offline since.
 SELECT to_json(w)::text FROM workers.workers w

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import structlog
 
 from events.jobs import Capabilities, EncodeSpec, JobResult, JobSpec
 from events.media import Failure
@@ -26,11 +27,12 @@ from workers import telemetry
 from workers.kinds import RUNNERS
 from workers.loop import Identity, Outcome, Tools, Worker
 from workers.sources import Sources
+from workers.transcode.detect import Hardware, detect
 from workers.transport import Transport
 from workers.work import Limits, ObjectStore, Work
 
+log = structlog.get_logger(__name__)
 VERSION = "0.1.0"
-SOFTWARE_ENCODERS = ("libx264", "libx265", "libsvtav1")
 DRAIN_S = 20.0
 TELEMETRY_TIMEOUT_S = 4.0
 
@@ -63,9 +65,9 @@ def ended(spec: JobSpec, seconds: float, result: JobResult | None) -> None:
             metrics.WORKER_RUNG_SECONDS.labels(rung.name).observe(seconds)
 
 
-def capabilities() -> Capabilities:
-    """Return what this worker can do."""
-    return Capabilities(kinds=tuple(RUNNERS), encoders=SOFTWARE_ENCODERS)
+def capabilities(hardware: Hardware) -> Capabilities:
+    """Return what a worker on such a machine can do."""
+    return Capabilities(kinds=tuple(RUNNERS), encoders=hardware.encoders, vram_bytes=hardware.vram_bytes, gpu=hardware.gpu)
 
 
 @asynccontextmanager
@@ -105,10 +107,13 @@ async def work_until_stopped(
         ended(spec, seconds, result)
         report(telemetry.finished(node, spec, seconds, result, failure))
 
+    directory.mkdir(parents=True)
+    hardware = await detect(ffmpeg(settings), directory, limits)
+    log.info("encoders_tried", trials={trial.encoder: trial.reason or "works" for trial in hardware.trials}, cards=hardware.cards)
     pool, memory = settings.worker_pool, psutil.virtual_memory().total
     worker = Worker(
-        Identity(link.worker_id, link.name, pool, VERSION, os.cpu_count() or 1, memory),
-        capabilities(),
+        Identity(link.worker_id, link.name, pool, VERSION, os.cpu_count() or 1, memory, hardware),
+        capabilities(hardware),
         Tools(
             transport=link.transport,
             context=lambda correlation_id: system_context(f"kinolog/worker/{link.name}", correlation_id),

@@ -22,7 +22,8 @@ from events.media import Failure, FailureStage
 from events.progress import ProgressTicked
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
 from workers.failures import crashed, surroundings_failed
-from workers.transport import Held, Transport
+from workers.transcode.detect import Hardware
+from workers.transport import Drained, Held, Transport
 from workers.work import Done, Progress, Runner, Work, WorkFailed
 
 CLAIM_WAIT_S = 30.0
@@ -43,6 +44,7 @@ class Identity:
     version: str
     cpu_count: int
     memory_bytes: int
+    hardware: Hardware
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class Worker:
             capabilities=self._capabilities,
             cpu_count=me.cpu_count,
             memory_bytes=me.memory_bytes,
+            cards=me.hardware.cards,
+            trials=me.hardware.trials,
         )
         await self._announce(registered)
         heartbeat = asyncio.create_task(self._heartbeats(), name="heartbeats")
@@ -128,6 +132,10 @@ class Worker:
         try:
             return await claim
         except asyncio.CancelledError:
+            return None
+        except Drained:
+            log.info("worker_drained")
+            self.stop()
             return None
         except LogUnavailable as error:
             log.warning("claim_failed", error=str(error))

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from events.clock import Context
 from events.codec import decode
 from events.envelope import Envelope, Event
-from events.errors import InvalidEvent, LogUnavailable
+from events.errors import InvalidEvent, KinologError, LogUnavailable
 from events.jobs import (
     Capabilities,
     ClaimRefused,
@@ -37,6 +37,10 @@ from events.topics import JOBS, partition_for
 
 DECIDED_S = 20.0
 log = structlog.get_logger(__name__)
+
+
+class Drained(KinologError):
+    """The dispatcher wants this worker to take no more jobs and to stop."""
 
 
 @dataclass
@@ -124,7 +128,7 @@ class LogTransport:
             await self._consumer.stop()
 
     async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
-        """Ask for a job and wait up to `wait_s` for one; None when there is none. Raises LogUnavailable."""
+        """Ask for a job and wait up to `wait_s` for one; None when there is none. Raises LogUnavailable, Drained."""
         context = self._context(None)
         deadline = context.now + timedelta(seconds=wait_s)
         request = ClaimRequested(worker_id=self._worker_id, pool=self._pool, capabilities=capabilities, deadline=deadline)
@@ -139,6 +143,8 @@ class LogTransport:
             return None
         finally:
             self._claims.pop(claim_id, None)
+        if isinstance(fact.data, ClaimRefused) and fact.data.reason == "draining":
+            raise Drained("the worker, or its pool, is drained")
         return self._hold(fact) if isinstance(fact.data, JobClaimed) else None
 
     def _hold(self, fact: Envelope[Event]) -> Held:

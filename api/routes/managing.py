@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, model_validator
 from api.deps import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, reading, write
 from api.models import (
     PROGRESSING,
+    AcceptedDispatch,
     AcceptedJob,
     AcceptedJobs,
     AcceptedVideo,
@@ -21,6 +22,7 @@ from api.models import (
 )
 from api.problems import documented
 from events.errors import Conflict, NotFound
+from events.jobs import Priority
 from producers import catalog as catalog_producer
 from producers import jobs as jobs_producer
 from projections import catalog, jobs, manifests, progress, timeline, workers
@@ -33,6 +35,8 @@ RETRIED_MAX = 500
 """Jobs that one call retries at most."""
 Which = Annotated[str, Path(max_length=100, description="A video's id or slug.")]
 JobId = Annotated[str, Path(max_length=36)]
+WorkerId = Annotated[str, Path(max_length=100)]
+PoolName = Annotated[str, Path(max_length=255)]
 
 
 FOUND = documented(404)
@@ -59,10 +63,27 @@ class Reason(BaseModel):
 
 
 class Filter(Reason):
-    """Which failed jobs; all of them when nothing is said."""
+    """Which jobs; all failed ones when nothing is said. A chunk is a job; a rung is retried by the jobs that make it."""
 
+    status: Literal["failed", "cancelled"] = "failed"
     video_id: str | None = Field(None, max_length=36, examples=["01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"])
     kind: Kind | None = Field(None, examples=["encode"])
+    pool: str | None = Field(None, max_length=255, examples=["default"])
+    chunk: int | None = Field(None, ge=0, le=2**31, examples=[3])
+    rendition: str | None = Field(None, max_length=100, examples=["720p"])
+    code: str | None = Field(None, max_length=100, examples=["TIMEOUT"], description="The failure's code.")
+
+
+class Requeue(Reason):
+    """Why, and at which priority from now on; the job keeps its own when none is said."""
+
+    priority: Priority | None = Field(None, examples=["high"])
+
+
+class Pause(Reason):
+    """Why, and whether workers stop when their jobs are done."""
+
+    drain: bool = False
 
 
 @routes.get("/api/videos")
@@ -235,11 +256,30 @@ async def retry_job(given: Given, response: Response, job_id: JobId, reason: Rea
     return AcceptedJob(job_id=job_id)
 
 
+@routes.post("/api/jobs/{job_id}/requeue", status_code=202, responses=CHANGED)
+async def requeue_job(given: Given, response: Response, job_id: JobId, wanted: Requeue | None = None) -> AcceptedJob:
+    """Ask the dispatcher to take a job from whoever has it and to let it wait again, perhaps at another priority."""
+    wanted = wanted or Requeue(reason="")
+    job = await _job(given, job_id)
+    if job.status in ("completed", "failed", "cancelled"):
+        raise Conflict(f"the job has ended: it is {job.status}")
+    event = jobs_producer.requeue_requested(
+        given.context(),
+        job_id=job_id,
+        video_id=job.video_id,
+        pool=job.pool,
+        reason=wanted.reason,
+        priority=wanted.priority,
+    )
+    await write(given, response, [event])
+    return AcceptedJob(job_id=job_id)
+
+
 @routes.post("/api/jobs/retry", status_code=202, responses=documented(422))
 async def retry_jobs(given: Given, response: Response, wanted: Filter) -> AcceptedJobs:
-    """Ask the dispatcher to try failed jobs again, the newest first, at most 500 at once; the reason is kept with each."""
+    """Ask the dispatcher to try jobs again, the newest first, at most 500 at once; the reason is kept with each."""
     async with given.pool.connection() as connection:
-        found = await jobs.listing(connection, limit=RETRIED_MAX, status="failed", video_id=wanted.video_id, kind=wanted.kind)
+        found = await jobs.listing(connection, limit=RETRIED_MAX, **wanted.model_dump(exclude={"reason"}))
     context = given.context()
     events = [
         jobs_producer.retry_requested(context, job_id=job.job_id, video_id=job.video_id, pool=job.pool, reason=wanted.reason)
@@ -271,6 +311,51 @@ async def list_workers(given: Given, response: Response, limit: Limit = 100) -> 
         for worker in found
     ]
     return Page(items=shown, next=None)
+
+
+@routes.post("/api/workers/{worker_id}/pause", status_code=202, responses=FOUND)
+async def pause_worker(given: Given, response: Response, worker_id: WorkerId, wanted: Pause | None = None) -> AcceptedDispatch:
+    """Give a worker no more jobs; what it has goes on. With `drain` it stops after that."""
+    return await _pause(given, response, await _pool_of(given, worker_id), worker_id, wanted)
+
+
+@routes.post("/api/workers/{worker_id}/resume", status_code=202, responses=FOUND)
+async def resume_worker(given: Given, response: Response, worker_id: WorkerId, reason: Reason | None = None) -> AcceptedDispatch:
+    """Give a worker jobs again; its quarantine, if it is in one, ends."""
+    return await _resume(given, response, await _pool_of(given, worker_id), worker_id, reason)
+
+
+@routes.post("/api/pools/{pool}/pause", status_code=202)
+async def pause_pool(given: Given, response: Response, pool: PoolName, wanted: Pause | None = None) -> AcceptedDispatch:
+    """Give no worker of a pool a job any more; what runs goes on. With `drain` its workers stop after that."""
+    return await _pause(given, response, pool, None, wanted)
+
+
+@routes.post("/api/pools/{pool}/resume", status_code=202)
+async def resume_pool(given: Given, response: Response, pool: PoolName, reason: Reason | None = None) -> AcceptedDispatch:
+    """Give the workers of a pool jobs again."""
+    return await _resume(given, response, pool, None, reason)
+
+
+async def _pause(given: Services, response: Response, pool: str, worker_id: str | None, wanted: Pause | None) -> AcceptedDispatch:
+    wanted = wanted or Pause(reason="")
+    event = jobs_producer.pause_requested(given.context(), pool=pool, worker_id=worker_id, drain=wanted.drain, reason=wanted.reason)
+    await write(given, response, [event])
+    return AcceptedDispatch(pool=pool, worker_id=worker_id)
+
+
+async def _resume(given: Services, response: Response, pool: str, worker_id: str | None, reason: Reason | None) -> AcceptedDispatch:
+    why = reason.reason if reason else ""
+    await write(given, response, [jobs_producer.resume_requested(given.context(), pool=pool, worker_id=worker_id, reason=why)])
+    return AcceptedDispatch(pool=pool, worker_id=worker_id)
+
+
+async def _pool_of(given: Services, worker_id: str) -> str:
+    async with given.pool.connection() as connection:
+        worker = await workers.by_id(connection, worker_id)
+    if worker is None or worker.pool is None:
+        raise NotFound(f"there is no worker {worker_id}")
+    return worker.pool
 
 
 async def _find(connection: Any, which: str) -> Video:

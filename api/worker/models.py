@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from events.jobs import Capabilities, JobClaimed, JobKind, JobResult
 from events.media import Failure
+from events.workers import EncoderTrial, GraphicsCard
 
 WORKER = "019ceb74-9b15-7216-ba9e-d6fd5eb561a4"
 JOB = "5d1f1c8e-3c0b-5d2a-9a43-6f1f0b7c2e10"
@@ -29,6 +30,8 @@ class WorkerSelf(_Sent):
     capabilities: Capabilities
     cpu_count: int = Field(ge=1, le=100_000, examples=[16])
     memory_bytes: int = Field(ge=0, le=2**50, examples=[2**36])
+    cards: tuple[GraphicsCard, ...] | None = Field(None, max_length=64)
+    trials: tuple[EncoderTrial, ...] | None = Field(None, max_length=64)
 
 
 class Registered(BaseModel):
@@ -102,7 +105,7 @@ class Claimed(BaseModel):
     claim_expires_at: datetime | None = None
     correlation_id: str | None = None
     claim: JobClaimed | None = None
-    reason: Literal["claimed", "no_job", "quarantined", "unknown_pool", "version"] = "claimed"
+    reason: Literal["claimed", "no_job", "quarantined", "unknown_pool", "version", "paused", "draining"] = "claimed"
     message: str = Field("", examples=["No jobs available"])
 
 

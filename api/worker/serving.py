@@ -33,6 +33,8 @@ NO_JOBS = {
     "no_job": "No jobs available",
     "quarantined": "This worker failed too often; it gets jobs again after a while",
     "unknown_pool": "There is no such pool",
+    "paused": "The worker, or its pool, is paused",
+    "draining": "The worker, or its pool, is drained: it takes no more jobs and stops",
 }
 routes = APIRouter(prefix="/api/worker", tags=["worker"], responses=documented(401))
 held_routes = APIRouter(prefix="/api/worker/{job_id}", tags=["jobs"], responses=documented(401, 403, 404, 409))
@@ -132,6 +134,8 @@ async def _tell_registered(given: WorkerServices, key: Key, about: models.Worker
         capabilities=about.capabilities,
         cpu_count=about.cpu_count,
         memory_bytes=about.memory_bytes,
+        cards=about.cards,
+        trials=about.trials,
     )
     await given.append([producer.told(given.context(None), event)])
 

@@ -81,30 +81,55 @@ def cancel(job: Job, reason: Reason = "cancelled by an operator", as_json: AsJso
 
 
 @app.command()
+def requeue(
+    job: Job,
+    priority: Annotated[str | None, typer.Option(help="From now on: high, normal or low.")] = None,
+    reason: Reason = "requeued by an operator",
+    as_json: AsJson = False,
+) -> None:
+    """Ask that a job which has not ended waits for a worker again, whoever has it now, with a fresh count of attempts.
+
+    \b
+    Examples:
+      kinolog jobs requeue 01926f9c-0000-7000-8000-000000000000 --priority high
+    """
+    with connected() as api:
+        answer = api.post(f"/api/jobs/{job}/requeue", {"reason": reason, "priority": priority})
+    _accepted([job], answer, "requeue", as_json=as_json)
+
+
+@app.command()
 def retry(
     job: Annotated[str | None, typer.Argument(help="The job's id; or use --all.")] = None,
-    all_failed: Annotated[bool, typer.Option("--all", help="Every failed job, or those that --video names.")] = False,
+    all_failed: Annotated[bool, typer.Option("--all", help="Every failed job, or those that the options name.")] = False,
     video: Video = None,
+    kind: Annotated[str | None, typer.Option(help="Only this kind: analyse, encode, audio, extras, verify.")] = None,
+    status: Annotated[str, typer.Option(help="Those that are: failed, cancelled.")] = "failed",
+    chunk: Annotated[int | None, typer.Option(help="Only the jobs of this chunk.")] = None,
+    rendition: Annotated[str | None, typer.Option(help="Only jobs that make this rung or track.")] = None,
+    code: Annotated[str | None, typer.Option(help="Only jobs that failed with this code.")] = None,
     reason: Reason = "retried by an operator",
     as_json: AsJson = False,
 ) -> None:
-    """Ask that a failed or cancelled job is tried again, with a fresh count of attempts.
+    """Ask that failed or cancelled jobs are tried again, with a fresh count of attempts.
 
     \b
     Examples:
       kinolog jobs retry 01926f9c-0000-7000-8000-000000000000
-      kinolog jobs retry --all
+      kinolog jobs retry --all --code TIMEOUT --reason "more threads now"
+      kinolog jobs retry --all --video 01926f9c-0000-7000-8000-000000000000 --rendition 720p
     """
     if (job is None) != all_failed:
         raise UsageFault("name one job, or say --all")
     with connected() as api:
-        if job is None:
-            failed = api.pages("/api/jobs", limit=10_000, status="failed", video_id=video)
-            wanted = [str(row["job_id"]) for row in failed]
-        else:
-            wanted = [job]
-        answers = [api.post(f"/api/jobs/{one}/retry", {"reason": reason}) for one in wanted]
-    _accepted(wanted, answers, "retry", as_json=as_json)
+        if job is not None:
+            _accepted([job], api.post(f"/api/jobs/{job}/retry", {"reason": reason}), "retry", as_json=as_json)
+            return
+        wanted = {"status": status, "video_id": video, "kind": kind, "chunk": chunk, "rendition": rendition, "code": code}
+        answer = api.post("/api/jobs/retry", {"reason": reason, **wanted})
+    _accepted(answer["job_ids"], answer, "retry", as_json=as_json)
+    if answer["more"]:
+        note("there are more of them: say it again when these are queued")
 
 
 def _accepted(jobs: list[str], answer: object, what: str, *, as_json: bool) -> None:

@@ -1,8 +1,10 @@
 """`kinolog worker`: run a worker here, inside the cluster or outside; make the token with which one joins."""
 
+import asyncio
 import os
 import platform
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -150,14 +152,19 @@ def _join(settings: "Settings", url: str, token: str) -> "Membership":
     import httpx
     import psutil
 
+    from infra.runtime.binaries import ffmpeg
     from workers.app import VERSION, capabilities
     from workers.remote.membership import Membership
+    from workers.transcode.detect import detect
+    from workers.work import Limits
 
+    with tempfile.TemporaryDirectory() as scratch:
+        hardware = asyncio.run(detect(ffmpeg(settings), Path(scratch), Limits()))
     about: dict[str, Any] = {
         "worker_name": platform.node(),
         "pool": settings.worker_pool,
         "code_version": VERSION,
-        "capabilities": capabilities().model_dump(mode="json"),
+        "capabilities": capabilities(hardware).model_dump(mode="json"),
         "cpu_count": os.cpu_count() or 1,
         "memory_bytes": psutil.virtual_memory().total,
     }

@@ -119,7 +119,10 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     chunk_s: float = Field(60.0, ge=2, le=3600, description="Target length of a chunk, seconds (a whole number of segments).")
     streaming_format: Literal["cmaf", "hls_ts"] = Field("cmaf", description="CMAF (HLS and DASH) or legacy HLS with MPEG-TS.")
     video_codec: Literal["h264", "hevc", "av1"] = Field("h264", description="Codec of the ladder.")
-    encoder_preset: str = Field("veryfast", description="Preset of the software encoder.")
+    video_hardware: Literal["none", "nvenc", "vaapi", "qsv", "videotoolbox"] = Field(
+        "none", description="Hardware that encodes the ladder; only workers whose trial of it succeeded get these jobs."
+    )
+    encoder_preset: str = Field("veryfast", description="Preset of the encoder; NVENC has p1 to p7.")
     hdr: Literal["tonemap", "keep"] = Field(
         "tonemap", description="HDR sources: tone-mapped to SDR, or kept (10-bit HEVC or AV1 only)."
     )

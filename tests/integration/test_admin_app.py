@@ -14,6 +14,7 @@ from events.envelope import Envelope, Event
 from events.errors import LogUnavailable
 from infra.runtime import postgres
 from infra.runtime.objects import ObjectStore
+from infra.runtime.settings import Settings
 from tests.support import clips
 from tests.support.apps import client, make
 from tests.support.platform import Platform
@@ -332,6 +333,38 @@ async def test_failed_jobs_are_retried_by_filter(platform: Platform) -> None:
     job = f"/api/jobs/{answer.json()['job_ids'][0]}"
     async with asyncio.timeout(20):
         while (await platform.admin.get(job)).json()["job"]["epoch"] < 2:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_paused_pool_gets_no_jobs_until_it_is_resumed(settings: Settings, tmp_path: Path) -> None:
+    """A job that waits is requeued at another priority; a worker that is drained ends by itself."""
+    async with Platform(settings) as platform:
+        (worker,) = (await platform.admin.get("/api/workers")).json()["items"]
+        paused = await platform.admin.post("/api/pools/default/pause", json={"reason": "the store is moved"})
+        assert (paused.status_code, paused.json()) == (202, {"pool": "default", "worker_id": None})
+        (tmp_path / "nothing.mp4").write_bytes(b"no video")
+        video_id = await platform.upload(tmp_path / "nothing.mp4")
+        job = await the_job(platform, video_id, "queued")
+        answer = await platform.admin.post(f"/api/jobs/{job}/requeue", json={"reason": "urgent", "priority": "high"})
+        assert answer.status_code == 202
+        await the_job(platform, video_id, "queued", priority="high")
+        await platform.admin.post("/api/pools/default/resume", json={"reason": "it has moved"})
+        assert (await platform.ended(video_id))["status"] == "failed"
+        assert (await platform.admin.post(f"/api/jobs/{job}/requeue")).status_code == 409
+        drained = await platform.admin.post(f"/api/workers/{worker['worker_id']}/pause", json={"drain": True})
+        assert drained.json()["worker_id"] == worker["worker_id"]
+        async with asyncio.timeout(20):
+            assert await platform.processes["worker-1"].wait() == 0
+        assert (await platform.admin.post(f"/api/workers/{NOBODY}/resume")).status_code == 404
+
+
+async def the_job(platform: Platform, video_id: str, status: str, **more: str) -> str:
+    """Wait until the video's one job is so; return its id."""
+    async with asyncio.timeout(20):
+        while True:
+            found = (await platform.admin.get("/api/jobs", params={"video_id": video_id})).json()["items"]
+            if found and {"status": status, **more}.items() <= found[0].items():
+                return str(found[0]["job_id"])
             await asyncio.sleep(0.05)
 
 

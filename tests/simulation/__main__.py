@@ -1,4 +1,4 @@
-"""`python -m tests.simulation --seeds 1000`: simulate many seeds on all cores."""
+"""`python -m tests.simulation --seeds 1000`: simulate many seeds on all cores; `--large` for worlds of a week each."""
 
 import argparse
 import os
@@ -6,13 +6,13 @@ import sys
 import time
 from multiprocessing import Pool
 
-from tests.simulation.world import run
+from tests.simulation.world import LARGE, SMALL, run
 
 
-def findings_of(arguments: tuple[int, int, int]) -> tuple[int, list[str]]:
+def findings_of(world: tuple[int, bool]) -> tuple[int, list[str]]:
     """Return a seed and what was found in its world."""
-    seed, workers, jobs = arguments
-    return seed, run(seed, workers=workers, jobs=jobs).findings
+    seed, large = world
+    return seed, run(seed, LARGE if large else SMALL).findings
 
 
 def main() -> None:
@@ -20,11 +20,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=20)
-    parser.add_argument("--jobs", type=int, default=100)
+    parser.add_argument("--large", action="store_true")
     given = parser.parse_args()
     begun = time.perf_counter()
-    worlds = [(seed, given.workers, given.jobs) for seed in range(given.first, given.first + given.seeds)]
+    worlds = [(seed, given.large) for seed in range(given.first, given.first + given.seeds)]
     with Pool(os.cpu_count()) as pool:
         broken = [(seed, found) for seed, found in pool.imap_unordered(findings_of, worlds, 8) if found]
     seconds = time.perf_counter() - begun

@@ -6,9 +6,16 @@ from typing import Any
 
 import pytest
 
-from processors import dispatch
-from processors.dispatch import Decision, State
-from tests.simulation.world import run
+from processors import dispatch, matching, pool_state
+from processors.dispatch import Decision
+from processors.pool_state import Policy, State
+from processors.snapshots import Mark
+from tests.simulation import world
+from tests.simulation.world import LARGE, Scale, reasons, run
+
+TINY = Scale(workers=8, jobs=30)
+CROWDED = Scale(workers=2, jobs=100, spread=7200, length=(200, 400), shortest=timedelta(hours=4))
+"""More work than workers for hours: here it shows who goes first."""
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -27,7 +34,7 @@ def anyone_may_speak(*_: Any) -> None:
 
 def never_answered(patch: pytest.MonkeyPatch) -> None:
     """Repetitions are not recognised."""
-    patch.setattr(dispatch, "ANSWERED_MAX", 0)
+    patch.setattr(pool_state, "ANSWERED_MAX", 0)
     patch.setattr(Decision, "report", report_twice)
 
 
@@ -49,7 +56,13 @@ def report_twice(self: Decision, event: Any) -> None:
 
 def wrapped(name: str, change: Callable[[Any], Any]) -> Callable[[pytest.MonkeyPatch], None]:
     """Return a patch of a function of the decider."""
-    return lambda patch: patch.setattr(dispatch, name, change(getattr(dispatch, name)))
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        for module in (dispatch, matching, pool_state, world):
+            if hasattr(module, name):
+                patch.setattr(module, name, change(getattr(module, name)))
+
+    return apply
 
 
 def assigned_with(**changes: Callable[[Any], Any]) -> Callable[[pytest.MonkeyPatch], None]:
@@ -73,6 +86,37 @@ def forgetting(method: str) -> Callable[[pytest.MonkeyPatch], None]:
     return lambda patch: patch.setattr(Decision, method, lambda *_, **__: None)
 
 
+def leads(**minutes: int) -> Callable[[pytest.MonkeyPatch], None]:
+    """Return a patch of the ageing."""
+    changed = {name: timedelta(minutes=lead) for name, lead in minutes.items()}
+    return lambda patch: patch.setattr(pool_state, "PRIORITY_LEAD", pool_state.PRIORITY_LEAD | changed)
+
+
+def forgetful(restore: Any) -> Any:
+    """A snapshot without the requests that were answered."""
+
+    def restored(snapshot: Any) -> State:
+        state: State = restore(snapshot)
+        state.answered.clear()
+        return state
+
+    return restored
+
+
+def boastful(take: Any) -> Any:
+    """A snapshot that claims to have seen facts that it has not."""
+    return lambda state, mark: take(state, Mark(mark.offset + 20, mark.id))
+
+
+def never_barred_for(reason: str) -> Callable[[Any], Any]:
+    """A rule that forgets one reason why a worker gets no job."""
+
+    def changed(bar: Any) -> Any:
+        return lambda *given: None if (found := bar(*given)) == reason else found
+
+    return changed
+
+
 FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "no fence": wrapped("refusal", lambda _: anyone_may_speak),
     "results of anybody": never_answered,
@@ -82,10 +126,30 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "leases too long": assigned_with(lease_expires_at=lambda moment: moment + timedelta(days=3)),
     "leases never expire": forgetting("_expire"),
     "ticks do nothing": forgetting("tick"),
-    "releases are lost": wrapped("_requeue", lambda _: lambda state, job_id: None),
-    "jobs are given twice": wrapped("best_job", lambda _: lambda state, pool, can: next(iter(state.jobs), None)),
+    "releases are lost": wrapped("requeue", lambda _: lambda state, job_id: None),
+    "jobs are given twice": wrapped("best_job", lambda _: lambda state, claim, now: next(iter(state.jobs), None)),
+    "priorities upside down": leads(high=60, low=0),
+    "no ageing": leads(normal=60 * 24 * 30, low=60 * 24 * 60),
+    "anybody can do anything": wrapped("covers", lambda _: lambda *_: True),
+    "quarantine is forgotten": wrapped("bar", never_barred_for("quarantined")),
+    "pauses are forgotten": wrapped("bar", never_barred_for("paused")),
+    "snapshots forget what was answered": wrapped("restore", forgetful),
+    "snapshots skip facts": wrapped("take", boastful),
     "retries are never ready": wrapped("_wait", lambda wait: lambda state, job_id, retry_at: wait(state, job_id, None)),
 }
+
+
+def test_a_week_of_many_workers_breaks_no_rule_and_has_everything_in_it() -> None:
+    outcome = run(1, LARGE)
+    assert outcome.findings == []
+    happened = {kind for kind, _, _ in (name.partition(" ") for name in reasons(outcome.facts))}
+    assert {"LeaseExpired", "JobReleased", "JobFailed", "JobCancelled", "ResultRefused", "DispatchPaused"} <= happened
+    assert {"WorkerQuarantined", "WorkerCleared"} <= happened
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_crowd_is_served_in_the_order_of_rank(seed: int) -> None:
+    assert run(seed, CROWDED).findings == []
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -98,14 +162,14 @@ def test_the_checkers_bite(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def broken(seed: int) -> bool:
     """Tell whether a world breaks."""
     try:
-        return bool(run(seed, workers=8, jobs=30).findings)
+        return bool(run(seed, CROWDED if seed % 2 else TINY).findings)
     except (AssertionError, KeyError, ValueError, TypeError):
         return True
 
 
 def test_the_state_read_from_the_facts_decides_the_same() -> None:
     outcome = run(3)
-    again = State(policy=dispatch.Policy())
+    again = State(policy=Policy())
     for fact in outcome.facts:
-        dispatch.evolve(again, fact)
+        pool_state.evolve(again, fact)
     assert {job_id: job.status for job_id, job in again.jobs.items()}.keys() == again.ended.keys()

@@ -1,19 +1,22 @@
 """A world of workers around the real decider, in virtual time: seeded, so that a seed is a story that can be told again.
 
-Requests are delayed, reordered and repeated; workers crash, sleep beyond their leases and come back; clocks are skewed;
-the dispatcher loses its memory and reads it back from the facts. `run(seed)` returns what went onto the log.
+Requests are delayed, reordered and repeated; the broker is away for a while; workers crash, sleep beyond their leases and
+come back, fail every job for a while, have wrong clocks and different hardware; people cancel, retry, requeue, pause and
+resume; the dispatcher is killed between two requests or before its facts are written, and reads its memory back from a
+snapshot, an old one or none, and from the facts. `run(seed)` returns what went onto the log.
 """
 
 import hashlib
 import heapq
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from uuid import UUID
 
-from events.envelope import Envelope, Event, Recorded
+from events.envelope import Envelope, Event
 from events.jobs import (
     AnalyseResult,
     AnalyseSpec,
@@ -23,30 +26,74 @@ from events.jobs import (
     ClaimRequested,
     ClockTicked,
     JobClaimed,
-    JobCompleted,
-    JobReleased,
+    JobFailed,
     JobSubmitted,
     LeaseReleased,
     LeaseRenewed,
+    PauseRequested,
+    RequeueRequested,
     Requirements,
     ResultReported,
+    ResumeRequested,
+    RetryRequested,
     Source,
 )
 from events.media import Failure, Probe
-from processors.dispatch import Policy, State, decide, evolve, next_wakeup, remember
-from projections.audit import JobAudit
+from processors.dispatch import decide, remember
+from processors.pool_state import Policy, State, evolve, next_wakeup
+from processors.snapshots import Mark, Snapshot, restore, take
+from tests.simulation.checkers import check
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 POOL = "default"
-POLICY = Policy(
-    lease=timedelta(seconds=60), backoff_base=timedelta(seconds=10), quarantine_after=4, quarantine=timedelta(minutes=5)
-)
-CAN = Capabilities(kinds=("analyse",))
 RESULT = AnalyseResult(probe=Probe(container="mp4", duration_ms=1, size_bytes=1, sha256="0" * 64))
 FAILURE = Failure(stage="encoding", category="process_failure", code="EXIT_1", message="It failed.")
-HORIZON = timedelta(hours=48)
-REQUESTS_MAX = 100
-"""Requests per job; a sound world needs about twenty. More means that somebody asks in circles."""
+REQUESTS_MAX = 400
+"""Requests per job; a sound world needs far fewer. More means that somebody asks in circles."""
+PLAIN = Capabilities(kinds=("analyse",))
+GPU = Capabilities(kinds=("analyse",), encoders=("h264_nvenc",), gpu=True)
+ANY_WORKER = Requirements(kind="analyse")
+ONLY_GPU = Requirements(kind="analyse", encoder="h264_nvenc")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a world is. Seconds, unless a name says otherwise; `shortest` is how long it goes on at least."""
+
+    workers: int = 20
+    jobs: int = 100
+    spread: float = 600
+    lease: float = 60
+    length: tuple[float, float] = (1, 150)
+    claim_wait: float = 30
+    calamities: int = 6
+    shortest: timedelta = timedelta(minutes=40)
+    horizon: timedelta = timedelta(days=2)
+
+    @property
+    def policy(self) -> Policy:
+        """The dispatcher's."""
+        return Policy(
+            lease=timedelta(seconds=self.lease),
+            backoff_base=timedelta(seconds=10),
+            quarantine_after=3,
+            quarantine=timedelta(seconds=self.lease),
+        )
+
+
+SMALL = Scale()
+LARGE = Scale(
+    workers=200,
+    jobs=2000,
+    spread=5 * 24 * 3600,
+    lease=600,
+    length=(60, 4 * 3600),
+    claim_wait=3600,
+    calamities=40,
+    shortest=timedelta(days=7),
+    horizon=timedelta(days=9),
+)
+"""A virtual week."""
 
 
 @dataclass
@@ -63,16 +110,22 @@ class Sim:
     """One world. Everything by chance comes from `rng`."""
 
     rng: random.Random
-    workers: int
-    jobs: int
+    scale: Scale
     now: datetime = START
-    state: State = field(default_factory=lambda: State(policy=POLICY))
+    state: State = field(default_factory=State)
     facts: list[Envelope[Event]] = field(default_factory=list)
     requests: list[Envelope[Event]] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
     agenda: list[tuple[datetime, int, Callable[[], None]]] = field(default_factory=list)
     numbers: "count[int]" = field(default_factory=count)
     crashed: set[str] = field(default_factory=set)
     poison: set[str] = field(default_factory=set)
+    asked: dict[str, str] = field(default_factory=dict)
+    skews: dict[str, float] = field(default_factory=dict)
+    capabilities: dict[str, Capabilities] = field(default_factory=dict)
+    bad_until: dict[str, datetime] = field(default_factory=dict)
+    away_until: datetime = START
+    dies_in_batch: bool = False
     tick_due: datetime | None = None
     tick_sent: bool = False
 
@@ -86,21 +139,33 @@ class Sim:
 
     # --- the log ----------------------------------------------------------------------------------------------------
 
-    def send(self, event: Event, *, skew_s: float = 0.0, id_: str | None = None) -> str:
-        """Append a request, after a delay; now and then twice."""
-        request = Envelope(id_ or self.new_id(), "sim", POOL, self.now + timedelta(seconds=skew_s), event, self.new_id())
-        self.later(self.rng.expovariate(5), lambda: self.arrive(request))
+    def send(self, event: Event, *, worker: str = "", id_: str | None = None) -> str:
+        """Append a request, after a delay that may be long; now and then twice. Its time is that of the sender's clock."""
+        time = self.now + timedelta(seconds=self.skews.get(worker, 0.0))
+        request = Envelope(id_ or self.new_id(), "sim", POOL, time, event, self.new_id())
+        late = self.rng.uniform(0.5, 3) * self.scale.lease if self.rng.random() < 0.02 else 0.0
+        self.later(late + self.rng.expovariate(5), lambda: self.arrive(request))
         if self.rng.random() < 0.05:
             self.later(self.rng.expovariate(0.1), lambda: self.arrive(request))
         return request.id
 
     def arrive(self, request: Envelope[Event]) -> None:
-        """Decide, as the owner does; tell the workers."""
+        """Decide, as the owner does; tell the workers. While the broker is away, senders keep what they have."""
+        if self.now < self.away_until:
+            self.later((self.away_until - self.now).total_seconds() + self.rng.random(), lambda: self.arrive(request))
+            return
         self.requests.append(request)
         if isinstance(request.data, ClockTicked):
             self.tick_due, self.tick_sent = None, False
-        for fact in decide(self.state, request, self.now):
-            self.facts.append(fact)
+        decided = decide(self.state, request, self.now)
+        if self.dies_in_batch and decided:
+            self.dies_in_batch = False
+            self.requests.pop()
+            self.restart_dispatcher()
+            decided = decide(self.state, request, self.now)  # it was not committed: it is read again
+            self.requests.append(request)
+        self.facts += decided
+        for fact in decided:
             self.tell(fact)
         self.watch()
 
@@ -118,12 +183,23 @@ class Sim:
             self.tick_sent = True
             self.send(ClockTicked(pool=POOL, now=self.now))
 
+    # --- calamities -------------------------------------------------------------------------------------------------
+
+    def put_aside(self) -> None:
+        """Take a snapshot."""
+        if self.facts:
+            self.snapshots.append(take(self.state, Mark(len(self.facts) - 1, self.facts[-1].id)))
+
     def restart_dispatcher(self) -> None:
-        """Forget everything but the log, and read it again."""
-        state = State(policy=POLICY)
-        for fact in self.facts:
+        """Forget everything but the log and a snapshot, perhaps an old one; read the rest; some requests come again."""
+        state, first = State(policy=self.scale.policy), 0
+        if self.snapshots and self.rng.random() < 0.8:
+            snapshot = self.snapshots.pop(self.rng.randrange(len(self.snapshots)))  # used once: its jobs live on
+            state, first = restore(snapshot), snapshot.mark.offset + 1
+        for fact in self.facts[first:]:
             evolve(state, fact)
-        for request in self.requests[-500:]:
+        recent = self.requests[-500:]
+        for request in recent:
             event = request.data
             if isinstance(event, ClaimRequested) and event.deadline > self.now:
                 remember(state, request)
@@ -131,57 +207,125 @@ class Sim:
                 remember(state, request, self.now)
         self.state = state
         self.tick_due, self.tick_sent = None, False
+        for request in recent[-self.rng.randrange(1, 20) :]:
+            self.later(self.rng.random(), lambda request=request: self.arrive(request))  # type: ignore[misc]
         self.watch()
+
+    def calamity(self) -> None:
+        """Something happens to the machinery."""
+        match self.rng.randrange(4):
+            case 0:
+                self.restart_dispatcher()
+            case 1:
+                self.dies_in_batch = True
+            case 2:
+                self.away_until = self.now + timedelta(seconds=self.rng.uniform(1, 2 * self.scale.lease))
+            case _:
+                worker = self.rng.choice(list(self.capabilities))
+                self.bad_until[worker] = self.now + timedelta(seconds=20 * self.scale.lease)
+        self.put_aside()
+
+    # --- people -----------------------------------------------------------------------------------------------------
+
+    def meddle(self, job_id: str) -> None:
+        """A person does something about a job, a worker or the pool."""
+        worker = self.rng.choice(list(self.capabilities))
+        match self.rng.randrange(5):
+            case 0:
+                self.send(CancelRequested(job_id=job_id, pool=POOL, reason="not needed"))
+            case 1:
+                priority = self.rng.choice((None, "high", "low"))
+                self.send(RequeueRequested(job_id=job_id, pool=POOL, reason="hangs", priority=priority))
+            case 2:
+                self.send(PauseRequested(pool=POOL, worker_id=worker, drain=self.rng.random() < 0.3, reason="service"))
+                self.later(self.rng.uniform(30, 300), lambda: self.resume(worker))
+            case 3:
+                self.send(PauseRequested(pool=POOL, reason="the store is moved"))
+                self.later(self.rng.uniform(5, 60), lambda: self.resume(None))
+            case _:
+                self.send(RetryRequested(job_id=job_id, pool=POOL, reason="try again"))
+
+    def resume(self, worker: str | None) -> None:
+        """Let the worker or pool go on; said until it arrived after whatever paused it."""
+        for wait in (0.0, 4 * self.scale.lease):
+            resumed = ResumeRequested(pool=POOL, worker_id=worker, reason="done")
+            self.later(wait, lambda resumed=resumed: self.send(resumed) and None)  # type: ignore[misc]
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
     def tell(self, fact: Envelope[Event]) -> None:
-        """Let the worker concerned see a fact, after a delay."""
+        """Let whom it concerns see a fact, after a delay."""
         event = fact.data
         if isinstance(event, JobClaimed):
             self.later(self.rng.expovariate(10), lambda: self.work(event))
         elif isinstance(event, ClaimRefused):
-            self.later(self.rng.uniform(1, 30), lambda: self.ask(event.worker_id))
+            self.later(self.rng.uniform(0, 1), lambda: self.refused(event))
+        elif isinstance(event, JobFailed) and self.rng.random() < 0.2:
+            self.later(self.rng.uniform(1, 60), lambda: self.meddle(event.job_id))
+
+    def join(self, worker: str, capabilities: Capabilities) -> None:
+        """A worker process starts."""
+        self.capabilities[worker] = capabilities
+        self.skews[worker] = self.rng.uniform(-0.3, 0.3) * self.scale.claim_wait
+        self.ask(worker)
+
+    def leave(self, worker: str) -> None:
+        """The process ends, and a fresh one takes its place a while later."""
+        self.crashed.add(worker)
+        self.later(self.rng.uniform(5, 120), lambda: self.join(f"{worker}'", self.capabilities[worker]))
 
     def ask(self, worker: str) -> None:
-        """Request a job."""
-        if worker not in self.crashed:
-            deadline = self.now + timedelta(seconds=30)
-            self.send(ClaimRequested(worker_id=worker, pool=POOL, capabilities=CAN, deadline=deadline), skew_s=self.skew())
+        """Request a job; ask again when no answer came."""
+        if worker in self.crashed:
+            return
+        deadline = self.now + timedelta(seconds=self.scale.claim_wait + self.skews[worker])
+        can = self.capabilities[worker]
+        asked = self.send(ClaimRequested(worker_id=worker, pool=POOL, capabilities=can, deadline=deadline), worker=worker)
+        self.asked[worker] = asked
+        self.later(self.scale.claim_wait + 5, lambda: self.ask(worker) if self.asked.get(worker) == asked else None)
 
-    def skew(self) -> float:
-        """Return how wrong a worker's clock is, seconds."""
-        return self.rng.uniform(-120, 120)
+    def refused(self, event: ClaimRefused) -> None:
+        if self.asked.get(event.worker_id) != event.claim_id or event.worker_id in self.crashed:
+            return
+        del self.asked[event.worker_id]
+        if event.reason == "draining":
+            self.leave(event.worker_id)
+        else:
+            self.later(self.rng.random(), lambda: self.ask(event.worker_id))
 
     def work(self, claim: JobClaimed) -> None:
-        """Work on a claim: to its end, or until something happens to the worker."""
+        """Work on a claim: to its end, or until something happens to the worker. One that comes too late is handed back."""
         worker = claim.worker_id
         if worker in self.crashed:
             return
-        length = self.rng.uniform(1, 150)
+        if self.asked.get(worker) != claim.claim_id:
+            self.send(self.released(claim), worker=worker)
+            return
+        del self.asked[worker]
+        length, lease = self.rng.uniform(*self.scale.length), self.scale.lease
         fate = self.rng.random()
-        if fate < 0.06:
-            self.crash(worker)
+        if self.now < self.bad_until.get(worker, START):
+            self.later(1.0, lambda: self.report(claim, failed=True))
+        elif fate < 0.06:
+            self.leave(worker)
         elif fate < 0.12:  # asleep far beyond the lease; wakes up and reports all the same
-            self.later(length + self.rng.uniform(90, 400), lambda: self.report(claim, failed=False))
+            self.later(length + self.rng.uniform(1.5, 7) * lease, lambda: self.report(claim, failed=False))
         elif fate < 0.17:
             self.later(length / 2, lambda: self.release(claim))
         else:
-            for renewal in range(1, int(length / 15) + 1):
-                self.later(15.0 * renewal, lambda: self.renew(claim))
+            for renewal in range(1, int(length / (lease / 4)) + 1):
+                self.later(lease / 4 * renewal, lambda: self.renew(claim))
             self.later(length, lambda: self.report(claim, failed=fate < 0.25 or claim.job_id in self.poison))
 
-    def crash(self, worker: str) -> None:
-        """Die, and be replaced by a fresh process a while later."""
-        self.crashed.add(worker)
-        self.later(self.rng.uniform(5, 120), lambda: self.ask(f"{worker}'"))
-
     def renew(self, claim: JobClaimed) -> None:
-        self.send(LeaseRenewed(job_id=claim.job_id, pool=POOL, worker_id=claim.worker_id, epoch=claim.epoch))
+        renewed = LeaseRenewed(job_id=claim.job_id, pool=POOL, worker_id=claim.worker_id, epoch=claim.epoch)
+        self.send(renewed, worker=claim.worker_id)
+
+    def released(self, claim: JobClaimed) -> LeaseReleased:
+        return LeaseReleased(job_id=claim.job_id, pool=POOL, worker_id=claim.worker_id, epoch=claim.epoch, reason="stopping")
 
     def release(self, claim: JobClaimed) -> None:
-        released = LeaseReleased(job_id=claim.job_id, pool=POOL, worker_id=claim.worker_id, epoch=claim.epoch, reason="stopping")
-        self.send(released)
+        self.send(self.released(claim), worker=claim.worker_id)
         self.later(1.0, lambda: self.ask(claim.worker_id))
 
     def report(self, claim: JobClaimed, *, failed: bool) -> None:
@@ -193,89 +337,50 @@ class Sim:
             result=None if failed else RESULT,
             failure=FAILURE if failed else None,
         )
-        id_ = self.send(ended)
+        id_ = self.send(ended, worker=claim.worker_id)
         if self.rng.random() < 0.2:
-            self.send(ended, id_=id_)
+            self.send(ended, worker=claim.worker_id, id_=id_)
         self.later(0.5, lambda: self.ask(claim.worker_id))
 
 
-def run(seed: int, *, workers: int = 20, jobs: int = 100) -> Outcome:
-    """Run one world until every job has ended, or two virtual days are over."""
-    sim = Sim(random.Random(seed), workers, jobs)
-    for _ in range(jobs):
-        job_id = sim.new_id()
-        submitted = JobSubmitted(
-            job_id=job_id,
-            video_id=sim.new_id(),
-            pool=POOL,
-            spec=AnalyseSpec(source=Source(object_key="k", size_bytes=1)),
-            requirements=Requirements(kind="analyse"),
-            priority=sim.rng.choice(("high", "normal", "low")),
-        )
-        if sim.rng.random() < 0.05:
-            sim.poison.add(job_id)
-        sim.later(sim.rng.uniform(0, 600), lambda submitted=submitted: sim.send(submitted))  # type: ignore[misc]
-        if sim.rng.random() < 0.03:
-            cancel = CancelRequested(job_id=job_id, pool=POOL, reason="not needed")
-            sim.later(sim.rng.uniform(600, 900), lambda cancel=cancel: sim.send(cancel))  # type: ignore[misc]
-    for number in range(workers):
-        sim.later(sim.rng.uniform(0, 5), lambda number=number: sim.ask(f"w{number}"))  # type: ignore[misc]
-    for _ in range(3):
-        sim.later(sim.rng.uniform(10, 900), sim.restart_dispatcher)
-    while sim.agenda and sim.now - START < HORIZON and len(sim.requests) < REQUESTS_MAX * jobs:
+def run(seed: int, scale: Scale = SMALL) -> Outcome:
+    """Run one world until every job has ended, at least for its shortest and at most for its longest time."""
+    sim = Sim(random.Random(seed), scale, state=State(policy=scale.policy))
+    for number in range(scale.workers):
+        can = GPU if number % 5 == 0 else PLAIN
+        sim.later(sim.rng.uniform(0, 5), lambda number=number, can=can: sim.join(f"w{number}", can))  # type: ignore[misc]
+    for _ in range(scale.jobs):
+        submit(sim)
+    for _ in range(scale.calamities):
+        sim.later(sim.rng.uniform(10, 1.5 * scale.spread), sim.calamity)
+    while sim.agenda and sim.now - START < scale.horizon and len(sim.requests) < REQUESTS_MAX * scale.jobs:
         sim.now, _, act = heapq.heappop(sim.agenda)
         act()
-        if len(sim.state.ended) >= jobs and sim.now - START > timedelta(minutes=30):
+        if sim.now - START > scale.shortest and len(sim.state.ended) >= scale.jobs:
             break
-    return Outcome(sim.facts, check(sim), digest(sim.facts))
-
-
-def check(sim: Sim) -> list[str]:
-    """Return every rule that was broken."""
-    audit = JobAudit()
-    for offset, fact in enumerate(sim.facts):
-        audit.see(Recorded("jobs", 0, offset, fact))
-    findings = list(audit.complaints)
-    ended = {job_id for job_id, job in sim.state.jobs.items() if job.ended_at is not None}
-    findings += [f"job {job_id} never ended" for job_id in sim.state.jobs if job_id not in ended]
-    if len(sim.state.jobs) != sim.jobs:
-        findings.append(f"{len(sim.state.jobs)} jobs instead of {sim.jobs}")
-    attempts: dict[str, int] = {}
-    for fact in sim.facts:
-        event = fact.data
-        if isinstance(event, JobReleased):
-            attempts[event.job_id] -= 1
-        if isinstance(event, JobClaimed):
-            attempts[event.job_id] = attempts.get(event.job_id, 0) + 1
-            lease = event.lease_expires_at - fact.time
-            if lease != POLICY.lease:
-                findings.append(f"a lease of {lease}")
-    findings += [f"job {job_id} had {n} attempts" for job_id, n in attempts.items() if n > POLICY.attempts_max]
-    if len(sim.requests) >= REQUESTS_MAX * sim.jobs:
+    findings = check(sim.facts, scale.policy, sim.capabilities, scale.jobs)
+    if len(sim.requests) >= REQUESTS_MAX * scale.jobs:
         findings.append(f"{len(sim.requests)} requests and no end")
-    waited = longest_wait(sim.facts)
-    if waited > timedelta(hours=6):
-        findings.append(f"a job waited {waited}")
-    completed = [fact.data.job_id for fact in sim.facts if isinstance(fact.data, JobCompleted)]
-    if len(completed) != len(set(completed)):
-        findings.append("a job was completed twice")
-    ids = [fact.id for fact in sim.facts]
-    if len(ids) != len(set(ids)):
-        findings.append("two facts have one id")
-    return findings
+    return Outcome(sim.facts, findings, digest(sim.facts))
 
 
-def longest_wait(facts: list[Envelope[Event]]) -> timedelta:
-    """Return the longest time between a job's queueing and its first claim."""
-    queued: dict[str, datetime] = {}
-    longest = timedelta()
-    for fact in facts:
-        job_id = getattr(fact.data, "job_id", "")
-        if isinstance(fact.data, JobClaimed) and job_id in queued:
-            longest = max(longest, fact.time - queued.pop(job_id))
-        elif fact.data.TYPE == "kinolog.job.queued.v1":
-            queued[job_id] = fact.time
-    return longest
+def submit(sim: Sim) -> None:
+    """A job that comes at some time; some can never succeed, some need a GPU, about some people change their minds."""
+    job_id = sim.new_id()
+    submitted = JobSubmitted(
+        job_id=job_id,
+        video_id=sim.new_id(),
+        pool=POOL,
+        spec=AnalyseSpec(source=Source(object_key="k", size_bytes=1)),
+        requirements=ONLY_GPU if sim.rng.random() < 0.1 else ANY_WORKER,
+        priority=sim.rng.choice(("high", "normal", "low")),
+    )
+    if sim.rng.random() < 0.05:
+        sim.poison.add(job_id)
+    at = sim.rng.uniform(0, sim.scale.spread)
+    sim.later(at, lambda: sim.send(submitted) and None)
+    if sim.rng.random() < 0.06:
+        sim.later(at + sim.rng.uniform(1, 600), lambda: sim.meddle(job_id))
 
 
 def digest(facts: list[Envelope[Event]]) -> str:
@@ -284,3 +389,8 @@ def digest(facts: list[Envelope[Event]]) -> str:
     for fact in facts:
         total.update(f"{fact.id} {fact.time.isoformat()} {fact.data!r}\n".encode())
     return total.hexdigest()
+
+
+def reasons(facts: list[Envelope[Event]]) -> Counter[str]:
+    """Count the facts by kind and reason: what happened in a world at all."""
+    return Counter(f"{type(fact.data).__name__} {getattr(fact.data, 'reason', '')}" for fact in facts)

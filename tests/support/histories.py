@@ -43,7 +43,7 @@ from events.videos import (
     VideoRetryRequested,
     VideoUploaded,
 )
-from events.workers import WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
+from events.workers import WorkerCleared, WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
 from infra.generate import ROOT, examples_of
 from tests.support.folding import history
 from tests.support.footage import START, id_of
@@ -56,7 +56,7 @@ _LATER = (
     *(VideoArchived, VideoRestored, VideoPurged, UploadAbandoned, VideoUploaded, UploadStarted),
 )
 _ENDS = (JobAttemptFailed, LeaseExpired, JobReleased, JobCompleted, JobFailed, JobCancelled)
-_LIFE = (WorkerRegistered, WorkerDrained, WorkerOffline, WorkerQuarantined)
+_LIFE = (WorkerRegistered, WorkerDrained, WorkerOffline, WorkerQuarantined, WorkerCleared)
 
 
 @dataclass

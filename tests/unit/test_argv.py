@@ -103,13 +103,23 @@ def test_legacy_segments_start_on_a_clock_that_never_runs_below_zero() -> None:
             "-x265-params log-level=error:info=0:wpp=1:scenecut=0:keyint=180:min-keyint=180:open-gop=0:pools=2 ",
         ),
         ("libsvtav1", "av1", "-b:v 600k -svtav1-params keyint=180:scd=0:irefresh-type=2:rc=1:lp=2 "),
-        ("h264_nvenc", "h264", "-b:v 600k -maxrate 900k -bufsize 1200k -g 180 -forced-idr 1 -no-scenecut 1 "),
+        ("h264_nvenc", "h264", "-b:v 600k -maxrate 900k -bufsize 1200k -g 180 -bf 0 -forced-idr 1 -no-scenecut 1 "),
+        ("hevc_qsv", "hevc", "-b:v 600k -maxrate 900k -bufsize 1200k -g 180 -bf 0 -idr_interval 0 -forced_idr 1 "),
+        ("h264_vaapi", "h264", "-c:v h264_vaapi -b:v 600k -maxrate 900k -bufsize 1200k -g 180 -bf 0 "),
     ],
 )
 def test_every_encoder_makes_closed_groups_of_one_segment(encoder: str, codec: str, expected: str) -> None:
     plan = PLAN.model_copy(update={"encoder": encoder, "codec": codec})
 
     assert expected in encoding(plan, threads=2)
+
+
+def test_pictures_are_loaded_into_the_hardware_that_wants_them_there() -> None:
+    line = encoding(PLAN.model_copy(update={"encoder": "h264_vaapi"}))
+
+    assert "-init_hw_device vaapi=hw:/dev/dri/renderD128 -filter_hw_device hw " in line
+    assert line.count("format=nv12,hwupload") == 2
+    assert "-preset" not in line and "-pix_fmt" not in line
 
 
 def test_threads_bound_decoder_filters_and_encoders() -> None:

@@ -1,95 +1,32 @@
 """The dispatcher's rules, given / when / then; the simulation (tests/simulation) holds what must never happen."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import uuid5
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from events.envelope import Envelope, Event
 from events.jobs import (
-    AnalyseResult,
-    AnalyseSpec,
     CancelRequested,
     Capabilities,
     ClaimRequested,
-    ClockTicked,
-    JobSubmitted,
     LeaseReleased,
     LeaseRenewed,
+    PauseRequested,
+    RequeueRequested,
     Requirements,
-    ResultReported,
+    ResumeRequested,
     RetryRequested,
-    Source,
 )
-from events.media import Failure
-from processors.dispatch import Job, Policy, State, decide, evolve
-from tests.support.footage import probe
-
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-POOL = "default"
-ANY = Capabilities(kinds=("analyse",))
-SPEC = AnalyseSpec(source=Source(object_key="sources/x", size_bytes=1))
-ROOT = UUID(int=0)
-POLICY = Policy(attempts_max=2, quarantine_after=3)
-
-
-def at(seconds: float) -> datetime:
-    return NOON + timedelta(seconds=seconds)
-
-
-class Pool:
-    """A pool under test: requests go in, facts come out; `state` is the owner's."""
-
-    def __init__(self, policy: Policy = POLICY) -> None:
-        self.state = State(policy=policy)
-        self.facts: list[Envelope[Event]] = []
-        self.requests = 0
-
-    def ask(self, event: Event, seconds: float = 0, id_: str | None = None) -> list[Any]:
-        """Decide a request; return the facts' data."""
-        self.requests += 1
-        id_ = id_ or str(uuid5(ROOT, f"request {self.requests}"))
-        return self.again(Envelope(id_, "test", POOL, at(seconds), event, id_), seconds)
-
-    def again(self, request: Envelope[Event], seconds: float = 0) -> list[Any]:
-        """Decide a request that may have been decided before."""
-        found = decide(self.state, request, at(seconds))
-        self.facts += found
-        return [fact.data for fact in found]
-
-    def submit(self, job: str = "a", seconds: float = 0, **more: Any) -> list[Any]:
-        needs = more.pop("requirements", Requirements(kind="analyse"))
-        event = JobSubmitted(job_id=job, video_id=job, pool=POOL, spec=SPEC, requirements=needs, **more)
-        return self.ask(event, seconds)
-
-    def claim(self, worker: str = "w", seconds: float = 0, capabilities: Capabilities = ANY, wait: float = 30) -> list[Any]:
-        return self.ask(
-            ClaimRequested(worker_id=worker, pool=POOL, capabilities=capabilities, deadline=at(seconds + wait)), seconds
-        )
-
-    def finish(self, job: str = "a", epoch: int = 1, worker: str = "w", seconds: float = 0) -> list[Any]:
-        result = AnalyseResult(probe=probe())
-        return self.ask(ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, result=result), seconds)
-
-    def fail(self, job: str = "a", epoch: int = 1, worker: str = "w", seconds: float = 0, *, retryable: bool = True) -> list[Any]:
-        failure = Failure(stage="encoding", category="tool", code="X", message="It failed.", retryable=retryable)
-        return self.ask(ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, failure=failure), seconds)
-
-    def tick(self, seconds: float) -> list[Any]:
-        return self.ask(ClockTicked(pool=POOL, now=at(seconds)), seconds)
+from processors.pool_state import Job, Policy, State, evolve
+from tests.support.pools import ANY, GPU, NOON, POLICY, POOL, ROOT, Pool, at, kinds, requests
 
 
 def waiting_claim() -> Envelope[Event]:
     event = ClaimRequested(worker_id="w", pool=POOL, capabilities=ANY, deadline=at(30))
     id_ = str(uuid5(ROOT, "the claim"))
     return Envelope(id_, "test", POOL, NOON, event, id_)
-
-
-def kinds(facts: list[Any]) -> list[str]:
-    return [type(fact).__name__ for fact in facts]
 
 
 def test_a_job_waits_for_a_claim_and_a_claim_for_a_job() -> None:
@@ -255,40 +192,217 @@ def test_a_worker_that_fails_again_and_again_is_left_alone_for_a_while() -> None
         facts = pool.fail(f"job {n}", 1, "w", n)
     assert "WorkerQuarantined" in kinds(facts)
     pool.submit("next", 4)
-    assert kinds(pool.claim("w", 5)) == ["ClaimRefused"]
+    assert pool.claim("w", 5) == []
     assert kinds(pool.claim("v", 6)) == ["JobClaimed"]
+    (refused,) = [fact for fact in pool.tick(40) if type(fact).__name__ == "ClaimRefused"]
+    assert (refused.worker_id, refused.reason) == ("w", "quarantined")
     pool.submit("later", 700)
     assert kinds(pool.claim("w", 701)) == ["JobClaimed"]
 
 
-@st.composite
-def requests(draw: st.DrawFn) -> list[tuple[Event, float, bool]]:
-    """Anything that may be asked, in any order, each perhaps twice."""
-    jobs, workers = st.sampled_from(["a", "b"]), st.sampled_from(["v", "w"])
-    found: list[tuple[Event, float, bool]] = []
-    seconds = 0.0
-    for _ in range(draw(st.integers(0, 25))):
-        seconds += draw(st.sampled_from([0, 1, 20, 70]))
-        job, worker, epoch = draw(jobs), draw(workers), draw(st.integers(0, 3))
-        needs = Requirements(kind="analyse")
-        failure = Failure(stage="encoding", category="tool", code="X", message="It failed.", retryable=draw(st.booleans()))
-        event: Event = draw(
-            st.sampled_from(
-                [
-                    JobSubmitted(job_id=job, video_id="x", pool=POOL, spec=SPEC, requirements=needs),
-                    ClaimRequested(worker_id=worker, pool=POOL, capabilities=ANY, deadline=at(seconds + 30)),
-                    LeaseRenewed(job_id=job, pool=POOL, worker_id=worker, epoch=epoch),
-                    ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, result=AnalyseResult(probe=probe())),
-                    ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, failure=failure),
-                    LeaseReleased(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, reason="shutdown"),
-                    CancelRequested(job_id=job, pool=POOL, reason="x"),
-                    RetryRequested(job_id=job, pool=POOL, reason="x"),
-                    ClockTicked(pool=POOL, now=at(seconds)),
-                ]
-            )
-        )
-        found.append((event, seconds, draw(st.booleans())))
-    return found
+def failing(pool: Pool, times: int, worker: str = "w", seconds: float = 0) -> list[Any]:
+    """Let a worker fail so many jobs; return the facts of the last failure."""
+    facts = []
+    for n in range(times):
+        job = f"{worker} fails {seconds} {n}"
+        pool.submit(job, seconds)
+        pool.claim(worker, seconds)
+        facts = pool.fail(job, 1, worker, seconds)
+    return facts
+
+
+def test_a_quarantine_ends_with_one_job_on_probation() -> None:
+    pool = Pool(Policy(attempts_max=1, quarantine_after=3))
+    told = failing(pool, 3)[-1]
+    assert (told.seconds, told.times, told.reason) == (600, 1, "failures_in_row")
+    pool.submit("one", 600)
+    pool.submit("two", 600)
+    (probation,) = pool.claim("w", 601)
+    assert (probation.job_id, probation.reason) == ("one", "probation")
+    assert pool.claim("w", 602) == []  # one job, however many slots it has
+    cleared = pool.finish("one", seconds=603)[-1]
+    assert (type(cleared).__name__, cleared.reason) == ("WorkerCleared", "probation_passed")
+    assert pool.claim("w", 604)[0].reason == "best_job"
+
+
+def test_failing_on_probation_doubles_the_quarantine() -> None:
+    pool = Pool(Policy(attempts_max=1, quarantine_after=3))
+    failing(pool, 3)
+    told = failing(pool, 1, seconds=601)[-1]
+    assert (told.seconds, told.times, told.failures, told.reason) == (1200, 2, 1, "probation_failed")
+    pool.submit("a", 1200)
+    assert pool.claim("w", 1800) == []
+    assert pool.claim("w", 1802)[0].reason == "probation"
+
+
+def test_a_job_that_fails_for_a_reason_of_its_own_leaves_the_worker_on_probation() -> None:
+    pool = Pool(Policy(attempts_max=1, quarantine_after=1))
+    failing(pool, 1)
+    pool.submit("bad", 600)
+    pool.submit("good", 600)
+    pool.claim("w", 601)
+    assert kinds(pool.fail("bad", seconds=602, retryable=False)) == ["JobFailed"]
+    assert pool.claim("w", 603)[0].reason == "probation"
+
+
+def test_a_claim_waits_through_a_quarantine_that_ends_in_time() -> None:
+    pool = Pool(Policy(attempts_max=1, quarantine_after=1))
+    failing(pool, 1)
+    pool.submit("a", 590)
+    assert pool.claim("w", 595) == []
+    assert [fact.reason for fact in pool.tick(600)] == ["probation"]
+
+
+def test_a_paused_worker_gets_nothing_until_it_is_resumed() -> None:
+    pool = Pool()
+    (paused,) = pool.ask(PauseRequested(pool=POOL, worker_id="w", reason="new memory"))
+    assert (paused.worker_id, paused.drain, paused.reason) == ("w", False, "new memory")
+    assert pool.ask(PauseRequested(pool=POOL, worker_id="w", reason="again")) == []
+    pool.claim("w", 1)
+    assert kinds(pool.submit("a", 2)) == ["JobQueued"]
+    assert kinds(pool.claim("v", 3)) == ["JobClaimed"]
+    pool.submit("b", 4)
+    assert kinds(pool.ask(ResumeRequested(pool=POOL, worker_id="w", reason="it has it"), 5)) == ["DispatchResumed", "JobClaimed"]
+
+
+def test_a_paused_pool_goes_on_with_what_runs_and_begins_nothing() -> None:
+    pool = Pool()
+    pool.submit("a")
+    pool.submit("b")
+    pool.claim("w")
+    pool.ask(PauseRequested(pool=POOL, reason="the store is moved"), 1)
+    assert kinds(pool.finish(seconds=2)) == ["JobCompleted"]
+    assert pool.claim("w", 3) == []
+    assert [fact.reason for fact in pool.tick(34)] == ["paused"]
+
+
+def test_a_worker_that_is_drained_is_told_at_once() -> None:
+    pool = Pool()
+    pool.claim("w")
+    pool.claim("v")
+    facts = pool.ask(PauseRequested(pool=POOL, worker_id="w", drain=True, reason="goes home"), 1)
+    assert kinds(facts) == ["DispatchPaused", "ClaimRefused"]
+    assert (facts[1].worker_id, facts[1].reason) == ("w", "draining")
+    assert [fact.reason for fact in pool.claim("w", 2)] == ["draining"]
+    assert pool.submit("a", 3)[1].worker_id == "v"
+
+
+def test_resuming_a_worker_ends_its_quarantine() -> None:
+    pool = Pool(Policy(attempts_max=1, quarantine_after=1))
+    failing(pool, 1)
+    facts = pool.ask(ResumeRequested(pool=POOL, worker_id="w", reason="the cable was loose"), 1)
+    assert [(type(fact).__name__, fact.reason) for fact in facts][-1] == ("WorkerCleared", "resumed")
+    pool.submit("a", 2)
+    assert pool.claim("w", 3)[0].reason == "best_job"
+
+
+def test_a_running_job_is_requeued_with_a_priority_of_its_own_and_its_holder_is_fenced() -> None:
+    pool = Pool()
+    pool.submit("a", priority="low")
+    pool.claim("w")
+    pool.submit("b", 1)
+    facts = pool.ask(RequeueRequested(job_id="a", pool=POOL, reason="hangs", priority="high"), 2)
+    assert kinds(facts) == ["JobReleased", "JobQueued"]
+    assert (facts[1].reason, facts[1].note, facts[1].priority) == ("requeued", "hangs", "high")
+    assert [fact.reason for fact in pool.finish("a", seconds=3)] == ["not_running"]
+    (claimed,) = pool.claim("v", 4)
+    assert (claimed.job_id, claimed.epoch, claimed.attempt) == ("a", 2, 1)
+
+
+def test_a_job_that_waits_for_its_next_attempt_is_requeued_at_once() -> None:
+    pool = Pool()
+    pool.submit()
+    pool.claim("w")
+    pool.fail(seconds=1)
+    assert kinds(pool.ask(RequeueRequested(job_id="a", pool=POOL, reason="repaired"), 2)) == ["JobQueued"]
+    assert pool.claim("w", 3)[0].attempt == 1
+    assert pool.tick(4) == []
+
+
+def test_a_job_that_is_requeued_keeps_its_age_and_stands_in_line_once() -> None:
+    pool = Pool()
+    pool.submit("old")
+    pool.submit("young", 1)
+    pool.ask(RequeueRequested(job_id="old", pool=POOL, reason="x", priority="low"), 2)
+    assert [pool.claim(f"w{n}", 3)[0].job_id for n in range(2)] == ["young", "old"]
+    assert pool.claim("w2", 3) == []
+
+
+def test_what_has_ended_is_retried_not_requeued() -> None:
+    pool = Pool()
+    pool.submit()
+    pool.claim("w")
+    pool.finish()
+    assert [fact.reason for fact in pool.ask(RequeueRequested(job_id="a", pool=POOL, reason="x"))] == ["already_ended"]
+    assert [fact.reason for fact in pool.ask(RequeueRequested(job_id="b", pool=POOL, reason="x"))] == ["unknown_job"]
+
+
+def test_others_wait_for_a_gpu_that_was_just_idle() -> None:
+    pool = Pool()
+    pool.submit("a")
+    pool.claim("gpu", 0, GPU)
+    pool.finish("a", worker="gpu", seconds=5)  # its next claim is on its way
+    pool.submit("b", 6)
+    assert pool.claim("cpu", 6) == []
+    assert [(fact.worker_id, fact.reason) for fact in pool.claim("gpu", 7, GPU)] == [("gpu", "best_job")]
+    assert [fact.worker_id for fact in pool.submit("c", 8)[1:]] == ["cpu"]  # the GPU is busy
+
+
+def test_nobody_waits_longer_than_twice_the_heartbeat_for_a_gpu() -> None:
+    pool = Pool()
+    pool.submit("a")
+    pool.claim("gpu", 0, GPU)
+    pool.finish("a", worker="gpu", seconds=5)
+    pool.submit("b", 6)
+    assert pool.claim("cpu", 6) == []
+    assert pool.tick(24) == []
+    assert [(fact.worker_id, fact.reason) for fact in pool.tick(25)] == [("cpu", "first_waiting")]
+
+
+def test_a_gpu_that_cannot_do_a_job_keeps_it_from_nobody() -> None:
+    pool = Pool()
+    pool.claim("gpu", 0, Capabilities(kinds=("analyse",), gpu=True, height_max=1080), wait=1)
+    pool.tick(1)
+    pool.submit("a", 2, requirements=Requirements(kind="analyse", height=2160))
+    assert kinds(pool.claim("cpu", 2)) == ["JobClaimed"]
+
+
+def test_each_claim_says_why_this_worker_got_this_job() -> None:
+    pool = Pool()
+    pool.submit("a")
+    assert pool.claim("v")[0].reason == "best_job"
+    pool.finish("a", worker="v", seconds=1)
+    pool.claim("w", 2)
+    pool.claim("v", 3)
+    assert [(fact.worker_id, fact.reason) for fact in pool.submit("b", 4, video_id="a")[1:]] == [("v", "same_video")]
+    assert [(fact.worker_id, fact.reason) for fact in pool.submit("c", 5)[1:]] == [("w", "first_waiting")]
+    pool.claim("cpu", 6)
+    pool.claim("gpu", 7, GPU)
+    assert [(fact.worker_id, fact.reason) for fact in pool.submit("d", 8)[1:]] == [("gpu", "gpu_first")]
+
+
+def test_each_end_says_why() -> None:
+    pool = Pool(Policy(attempts_max=2, quarantine_after=100))
+    ends: dict[str, Any] = {}
+    for job in ("fails", "bad", "silent"):
+        pool.submit(job)
+    pool.claim("w")
+    (again,) = pool.fail("fails", 1, "w", 1)
+    pool.claim("w", 2)
+    (ends["bad"],) = pool.fail("bad", 1, "w", 3, retryable=False)
+    pool.claim("w", 4)
+    (expired,) = pool.tick(64)
+    pool.tick(103)
+    pool.claim("w", 103)
+    pool.claim("w", 103)
+    (ends["fails"],) = pool.fail("fails", 2, "w", 104)
+    (_, ends["silent"]) = pool.tick(163)
+    assert (again.reason, expired.reason) == ("retryable_failure", "not_renewed")
+    assert {job: fact.reason for job, fact in ends.items()} == {
+        "bad": "not_retryable",
+        "fails": "attempts_used_up",
+        "silent": "lease_expired",
+    }
 
 
 def known(job: Job) -> tuple[object, ...]:
@@ -315,5 +429,6 @@ def test_whatever_is_asked_the_facts_alone_give_the_state(asked: list[tuple[Even
         evolve(told, envelope)
     for job_id, job in pool.state.jobs.items():
         assert known(told.jobs[job_id]) == known(job)
-    assert told.quarantined == pool.state.quarantined
+    for field in ("quarantined", "paused", "held", "failures_in_row", "answered", "ended"):
+        assert getattr(told, field) == getattr(pool.state, field), field
     assert len({envelope.id for envelope in pool.facts}) == len(pool.facts)

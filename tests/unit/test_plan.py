@@ -211,7 +211,8 @@ def test_hdr_is_kept_only_where_it_can_be(codec: str, kept: bool) -> None:
         ({"codec": "hevc"}, "libx265", "veryfast"),
         ({"codec": "av1"}, "libsvtav1", "10"),
         ({"codec": "av1", "preset": "8"}, "libsvtav1", "8"),
-        ({"codec": "h264", "encoder": "h264_nvenc", "preset": "p4"}, "h264_nvenc", "p4"),
+        ({"codec": "h264", "encoder": "h264_nvenc", "preset": "p6"}, "h264_nvenc", "p6"),
+        ({"codec": "h264", "encoder": "h264_nvenc", "preset": "veryfast"}, "h264_nvenc", "p4"),
     ],
 )
 def test_encoders(settings: dict[str, str], encoder: str, preset: str) -> None:

@@ -13,7 +13,7 @@ from events.media import Failure
 from events.progress import ProgressTicked
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
 from workers.remote.gateway import CALLS_S, Gateway, Lost, Rejected
-from workers.transport import Held, Verdict
+from workers.transport import Drained, Held, Verdict
 
 ANSWERED_S = 15.0
 """How long after its wait a claim may be answered."""
@@ -62,6 +62,8 @@ class HttpTransport:
                     "capabilities": event.capabilities.model_dump(mode="json"),
                     "cpu_count": event.cpu_count,
                     "memory_bytes": event.memory_bytes,
+                    "cards": [card.model_dump(mode="json") for card in event.cards or ()],
+                    "trials": [trial.model_dump(mode="json") for trial in event.trials or ()],
                 }
                 await self._gateway.call("PUT", "/api/worker/self", about)
             case WorkerHeartbeat():
@@ -75,7 +77,7 @@ class HttpTransport:
                 raise TypeError(f"a worker does not say {event.TYPE}")
 
     async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
-        """Ask for a job and wait up to `wait_s` for one; None when there is none. Raises LogUnavailable.
+        """Ask for a job and wait up to `wait_s` for one; None when there is none. Raises LogUnavailable, Drained.
 
         However often the connection breaks, it is one claim, and answered once.
         """
@@ -87,6 +89,8 @@ class HttpTransport:
             "wait_s": wait_s,
         }
         answer = await self._gateway.call("POST", "/api/worker/claim", wish, answer_s=wait_s + ANSWERED_S)
+        if answer["reason"] == "draining":
+            raise Drained(answer["message"])
         if answer["claim"] is None:
             if answer["reason"] != "no_job":
                 log.warning("no_job_for_us", reason=answer["reason"], message=answer["message"])

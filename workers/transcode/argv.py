@@ -17,6 +17,7 @@ from pathlib import Path
 
 from events.jobs import AudioSpec, EncodeSpec
 from events.media import Rung, StreamingFormat, VideoPlan
+from workers.transcode.encoders import device_argv, family_of, upload
 from workers.transcode.entry import Entry, enter_chunk, enter_sound
 from workers.transcode.probe import CONTAINERS
 
@@ -61,8 +62,13 @@ def encode_argv(ffmpeg: str, spec: EncodeSpec, source: Path, directory: Path, th
     names = [f"v{index}" for index in range(len(plan.rungs))]
     graph = f"[0:{plan.track}]{chain},split={len(names)}" + "".join(f"[s{name}]" for name in names)
     for name, rung in zip(names, plan.rungs, strict=True):
-        graph += f";[s{name}]scale={rung.width}:{rung.height}:flags=bicubic,setsar=1,format={plan.pixel_format}[{name}]"
-    argv = [*reading(ffmpeg, entry, source, threads, "-reinit_filter", "0"), *_filtering(graph, threads)]
+        graph += (
+            f";[s{name}]scale={rung.width}:{rung.height}:flags=bicubic,setsar=1,{upload(plan.encoder, plan.pixel_format)}[{name}]"
+        )
+    argv = [
+        *reading(ffmpeg, entry, source, threads, *device_argv(plan.encoder), "-reinit_filter", "0"),
+        *_filtering(graph, threads),
+    ]
     outputs = []
     for name, rung in zip(names, plan.rungs, strict=True):
         output = _output(rung.name, "video", directory, spec.format)
@@ -148,8 +154,14 @@ def _video_codec(plan: VideoPlan, rung: Rung, threads: int) -> list[str]:
             lp = f":lp={threads}" if threads else ""
             params = f"keyint={keyint}:scd=0:irefresh-type=2:rc=1{lp}"
             return [*common, "-b:v", f"{rung.video_kbps}k", "-svtav1-params", params]
+    groups_of_hardware = [*rate, "-g", str(keyint), "-bf", "0"]
+    match family_of(plan.encoder):
+        case "vaapi" | "videotoolbox":
+            return ["-c:v", plan.encoder, *groups_of_hardware]
+        case "qsv":
+            return ["-c:v", plan.encoder, "-preset", plan.preset, *groups_of_hardware, "-idr_interval", "0", "-forced_idr", "1"]
         case _:
-            return [*common, *rate, "-g", str(keyint), "-forced-idr", "1", "-no-scenecut", "1"]
+            return [*common, *groups_of_hardware, "-forced-idr", "1", "-no-scenecut", "1"]
 
 
 def _hls(output: Output, segment_s: Fraction, first: int, offset: Fraction | None) -> list[str]:

@@ -1,13 +1,19 @@
 """Encodes one chunk into every rung."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
+
+import structlog
 
 from events.jobs import EncodeSpec, MediaResult
-from events.media import Failure, Rendition
+from events.media import SOFTWARE_ENCODERS, Failure, Rendition
 from workers.failures import damage, refused
 from workers.transcode.argv import encode_argv
+from workers.transcode.detect import limits_for
+from workers.transcode.encoders import family_of
 from workers.transcode.renditions import Made, Making, collect, make
 from workers.transcode.results import ResultDocument, store_result
 from workers.transcode.segments import planned
@@ -16,11 +22,44 @@ from workers.work import Done, Update, Work, WorkFailed
 
 ENCODING_SHARE = 0.85
 """Share of the time that encoding takes; the rest is decoding what was made (measured with x264 veryfast)."""
+SOFTWARE_PRESET, SVT_PRESET = "veryfast", "10"
+"""Of the encoder that stands in; the plan's preset was for hardware."""
+log = structlog.get_logger(__name__)
 
 
 async def run(spec: EncodeSpec, work: Work) -> AsyncIterator[Update]:
-    """Encode, store and decode the chunk; the result names every segment of every rung."""
+    """Encode, store and decode the chunk; the result names every segment of every rung.
+
+    When hardware fails at it, software does it, and the result says so; but only where the chunk is the whole video:
+    chunks of two encoders would not join, so the dispatcher must find another worker with that hardware.
+    """
     source, _digest = await work.sources.fetch(spec.source)
+    try:
+        async with aclosing(_encode(spec, source, work, None)) as updates:
+            async for update in updates:
+                yield update
+    except WorkFailed as error:
+        if family_of(spec.plan.encoder) is None or len(spec.plan.chunks) > 1:
+            raise
+        fallback = f"{spec.plan.encoder}: {error.failure.code}: {error.failure.message}"
+    else:
+        return
+    log.warning("hardware_failed", reason=fallback)
+    directory = work.directory / "software"
+    directory.mkdir()
+    async with aclosing(_encode(in_software(spec), source, replace(work, directory=directory), fallback)) as updates:
+        async for update in updates:
+            yield update
+
+
+def in_software(spec: EncodeSpec) -> EncodeSpec:
+    """Return the job as the software encoder of its codec does it. Pure."""
+    encoder = SOFTWARE_ENCODERS[spec.plan.codec]
+    preset = SVT_PRESET if encoder == "libsvtav1" else SOFTWARE_PRESET
+    return spec.model_copy(update={"plan": spec.plan.model_copy(update={"encoder": encoder, "preset": preset})})
+
+
+async def _encode(spec: EncodeSpec, source: Path, work: Work, fallback: str | None) -> AsyncGenerator[Update, None]:
     argv, outputs = encode_argv(work.ffmpeg, spec, source, work.directory, work.limits.threads)
     frames = spec.chunk.frames
     duration_ms = int(1000 * frames / Fraction(spec.plan.frame_rate))
@@ -34,7 +73,7 @@ async def run(spec: EncodeSpec, work: Work) -> AsyncIterator[Update]:
         step="encode",
         encoding_share=ENCODING_SHARE,
     )
-    async with aclosing(make(making, work)) as updates:
+    async with aclosing(make(making, replace(work, limits=limits_for(spec.plan.encoder, work.limits)))) as updates:
         async for progress in updates:
             yield progress
     made = await collect(making)
@@ -43,7 +82,8 @@ async def run(spec: EncodeSpec, work: Work) -> AsyncIterator[Update]:
     renditions = tuple(_exact(spec, rendition) for rendition in made.renditions)
     warnings = _warnings(spec, damage(making.stderr, spec.plan.track))
     result = await store_result(ResultDocument(renditions=renditions, warnings=warnings), work)
-    yield Done(MediaResult(renditions=renditions, result=result, encoder=spec.plan.encoder, warnings=warnings))
+    encoder = spec.plan.encoder
+    yield Done(MediaResult(renditions=renditions, result=result, encoder=encoder, fallback=fallback, warnings=warnings))
 
 
 def misplaced(spec: EncodeSpec, made: Made) -> Failure | None:

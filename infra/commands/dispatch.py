@@ -1,0 +1,57 @@
+"""`kinolog pause`, `kinolog resume`: who gets jobs, through the admin API."""
+
+from typing import Annotated
+
+import typer
+
+from infra.commands.admin_api import connected
+from infra.commands.exits import UsageFault
+from infra.commands.output import AsJson, document, note
+
+Worker = Annotated[str | None, typer.Option(help="The worker's id.")]
+Pool = Annotated[str | None, typer.Option(help="The pool's name.")]
+Reason = Annotated[str, typer.Option(help="Why; it is kept on the log.")]
+
+
+def pause(
+    worker: Worker = None,
+    pool: Pool = None,
+    drain: Annotated[bool, typer.Option("--drain", help="Workers stop when their jobs are done.")] = False,
+    reason: Reason = "paused by an operator",
+    as_json: AsJson = False,
+) -> None:
+    """Give a worker, or a whole pool, no more jobs; what runs goes on.
+
+    \b
+    Examples:
+      kinolog pause --worker 01926f9c-0000-7000-8000-000000000000 --drain --reason "new memory"
+      kinolog pause --pool default
+    """
+    with connected() as api:
+        answer = api.post(f"{_place(worker, pool)}/pause", {"reason": reason, "drain": drain})
+    _tell(answer, "pause", as_json=as_json)
+
+
+def resume(worker: Worker = None, pool: Pool = None, reason: Reason = "resumed by an operator", as_json: AsJson = False) -> None:
+    """Give a worker, or a pool, jobs again; it ends a worker's quarantine, too.
+
+    \b
+    Examples:
+      kinolog resume --pool default
+    """
+    with connected() as api:
+        answer = api.post(f"{_place(worker, pool)}/resume", {"reason": reason})
+    _tell(answer, "resume", as_json=as_json)
+
+
+def _place(worker: str | None, pool: str | None) -> str:
+    if (worker is None) == (pool is None):
+        raise UsageFault("name a --worker or a --pool")
+    return f"/api/workers/{worker}" if worker is not None else f"/api/pools/{pool}"
+
+
+def _tell(answer: object, what: str, *, as_json: bool) -> None:
+    """Say that the request is on the log; what becomes of it is the dispatcher's decision."""
+    if as_json:
+        document(answer)
+    note(f"{what} requested")

@@ -1,0 +1,256 @@
+"""The dispatcher alone, on the real broker: one owner decides, whatever is killed, doubled or broken."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from events.codec import encode
+from events.envelope import Envelope, Event
+from events.jobs import (
+    AnalyseSpec,
+    Capabilities,
+    ClaimRequested,
+    JobClaimed,
+    JobQueued,
+    JobSubmitted,
+    Requirements,
+    Source,
+)
+from events.topics import JOB_REQUESTS, JOBS, partition_for
+from infra.runtime import kafka
+from infra.runtime.clock import SystemClock, new_id
+from infra.runtime.objects import ObjectStore
+from infra.runtime.settings import Settings
+from processors.__main__ import policy_of
+from processors.dispatcher import Clients, Dispatcher
+from processors.pool_state import State, evolve
+from processors.snapshots import Mark, dump, take
+from producers.appender import Appender
+from projections.audit import JobAudit
+from tests.support.log import read_topic
+from tests.support.platform import Platform
+from tests.support.pools import Pool
+from tests.unit.test_snapshots import contents
+
+POOL = "default"
+NUMBER = partition_for(POOL, JOBS.partitions)
+SPEC = AnalyseSpec(source=Source(object_key="sources/x", size_bytes=1))
+ANY = Capabilities(kinds=("analyse",))
+
+
+def submitted() -> Envelope[Event]:
+    id_ = new_id()
+    event = JobSubmitted(job_id=id_, video_id=id_, pool=POOL, spec=SPEC, requirements=Requirements(kind="analyse"))
+    return Envelope(id_, "test", POOL, SystemClock().now(), event, id_)
+
+
+def claim_of(worker_id: str) -> Envelope[Event]:
+    id_, now = new_id(), SystemClock().now()
+    event = ClaimRequested(worker_id=worker_id, pool=POOL, capabilities=ANY, deadline=now + timedelta(minutes=1))
+    return Envelope(id_, "test", POOL, now, event, id_)
+
+
+@asynccontextmanager
+async def appending(settings: Settings) -> AsyncIterator[Appender]:
+    await kafka.ensure_topics(settings)
+    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=30)
+    await appender.start()
+    try:
+        yield appender
+    finally:
+        await appender.stop()
+
+
+def dispatcher_of(settings: Settings, appender: Appender, *, group: str = "", **more: Any) -> Dispatcher:
+    """A dispatcher in this process; one with a `group` of its own believes that every partition is its own."""
+    clients = Clients(
+        consumer=lambda name: kafka.open_consumer(settings, group=name and name + group, idle_ms=100 if name else 20),
+        producer=lambda transactional_id: kafka.open_producer(settings, transactional_id=transactional_id),
+        append=appender.append,
+        new_id=new_id,
+        store=ObjectStore(settings),
+        topic_prefix=settings.topic_prefix,
+    )
+    return Dispatcher(clients, SystemClock(), policy_of(settings), (POOL,), **more)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 40) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+async def owning(dispatcher: Dispatcher) -> None:
+    async def ready() -> bool:
+        return dispatcher.ready
+
+    await until(ready)
+
+
+async def facts_of(settings: Settings, kind: type[Event]) -> list[Event]:
+    return [fact.envelope.data for fact in await read_topic(settings, "jobs") if isinstance(fact.envelope.data, kind)]
+
+
+async def counted(settings: Settings, kind: type[Event], number: int) -> None:
+    """Wait until so many facts of a kind are on the log."""
+
+    async def enough() -> bool:
+        return len(await facts_of(settings, kind)) >= number
+
+    await until(enough)
+
+
+async def assert_sound(settings: Settings) -> None:
+    """Every rule of the audit holds, and no job was queued twice."""
+    audit = JobAudit()
+    for fact in await read_topic(settings, "jobs"):
+        audit.see(fact)
+    assert audit.complaints == []
+    queued = Counter(fact.job_id for fact in await facts_of(settings, JobQueued) if isinstance(fact, JobQueued))
+    assert set(queued.values()) <= {1}
+
+
+async def folded(settings: Settings) -> State:
+    """The state that all facts of the log give."""
+    state = State(policy=policy_of(settings))
+    for fact in await read_topic(settings, "jobs"):
+        if fact.partition == NUMBER:
+            evolve(state, fact.envelope)
+    return state
+
+
+async def test_a_second_dispatcher_fences_the_first(settings: Settings) -> None:
+    """Both believe that they own the partition, as after a pause: only the fence tells them apart."""
+    async with appending(settings) as appender:
+        first, second = dispatcher_of(settings, appender), dispatcher_of(settings, appender, group=".other")
+        await first.start()
+        await owning(first)
+        await appender.append([submitted()])
+        await counted(settings, JobQueued, 1)
+        await second.start()
+        await owning(second)
+        await appender.append([submitted() for _ in range(5)])
+        await counted(settings, JobQueued, 6)
+
+        async def fenced() -> bool:
+            return first.crashed
+
+        await until(fenced)
+        await appender.append([submitted()])
+        await counted(settings, JobQueued, 7)
+        assert not second.crashed
+        await assert_sound(settings)
+        await asyncio.gather(first.stop(), second.stop())
+
+
+async def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(settings: Settings) -> None:
+    async with appending(settings) as appender:
+        producer = await kafka.open_producer(settings)
+        for value in (b"not json", b"{}", encode(submitted()).replace(b'"pool"', b'"loop"')):
+            await producer.send_and_wait(settings.topic_prefix + JOB_REQUESTS.name, value, partition=NUMBER)
+        await producer.stop()
+        await appender.append([submitted()])
+        dispatcher = dispatcher_of(settings, appender)
+        await dispatcher.start()
+        await counted(settings, JobQueued, 1)
+        await dispatcher.stop()
+        consumer = await kafka.open_consumer(settings, idle_ms=100)
+        dead = TopicPartition(settings.topic_prefix + JOB_REQUESTS.dead_letters, 0)
+        consumer.assign([dead])
+        await consumer.seek_to_beginning(dead)
+        letters = []
+        async with asyncio.timeout(20):
+            while len(letters) < 3:
+                letters += (await consumer.getmany(dead, timeout_ms=500)).get(dead, [])
+        await consumer.stop()
+        assert [json.loads(letter.value)["offset"] for letter in letters] == [0, 1, 2]
+
+
+async def test_a_dispatcher_killed_in_the_middle_of_a_batch_goes_on_where_it_was(settings: Settings) -> None:
+    """Also from a snapshot: what it knows then is what all facts say."""
+    jobs, states = 4000, []
+    async with appending(settings) as appender, AsyncExitStack() as stack:
+        await ObjectStore(settings).ensure_bucket()
+        before = dispatcher_of(settings, appender, snapshot_facts=100)
+        await before.start()
+        await owning(before)
+        await appender.append([submitted() for _ in range(500)])
+        await counted(settings, JobQueued, 500)
+        await until(lambda: stored(settings))
+        await before.stop()
+
+        platform = await stack.enter_async_context(StartedByHand(settings, workers=0))
+        await platform.start("dispatcher")
+        await platform.ready("dispatcher")
+        await appender.append([submitted() for _ in range(jobs)])
+        await counted(settings, JobQueued, 501)
+        await platform.kill("dispatcher")
+        killed_at = len(await facts_of(settings, JobQueued))
+
+        after = dispatcher_of(settings, appender, owned=lambda pool, state: states.append(state))
+        await after.start()
+        await owning(after)
+        await appender.append([submitted()])
+        await counted(settings, JobQueued, 500 + jobs + 1)
+        await after.stop()
+        assert killed_at < 500 + jobs, "it was done before it was killed"
+        await assert_sound(settings)
+        assert contents(states[-1]) == contents(await folded(settings))
+
+
+async def test_a_foreign_snapshot_costs_nothing_but_time(settings: Settings) -> None:
+    """As after a log was lost and begun anew, while the store still has what was."""
+    async with appending(settings) as appender:
+        store = ObjectStore(settings)
+        await store.ensure_bucket()
+        await appender.append([submitted() for _ in range(20)])
+        first = dispatcher_of(settings, appender)
+        await first.start()
+        await counted(settings, JobQueued, 20)
+        await first.stop()
+
+        key = f"snapshots/{settings.topic_prefix}kinolog.dispatcher-{NUMBER}.ndjson.zst"
+        other = Pool(policy_of(settings))
+        other.submit("of another log")
+        await store.put_bytes(key, dump(take(other.state, Mark(3, other.facts[-1].id))), "application/zstd")
+        states: list[State] = []
+        second = dispatcher_of(settings, appender, owned=lambda pool, state: states.append(state))
+        await second.start()
+        await owning(second)
+        await appender.append([submitted()])
+        await counted(settings, JobQueued, 21)
+        await second.stop()
+        assert len(states[-1].jobs) == 21
+        assert contents(states[-1]) == contents(await folded(settings))
+
+
+async def stored(settings: Settings) -> bool:
+    """Whether a snapshot lies in the store."""
+    return bool(await ObjectStore(settings).under("snapshots/"))
+
+
+class StartedByHand(Platform):
+    """A platform whose processes the test starts itself."""
+
+    async def __aenter__(self) -> "StartedByHand":
+        return self
+
+
+async def test_ten_thousand_queued_jobs_are_given_one_by_one(settings: Settings) -> None:
+    """Each claim gets another job; tests/bench/dispatch.py measures how long that takes."""
+    async with appending(settings) as appender:
+        dispatcher = dispatcher_of(settings, appender)
+        await dispatcher.start()
+        await appender.append([submitted() for _ in range(10_000)])
+        await appender.append([claim_of(f"w{n}") for n in range(200)])
+        await counted(settings, JobClaimed, 200)
+        await dispatcher.stop()
+        claimed = [fact.job_id for fact in await facts_of(settings, JobClaimed) if isinstance(fact, JobClaimed)]
+        assert len(set(claimed)) == 200
+        await assert_sound(settings)

@@ -1,0 +1,122 @@
+"""A pool under test: requests go in, facts come out, in seconds after noon."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+from hypothesis import strategies as st
+
+from events.envelope import Envelope, Event
+from events.jobs import (
+    AnalyseResult,
+    AnalyseSpec,
+    CancelRequested,
+    Capabilities,
+    ClaimRequested,
+    ClockTicked,
+    JobSubmitted,
+    LeaseReleased,
+    LeaseRenewed,
+    PauseRequested,
+    RequeueRequested,
+    Requirements,
+    ResultReported,
+    ResumeRequested,
+    RetryRequested,
+    Source,
+)
+from events.media import Failure
+from processors.dispatch import decide
+from processors.pool_state import Policy, State
+from tests.support.footage import probe
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+POOL = "default"
+ANY = Capabilities(kinds=("analyse",))
+GPU = Capabilities(kinds=("analyse",), gpu=True)
+SPEC = AnalyseSpec(source=Source(object_key="sources/x", size_bytes=1))
+ROOT = UUID(int=0)
+POLICY = Policy(attempts_max=2, quarantine_after=3)
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+class Pool:
+    """A pool under test: requests go in, facts come out; `state` is the owner's."""
+
+    def __init__(self, policy: Policy = POLICY) -> None:
+        self.state = State(policy=policy)
+        self.facts: list[Envelope[Event]] = []
+        self.requests = 0
+
+    def ask(self, event: Event, seconds: float = 0, id_: str | None = None) -> list[Any]:
+        """Decide a request; return the facts' data."""
+        self.requests += 1
+        id_ = id_ or str(uuid5(ROOT, f"request {self.requests}"))
+        return self.again(Envelope(id_, "test", POOL, at(seconds), event, id_), seconds)
+
+    def again(self, request: Envelope[Event], seconds: float = 0) -> list[Any]:
+        """Decide a request that may have been decided before."""
+        found = decide(self.state, request, at(seconds))
+        self.facts += found
+        return [fact.data for fact in found]
+
+    def submit(self, job: str = "a", seconds: float = 0, **more: Any) -> list[Any]:
+        needs = more.pop("requirements", Requirements(kind="analyse"))
+        event = JobSubmitted(job_id=job, pool=POOL, spec=SPEC, requirements=needs, **{"video_id": job, **more})
+        return self.ask(event, seconds)
+
+    def claim(self, worker: str = "w", seconds: float = 0, capabilities: Capabilities = ANY, wait: float = 30) -> list[Any]:
+        return self.ask(
+            ClaimRequested(worker_id=worker, pool=POOL, capabilities=capabilities, deadline=at(seconds + wait)), seconds
+        )
+
+    def finish(self, job: str = "a", epoch: int = 1, worker: str = "w", seconds: float = 0) -> list[Any]:
+        result = AnalyseResult(probe=probe())
+        return self.ask(ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, result=result), seconds)
+
+    def fail(self, job: str = "a", epoch: int = 1, worker: str = "w", seconds: float = 0, *, retryable: bool = True) -> list[Any]:
+        failure = Failure(stage="encoding", category="tool", code="X", message="It failed.", retryable=retryable)
+        return self.ask(ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, failure=failure), seconds)
+
+    def tick(self, seconds: float) -> list[Any]:
+        return self.ask(ClockTicked(pool=POOL, now=at(seconds)), seconds)
+
+
+def kinds(facts: list[Any]) -> list[str]:
+    return [type(fact).__name__ for fact in facts]
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> list[tuple[Event, float, bool]]:
+    """Anything that may be asked, in any order, each perhaps twice."""
+    jobs, workers = st.sampled_from(["a", "b"]), st.sampled_from(["v", "w"])
+    found: list[tuple[Event, float, bool]] = []
+    seconds = 0.0
+    for _ in range(draw(st.integers(0, 25))):
+        seconds += draw(st.sampled_from([0, 1, 20, 70]))
+        job, worker, epoch = draw(jobs), draw(workers), draw(st.integers(0, 3))
+        needs, able = Requirements(kind="analyse"), draw(st.sampled_from([ANY, GPU]))
+        failure = Failure(stage="encoding", category="tool", code="X", message="It failed.", retryable=draw(st.booleans()))
+        event: Event = draw(
+            st.sampled_from(
+                [
+                    JobSubmitted(job_id=job, video_id="x", pool=POOL, spec=SPEC, requirements=needs),
+                    ClaimRequested(worker_id=worker, pool=POOL, capabilities=able, deadline=at(seconds + 30)),
+                    LeaseRenewed(job_id=job, pool=POOL, worker_id=worker, epoch=epoch),
+                    ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, result=AnalyseResult(probe=probe())),
+                    ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, failure=failure),
+                    LeaseReleased(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, reason="shutdown"),
+                    CancelRequested(job_id=job, pool=POOL, reason="x"),
+                    RetryRequested(job_id=job, pool=POOL, reason="x"),
+                    RequeueRequested(job_id=job, pool=POOL, reason="x", priority=draw(st.sampled_from([None, "high", "low"]))),
+                    PauseRequested(pool=POOL, worker_id=draw(st.none() | workers), drain=draw(st.booleans()), reason="x"),
+                    ResumeRequested(pool=POOL, worker_id=draw(st.none() | workers), reason="x"),
+                    ClockTicked(pool=POOL, now=at(seconds)),
+                ]
+            )
+        )
+        found.append((event, seconds, draw(st.booleans())))
+    return found
