@@ -107,7 +107,7 @@ async def work_until_stopped(
         ended(spec, seconds, result)
         report(telemetry.finished(node, spec, seconds, result, failure))
 
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     hardware = await detect(ffmpeg(settings), directory, limits)
     log.info("encoders_tried", trials={trial.encoder: trial.reason or "works" for trial in hardware.trials}, cards=hardware.cards)
     pool, memory = settings.worker_pool, psutil.virtual_memory().total
