@@ -22,6 +22,7 @@ from typing import Literal
 
 from events.envelope import Envelope, Event, derive
 from events.jobs import (
+    STAGE_OF,
     CancelRequested,
     Capabilities,
     ClaimRefused,
@@ -378,6 +379,7 @@ class Decision:
                 attempt=job.attempts,
                 failure=failure,
                 retry_at=self._retry_at(job),
+                kind=job.queued.spec.kind,
             )
             self._take(failed, job.queued.pool)
         self._tell_quarantine(worker_id, job.queued.pool)
@@ -391,6 +393,8 @@ class Decision:
             epoch=job.epoch,
             attempt=job.attempts,
             failure=failure,
+            worker_id=job.worker_id or None,
+            kind=job.queued.spec.kind,
         )
         self._take(failed, job.queued.pool)
 
@@ -427,7 +431,8 @@ class Decision:
         self._take(released, event.pool)
         if job.attempts >= self._state.policy.attempts_max:
             bounced = "The job was handed back too often; look at the workers' logs."
-            self._fail(event.job_id, Failure(stage="encoding", category="process_failure", code="BOUNCED", message=bounced))
+            stage = STAGE_OF[job.queued.spec.kind]
+            self._fail(event.job_id, Failure(stage=stage, category="process_failure", code="BOUNCED", message=bounced))
         else:
             self._give(event.pool)
 
@@ -487,11 +492,13 @@ class Decision:
             epoch=job.epoch,
             attempt=job.attempts,
             retry_at=None if last else self._retry_at(job),
+            kind=job.queued.spec.kind,
         )
         self._take(expired, job.queued.pool)
         if last:
             message = "The worker was not heard of in time, at the last attempt as well; the job may be more than it can bear."
-            self._fail(job_id, Failure(stage="encoding", category="timeout", code="LEASE_EXPIRED", message=message))
+            stage = STAGE_OF[job.queued.spec.kind]
+            self._fail(job_id, Failure(stage=stage, category="timeout", code="LEASE_EXPIRED", message=message))
         self._tell_quarantine(worker_id, job.queued.pool)
 
     def _holder_or_refuse(self, event: LeaseRenewed | ResultReported | LeaseReleased) -> Job | None:

@@ -16,11 +16,11 @@ import httpx
 import psutil
 
 from events.jobs import Capabilities
+from events.media import SystemContext
 from infra.engine.endpoints import resolve
-from infra.runtime import kafka, logs, metrics
+from infra.runtime import hardware, kafka, logs, metrics
 from infra.runtime.binaries import ffmpeg, ffprobe
 from infra.runtime.clock import SystemClock, new_id, system_context
-from infra.runtime.hardware import processor_name
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from producers.appender import Appender
@@ -30,6 +30,7 @@ from workers import telemetry
 from workers.kinds import RUNNERS
 from workers.loop import Identity, Outcome, Tools, Worker
 from workers.sources import Sources
+from workers.transcode.versions import ask_versions
 from workers.transport import LogTransport
 from workers.work import Limits, Work
 
@@ -93,7 +94,11 @@ async def work_until_stopped(settings: Settings, number: int, report: Callable[[
     def work(prefix: str, job_directory: Path) -> Work:
         return Work(prefix, job_directory, store, sources, clock, ffmpeg(settings), ffprobe(settings), limits)
 
-    node = telemetry.Node(VERSION, processor_name())
+    async def surroundings(job_directory: Path) -> SystemContext:
+        tools = await ask_versions(ffmpeg(settings), SOFTWARE_ENCODERS, job_directory, limits)
+        return hardware.system_context(name, job_directory, tools)
+
+    node = telemetry.Node(VERSION, hardware.processor_name())
     identity = Identity(worker_id, name, settings.worker_pool, VERSION, os.cpu_count() or 1, psutil.virtual_memory().total)
     worker = Worker(
         identity,
@@ -106,6 +111,7 @@ async def work_until_stopped(settings: Settings, number: int, report: Callable[[
             runners=RUNNERS,
             work=work,
             observe=observe,
+            surroundings=surroundings,
             began=lambda spec: report(telemetry.started(node, spec)),
             ended=lambda spec, *how: report(telemetry.finished(node, spec, *how)),
         ),
