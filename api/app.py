@@ -12,7 +12,7 @@ from api import problems
 from api.deps import Services, travel
 from api.limits import BodyLimited, RateLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
-from api.routes import health, managing, pages, uploads, watching
+from api.routes import failures, health, managing, pages, uploads, watching
 from api.telemetry import documents
 from api.telemetry.ingest import HotRoutes, Ingest
 
@@ -55,6 +55,7 @@ def create_admin(services: Services, *, observer: Observer, exposition: Callable
     locked = [Depends(authorised), Depends(travel)]
     app.include_router(uploads.routes, dependencies=locked)
     app.include_router(managing.routes, dependencies=locked)
+    app.include_router(failures.routes, dependencies=locked)
     return _finish(app, services, observer)
 
 

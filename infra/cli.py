@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from infra.commands import catalog, configuration, history, ingest, jobs, log, platform, projections
+from infra.commands import catalog, configuration, failures, history, ingest, jobs, log, platform, projections
 from infra.commands.exits import ExitCode, explain
 
 EXITS = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)
@@ -39,6 +39,7 @@ app = typer.Typer(
 app.command()(ingest.ingest)
 app.command()(catalog.videos)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(failures.app, name="failures")
 app.command()(catalog.workers)
 app.command()(catalog.timeline)
 app.add_typer(log.app, name="events")

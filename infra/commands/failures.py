@@ -1,0 +1,160 @@
+"""`kinolog failures`: attempts that failed, the report on them, and their capsules, through the admin API."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import typer
+
+from infra.commands.admin_api import connected
+from infra.commands.output import AsJson, AsOf, Row, document, fields, line, note, printable, table
+
+app = typer.Typer(rich_markup_mode=None, help="What failed, why, and what to do about it.", no_args_is_help=True)
+
+FailureId = Annotated[str, typer.Argument(metavar="ID", help="The failure's id: job, colon, epoch.")]
+
+
+@app.command()
+def report(
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How many days before now it is about.")] = 7,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many patterns it names.")] = 10,
+    format_: Annotated[Literal["text", "json"], typer.Option("--format", help="For people or for programs.")] = "text",
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Report what failed, what is alike in it, what is urgent, and what to do. --json is short for --format json.
+
+    \b
+    Examples:
+      kinolog failures report
+      kinolog failures report --days 14 --limit 20
+      kinolog failures report --format json | jq .common_patterns
+    """
+    with connected() as api:
+        made = api.get("/api/failures/report", days=days, limit=limit, as_of=as_of)
+    if as_json or format_ == "json":
+        document(made)
+        return
+    for text in report_lines(made):
+        line(printable(text))
+
+
+def report_lines(made: Row) -> Iterator[str]:
+    """Yield the report in the layout of Reencodarr's, line by line. Pure."""
+    summary = made["summary"]
+    yield "=== Video Processing Failure Report ==="
+    yield f"Period: Last {summary['period_days']} days"
+    yield ""
+    yield "Summary:"
+    yield f"  Total Failures: {summary['total_failures']}"
+    yield f"  Resolved: {summary['resolved_failures']}"
+    yield f"  Unresolved: {summary['unresolved_failures']}"
+    yield f"  Resolution Rate: {summary['resolution_rate_percent']}%"
+    for heading, name, rows in (
+        ("Failures by Stage:", "stage", made["by_stage"]),
+        ("Failures by Category:", "category", made["by_category"]),
+    ):
+        if rows:
+            yield ""
+            yield heading
+            for row in rows:
+                yield f"  {row[name]}: {row['total']} total ({row['unresolved']} unresolved)"
+    yield from _patterns(made["common_patterns"])
+    if made["critical_failures"]:
+        yield ""
+        yield "Critical Failures:"
+        for item in made["critical_failures"]:
+            failure = item["failure"]
+            yield f"  [{item['severity'].upper()}] {failure['failure_id']} {failure['code']}: {failure['failure']['message']}"
+    if made["recommendations"]:
+        yield ""
+        yield "Recommendations:"
+        for item in made["recommendations"]:
+            yield f"  [{item['priority'].upper()}] {item['title']}"
+            yield f"    {item['description']}"
+            yield f"    Action: {item['action']}"
+
+
+def _patterns(patterns: list[dict[str, Any]]) -> Iterator[str]:
+    if patterns:
+        yield ""
+        yield "Most Common Failure Patterns:"
+    for pattern in patterns:
+        what = f"{pattern['stage']}/{pattern['category']} ({pattern['code']})"
+        yield f"  {what}: {pattern['occurrences']} occurrence{'s' if pattern['occurrences'] != 1 else ''}"
+        yield f"    Sample: {pattern['sample_message']}"
+
+
+@app.command("list")
+def list_(
+    stage: Annotated[str | None, typer.Option(help="Only this stage: analysis, crf_search, encoding, post_processing.")] = None,
+    category: Annotated[str | None, typer.Option(help="Only this category, as resource_exhaustion.")] = None,
+    code: Annotated[str | None, typer.Option(help="Only this code, as EXIT_137.")] = None,
+    video: Annotated[str | None, typer.Option(help="Only attempts for this video (its id).")] = None,
+    job: Annotated[str | None, typer.Option(help="Only attempts at this job (its id).")] = None,
+    resolved: Annotated[bool | None, typer.Option("--resolved/--open", help="Only resolved ones, or only open ones.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")] = 50,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the attempts that failed, newest first.
+
+    \b
+    Examples:
+      kinolog failures list --open
+      kinolog failures list --category timeout --json
+    """
+    only = {"stage": stage, "category": category, "code": code, "video_id": video, "job_id": job, "resolved": resolved}
+    with connected() as api:
+        rows = api.pages("/api/failures", limit=limit, as_of=as_of, **only)
+    table(
+        rows,
+        {
+            "failure": lambda row: row["failure_id"],
+            "time": lambda row: row["failed_at"],
+            "stage": lambda row: row["stage"],
+            "category": lambda row: row["category"],
+            "code": lambda row: row["code"],
+            "attempt": lambda row: f"{row['attempt']}{' (last)' if row['final'] else ''}",
+            "resolved": lambda row: row["resolved_by"],
+            "why": lambda row: row["failure"]["message"],
+        },
+        as_json=as_json,
+        empty="nothing failed",
+    )
+
+
+@app.command()
+def show(failure: FailureId, as_of: AsOf = None, as_json: AsJson = False) -> None:
+    """Show one failed attempt: the tool's words, its command line, the machine, reruns.
+
+    \b
+    Examples:
+      kinolog failures show f6c1070f-269c-5077-ada5-69a29a7c5990:1
+    """
+    with connected() as api:
+        found = api.get(f"/api/failures/{failure}", as_of=as_of)
+    if as_json:
+        document(found)
+        return
+    context = found["failure"]["failure"].get("context") or {}
+    fields({**found["failure"], **found["failure"]["failure"], **context, "reruns": found["reruns"]}, as_json=False)
+
+
+@app.command()
+def resolve(
+    failure: FailureId,
+    reason: Annotated[str, typer.Option(help="Why it is no concern any more; it is kept on the log.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say that the cause of a failure is gone. A later success says so by itself.
+
+    \b
+    Examples:
+      kinolog failures resolve f6c1070f-269c-5077-ada5-69a29a7c5990:1 --reason "the machine got more memory"
+    """
+    with connected() as api:
+        answer = api.post(f"/api/failures/{failure}/resolve", {"reason": reason})
+    if as_json:
+        document(answer)
+    else:
+        note(f"{failure} is resolved")
