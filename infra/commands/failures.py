@@ -1,12 +1,18 @@
 """`kinolog failures`: attempts that failed, the report on them, and their capsules, through the admin API."""
 
+import asyncio
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from infra.commands.admin_api import connected
+from infra.commands.explain import story_of
 from infra.commands.output import AsJson, AsOf, Row, document, fields, line, note, printable, table
+
+if TYPE_CHECKING:
+    from projections.capsule import Capsule
 
 app = typer.Typer(rich_markup_mode=None, help="What failed, why, and what to do about it.", no_args_is_help=True)
 
@@ -158,3 +164,69 @@ def resolve(
         document(answer)
     else:
         note(f"{failure} is resolved")
+
+
+@app.command()
+def capsule(
+    failure: FailureId,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Export what is needed to run a failed attempt again: the job, its inputs' digests, arguments, versions, events.
+
+    It is JSON with or without --json, and holds no media: a rerun fetches them by their keys and checks their digests.
+
+    \b
+    Examples:
+      kinolog failures capsule f6c1070f-269c-5077-ada5-69a29a7c5990:1 --out failure.json
+      kinolog failures capsule f6c1070f-269c-5077-ada5-69a29a7c5990:1 | jq .failure.context.command
+    """
+    made = asyncio.run(_capsule(failure)).model_dump_json(indent=None if as_json else 2)
+    if out is None:
+        line(made)
+        return
+    out.write_text(f"{made}\n")
+    note(f"{out}: the capsule of {failure}")
+
+
+@app.command()
+def rerun(
+    what: Annotated[str, typer.Argument(metavar="CAPSULE|ID", help="A capsule's file, or a failure's id.")],
+    as_json: AsJson = False,
+) -> None:
+    """Run a failed attempt again on this machine, with the worker's own code, and note whether it fails in the same way.
+
+    What it makes is deleted; the video and its jobs are not touched. Run it on another machine to tell a bad machine from
+    a bad file: it needs the settings of the object store there, and the administrator's token.
+
+    \b
+    Examples:
+      kinolog failures rerun failure.json
+      kinolog failures rerun f6c1070f-269c-5077-ada5-69a29a7c5990:1 --json
+    """
+    from infra.commands.rerun import rerun as run_again
+    from infra.commands.services import settings_of_services
+    from projections.capsule import opened
+
+    path = Path(what)
+    found = opened(path.read_bytes()) if path.is_file() else asyncio.run(_capsule(what))
+    note(f"running {found.spec.kind} of job {found.job_id} again, which failed with {found.failure.code}")
+    ended = asyncio.run(run_again(settings_of_services(), found))
+    failure = ended.failure.model_dump(mode="json") if ended.failure else None
+    with connected() as api:
+        body = {"worker": ended.worker, "seconds": ended.seconds, "failure": failure}
+        answer = api.post(f"/api/failures/{found.failure_id}/reruns", body)
+    if as_json:
+        document(answer | body)
+        return
+    line(answer["verdict"].replace("_", " "))
+    note(f"it failed with {ended.failure.code}: {ended.failure.message}" if ended.failure else "it succeeded here")
+
+
+async def _capsule(failure: str) -> "Capsule":
+    """Make the capsule of a failed attempt from the log."""
+    from projections.capsule import capsule_of
+
+    with connected() as api:
+        job_id = str(api.get(f"/api/failures/{failure}")["failure"]["job_id"])
+    return capsule_of(failure, await story_of(job_id))

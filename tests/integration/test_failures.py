@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from events.failures import FailureResolved
 from events.jobs import AnalyseResult, JobAttemptFailed, JobCompleted, JobFailed, VerifyResult
 from events.media import Failure
 from events.topics import TOPIC_OF
+from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from projections import failures
+from projections.capsule import opened
 from projections.failure_report import report
 from projections.failures import failure_id
 from tests.integration.test_readers import write
@@ -175,3 +178,43 @@ async def test_the_command_line_prints_the_report_and_lists_shows_and_resolves(p
     assert which in kinolog(platform, "failures", "list", "--open").stdout
     assert "FILE_NOT_MEDIA" in kinolog(platform, "failures", "show", which).stdout
     assert kinolog(platform, "failures", "resolve", which, "--reason", "no video").returncode == 0
+
+
+async def test_a_capsule_is_run_again_and_the_verdict_is_noted(platform: Platform, tmp_path: Path) -> None:
+    failure = await broken_video(platform)
+    which, file = failure["failure_id"], tmp_path / "capsule.json"
+    assert kinolog(platform, "failures", "capsule", which, "--out", str(file)).returncode == 0
+    capsule = opened(file.read_bytes())
+    assert (capsule.failure.code, capsule.spec.kind) == (failure["code"], "analyse")
+    assert [place.event["type"].split(".")[2] for place in capsule.events][:2] == ["claimed", "result-reported"]
+
+    again = kinolog(platform, "failures", "rerun", str(file), "--json")
+    assert again.returncode == 0, again.stderr
+    told = json.loads(again.stdout)
+    assert (told["verdict"], told["failure"]["code"]) == ("reproduced", failure["code"])
+    noted = await platform.admin.post(f"/api/failures/{which}/reruns", json={"worker": "gpu-2", "seconds": 1.5})
+    assert (noted.status_code, noted.json()["verdict"]) == (202, "not_reproduced")
+    after = {"X-Min-Position": noted.headers["X-Log-Position"]}
+    reruns = (await platform.admin.get(f"/api/failures/{which}", headers=after)).json()["reruns"]
+    assert [rerun["verdict"] for rerun in reruns] == ["reproduced", "not_reproduced"]
+    assert await ObjectStore(platform.settings).under("reruns/") == []
+
+
+async def test_a_job_is_explained_from_the_log(platform: Platform) -> None:
+    failure = await broken_video(platform)
+    explained = kinolog(platform, "explain", "job", failure["job_id"])
+    assert explained.returncode == 0, explained.stderr
+    sentences = [text[49:] for text in explained.stdout.splitlines()]
+    assert [sentence.split(":")[0].split(" worker ")[0] for sentence in sentences if "asked for work" not in sentence] == [
+        f"Planning asked for analysis of video {failure['video_id']} (priority normal).",
+        "The dispatcher queued it",
+        "The dispatcher gave it to",
+        sentences[-2].split(":")[0],
+        "The job has failed for good at attempt 1",
+    ]
+    assert sentences[-2].startswith("Worker ") and "reported that epoch 1 failed: analysis/validation" in sentences[-2]
+    steps = json.loads(kinolog(platform, "explain", "job", failure["job_id"], "--json").stdout)
+    assert [step["at"].split("/")[0] for step in steps if "claim-requested" not in step["type"]] == [
+        *("job-requests", "jobs", "jobs", "job-requests", "jobs")
+    ]
+    assert kinolog(platform, "explain", "job", id_of("nobody")).returncode == 4
