@@ -12,7 +12,7 @@ from api import problems
 from api.deps import Services, travel
 from api.limits import BodyLimited, RateLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
-from api.routes import failures, health, managing, pages, uploads, watching
+from api.routes import failures, health, live, managing, pages, uploads, watching
 from api.telemetry import documents
 from api.telemetry.ingest import HotRoutes, Ingest
 
@@ -56,6 +56,7 @@ def create_admin(services: Services, *, observer: Observer, exposition: Callable
     app.include_router(uploads.routes, dependencies=locked)
     app.include_router(managing.routes, dependencies=locked)
     app.include_router(failures.routes, dependencies=locked)
+    app.include_router(live.routes, dependencies=locked)
     return _finish(app, services, observer)
 
 

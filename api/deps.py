@@ -12,6 +12,7 @@ from typing import Annotated, Any, Protocol, cast
 from fastapi import Depends, Header, Query, Request, Response
 from psycopg import AsyncConnection, IsolationLevel
 
+from api.live.hub import Hub
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, Retryable
@@ -67,6 +68,7 @@ class Services:
     options: Options
     past: Callable[[str], AbstractAsyncContextManager[Any]] | None = None
     as_of: str | None = None
+    live: Hub | None = None
 
 
 def services(request: Request) -> Services:
