@@ -254,7 +254,7 @@ class ToolVersion(Value):
 class SystemContext(Value):
     """What was around a failed attempt when it failed; what could not be told is None or empty.
 
-    `command` is the tool's command line, without secrets and without the directories of the worker; `signal` is the number
+    `command` is the tool's command line, without secrets; `.` in it is the attempt's own directory. `signal` is the number
     of the one that ended it. `load_1m` is the mean length of the run queue over a minute.
     """
 

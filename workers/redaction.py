@@ -1,4 +1,4 @@
-"""What of a command line or of a tool's words may be written down for ever: no secrets, no directories of this worker. Pure.
+"""What of a command line or of a tool's words may be written down for ever: no secrets. Pure.
 
 Signed addresses of the object store carry a signature in their query, others a password before the host; ffmpeg takes
 headers, cookies and keys as options. All of that is cut out before a failure reaches the log.
@@ -6,6 +6,7 @@ headers, cookies and keys as options. All of that is cut out before a failure re
 
 import re
 from collections.abc import Sequence
+from pathlib import PurePath
 
 CUT = "…"
 _SECRET = r"(?:[\w-]*(?:token|secret|passw(?:or)?d|signature|credential|api[_-]?key|access[_-]?key)[\w-]*|authorization|cookie)"
@@ -23,10 +24,13 @@ def without_secrets(text: str) -> str:
 
 
 def command_line(argv: Sequence[str], directory: str = "") -> tuple[str, ...]:
-    """Return the arguments as they may be kept; `directory`, the attempt's own, becomes `.`, so that equal runs read alike."""
-    kept: list[str] = []
+    """Return the arguments as they may be kept: the program by its name alone, `directory`, the attempt's own, as `.`.
+
+    So equal runs read alike on every machine.
+    """
+    kept = [PurePath(program).name for program in argv[:1]]
     hide = False
-    for argument in argv:
+    for argument in argv[1:]:
         kept.append(CUT if hide else without_secrets(argument.replace(directory, ".") if directory else argument))
         hide = not hide and _SECRET_OPTION.fullmatch(argument) is not None
     return tuple(kept)

@@ -250,7 +250,15 @@ SIGNED = "https://store.example/kinolog/sources/v/original?X-Amz-Signature=5ecre
 
 
 def test_what_was_around_a_failure_is_kept_without_secrets() -> None:
-    argv = ("ffmpeg", "-headers", "Authorization: Bearer 5ecret", "-i", SIGNED, "/work/7/jobs/j-1/out/%05d.m4s", "-password=5ecret")
+    argv = (
+        "/opt/bin/ffmpeg",
+        "-headers",
+        "Authorization: Bearer 5ecret",
+        "-i",
+        SIGNED,
+        "/work/7/jobs/j-1/out/%05d.m4s",
+        "-password=5ecret",
+    )
     words = f"[error] {SIGNED}: token=5ecret Server returned 403 Forbidden; tried https://me:5ecret@store.example/x"
     failure = classify("encoding", ended(None, words, signal.SIGKILL, argv=argv, directory="/work/7/jobs/j-1"))
     around = SystemContext(worker="gpu-1", memory_available_bytes=1, tools=(ToolVersion(name="ffmpeg", version="9"),))
