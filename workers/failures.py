@@ -7,7 +7,7 @@ because it is more exact; but a signal or a limit of ours comes before what it s
 one (ab-av1) ends with 1 and tells the inner exit code; then the inner one counts.
 
     classify(stage, result)   a tool ended badly
-    refused(stage, code, …)   a tool ended well, and what it made is not right
+    refused(stage, code, …)   a tool ended well, and what it made is not right; `after(…)` adds which run that was
     of_error(stage, error)    something of ours failed around it: the store, the disk, a bug
 """
 
@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from events.errors import ObjectMissing, StoreUnavailable
 from events.media import Failure, FailureCategory, FailureStage, SystemContext
-from workers.redaction import command_line, without_secrets
+from workers.redaction import command_line, told
 from workers.transcode.process import ProcessResult
 
 DETAIL_MAX = 4000
@@ -119,8 +119,13 @@ def classify(stage: FailureStage, result: ProcessResult) -> Failure:
         detail=_detail(words),
         exit_code=exit_code,
         retryable=kind.retryable,
-        context=SystemContext(command=command_line(result.argv, result.directory), signal=result.signal),
+        context=_context(result),
     )
+
+
+def after(failure: Failure, result: ProcessResult) -> Failure:
+    """Return what a check of ours found behind a tool's run, with that run's command line and exit code."""
+    return failure.model_copy(update={"exit_code": result.exit_code, "context": _context(result)})
 
 
 def refused(
@@ -146,7 +151,7 @@ def refused(
 def of_error(stage: FailureStage, error: Exception) -> Failure:
     """Return the failure of an attempt that an exception of ours ended."""
     kind = _of_error(stage, error)
-    words = without_secrets(f"{type(error).__name__}: {error}")
+    words = told(f"{type(error).__name__}: {error}")
     return Failure(
         stage=stage,
         category=kind.category,
@@ -222,8 +227,12 @@ def damage(stderr: str, track: int) -> int:
     return undecoded + sum(int(index) == track for index in _CORRUPT_PICTURE.findall(stderr))
 
 
+def _context(result: ProcessResult) -> SystemContext:
+    return SystemContext(command=command_line(result.argv, result.directory), signal=result.signal)
+
+
 def _detail(words: str) -> str | None:
-    return without_secrets(words)[-DETAIL_MAX:] or None
+    return told(words)[-DETAIL_MAX:] or None
 
 
 def _kind(stage: FailureStage, result: ProcessResult, words: str) -> tuple[_Kind, int | None]:

@@ -1,4 +1,4 @@
-"""What of a command line or of a tool's words may be written down for ever: no secrets. Pure.
+"""What of a command line or of a tool's words may be written down for ever: no secrets, no directories of a machine. Pure.
 
 Signed addresses of the object store carry a signature in their query, others a password before the host; ffmpeg takes
 headers, cookies and keys as options. All of that is cut out before a failure reaches the log.
@@ -14,6 +14,12 @@ _USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@'\"]*@", re.IGNORECASE)
 _QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?'\"]*\?)[^\s'\"]*", re.IGNORECASE)
 _NAMED = re.compile(rf"(?<![\w-])({_SECRET}\s*[=:]\s*)(?:(?:bearer|basic)\s+)?[^\s&;,'\"]+", re.IGNORECASE)
 _SECRET_OPTION = re.compile(rf"--?(?:{_SECRET}|headers|cookies|decryption_key|cryptokey|key|hls_enc_key|auth\w*)", re.IGNORECASE)
+_DIRECTORIES = re.compile(r"(?<![\w.…/])(?:/[^/\s:'\"]+)+/(?=[^/\s:'\"])")
+
+
+def told(text: str) -> str:
+    """Return a text without secrets, and with the names alone of absolute paths: equal failures read alike everywhere."""
+    return _DIRECTORIES.sub(f"{CUT}/", without_secrets(text))
 
 
 def without_secrets(text: str) -> str:
@@ -31,6 +37,6 @@ def command_line(argv: Sequence[str], directory: str = "") -> tuple[str, ...]:
     kept = [PurePath(program).name for program in argv[:1]]
     hide = False
     for argument in argv[1:]:
-        kept.append(CUT if hide else without_secrets(argument.replace(directory, ".") if directory else argument))
+        kept.append(CUT if hide else told(argument.replace(directory, ".") if directory else argument))
         hide = not hide and _SECRET_OPTION.fullmatch(argument) is not None
     return tuple(kept)

@@ -142,8 +142,9 @@ def show(failure: FailureId, as_of: AsOf = None, as_json: AsJson = False) -> Non
     if as_json:
         document(found)
         return
-    context = found["failure"]["failure"].get("context") or {}
-    fields({**found["failure"], **found["failure"]["failure"], **context, "reruns": found["reruns"]}, as_json=False)
+    row = found["failure"]
+    told = {**row, **row["failure"], **(row["failure"].get("context") or {}), "reruns": found["reruns"]}
+    fields({name: value for name, value in told.items() if name not in ("failure", "context")}, as_json=False)
 
 
 @app.command()

@@ -18,7 +18,8 @@ from events.errors import ObjectMissing, StoreUnavailable
 from events.jobs import STAGE_OF, JobKind, ResultReported, Source
 from events.media import FailureCategory, FailureStage, SystemContext, ToolVersion
 from tests.support.footage import START, id_of
-from workers.failures import classify, complaints, damage, in_context, of_error, refused
+from workers.failures import after, classify, complaints, damage, in_context, of_error, refused
+from workers.redaction import told
 from workers.transcode.process import ProcessResult, run_process
 from workers.work import Limits
 
@@ -272,3 +273,24 @@ def test_what_was_around_a_failure_is_kept_without_secrets() -> None:
     assert (failure.context.signal, failure.context.worker, failure.context.tools[0].version) == (9, "gpu-1", "9")
     assert "5ecret" not in failure.model_dump_json()
     assert "Server returned 403" in failure.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("file:/srv/var/work/1/sources/0-v_original: Invalid data", "file:…/0-v_original: Invalid data"),
+        ("'/a/b c.mp4' /d", "'…/b c.mp4' /d"),
+        ("https://store.example/kinolog/v/original", "https://store.example/kinolog/v/original"),
+        ("fps=30000/1001,setpts=(PTS-1)/TB ./out/1.m4s 16/9/4", "fps=30000/1001,setpts=(PTS-1)/TB ./out/1.m4s 16/9/4"),
+        ("http://h/x?secret_token=5ecret AWS_SECRET_KEY=5ecret&b=1", "http://h/x?… AWS_SECRET_KEY=…&b=1"),
+    ],
+)
+def test_equal_failures_read_alike_on_every_machine(text: str, kept: str) -> None:
+    assert told(text) == kept
+
+
+def test_a_check_behind_a_run_tells_which_run_it_was() -> None:
+    failure = after(refused("encoding", "DECODE_FAILED", "It does not decode."), ended(1, argv=("/x/ffmpeg", "-i", "/a/b/c.m3u8")))
+
+    assert failure.context is not None and failure.context.command == ("ffmpeg", "-i", "…/c.m3u8")
+    assert failure.exit_code == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from events.jobs import AnalyseResult, AnalyseSpec
 from events.media import Failure
-from workers.failures import classify, refused
+from workers.failures import after, classify, refused
 from workers.transcode.probe import CONTAINERS, Headers, PacketScan, parse_headers, probe_of, refusal, unreadable
 from workers.transcode.process import ProcessResult, run_process
 from workers.work import Done, Progress, Update, Work, WorkFailed
@@ -49,10 +49,10 @@ async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
     if failure := _tool_failure(result):
         raise WorkFailed(failure)
     if not scan.streams and not result.ok:
-        raise WorkFailed(unreadable(result.stderr_tail, head))
+        raise WorkFailed(after(unreadable(result.stderr_tail, head), result))
     probe = probe_of(headers, scan, size_bytes=size_bytes, sha256=sha256, complaints=result.stderr_tail)
     if isinstance(probe, Failure):
-        raise WorkFailed(probe)
+        raise WorkFailed(after(probe, result))
     yield Done(AnalyseResult(probe=probe))
 
 
@@ -74,7 +74,7 @@ async def _headers(path: Path, head: bytes, work: Work) -> Headers:
         raise WorkFailed(failure)
     headers = parse_headers("\n".join(lines))
     if headers is None or not result.ok:
-        raise WorkFailed(unreadable(result.stderr_tail, head))
+        raise WorkFailed(after(unreadable(result.stderr_tail, head), result))
     return headers
 
 
