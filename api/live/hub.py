@@ -148,12 +148,11 @@ class Channel:
                 frames.append(message.frame if level else self.frame(message.told, vector))
         return frames, number, vector
 
-    async def news(self, timeout_s: float) -> bool:
-        """Wait for the next batch; False when none came in time."""
+    async def news(self, timeout_s: float) -> None:
+        """Wait for the next batch, no longer than `timeout_s`."""
         if self._news is None:
             self._news = asyncio.get_running_loop().create_future()
-        done, _ = await asyncio.wait({self._news}, timeout=timeout_s)
-        return bool(done)
+        await asyncio.wait({self._news}, timeout=timeout_s)
 
     def wake(self) -> None:
         """Let all who wait look again."""
@@ -261,7 +260,8 @@ class Hub:
         return format_sse_event(event="initial", data_str=text, id=channel.id_of(vector), retry=RETRY_MS), vector
 
     async def _live(self, channel: Channel, vector: Vector, wanted: Collection[str] | None) -> AsyncIterator[bytes]:
-        number = channel.find(vector)
+        loop = asyncio.get_running_loop()
+        number, beat_at = channel.find(vector), loop.time() + HEARTBEAT_S
         while not self._stopping:
             if number < channel.first:
                 yield _dropped(self._clock.now(), channel.first - number)
@@ -269,8 +269,12 @@ class Hub:
             frames, number, vector = channel.since(number, vector, wanted)
             if frames:
                 yield b"".join(frames)
-            elif number == channel.end and not await channel.news(HEARTBEAT_S):
+            elif loop.time() >= beat_at:
                 yield _heartbeat(self._clock.now(), channel.id_of(tuple(map(max, channel.reached, vector))))
+            else:
+                await channel.news(beat_at - loop.time())
+                continue
+            beat_at = loop.time() + HEARTBEAT_S
 
 
 @contextmanager

@@ -3,18 +3,25 @@
 import asyncio
 import json
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
 
+from api.live.messages import of_progress
 from events.envelope import Envelope
 from events.progress import ProgressTicked
+from infra import supervision
 from infra.runtime import kafka
 from infra.runtime.clock import new_id, system_context
+from infra.runtime.settings import Settings
 from producers.appender import Appender
+from projections.positions import Positions
+from tests.integration.test_faults import QUICK
 from tests.support import clips
+from tests.support.log import read_topic
 from tests.support.platform import Platform
 from tests.unit.test_live import Heard, parse
 
@@ -78,6 +85,38 @@ async def test_a_video_is_followed_to_its_end_and_reconnections_lose_and_repeat_
             assert [steps[0][0], steps[1][0], steps[-1][0]] == ["queued", "processing", "completed"]
     again = await until_ready(platform, path, patchy[0].id)
     assert said(again) == said(patchy), "the past can be heard again, from any position on"
+
+
+@pytest.mark.parametrize("part", ["admin", "kafka"])
+async def test_what_is_heard_is_what_is_on_the_log_whatever_is_killed(
+    settings: Settings, local_engine: Settings, part: str
+) -> None:
+    """The whole of a video's life, heard across a crash: each message of the log once, in the order of its partition."""
+    async with Platform(settings, supervised=True, **QUICK) as platform:
+        video_id = await platform.upload(clips.real_clips()["carphone"])
+        await platform.until(video_id, bool)
+        path = f"/api/events/progress?video_ids={video_id}"
+        heard = await until_ready(platform, path, stop_after=2)
+        if part == "admin":
+            await platform.kill("admin")
+            await platform.start("admin")
+            await platform.ready("admin")
+        else:
+            (row,) = [row for row in supervision.status(local_engine) if row["name"] == part]
+            os.kill(row["pid"], signal.SIGKILL)
+        heard += await until_ready(platform, path, heard[-1].id)
+        begun = Positions.parse(str(heard[0].id)).next
+        expected: dict[tuple[str, int], list[str]] = {}
+        for topic in ("videos", "jobs", "progress"):
+            for recorded in await read_topic(platform.settings, topic):
+                told = of_progress(recorded)
+                if told and told.about == video_id and recorded.offset >= begun[topic, recorded.partition]:
+                    expected.setdefault((topic, recorded.partition), []).append(json.dumps(told.data))
+
+    assert [one.event for one in heard].count("initial") == 1
+    found = [json.dumps(one.data) for one in heard if one.event not in ("initial", "heartbeat")]
+    assert {place: [text for text in found if text in told] for place, told in expected.items()} == expected
+    assert len(found) == sum(map(len, expected.values()))
 
 
 async def test_workers_are_followed(platform: Platform) -> None:

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing, asynccontextmanager
+from itertools import count
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,6 +24,7 @@ from events.workers import WorkerHeartbeat
 from infra.generate import all_events
 from infra.runtime.clock import SystemClock
 from projections.log import Place
+from projections.positions import Positions
 from tests.support.apps import client, make
 from tests.support.footage import START, id_of
 from tests.support.growing_log import GrowingLog
@@ -185,17 +187,23 @@ async def test_who_is_far_behind_or_before_the_log_begins_anew(monkeypatch: pyte
             assert [one.event for one in await hear(hub, 1, last=last, initial=now)][:2] == ["initial", "progress"]
 
 
-async def test_silence_is_broken_by_heartbeats_that_keep_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "HEARTBEAT_S", 0.01)
+async def test_silence_is_broken_by_heartbeats_that_keep_the_place_also_while_others_talk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "HEARTBEAT_S", 0.05)
     log = GrowingLog()
+
+    async def talk() -> None:
+        for number in count():
+            await log.append(tick(number))
+            await asyncio.sleep(0)
+
     async with running(log) as hub:
         async with aclosing(hub.listen(hub.progress, nothing, wanted={id_of("another video")})) as stream:  # type: ignore[type-var]
             assert parse(await anext(stream))[0].event == "initial"
-            await log.append(tick(1))
-            while hub.progress.end < 1:
-                await hub.progress.news(1)
+            talking = asyncio.create_task(talk())
             (beat,) = parse(await anext(stream))
-        assert beat.event == "heartbeat" and beat.id == hub.progress.id_of(hub.progress.reached)
+            talking.cancel()
+        assert beat.event == "heartbeat" and beat.id is not None
+        assert Positions.parse(beat.id).next[next(iter(log.records))] > 0
 
 
 async def test_streams_end_when_the_app_is_stopped() -> None:
