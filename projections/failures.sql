@@ -50,20 +50,17 @@ CREATE INDEX ON reruns (failure_id, rerun_at);
 -- Put before the queries below: failed attempts, each with what resolved it first, a person or a success. The verification
 -- of a video stands for all of its stages; every other job for itself, an analysis also for earlier ones of its video.
 WITH attempts AS (
-    SELECT f.*, f.attempt - 1 AS retry_count, least(r.resolved_at, s.succeeded_at) AS resolved_at,
-           CASE WHEN r.resolved_at <= coalesce(s.succeeded_at, 'infinity') THEN 'person'
-                WHEN s.succeeded_at IS NOT NULL THEN 'success' END AS resolved_by,
+    SELECT f.*, f.attempt - 1 AS retry_count, least(r.resolved_at, s.success_at) AS resolved_at,
+           CASE WHEN r.resolved_at <= coalesce(s.success_at, 'infinity') THEN 'person'
+                WHEN s.success_at IS NOT NULL THEN 'success' END AS resolved_by,
            r.reason
     FROM failures.failures f
     LEFT JOIN failures.resolutions r USING (failure_id)
-    LEFT JOIN LATERAL (
-        SELECT min(moment) AS succeeded_at FROM (
-            SELECT f.succeeded_at AS moment
-            UNION ALL
-            SELECT done.succeeded_at FROM failures.successes done
-            WHERE done.video_id = f.video_id AND done.stage IN (f.stage, 'post_processing') AND done.succeeded_at > f.failed_at
-        ) moments
-    ) s ON true
+    LEFT JOIN failures.successes own
+        ON own.video_id = f.video_id AND own.stage = f.stage AND own.succeeded_at > f.failed_at
+    LEFT JOIN failures.successes whole
+        ON whole.video_id = f.video_id AND whole.stage = 'post_processing' AND whole.succeeded_at > f.failed_at
+    CROSS JOIN LATERAL (SELECT least(f.succeeded_at, own.succeeded_at, whole.succeeded_at)) AS s (success_at)
 )
 
 -- name: listing
