@@ -44,7 +44,7 @@ async def follow(platform: Platform, path: str, last: str | None = None) -> Asyn
 async def until_ready(platform: Platform, path: str, last: str | None = None, stop_after: int = 10**6) -> list[Heard]:
     """Follow until the video is ready, or for some messages."""
     heard: list[Heard] = []
-    async with aclosing(follow(platform, path, last)) as stream, asyncio.timeout(60):
+    async with aclosing(follow(platform, path, last)) as stream, asyncio.timeout(100):
         async for one in stream:
             heard.append(one)
             if (one.data.get("job_id", "") is None and one.data["status"] == "ready") or len(heard) >= stop_after:
