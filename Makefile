@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 ONLY ?=
 SEEDS ?= 1000
+ROUNDS ?= 50
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up start status stop test check fmt unit integration bench simulate docs clean
+.PHONY: help setup demo up start status stop test check fmt unit integration bench simulate chaos docs clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +52,9 @@ integration: setup browser  ## The tests on the real engine.
 
 bench: setup  ## Measure, print a table, write build/bench.json; ONLY=name runs one.
 	$(BIN)/python -m tests.bench $(ONLY)
+
+chaos: setup  ## Kill archiver, rebuild and broker ROUNDS times at any point (default 50).
+	ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -q -s tests/integration/test_replay_kills.py
 
 simulate: $(VENV)/.ready  ## Simulate dispatch with many seeds: make simulate SEEDS=1000.
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)

@@ -1,13 +1,16 @@
-"""`python -m api public|admin|telemetry`: opens the services and serves one app with uvicorn."""
+"""`python -m api public|admin|worker|telemetry`: opens the services and serves one app with uvicorn."""
 
 import asyncio
 import gc
 import os
+import shutil
 import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,8 +18,9 @@ from urllib.parse import urlsplit
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from psycopg import Error as PostgresError
 
-from api.app import create_admin, create_public, create_telemetry
+from api.app import create_admin, create_public, create_telemetry, create_worker
 from api.deps import Options, Services
 from api.live.hub import LISTENERS_MAX, Hub
 from api.telemetry.connections import end_slow
@@ -24,21 +28,31 @@ from api.telemetry.ingest import PATHS, Ingest
 from api.telemetry.intake import Intake
 from api.telemetry.limiter import Addresses, Limiter
 from api.telemetry.protocol import protocol_for
+from api.worker.access import Access
+from api.worker.decisions import Decisions
+from api.worker.receiving import Shelf
+from api.worker.services import Options as WorkerOptions
+from api.worker.services import WorkerServices
+from events.errors import KinologError, Retryable
 from events.topics import TELEMETRY
 from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics, postgres
 from infra.runtime.clock import SystemClock, new_id, system_context
-from infra.runtime.log_consumer import open_log
+from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.memory import keep_freed_memory
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import admin_token_path, ensure_admin_token
+from infra.runtime.worker_keys import KeyTable
 from producers.appender import Appender
+from projections import jobs
+from projections.jobs import Job
+from projections.positions import Positions, wait_for
 
 REQUESTS_MAX = 500
 """More requests than this at once are refused with 503."""
 CONNECTIONS_MAX = 5_000
-"""The same for telemetry: its requests are small, and a connection without one counts, too."""
+"""The same for telemetry: its requests are small, and a connection without one counts, too. And for workers, who wait."""
 LIVE_IDLE_MS = 250
 LOG_WAIT_S = 3.0
 """Reporting clients give up after 4 s; they are to hear that the log is away before."""
@@ -104,6 +118,7 @@ async def serve_telemetry(settings: Settings) -> None:
             pending_max=pending_max,
             pending_max_bytes=128 * 2**20,
             observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+            observe_failure=metrics.LOG_APPEND_FAILURES.inc,
         )
         for pending_max in (10_000, 200_000)
     ]
@@ -155,6 +170,7 @@ async def serve(settings: Settings, name: str) -> None:
         lambda: kafka.open_producer(settings),
         topic_prefix=settings.topic_prefix,
         observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+        observe_failure=metrics.LOG_APPEND_FAILURES.inc,
     )
     if name == "admin":
         await appender.start()
@@ -200,9 +216,12 @@ async def _serve_admin(settings: Settings, services: Services, parts: dict[str, 
     """Serve the admin app, with the past and with what happens now."""
     from infra.past import past_of  # the archive's Parquet takes 70 MB, which the other apps need not have
 
+    keys = KeyTable(services.pool)
+    await keys.ensure()
+    access = Access(keys, services.append, services.context)
     live = Hub(lambda: open_log(settings, idle_ms=LIVE_IDLE_MS), SystemClock())
     metrics.LIVE_LISTENERS.set_function(lambda: live.listeners)
-    app = create_admin(replace(services, past=past_of(settings).at, live=live), **parts)
+    app = create_admin(replace(services, access=access, past=past_of(settings).at, live=live), **parts)
     config = _config(app, settings.bind_host, settings.admin_port, limit_concurrency=REQUESTS_MAX + LISTENERS_MAX)
     server = _Server(config, live)
     following = asyncio.create_task(live.run(), name="live status")
@@ -214,6 +233,86 @@ async def _serve_admin(settings: Settings, services: Services, parts: dict[str, 
         following.result()
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
+
+
+async def serve_worker(settings: Settings) -> None:
+    """Serve workers outside the cluster until SIGTERM, or until the log cannot be followed."""
+    await kafka.ensure_topics(settings)
+    pool = await postgres.open_pool(settings)
+    store = ObjectStore(settings)
+    await store.ensure_bucket()
+    keys = KeyTable(pool)
+    await keys.ensure()
+    appender = Appender(
+        lambda: kafka.open_producer(settings),
+        topic_prefix=settings.topic_prefix,
+        observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+    )
+    await appender.start()
+
+    async def stored(job_id: str, read: Positions) -> Job | None:
+        if not await wait_for(pool, "jobs", read):
+            raise Retryable("the projection of jobs has not read the log yet; try again")
+        async with pool.connection() as connection:
+            return await jobs.by_id(connection, job_id)
+
+    log = LogConsumer(settings, idle_ms=5000)
+    decisions = Decisions(log, stored)
+    await decisions.start(system_context("kinolog/worker-app").now)
+    services = WorkerServices(
+        Access(keys, appender.append, lambda: system_context("kinolog/worker-app")),
+        decisions,
+        store,
+        Shelf(store),
+        appender.append,
+        lambda correlation_id: system_context("kinolog/worker-app", correlation_id),
+        _worker_options(settings),
+    )
+
+    async def missing() -> dict[str, str]:
+        found = {"kafka": "does not acknowledge events"} if appender.stuck else {}
+        try:
+            await keys.changed(0.0)
+        except PostgresError as error:
+            found["postgres"] = f"does not answer: {type(error).__name__}"
+        try:
+            await store.ready()
+        except KinologError as error:
+            found["objects"] = str(error)
+        return found
+
+    app = create_worker(
+        services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, missing=missing
+    )
+    server = uvicorn.Server(_config(app, settings.bind_host, settings.worker_port, limit_concurrency=CONNECTIONS_MAX))
+    following = asyncio.create_task(decisions.follow(), name="decisions")
+    following.add_done_callback(lambda _: setattr(server, "should_exit", True))
+    try:
+        await server.serve()
+        if following.done():
+            following.result()
+    finally:
+        following.cancel()
+        await asyncio.gather(following, *services.tasks, return_exceptions=True)
+        await log.close()
+        await appender.stop()
+        await pool.close()
+
+
+def _worker_options(settings: Settings) -> WorkerOptions:
+    directory = settings.var_dir.resolve() / "worker-app"
+    shutil.rmtree(directory, ignore_errors=True)  # halves of files, from the last time
+    directory.mkdir(parents=True)
+    return WorkerOptions(
+        admin_secret=ensure_admin_token(settings),
+        key_life=timedelta(days=settings.worker_key_days) if settings.worker_key_days else None,
+        version_min=settings.worker_version_min,
+        version_max=settings.worker_version_max,
+        lease=timedelta(seconds=settings.lease_s),
+        renew_every=timedelta(seconds=settings.lease_renew_s) / 2,
+        requests_per_minute=settings.worker_requests_per_minute,
+        directory=directory,
+    )
 
 
 def _config(app: FastAPI, host: str, port: int, *, limit_concurrency: int, proxy_headers: bool = True) -> uvicorn.Config:
@@ -241,13 +340,19 @@ def _origin(settings: Settings) -> str:
 
 def main() -> None:
     """Serve the app that is named."""
-    if len(sys.argv) != 2 or sys.argv[1] not in ("public", "admin", "telemetry"):
-        sys.exit("usage: python -m api public|admin|telemetry")
+    serving: dict[str, Callable[[], Coroutine[object, object, None]]] = {
+        "public": lambda: serve(settings, "public"),
+        "admin": lambda: serve(settings, "admin"),
+        "worker": lambda: serve_worker(settings),
+        "telemetry": lambda: serve_telemetry(settings),
+    }
+    if len(sys.argv) != 2 or sys.argv[1] not in serving:
+        sys.exit(f"usage: python -m api {'|'.join(serving)}")
     settings = resolve(Settings.from_env(os.environ))
     name = sys.argv[1]
     logs.configure(settings, name)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve_telemetry(settings) if name == "telemetry" else serve(settings, name))
+        runner.run(serving[name]())
 
 
 if __name__ == "__main__":

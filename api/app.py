@@ -1,7 +1,7 @@
-"""The apps, put together from their routes; `python -m api public|admin|telemetry` serves one."""
+"""The apps, put together from their routes; `python -m api public|admin|worker|telemetry` serves one."""
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Request
@@ -15,10 +15,17 @@ from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
 from api.routes import failures, health, live, managing, pages, uploads, watching
 from api.telemetry import documents
 from api.telemetry.ingest import HotRoutes, Ingest
+from api.worker import inviting, serving, transfers
+from api.worker.access import Denied
+from api.worker.audit import Audited, denied
+from api.worker.receiving import ARCHIVE_BYTES_MAX
+from api.worker.services import WorkerServices
 
 VERSION = "0.1.0"
 FORM_FIELDS_BYTES = 2**20
 """What a form may have besides its file."""
+WORKER_ANSWER_S = 60.0
+"""A claim is answered after 30 s at most, when there is no job."""
 _bearer = HTTPBearer(auto_error=False, scheme_name="token", description="The administrator's token: var/tokens/admin.")
 
 
@@ -57,7 +64,34 @@ def create_admin(services: Services, *, observer: Observer, exposition: Callable
     app.include_router(managing.routes, dependencies=locked)
     app.include_router(failures.routes, dependencies=locked)
     app.include_router(live.routes, dependencies=locked)
+    app.include_router(inviting.routes, dependencies=locked)
     return _finish(app, services, observer)
+
+
+def create_worker(
+    services: WorkerServices,
+    *,
+    observer: Observer,
+    exposition: Callable[[], bytes],
+    metrics_type: str,
+    missing: Callable[[], Awaitable[Mapping[str, str]]],
+) -> FastAPI:
+    """Return the app for workers outside the cluster. `missing` says what it lacks, {part: one sentence}."""
+    app = _begin("Kinolog workers", "Jobs for workers outside the cluster.", 429, 503, kind=FastAPI)
+    app.include_router(health.own(exposition, metrics_type, missing))
+    app.include_router(serving.routes)
+    app.include_router(transfers.routes)
+    app.include_router(serving.held_routes)
+    app.state.worker_services = services
+    problems.install(app)
+    app.add_exception_handler(Denied, denied)
+    app.add_middleware(TimeLimited, answer_s=WORKER_ANSWER_S)
+    app.add_middleware(BodyLimited, form_max_bytes=ARCHIVE_BYTES_MAX)
+    app.add_middleware(RateLimited, per_minute=services.options.requests_per_minute)
+    app.add_middleware(Audited, append=services.append, context=lambda: services.context(None))
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Observed, name="worker", observer=observer, new_id=lambda: services.context(None).new_id())
+    return app
 
 
 def create_telemetry(

@@ -13,6 +13,7 @@ from fastapi import Depends, Header, Query, Request, Response
 from psycopg import AsyncConnection, IsolationLevel
 
 from api.live.hub import Hub
+from api.worker.access import Access
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, Retryable
@@ -35,8 +36,6 @@ class Store(Protocol):
     async def upload_part(self, key: str, multipart_id: str, number: int, data: bytes) -> str: ...
     async def list_parts(self, key: str, multipart_id: str) -> list[tuple[int, str, int]]: ...
     async def complete_multipart(self, key: str, multipart_id: str, parts: Sequence[tuple[int, str]]) -> None: ...
-    async def abort_multipart(self, key: str, multipart_id: str) -> None: ...
-    async def delete(self, keys: Sequence[str]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,7 @@ class Services:
     append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]]
     context: Callable[[], Context]
     options: Options
+    access: Access | None = None
     past: Callable[[str], AbstractAsyncContextManager[Any]] | None = None
     as_of: str | None = None
     live: Hub | None = None

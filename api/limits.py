@@ -1,6 +1,7 @@
 """What a client may ask for, as plain ASGI: how often, how much, and how slowly. What is refused gets a problem document."""
 
 import asyncio
+import re
 
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
@@ -12,7 +13,8 @@ from api.problems import problem
 
 UNLIMITED = ("/health", "/ready", "/metrics", "/media/", "/assets/", "/videos/")
 FORM = ("POST", "/api/videos")
-"""The one request whose body is a file: it is as long as a source may be, and takes as long as it takes."""
+WORKERS_FILE = re.compile(r"/api/worker/upload/[^/]+/(segment/[^/]+/[^/]+|file/[^/]+|archive)")
+"""The requests whose body is a file: it is as long as a source or an archive may be, and takes as long as it takes."""
 BODY_BYTES_MAX = 2**20
 ANSWER_S = 30.0
 JOIN_S = 600.0
@@ -22,7 +24,7 @@ SILENCE_S = 60.0
 
 def is_form(scope: Scope) -> bool:
     """Tell whether the request sends a file."""
-    return (scope["method"], scope["path"]) == FORM
+    return (scope["method"], scope["path"]) == FORM or (scope["method"] == "POST" and bool(WORKERS_FILE.fullmatch(scope["path"])))
 
 
 def is_completion(scope: Scope) -> bool:

@@ -27,6 +27,7 @@ _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
 _EXAMPLES: dict[int, str] = {
     400: "JSON is malformed: trailing characters (byte 38)",
     401: "send `Authorization: Bearer TOKEN`; the token lies in /srv/kinolog/var/tokens/admin",
+    403: "another worker holds this job",
     404: "there is no video big-buck-bunny-hfagkw8m",
     405: "events are sent with POST",
     408: "nothing of the body came for 60 s",
@@ -48,6 +49,15 @@ class ContentKnown(Conflict):
         self.members = {"video_id": video_id, "slug": slug}
 
 
+class Fenced(Conflict):
+    """The worker does not hold the job; `state` is what a worker program acts upon."""
+
+    def __init__(self, state: str, detail: str, *, status: int = 409) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.members = {"state": state}
+
+
 class Fault(BaseModel):
     """One thing that is wrong with a request."""
 
@@ -56,7 +66,10 @@ class Fault(BaseModel):
 
 
 class Problem(BaseModel):
-    """A problem document. `errors` are there for 422; `video_id` and `slug` for 409 when the content is known."""
+    """A problem document. `errors` are there for 422; `video_id` and `slug` for 409 when the content is known.
+
+    `state` is there when a worker does not hold its job: fenced, cancelled or not_yours.
+    """
 
     type: str = "about:blank"
     title: str
@@ -65,6 +78,7 @@ class Problem(BaseModel):
     errors: list[Fault] | None = None
     video_id: str | None = None
     slug: str | None = None
+    state: str | None = None
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -91,6 +105,7 @@ def install(app: FastAPI) -> None:
 
     async def expected(_request: Request, error: Exception) -> Response:
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+        status = HTTPStatus(getattr(error, "status", status))
         retry = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
         return problem(status, str(error), headers=retry, **getattr(error, "members", {}))
 

@@ -15,7 +15,7 @@ from events.jobs import JobFact, JobRequest
 from events.progress import ProgressTicked
 from events.telemetry import TelemetryReported
 from events.videos import VideoEvent
-from events.workers import WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
+from events.workers import WorkerEvent, WorkerHeartbeat
 
 DAY_MS = 24 * 3600 * 1000
 FOR_EVER = -1
@@ -57,7 +57,7 @@ JOB_REQUESTS = Topic(
     "pool",
     "What workers, planners and people ask of the dispatcher.",
     get_args(JobRequest),
-    producers=("planning", "workers", "admin app"),
+    producers=("planning", "workers", "worker app", "admin app"),
     consumers=("dispatcher",),
     retention_ms=7 * DAY_MS,
 )
@@ -67,23 +67,23 @@ JOBS = Topic(
     "What the dispatcher decided; the only truth about jobs.",
     get_args(JobFact),
     producers=("dispatcher",),
-    consumers=("dispatcher", "planning", "workers", "catalog", "jobs", "timeline", "failures", "admin app"),
+    consumers=("dispatcher", "planning", "workers", "worker app", "catalog", "jobs", "timeline", "failures", "admin app"),
 )
 PROGRESS = Topic(
     "progress",
     "job_id",
     "Progress ticks per job and rung, once a second.",
     (ProgressTicked,),
-    producers=("workers",),
+    producers=("workers", "worker app"),
     consumers=("progress",),
     retention_ms=7 * DAY_MS,
 )
 WORKERS = Topic(
     "workers",
     "worker_id",
-    "Workers that came, went and were quarantined.",
-    (WorkerRegistered, WorkerDrained, WorkerOffline, WorkerQuarantined),
-    producers=("workers", "dispatcher"),
+    "Workers that came, went and were quarantined; their keys and what was refused to them.",
+    tuple(event for event in get_args(WorkerEvent) if event is not WorkerHeartbeat),
+    producers=("workers", "dispatcher", "worker app", "admin app"),
     consumers=("workers",),
     partitions=1,
 )
@@ -92,7 +92,7 @@ WORKER_HEARTBEATS = Topic(
     "worker_id",
     "Signs of life of workers.",
     (WorkerHeartbeat,),
-    producers=("workers",),
+    producers=("workers", "worker app"),
     consumers=("workers",),
     partitions=1,
     retention_ms=DAY_MS,

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from infra.commands import catalog, configuration, explain, failures, history, ingest, jobs, log, platform, projections
+from infra.commands import catalog, configuration, explain, failures, history, ingest, jobs, log, platform, projections, worker
 from infra.commands.exits import ExitCode
 from infra.commands.exits import explain as explain_fault
 
@@ -56,7 +56,7 @@ app.add_typer(platform.engine, name="engine")
 app.command()(platform.up)
 app.command()(platform.down)
 app.command()(platform.status)
-app.command()(platform.worker)
+app.add_typer(worker.app, name="worker")
 app.add_typer(configuration.app, name="config")
 app.command()(configuration.docs)
 

@@ -102,7 +102,7 @@ def main() -> None:
     """Run the demo; say in one sentence why it failed, when it did."""
     console = Console(highlight=False)
     given = Settings.from_env(os.environ)
-    settings = given.model_copy(update={"var_dir": given.var_dir.resolve() / "demo", "workers": max(1, given.workers)})
+    settings = given.model_copy(update={"var_dir": given.var_dir / "demo", "workers": max(1, given.workers)})
     os.environ["KINOLOG_VAR_DIR"] = str(settings.var_dir)
     begun = time.monotonic()
     try:

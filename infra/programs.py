@@ -17,6 +17,7 @@ import psycopg
 from infra.engine import configs, postgres
 from infra.engine.configs import places
 from infra.engine.endpoints import resolve
+from infra.runtime.folders import private_folder
 from infra.runtime.settings import Settings
 
 HEALTH_S = 3.0
@@ -25,12 +26,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Program:
-    """One supervised program. `ports` maps the setting's name to the port; `health` returns what is wrong, or None."""
+    """One supervised program. `ports` maps the setting's name to the port, on `host`; `health` returns what is wrong, or None."""
 
     name: str
     command: list[str]
     ports: dict[str, int]
     health: Callable[[], str | None]
+    host: str = "127.0.0.1"
     user: str | None = None
     stop_signal: str = "TERM"
     stop_wait_s: int = 30
@@ -56,6 +58,7 @@ def programs(settings: Settings) -> list[Program]:
     found.append(_python("dispatcher", ["processors", "dispatcher"], "dispatcher_port", settings.dispatcher_port, settings))
     found.append(_python("public", ["api", "public"], "public_port", settings.public_port, settings))
     found.append(_python("admin", ["api", "admin"], "admin_port", settings.admin_port, settings))
+    found.append(_python("worker-app", ["api", "worker"], "worker_port", settings.worker_port, settings))
     found.append(_python("telemetry", ["api", "telemetry"], "telemetry_port", settings.telemetry_port, settings))
     for number in range(1, settings.workers + 1):
         port = settings.worker_metrics_port + number - 1
@@ -68,7 +71,7 @@ def _kafka(settings: Settings) -> Program:
     properties = where.run / "kafka.properties"
 
     def prepare() -> None:
-        where.kafka.mkdir(parents=True, exist_ok=True)
+        private_folder(where.kafka)
         properties.write_text(configs.kafka_properties(settings, where.kafka))
         if not (where.kafka / "meta.properties").exists():
             _run(configs.kafka_format_command(properties, uuid.uuid4().hex[:22]))
@@ -103,7 +106,7 @@ def _objects(settings: Settings) -> Program:
     properties, logback = where.run / "objects.conf", where.run / "logback.xml"
 
     def prepare() -> None:
-        where.objects.mkdir(parents=True, exist_ok=True)
+        private_folder(where.objects)
         properties.touch(mode=0o600)
         properties.write_text(configs.objects_properties(settings, where.objects))
         logback.write_text(configs.LOGBACK)
@@ -113,14 +116,16 @@ def _objects(settings: Settings) -> Program:
         "objects",
         configs.objects_command(properties, logback),
         {"s3_port": port},
-        lambda: _http_health(port, "/", refused_is_well=True),
+        lambda: http_health(f"http://127.0.0.1:{port}/", refused_is_well=True),
         engine=True,
         prepare=prepare,
     )
 
 
 def _python(name: str, module: list[str], setting: str, port: int, settings: Settings) -> Program:
-    return Program(name, [sys.executable, "-m", *module], {setting: port}, lambda: _http_health(port, "/ready"))
+    host = settings.local_host
+    command = [sys.executable, "-m", *module]
+    return Program(name, command, {setting: port}, lambda: http_health(f"http://{host}:{port}/ready"), host=host)
 
 
 def _run(command: list[str]) -> None:
@@ -153,9 +158,10 @@ def _postgres_health(settings: Settings) -> str | None:
     return None
 
 
-def _http_health(port: int, path: str, *, refused_is_well: bool = False) -> str | None:
+def http_health(url: str, *, refused_is_well: bool = False) -> str | None:
+    """Return what is wrong with a server that should answer at an address; a refusal (4xx) may be a sign of life."""
     try:
-        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=HEALTH_S) as answer:
+        with urlopen(url, timeout=HEALTH_S) as answer:
             answer.read(4096)
     except HTTPError as error:
         return None if refused_is_well else f"is not ready: {error.read(300).decode(errors='replace')}"

@@ -1,10 +1,11 @@
 """Keeps the programs running: supervisord starts them, restarts what dies, bounds their logs.
 
-`start` is idempotent, `stop` ends everything in order (platform first, then the engine). Everything lies in
-`var/run` and `var/log`. When supervisord itself was killed, `start` ends the orphans it left, known by a mark in their
-environment, and goes on.
+`start` is idempotent and, when it fails, ends what it started; `stop` ends everything in order (platform first, then the
+engine). Everything lies in `var/run` and `var/log`. When supervisord itself was killed, `start` ends the orphans it left,
+known by a mark in their environment, and goes on.
 """
 
+import errno
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from events.errors import KinologError
 from infra.engine.configs import places
 from infra.programs import ROOT, Program, programs
+from infra.runtime.folders import private_folder
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import ensure_admin_token
 
@@ -30,6 +32,10 @@ MARK = "SUPERVISED_BY_KINOLOG"
 READY_S = 60.0
 STOP_S = 60.0
 LOG_BYTES = 5 * 2**20
+LOG_BACKUPS = 2
+CRASHES_MAX = 3
+"""Who ends this often while it is waited for is in a crash loop; one crash may be a service that came up a moment later."""
+TAIL_BYTES = 1500
 
 
 class StartFailed(KinologError):
@@ -44,27 +50,34 @@ def start(settings: Settings, *, engine_only: bool = False) -> None:
     """Start what does not run yet and wait until it is ready. Raises PortTaken or StartFailed with what to do."""
     every = programs(settings)
     wanted = [program for program in every if program.engine or not engine_only]
-    with _connected(settings) as server:
-        if server is None:
-            _end_orphans(settings)
-            _launch(settings, every)
     if not engine_only:
         ensure_admin_token(settings)
     with _connected(settings) as server:
-        _start_programs(settings, server, wanted)
+        if server is not None:
+            _start_programs(settings, server, wanted)
+            return
+    _end_orphans(settings)
+    _check_ports(wanted)
+    _launch(settings, every)
+    try:
+        with _connected(settings) as server:
+            _start_programs(settings, server, wanted)
+    except BaseException:
+        stop(settings)
+        raise
 
 
 def _start_programs(settings: Settings, server: Any, wanted: list[Program]) -> None:
     """Start the engine, wait for it, then the platform."""
     running = {info["name"] for info in _infos(server) if info["statename"] in ("RUNNING", "STARTING")}
+    missing = [program for program in wanted if program.name not in running]
+    _check_ports(missing)
     for stage in (True, False):
-        batch = [program for program in wanted if program.engine is stage]
-        for program in batch:
-            if program.name not in running:
-                _check_ports(program)
+        for program in missing:
+            if program.engine is stage:
                 program.prepare()
                 _call(server.supervisor.startProcess, program.name, False)
-        _wait_until_well(settings, batch)
+        _wait_until_well(settings, server, [program for program in wanted if program.engine is stage])
 
 
 def stop(settings: Settings) -> None:
@@ -88,7 +101,7 @@ def restart(settings: Settings, name: str, *, meanwhile: Callable[[], None] = la
         _call(server.supervisor.stopProcess, name, True)
         meanwhile()
         _call(server.supervisor.startProcess, name, False)
-    _wait_until_well(settings, [program for program in programs(settings) if program.name == name])
+        _wait_until_well(settings, server, [program for program in programs(settings) if program.name == name])
 
 
 def run(settings: Settings, *, started: Callable[[], None] = lambda: None) -> None:
@@ -117,17 +130,16 @@ def status(settings: Settings, *, engine_only: bool = False) -> list[dict[str, A
         if engine_only and not program.engine:
             continue
         info = infos.get(program.name, {})
-        runs = info.get("statename") == "RUNNING"
-        detail = program.health() if runs else info.get("spawnerr") or "is not running"
+        detail = _complaint(program, info)
         rows.append(
             {
                 "name": program.name,
                 "state": str(info.get("statename", "STOPPED")).lower(),
-                "ready": runs and detail is None,
+                "ready": detail is None,
                 "pid": info.get("pid") or None,
-                "address": f"{settings.bind_host}:{next(iter(program.ports.values()))}",
+                "address": f"{program.host}:{next(iter(program.ports.values()))}",
                 "rss_bytes": _rss(info.get("pid")),
-                "uptime_s": info["now"] - info["start"] if runs else None,
+                "uptime_s": info["now"] - info["start"] if info.get("statename") == "RUNNING" else None,
                 "detail": detail,
             }
         )
@@ -143,7 +155,8 @@ def reset(settings: Settings) -> None:
     stop(settings)
     where = places(settings)
     for path in (where.kafka, where.objects, postgres.data_directory(settings)):
-        shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
 
 
 # --- supervisord ----------------------------------------------------------------------------------------------------
@@ -175,18 +188,17 @@ def _connected(settings: Settings) -> Iterator[Any | None]:
 def _launch(settings: Settings, every: Iterable[Program]) -> None:
     where = places(settings)
     for folder in (where.run, where.logs):
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
     _socket(settings).unlink(missing_ok=True)
     config = where.run / "supervisord.conf"
     config.write_text(render(settings, every))
-    config.chmod(0o600)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(config)],
         capture_output=True,
         text=True,
         check=False,
         cwd=ROOT,
-        env=os.environ | {MARK: str(where.var)},
+        env=os.environ | settings.absolute_paths(os.environ) | {MARK: str(where.var)},
     )
     if not _until(lambda: _answers(settings), 10.0):
         raise StartFailed(f"supervisord did not start: {(done.stderr or done.stdout).strip()[-300:]}")
@@ -220,7 +232,7 @@ def render(settings: Settings, every: Iterable[Program]) -> str:
             "redirect_stderr": "true",
             "stdout_logfile": f"{where.logs}/{program.name}.log",
             "stdout_logfile_maxbytes": str(LOG_BYTES),
-            "stdout_logfile_backups": "2",
+            "stdout_logfile_backups": str(LOG_BACKUPS),
         }
         if program.user:
             lines["user"] = program.user
@@ -251,26 +263,55 @@ def _until(probe: Callable[[], Any], seconds: float) -> Any:
     return found
 
 
-def _wait_until_well(settings: Settings, batch: list[Program]) -> None:
-    """Wait until each is well. Raises StartFailed with what is wrong and where its log is."""
+def _wait_until_well(settings: Settings, server: Any, batch: list[Program]) -> None:
+    """Wait until each is well. Raises StartFailed with what is wrong and the end of its log; at once for a crash loop."""
     deadline = time.monotonic() + READY_S
-    for program in batch:
-        complaint = program.health()
-        while complaint and time.monotonic() < deadline:
-            time.sleep(0.1)
-            complaint = program.health()
-        if complaint:
-            log = places(settings).logs / f"{program.name}.log"
-            raise StartFailed(f"{program.name} {complaint}; see {log}")
+    starts: dict[str, set[int]] = {program.name: set() for program in batch}
+    unwell = {program.name: program for program in batch}
+    while unwell:
+        infos = {info["name"]: info for info in _infos(server)}
+        for name in unwell:
+            starts[name].add(infos[name]["start"])
+            crashes = len(starts[name]) - (infos[name]["statename"] in ("RUNNING", "STARTING"))
+            if crashes >= CRASHES_MAX or infos[name]["statename"] == "FATAL":
+                raise StartFailed(f"{name} ends as soon as it is started; {_last_words(settings, name)}")
+        complaints = {name: complaint for name, program in unwell.items() if (complaint := _complaint(program, infos[name]))}
+        if complaints and time.monotonic() > deadline:
+            name, complaint = next(iter(complaints.items()))
+            raise StartFailed(f"{name} {complaint} after {READY_S:.0f} s; {_last_words(settings, name)}")
+        unwell = {name: unwell[name] for name in complaints}
+        time.sleep(0.1 if unwell else 0)
 
 
-def _check_ports(program: Program) -> None:
-    for setting, port in program.ports.items():
+def _complaint(program: Program, info: dict[str, Any]) -> str | None:
+    """Return what is wrong with a program; None for one that runs and is well."""
+    if info.get("statename") != "RUNNING":
+        return info.get("spawnerr") or "is not running"
+    return program.health()
+
+
+def _last_words(settings: Settings, name: str) -> str:
+    """Return where a program's log is, and its end."""
+    path = places(settings).logs / f"{name}.log"
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            tail = file.read().decode(errors="replace").strip()
+    except FileNotFoundError:
+        tail = ""
+    return f"the end of {path}:\n{tail}" if tail else f"it wrote nothing to {path}"
+
+
+def _check_ports(missing: Iterable[Program]) -> None:
+    """Raise PortTaken before anything is started."""
+    for program, setting, port in [(each, *item) for each in missing for item in each.ports.items()]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind((program.host, port))
             except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise StartFailed(f"{program.name} cannot listen at {program.host}:{port}: {error.strerror}") from error
                 raise PortTaken(
                     f"{program.name} cannot have port {port}: {_holder(port)}. "
                     f"End that process, or set KINOLOG_{setting.upper()} to a free port."

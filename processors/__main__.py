@@ -7,13 +7,16 @@ worker wait for its answer.
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 import faust
 import structlog
 from mode import Service
 
+from events.envelope import Envelope, Event
+from events.jobs import JobCancelled, JobCompleted, JobFailed
 from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, memory, metrics, postgres
 from infra.runtime.clock import SystemClock, new_id, system_context
@@ -23,7 +26,7 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors import files, planning
 from processors.app import App, Services, add_effect, add_process, add_projection, create_app
-from processors.chores import Chores
+from processors.chores import Chores, put_off
 from processors.dead_letters import bury_with
 from processors.dispatch import Policy, State
 from processors.dispatcher import Clients, Dispatcher
@@ -35,6 +38,8 @@ from projections.runner import ProjectionOutdated, install
 
 log = structlog.get_logger(__name__)
 UPLOADS_SWEPT_S = 300.0
+ATTEMPTS_SWEPT_S = 3600.0
+"""Time between two sweeps, unless what is swept may stay for a shorter time."""
 WORKERS_CHECKED_S = 30.0
 
 
@@ -96,14 +101,32 @@ def policy_of(settings: Settings) -> Policy:
     )
 
 
-def observe_dispatch(pool: str, state: State) -> None:
-    """Show how many claims wait."""
-    metrics.DISPATCH_WAITING_CLAIMS.labels(pool).set(state.waiting)
+def observe_queue(pool: str, state: State) -> None:
+    """Show what waits and what runs; counted when Prometheus asks, not with every decision."""
+
+    def jobs(*statuses: str, priority: str | None = None) -> int:
+        found = [job.queued for job in list(state.jobs.values()) if job.status in statuses and job.queued.pool == pool]
+        return sum(priority in (None, queued.priority) for queued in found)
+
+    def claims() -> int:
+        return sum(claimed == pool for claimed, _capabilities in list(state.claim_groups.values()))
+
+    metrics.DISPATCH_WAITING_CLAIMS.labels(pool).set_function(claims)
+    metrics.DISPATCH_ACTIVE_JOBS.labels(pool).set_function(partial(jobs, "claimed"))
+    for priority in ("high", "normal", "low"):
+        waiting = partial(jobs, "queued", "retrying", priority=priority)
+        metrics.DISPATCH_QUEUED_JOBS.labels(pool, priority).set_function(waiting)
 
 
-def observe_decisions(facts: int, seconds: float) -> None:
-    """Show how long a batch took."""
+def observe_decisions(state: State, facts: Sequence[Envelope[Event]], seconds: float) -> None:
+    """Show how long a batch took and what was decided."""
     metrics.DISPATCH_BATCH_SECONDS.observe(seconds)
+    for fact in facts:
+        event = fact.data
+        metrics.DISPATCH_FACTS.labels(event.TYPE).inc()
+        if isinstance(event, JobCompleted | JobFailed | JobCancelled):
+            result = type(event).__name__.removeprefix("Job").lower()
+            metrics.JOBS_ENDED.labels(state.jobs[event.job_id].queued.spec.kind, result).inc()
 
 
 async def open_appender(settings: Settings) -> Appender:
@@ -112,6 +135,7 @@ async def open_appender(settings: Settings) -> Appender:
         lambda: kafka.open_producer(settings),
         topic_prefix=settings.topic_prefix,
         observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+        observe_failure=metrics.LOG_APPEND_FAILURES.inc,
     )
     await appender.start()
     return appender
@@ -147,10 +171,19 @@ async def build(settings: Settings) -> App:
     feeds.append(add_process(app, planning.process(policy, clock.now), services))
     feeds.append(add_effect(app, files.PROJECTION, files.act_with(pool, store, clock), services))
     chores = Chores(
-        pool, store, appender.append, lambda: system_context("kinolog/chores"), timedelta(seconds=settings.upload_ttl_s)
+        pool,
+        store,
+        appender.append,
+        lambda: system_context("kinolog/chores"),
+        timedelta(seconds=settings.upload_ttl_s),
+        timedelta(seconds=settings.orphan_ttl_s),
     )
-    app.timer(UPLOADS_SWEPT_S, name="sweep_uploads")(chores.sweep_uploads)
-    app.timer(WORKERS_CHECKED_S, name="note_silent_workers")(chores.note_silent_workers)
+    for chore, every_s in (
+        (chores.sweep_uploads, min(UPLOADS_SWEPT_S, settings.upload_ttl_s)),
+        (chores.sweep_attempts, min(ATTEMPTS_SWEPT_S, settings.orphan_ttl_s)),
+        (chores.note_silent_workers, WORKERS_CHECKED_S),
+    ):
+        app.timer(every_s, name=chore.__name__)(put_off(chore))
     app.add_service(archiver(settings, store, clock))
 
     def missing() -> Mapping[str, str]:
@@ -172,7 +205,7 @@ async def build_dispatcher(settings: Settings) -> App:
         topic_prefix=settings.topic_prefix,
     )
     dispatcher = Dispatcher(
-        clients, SystemClock(), policy_of(settings), settings.pools, observe=observe_dispatch, decided=observe_decisions
+        clients, SystemClock(), policy_of(settings), settings.pools, owned=observe_queue, decided=observe_decisions
     )
     app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
     app.add_service(dispatcher)

@@ -1,50 +1,91 @@
-"""What must be done from time to time: uploads that nobody completes, workers that went silent."""
+"""What must be done from time to time: uploads that nobody completes, attempts that left objects behind, silent workers.
+
+Only the log says what holds: an upload is given up by an event, and `files` deletes what was sent when that event came
+before a completion. Objects of an attempt go when the log says that it ended without being accepted, and some time later,
+since a fenced worker may still be writing when it is told.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
 
 from events.clock import Context
 from events.envelope import Envelope, Event
+from events.errors import Retryable
 from events.workers import WorkerOffline
 from producers import uploads
-from projections import catalog, workers
+from projections import catalog, jobs, manifests, workers
+from projections.jobs import Attempt, Job
 
+SWEPT_FOR = timedelta(days=7)
+"""Attempts that ended longer ago were swept often enough; their prefixes are not listed for ever."""
 log = structlog.get_logger(__name__)
 
 
 class Store(Protocol):
     """The part of the object store that this needs."""
 
-    async def abort_multipart(self, key: str, multipart_id: str) -> None: ...
-    async def delete(self, keys: list[str]) -> None: ...
+    async def delete_prefix(self, prefix: str) -> int: ...
+
+
+def orphaned(attempt: Attempt, job: Job | None, before: datetime) -> str | None:
+    """Return the prefix of what an attempt left behind; None while its objects may not be deleted. Pure.
+
+    They may when the attempt ended before a moment and was not the one whose result was accepted.
+    """
+    accepted = attempt.outcome == "completed" or (job is not None and job.status == "completed" and job.epoch == attempt.epoch)
+    if accepted or attempt.outcome == "running" or attempt.ended_at is None or attempt.ended_at >= before:
+        return None
+    return f"{manifests.OBJECTS}{attempt.video_id}/{attempt.job_id}/{attempt.epoch}/"
+
+
+def put_off(chore: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[None]]:
+    """Return the chore as a timer calls it: when a service is away, the next time is soon enough."""
+
+    async def attempt() -> None:
+        try:
+            await chore()
+        except Retryable as error:
+            log.warning("chore_put_off", chore=chore.__name__, error=str(error))
+
+    return attempt
 
 
 @dataclass(frozen=True)
 class Chores:
-    """`upload_ttl` is how long an upload may stay open."""
+    """`upload_ttl` is how long an upload may stay open, `orphan_ttl` how long objects of attempts stay that came to nothing."""
 
     pool: Any
     store: Store
     append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
     context: Callable[[], Context]
     upload_ttl: timedelta
+    orphan_ttl: timedelta
 
     async def sweep_uploads(self) -> int:
-        """Give up uploads that were begun too long ago, and delete what was sent; return how many."""
+        """Give up uploads that were begun too long ago; return how many."""
         context = self.context()
         async with self.pool.connection() as connection:
             stale = await catalog.stale_uploads(connection, context.now - self.upload_ttl)
         for video in stale:
-            if video.multipart_id:
-                await self.store.abort_multipart(video.object_key, video.multipart_id)
-            await self.store.delete([video.object_key])
             await self.append([uploads.abandoned(context, video_id=video.video_id, reason="expired")])
-            log.info("upload_swept", video_id=video.video_id)
+            log.info("upload_expired", video_id=video.video_id)
         return len(stale)
+
+    async def sweep_attempts(self) -> int:
+        """Delete the objects of attempts that came to nothing; return how many objects."""
+        before = self.context().now - self.orphan_ttl
+        async with self.pool.connection() as connection:
+            ended = await jobs.unaccepted(connection, before - SWEPT_FOR, before)
+        deleted = 0
+        for attempt, job in ended:
+            if (prefix := orphaned(attempt, job, before)) and (objects := await self.store.delete_prefix(prefix)):
+                deleted += objects
+                log.info("attempt_swept", job_id=attempt.job_id, epoch=attempt.epoch, outcome=attempt.outcome, objects=objects)
+        return deleted
 
     async def note_silent_workers(self) -> int:
         """Write down which workers were not heard of for too long; return how many."""

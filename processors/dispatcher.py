@@ -75,15 +75,15 @@ class Dispatcher(Service):
         policy: Policy,
         pools: Sequence[str],
         *,
-        observe: Callable[[str, State], None] = lambda pool, state: None,
-        decided: Callable[[int, float], None] = lambda facts, seconds: None,
+        owned: Callable[[str, State], None] = lambda pool, state: None,
+        decided: Callable[[State, Sequence[Envelope[Event]], float], None] = lambda state, facts, seconds: None,
     ) -> None:
         super().__init__()
         self._clients = clients
         self._clock = clock
         self._policy = policy
         self._pools = pools
-        self._observe = observe
+        self._owned = owned
         self._decided = decided
         self._group = f"{clients.topic_prefix}kinolog.dispatcher"
         self._requests = clients.topic_prefix + JOB_REQUESTS.name
@@ -142,9 +142,11 @@ class Dispatcher(Service):
                     self._recover(state, envelope, now)
         finally:
             await reader.stop()
-        pool = next((p for p in self._pools if partition_for(p, JOB_REQUESTS.partitions) == partition.partition), self._pools[0])
+        pools = [pool for pool in self._pools if partition_for(pool, JOB_REQUESTS.partitions) == partition.partition]
         log.info("partition_owned", partition=partition.partition, jobs=len(state.jobs), claims=state.waiting)
-        return _Owner(state, producer, pool)
+        for pool in pools:
+            self._owned(pool, state)
+        return _Owner(state, producer, pools[0] if pools else self._pools[0])
 
     def _recover(self, state: State, envelope: Envelope[Event], now: datetime) -> None:
         event = envelope.data
@@ -212,9 +214,8 @@ class Dispatcher(Service):
             facts += decide(owner.state, request, now)
         if facts or dead:
             await self._write(owner, partition, facts, dead)
-            self._decided(len(facts), self.loop.time() - started)
+            self._decided(owner.state, facts, self.loop.time() - started)
         owner.read = messages[-1].offset + 1
-        self._observe(owner.pool, owner.state)
 
     async def _write(
         self,

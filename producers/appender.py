@@ -117,6 +117,7 @@ class Appender:
         pending_max_bytes: int = 256 * 2**20,
         timeout_s: float = 5.0,
         observe_seconds: Callable[[float], None] = lambda seconds: None,
+        observe_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self._open_producer = open_producer
         self._prefix = topic_prefix
@@ -124,6 +125,7 @@ class Appender:
         self._pending_max_bytes = pending_max_bytes
         self._timeout_s = timeout_s
         self._observe = observe_seconds
+        self._observe_failure = observe_failure
         self._producer: AIOKafkaProducer | None = None
         self._create_batch: Callable[[], Any] | None = None
         self._group: _Group | None = None
@@ -217,6 +219,7 @@ class Appender:
         if group is self._group:
             self._group = None
             self._forget(group)
+            self._observe_failure()
             group.fail("the log does not answer; nothing was accepted, try again")
         elif not group.outcome.done():
             group.overdue = True
@@ -244,6 +247,7 @@ class Appender:
                     offsets = await self._send(group)
             except (KafkaError, TimeoutError, OSError) as error:
                 await self._close_producer()
+                self._observe_failure()
                 group.fail(f"the log did not acknowledge: {type(error).__name__}")
             else:
                 self._observe(perf_counter() - started)

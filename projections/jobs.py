@@ -325,6 +325,12 @@ async def attempts_at(connection: AsyncConnection[Any], job_id: str) -> Sequence
     return [_ATTEMPT.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
+async def unaccepted(connection: AsyncConnection[Any], since: datetime, before: datetime) -> Sequence[tuple[Attempt, Job]]:
+    """Return attempts that ended between two moments without an accepted result, oldest first, each with its job."""
+    cursor = await connection.execute(_SQL["unaccepted"], {"since": since, "before": before})
+    return [(_ATTEMPT.validate_json(attempt), _JOB.validate_json(job)) for attempt, job in await cursor.fetchall()]
+
+
 async def counts(connection: AsyncConnection[Any]) -> dict[str, int]:
     """Return how many jobs are in each state."""
     cursor = await connection.execute(_SQL["counts"])

@@ -60,6 +60,12 @@ SELECT to_json(j)::text FROM jobs.jobs j WHERE job_id = %(job_id)s;
 -- name: attempts
 SELECT to_json(a)::text FROM jobs.attempts a WHERE job_id = %(job_id)s ORDER BY epoch;
 
+-- name: unaccepted
+-- Attempts that ended between two moments without an accepted result, and their jobs.
+SELECT to_json(a)::text, to_json(j)::text FROM jobs.attempts a JOIN jobs.jobs j USING (job_id)
+WHERE a.outcome NOT IN ('running', 'completed') AND a.ended_at >= %(since)s AND a.ended_at < %(before)s
+ORDER BY a.ended_at, a.job_id, a.epoch;
+
 -- name: counts
 SELECT status, count(*) FROM jobs.jobs GROUP BY status ORDER BY status;
 

@@ -25,9 +25,9 @@ async def attempt(
     Raises only what cancels it: what the work raises is a failure, and what is unexpected in it is logged.
     """
     shutil.rmtree(work.directory, ignore_errors=True)
-    work.directory.mkdir(parents=True)
     try:
         try:
+            work.directory.mkdir(parents=True)
             return await _result(spec, runner, work, tick)
         except WorkFailed as error:
             failure = error.failure

@@ -47,6 +47,8 @@ class _Kind:
 _DISK = _Kind("resource_exhaustion", "RESOURCE_DISK", "The worker's disk is full.")
 _MEMORY = _Kind("resource_exhaustion", "RESOURCE_MEMORY", "ffmpeg ran out of memory.")
 _OUTPUT = _Kind("resource_exhaustion", "RESOURCE_OUTPUT", "The output outgrew its limit.", False)
+_STORE = _Kind("file_operations", "FILE_OP_STORE", "The object store did not take or give what the job needs.")
+_OBJECT = _Kind("file_operations", "FILE_OP_STORE", "An object that the job needs is not in the store.")
 _ACCESS = _Kind("file_access", "FILE_ACCESS", "A file could not be opened.")
 _CODEC = _Kind("codec_issues", "CODEC_UNSUPPORTED", "This ffmpeg cannot handle the codec.", False)
 _CORRUPT = _Kind("validation", "FILE_CORRUPT", "The file is damaged where it must be read.", False)
@@ -170,8 +172,10 @@ def in_context(failure: Failure, around: SystemContext) -> Failure:
 
 def _of_error(stage: FailureStage, error: Exception) -> _Kind:
     match error:
-        case StoreUnavailable() | ObjectMissing():
-            return _Kind("file_operations", "FILE_OP_STORE", "The object store did not give or take a file.")
+        case StoreUnavailable():
+            return _STORE
+        case ObjectMissing():
+            return _OBJECT
         case MemoryError():
             return _MEMORY
         case TimeoutError():

@@ -6,7 +6,7 @@ as a lease lives: then the run is cancelled, and nothing of it is reported.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,7 @@ from events.media import Failure
 from events.progress import ProgressTicked
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
 from workers.attempt import Surroundings, attempt
-from workers.transport import Held, LogTransport
+from workers.transport import Held, Transport
 from workers.work import Progress, Runner, Work
 
 CLAIM_WAIT_S = 30.0
@@ -49,8 +49,7 @@ class Tools:
     `began` and `ended` are told of each run; one that ends without result and failure was given up.
     """
 
-    transport: LogTransport
-    append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
+    transport: Transport
     context: Callable[[str | None], Context]
     clock: Clock
     runners: Mapping[str, Runner]
@@ -91,6 +90,7 @@ class Worker:
         if self._stopping.is_set():
             self._at_once.set()
         self._stopping.set()
+        log.info("stopping", at_once=self._at_once.is_set(), job_ids=self._busy)
 
     async def run(self) -> None:
         """Work until `stop`."""
@@ -238,14 +238,14 @@ class Worker:
         deadline = asyncio.get_running_loop().time() + self._lease_s
         while asyncio.get_running_loop().time() < deadline:
             try:
-                fact = await self._tools.transport.report(held, report)
+                verdict = await self._tools.transport.report(held, report)
             except LogUnavailable as error:
                 log.warning("report_failed", error=str(error))
                 await self._tools.clock.sleep(0.5)
                 continue
-            if fact is None:
+            if verdict is None:
                 continue  # no answer: say it again, the dispatcher knows repetitions
-            if type(fact).__name__ in ("ResultRefused", "LeaseExpired", "JobClaimed", "JobCancelled"):
+            if verdict == "refused":
                 return "fenced"
             return "failed" if failure is not None else "completed"
         return "fenced"
@@ -265,4 +265,4 @@ class Worker:
     async def _append(self, event: Event, subject: str, correlation_id: str | None) -> None:
         context = self._tools.context(correlation_id)
         id_ = context.new_id()
-        await self._tools.append([Envelope(id_, context.source, subject, context.now, event, correlation_id or id_)])
+        await self._tools.transport.append([Envelope(id_, context.source, subject, context.now, event, correlation_id or id_)])

@@ -1,9 +1,13 @@
-"""How a worker inside the cluster talks to the dispatcher: requests appended, facts read from the tail of `jobs`."""
+"""How a worker talks to the dispatcher. Inside the cluster: requests appended, facts read from the tail of `jobs`.
+
+Outside: `workers.remote.transport`. The loop knows what both promise, `Transport`.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal, Protocol
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -31,6 +35,7 @@ from events.jobs import (
 )
 from events.topics import JOBS, partition_for
 
+DECIDED_S = 20.0
 log = structlog.get_logger(__name__)
 
 
@@ -42,6 +47,36 @@ class Held:
     correlation_id: str
     lost: "asyncio.Future[str]"
     ended: "asyncio.Future[Event]" = field(repr=False)
+
+
+Verdict = Literal["accepted", "refused"]
+
+
+class Transport(Protocol):
+    """Claims, and what is said of them. Every method raises LogUnavailable when nobody can be reached."""
+
+    async def append(self, envelopes: Sequence[Envelope[Event]]) -> object:
+        """Tell of the worker itself, and of progress."""
+        ...
+
+    async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
+        """Ask for a job and wait up to `wait_s` for one; None when there is none."""
+        ...
+
+    async def renew(self, held: Held) -> None:
+        """Say that the job is still being worked on."""
+        ...
+
+    async def report(self, held: Held, report: ResultReported) -> Verdict | None:
+        """Report the end of an attempt; return what is decided, None when no answer came in time."""
+        ...
+
+    async def release(self, held: Held, reason: str) -> None:
+        """Hand the job back."""
+        ...
+
+    def forget(self, held: Held) -> None:
+        """The attempt is over for this worker."""
 
 
 class LogTransport:
@@ -67,6 +102,10 @@ class LogTransport:
         self._held: dict[str, Held] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._follower: asyncio.Task[None] | None = None
+
+    async def append(self, envelopes: Sequence[Envelope[Event]]) -> object:
+        """Put events on the log."""
+        return await self._append(envelopes)
 
     async def start(self) -> None:
         """Stand at the end of `jobs`: answers to later requests will be seen."""
@@ -114,14 +153,15 @@ class LogTransport:
         claim = held.claim
         await self._send(LeaseRenewed(job_id=claim.job_id, pool=claim.pool, worker_id=self._worker_id, epoch=claim.epoch), held)
 
-    async def report(self, held: Held, report: ResultReported, wait_s: float = 20.0) -> Event | None:
-        """Report the end of an attempt; return the dispatcher's fact, None when none came in time. Raises LogUnavailable."""
+    async def report(self, held: Held, report: ResultReported) -> Verdict | None:
+        """Report the end of an attempt; return what is decided, None when no answer came in time. Raises LogUnavailable."""
         await self._send(report, held)
         try:
-            async with asyncio.timeout(wait_s):
-                return await asyncio.shield(held.ended)
+            async with asyncio.timeout(DECIDED_S):
+                fact = await asyncio.shield(held.ended)
         except TimeoutError:
             return None
+        return "refused" if isinstance(fact, ResultRefused | LeaseExpired | JobClaimed | JobCancelled) else "accepted"
 
     async def release(self, held: Held, reason: str) -> None:
         """Hand the job back. Raises LogUnavailable."""

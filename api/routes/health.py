@@ -1,6 +1,6 @@
 """GET /health, /ready and /metrics of every app."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
@@ -59,6 +59,29 @@ def probes(exposition: Callable[[], bytes], metrics_type: str, missing: Callable
         return JSONResponse({"status": "not ready", "missing": found} if found else {"status": "ready"}, 503 if found else 200)
 
     @routes.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(exposition(), media_type=metrics_type)
+
+    return routes
+
+
+def own(exposition: Callable[[], bytes], metrics_type: str, missing: Callable[[], Awaitable[Mapping[str, str]]]) -> APIRouter:
+    """Return /health, /ready and /metrics of an app whose services must be asked; the metrics at /api/metrics as well."""
+    routes = APIRouter(tags=["health"])
+
+    @routes.get("/health")
+    async def health() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @routes.get("/ready", responses={503: {"description": "Something is missing; the answer says what."}})
+    async def ready() -> JSONResponse:
+        """The services that this app needs answer."""
+        found = dict(await missing())
+        return JSONResponse({"status": "not ready", "missing": found} if found else {"status": "ready"}, 503 if found else 200)
+
+    @routes.get("/metrics", include_in_schema=False)
+    @routes.get("/api/metrics", include_in_schema=False)
     async def metrics() -> Response:
         return Response(exposition(), media_type=metrics_type)
 

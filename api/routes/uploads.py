@@ -187,13 +187,10 @@ async def complete(given: Given, response: Response, video_id: VideoId, completi
 
 @routes.delete("/api/uploads/{video_id}", status_code=204, responses=documented(404, 409))
 async def cancel(given: Given, response: Response, video_id: VideoId) -> None:
-    """Give an upload up; what was sent is deleted."""
+    """Give an upload up; what was sent is deleted a moment later, unless it was completed first."""
     video = await _upload(given, video_id)
     if video.status != "uploading":
         raise Conflict(f"this upload is not open any more: the video is {video.status}")
-    if video.multipart_id:
-        await given.store.abort_multipart(video.object_key, video.multipart_id)
-    await given.store.delete([video.object_key])
     await write(given, response, [producer.abandoned(given.context(), video_id=video_id, reason="cancelled")])
 
 
@@ -368,12 +365,10 @@ class _Sending:
         await self._given.store.complete_multipart(self._key, self._multipart_id, self._parts)
 
     async def give_up(self) -> None:
-        """Delete what was sent, and say so; when that fails, the sweeper does it later."""
+        """Say so, and what was sent is deleted; when that fails, the sweeper does it later."""
         if self._multipart_id is None:
             return
         with contextlib.suppress(Retryable):
-            await self._given.store.abort_multipart(self._key, self._multipart_id)
-            await self._given.store.delete([self._key])
             await self._given.append([producer.abandoned(self._context, video_id=self.video_id, reason="cancelled")])
 
     async def _begin(self, filename: str) -> None:

@@ -1,16 +1,16 @@
 """For viewers: the catalog as JSON, manifests, media."""
 
-import re
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
-from fastapi.responses import RedirectResponse, StreamingResponse
+from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field
 
+from api import ranges
 from api.deps import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, reading
 from api.models import JOB_ID, PROGRESSING, VIDEO_ID
-from api.problems import documented, problem
+from api.problems import documented
 from events.errors import NotFound
 from events.media import Failure
 from projections import catalog, jobs, manifests, progress
@@ -19,9 +19,6 @@ from projections.catalog import Media, Video, VideoSummary
 routes = APIRouter(tags=["watching"])
 Slug = Annotated[str, Path(max_length=100, pattern=r"^[a-z0-9-]+$")]
 IMMUTABLE = "public, max-age=31536000, immutable"
-UNKNOWN_TYPE = "application/octet-stream"
-_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
-
 
 HLS: dict[int | str, dict[str, Any]] = {200: {"content": {manifests.HLS_TYPE: {"example": "#EXTM3U\n…"}}}, **documented(404)}
 DASH: dict[int | str, dict[str, Any]] = {200: {"content": {manifests.DASH_TYPE: {"example": "<MPD …/>"}}}, **documented(404)}
@@ -186,40 +183,8 @@ async def media_object(
         life_s = given.options.presign_ttl_s
         headers = {"Cache-Control": f"private, max-age={life_s // 2}"}
         return RedirectResponse(await given.store.presign_get(key, life_s), 302, headers=headers)
-    stat = await given.store.stat(key)
-    etag = f'"{stat.etag}"'
-    headers = {"ETag": etag, "Cache-Control": IMMUTABLE, "Accept-Ranges": "bytes"}
-    if known is not None and (known.strip() == "*" or etag in known):
-        return Response(status_code=304, headers=headers)
-    part = _range(wanted, stat.size_bytes) if same is None or same.strip() == etag else None
-    if part is not None and not part:
-        headers |= {"Content-Range": f"bytes */{stat.size_bytes}", "Cache-Control": "no-store"}
-        return problem(416, f"the range begins after the end: there are {stat.size_bytes} bytes", headers=headers)
-    if part is not None:
-        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{stat.size_bytes}"
-    whole = range(stat.size_bytes)
-    headers |= {"Content-Length": str(len(whole if part is None else part)), "Content-Type": stat.content_type or UNKNOWN_TYPE}
-    status = 200 if part is None else 206
-    if request.method == "HEAD" or not whole:
-        return Response(status_code=status, headers=headers)
-    if part is None:
-        return StreamingResponse(given.store.stream(key), status, headers=headers)
-    return StreamingResponse(given.store.stream(key, part.start, len(part)), status, headers=headers)
-
-
-def _range(wanted: str | None, size_bytes: int) -> range | None:
-    """Return the bytes that a Range header wants, none of them when it begins after the end, None for all.
-
-    What is no single range of bytes is ignored, as RFC 9110 (14.2) has it.
-    """
-    if wanted is None or not (match := _RANGE.fullmatch(wanted.strip())) or not any(match.groups()):
-        return None
-    first, last = match.groups()
-    if not first:
-        return range(max(0, size_bytes - int(last)), size_bytes)
-    if last and int(last) < int(first):
-        return None
-    return range(int(first), min(size_bytes, int(last) + 1) if last else size_bytes)
+    caching = {"Cache-Control": IMMUTABLE}
+    return await ranges.answer(given.store, key, request.method, wanted=wanted, known=known, same=same, headers=caching)
 
 
 def _manifest(text: str | None, media_type: str, video: Video) -> Response:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from infra.runtime.settings import Settings
 
 TIMEOUT_S = 30.0
+JOIN_S = 900.0
+"""Joining the parts of an upload takes a store about a second per GB, and longer than it lets the admin app wait for it."""
 
 
 class AdminApi:
@@ -28,9 +30,11 @@ class AdminApi:
         """Return the JSON answer; parameters that are None are left out."""
         return self._call("GET", path, params=_given(parameters))
 
-    def post(self, path: str, body: object | None = None) -> Any:
-        """Send JSON, return the JSON answer (None when it is empty)."""
-        return self._call("POST", path, json=body)
+    def post(self, path: str, body: object | None = None, *, read_s: float = TIMEOUT_S) -> Any:
+        """Send JSON, return the JSON answer (None when it is empty), which may take `read_s` seconds."""
+        import httpx
+
+        return self._call("POST", path, json=body, timeout=httpx.Timeout(TIMEOUT_S, read=read_s))
 
     def pages(self, path: str, *, limit: int, **parameters: object) -> list[dict[str, Any]]:
         """Return up to `limit` items of a list that comes in pages: {"items": […], "next": cursor or null}."""
@@ -88,8 +92,7 @@ def _fault(response: "httpx.Response") -> KinologError:
 
 def url_of(settings: "Settings") -> str:
     """Return where the admin app is."""
-    host = "127.0.0.1" if settings.bind_host in ("0.0.0.0", "::") else settings.bind_host
-    return (settings.admin_url or f"http://{host}:{settings.admin_port}").rstrip("/")
+    return (settings.admin_url or f"http://{settings.local_host}:{settings.admin_port}").rstrip("/")
 
 
 def token_of(settings: "Settings") -> str:

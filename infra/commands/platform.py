@@ -24,7 +24,7 @@ def engine_start(as_json: AsJson = False) -> None:
 
     settings = _settings()
     supervision.start(settings, engine_only=True)
-    _print_status(supervision.status(settings, engine_only=True), as_json=as_json)
+    _print_status(settings, supervision.status(settings, engine_only=True), as_json=as_json)
 
 
 @engine.command("stop")
@@ -51,7 +51,8 @@ def engine_status(as_json: AsJson = False) -> None:
     """
     from infra import supervision
 
-    _print_status(supervision.status(_settings(), engine_only=True), as_json=as_json)
+    settings = _settings()
+    _print_status(settings, supervision.status(settings, engine_only=True), as_json=as_json)
 
 
 @engine.command("reset")
@@ -72,7 +73,7 @@ def engine_reset(
     if not yes:
         if not sys.stdin.isatty():
             raise UsageFault("this deletes everything; say --yes where nobody can be asked")
-        typer.confirm(f"Delete the log, the database and every video of {settings.var_dir.resolve()}?", abort=True, err=True)
+        typer.confirm(f"Delete the log, the database and every video of {settings.var_dir}?", abort=True, err=True)
     supervision.reset(settings)
     _done("everything is deleted", as_json=as_json)
 
@@ -94,7 +95,7 @@ def up(
 
     def started() -> None:
         _print_rows(supervision.status(settings), as_json=as_json)
-        note(f"public pages: http://{settings.bind_host}:{settings.public_port}/" + ("" if detach else "  (Ctrl-C stops it)"))
+        note(f"public pages: http://{settings.local_host}:{settings.public_port}/" + ("" if detach else "  (Ctrl-C stops it)"))
 
     if detach:
         supervision.start(settings)
@@ -126,21 +127,8 @@ def status(as_json: AsJson = False) -> None:
     """
     from infra import supervision
 
-    _print_status(supervision.status(_settings()), as_json=as_json)
-
-
-def worker(
-    number: Annotated[int, typer.Argument(min=1, max=1000, help="Tells the workers of one machine apart.")] = 1,
-) -> None:
-    """Run one worker in the foreground, until Ctrl-C or SIGTERM; it then hands back what it is at.
-
-    \b
-    Examples:
-      kinolog worker
-      KINOLOG_WORKER_POOL=night kinolog worker 2
-    """
-    _settings()
-    os.execv(sys.executable, [sys.executable, "-m", "workers", str(number)])
+    settings = _settings()
+    _print_status(settings, supervision.status(settings), as_json=as_json)
 
 
 def _settings() -> Any:
@@ -156,10 +144,12 @@ def _done(sentence: str, *, as_json: bool) -> None:
         line(sentence)
 
 
-def _print_status(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+def _print_status(settings: Any, rows: list[dict[str, Any]], *, as_json: bool) -> None:
     """Print the processes; end with AWAY when one is not ready."""
     _print_rows(rows, as_json=as_json)
-    if not rows or not all(row["ready"] for row in rows):
+    if not any(row["pid"] for row in rows):
+        note(f"nothing runs in {settings.var_dir}; start it with: kinolog up --detach, or name its folder with KINOLOG_VAR_DIR")
+    if not all(row["ready"] for row in rows):
         raise typer.Exit(ExitCode.AWAY)
 
 
@@ -176,5 +166,5 @@ def _print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
             "what is wrong": lambda row: row["detail"],
         },
         as_json=as_json,
-        empty="nothing runs; start it with: kinolog up --detach",
+        empty="no process belongs to this installation",
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from events.errors import Conflict, InvalidRequest, KinologError, NotFound
-from infra.commands.admin_api import AdminApi
+from infra.commands.admin_api import JOIN_S, AdminApi
 from infra.commands.exits import Away
 from infra.commands.watching import shown
 
@@ -98,7 +98,7 @@ class Uploads:
             "origin": "cli",
             "parts": done or None,
         }
-        video: dict[str, Any] = self._api.post(f"/api/uploads/{upload.video_id}/complete", body)
+        video: dict[str, Any] = self._api.post(f"/api/uploads/{upload.video_id}/complete", body, read_s=JOIN_S)
         self._note(sha256).unlink(missing_ok=True)
         return {"video_id": upload.video_id} | (video or {})
 

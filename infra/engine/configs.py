@@ -33,7 +33,7 @@ class Places:
 
 def places(settings: Settings) -> Places:
     """Return the engine's directories."""
-    var = settings.var_dir.resolve()
+    var = settings.var_dir
     return Places(var, var / "kafka", var / "objects", var / "run", var / "log")
 
 

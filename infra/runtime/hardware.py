@@ -23,8 +23,9 @@ def processor_name(cpu_info: Path = CPU_INFO) -> str:
 
 
 def system_context(worker: str, directory: Path, tools: Sequence[ToolVersion]) -> SystemContext:
-    """Return memory, load and the disk of `directory` at this moment, bytes, for the record of a failure."""
-    memory, disk = psutil.virtual_memory(), shutil.disk_usage(directory)
+    """Return memory, load and the disk of `directory`, which may not be there, at this moment, for the record of a failure."""
+    there = next(path for path in (directory, *directory.resolve().parents) if path.exists())
+    memory, disk = psutil.virtual_memory(), shutil.disk_usage(there)
     return SystemContext(
         worker=worker,
         cpu_count=os.cpu_count(),

@@ -35,17 +35,10 @@ LONG_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 LOG_APPEND_SECONDS = Histogram(
     "kinolog_log_append_seconds", "Time until a group of events was acknowledged.", buckets=FAST_S, registry=REGISTRY
 )
-LOG_APPENDED_EVENTS = Counter("kinolog_log_appended_events", "Events acknowledged.", ["topic"], registry=REGISTRY)
 LOG_APPEND_FAILURES = Counter("kinolog_log_append_failures", "Groups of events that were not acknowledged.", registry=REGISTRY)
 
 # --- Projections and processes --------------------------------------------------------------------------------------
 
-PROJECTION_POSITION = Gauge(
-    "kinolog_projection_position_events",
-    "Next position on the log.",
-    ["projection", "topic", "partition"],
-    registry=REGISTRY,
-)
 PROJECTION_LAG = Gauge(
     "kinolog_projection_lag_events",
     "Events between the position and the log's end.",
@@ -77,7 +70,6 @@ DISPATCH_ACTIVE_JOBS = Gauge("kinolog_dispatch_active_jobs", "Jobs under a lease
 DISPATCH_WAITING_CLAIMS = Gauge(
     "kinolog_dispatch_waiting_claims", "Workers' claims that wait for a job.", ["pool"], registry=REGISTRY
 )
-DISPATCH_REQUESTS = Counter("kinolog_dispatch_requests", "Requests decided, by wire type.", ["type"], registry=REGISTRY)
 DISPATCH_FACTS = Counter("kinolog_dispatch_facts", "Facts decided, by wire type.", ["type"], registry=REGISTRY)
 DISPATCH_BATCH_SECONDS = Histogram(
     "kinolog_dispatch_batch_seconds",
@@ -108,11 +100,6 @@ WORKER_RUNG_SECONDS = Histogram(
     ["rung"],
     buckets=LONG_S,
     registry=REGISTRY,
-)
-WORKER_SPEED = Gauge("kinolog_worker_speed_ratio", "Seconds of source encoded per second, of the running job.", registry=REGISTRY)
-WORKER_CACHE_BYTES = Gauge("kinolog_worker_source_cache_bytes", "Sources kept on this worker's disk.", registry=REGISTRY)
-WORKER_CACHE_FETCHES = Counter(
-    "kinolog_worker_source_fetches", "Sources asked for; result: hit or miss.", ["result"], registry=REGISTRY
 )
 
 # --- Object store ---------------------------------------------------------------------------------------------------

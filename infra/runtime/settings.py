@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, IPvAnyNetwork, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, IPvAnyNetwork, SecretStr, ValidationError
 
 PREFIX = "KINOLOG_"
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -23,7 +23,12 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     """One frozen value, built by `from_env` in a composition root."""
 
     # Where things are kept
-    var_dir: Path = Field(Path("var"), description="Data, logs and tokens of the local platform (git-ignored).")
+    var_dir: Annotated[Path, AfterValidator(Path.resolve)] = Field(
+        Path("var"),
+        validate_default=True,
+        description="Data, logs and tokens of the local platform (git-ignored); relative to where the command is typed, "
+        "in the TOML file to that file.",
+    )
 
     # Services: empty means that the local engine provides it
     kafka_bootstrap: str = Field("", description="host:port[,host:port] of Kafka; empty uses the local engine.")
@@ -45,7 +50,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     bind_host: str = Field("127.0.0.1", description="Address that the HTTP apps listen on.")
     public_port: Port = Field(9000, description="Public app: browse, watch, manifests and segments.")
     admin_port: Port = Field(9001, description="Admin app: uploads, jobs, catalog edits; needs a token.")
-    worker_port: Port = Field(9002, description="Reserved for the worker API.")
+    worker_port: Port = Field(9002, description="Worker app: workers outside the cluster.")
     telemetry_port: Port = Field(3000, description="Telemetry app: anonymous ingest and insights.")
     admin_url: str = Field("", description="For the command line: URL of the admin app; empty: the one on this machine.")
     admin_token: SecretStr = Field(
@@ -61,10 +66,16 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
     upload_max_bytes: int = Field(100 * 2**30, ge=1, le=5 * 2**40, description="Largest source accepted, bytes.")
     upload_part_bytes: int = Field(16 * 2**20, ge=5 * 2**20, le=5 * 2**30, description="Part size of multipart uploads, bytes.")
-    upload_ttl_s: int = Field(24 * 3600, ge=60, description="An upload that is not completed is swept after this, seconds.")
+    upload_ttl_s: int = Field(24 * 3600, ge=1, description="An upload that is not completed is swept after this, seconds.")
     presign_ttl_s: int = Field(15 * 60, ge=30, le=7 * 24 * 3600, description="Life of presigned URLs, seconds.")
     requests_per_minute: int = Field(600, ge=1, description="Requests a minute per client address on the public app.")
     admin_requests_per_minute: int = Field(6000, ge=1, description="Requests a minute per client address on the admin app.")
+
+    # Workers outside the cluster
+    worker_requests_per_minute: int = Field(60_000, ge=1, description="Requests a minute per client address on the worker app.")
+    worker_key_days: float = Field(0.0, ge=0, le=36500, description="Life of a worker's key, days; 0: until it is revoked.")
+    worker_version_min: str = Field("", description="Workers older than this version get no jobs; empty: any.")
+    worker_version_max: str = Field("", description="Workers newer than this version get no jobs; empty: any.")
 
     # Telemetry
     telemetry_url: str = Field(
@@ -104,6 +115,10 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         "tonemap", description="HDR sources: tone-mapped to SDR, or kept (10-bit HEVC or AV1 only)."
     )
 
+    orphan_ttl_s: int = Field(
+        3600, ge=1, description="Objects of attempts whose result was not accepted are swept this long after their end, seconds."
+    )
+
     # Archive
     archive_every_s: float = Field(300.0, gt=0, le=86400, description="Events are archived when they are this old, seconds.")
     archive_segment_records: int = Field(100_000, ge=1, le=1_000_000, description="Most records in one file of the archive.")
@@ -116,12 +131,15 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
         """Read `KINOLOG_*` over the TOML file named by `KINOLOG_CONFIG` over the defaults.
 
+        Relative paths are made absolute here, once: whoever is given these settings may be in another directory.
         Raises InvalidSettings with one line per wrong or unknown setting.
         """
         values: dict[str, Any] = {}
         if config := environ.get(PREFIX + "CONFIG"):
             try:
                 values.update(tomllib.loads(Path(config).read_text()))
+                if isinstance(var_dir := values.get("var_dir"), str):
+                    values["var_dir"] = Path(config).resolve().parent / var_dir
             except (OSError, tomllib.TOMLDecodeError) as error:
                 raise InvalidSettings(f"{PREFIX}CONFIG: {config}: {error}") from error
         for name in environ:
@@ -135,3 +153,13 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         except ValidationError as error:
             lines = [f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
             raise InvalidSettings("\n".join(lines)) from error
+
+    @property
+    def local_host(self) -> str:
+        """The address at which this machine itself reaches the HTTP apps."""
+        return "127.0.0.1" if self.bind_host in ("0.0.0.0", "::") else self.bind_host
+
+    def absolute_paths(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables that a process in another directory needs instead of those of `environ`."""
+        config = environ.get(PREFIX + "CONFIG")
+        return {PREFIX + "VAR_DIR": str(self.var_dir)} | ({PREFIX + "CONFIG": str(Path(config).resolve())} if config else {})

@@ -6,19 +6,20 @@ import os
 import secrets
 from pathlib import Path
 
+from infra.runtime.folders import private_folder
 from infra.runtime.settings import Settings
 
 
 def admin_token_path(settings: Settings) -> Path:
     """Return where the token lies."""
-    return settings.var_dir.resolve() / "tokens" / "admin"
+    return settings.var_dir / "tokens" / "admin"
 
 
 def ensure_admin_token(settings: Settings) -> str:
     """Return the token; make it when there is none."""
     path = admin_token_path(settings)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(path.parent)
         with contextlib.suppress(FileExistsError), open(path, "x", opener=_private) as file:
             file.write(secrets.token_urlsafe(32) + "\n")
     return path.read_text().strip()

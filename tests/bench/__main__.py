@@ -17,11 +17,13 @@ from infra.engine.endpoints import resolve
 from infra.runtime.settings import Settings
 from tests.bench.dispatch import dispatch
 from tests.bench.figures import Benchmark, Figure
+from tests.bench.gateway import gateway
 from tests.bench.log import append_rate, fold_rate
 from tests.bench.media import encode_overhead
 from tests.bench.readers import catalog_readers
 from tests.bench.replay import replay
 from tests.bench.telemetry import telemetry_ingest
+from tests.bench.transcode import transcode
 from tests.conftest import new_world
 from tests.support.engine import running_engine
 
@@ -30,7 +32,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "append": append_rate,
     "fold": fold_rate,
     "dispatch": dispatch,
+    "gateway": gateway,
     "encode": encode_overhead,
+    "transcode": transcode,
     "catalog": catalog_readers,
     "replay": replay,
     "telemetry": telemetry_ingest,

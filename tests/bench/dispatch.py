@@ -25,7 +25,8 @@ POOL = "default"
 SPEC = AnalyseSpec(source=Source(object_key="sources/x", size_bytes=1))
 
 
-def _submitted() -> Envelope[Event]:
+def submitted() -> Envelope[Event]:
+    """A job that any worker may take."""
     id_ = new_id()
     event = JobSubmitted(job_id=id_, video_id=id_, pool=POOL, spec=SPEC, requirements=Requirements(kind="analyse"))
     return Envelope(id_, "bench", POOL, SystemClock().now(), event, id_)
@@ -54,7 +55,7 @@ async def dispatch(settings: Settings) -> Sequence[Figure]:
             topic_prefix=settings.topic_prefix,
         )
         await transport.start()
-        await appender.append([_submitted() for _ in range(CLAIMS * (RUNS + 1))])
+        await appender.append([submitted() for _ in range(CLAIMS * (RUNS + 1))])
         await _claim_some(transport, CLAIMS)  # the first ones warm everything up
         p50, p99 = [], []
         for _ in range(RUNS):
@@ -88,7 +89,7 @@ async def _decide_many(platform: Platform, appender: Appender) -> float:
     place = JOBS.name, partition_for(POOL, JOBS.partitions)
     source = LogConsumer(settings, idle_ms=20)
     await source.assign(await source.ends([place]))
-    events = [_submitted() for _ in range(JOBS_AT_ONCE)]
+    events = [submitted() for _ in range(JOBS_AT_ONCE)]
     begun, facts = perf_counter(), 0
     appending = asyncio.gather(*(appender.append(events[at : at + 1000]) for at in range(0, JOBS_AT_ONCE, 1000)))
     async with asyncio.timeout(120):

@@ -1,5 +1,6 @@
 """What encoding in chunks costs, against one bare run of ffmpeg with the same ladder and settings."""
 
+import asyncio
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 
 from events.jobs import AnalyseSpec, EncodeSpec
-from events.media import Plan, Probe
+from events.media import Plan, Probe, Rung
 from infra.runtime.settings import Settings
 from processors.plan import PlanSettings, jobs_for
 from processors.plan import plan as decide
@@ -44,14 +45,34 @@ async def encode_overhead(_settings: Settings) -> Sequence[Figure]:
         assert isinstance(plan, Plan) and isinstance(whole, Plan)
         chunks = _encodings(source, plan, analysed.probe)
         (one,) = _encodings(source, whole, analysed.probe)
-        ours, bare = [], []
+        ours, bare, apart = [], [], []
         for run in range(RUNS):
             begun = perf_counter()
             for index, chunk in enumerate(chunks):
                 await _run(chunk, replace(work, directory=folder / f"ours-{run}-{index}", prefix=f"videos/{run}/{index}"), "encode")
             ours.append(perf_counter() - begun)
             bare.append(_bare(one, source, folder / f"bare-{run}"))
-    return [Figure("encode and verify two chunks / one bare ffmpeg", "s", ours, 1.25, at_least=False, baseline=bare)]
+            rungs = [_with_rungs(one, [rung]) for rung in one.plan.rungs]
+            apart.append(sum(_bare(spec, source, folder / f"rung-{run}-{spec.plan.rungs[0].name}") for spec in rungs))
+    return [
+        Figure("encode and verify two chunks / one bare ffmpeg", "s", ours, 1.25, at_least=False, baseline=bare),
+        Figure("a run of ffmpeg per rung / all rungs in one decode", "s", apart, baseline=bare),
+    ]
+
+
+def _with_rungs(spec: EncodeSpec, rungs: Sequence[Rung]) -> EncodeSpec:
+    return spec.model_copy(update={"plan": spec.plan.model_copy(update={"rungs": tuple(rungs)})})
+
+
+async def bare_run(source: Path, folder: Path) -> float:
+    """Return the seconds of one ffmpeg that makes the ladder that we would make of a source, in one piece."""
+    work = local_work(folder, source)
+    analysed = (await _run(AnalyseSpec(source=local_source(source)), work, "analyse")).result
+    assert analysed.kind == "analyse"
+    plan = decide(analysed.probe, PlanSettings(chunk_s=analysed.probe.duration_ms))
+    assert isinstance(plan, Plan)
+    (one,) = _encodings(source, plan, analysed.probe)
+    return await asyncio.to_thread(_bare, one, source, folder / "bare")
 
 
 def _source(path: Path) -> Path:

@@ -11,11 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from events.jobs import JobClaimed, JobCompleted, LeaseExpired, ResultRefused
+from events.jobs import JobClaimed, JobCompleted, JobReleased, LeaseExpired, ResultRefused
 from infra import supervision
 from infra.runtime.settings import Settings
 from tests.support.log import assert_whole, completions, read_topic
 from tests.support.platform import Platform
+from tests.support.remote import remote_worker, token
 from tests.support.work import ffmpeg_path
 
 QUICK = {"lease_s": 3.0, "lease_renew_s": 0.5, "backoff_base_s": 0.2, "chunk_s": 4.0, "segment_s": 2.0, "worker_threads": 1}
@@ -152,3 +153,69 @@ async def test_uploads_completed_twice_or_wrongly(settings: Settings, clip: Path
         video = await platform.ended(begun["video_id"], 90)
         assert video["status"] == "ready"
         assert video["filename"] == "../\N{PILE OF POO}.mp4"
+
+
+# --- workers outside the cluster ------------------------------------------------------------------------------------
+
+
+async def test_the_worker_app_may_be_killed_again_and_again(settings: Settings, clip: Path, tmp_path: Path) -> None:
+    """Workers say again what was not answered: no claim is lost, no attempt is spent, nothing is done twice."""
+    changes = QUICK | {"lease_s": 20.0}
+    async with Platform(settings, workers=0, supervised=True, **changes) as platform:
+        url, made = str(platform.worker.base_url), await token(platform)
+        async with remote_worker(url, made["token"], tmp_path / "attic", worker_threads=1) as worker:
+            video_id = await platform.upload(clip)
+            for wanted in range(1, CHUNKS):
+                await until(lambda wanted=wanted: chunks_done(platform, video_id, wanted))  # type: ignore[misc]
+                await platform.kill("worker")
+            await published_once(platform, video_id)
+            assert await worker.stop() == 0
+        attempts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
+        assert not [fact for fact in attempts if isinstance(fact, LeaseExpired | ResultRefused)]
+
+
+async def test_a_worker_far_away_that_is_paused_is_fenced_and_one_that_is_killed_is_replaced(
+    settings: Settings, clip: Path, tmp_path: Path
+) -> None:
+    async with Platform(settings, workers=0, **QUICK) as platform:
+        url, tokens = str(platform.worker.base_url), [await token(platform) for _ in range(3)]
+        async with (
+            remote_worker(url, tokens[0]["token"], tmp_path / "a", worker_threads=1, lease_renew_s=0.5) as paused,
+            remote_worker(url, tokens[1]["token"], tmp_path / "b", worker_threads=1, lease_renew_s=0.5) as killed,
+        ):
+            video_id = await platform.upload(clip)
+            await until(lambda: holds(platform, video_id, tokens[0]["worker_id"]))
+            paused.process.send_signal(signal.SIGSTOP)
+            await until(lambda: holds(platform, video_id, tokens[1]["worker_id"]))
+            killed.process.kill()
+            async with remote_worker(url, tokens[2]["token"], tmp_path / "c", worker_threads=1, lease_renew_s=0.5) as last:
+                await published_once(platform, video_id)
+                paused.process.send_signal(signal.SIGCONT)
+                assert [await paused.stop(), await last.stop()] == [0, 0]
+        facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
+        assert {fact.worker_id for fact in facts if isinstance(fact, LeaseExpired)} <= {made["worker_id"] for made in tokens[:2]}
+
+
+async def test_a_worker_far_away_that_is_told_to_go_twice_hands_its_job_back_at_once(
+    settings: Settings, clip: Path, tmp_path: Path
+) -> None:
+    async with Platform(settings, workers=0, **(QUICK | {"chunk_s": 60.0})) as platform:
+        url, made = str(platform.worker.base_url), await token(platform)
+        async with remote_worker(url, made["token"], tmp_path / "attic", worker_threads=1) as worker:
+            video_id = await platform.upload(clip)
+            await until(lambda: holds(platform, video_id, made["worker_id"]))
+            assert await worker.stop(times=2) == 0
+        facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
+        (released,) = [fact for fact in facts if isinstance(fact, JobReleased)]
+        assert (released.worker_id, released.epoch) == (made["worker_id"], 1)
+
+
+async def chunks_done(platform: Platform, video_id: str, count: int) -> bool:
+    """Tell whether so many chunks are done."""
+    return [job["status"] for job in await jobs_of(platform, video_id) if job["kind"] == "encode"].count("completed") >= count
+
+
+async def holds(platform: Platform, video_id: str, worker_id: str) -> bool:
+    """Tell whether a worker encodes a chunk now."""
+    found = await jobs_of(platform, video_id)
+    return any((job["kind"], job["status"], job["worker_id"]) == ("encode", "claimed", worker_id) for job in found)

@@ -1,5 +1,6 @@
 """The main job, end to end on real parts: a clip goes in, a playable ladder comes out, and every step is an event."""
 
+import asyncio
 import subprocess
 from pathlib import Path
 from urllib.parse import urljoin
@@ -68,3 +69,18 @@ async def test_bad_input_fails_with_a_sentence_and_disturbs_nothing(platform: Pl
     assert (await platform.ended(good))["status"] == "ready"
     shown = await platform.public.get(f"/api/videos/{failed['slug']}")
     assert shown.json()["failure"]["code"] == "FILE_NOT_MEDIA"
+
+
+async def test_the_dispatcher_shows_what_waits_what_runs_and_how_jobs_ended(platform: Platform) -> None:
+    await platform.ended(await platform.upload(clips.real_clips()["carphone"]))
+    at_rest = {
+        'kinolog_dispatch_queued_jobs{pool="default",priority="normal"} 0.0',
+        'kinolog_dispatch_active_jobs{pool="default"} 0.0',
+        'kinolog_dispatch_waiting_claims{pool="default"} 1.0',
+    }
+    scraped = ""
+    async with asyncio.timeout(20):
+        while not at_rest <= set(scraped.splitlines()):
+            scraped = (await platform.public.get(f"http://127.0.0.1:{platform.settings.dispatcher_port}/metrics")).text
+    assert 'kinolog_jobs_ended_total{kind="verify",result="completed"}' in scraped
+    assert 'kinolog_dispatch_facts_total{type="kinolog.job.claimed.v1"}' in scraped

@@ -3,13 +3,21 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
 
-from api.app import create_admin, create_public
+from api.app import create_admin, create_public, create_worker
 from api.deps import Options, Services
+from api.worker.access import Access
+from api.worker.decisions import Decisions
+from api.worker.receiving import Shelf
+from api.worker.services import Options as WorkerOptions
+from api.worker.services import WorkerServices
+from events.clock import Context
 from events.envelope import Envelope, Event
 from infra.runtime import metrics
 from infra.runtime.clock import system_context
@@ -62,6 +70,26 @@ def make(
     services = Services(name, pool, store, append, lambda: system_context("test"), replace(OPTIONS, **options))
     create = create_admin if name == "admin" else create_public
     return create(services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
+
+
+async def nothing(*_: object) -> Any:
+    """Know of no job, and lack nothing."""
+    return {}
+
+
+def make_worker(observer: Seen | None = None) -> FastAPI:
+    """Return the worker app, with nothing behind it: for what it says of itself."""
+    options = WorkerOptions(TOKEN, None, "", "", timedelta(seconds=60), timedelta(seconds=7), 1_000_000, Path("/nowhere"))
+    none: Any = None
+
+    def context(correlation_id: str | None = None) -> Context:
+        return system_context("test", correlation_id)
+
+    access = Access(none, refuse, context)
+    services = WorkerServices(access, Decisions(none, nothing), none, Shelf(none), refuse, context, options)
+    return create_worker(
+        services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, missing=nothing
+    )
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ COMMANDS = {
     "dispatcher": ["processors", "dispatcher"],
     "public": ["api", "public"],
     "admin": ["api", "admin"],
+    "worker": ["api", "worker"],
 }
 
 
@@ -39,14 +40,15 @@ class Platform:
     """Processors, both apps and workers; each can be killed, stopped, continued and started again."""
 
     def __init__(self, settings: Settings, *, workers: int = 1, supervised: bool = False, **changes: object) -> None:
-        ports = free_ports(4 + 8)
+        ports = free_ports(5 + 8)
         self.settings = settings.model_copy(
             update={
                 "public_port": ports[0],
                 "admin_port": ports[1],
                 "processors_port": ports[2],
                 "dispatcher_port": ports[3],
-                "worker_metrics_port": min(ports[4:]),
+                "worker_port": ports[4],
+                "worker_metrics_port": min(ports[5:]),
                 "requests_per_minute": 1_000_000,
                 "admin_requests_per_minute": 1_000_000,
                 **changes,
@@ -55,13 +57,14 @@ class Platform:
         self._workers = workers
         self._supervised = supervised
         self._supervisor: asyncio.Task[None] | None = None
-        self._worker_ports = ports[4:]
+        self._worker_ports = ports[5:]
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.token = ensure_admin_token(self.settings)
         self.admin = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{ports[1]}", headers={"Authorization": f"Bearer {self.token}"}, timeout=30
         )
         self.public = httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports[0]}", timeout=30)
+        self.worker = httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports[4]}", timeout=60)
         self.store = httpx.AsyncClient(timeout=60)
 
     @property
@@ -70,8 +73,12 @@ class Platform:
         return [*COMMANDS, *(f"worker-{number}" for number in range(1, self._workers + 1))]
 
     async def __aenter__(self) -> "Platform":
-        await asyncio.gather(*map(self.start, self.names))
-        await asyncio.gather(*map(self.ready, self.names))
+        try:
+            await asyncio.gather(*map(self.start, self.names))
+            await asyncio.gather(*map(self.ready, self.names))
+        except BaseException as error:
+            await self.__aexit__(type(error), error, None)
+            raise
         if self._supervised:
             self._supervisor = asyncio.create_task(self.restart_what_ends())
         return self
@@ -88,7 +95,7 @@ class Platform:
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
-        for client in (self.admin, self.public, self.store):
+        for client in (self.admin, self.public, self.worker, self.store):
             await client.aclose()
         for process in self.processes.values():
             if process.returncode is None:

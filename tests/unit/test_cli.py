@@ -21,6 +21,7 @@ from infra.commands.ingest import Ingestion, stage_of
 from infra.commands.log import Filter, place_of, topics
 from infra.commands.uploads import FileChanged, Uploads, digest, parts_of, title_of
 from infra.commands.watching import Settling, collect, shown
+from infra.runtime import objects
 from infra.runtime.settings import Settings
 
 
@@ -35,6 +36,7 @@ class Platform:
         self.objects: dict[str, bytes] = {}
         self.videos: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
+        self.patience_s: dict[str, float] = {}
 
     @property
     def api(self) -> AdminApi:
@@ -46,6 +48,7 @@ class Platform:
 
     def admin(self, request: httpx.Request) -> httpx.Response:
         self.calls.append(f"{request.method} {request.url.path}")
+        self.patience_s[request.url.path.rpartition("/")[2]] = request.extensions["timeout"]["read"]
         body = json.loads(request.content) if request.content else {}
         if self.admin_faults and request.method == "GET":
             return httpx.Response(self.admin_faults.pop(0))
@@ -158,6 +161,13 @@ def test_a_broken_upload_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert ingestion(platform, tmp_path, Told()).all([path], None, "normal") == 0
     assert "POST /api/uploads" not in platform.calls
     assert platform.content("v1") == b"0123456789"
+
+
+def test_the_store_may_take_its_time_to_join_many_gigabytes(tmp_path: Path) -> None:
+    platform = Platform(part_bytes=4)
+    assert ingestion(platform, tmp_path, Told()).all([film(tmp_path)], None, "normal") == 0
+    assert platform.patience_s["complete"] > objects.JOIN_S
+    assert platform.patience_s["uploads"] <= 30
 
 
 def test_a_store_that_stumbles_is_asked_again(tmp_path: Path) -> None:
@@ -401,3 +411,20 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_is_relative_to_where_it_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The TOML file's folder, or the one where the command was typed; whoever changes directory later keeps it."""
+    config = tmp_path / "etc" / "kinolog.toml"
+    config.parent.mkdir()
+    config.write_text('var_dir = "data"\n')
+    monkeypatch.chdir(tmp_path)
+    by_file = Settings.from_env({"KINOLOG_CONFIG": "etc/kinolog.toml"})
+    by_variable = Settings.from_env({"KINOLOG_CONFIG": "etc/kinolog.toml", "KINOLOG_VAR_DIR": "other"})
+    assert by_file.var_dir == tmp_path / "etc" / "data"
+    assert by_variable.var_dir == tmp_path / "other"
+    assert Settings().var_dir == tmp_path / "var"
+    assert by_file.absolute_paths({"KINOLOG_CONFIG": "etc/kinolog.toml"}) == {
+        "KINOLOG_VAR_DIR": str(tmp_path / "etc" / "data"),
+        "KINOLOG_CONFIG": str(config),
+    }

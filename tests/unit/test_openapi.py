@@ -8,12 +8,14 @@ import pytest
 from api import problems
 from api.models import PROGRESSING
 from projections.progress import VideoProgress
-from tests.support.apps import client, make
+from tests.support.apps import client, make, make_worker
 from tests.support.telemetry import Log
 from tests.support.telemetry import make as make_telemetry
 
-APPS = ("public", "admin", "telemetry")
+APPS = ("public", "admin", "worker", "telemetry")
 OPEN = {"/health", "/ready"}
+JOINING = {"/api/worker/register"}
+"""Wants a secret of another kind."""
 Operation = tuple[str, str, dict[str, Any]]
 
 
@@ -24,7 +26,8 @@ def operations(document: dict[str, Any]) -> Iterator[Operation]:
 
 
 def document_of(name: str) -> dict[str, Any]:
-    return (make_telemetry(Log()) if name == "telemetry" else make(name)).openapi()
+    apps = {"telemetry": lambda: make_telemetry(Log()), "worker": make_worker}
+    return apps.get(name, lambda: make(name))().openapi()
 
 
 def cases() -> list[Any]:
@@ -93,7 +96,7 @@ def test_references_lead_somewhere_and_ids_are_unique(name: str) -> None:
 
 @pytest.mark.parametrize(("document", "path", "operation"), CASES)
 def test_what_wants_the_token_says_so(document: dict[str, Any], path: str, operation: dict[str, Any]) -> None:
-    closed = document["info"]["title"] == "Kinolog admin" and path not in OPEN
+    closed = document["info"]["title"] in ("Kinolog admin", "Kinolog workers") and path not in OPEN | JOINING
     assert ("security" in operation) == closed
     assert not closed or "401" in operation["responses"]
 

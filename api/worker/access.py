@@ -1,0 +1,217 @@
+"""Who may speak as which worker: keys presented, proven, remembered, issued, rotated and revoked.
+
+A key is proven once; then its digest is remembered, so that a request costs no hash. What is remembered is compared with
+the table before it is used, twice a second at most, so that a revocation bites within a second wherever it was written; when
+the table cannot be read, nobody is let in.
+"""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from limits import RateLimitItemPerMinute
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from starlette.exceptions import HTTPException
+
+from api.worker.keys import KEY_CHARS, PREFIX_CHARS, Key, hashed, issued, make, proves
+from events.clock import Context
+from events.envelope import Envelope, Event
+from events.errors import NotFound
+from events.jobs import JobKind
+from events.workers import WorkerKeyRevoked, WorkerKeyRotated
+from producers.workers import told
+
+COMPARED_EVERY_S = 0.5
+FORGOTTEN_AFTER_S = 5.0
+"""What was not compared for so long is proven again: the table is asked for the changes of the last ten seconds only."""
+CHANGES_S = 10.0
+USED_EVERY_S = 30.0
+REMEMBERED_MAX = 20_000
+PROOFS_AT_ONCE = 2
+"""A proof takes 64 MiB and a core for a tenth of a second."""
+FAULTS_PER_MINUTE = 30
+"""Keys that do not prove, per address, before it has to wait: each of them may cost a proof."""
+
+
+class Keys(Protocol):
+    """The table of keys; `infra.runtime.worker_keys.KeyTable` has it."""
+
+    async def add(self, key: Key, hash_: str) -> None: ...
+    async def with_prefix(self, prefix: str) -> list[tuple[Key, str]]: ...
+    async def changed(self, seconds: float) -> set[str]: ...
+    async def revoke(self, which: str, now: datetime) -> list[Key]: ...
+    async def expire(self, key_id: str, at: datetime) -> None: ...
+    async def used(self, key_ids: Collection[str], now: datetime) -> None: ...
+    async def listing(self, limit: int) -> Sequence[Key]: ...
+
+
+class Denied(HTTPException):
+    """A key was refused; `reason` is what the audit says."""
+
+    def __init__(self, reason: str, detail: str, key: Key | None = None, status: int = 401) -> None:
+        super().__init__(status, detail)
+        self.reason = reason
+        self.key = key
+
+
+class Access:
+    """The keys of one process."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        append: Callable[[Sequence[Envelope[Event]]], Awaitable[Any]],
+        context: Callable[[], Context],
+    ) -> None:
+        self._keys = keys
+        self._append = append
+        self._context = context
+        self._proven: OrderedDict[bytes, Key] = OrderedDict()
+        self._used: set[str] = set()
+        self._compared_at = self._used_at = 0.0
+        self._comparing = asyncio.Lock()
+        self._proofs = asyncio.Semaphore(PROOFS_AT_ONCE)
+        self._faults = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._fault_limit = RateLimitItemPerMinute(FAULTS_PER_MINUTE)
+
+    # --- presenting -------------------------------------------------------------------------------------------------
+
+    async def worker(self, text: str, address: str) -> Key:
+        """Return the worker's key that a request presents. Raises Denied, 401 or 429."""
+        return await self._good(text, address, "work")
+
+    async def _good(self, text: str, address: str, purpose: str) -> Key:
+        await self._compare()
+        digest = hashlib.sha256(text.encode()).digest()
+        key = self._proven.get(digest)
+        if key is None:
+            key = await self._prove(text, address)
+            self._proven[digest] = key
+            while len(self._proven) > REMEMBERED_MAX:
+                self._proven.popitem(last=False)
+        if why := key.ended(self._context().now):
+            raise Denied(why, f"this key is {why}; join again with a new token", key)
+        if key.purpose != purpose:
+            raise Denied("wrong_purpose", f"this key is for {key.purpose}, not for {purpose}", key)
+        self._used.add(key.key_id)
+        return key
+
+    async def _prove(self, text: str, address: str) -> Key:
+        """Find and prove a key: the only place that hashes. Ended ones are found, too, so that the answer can say so."""
+        if not await self._faults.test(self._fault_limit, address):
+            raise Denied("too_many_faults", "too many wrong keys from this address; wait a minute", status=429)
+        if len(text) == KEY_CHARS:
+            for key, hash_ in await self._keys.with_prefix(text[:PREFIX_CHARS]):
+                async with self._proofs:
+                    if await asyncio.to_thread(proves, text, hash_):
+                        return key
+        await self._faults.hit(self._fault_limit, address)
+        raise Denied("unknown" if len(text) == KEY_CHARS else "malformed", "nobody has this key")
+
+    async def _compare(self) -> None:
+        """Forget keys that changed, unless that was done a moment ago."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._compared_at < COMPARED_EVERY_S:
+            return
+        async with self._comparing:
+            asked_at = loop.time()
+            if asked_at - self._compared_at < COMPARED_EVERY_S:
+                return
+            if asked_at - self._compared_at > FORGOTTEN_AFTER_S:
+                self._proven.clear()
+            changed = await self._keys.changed(CHANGES_S)
+            for digest in [digest for digest, key in self._proven.items() if key.key_id in changed]:
+                del self._proven[digest]
+            self._compared_at = asked_at
+            if self._used and asked_at - self._used_at > USED_EVERY_S:
+                used, self._used, self._used_at = self._used, set(), asked_at
+                await self._keys.used(used, self._context().now)
+
+    # --- issuing ----------------------------------------------------------------------------------------------------
+
+    async def issue(
+        self,
+        *,
+        worker_id: str | None = None,
+        name: str = "",
+        pools: tuple[str, ...] = (),
+        kinds: tuple[JobKind, ...] = (),
+        life: timedelta | None = None,
+    ) -> tuple[Key, str]:
+        """Issue a worker's key; return its text, which nobody can see again."""
+        key, text = make(self._context(), "work", worker_id=worker_id, name=name, pools=pools, kinds=kinds, life=life)
+        await self._keep(key, text)
+        return key, text
+
+    async def invite(self, *, pools: tuple[str, ...], kinds: tuple[JobKind, ...], life: timedelta) -> tuple[Key, str]:
+        """Issue a join token."""
+        key, text = make(self._context(), "join", pools=pools, kinds=kinds, life=life)
+        await self._keep(key, text)
+        return key, text
+
+    async def join(self, token: str, address: str, *, name: str, pool: str, life: timedelta | None) -> tuple[Key, str]:
+        """Use a join token, once, for the key of a worker with the token's pools and kinds. Raises Denied."""
+        invitation = await self._good(token, address, "join")
+        check_pool(invitation, pool)
+        if not await self._revoke(invitation.key_id, "used to join"):
+            raise Denied("used", "this join token was used already; make another one", invitation)
+        return await self.issue(
+            worker_id=invitation.worker_id, name=name, pools=invitation.pools, kinds=invitation.kinds, life=life
+        )
+
+    async def rotate(self, old: Key, *, overlap: timedelta, life: timedelta | None) -> tuple[Key, str]:
+        """Issue another key to the same worker; the old one is good for `overlap` longer."""
+        context = self._context()
+        key, text = make(context, "work", worker_id=old.worker_id, name=old.name, pools=old.pools, kinds=old.kinds, life=life)
+        until = context.now + overlap if old.expires_at is None else min(old.expires_at, context.now + overlap)
+        hash_ = await self._hash(text)
+        rotated = WorkerKeyRotated(
+            worker_id=key.worker_id,
+            key_id=key.key_id,
+            prefix=key.prefix,
+            replaced_key_id=old.key_id,
+            replaced_expires_at=until,
+        )
+        await self._append([told(context, rotated)])
+        await self._keys.add(key, hash_)
+        await self._keys.expire(old.key_id, until)
+        return key, text
+
+    async def revoke(self, which: str, reason: str) -> list[Key]:
+        """Revoke all keys of a worker, or one key. Raises NotFound when there is none that is good."""
+        found = await self._revoke(which, reason)
+        if not found:
+            raise NotFound(f"there is no key and no worker with keys {which}, or they are revoked already")
+        return found
+
+    async def listing(self, limit: int) -> Sequence[Key]:
+        """Return keys, the last that was issued first."""
+        return await self._keys.listing(limit)
+
+    async def _revoke(self, which: str, reason: str) -> list[Key]:
+        context = self._context()
+        found = await self._keys.revoke(which, context.now)
+        self._compared_at = 0.0
+        for key in found:
+            revoked = WorkerKeyRevoked(worker_id=key.worker_id, key_id=key.key_id, prefix=key.prefix, reason=reason)
+            await self._append([told(context, revoked)])
+        return found
+
+    async def _keep(self, key: Key, text: str) -> None:
+        hash_ = await self._hash(text)
+        await self._append([told(self._context(), issued(key))])  # first: a key that nobody was told of must not be
+        await self._keys.add(key, hash_)
+
+    async def _hash(self, text: str) -> str:
+        async with self._proofs:
+            return await asyncio.to_thread(hashed, text)
+
+
+def check_pool(key: Key, pool: str) -> None:
+    """Raise Denied when the key is not for the pool. Pure."""
+    if key.pools and pool not in key.pools:
+        raise Denied("wrong_pool", f"this key is for the pools {', '.join(key.pools)}, not for {pool}", key, status=403)

@@ -1,0 +1,243 @@
+"""What the dispatcher decided, read from the tail of `jobs` by one consumer for all requests that wait.
+
+Renewals make no facts, so a claim may be older than what this process has read: then the projection `jobs` knows it.
+"""
+
+import asyncio
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from api.problems import Fenced
+from events.envelope import Envelope, Event
+from events.errors import NotFound
+from events.jobs import (
+    ClaimRefused,
+    JobAttemptFailed,
+    JobCancelled,
+    JobClaimed,
+    JobCompleted,
+    JobFailed,
+    JobKind,
+    JobQueued,
+    JobReleased,
+    LeaseExpired,
+    ResultRefused,
+)
+from events.topics import JOBS
+from projections.jobs import Job, Status
+from projections.log import Source, decoded
+from projections.positions import Positions
+
+LOOKBACK = timedelta(seconds=90)
+"""Answers to requests that were made while this process was started again lie this far back at most."""
+HOLDINGS_MAX = 50_000
+ANSWERS_MAX = 2_000
+"""An answer has the whole job with it; who asks again does so within seconds."""
+BATCH = 2000
+AHEAD_S = 2.0
+"""How long a claim that another process of ours has told of may take to be read here."""
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Who holds a job, or held it last."""
+
+    job_id: str
+    video_id: str
+    pool: str
+    kind: JobKind
+    status: Status
+    worker_id: str | None
+    epoch: int
+    attempt: int
+    lease_expires_at: datetime | None = None
+
+
+class Decisions:
+    """The tail of `jobs`. `stored(job_id, positions)` asks the projection, when it has read up to these positions."""
+
+    def __init__(self, source: Source, stored: Callable[[str, Positions], Awaitable[Job | None]]) -> None:
+        self._source = source
+        self._stored = stored
+        self._holdings: OrderedDict[str, Holding] = OrderedDict()
+        self._answers: OrderedDict[str, Envelope[Event]] = OrderedDict()
+        self._waiting: defaultdict[tuple[str, int], list[asyncio.Future[Envelope[Event]]]] = defaultdict(list)
+        self._places = [(JOBS.name, number) for number in range(JOBS.partitions)]
+        self._looked_up: Counter[str] = Counter()
+        self._noticed: Counter[str] = Counter()
+        self._moved = asyncio.Event()
+
+    async def start(self, now: datetime) -> None:
+        """Stand a little before the end."""
+        await self._source.assign(await self._source.after(self._places, now - LOOKBACK))
+
+    async def follow(self) -> None:
+        """Read for ever. Ends with an error when the log cannot be read: the process must start again."""
+        while True:
+            for (topic, partition), records in (await self._source.read(records_max=BATCH, wait_s=1.0)).items():
+                events, dead = decoded(topic, partition, records)
+                for letter in dead:
+                    log.warning("fact_undecodable", offset=letter.offset, reason=letter.reason)
+                for recorded in events:
+                    self._see(recorded.envelope)
+            moved, self._moved = self._moved, asyncio.Event()
+            moved.set()
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    def answered(self, claim_id: str) -> Envelope[Event] | None:
+        """Return the answer to a claim, if there is one."""
+        return self._answers.get(claim_id)
+
+    def answer(self, claim_id: str) -> "asyncio.Future[Envelope[Event]]":
+        """Return the future answer to a claim."""
+        return self._future((claim_id, 0))
+
+    def end(self, job_id: str, epoch: int) -> "asyncio.Future[Envelope[Event]]":
+        """Return the future fact that ends a claim, or refuses what was said about it."""
+        return self._future((job_id, epoch))
+
+    def _future(self, key: tuple[str, int]) -> "asyncio.Future[Envelope[Event]]":
+        future: asyncio.Future[Envelope[Event]] = asyncio.get_running_loop().create_future()
+        self._waiting[key].append(future)
+        future.add_done_callback(lambda done: self._forget(key, done))
+        return future
+
+    def _forget(self, key: tuple[str, int], future: "asyncio.Future[Envelope[Event]]") -> None:
+        waiting = self._waiting.get(key, [])
+        if future in waiting:
+            waiting.remove(future)
+        if not waiting:
+            self._waiting.pop(key, None)
+
+    async def holding(self, job_id: str) -> Holding:
+        """Return who holds a job. Raises NotFound."""
+        if (found := self._holdings.get(job_id)) is not None:
+            return found
+        self._looked_up[job_id] += 1
+        try:
+            while True:
+                noticed = self._noticed[job_id]
+                job = await self._stored(job_id, Positions({place: self._source.position(place) for place in self._places}))
+                if (found := self._holdings.get(job_id)) is not None:
+                    return found  # read meanwhile, and newer
+                if noticed == self._noticed[job_id]:
+                    break  # else a fact came that the row may not have
+        finally:
+            self._looked_up[job_id] -= 1
+            if not self._looked_up[job_id]:
+                del self._looked_up[job_id], self._noticed[job_id]
+        if job is None:
+            raise NotFound(f"there is no job {job_id}")
+        return self._keep(_of_row(job))
+
+    async def held(self, job_id: str, worker_id: str, epoch: int) -> Holding:
+        """Return the claim that a worker speaks for. Raises NotFound, Fenced (409, 403 when it is another worker's)."""
+        holding = await self.holding(job_id)
+        if epoch > holding.epoch:
+            holding = await self._caught_up(job_id, epoch)
+        fence(holding, worker_id, epoch)
+        return holding
+
+    async def _caught_up(self, job_id: str, epoch: int) -> Holding:
+        """Wait a moment for a claim that was not read yet."""
+        try:
+            async with asyncio.timeout(AHEAD_S):
+                while (holding := self._holdings[job_id]).epoch < epoch:
+                    await self._moved.wait()
+                return holding
+        except TimeoutError:
+            return self._holdings[job_id]
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def _see(self, fact: Envelope[Event]) -> None:
+        event = fact.data
+        match event:
+            case JobClaimed():
+                self._keep(_of_claim(event))
+                self._answer(event.claim_id, fact)
+            case ClaimRefused():
+                self._answer(event.claim_id, fact)
+            case JobQueued():
+                self._change(event.job_id, 0, "queued")
+            case JobReleased():
+                self._change(event.job_id, event.epoch, "queued")
+            case JobAttemptFailed() | LeaseExpired():
+                self._change(event.job_id, event.epoch, "retrying")
+            case JobCompleted():
+                self._change(event.job_id, event.epoch, "completed")
+            case JobFailed():
+                self._change(event.job_id, event.epoch, "failed")
+            case JobCancelled():
+                self._change(event.job_id, event.epoch, "cancelled")
+            case _:
+                pass
+        if isinstance(
+            event, JobReleased | JobAttemptFailed | LeaseExpired | JobCompleted | JobFailed | JobCancelled | ResultRefused
+        ):
+            self._wake((event.job_id, event.epoch), fact)
+
+    def _change(self, job_id: str, epoch: int, status: Status) -> None:
+        """Note what became of a job that is known here; of others the projection tells."""
+        holding = self._holdings.get(job_id)
+        if holding is None and job_id in self._looked_up:
+            self._noticed[job_id] += 1
+        if holding is not None and (epoch >= holding.epoch or status == "queued"):
+            self._keep(replace(holding, status=status, lease_expires_at=None))
+
+    def _keep(self, holding: Holding) -> Holding:
+        self._holdings[holding.job_id] = holding
+        self._holdings.move_to_end(holding.job_id)
+        while len(self._holdings) > HOLDINGS_MAX:
+            self._holdings.popitem(last=False)
+        return holding
+
+    def _answer(self, claim_id: str, fact: Envelope[Event]) -> None:
+        self._answers[claim_id] = fact
+        while len(self._answers) > ANSWERS_MAX:
+            self._answers.popitem(last=False)
+        self._wake((claim_id, 0), fact)
+
+    def _wake(self, key: tuple[str, int], fact: Envelope[Event]) -> None:
+        for future in list(self._waiting.get(key, ())):
+            if not future.done():
+                future.set_result(fact)
+
+
+def fence(holding: Holding, worker_id: str, epoch: int) -> None:
+    """Raise Fenced unless (worker, epoch) holds the job now. Pure."""
+    if epoch != holding.epoch:
+        raise Fenced("fenced", f"epoch {epoch} of this job is over; it is at {holding.epoch}: stop, and drop what you made")
+    if worker_id != holding.worker_id:
+        raise Fenced("not_yours", "another worker holds this job", status=403)
+    if holding.status == "cancelled":
+        raise Fenced("cancelled", "the job was cancelled: stop, and drop what you made")
+    if holding.status != "claimed":
+        raise Fenced("fenced", f"the claim is over: the job is {holding.status}")
+
+
+def _of_claim(event: JobClaimed) -> Holding:
+    return Holding(
+        event.job_id,
+        event.video_id,
+        event.pool,
+        event.spec.kind,
+        "claimed",
+        event.worker_id,
+        event.epoch,
+        event.attempt,
+        event.lease_expires_at,
+    )
+
+
+def _of_row(job: Job) -> Holding:
+    kind: JobKind = job.kind  # type: ignore[assignment]
+    return Holding(
+        job.job_id, job.video_id, job.pool, kind, job.status, job.worker_id, job.epoch, job.attempt, job.lease_expires_at
+    )

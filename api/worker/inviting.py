@@ -1,0 +1,52 @@
+"""Routes of the admin app: join tokens, keys, revocation."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, Field
+
+from api.deps import Given, Limit, Services
+from api.models import Page
+from api.problems import documented
+from api.worker import models
+from api.worker.access import Access
+from api.worker.keys import Key
+
+routes = APIRouter(prefix="/api/worker-keys", tags=["worker keys"])
+
+
+class Reason(BaseModel):
+    """Why; it is kept on the log."""
+
+    reason: str = Field("", max_length=500, examples=["the machine was sold"])
+
+
+@routes.post("/join-tokens", status_code=201, responses=documented(422))
+async def make_join_token(given: Given, wanted: models.Invitation) -> models.JoinToken:
+    """Make a token with which one worker may join; it is shown here, and never again."""
+    key, text = await _access(given).invite(pools=wanted.pools, kinds=wanted.kinds, life=timedelta(seconds=wanted.life_s))
+    assert key.expires_at is not None
+    return models.JoinToken(token=text, worker_id=key.worker_id, key_id=key.key_id, expires_at=key.expires_at)
+
+
+@routes.get("")
+async def list_keys(given: Given, limit: Limit = 100) -> Page[Key]:
+    """List keys and join tokens, the last that was issued first, without anything secret."""
+    return Page(items=list(await _access(given).listing(limit)), next=None)
+
+
+@routes.post("/{which}/revoke", responses=documented(404))
+async def revoke(
+    given: Given,
+    which: Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$", description="A worker's id, or that of one of its keys.")],
+    reason: Reason | None = None,
+) -> models.Revoked:
+    """Revoke all keys of a worker, or one; within a second they are good for nothing."""
+    found = await _access(given).revoke(which, reason.reason if reason else "")
+    return models.Revoked(key_ids=[key.key_id for key in found])
+
+
+def _access(given: Services) -> Access:
+    assert given.access is not None, "the admin app has the keys"
+    return given.access

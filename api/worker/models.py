@@ -1,0 +1,251 @@
+"""What workers send and are answered. Unknown fields are refused; every claim, tick, file and result carries the epoch."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from events.jobs import Capabilities, JobClaimed, JobKind, JobResult
+from events.media import Failure
+
+WORKER = "019ceb74-9b15-7216-ba9e-d6fd5eb561a4"
+JOB = "5d1f1c8e-3c0b-5d2a-9a43-6f1f0b7c2e10"
+VIDEO = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
+KEY = "Zk3xQ9aBn0c-example-of-a-key-that-opens-not"
+Epoch = Annotated[int, Field(ge=1, le=2**31, description="The epoch of the claim.", examples=[1])]
+Version = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[0-9A-Za-z.+!_-]+$", examples=["0.1.0"])]
+
+
+class _Sent(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WorkerSelf(_Sent):
+    """What a worker says of itself."""
+
+    worker_name: str = Field("", max_length=255, examples=["attic"])
+    pool: str = Field("default", max_length=100, examples=["default"])
+    code_version: Version
+    capabilities: Capabilities
+    cpu_count: int = Field(ge=1, le=100_000, examples=[16])
+    memory_bytes: int = Field(ge=0, le=2**50, examples=[2**36])
+
+
+class Registered(BaseModel):
+    """The key is shown here, and never again."""
+
+    worker_id: str = Field(examples=[WORKER])
+    api_key: str = Field(examples=[KEY])
+    expires_at: datetime | None
+    version_ok: bool
+    message: str = Field(examples=["Keep the key; it is not shown again."])
+
+
+class Rotation(_Sent):
+    """How long the present key is good besides the new one."""
+
+    overlap_s: int = Field(600, ge=0, le=7 * 24 * 3600, examples=[600])
+
+
+class Heartbeat(_Sent):
+    """A sign of life."""
+
+    status: Literal["active", "idle", "busy", "draining"] = Field("active", examples=["busy"])
+    code_version: Version | None = None
+    job_ids: tuple[Annotated[str, Field(max_length=36)], ...] = Field((), max_length=100)
+
+
+class HeartbeatAnswer(BaseModel):
+    """What the worker should know."""
+
+    status: Literal["ok"] = "ok"
+    server_time: datetime
+    required_version: str = Field(examples=["0.1.0 to any"])
+    version_ok: bool
+    worker_status: str = Field(examples=["busy"])
+    current_job_id: str | None
+    last_heartbeat_recorded: datetime
+
+
+class Goodbye(_Sent):
+    """Why the worker goes."""
+
+    reason: str = Field("stopped", max_length=500, examples=["stopped"])
+
+
+class Deployment(_Sent):
+    """Another version was put on the worker's machine."""
+
+    event: Literal["deployed", "rolled_back"]
+    version: Version
+    previous_version: Version | None = None
+    reason: str = Field("", max_length=500)
+
+
+class Claim(_Sent):
+    """A wish for a job. `claim_id` names it: asked again under the same name, it is answered once."""
+
+    claim_id: str = Field(min_length=8, max_length=64, examples=["019cf119-2f10-7c44-9d20-55e6f0a7b310"])
+    pool: str = Field("default", max_length=100)
+    code_version: Version
+    capabilities: Capabilities
+    wait_s: float = Field(30.0, ge=0, le=30, description="How long the answer may be waited for, seconds.")
+
+
+class Claimed(BaseModel):
+    """A job, or null and why there is none. `claim` says everything about the job."""
+
+    job_id: str | None = Field(None, examples=[JOB])
+    video_id: str | None = Field(None, examples=[VIDEO])
+    epoch: int | None = Field(None, examples=[1])
+    attempt: int | None = Field(None, examples=[1])
+    claim_expires_at: datetime | None = None
+    correlation_id: str | None = None
+    claim: JobClaimed | None = None
+    reason: Literal["claimed", "no_job", "quarantined", "unknown_pool", "version"] = "claimed"
+    message: str = Field("", examples=["No jobs available"])
+
+
+class QualityProgress(_Sent):
+    """How far one rendition is."""
+
+    name: str = Field(max_length=100, examples=["720p"])
+    status: Literal["pending", "in_progress", "uploading", "completed", "uploaded", "failed", "skipped"] = "in_progress"
+    progress: float = Field(ge=0, le=100, examples=[41.5])
+    segments_total: int = Field(0, ge=0, le=100_000)
+    segments_completed: int = Field(0, ge=0, le=100_000)
+
+
+class Progress(_Sent):
+    """A sign that the job is worked on; it extends the claim. With `progress_percent` it is told on, too."""
+
+    epoch: Epoch
+    current_step: str = Field("", max_length=50, examples=["encode"])
+    progress_percent: float | None = Field(None, ge=0, le=100, examples=[41.5])
+    frames: int | None = Field(None, ge=0, le=2**53)
+    speed: float | None = Field(None, ge=0, le=1e6)
+    quality_progress: tuple[QualityProgress, ...] = Field((), max_length=50)
+
+
+class ProgressAnswer(BaseModel):
+    """Go on. Who must not is answered 409 or 403, with `state`: cancelled, fenced or not_yours."""
+
+    status: Literal["ok"] = "ok"
+    state: Literal["continue"] = Field("continue", examples=["continue"])
+    claim_expires_at: datetime
+
+
+class Release(_Sent):
+    """The job is handed back unfinished; that costs no attempt."""
+
+    epoch: Epoch
+    reason: str = Field(max_length=500, examples=["the worker is being stopped"])
+
+
+class Fail(_Sent):
+    """The attempt failed. `failure` says it in full; `error_message` is enough."""
+
+    epoch: Epoch
+    error_message: str = Field("", max_length=500, examples=["the disk is full"])
+    retry: bool = True
+    failure: Failure | None = None
+
+
+class FailAnswer(BaseModel):
+    """What is decided."""
+
+    status: Literal["ok"] = "ok"
+    will_retry: bool
+    attempt_number: int = Field(examples=[1])
+    retry_at: datetime | None = None
+
+
+class Complete(_Sent):
+    """The job is done. `result` names every object, with its size and SHA-256."""
+
+    epoch: Epoch
+    result: JobResult
+
+
+class Accepted(BaseModel):
+    """It is on the log."""
+
+    status: Literal["ok"] = "ok"
+    message: str = Field("", examples=["Job completed"])
+
+
+class FileAnswer(BaseModel):
+    """A file is in the store; `written` is false when it was there already."""
+
+    status: Literal["ok"] = "ok"
+    written: bool = Field(examples=[True])
+    bytes_written: int
+    checksum_verified: bool
+
+
+class ArchiveAnswer(BaseModel):
+    """All files of an archive are in the store."""
+
+    status: Literal["ok"] = "ok"
+    files: int = Field(examples=[12])
+    written: int
+    bytes_written: int
+
+
+class Segments(BaseModel):
+    """The files of a rendition that are there, for a worker that goes on after a restart."""
+
+    quality: str = Field(examples=["720p"])
+    received_segments: list[str] = Field(examples=[["00000.m4s"]])
+    total_size_bytes: int
+
+
+class Finalize(_Sent):
+    """These segments should all be there: `segment_count` of them, counted from `first_segment`."""
+
+    epoch: Epoch
+    quality: str = Field(max_length=64, examples=["720p"])
+    segment_count: int = Field(ge=0, le=100_000)
+    first_segment: int = Field(0, ge=0, le=10_000_000)
+    extension: Literal[".m4s", ".ts"] = ".m4s"
+
+
+class Finalized(BaseModel):
+    """What is missing, by name."""
+
+    status: Literal["ok", "incomplete"]
+    complete: bool
+    missing_segments: list[str] = Field(examples=[["00007.m4s"]])
+
+
+class Verified(BaseModel):
+    """Whether the worker may delete what it has: its result was accepted, and everything is in the store."""
+
+    all_files_present: bool
+    job_status: str = Field(examples=["completed"])
+    epoch: int
+    qualities_present: list[str]
+    missing_files: list[str]
+
+
+class Invitation(_Sent):
+    """For whom a join token is good, and how long."""
+
+    pools: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field((), max_length=100)
+    kinds: tuple[JobKind, ...] = Field((), max_length=10, examples=[["encode", "audio"]])
+    life_s: int = Field(3600, ge=1, le=30 * 24 * 3600, examples=[3600])
+
+
+class JoinToken(BaseModel):
+    """A token, shown here and never again; good once."""
+
+    token: str = Field(examples=[KEY])
+    worker_id: str = Field(examples=[WORKER])
+    key_id: str
+    expires_at: datetime
+
+
+class Revoked(BaseModel):
+    """The keys that are good for nothing from now on."""
+
+    key_ids: list[str] = Field(examples=[[JOB]])

@@ -1,0 +1,109 @@
+"""What the routes of the worker app are given, and how they know who asks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Protocol, cast
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from packaging.version import InvalidVersion, Version
+
+from api.worker.access import Access, Denied
+from api.worker.decisions import Decisions
+from api.worker.keys import Key
+from api.worker.receiving import Shelf
+from events.clock import Context
+from events.envelope import Envelope, Event
+from events.media import ObjectRef
+
+KEY_HEADER = "X-Worker-API-Key"
+_bearer = HTTPBearer(auto_error=False, scheme_name="key", description="The worker's key; X-Worker-API-Key has it as well.")
+
+
+class Store(Protocol):
+    """The part of the object store that the worker app needs; `infra.runtime.objects.ObjectStore` has it."""
+
+    async def ready(self) -> bool: ...
+    async def stat(self, key: str) -> Any: ...
+    async def under(self, prefix: str) -> Sequence[Any]: ...
+    async def put_file(self, key: str, path: Path, content_type: str) -> ObjectRef: ...
+    def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of the worker app. `admin_secret` empty: nobody registers without a join token."""
+
+    admin_secret: str
+    key_life: timedelta | None
+    version_min: str
+    version_max: str
+    lease: timedelta
+    renew_every: timedelta
+    requests_per_minute: int
+    directory: Path
+
+
+@dataclass(frozen=True)
+class WorkerServices:
+    """Everything that the routes reach.
+
+    `renewed` has, per claim, when its lease was renewed last; `abandoned` the answers to claims whose worker hung up.
+    """
+
+    access: Access
+    decisions: Decisions
+    store: Store
+    shelf: Shelf
+    append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]]
+    context: Callable[[str | None], Context]
+    options: Options
+    renewed: dict[tuple[str, int], float] = field(default_factory=dict)
+    abandoned: "dict[str, asyncio.Future[Envelope[Event]]]" = field(default_factory=dict)
+    tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
+
+
+def services(request: Request) -> WorkerServices:
+    """Return the app's services."""
+    return cast(WorkerServices, request.app.state.worker_services)
+
+
+Given = Annotated[WorkerServices, Depends(services)]
+
+
+def address_of(request: Request) -> str:
+    """Return the client's address."""
+    return request.client.host if request.client else "unknown"
+
+
+async def worker(
+    request: Request, given: Given, presented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
+) -> Key:
+    """Return the key that the request presents. Raises Denied."""
+    text = request.headers.get(KEY_HEADER) or (presented.credentials if presented is not None else "")
+    if not text:
+        raise Denied("no_key", f"send `{KEY_HEADER}: KEY` or `Authorization: Bearer KEY`")
+    key = await given.access.worker(text, address_of(request))
+    request.state.key = key
+    return key
+
+
+Worker = Annotated[Key, Depends(worker)]
+
+
+def version_ok(version: str, options: Options) -> bool:
+    """Tell whether workers of this version may have jobs. Pure."""
+    try:
+        found = Version(version)
+    except InvalidVersion:
+        return False
+    lowest, highest = options.version_min, options.version_max
+    return (not lowest or found >= Version(lowest)) and (not highest or found <= Version(highest))
+
+
+def required_version(options: Options) -> str:
+    """Return the versions that are allowed, for a person. Pure."""
+    return f"{options.version_min or 'any'} to {options.version_max or 'any'}"

@@ -1,0 +1,48 @@
+-- name: create
+-- Keys of workers outside the cluster: the one thing that is not on the log, for their hashes must not be (ADR 0011).
+SELECT pg_advisory_xact_lock(hashtext('worker_keys'));
+CREATE SCHEMA IF NOT EXISTS worker_keys;
+CREATE TABLE IF NOT EXISTS worker_keys.keys (
+    key_id uuid PRIMARY KEY,
+    worker_id uuid NOT NULL,
+    purpose text NOT NULL,
+    prefix text NOT NULL,
+    hash text NOT NULL,
+    name text NOT NULL,
+    pools text[] NOT NULL,
+    kinds text[] NOT NULL,
+    issued_at timestamptz NOT NULL,
+    expires_at timestamptz,
+    revoked_at timestamptz,
+    used_at timestamptz,
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX IF NOT EXISTS keys_prefix ON worker_keys.keys (prefix);
+CREATE INDEX IF NOT EXISTS keys_changed ON worker_keys.keys (changed_at);
+
+-- name: add
+INSERT INTO worker_keys.keys (key_id, worker_id, purpose, prefix, hash, name, pools, kinds, issued_at, expires_at)
+VALUES (%(key_id)s, %(worker_id)s, %(purpose)s, %(prefix)s, %(hash)s, %(name)s, %(pools)s, %(kinds)s, %(issued_at)s, %(expires_at)s);
+
+-- name: with_prefix
+SELECT to_json(k)::text, hash FROM worker_keys.keys k WHERE prefix = %(prefix)s;
+
+-- name: changed
+-- Keys that changed in the last seconds; who asks more often than that misses none.
+SELECT key_id::text FROM worker_keys.keys WHERE changed_at > clock_timestamp() - %(seconds)s * interval '1 second';
+
+-- name: revoke
+-- Keys of a worker, or one key; each is revoked once.
+UPDATE worker_keys.keys k SET revoked_at = %(now)s, changed_at = clock_timestamp()
+WHERE revoked_at IS NULL AND (worker_id::text = %(which)s OR key_id::text = %(which)s)
+RETURNING to_json(k)::text;
+
+-- name: expire
+UPDATE worker_keys.keys SET expires_at = least(coalesce(expires_at, %(at)s), %(at)s), changed_at = clock_timestamp()
+WHERE key_id::text = %(key_id)s;
+
+-- name: used
+UPDATE worker_keys.keys SET used_at = %(now)s WHERE key_id::text = ANY(%(key_ids)s);
+
+-- name: listing
+SELECT to_json(k)::text FROM worker_keys.keys k ORDER BY issued_at DESC, key_id LIMIT %(limit)s;

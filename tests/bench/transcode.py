@@ -1,0 +1,112 @@
+"""What the whole platform takes for a clip: from the first claim to published, until something plays, with one worker and two."""
+
+import asyncio
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx
+import m3u8
+
+from events.jobs import EncodeSpec, JobClaimed, JobCompleted
+from events.videos import VideoPublished, VideoUploaded
+from infra.runtime.settings import Settings
+from tests.bench.figures import Figure
+from tests.bench.media import bare_run
+from tests.support.log import read_topic
+from tests.support.platform import Platform
+from tests.support.work import ffmpeg_path
+
+LONG_S, SHORT_S, TINY_S = 120, 40, 3
+RUNS = 3
+UPLOADS = 20
+WAIT_S = 1200.0
+
+
+async def transcode(settings: Settings) -> Sequence[Figure]:
+    """Publish a 1080p clip of 120 s beside bare runs of ffmpeg; then shorter ones by one and by two single-threaded workers."""
+    folder = settings.var_dir.parent
+    long, short, tiny = (clip(folder / f"{seconds}.mp4", seconds) for seconds in (LONG_S, SHORT_S, TINY_S))
+    ours, bare, first = [], [], []
+    async with Platform(settings, workers=1) as platform:
+        starts = [(await published(platform, tiny)).to_first_encoder for _ in range(UPLOADS)]
+        for run in range(RUNS):
+            done = await published(platform, long)
+            ours.append(done.seconds)
+            first.append(done.first_playable / done.first_chunk)
+            bare.append(await bare_run(long, folder / f"bare-{run}"))
+    walls: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(RUNS):
+        for workers, seconds in walls.items():
+            async with Platform(settings, workers=workers, worker_threads=1, chunk_s=10.0, segment_s=5.0) as platform:
+                seconds.append((await published(platform, short)).seconds)
+    return [
+        Figure("first claim -> published, 120 s / one bare ffmpeg", "s", ours, 1.25, at_least=False, baseline=bare),
+        Figure("first segment playable / time of its chunk", "ratio", first, 1.3, at_least=False),
+        Figure("upload complete -> first encoder, p95", "s", [sorted(starts)[round(0.95 * UPLOADS) - 1]], 1.0, at_least=False),
+        Figure("one single-threaded worker / two", "s", walls[1], 1.7, baseline=walls[2]),
+    ]
+
+
+def clip(path: Path, seconds: int) -> Path:
+    """Make a 1080p clip with something that moves and some grain."""
+    recipe = ["-f", "lavfi", "-i", f"testsrc2=s=1920x1080:r=25:d={seconds},noise=alls=4:allf=t", "-c:v", "libx264"]
+    subprocess.run([ffmpeg_path(), "-v", "error", *recipe, "-preset", "ultrafast", "-pix_fmt", "yuv420p", str(path)], check=True)
+    return path
+
+
+@dataclass(frozen=True)
+class Published:
+    """Seconds: from the first claim to published; of the first chunk, claim to completion; from that claim until a
+    segment could be fetched; and from the completed upload to the first encoder."""
+
+    seconds: float
+    first_chunk: float
+    first_playable: float
+    to_first_encoder: float
+
+
+async def published(platform: Platform, path: Path) -> Published:
+    """Upload a copy of the clip and wait until it is published."""
+    copy = path.with_name(f"{perf_counter()}.mp4")
+    copy.write_bytes(path.read_bytes() + b"\0\0\0\x10free" + str(perf_counter()).encode()[:8].ljust(8))  # content counts once
+    video_id = await platform.upload(copy)
+    playing = asyncio.create_task(_first_segment(platform, video_id))
+    video = await platform.ended(video_id, WAIT_S)
+    assert video["status"] == "ready", video
+    playable = await playing
+    copy.unlink()
+    facts: list[Any] = await read_topic(platform.settings, "jobs") + await read_topic(platform.settings, "videos")
+    mine = [fact.envelope for fact in facts if getattr(fact.envelope.data, "video_id", None) == video_id]
+
+    def times(kind: type) -> list[datetime]:
+        return sorted(envelope.time for envelope in mine if isinstance(envelope.data, kind))
+
+    claims = {e.data.job_id: e.time for e in mine if isinstance(e.data, JobClaimed) and isinstance(e.data.spec, EncodeSpec)}
+    ends = {e.data.job_id: e.time for e in mine if isinstance(e.data, JobCompleted)}
+    job = min(claims, key=lambda job: claims[job])
+    return Published(
+        (times(VideoPublished)[0] - times(JobClaimed)[0]).total_seconds(),
+        (ends[job] - claims[job]).total_seconds(),
+        (playable - claims[job]).total_seconds(),
+        (claims[job] - times(VideoUploaded)[0]).total_seconds(),
+    )
+
+
+async def _first_segment(platform: Platform, video_id: str) -> datetime:
+    """Return when a player could fetch the first segment."""
+    while True:
+        with suppress(httpx.HTTPStatusError, IndexError, KeyError):
+            url = (await platform.video(video_id))["hls_url"] or ""
+            master = m3u8.loads((await platform.public.get(url)).raise_for_status().text)
+            playlist_url = urljoin(url, master.playlists[0].uri)
+            playlist = m3u8.loads((await platform.public.get(playlist_url)).raise_for_status().text)
+            (await platform.public.get(urljoin(playlist_url, playlist.segments[0].uri))).raise_for_status()
+            return datetime.now().astimezone()
+        await asyncio.sleep(0.1)

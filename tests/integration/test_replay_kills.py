@@ -1,0 +1,81 @@
+"""Archiver, rebuild and broker, killed with -9 at any point, again and again: no event missing, none doubled.
+
+`make chaos ROUNDS=50` kills more often than `make test`.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+
+from infra import supervision
+from infra.generate import ROOT
+from infra.runtime import kafka, postgres
+from infra.runtime.history import open_history
+from infra.runtime.objects import ObjectStore
+from infra.runtime.settings import Settings
+from projections.progress import PROJECTION
+from projections.rebuild import rebuild
+from tests.integration.test_archive import in_the_archive, on_the_log
+from tests.integration.test_rebuild import fold_live
+from tests.integration.test_replay import append
+from tests.support.archiving import archiver
+from tests.support.counting import ticks
+from tests.support.platform import environment
+
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+TICKS = 200
+LATEST_S = 4.0
+"""A rebuild has begun, folded and ended by then, on a quiet machine."""
+
+
+async def run(settings: Settings, *module: str) -> asyncio.subprocess.Process:
+    """Start a Python module of ours."""
+    quiet = asyncio.subprocess.DEVNULL
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *module, cwd=ROOT, env=environment(settings), stdout=quiet, stderr=quiet
+    )
+
+
+async def kill_broker(engine: Settings) -> None:
+    """Kill Kafka and wait until it is back."""
+    (row,) = [row for row in supervision.status(engine) if row["name"] == "kafka"]
+    os.kill(row["pid"], signal.SIGKILL)
+    async with asyncio.timeout(60):
+        while not any(row["name"] == "kafka" and row["ready"] for row in supervision.status(engine)):
+            await asyncio.sleep(0.2)
+
+
+async def test_killed_at_any_point_nothing_is_missing_or_doubled(settings: Settings, local_engine: Settings) -> None:
+    rng = random.Random(os.getpid())
+    print(f"seed {os.getpid()}")
+    await kafka.ensure_topics(settings)
+    store = ObjectStore(settings)
+    await store.ensure_bucket()
+    async with postgres.connected(settings) as connection:
+        for _ in range(ROUNDS):
+            await append(settings, ticks(TICKS, jobs=9))
+            await fold_live(settings, connection)
+            running = [
+                await run(settings, "tests.support.archiver_process"),
+                await run(settings, "infra.cli", "rebuild", "progress"),
+            ]
+            await asyncio.sleep(LATEST_S * rng.random())
+            if rng.random() < 0.3:
+                await kill_broker(local_engine)
+            for process in running:
+                if process.returncode is None:
+                    process.kill()
+                await process.wait()
+        expected = await on_the_log(settings)
+        assert sum(map(len, expected.values())) == ROUNDS * TICKS
+        service = archiver(settings, store, 40)
+        await service.start()
+        async with asyncio.timeout(60):
+            while await in_the_archive(settings, store) != expected:
+                await asyncio.sleep(0.2)
+        await service.stop()
+        async with open_history(settings) as history:
+            done = await rebuild(PROJECTION, connection, history)
+            assert done.equal is True

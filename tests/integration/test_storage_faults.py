@@ -1,0 +1,182 @@
+"""Stores that refuse, disks that are full, uploads that nobody completes, attempts that left objects behind: end to end."""
+
+import asyncio
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from events.errors import ObjectMissing
+from events.jobs import JobAttemptFailed, JobCompleted
+from events.videos import UploadAbandoned, UploadStarted
+from infra.runtime.objects import ATTEMPTS, ObjectStore
+from infra.runtime.settings import Settings
+from producers.uploads import source_key
+from tests.support import clips, flashes
+from tests.support.log import assert_whole, read_topic
+from tests.support.platform import Platform
+from tests.support.store_proxy import store_proxy
+
+QUICK = {"lease_s": 3.0, "lease_renew_s": 0.5, "backoff_base_s": 0.1, "attempts_max": 2, "worker_threads": 1}
+
+
+async def failures(settings: Settings) -> list[JobAttemptFailed]:
+    """Return the attempts that failed and were tried again."""
+    facts = [fact.envelope.data for fact in await read_topic(settings, "jobs")]
+    return [fact for fact in facts if isinstance(fact, JobAttemptFailed)]
+
+
+async def retried_to_the_end(platform: Platform, video_id: str) -> None:
+    """Ask for another try; the video is published, and everything on the log is right."""
+    (await platform.admin.post(f"/api/videos/{video_id}/retry")).raise_for_status()
+    video = await platform.until(video_id, lambda video: video.get("status") == "ready", 90)
+    assert video["failure"] is None
+    await assert_whole(platform.settings)
+
+
+@pytest.mark.parametrize("status", [503, 507])
+async def test_a_store_that_refuses_writes_fails_the_video_clearly_and_keeps_its_source(settings: Settings, status: int) -> None:
+    source = clips.real_clips()["carphone"]
+    async with (
+        store_proxy(settings.s3_endpoint) as (proxy, address),
+        Platform(settings, s3_endpoint=address, **QUICK) as platform,
+    ):
+        video_id = await platform.upload(source)
+        proxy.refuses = status
+
+        video = await platform.until(video_id, lambda video: video.get("status") == "failed", 90)
+
+        failure = video["failure"]
+        assert (failure["stage"], failure["category"], failure["code"]) == ("encoding", "file_operations", "FILE_OP_STORE")
+        assert failure["message"] == "The object store did not take or give what the job needs."
+        assert "object store" in failure["detail"]
+        assert proxy.refused >= 2 * ATTEMPTS, "each of two attempts asks the store several times"
+        assert {fact.failure.code for fact in await failures(platform.settings)} == {"FILE_OP_STORE"}
+        kept = await ObjectStore(platform.settings).stat(source_key(video_id))
+        assert kept.size_bytes == source.stat().st_size
+
+        proxy.refuses = None
+        await retried_to_the_end(platform, video_id)
+
+
+@pytest.fixture
+def full_disk(settings: Settings) -> Iterator[Path]:
+    """The workers' directory as a disk of its own with 64 kB."""
+    disk = settings.var_dir / "work"
+    disk.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False)
+    assert mounted.returncode == 0, f"a small disk cannot be mounted: {mounted.stderr.decode()}"
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def resize(disk: Path, size: str) -> None:
+    """Give a small disk another size."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("room", ["none for the source", "none for the segments"])
+async def test_a_full_work_directory_fails_the_video_clearly_and_its_source_is_kept(
+    settings: Settings, full_disk: Path, room: str
+) -> None:
+    source = clips.real_clips()["bikes"]
+    if room == "none for the segments":
+        kilobytes = source.stat().st_size // 1024 + 64
+        resize(full_disk, f"{kilobytes}k")
+    async with Platform(settings, **QUICK) as platform:
+        video_id = await platform.upload(source)
+
+        video = await platform.until(video_id, lambda video: video.get("status") == "failed", 90)
+
+        failure = video["failure"]
+        assert (failure["category"], failure["code"]) == ("resource_exhaustion", "RESOURCE_DISK")
+        assert failure["stage"] == ("analysis" if room == "none for the source" else "encoding")
+        assert failure["message"] == "The worker's disk is full."
+        assert {fact.failure.code for fact in await failures(platform.settings)} == {"RESOURCE_DISK"}
+        assert (await ObjectStore(platform.settings).stat(source_key(video_id))).size_bytes == source.stat().st_size
+
+        resize(full_disk, "200m")
+        await retried_to_the_end(platform, video_id)
+
+
+async def parts_of(store: ObjectStore, key: str, multipart_id: str) -> list[int]:
+    """Return the numbers of the parts that the store has; none for an upload that it does not know any more."""
+    try:
+        return [number for number, _etag, _size in await store.list_parts(key, multipart_id)]
+    except ObjectMissing:
+        return []
+
+
+async def test_an_upload_that_nobody_completes_is_swept(settings: Settings) -> None:
+    part_bytes = 5 * 2**20
+    async with Platform(settings, workers=0, upload_part_bytes=part_bytes, upload_ttl_s=1) as platform:
+        store = ObjectStore(platform.settings)
+        new = {"filename": "half.mp4", "size_bytes": 2 * part_bytes}
+        begun = (await platform.admin.post("/api/uploads", json=new)).raise_for_status().json()
+        where = f"/api/uploads/{begun['video_id']}"
+        urls = (await platform.admin.post(f"{where}/parts", json={"numbers": [1]})).raise_for_status().json()["urls"]
+        (await platform.store.put(urls["1"], content=bytes(part_bytes))).raise_for_status()
+        whole = {"filename": "whole.mp4", "size_bytes": 1000}
+        single = (await platform.admin.post("/api/uploads", json=whole)).raise_for_status().json()
+        (await platform.store.put(single["url"], content=bytes(1000))).raise_for_status()
+
+        for video_id in (begun["video_id"], single["video_id"]):
+            await platform.until(video_id, lambda video: video.get("status") == "abandoned")
+
+        facts = [fact.envelope.data for fact in await read_topic(platform.settings, "videos")]
+        started = {fact.video_id: fact for fact in facts if isinstance(fact, UploadStarted)}
+        multipart_id = started[begun["video_id"]].multipart_id
+        assert multipart_id
+        async with asyncio.timeout(20):
+            while await parts_of(store, source_key(begun["video_id"]), multipart_id) or await store.under("sources/"):
+                await asyncio.sleep(0.05)
+        given_up = {fact.video_id: fact.reason for fact in facts if isinstance(fact, UploadAbandoned)}
+        assert given_up == dict.fromkeys(started, "expired")
+        assert (await platform.admin.post(f"{where}/complete", json={})).status_code == 409
+        await assert_whole(platform.settings)
+
+
+async def half_done(platform: Platform, video_id: str) -> str:
+    """Wait until a job that is being worked on has stored something; return its prefix."""
+    store = ObjectStore(platform.settings)
+    async with asyncio.timeout(60):
+        while True:
+            answer = await platform.admin.get("/api/jobs", params={"video_id": video_id, "status": "claimed"})
+            for job in answer.json()["items"]:
+                prefix = f"videos/{video_id}/{job['job_id']}/{job['epoch']}/"
+                if job["kind"] == "encode" and await store.under(prefix):
+                    return prefix
+            await asyncio.sleep(0.02)
+
+
+async def objects_of(store: ObjectStore, accepted: list[JobCompleted]) -> dict[str, list[str]]:
+    """Return the objects under the prefix of each accepted attempt."""
+    prefixes = [f"videos/{fact.video_id}/{fact.job_id}/{fact.epoch}/" for fact in accepted]
+    return {prefix: [stat.key for stat in await store.under(prefix)] for prefix in prefixes}
+
+
+async def test_what_a_killed_attempt_left_behind_is_swept_and_what_was_accepted_stays(settings: Settings) -> None:
+    choices = {"orphan_ttl_s": 1, "segment_s": 1.0, "encoder_preset": "medium", "attempts_max": 5}
+    async with Platform(settings, **{**QUICK, **choices}) as platform:
+        store = ObjectStore(platform.settings)
+        video_id = await platform.upload(flashes.made("heavy"))
+        left_behind = await half_done(platform, video_id)
+        await platform.kill("worker-1")
+        await platform.start("worker-1")
+
+        video = await platform.ended(video_id, 90)
+
+        assert video["status"] == "ready", video
+        facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
+        accepted = [fact for fact in facts if isinstance(fact, JobCompleted)]
+        published = await objects_of(store, accepted)
+        assert left_behind not in published
+        async with asyncio.timeout(30):
+            while await store.under(left_behind):
+                await asyncio.sleep(0.05)
+        assert await objects_of(store, accepted) == published
+        assert any(published.values())
+        await assert_whole(platform.settings)

@@ -1,0 +1,139 @@
+"""Puts a worker together: the loop, a transport, a store, the tools of this machine. What both kinds of worker share."""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from events.jobs import Capabilities, EncodeSpec, JobResult, JobSpec
+from events.media import Failure, SystemContext
+from infra.runtime import hardware, metrics
+from infra.runtime.binaries import ffmpeg, ffprobe
+from infra.runtime.clock import SystemClock, new_id, system_context
+from infra.runtime.settings import Settings
+from producers.reports import Report
+from producers.telemetry import TelemetryClient
+from workers import telemetry
+from workers.kinds import RUNNERS
+from workers.loop import Identity, Outcome, Tools, Worker
+from workers.sources import Sources
+from workers.transcode.versions import ask_versions
+from workers.transport import Transport
+from workers.work import Limits, ObjectStore, Work
+
+VERSION = "0.1.0"
+SOFTWARE_ENCODERS = ("libx264", "libx265", "libsvtav1")
+DRAIN_S = 20.0
+TELEMETRY_TIMEOUT_S = 4.0
+
+
+@dataclass(frozen=True)
+class Link:
+    """How a worker reaches the platform: as whom, through what."""
+
+    worker_id: str
+    name: str
+    transport: Transport
+    store: ObjectStore
+
+
+def observe(kind: str, outcome: Outcome, seconds: float) -> None:
+    """Tell Prometheus how an attempt ended."""
+    metrics.WORKER_JOB_SECONDS.labels(kind, outcome).observe(seconds)
+
+
+def began(spec: JobSpec) -> None:
+    """Tell Prometheus that a run has begun."""
+    metrics.WORKER_ACTIVE_JOBS.labels(spec.kind).inc()
+
+
+def ended(spec: JobSpec, seconds: float, result: JobResult | None) -> None:
+    """Tell Prometheus that a run has ended; rungs are encoded together, so each took as long as its chunk."""
+    metrics.WORKER_ACTIVE_JOBS.labels(spec.kind).dec()
+    if isinstance(spec, EncodeSpec) and result is not None:
+        for rung in spec.plan.rungs:
+            metrics.WORKER_RUNG_SECONDS.labels(rung.name).observe(seconds)
+
+
+def capabilities() -> Capabilities:
+    """Return what this worker can do."""
+    return Capabilities(kinds=tuple(RUNNERS), encoders=SOFTWARE_ENCODERS)
+
+
+@asynccontextmanager
+async def reporting(settings: Settings, directory: Path) -> AsyncIterator[Callable[[Report | None], None]]:
+    """Yield what takes telemetry reports: it drops them unless the settings name a server."""
+    if not settings.telemetry_url:
+        yield lambda report: None
+        return
+    async with httpx.AsyncClient(base_url=settings.telemetry_url, timeout=TELEMETRY_TIMEOUT_S) as http:
+        client = TelemetryClient(http, directory, SystemClock(), new_id, random.SystemRandom())
+        await client.start()
+        try:
+            yield lambda report: client.report(report) if report is not None else None
+        finally:
+            await client.stop()
+
+
+async def work_until_stopped(
+    settings: Settings, link: Link, directory: Path, metrics_port: int, report: Callable[[Report | None], None]
+) -> None:
+    """Work, in a directory that is emptied before and after, until SIGTERM or SIGINT; twice: hand back at once."""
+    shutil.rmtree(directory, ignore_errors=True)
+    clock = SystemClock()
+    sources = Sources(directory / "sources", link.store, bytes_max=settings.work_dir_max_bytes // 2)
+    limits = Limits(threads=settings.worker_threads, memory_max_bytes=settings.ffmpeg_memory_max_bytes)
+
+    def work(prefix: str, job_directory: Path) -> Work:
+        return Work(prefix, job_directory, link.store, sources, clock, ffmpeg(settings), ffprobe(settings), limits)
+
+    async def surroundings(job_directory: Path) -> SystemContext:
+        tools = await ask_versions(ffmpeg(settings), SOFTWARE_ENCODERS, job_directory, limits)
+        return hardware.system_context(link.name, job_directory, tools)
+
+    node = telemetry.Node(VERSION, hardware.processor_name())
+
+    def run_began(spec: JobSpec) -> None:
+        began(spec)
+        report(telemetry.started(node, spec))
+
+    def run_ended(spec: JobSpec, seconds: float, result: JobResult | None, failure: Failure | None) -> None:
+        ended(spec, seconds, result)
+        report(telemetry.finished(node, spec, seconds, result, failure))
+
+    pool, memory = settings.worker_pool, psutil.virtual_memory().total
+    worker = Worker(
+        Identity(link.worker_id, link.name, pool, VERSION, os.cpu_count() or 1, memory),
+        capabilities(),
+        Tools(
+            transport=link.transport,
+            context=lambda correlation_id: system_context(f"kinolog/worker/{link.name}", correlation_id),
+            clock=clock,
+            runners=RUNNERS,
+            work=work,
+            observe=observe,
+            surroundings=surroundings,
+            began=run_began,
+            ended=run_ended,
+        ),
+        directory / "jobs",
+        lease_s=settings.lease_s,
+        renew_s=settings.lease_renew_s,
+        drain_s=DRAIN_S,
+    )
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, worker.stop)
+    try:
+        async with metrics.serve(metrics_port, host=settings.bind_host):
+            await worker.run()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

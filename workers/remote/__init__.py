@@ -1,0 +1,1 @@
+"""Workers outside the cluster: everything goes through the worker app, over HTTP."""

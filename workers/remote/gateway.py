@@ -1,0 +1,117 @@
+"""Calls of the worker app: retried with jitter while that can help, behind a circuit breaker, told apart when they fail.
+
+    closed --5 faults in a row--> open --5 s--> half open --success--> closed
+                                    ^---------------fault---'
+
+Faults are connections that break and answers that say "later" (429, 502, 503, 504). What says "no" is not tried again.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import stamina
+from purgatory import AsyncCircuitBreakerFactory
+from purgatory.domain.model import OpenedState
+
+from events.errors import Conflict, KinologError, LogUnavailable
+
+FAULTS_MAX = 5
+OPEN_S = 5.0
+WAIT_INITIAL_S = 0.2
+WAIT_MAX_S = 5.0
+CALLS_S = 45.0
+"""A call is tried again for so long: shorter than a lease, longer than the gateway takes to be started again."""
+LATER = (429, 502, 503, 504)
+
+
+class Later(KinologError):
+    """The worker app cannot answer now."""
+
+
+class Rejected(Conflict):
+    """The worker app refused the request; trying again does not help."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class NotAdmitted(KinologError):
+    """The worker app does not take this worker's key."""
+
+
+class Lost(KinologError):
+    """The worker does not hold the job: it was cancelled, or somebody else has it."""
+
+    def __init__(self, state: str, detail: str) -> None:
+        super().__init__(detail)
+        self.state = state
+
+
+class Gateway:
+    """The worker app, as one worker sees it. `http` has its address and the worker's key."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+        self._breakers = AsyncCircuitBreakerFactory(
+            default_threshold=FAULTS_MAX, default_ttl=OPEN_S, exclude=[Rejected, NotAdmitted, Lost, asyncio.CancelledError]
+        )
+
+    async def call(
+        self, method: str, path: str, body: Mapping[str, Any], *, answer_s: float = 30.0, tried_s: float = CALLS_S
+    ) -> Any:
+        """Return the JSON that is answered; it is tried again for `tried_s`, not at all when that is 0.
+
+        Raises LogUnavailable when nothing helped, Lost, NotAdmitted, Rejected.
+        """
+        try:
+            async for attempt in stamina.retry_context(
+                on=(Later, httpx.TransportError, OpenedState),
+                attempts=None if tried_s else 1,
+                timeout=tried_s,
+                wait_initial=WAIT_INITIAL_S,
+                wait_max=WAIT_MAX_S,
+            ):
+                with attempt:
+                    async with self.answer(method, path, json=body, timeout=_limits(answer_s)) as answer:
+                        await answer.aread()
+                        return answer.json()
+        except (Later, httpx.TransportError, OpenedState) as error:
+            raise LogUnavailable(f"the worker app does not answer: {type(error).__name__}") from error
+        raise AssertionError("the retries either return or raise")
+
+    @asynccontextmanager
+    async def answer(self, method: str, path: str, **options: Any) -> AsyncGenerator[httpx.Response, None]:
+        """Yield one answer that is a success, its body unread.
+
+        Raises Later, httpx.TransportError, OpenedState, which may pass; Lost, NotAdmitted, Rejected, which do not.
+        """
+        async with await self._breakers.get_breaker("gateway"), self._http.stream(method, path, **options) as answer:
+            if not answer.is_success:
+                await answer.aread()
+                raise _fault(answer)
+            yield answer
+
+
+def _limits(answer_s: float) -> httpx.Timeout:
+    return httpx.Timeout(10.0, read=answer_s, pool=answer_s)
+
+
+def _fault(answer: httpx.Response) -> KinologError:
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = {}
+    if not isinstance(problem, dict):
+        problem = {}
+    detail = str(problem.get("detail") or f"the worker app answered {answer.status_code}")
+    if answer.status_code in LATER:
+        return Later(detail)
+    if answer.status_code == 401:
+        return NotAdmitted(detail)
+    if (state := problem.get("state")) is not None or answer.status_code == 404:
+        return Lost(str(state or "unknown"), detail)
+    return Rejected(answer.status_code, detail)

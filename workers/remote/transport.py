@@ -1,0 +1,166 @@
+"""How a worker outside the cluster talks to the dispatcher: the same promises as on the log, by calls of the worker app."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+
+from events.envelope import Envelope, Event
+from events.errors import LogUnavailable
+from events.jobs import Capabilities, JobClaimed, ResultReported
+from events.media import Failure
+from events.progress import ProgressTicked
+from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
+from workers.remote.gateway import CALLS_S, Gateway, Lost, Rejected
+from workers.transport import Held, Verdict
+
+ANSWERED_S = 15.0
+"""How long after its wait a claim may be answered."""
+GOING_S = 10.0
+"""A job is tried to be handed back for so long: who waits for the worker's end is not patient."""
+NOT_NOW_S = 30.0
+"""Before a worker whose version is not wanted asks again."""
+log = structlog.get_logger(__name__)
+
+
+class HttpTransport:
+    """Claims and reports of one worker; a `workers.transport.Transport`. It learns of a lost claim from any answer."""
+
+    def __init__(self, gateway: Gateway, *, pool: str, version: str, new_id: Callable[[], str]) -> None:
+        self._gateway = gateway
+        self._pool = pool
+        self._version = version
+        self._new_id = new_id
+        self._held: dict[str, Held] = {}
+
+    def held_for(self, video_id: str) -> Held:
+        """Return a claim for a video. Raises Lost when there is none any more."""
+        for held in self._held.values():
+            if held.claim.video_id == video_id:
+                return held
+        raise Lost("unknown", f"there is no claim for video {video_id}")
+
+    def lost(self, job_id: str, why: Lost) -> None:
+        """Note that a claim is not ours any more."""
+        held = self._held.get(job_id)
+        if held is not None and not held.lost.done():
+            held.lost.set_result(why.state)
+
+    async def append(self, envelopes: Sequence[Envelope[Event]]) -> None:
+        """Tell of the worker itself, and of progress. Raises LogUnavailable."""
+        for envelope in envelopes:
+            await self._tell(envelope.data)
+
+    async def _tell(self, event: Event) -> None:
+        match event:
+            case WorkerRegistered():
+                about = {
+                    "worker_name": event.name,
+                    "pool": event.pool,
+                    "code_version": event.version,
+                    "capabilities": event.capabilities.model_dump(mode="json"),
+                    "cpu_count": event.cpu_count,
+                    "memory_bytes": event.memory_bytes,
+                }
+                await self._gateway.call("PUT", "/api/worker/self", about)
+            case WorkerHeartbeat():
+                beat = {"status": event.status, "code_version": self._version, "job_ids": event.job_ids}
+                await self._gateway.call("POST", "/api/worker/heartbeat", beat, tried_s=0)
+            case WorkerDrained():
+                await self._gateway.call("POST", "/api/worker/goodbye", {"reason": event.reason}, tried_s=0)
+            case ProgressTicked():
+                await self._progress(event.job_id, _tick(event), tried_s=0)
+            case _:
+                raise TypeError(f"a worker does not say {event.TYPE}")
+
+    async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
+        """Ask for a job and wait up to `wait_s` for one; None when there is none. Raises LogUnavailable.
+
+        However often the connection breaks, it is one claim, and answered once.
+        """
+        wish = {
+            "claim_id": self._new_id(),
+            "pool": self._pool,
+            "code_version": self._version,
+            "capabilities": capabilities.model_dump(mode="json"),
+            "wait_s": wait_s,
+        }
+        answer = await self._gateway.call("POST", "/api/worker/claim", wish, answer_s=wait_s + ANSWERED_S)
+        if answer["claim"] is None:
+            if answer["reason"] != "no_job":
+                log.warning("no_job_for_us", reason=answer["reason"], message=answer["message"])
+                await asyncio.sleep(NOT_NOW_S)
+            return None
+        claim = JobClaimed.model_validate(answer["claim"])
+        loop = asyncio.get_running_loop()
+        held = Held(claim, answer["correlation_id"], loop.create_future(), loop.create_future())
+        self._held[claim.job_id] = held
+        return held
+
+    async def renew(self, held: Held) -> None:
+        """Say that the job is still being worked on. Raises LogUnavailable."""
+        await self._progress(held.claim.job_id, {"epoch": held.claim.epoch})
+
+    async def _progress(self, job_id: str, said: dict[str, Any], *, tried_s: float = CALLS_S) -> None:
+        try:
+            await self._gateway.call("POST", f"/api/worker/{job_id}/progress", said, tried_s=tried_s)
+        except Lost as lost:
+            self.lost(job_id, lost)
+
+    async def report(self, held: Held, report: ResultReported) -> Verdict | None:
+        """Report the end of an attempt; return what is decided. Raises LogUnavailable."""
+        claim = held.claim
+        try:
+            if report.result is not None:
+                said = {"epoch": claim.epoch, "result": report.result.model_dump(mode="json")}
+                await self._gateway.call("POST", f"/api/worker/{claim.job_id}/complete", said)
+            else:
+                await self._fail(held, report.failure)
+        except Lost as lost:
+            log.warning("report_refused", state=lost.state, detail=str(lost))
+            return "refused"
+        except Rejected as rejected:
+            if report.result is None:
+                raise LogUnavailable(f"the failure cannot be told: {rejected}") from rejected
+            message = f"The worker app did not take the result: {rejected}"
+            failure = Failure(stage="post_processing", category="validation", code="RESULT_REFUSED", message=message[:2000])
+            return await self.report(held, report.model_copy(update={"result": None, "failure": failure}))
+        return "accepted"
+
+    async def _fail(self, held: Held, failure: Failure | None) -> None:
+        said = {"epoch": held.claim.epoch, "failure": failure.model_dump(mode="json") if failure else None}
+        await self._gateway.call("POST", f"/api/worker/{held.claim.job_id}/fail", said)
+
+    async def release(self, held: Held, reason: str) -> None:
+        """Hand the job back. Raises LogUnavailable."""
+        try:
+            said = {"epoch": held.claim.epoch, "reason": reason}
+            await self._gateway.call("POST", f"/api/worker/{held.claim.job_id}/release", said, tried_s=GOING_S)
+        except Lost as lost:
+            self.lost(held.claim.job_id, lost)
+
+    def forget(self, held: Held) -> None:
+        """The attempt is over for this worker."""
+        self._held.pop(held.claim.job_id, None)
+
+
+def _tick(event: ProgressTicked) -> dict[str, Any]:
+    """Return a tick as the worker app wants it. Pure."""
+    return {
+        "epoch": event.epoch,
+        "current_step": event.step,
+        "progress_percent": event.percent,
+        "frames": event.frames,
+        "speed": event.speed,
+        "quality_progress": [
+            {
+                "name": rung.name,
+                "status": "completed" if rung.percent >= 100 else "in_progress",
+                "progress": rung.percent,
+                "segments_total": rung.segments_total,
+                "segments_completed": rung.segments_completed,
+            }
+            for rung in event.rungs
+        ],
+    }
