@@ -24,10 +24,12 @@ from api.app import create_admin, create_public, create_telemetry, create_worker
 from api.deps import Options, Services
 from api.live.hub import LISTENERS_MAX, Hub
 from api.telemetry.connections import end_slow
-from api.telemetry.ingest import PATHS, Ingest
+from api.telemetry.ingest import OBSERVED, OPEN, Ingest
+from api.telemetry.insights import Snapshots
 from api.telemetry.intake import Intake
 from api.telemetry.limiter import Addresses, Limiter
 from api.telemetry.protocol import protocol_for
+from api.telemetry.reading import Limits, StoredReadings
 from api.worker.access import Access
 from api.worker.decisions import Decisions
 from api.worker.receiving import Shelf
@@ -42,7 +44,7 @@ from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.memory import keep_freed_memory
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from infra.runtime.tokens import admin_token_path, ensure_admin_token
+from infra.runtime.tokens import admin_token_path, ensure_admin_token, find_admin_token
 from infra.runtime.worker_keys import KeyTable
 from producers.appender import Appender
 from projections import jobs
@@ -83,7 +85,7 @@ class HotMetrics:
         self._name = name
         self._answers: Counter[tuple[str, int]] = Counter()
         self._events: Counter[str] = Counter()
-        self._seconds = {path: metrics.HTTP_SECONDS.labels(name, "POST", path).observe for path in PATHS}
+        self._seconds = {path: metrics.HTTP_SECONDS.labels(name, method, path).observe for path, method in OBSERVED.items()}
 
     def observe(self, path: str, status: int, seconds: float) -> None:
         """Count an answer."""
@@ -98,7 +100,7 @@ class HotMetrics:
     def exposition(self) -> bytes:
         """Return every metric, counters included."""
         for (path, status), count in self._answers.items():
-            metrics.HTTP_REQUESTS.labels(self._name, "POST", path, str(status)).inc(count)
+            metrics.HTTP_REQUESTS.labels(self._name, OBSERVED[path], path, str(status)).inc(count)
         for result, count in self._events.items():
             metrics.TELEMETRY_EVENTS.labels(result).inc(count)
         self._answers.clear()
@@ -107,7 +109,7 @@ class HotMetrics:
 
 
 async def serve_telemetry(settings: Settings) -> None:
-    """Serve telemetry ingest until SIGTERM."""
+    """Serve telemetry until SIGTERM. Ingest needs no database; without one there are only the last insights."""
     keep_freed_memory()
     await kafka.ensure_topics(settings, [TELEMETRY])
     appenders = [
@@ -130,11 +132,16 @@ async def serve_telemetry(settings: Settings) -> None:
     def missing() -> dict[str, str]:
         return {"kafka": "does not acknowledge events"} if any(appender.stuck for appender in appenders) else {}
 
+    pool = await postgres.open_pool(settings, size_max=4, wait=False)
+    limits = Limits(settings.telemetry_hardware_max, settings.telemetry_floor, settings.telemetry_samples_min)
+    readings = StoredReadings(pool, limits)
+    snapshots = Snapshots(readings.look, OPEN, metrics.TELEMETRY_HARDWARE_CAPPED.set)
     ingest = Ingest(
         single,
         batches,
         Limiter(settings.telemetry_requests_per_minute, settings.telemetry_burst, os.urandom(16)),
         Addresses(settings.trusted_proxies),
+        snapshots,
         hot.observe,
         hot.count,
     )
@@ -145,19 +152,25 @@ async def serve_telemetry(settings: Settings) -> None:
         metrics_type=metrics.CONTENT_TYPE,
         missing=missing,
         new_id=new_id,
+        readings=readings,
     )
     config = _config(app, settings.bind_host, settings.telemetry_port, limit_concurrency=CONNECTIONS_MAX, proxy_headers=False)
-    config.http = protocol_for(app.hot.event, hot.observe)
+    config.http = protocol_for(ingest)
     server = uvicorn.Server(config)
-    guard = asyncio.create_task(end_slow(server.server_state.connections), name="slow connections")
+    tasks = [
+        asyncio.create_task(end_slow(server.server_state.connections), name="slow connections"),
+        asyncio.create_task(snapshots.follow(), name="insights"),
+    ]
     gc.freeze()
     try:
         await server.serve()
     finally:
-        guard.cancel()
-        await asyncio.gather(guard, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for appender in appenders:
             await appender.stop()
+        await pool.close()
 
 
 async def serve(settings: Settings, name: str) -> None:
@@ -247,6 +260,7 @@ async def serve_worker(settings: Settings) -> None:
         lambda: kafka.open_producer(settings),
         topic_prefix=settings.topic_prefix,
         observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+        observe_failure=metrics.LOG_APPEND_FAILURES.inc,
     )
     await appender.start()
 
@@ -300,11 +314,11 @@ async def serve_worker(settings: Settings) -> None:
 
 
 def _worker_options(settings: Settings) -> WorkerOptions:
-    directory = settings.var_dir.resolve() / "worker-app"
+    directory = settings.var_dir.resolve() / f"worker-app-{settings.worker_port}"
     shutil.rmtree(directory, ignore_errors=True)  # halves of files, from the last time
     directory.mkdir(parents=True)
     return WorkerOptions(
-        admin_secret=ensure_admin_token(settings),
+        admin_secret=lambda: find_admin_token(settings),
         key_life=timedelta(days=settings.worker_key_days) if settings.worker_key_days else None,
         version_min=settings.worker_version_min,
         version_max=settings.worker_version_max,

@@ -13,8 +13,9 @@ from api.deps import Services, travel
 from api.limits import BodyLimited, RateLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
 from api.routes import failures, health, live, managing, pages, uploads, watching
-from api.telemetry import documents
+from api.telemetry import comparing, documents
 from api.telemetry.ingest import HotRoutes, Ingest
+from api.telemetry.reading import Readings
 from api.worker import inviting, serving, transfers
 from api.worker.access import Denied
 from api.worker.audit import Audited, denied
@@ -102,10 +103,13 @@ def create_telemetry(
     metrics_type: str,
     missing: Callable[[], Mapping[str, str]],
     new_id: Callable[[], str],
+    readings: Readings,
 ) -> IngestApp:
     """Return the app that nodes report to, anonymously. `missing` says what ingest lacks, {part: one sentence}."""
-    app = _begin("Kinolog telemetry", "Anonymous reports of transcodes.", 429, 503, kind=IngestApp)
+    app = _begin("Kinolog telemetry", "Anonymous reports of transcodes, and what they tell.", 429, 503, kind=IngestApp)
     app.include_router(health.probes(exposition, metrics_type, missing))
+    app.include_router(comparing.routes)
+    app.state.readings = readings
     _describe(app, documents.paths(), documents.schemas())
     problems.install(app)
     app.add_middleware(TimeLimited)

@@ -111,8 +111,8 @@ TELEMETRY = Topic(
     EVENT_ID,
     "What nodes tell, anonymously, about their transcodes.",
     (TelemetryReported,),
-    producers=("telemetry app",),
-    consumers=("insights",),
+    producers=("telemetry app", "kinolog telemetry import"),
+    consumers=("telemetry",),
 )
 ARCHIVE = Topic(
     "archive",

@@ -10,7 +10,20 @@ import sys
 
 import typer
 
-from infra.commands import catalog, configuration, explain, failures, history, ingest, jobs, log, platform, projections, worker
+from infra.commands import (
+    catalog,
+    configuration,
+    explain,
+    failures,
+    history,
+    ingest,
+    jobs,
+    log,
+    platform,
+    projections,
+    telemetry,
+    worker,
+)
 from infra.commands.exits import ExitCode
 from infra.commands.exits import explain as explain_fault
 
@@ -52,6 +65,7 @@ app.command()(projections.diff)
 app.command()(projections.verify)
 app.command()(history.replay)
 app.command()(history.sql)
+app.add_typer(telemetry.app, name="telemetry")
 app.add_typer(platform.engine, name="engine")
 app.command()(platform.up)
 app.command()(platform.down)

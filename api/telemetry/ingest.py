@@ -1,4 +1,4 @@
-"""The hot routes, as plain ASGI in front of the app: `POST /v1/event`, `POST /v1/events`, `GET /health`.
+"""The hot routes, as plain ASGI in front of the app: `POST /v1/event`, `POST /v1/events`, `GET /health`, and the insights.
 
 Whoever comes is limited first, then the type, length and content of the body are looked at, cheapest first, as the
 predecessor of this service did. A 202 is said when the event is on the log. Nothing of a request is logged.
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import problem
 from api.telemetry.batches import DECODERS, Batch, Damaged, TooMuch, Verdicts, slices
+from api.telemetry.insights import INSIGHTS, Prepared, Snapshots
 from api.telemetry.intake import Intake
 from api.telemetry.limiter import Addresses, Limiter
 from events.errors import KinologError, LogUnavailable
@@ -28,7 +29,10 @@ from producers.reports import NotJson, read
 EVENT = "/v1/event"
 EVENTS = "/v1/events"
 HEALTH = "/health"
-PATHS = (EVENT, EVENTS, HEALTH)
+PATHS = (EVENT, EVENTS, HEALTH, INSIGHTS)
+OBSERVED = {EVENT: "POST", EVENTS: "POST", INSIGHTS: "GET"}
+"""The methods whose answers are counted; what else comes is a mistake, a preflight or a probe."""
+API = "/api/"
 EVENT_BYTES_MAX = 16_384
 DRAINED_BYTES_MAX = 2 * 2**20
 """A body that is refused for its length is read up to here, so that the client gets to see the answer."""
@@ -47,12 +51,12 @@ PREFLIGHT = OPEN | {
     "access-control-allow-headers": "*",
     "access-control-max-age": "86400",
 }
-ACCEPTED = Response(status_code=202, headers=OPEN)
+ACCEPTED = Prepared(202, "Accepted", OPEN)
 
 log = structlog.get_logger(__name__)
 
 Observe = Callable[[str, int, float], None]
-"""Told of every answer to a POST: path, status, seconds."""
+"""Told of every answer to a method of OBSERVED: path, status, seconds."""
 Count = Callable[[int, int], None]
 """Told how many events were accepted and refused."""
 
@@ -81,8 +85,14 @@ class Ingest:
     batches: Intake
     limiter: Limiter
     addresses: Addresses
+    snapshots: Snapshots
     observe: Observe
     count: Count
+
+    def too_often(self, scope: Scope) -> Response | None:
+        """Count a request; return 429 when its address comes too often."""
+        wait_s = self.limiter.wait_s(self.addresses.of(scope), monotonic())
+        return _limited(wait_s) if wait_s > 0 else None
 
 
 Begun = tuple["asyncio.Future[Any]", str | None]
@@ -97,9 +107,8 @@ class EventRoute:
 
     def refuse(self, scope: Scope) -> Response | None:
         """Return what is wrong with who comes or what the head announces."""
-        ingest = self._ingest
-        if (wait_s := ingest.limiter.wait_s(ingest.addresses.of(scope), monotonic())) > 0:
-            return _limited(wait_s)
+        if (refusal := self._ingest.too_often(scope)) is not None:
+            return refusal
         content_type, encoding, _ = _described(scope)
         if content_type not in JSON or encoding not in (b"", b"identity"):
             return _refusal(415, "send one JSON object as application/json, without an encoding")
@@ -134,6 +143,18 @@ class EventRoute:
         return None
 
 
+def answer_insights(ingest: Ingest, scope: Scope) -> Response:
+    """Answer GET or HEAD of the insights from the present snapshot."""
+    if (refusal := ingest.too_often(scope)) is not None:
+        return refusal
+    if (snapshot := ingest.snapshots.current) is None:
+        return _refusal(503, "there are no insights yet; do the processors run?", {"retry-after": str(RETRY_AFTER_S)})
+    for name, value in scope["headers"]:
+        if name == b"if-none-match":
+            return snapshot.answer(scope["method"], value)
+    return snapshot.answer(scope["method"], None)
+
+
 class HotRoutes:
     """Answers the hot routes and passes everything else on."""
 
@@ -147,7 +168,7 @@ class HotRoutes:
         """Answer, or pass on."""
         path = scope.get("path")
         if path not in PATHS or scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._pass_on(scope, receive, send)
             return
         began = perf_counter()
         try:
@@ -160,8 +181,14 @@ class HotRoutes:
         except Exception as error:  # noqa: BLE001
             response = bug(error)
         await response(scope, receive, send)
-        if scope["method"] == "POST":
+        if scope["method"] == OBSERVED.get(path):
             self._ingest.observe(path, response.status_code, perf_counter() - began)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the app answer; what it has under /api/ is limited, too."""
+        limited = scope["type"] == "http" and scope["path"].startswith(API) and scope["method"] != "OPTIONS"
+        refusal = self._ingest.too_often(scope) if limited else None
+        await (refusal or self._app)(scope, receive, send)
 
     async def _event(self, scope: Scope, receive: Receive) -> Response:
         """Put one event on the log."""
@@ -187,6 +214,10 @@ class HotRoutes:
             if method in ("GET", "HEAD"):
                 return Response("OK", media_type="text/plain", headers=OPEN)
             return _refusal(405, "health is asked for with GET", {"allow": "GET, HEAD, OPTIONS"})
+        if path == INSIGHTS:
+            if method in ("GET", "HEAD"):
+                return answer_insights(self._ingest, scope)
+            return _refusal(405, "insights are asked for with GET", {"allow": "GET, HEAD, OPTIONS"})
         if method != "POST":
             return _refusal(405, "events are sent with POST", {"allow": "POST, OPTIONS"})
         return await self._events(scope, receive)
@@ -194,8 +225,8 @@ class HotRoutes:
     async def _events(self, scope: Scope, receive: Receive) -> Response:
         """Put the lines of a batch on the log."""
         ingest = self._ingest
-        if (wait_s := ingest.limiter.wait_s(ingest.addresses.of(scope), monotonic())) > 0:
-            return _limited(wait_s)
+        if (refusal := ingest.too_often(scope)) is not None:
+            return refusal
         content_type, encoding, _ = _described(scope)
         if content_type not in LINES or (decoder := DECODERS.get(encoding)) is None:
             detail = "send lines of JSON as application/x-ndjson; Content-Encoding may be gzip or zstd"

@@ -1,8 +1,8 @@
-"""The server's HTTP protocol, with a short way for `POST /v1/event`.
+"""The server's HTTP protocol, with a short way for `POST /v1/event` and for reading the insights.
 
 uvicorn makes a task, two events and some messages for each request, which costs more than all that ingest does. A whole
 small event needs none of it: when its last byte is here it goes to the log, and when the log has it the answer is
-written. Everything else, and every refusal, takes the usual way through the app.
+written. The insights are bytes that lie ready. Everything else, and every refusal, takes the usual way through the app.
 """
 
 import asyncio
@@ -13,22 +13,23 @@ from typing import Any
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.telemetry.ingest import ACCEPTED, EVENT, EVENT_BYTES_MAX, EventRoute, Observe, bug
+from api.telemetry.ingest import ACCEPTED, EVENT, EVENT_BYTES_MAX, EventRoute, Ingest, answer_insights, bug
+from api.telemetry.insights import INSIGHTS, Prepared
 
+BODY = (b"content-length", b"transfer-encoding")
+"""Headers of a request that has a body."""
 HEAD_BYTES_MAX = 512 * 1024
 """More than this and no end of a head: the connection is closed. One read may bring 256 KiB, some of it a body."""
-_STATUS_LINE = b"HTTP/1.1 202 Accepted\r\n"
-_HEADERS = b"".join(name + b": " + value + b"\r\n" for name, value in ACCEPTED.raw_headers)
 
 
-def protocol_for(event: EventRoute, observe: Observe) -> type[HttpToolsProtocol]:
+def protocol_for(ingest: Ingest) -> type[HttpToolsProtocol]:
     """Return the class to give uvicorn as `http`."""
-    return type("IngestProtocol", (_IngestProtocol,), {"event": event, "observe": staticmethod(observe)})
+    return type("IngestProtocol", (_IngestProtocol,), {"ingest": ingest, "event": EventRoute(ingest)})
 
 
 class _IngestProtocol(HttpToolsProtocol):
+    ingest: Ingest
     event: EventRoute
-    observe: Observe
     _awaited: Any = None
     """The request whose body is awaited here."""
     _head_bytes = 0
@@ -62,9 +63,12 @@ class _IngestProtocol(HttpToolsProtocol):
             self._take(self.cycle)
 
     def _is_short(self, cycle: Any) -> bool:
-        """Tell whether this is one event whose announced length is within the limit."""
+        """Tell whether insights are read, without a body, or this is one event whose announced length is within the limit."""
         scope = cycle.scope
-        if scope["path"] != EVENT or scope["method"] != "POST" or cycle.waiting_for_100_continue:
+        path, method = scope["path"], scope["method"]
+        if path == INSIGHTS:
+            return method == "GET" and not any(name in BODY for name, _ in scope["headers"])
+        if path != EVENT or method != "POST" or cycle.waiting_for_100_continue:
             return False
         for name, value in scope["headers"]:
             if name == b"content-length":
@@ -72,10 +76,13 @@ class _IngestProtocol(HttpToolsProtocol):
         return False
 
     def _take(self, cycle: Any) -> None:
-        """Put the event on the log."""
+        """Put the event on the log, or answer at once."""
         self._awaited = None
         began = perf_counter()
         try:
+            if cycle.scope["path"] == INSIGHTS:
+                self._answer(cycle, answer_insights(self.ingest, cycle.scope), began)
+                return
             if (refusal := self.event.refuse(cycle.scope)) is not None:
                 self._answer(cycle, refusal, began)
                 return
@@ -92,25 +99,24 @@ class _IngestProtocol(HttpToolsProtocol):
     def _settle(self, cycle: Any, event_id: str | None, began: float, outcome: "asyncio.Future[Any]") -> None:
         """Answer: the log has the event, or not."""
         try:
-            response = self.event.end(outcome, event_id)
+            response = self.event.end(outcome, event_id) or ACCEPTED
         except Exception as error:  # noqa: BLE001
             response = bug(error)
         self._answer(cycle, response, began)
 
-    def _answer(self, cycle: Any, response: Response | None, began: float) -> None:
-        """Write the answer: 202 from here, any other by way of a task."""
-        self.observe(EVENT, 202 if response is None else response.status_code, perf_counter() - began)
+    def _answer(self, cycle: Any, response: Response, began: float) -> None:
+        """Write the answer: a prepared one from here, any other by way of a task."""
+        self.ingest.observe(cycle.scope["path"], response.status_code, perf_counter() - began)
         if cycle.disconnected or self.transport.is_closing():
             return
-        if response is not None or self.flow.write_paused:
-            usual: Any = response or ACCEPTED
+        if not isinstance(response, Prepared) or self.flow.write_paused:
+            usual: Any = response
             super()._start_asgi_task(cycle, usual)
             return
         date = b"".join(name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers)
         cycle.response_started = cycle.response_complete = True
-        if cycle.keep_alive:
-            self.transport.write(_STATUS_LINE + date + _HEADERS + b"\r\n")
-        else:
-            self.transport.write(_STATUS_LINE + date + _HEADERS + b"connection: close\r\n\r\n")
+        ends = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        self.transport.write(b"".join((response.status_line, date, response.fields, ends, response.body)))
+        if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()

@@ -53,7 +53,8 @@ class Denied(HTTPException):
     """A key was refused; `reason` is what the audit says."""
 
     def __init__(self, reason: str, detail: str, key: Key | None = None, status: int = 401) -> None:
-        super().__init__(status, detail)
+        headers = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "60"}}
+        super().__init__(status, detail, headers=headers.get(status))
         self.reason = reason
         self.key = key
 

@@ -35,9 +35,9 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of the worker app. `admin_secret` empty: nobody registers without a join token."""
+    """Settings of the worker app. `admin_secret` returns an empty text when nobody may register without a join token."""
 
-    admin_secret: str
+    admin_secret: Callable[[], str]
     key_life: timedelta | None
     version_min: str
     version_max: str

@@ -56,9 +56,9 @@ async def register(
         key, text = await given.access.join(token, address, name=about.worker_name, pool=about.pool, life=options.key_life)
     elif secret is None:
         raise Denied("no_secret", "send `X-Join-Token: TOKEN` (`kinolog worker token` makes one) or `X-Admin-Secret`")
-    elif not options.admin_secret:
-        raise Denied("no_secret_set", "this installation has no administrator's token", status=503)
-    elif not hmac.compare_digest(secret.encode(), options.admin_secret.encode()):
+    elif not (expected := options.admin_secret()):
+        raise Denied("no_secret_set", "the administrator's token is not on this machine; use a join token", status=503)
+    elif not hmac.compare_digest(secret.encode(), expected.encode()):
         raise Denied("wrong_secret", "this is not the administrator's token", status=403)
     else:
         key, text = await given.access.issue(name=about.worker_name, life=options.key_life)

@@ -13,8 +13,8 @@ from infra.runtime.settings import Settings
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 
-async def open_pool(settings: Settings, *, size_min: int = 1, size_max: int = 8) -> Pool:
-    """Return an open pool of autocommit connections in UTC; waits up to 30 s for the first one."""
+async def open_pool(settings: Settings, *, size_min: int = 1, size_max: int = 8, wait: bool = True) -> Pool:
+    """Return an open pool of autocommit connections in UTC; with `wait`, when the first one is there, within 30 s."""
 
     async def configure(connection: AsyncConnection[Any]) -> None:
         await connection.set_autocommit(True)
@@ -30,7 +30,7 @@ async def open_pool(settings: Settings, *, size_min: int = 1, size_max: int = 8)
         check=AsyncConnectionPool.check_connection,
         kwargs={"options": "-c timezone=UTC -c statement_timeout=120s", "application_name": "kinolog"},
     )
-    await pool.open(wait=True, timeout=30)
+    await pool.open(wait=wait, timeout=30)
     return pool
 
 

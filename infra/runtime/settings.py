@@ -85,6 +85,15 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         30.0, gt=0, le=1e9, description="Requests a minute per client address on the telemetry app."
     )
     telemetry_burst: int = Field(10, ge=1, le=10**9, description="Requests at once per client address on the telemetry app.")
+    telemetry_hardware_max: int = Field(
+        1000, ge=1, le=100_000, description="Names of hardware that insights tell apart, the most common ones; the rest is `other`."
+    )
+    telemetry_floor: int = Field(
+        5, ge=1, le=10_000, description="Insights v2 show no group of fewer finished jobs than this, whoever asks."
+    )
+    telemetry_samples_min: int = Field(
+        10, ge=1, le=10**6, description="Insights v2 leave out groups of fewer finished jobs, unless they are asked for."
+    )
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
         (), description="Networks whose X-Forwarded-For the telemetry app believes, comma separated."
     )

@@ -25,6 +25,14 @@ def ensure_admin_token(settings: Settings) -> str:
     return path.read_text().strip()
 
 
+def find_admin_token(settings: Settings) -> str:
+    """Return the token, empty when there is none on this machine."""
+    try:
+        return admin_token_path(settings).read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 

@@ -18,6 +18,7 @@ from infra.runtime.settings import Settings
 from tests.bench.dispatch import dispatch
 from tests.bench.figures import Benchmark, Figure
 from tests.bench.gateway import gateway
+from tests.bench.insights import insights_reads, telemetry_fold
 from tests.bench.log import append_rate, fold_rate
 from tests.bench.media import encode_overhead
 from tests.bench.readers import catalog_readers
@@ -38,6 +39,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "catalog": catalog_readers,
     "replay": replay,
     "telemetry": telemetry_ingest,
+    "telemetry-fold": telemetry_fold,
+    "insights": insights_reads,
 }
 
 

@@ -1,7 +1,7 @@
-"""Load on the telemetry app, from a process of its own: `python -m tests.bench.load PORT SECONDS single|batch`.
+"""Load on the telemetry app, from a process of its own: `python -m tests.bench.load PORT SECONDS single|batch|insights`.
 
-32 keep-alive connections with one event a request, or 4 with batches of 10,000 lines. Raw sockets, prepared bytes: what
-the load costs is not the server's. Prints one JSON document.
+32 keep-alive connections with one event or one look at the insights a request, or 4 with batches of 10,000 lines. Raw
+sockets, prepared bytes: what the load costs is not the server's. Prints one JSON document.
 """
 
 import asyncio
@@ -26,11 +26,13 @@ _SINGLE = (
     + _EVENT[:-1]
     + b',"event_id":"'
 )
+_INSIGHTS = b"GET /api/v1/stats/insights HTTP/1.1\r\nHost: bench\r\n\r\n"
 
 
 class Client(asyncio.Protocol):
     """One connection: the next request goes out when the answer to the last is in."""
 
+    expected = b"HTTP/1.1 202"
     until = 0.0
     took_s: ClassVar[list[float]] = []
     refused = 0
@@ -49,19 +51,30 @@ class Client(asyncio.Protocol):
         """Take the answer; it has no body."""
         now = perf_counter()
         self.took_s.append(now - self.began)
-        Client.refused += not data.startswith(b"HTTP/1.1 202")
+        Client.refused += not data.startswith(self.expected)
         if now < self.until:
             self.send()
         else:
             self.transport.close()
 
 
-async def single(port: int, seconds: float) -> dict[str, float]:
-    """Return events/s and how long answers took."""
+class Reader(Client):
+    """Reads the insights; an answer fits into what one read of a local socket brings."""
+
+    expected = b"HTTP/1.1 200"
+
+    def send(self) -> None:
+        """Ask."""
+        self.began = perf_counter()
+        self.transport.write(_INSIGHTS)
+
+
+async def single(port: int, seconds: float, kind: type[Client] = Client) -> dict[str, float]:
+    """Return requests/s and how long answers took."""
     loop = asyncio.get_running_loop()
     Client.until = perf_counter() + seconds
     for _ in range(CONNECTIONS):
-        await loop.create_connection(Client, "127.0.0.1", port)
+        await loop.create_connection(kind, "127.0.0.1", port)
     await asyncio.sleep(seconds + 0.5)
     took = sorted(Client.took_s)
     return {
@@ -70,6 +83,11 @@ async def single(port: int, seconds: float) -> dict[str, float]:
         "p99_ms": 1000 * took[len(took) * 99 // 100],
         "refused": Client.refused,
     }
+
+
+async def insights(port: int, seconds: float) -> dict[str, float]:
+    """Return reads/s and how long answers took."""
+    return await single(port, seconds, Reader)
 
 
 async def batch(port: int, seconds: float) -> dict[str, float]:
@@ -99,4 +117,8 @@ async def batch(port: int, seconds: float) -> dict[str, float]:
 
 if __name__ == "__main__":
     gc.disable()
-    print(json.dumps(uvloop.run({"single": single, "batch": batch}[sys.argv[3]](int(sys.argv[1]), float(sys.argv[2])))))
+    print(
+        json.dumps(
+            uvloop.run({"single": single, "batch": batch, "insights": insights}[sys.argv[3]](int(sys.argv[1]), float(sys.argv[2])))
+        )
+    )

@@ -2,7 +2,9 @@
 archive and log, with rows let go in between, by several processes."""
 
 import json
+import random
 from collections.abc import Sequence
+from itertools import chain, zip_longest
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -21,6 +23,7 @@ from projections.log import LogReader
 from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS
 from projections.runner import install
+from tests.integration.test_insights import some_log
 from tests.integration.test_replay import append, archive, kinolog
 from tests.support.histories import logs
 
@@ -37,7 +40,10 @@ def happenings() -> list[Envelope[Event]]:
         found.extend(log)
 
     collect()
-    return [recorded.envelope for recorded in found]
+    found += some_log(random.Random(5), 300)
+    random.Random(6).shuffle(told := [recorded.envelope for recorded in found if recorded.topic == "telemetry"])
+    others = [recorded.envelope for recorded in found if recorded.topic != "telemetry"]
+    return [event for event in chain.from_iterable(zip_longest(others, told)) if event is not None]
 
 
 async def fold_live(settings: Settings, connection: AsyncConnection[object]) -> None:
@@ -74,6 +80,7 @@ async def test_live_log_archive_and_rows_let_go_all_give_the_same(settings: Sett
             assert history.segments
             for rows_max in (bulk.ROWS_MAX, 3):
                 monkeypatch.setattr(bulk, "ROWS_MAX", rows_max)
+                monkeypatch.setattr(bulk, "GATHERED_RECORDS", rows_max)
                 for projection in PROJECTIONS.values():
                     from_all = await rebuild(projection, connection, history)
                     from_log = await rebuild(projection, connection, history.log, keep=False)

@@ -79,7 +79,7 @@ async def nothing(*_: object) -> Any:
 
 def make_worker(observer: Seen | None = None) -> FastAPI:
     """Return the worker app, with nothing behind it: for what it says of itself."""
-    options = WorkerOptions(TOKEN, None, "", "", timedelta(seconds=60), timedelta(seconds=7), 1_000_000, Path("/nowhere"))
+    options = WorkerOptions(lambda: TOKEN, None, "", "", timedelta(seconds=60), timedelta(seconds=7), 1_000_000, Path("/nowhere"))
     none: Any = None
 
     def context(correlation_id: str | None = None) -> Context:

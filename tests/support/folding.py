@@ -15,20 +15,26 @@ Tables = dict[str, dict[Key, Any]]
 
 def folded(projection: Projection, records: Iterable[Recorded[Event]], tables: Tables | None = None) -> Tables:
     """Fold records into `tables` (changed in place; empty ones when None) and return them. Other topics are left out."""
-    topics = {topic.name for topic in projection.topics}
     rows: Tables = tables if tables is not None else {table.name: {} for table in projection.tables}
-    for record in records:
-        if record.topic not in topics:
-            continue
+    for gathered in (item for record in folded_records(projection, records) for item in projection.gather([record])):
         for table in projection.tables:
-            for key in table.keys_of(record):
-                after = table.evolve(rows[table.name].get(key), record)
+            for key in table.keys_of(gathered):
+                after = table.evolve(rows[table.name].get(key), gathered)
                 if after is None:
                     rows[table.name].pop(key, None)
                 else:
                     assert tuple(getattr(after, column) for column in table.key) == tuple(key), "a row left its key"
                     rows[table.name][key] = after
     return rows
+
+
+def folded_records(projection: Projection, records: Iterable[Recorded[Event]]) -> list[Recorded[Event]]:
+    """Return the records that a projection folds: those of its topics; each id once when it remembers what it has seen."""
+    topics = {topic.name for topic in projection.topics}
+    found = [record for record in records if record.topic in topics]
+    if projection.seen is None:
+        return found
+    return list({record.envelope.id: record for record in reversed(found)}.values())[::-1]
 
 
 def history(log: Iterable[Recorded[Event]]) -> list[Recorded[Event]]:

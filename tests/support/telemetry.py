@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from api.app import IngestApp, create_telemetry
-from api.telemetry.ingest import Ingest
+from api.telemetry.ingest import OPEN, Ingest
+from api.telemetry.insights import Snapshots
 from api.telemetry.intake import Intake
 from api.telemetry.limiter import Addresses, Limiter, Network
 from events.codec import decode
@@ -16,6 +17,7 @@ from infra.runtime import metrics
 from infra.runtime.clock import new_id
 from producers.appender import Offsets, OutcomeUnknown, Record
 from tests.support.apps import Seen
+from tests.support.shelf import Shelf
 
 NOON_S = 1_772_000_000.75
 """The present of these apps, in seconds since 1970."""
@@ -92,12 +94,16 @@ def make(
     tally: Tally | None = None,
     missing: Mapping[str, str] | None = None,
     now_s: float = NOON_S,
+    shelf: Shelf | None = None,
 ) -> IngestApp:
-    """Return the telemetry app."""
+    """Return the telemetry app. It reads a `shelf` of insights, which is empty unless one is given."""
     tally = tally or Tally()
     intake = Intake(log.offer, lambda: now_s, new_id)
     limiter = Limiter(per_minute, burst, b"salt")
-    ingest = Ingest(intake, intake, limiter, Addresses(trusted), tally.observe, tally.count)
+    shelf = shelf or Shelf()
+    snapshots = Snapshots(shelf.look, OPEN)
+    snapshots.current = shelf.snapshot()
+    ingest = Ingest(intake, intake, limiter, Addresses(trusted), snapshots, tally.observe, tally.count)
     return create_telemetry(
         ingest,
         observer=Seen(),
@@ -105,4 +111,5 @@ def make(
         metrics_type=metrics.CONTENT_TYPE,
         missing=lambda: missing or {},
         new_id=new_id,
+        readings=shelf,
     )

@@ -12,7 +12,7 @@ from projections.fold import Projection
 from projections.registry import PROJECTIONS
 from projections.runner import fold, touches
 from projections.store import _plain
-from tests.support.folding import Tables, folded, history
+from tests.support.folding import Tables, folded, folded_records, history
 from tests.support.histories import logs, reordered, repeated
 from tests.support.strategies import envelopes
 
@@ -60,12 +60,12 @@ def test_no_event_breaks_a_fold_and_every_row_can_be_stored(name: str, events: l
 def in_batches(projection: Projection, log: list[Recorded[Event]], cuts: list[int]) -> Tables:
     """Fold as the runner does: a batch at a time, rows fetched before and stored after it."""
     tables: Tables = {table.name: {} for table in projection.tables}
-    topics = {topic.name for topic in projection.topics}
+    first = {id(record) for record in folded_records(projection, log)}
     for start, stop in zip(cuts, cuts[1:], strict=False):
-        batch = [record for record in log[start:stop] if record.topic in topics]
+        gathered = projection.gather([record for record in log[start:stop] if id(record) in first])
         for table in projection.tables:
             stored = tables[table.name]
-            touching = touches(table, batch)
+            touching = touches(table, gathered)
             rows = {key: stored.get(key) for keys, _ in touching for key in keys}
             for key, row in fold(table, rows, touching).items():
                 if row is None:

@@ -126,7 +126,7 @@ def test_a_content_type_is_one_that_the_file_can_have() -> None:
     ],
 )
 def test_a_version_outside_of_what_is_allowed_gets_no_jobs(version: str, lowest: str, highest: str, fits: bool) -> None:
-    options = Options("", None, lowest, highest, timedelta(), timedelta(), 1, Path("/nowhere"))
+    options = Options(str, None, lowest, highest, timedelta(), timedelta(), 1, Path("/nowhere"))
     assert version_ok(version, options) is fits
     assert required_version(options) == f"{lowest or 'any'} to {highest or 'any'}"
 

@@ -1,0 +1,350 @@
+"""`GET /api/v2/insights…`: which hardware and encoder is best, how sure that is, and since when.
+
+Jobs count once, failures are told beside attempts, values come with intervals, and what too few have reported is not shown.
+"""
+
+import asyncio
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Annotated, Any, Literal, get_args
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from api.problems import documented
+from api.telemetry.insights import MAX_AGE_S
+from api.telemetry.reading import Readings
+from events.errors import NotFound
+from projections import estimates
+from projections.insights import NOTHING, Group, Label, Selection
+
+routes = APIRouter(tags=["insights"])
+CSV = "text/csv"
+MINIMUM_MAX = 10**6
+_is_day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
+_RISKY = ("=", "+", "-", "@")
+"""What a spreadsheet would take a text for a formula by."""
+
+
+class Estimate(BaseModel):
+    """A rate, 0..1, with its 95 % interval (Wilson)."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    value: float = Field(examples=[0.961])
+    low: float = Field(examples=[0.931])
+    high: float = Field(examples=[0.978])
+
+
+class Speed(BaseModel):
+    """Seconds of video per second: mean with its 95 % t interval; quantiles of a sketch, within 1 %."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    samples: int = Field(examples=[240])
+    mean: float = Field(examples=[2.71])
+    low: float = Field(examples=[2.64])
+    high: float = Field(examples=[2.78])
+    median: float = Field(examples=[2.65])
+    p10: float = Field(examples=[1.92])
+    p90: float = Field(examples=[3.6])
+
+
+class Outcomes(BaseModel):
+    """How jobs went. `jobs` counts each once: the larger of `started` and `finished`."""
+
+    jobs: int = Field(examples=[252])
+    started: int = Field(examples=[252])
+    finished: int = Field(examples=[250])
+    succeeded: int = Field(examples=[240])
+    failed: int = Field(examples=[10])
+    success_rate: Estimate | None
+    speed: Speed | None
+    size_reduction_percent: float | None = Field(examples=[41.4])
+
+
+class Item(Outcomes):
+    """Jobs of one hardware, encoder, codec and resolution; null where nodes did not say."""
+
+    hardware: str | None = Field(examples=["Intel"])
+    encoder: str | None = Field(examples=["av1_qsv"])
+    codec: str | None = Field(examples=["av1"])
+    resolution: str | None = Field(examples=["1080p"])
+
+
+class Insights(BaseModel):
+    """A page of the leaderboard. `total` groups are to be shown; `all` is everything selected, shown or not."""
+
+    version: Literal[2] = Field(2, alias="schema")
+    all: Outcomes
+    total: int = Field(examples=[1])
+    items: list[Item]
+
+
+class Failure(BaseModel):
+    """How often jobs of an encoder failed for a reason, beside all its jobs that ended in success or failure."""
+
+    encoder: str | None = Field(examples=["av1_qsv"])
+    reason: str | None = Field(examples=["transcode_failed"])
+    count: int = Field(examples=[8])
+    attempts: int = Field(examples=[250])
+    rate: Estimate
+
+
+class Failures(BaseModel):
+    """Reasons, the most frequent for its attempts first."""
+
+    items: list[Failure]
+
+
+class Point(Outcomes):
+    """Jobs of a day or of a version."""
+
+    at: str = Field(examples=["2026-03-01"])
+
+
+class Trend(BaseModel):
+    """Days or versions, in order."""
+
+    by: Literal["day", "version"]
+    items: list[Point]
+
+
+class Difference(BaseModel):
+    """`significant`: were both alike, chance would make at least this much in less than 5 % of cases."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    value: float = Field(examples=[0.031])
+    low: float | None = Field(examples=[0.004])
+    high: float | None = Field(examples=[0.06])
+    p_value: float = Field(examples=[0.02])
+    significant: bool = Field(examples=[True])
+
+
+class Side(Outcomes):
+    """One of the two."""
+
+    encoder: str = Field(examples=["av1_qsv"])
+
+
+class Line(Side):
+    """A side in CSV: the verdict stands in both lines."""
+
+    faster: Difference | None
+    rate_difference: Difference | None
+
+
+class Comparison(BaseModel):
+    """`faster`: the chance that a job of the first is faster than one of the second, 0.5 for equals (Mann-Whitney U).
+
+    `success_rate`: the first's less the second's, with Newcombe's interval and a z test.
+    """
+
+    encoders: list[Side]
+    faster: Difference | None
+    success_rate: Difference | None
+
+
+def _day(text: object) -> date:
+    """Read a day; nothing but its usual form, which is what the document promises."""
+    if not isinstance(text, str) or not _is_day(text):
+        raise ValueError("wants a day as 2026-03-01")
+    return date.fromisoformat(text)
+
+
+Day = Annotated[date, BeforeValidator(_day)]
+Text = Annotated[str | None, Query(min_length=1, max_length=128)]
+
+
+def select(
+    hardware: Text = None,
+    encoder: Text = None,
+    codec: Text = None,
+    resolution: Text = None,
+    version: Annotated[str | None, Query(min_length=1, max_length=64, description="`app_version` of the nodes.")] = None,
+    since: Annotated[Day | None, Query(description="First day, UTC.")] = None,
+    until: Annotated[Day | None, Query(description="Last day, UTC, inclusive.")] = None,
+) -> Selection:
+    """Return which outcomes are asked for."""
+    return Selection(hardware, encoder, codec, resolution, version, since, until)
+
+
+def readings(request: Request) -> Readings:
+    """Return the app's readings."""
+    found: Readings = request.app.state.readings
+    return found
+
+
+Selected = Annotated[Selection, Depends(select)]
+Given = Annotated[Readings, Depends(readings)]
+Format = Annotated[Literal["json", "csv"], Query(alias="format", description="CSV has a line for each item.")]
+SamplesMin = Annotated[
+    int | None,
+    Query(ge=1, le=MINIMUM_MAX, description="Only groups of at least so many finished jobs; never fewer than the floor."),
+]
+AS_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {"schema": {"type": "string"}}}}}
+SORTS: dict[str, Callable[[Item], float | None]] = {
+    "speed": lambda item: item.speed.median if item.speed else None,
+    "success_rate": lambda item: item.success_rate.low if item.success_rate else None,
+    "size_reduction": lambda item: item.size_reduction_percent,
+    "jobs": lambda item: item.jobs,
+}
+
+
+@routes.get("/api/v2/insights", response_model=Insights, responses={**AS_CSV, **documented(422)})
+async def insights(
+    given: Given,
+    selection: Selected,
+    samples_min: SamplesMin = None,
+    sort: Annotated[Literal["speed", "success_rate", "size_reduction", "jobs"], Query()] = "speed",
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    offset: Annotated[int, Query(ge=0, le=10_000)] = 0,
+    as_format: Format = "json",
+) -> Response:
+    """Compare hardware, encoder, codec and resolution: success, speed and size, the best first.
+
+    Sorted by the median speed, by the lower end of the success rate's interval, by the reduction of size, or by the count
+    of jobs. Groups of few finished jobs are left out (`samples_min`), those below the installation's floor always; `all`
+    counts them.
+    """
+    async with given.open() as (reader, position):
+        everything = await reader.groups(selection, (), given.limits.floor)
+        found = await reader.groups(selection, ("hardware", "encoder", "codec", "resolution"), minimum(given, samples_min))
+    key = SORTS[sort]
+
+    def reckon() -> Insights:
+        items = [Item(**known(group, "hardware", "encoder", "codec", "resolution"), **outcomes(group)) for group in found]
+        items.sort(key=lambda item: -(key(item) or 0.0))  # stable: of equals, those with more jobs first, then by name
+        return Insights(
+            all=Outcomes(**outcomes(everything[0] if everything else NOTHING)),
+            total=len(items),
+            items=items[offset : offset + limit],
+        )
+
+    reckoned = await asyncio.to_thread(reckon)
+    return answer(reckoned, Item, reckoned.items, position, as_format)
+
+
+@routes.get("/api/v2/insights/failures", response_model=Failures, responses={**AS_CSV, **documented(422)})
+async def failures(given: Given, selection: Selected, samples_min: SamplesMin = None, as_format: Format = "json") -> Response:
+    """Tell why jobs of each encoder fail, beside how many were tried: 80 failures of 100,000 jobs are fewer than 8 of 80."""
+    async with given.open() as (reader, position):
+        tried = {group.encoder: group for group in await reader.groups(selection, ("encoder",), minimum(given, samples_min))}
+        reasons = await reader.reasons(selection)
+    items = []
+    for encoder, reason, count in reasons:
+        if encoder in tried and count >= given.limits.floor:
+            attempts = tried[encoder].succeeded + tried[encoder].failed
+            rate = Estimate.model_validate(estimates.proportion(count, attempts))
+            items.append(Failure(encoder=encoder or None, reason=reason or None, count=count, attempts=attempts, rate=rate))
+    items.sort(key=lambda item: -item.rate.value)
+    return answer(Failures(items=items), Failure, items, position, as_format)
+
+
+@routes.get("/api/v2/insights/trend", response_model=Trend, responses={**AS_CSV, **documented(422)})
+async def trend(
+    given: Given,
+    selection: Selected,
+    by: Annotated[Literal["day", "version"], Query()] = "day",
+    samples_min: SamplesMin = None,
+    as_format: Format = "json",
+) -> Response:
+    """Show how the selected jobs went day by day (UTC), or version by version of the nodes' program."""
+    label: Label = "day" if by == "day" else "app_version"
+    async with given.open() as (reader, position):
+        found = await reader.groups(selection, (label,), minimum(given, samples_min))
+    points = await asyncio.to_thread(lambda: [Point(at=getattr(group, label), **outcomes(group)) for group in found])
+    points.sort(key=lambda point: point.at)
+    return answer(Trend(by=by, items=points), Point, points, position, as_format)
+
+
+@routes.get("/api/v2/insights/comparison", response_model=Comparison, responses={**AS_CSV, **documented(404, 422)})
+async def comparison(
+    given: Given,
+    selection: Selected,
+    other: Annotated[str, Query(min_length=1, max_length=128, description="The encoder to compare `encoder` with.")],
+    encoder: Annotated[str, Query(min_length=1, max_length=128)],
+    as_format: Format = "json",
+) -> Response:
+    """Compare two encoders head to head, and say whether the difference is significant.
+
+    Filter by hardware, codec, resolution, version and period to compare like with like.
+    """
+    async with given.open() as (reader, position):
+        two = []
+        for name in (encoder, other):
+            found = await reader.groups(replace(selection, encoder=name), (), given.limits.floor)
+            if not found:
+                raise NotFound(f"of one of the encoders, fewer than {given.limits.floor} finished jobs were reported")
+            two += found
+    sides = [Side(encoder=name, **outcomes(group)) for name, group in zip((encoder, other), two, strict=True)]
+    faster, rates = await asyncio.to_thread(lambda: (estimates.faster(*two), estimates.rate_difference(*two)))
+    told = Comparison(
+        encoders=sides,
+        faster=Difference.model_validate(faster) if faster else None,
+        success_rate=Difference.model_validate(rates) if rates else None,
+    )
+    lines = [Line(**side.model_dump(), faster=told.faster, rate_difference=told.success_rate) for side in sides]
+    return answer(told, Line, lines, position, as_format)
+
+
+def minimum(given: Readings, samples_min: int | None) -> int:
+    """Return how many finished jobs a group must have to be shown."""
+    return max(given.limits.floor, given.limits.samples_min if samples_min is None else samples_min)
+
+
+def known(group: Group, *labels: Label) -> dict[str, str | None]:
+    """Return the group's labels; null where nodes did not say."""
+    return {label: getattr(group, label) or None for label in labels}
+
+
+def outcomes(group: Group) -> dict[str, Any]:
+    """Return the fields of Outcomes."""
+    rate, speed = estimates.success_rate(group), estimates.speed(group)
+    return {
+        "jobs": group.jobs,
+        "started": group.started,
+        "finished": group.finished,
+        "succeeded": group.succeeded,
+        "failed": group.failed,
+        "success_rate": Estimate.model_validate(rate) if rate else None,
+        "speed": Speed.model_validate(speed) if speed else None,
+        "size_reduction_percent": estimates.reduction_percent(group),
+    }
+
+
+def answer(told: BaseModel, kind: type[BaseModel], items: Sequence[BaseModel], position: str, as_format: str) -> Response:
+    """Return the whole as JSON, or its items, which are of this kind, as CSV."""
+    headers = {"x-log-position": position, "cache-control": f"public, max-age={MAX_AGE_S}"}
+    if as_format == "json":
+        return Response(told.model_dump_json(by_alias=True), headers=headers, media_type="application/json")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns(kind)), restval="")
+    writer.writeheader()
+    writer.writerows(dict(cells(item.model_dump())) for item in items)
+    return Response(text.getvalue(), headers=headers, media_type=CSV)
+
+
+def columns(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the columns of a model, those of the models in it, too: `speed_median`."""
+    for name, field in kind.model_fields.items():
+        kinds = (field.annotation, *get_args(field.annotation))
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if inner is None:
+            yield prefix + name
+        else:
+            yield from columns(inner, f"{prefix}{name}_")
+
+
+def cells(item: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (column, value); no text can be a formula."""
+    for name, value in item.items():
+        if isinstance(value, dict):
+            yield from cells(value, f"{prefix}{name}_")
+        elif value is not None:
+            yield prefix + name, f"'{value}" if isinstance(value, str) and value.startswith(_RISKY) else value

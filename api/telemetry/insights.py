@@ -1,0 +1,95 @@
+"""`GET /api/v1/stats/insights`: the predecessor's insights, answered from bytes that were made when the projection moved.
+
+The predecessor's page depends on some things that its text says otherwise; they are kept, and `documents` says so.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from psycopg import Error as PostgresError
+from psycopg_pool import PoolTimeout, TooManyRequests
+from starlette.responses import Response
+
+from events.errors import Retryable
+from projections.insights import Insights
+
+INSIGHTS = "/api/v1/stats/insights"
+REFRESH_S = 0.5
+"""Between two looks at the projection: with the time that a look takes, less than a second behind."""
+MAX_AGE_S = 1
+
+log = structlog.get_logger(__name__)
+
+
+class Prepared(Response):
+    """An answer without a variable part, whose bytes are made once."""
+
+    def __init__(self, status: int, reason: str, headers: dict[str, str], body: bytes = b"") -> None:
+        super().__init__(body or None, status, headers)
+        self.status_line = f"HTTP/1.1 {status} {reason}\r\n".encode()
+        self.fields = b"".join(name + b": " + value + b"\r\n" for name, value in self.raw_headers)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The answers to whoever has not, or has, seen this state already. `position` is that of the projection."""
+
+    full: Prepared
+    head: Prepared
+    unchanged: Prepared
+    etag: bytes
+    position: str
+
+    @classmethod
+    def of(cls, insights: Insights, position: str, headers: dict[str, str]) -> "Snapshot":
+        """Make the answers; the entity tag is a digest of the document."""
+        body = insights.document
+        etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        known = {**headers, "etag": etag, "cache-control": f"public, max-age={MAX_AGE_S}", "x-log-position": position}
+        described = {**known, "content-type": "application/json"}
+        head = Prepared(200, "OK", {**described, "content-length": str(len(body))})
+        return cls(Prepared(200, "OK", described, body), head, Prepared(304, "Not Modified", known), etag.encode(), position)
+
+    def answer(self, method: str, if_none_match: bytes | None) -> Prepared:
+        """Return the answer to GET or HEAD."""
+        if if_none_match is not None and (self.etag in if_none_match or if_none_match.strip() == b"*"):
+            return self.unchanged
+        return self.full if method == "GET" else self.head
+
+
+Look = Callable[[str | None], Awaitable[tuple[Insights, str] | None]]
+"""Returns the insights and their position; None when the position is still the one that is known."""
+
+
+class Snapshots:
+    """Holds the present snapshot. While the database is away the last one stays; before the first there is none."""
+
+    def __init__(self, look: Look, headers: dict[str, str], observe_capped: Callable[[int], None] = lambda count: None) -> None:
+        self._look = look
+        self._headers = headers
+        self._observe_capped = observe_capped
+        self.current: Snapshot | None = None
+
+    async def follow(self) -> None:
+        """Look again and again, for ever."""
+        away = False
+        while True:
+            try:
+                await self.refresh()
+                away = False
+            except (PostgresError, PoolTimeout, TooManyRequests, Retryable) as error:
+                if not away:
+                    log.warning("insights_unavailable", error=type(error).__name__)
+                away = True
+            await asyncio.sleep(REFRESH_S)
+
+    async def refresh(self) -> None:
+        """Look once."""
+        found = await self._look(self.current.position if self.current else None)
+        if found is not None:
+            insights, position = found
+            self.current = Snapshot.of(insights, position, self._headers)
+            self._observe_capped(insights.hardware_capped)

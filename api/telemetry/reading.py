@@ -1,0 +1,87 @@
+"""What the telemetry app reads of its projection."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from psycopg import AsyncConnection, IsolationLevel
+from psycopg_pool import AsyncConnectionPool
+
+from events.errors import Retryable
+from projections import insights
+from projections.insights import Group, Insights, Label, Selection
+from projections.positions import is_served, snapshot
+
+PROJECTION = "telemetry"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Settings of the insights. `hardware_max` names of hardware are told apart; groups with fewer than `floor` finished
+    jobs are shown nobody, and those with fewer than `samples_min` only who asks for them."""
+
+    hardware_max: int
+    floor: int
+    samples_min: int
+
+
+class Reader(Protocol):
+    """Reads one state of the projection."""
+
+    async def groups(self, selection: Selection, by: Sequence[Label], finished_min: int = 0) -> list[Group]: ...
+
+    async def reasons(self, selection: Selection) -> list[tuple[str, str, int]]: ...
+
+
+@dataclass(frozen=True)
+class _Connected:
+    connection: AsyncConnection[Any]
+    hardware_max: int
+
+    async def groups(self, selection: Selection, by: Sequence[Label], finished_min: int = 0) -> list[Group]:
+        return await insights.groups(self.connection, selection, by, hardware_max=self.hardware_max, finished_min=finished_min)
+
+    async def reasons(self, selection: Selection) -> list[tuple[str, str, int]]:
+        return await insights.reasons(self.connection, selection, hardware_max=self.hardware_max)
+
+
+class Readings(Protocol):
+    """Opens readers, each on one state of the projection, with that state's position."""
+
+    limits: Limits
+
+    def open(self) -> AbstractAsyncContextManager[tuple[Reader, str]]: ...
+
+
+class StoredReadings:
+    """`Readings` of the database."""
+
+    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Any]], limits: Limits) -> None:
+        self._pool = pool
+        self.limits = limits
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[tuple[Reader, str]]:
+        """Yield a reader and its position. Raises Retryable or psycopg's errors when there is nothing to read."""
+        async with self._state() as (connection, position):
+            yield _Connected(connection, self.limits.hardware_max), position
+
+    async def look(self, known: str | None) -> tuple[Insights, str] | None:
+        """Return the predecessor's insights and their position, unless that is the `known` one. See `Snapshots`."""
+        async with self._state() as (connection, position):
+            if position == known:
+                return None
+            return await insights.insights(connection, self.limits.hardware_max), position
+
+    @asynccontextmanager
+    async def _state(self) -> AsyncIterator[tuple[AsyncConnection[Any], str]]:
+        async with self._pool.connection() as connection:
+            await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
+            try:
+                async with connection.transaction():
+                    if not await is_served(connection, PROJECTION):
+                        raise Retryable("there are no insights yet; do the processors run?")
+                    yield connection, (await snapshot(connection, PROJECTION)).header()
+            finally:
+                await connection.set_isolation_level(None)

@@ -1,0 +1,75 @@
+"""Reports of the past, from the predecessor's table or from lines of JSON, as they go onto the log. Pure.
+
+What holds for a report that comes in today holds for these: only known fields, nothing that leads to a person. What the
+predecessor took and we do not is made to fit where that changes no meaning, and refused where it would.
+"""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+import msgspec
+
+from producers.anonymity import Refused
+from producers.appender import Record
+from producers.reports import SPEED_MAX, Report, check_report, records_of, second_of
+
+NAMESPACE = UUID("6f0e5f0a-4d0c-5d7e-9d59-0b6a3f0b9c11")
+"""Of the ids of imported reports."""
+
+
+def row_id(row: Mapping[str, Any], *, number: int, origin: str, line: str) -> str:
+    """Return the id under which a row counts, the same at every import.
+
+    Its `event_id`; else one made of its `id` in the predecessor's table; else of its place and words in a file, which
+    `origin` tells from others: a file that has grown keeps the ids of its old lines.
+    """
+    if isinstance(event_id := row.get("event_id"), str):
+        return event_id
+    if (known := row.get("id")) is not None:
+        return str(uuid5(NAMESPACE, f"row {known}"))
+    return str(uuid5(uuid5(NAMESPACE, origin), f"{number} {line}"))
+
+
+def record_of(row: Mapping[str, Any], event_id: str, now: datetime) -> Record:
+    """Return the row on the log, at its `created_at`, or `now` when it has none or a later one.
+
+    Raises Refused, naming the field, for a wrong type, a missing field, or what `producers.anonymity` refuses.
+    """
+    known = {name: row[name] for name in Report.__struct_fields__ if row.get(name) is not None}
+    if "speed_factor" in known:
+        known["speed_factor"] = _held(known["speed_factor"])
+    try:
+        report = msgspec.convert({**known, "event_id": event_id}, Report)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        raise Refused(path.strip("`.") or "row", what) from None
+    check_report(report)
+    time = min(_moment(row.get("created_at"), now), now)
+    (record,) = records_of([report], second_of(time.timestamp()), lambda: event_id)
+    return record
+
+
+def _held(speed: object) -> float | None:
+    """Hold a speed to 0..SPEED_MAX; what is no number says nothing."""
+    if not isinstance(speed, int | float) or math.isnan(speed):
+        return None
+    return min(max(float(speed), 0.0), float(SPEED_MAX))
+
+
+def _moment(created_at: object, now: datetime) -> datetime:
+    """Read seconds since 1970, or a time as SQLite and ISO 8601 have it, in UTC unless it says otherwise. Raises Refused."""
+    try:
+        match created_at:
+            case None:
+                return now
+            case int() | float():
+                return datetime.fromtimestamp(created_at, UTC)
+            case str():
+                time = datetime.fromisoformat(created_at.removesuffix(" UTC"))
+                return time if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, OSError):
+        raise Refused("created_at", "is no time") from None
+    raise Refused("created_at", "is no time")

@@ -1,0 +1,121 @@
+"""What is read from the telemetry projection: the predecessor's insights, and groups of outcomes to reckon with.
+
+Names of hardware are capped here and not at ingest: which names are common is known only afterwards, so a cap on the way
+in would depend on the order of events, and what it threw together could never be told apart again. The most common names
+stay; all others are read as OTHER. So a flood of made-up names changes one line, and no row of anybody else's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+from pydantic import TypeAdapter
+
+from projections.queries import load
+
+OTHER = "other"
+"""What hardware beyond the cap is called."""
+BOARD_MAX, STABILITY_MAX = 50, 20
+GROUPS_MAX = 10_000
+Label = Literal["day", "app_version", "hardware", "encoder", "codec", "resolution"]
+_SQL = load(Path(__file__).with_name("telemetry.sql"))
+
+
+@dataclass(frozen=True, slots=True)
+class Insights:
+    """What the predecessor showed: its document, and how many names of hardware are read as OTHER."""
+
+    document: bytes
+    hardware_capped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which outcomes; None is all of them. Days are UTC, both inclusive."""
+
+    hardware: str | None = None
+    encoder: str | None = None
+    codec: str | None = None
+    resolution: str | None = None
+    app_version: str | None = None
+    since: date | None = None
+    until: date | None = None
+
+
+@dataclass(slots=True)
+class Group:
+    """Outcomes added up. A label is empty when it was not asked for, or not known. See `telemetry.Outcome` for the sums."""
+
+    day: str
+    app_version: str
+    hardware: str
+    encoder: str
+    codec: str
+    resolution: str
+    started: int
+    finished: int
+    succeeded: int
+    failed: int
+    speed_count: int
+    speed_sum: Decimal
+    speed_squares: Decimal
+    speed_bins: dict[str, int]
+    reduction_count: int
+    reduction_sum: Decimal
+
+    @property
+    def jobs(self) -> int:
+        """Jobs counted once: each is told when it starts and when it ends, under ids of their own, so the larger count."""
+        return max(self.started, self.finished)
+
+
+_ZERO = Decimal(0)
+NOTHING = Group("", "", "", "", "", "", 0, 0, 0, 0, 0, _ZERO, _ZERO, {}, 0, _ZERO)
+"""No outcome at all."""
+_GROUP = TypeAdapter(Group)
+
+
+async def insights(connection: AsyncConnection[Any], hardware_max: int) -> Insights:
+    """Return the predecessor's insights. Ties have an order of their own, so that equal rows make equal bytes."""
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(_SQL["board"], {"hardware_max": hardware_max, "other": OTHER, "limit": BOARD_MAX})
+    leaderboard = await cursor.fetchall()
+    await cursor.execute(_SQL["stability"], {"limit": STABILITY_MAX})
+    stability = await cursor.fetchall()
+    found = await (await connection.execute(_SQL["coverage"])).fetchone()
+    total, unique = found or (0, 0)
+    document = {
+        "schema": 1,
+        "coverage": {"total_jobs": total, "unique_hardware": unique},
+        "leaderboard": leaderboard,
+        "stability": stability,
+    }
+    return Insights(orjson.dumps(document), max(0, unique - hardware_max))
+
+
+async def groups(
+    connection: AsyncConnection[Any], selection: Selection, by: Sequence[Label], *, hardware_max: int, finished_min: int = 0
+) -> list[Group]:
+    """Return the selection's outcomes by these labels, those with most finished jobs first; at most GROUPS_MAX.
+
+    Groups with fewer than `finished_min` finished jobs are left out.
+    """
+    values = {**_values(selection, hardware_max), "by": list(by), "finished_min": finished_min}
+    cursor = await connection.execute(_SQL["groups"], values)
+    return [_GROUP.validate_json(text) for (text,) in await cursor.fetchall()]
+
+
+async def reasons(connection: AsyncConnection[Any], selection: Selection, *, hardware_max: int) -> list[tuple[str, str, int]]:
+    """Return (encoder, reason, count) of the selection's failed jobs, the most frequent first; at most GROUPS_MAX."""
+    cursor = await connection.execute(_SQL["reasons"], _values(selection, hardware_max))
+    return await cursor.fetchall()
+
+
+def _values(selection: Selection, hardware_max: int) -> dict[str, Any]:
+    return {**asdict(selection), "hardware_max": hardware_max, "other": OTHER, "limit": GROUPS_MAX}

@@ -1,0 +1,145 @@
+"""How fast reports become insights, and how fast those are read, whatever is stored behind them."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from time import perf_counter, process_time
+from typing import Any
+
+import httpx
+
+from api.telemetry.insights import INSIGHTS
+from events.topics import TELEMETRY
+from infra.runtime import kafka, memory, postgres
+from infra.runtime.clock import new_id
+from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.settings import Settings
+from producers.appender import Appender
+from producers.reports import Report, records_of, second_of
+from projections import telemetry
+from projections.bulk import BulkRunner, fold_until
+from projections.log import LogReader, decoded
+from projections.runner import Batch, Slice, install, start_rebuild
+from tests.bench.figures import Figure
+from tests.bench.telemetry import load
+from tests.support.telemetry_server import TelemetryServer
+
+EVENTS = 400_000
+RUNS = 3
+SECONDS = 5.0
+FEW, MANY = 10_000, 1_000_000
+BATCH_RECORDS = 20_000
+NOON_S = 1_772_000_000
+DAY_S = 86_400
+MAKERS = {"Nvidia": "nvenc", "Intel": "qsv", "AMD": "vaapi", "Apple": "videotoolbox", "CPU": "software"}
+CODECS = ("av1", "hevc", "h264")
+RESOLUTIONS = ("2160p", "1440p", "1080p", "720p", "480p")
+REASONS = ("cancelled", "transcode_failed", "finalize_failed")
+
+
+def reports(count: int, rng: random.Random) -> list[Report]:
+    """Return reports as real clients send them: every job when it starts and when it has ended, one in 20 failed."""
+    told = []
+    for _ in range(count // 2):
+        maker, codec = rng.choice(list(MAKERS)), rng.choice(CODECS)
+        known = {
+            "app_version": rng.choice(("0.9.1", "1.0.0", "1.1.0")),
+            "hardware_model": maker,
+            "encoder": f"{codec}_{MAKERS[maker]}",
+            "video_codec": codec,
+            "resolution": rng.choice(RESOLUTIONS),
+            "input_size_bytes": rng.randrange(10**8, 10**10),
+        }
+        told.append(Report(event_type="job_started", **known))
+        if rng.random() < 0.05:
+            ended: dict[str, Any] = {"status": "failure", "failure_reason": rng.choice(REASONS)}
+        else:
+            output = int(known["input_size_bytes"] * rng.uniform(0.2, 0.9))
+            ended = {"status": "success", "speed_factor": rng.lognormvariate(1, 0.5), "output_size_bytes": output}
+        told.append(Report(event_type="job_finished", duration_ms=rng.randrange(10**7), **known, **ended))
+    return told
+
+
+async def fill_telemetry(settings: Settings, count: int) -> None:
+    """Put reports on a fresh log, spread over a few days; then let the collector look as rarely as in our processes."""
+    await kafka.ensure_topics(settings, [TELEMETRY])
+    appender = Appender(
+        lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60, pending_max=2 * count
+    )
+    await appender.start()
+    told = reports(count, random.Random(1))
+    for start in range(0, count, 5_000):
+        day = second_of(NOON_S + DAY_S * (5 * start // count))
+        await appender.offer(TELEMETRY, records_of(told[start : start + 5_000], day, new_id))
+    await appender.stop()
+    memory.collect_rarely()
+
+
+async def telemetry_fold(settings: Settings) -> Sequence[Figure]:
+    """Fold reports into PostgreSQL, positions included, every id remembered: as they come, and all of history again."""
+    await fill_telemetry(settings, EVENTS)
+    source = LogConsumer(settings, idle_ms=50)
+    reader = LogReader(source)
+    live, wall, core = [], [], []
+    async with postgres.connected(settings) as connection:
+        await install(connection, telemetry.PROJECTION)
+        for _ in range(RUNS):
+            runner = await start_rebuild(connection, telemetry.PROJECTION)
+            await reader.seek(await runner.positions(connection))
+            folded, begun = 0, perf_counter()
+            while folded < EVENTS:
+                batch, _ = await reader.read(records_max=BATCH_RECORDS, wait_s=0.5)
+                if batch is not None:
+                    await runner.apply(connection, batch)
+                    folded += len(batch.records)
+            live.append(EVENTS / (perf_counter() - begun))
+            runner = await start_rebuild(connection, telemetry.PROJECTION)
+            await reader.seek(await runner.positions(connection))
+            bulk, begun, cpu = BulkRunner(runner, empty=True), perf_counter(), process_time()
+            await fold_until(reader, bulk, connection, await reader.ends())
+            await bulk.flush(connection)
+            wall.append(EVENTS / (perf_counter() - begun))
+            core.append(EVENTS / (process_time() - cpu))
+    await source.close()
+    return [
+        Figure("telemetry into PostgreSQL with position", "events/s", live, 100_000),
+        Figure("telemetry, cold rebuild", "events/s", wall),
+        Figure("telemetry, cold rebuild per core of its process", "events/s", core, 150_000),
+    ]
+
+
+async def insights_reads(settings: Settings) -> Sequence[Figure]:
+    """Read the insights over HTTP with few events stored, and with many."""
+    rates, spans, p99s, few = [], [], [], []
+    async with TelemetryServer(settings) as server, httpx.AsyncClient(base_url=server.url) as http:
+        stored = 0
+        for wanted in (FEW, MANY):
+            await store(settings, stored, wanted)
+            stored = wanted
+            while (await http.get(INSIGHTS)).json().get("coverage", {}).get("total_jobs") != wanted:
+                await asyncio.sleep(0.1)
+            await load(server, 1, "insights")
+            for _ in range(RUNS):
+                found = await load(server, SECONDS, "insights")
+                (few if wanted == FEW else spans).append(found["p50_ms"])
+                rates.append(found["rate"])
+                p99s.append(found["p99_ms"])
+    return [
+        Figure("insights, reads", "requests/s", rates, 40_000),
+        Figure("insights, reads, p99", "ms", p99s),
+        Figure("insights, p50 with 1,000,000 events stored against 10,000", "ms", spans, 1.2, at_least=False, baseline=few),
+    ]
+
+
+async def store(settings: Settings, start: int, end: int) -> None:
+    """Fold events from number `start` to `end` as if they had come from the log."""
+    rng = random.Random(end)
+    async with postgres.connected(settings) as connection:
+        runner = await install(connection, telemetry.PROJECTION)
+        for first in range(start, end, BATCH_RECORDS):
+            count = min(BATCH_RECORDS, end - first)
+            lines = records_of(reports(count, rng), second_of(NOON_S + first), new_id)
+            records, dead = decoded(TELEMETRY.name, 0, ((first + n, value) for n, (_, value, _) in enumerate(lines)))
+            assert not dead
+            part = Slice(TELEMETRY.name, 0, first, first + count, count, None)
+            await runner.apply(connection, Batch((part,), records))

@@ -1,0 +1,155 @@
+"""Insights without a database: the telemetry projection folded in memory, and read as its SQL reads it.
+
+shelf = Shelf.of(told(encoder="av1_qsv", speed_factor=2.0), told(event_type="job_started"))
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import orjson
+
+from api.telemetry.ingest import OPEN
+from api.telemetry.insights import Snapshot
+from api.telemetry.reading import Limits
+from events.envelope import Envelope, Event, Recorded
+from events.telemetry import TelemetryReported
+from events.topics import TELEMETRY, partition_for
+from projections import telemetry
+from projections.insights import BOARD_MAX, NOTHING, OTHER, STABILITY_MAX, Group, Insights, Label, Selection
+from projections.telemetry import MILLION, Outcome
+from tests.support.folding import Tables, folded, history
+from tests.support.footage import START, id_of
+
+FINISHED = {
+    "app_version": "1.0.0",
+    "event_type": "job_finished",
+    "status": "success",
+    "hardware_model": "Intel",
+    "encoder": "av1_qsv",
+    "video_codec": "av1",
+    "resolution": "1080p",
+}
+OPEN_LIMITS = Limits(hardware_max=1000, floor=1, samples_min=1)
+LABELS: tuple[Label, ...] = ("day", "app_version", "hardware", "encoder", "codec", "resolution")
+
+
+def told(number: int, time: datetime = START, **changes: Any) -> Recorded[Event]:
+    """Return the report with this number on the log, a finished job unless something else is said."""
+    id_ = id_of(f"report {number}")
+    event = TelemetryReported(**(FINISHED | changes))
+    envelope: Envelope[Event] = Envelope(id_, "kinolog/telemetry", id_, time, event, id_)
+    return Recorded(TELEMETRY.name, partition_for(id_, TELEMETRY.partitions), 0, envelope)
+
+
+@dataclass
+class Shelf:
+    """Readings of folded tables."""
+
+    tables: Tables = field(default_factory=lambda: folded(telemetry.PROJECTION, ()))
+    limits: Limits = OPEN_LIMITS
+    position: str = "telemetry:0=1"
+
+    @classmethod
+    def of(cls, *log: Recorded[Event], **limits: int) -> "Shelf":
+        """Return the shelf of a log."""
+        return cls(
+            folded(telemetry.PROJECTION, history(log)), Limits(**{"hardware_max": 1000, "floor": 1, "samples_min": 1} | limits)
+        )
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[tuple["Shelf", str]]:
+        """Yield a reader."""
+        yield self, self.position
+
+    async def look(self, known: str | None) -> tuple[Insights, str] | None:
+        """Return the predecessor's insights."""
+        return None if known == self.position else (self.insights(), self.position)
+
+    def snapshot(self) -> Snapshot:
+        """Return the present snapshot."""
+        return Snapshot.of(self.insights(), self.position, OPEN)
+
+    def insights(self) -> Insights:
+        """Return the predecessor's insights."""
+        hardware = self.tables["hardware"].values()
+        unique = sum(row.named for row in hardware)
+        kept = self._kept()
+        lines: dict[tuple[str, ...], list[Any]] = {}
+        for row in self.tables["leaderboard"].values():
+            hardware_name = row.hardware if row.hardware in kept else OTHER
+            lines.setdefault((hardware_name, row.encoder, row.codec, row.resolution), []).append(row)
+        leaderboard = [
+            {
+                **dict(zip(("hardware", "encoder", "codec", "res"), key, strict=True)),
+                "speed": _mean(rows, "speed"),
+                "reduction": _mean(rows, "reduction"),
+                "samples": sum(row.samples for row in rows),
+            }
+            for key, rows in sorted(lines.items())
+        ]
+        leaderboard.sort(key=lambda line: (-line["speed"], -line["samples"]))
+        faults = sorted(self.tables["stability"].values(), key=lambda row: (-row.count, row.encoder, row.error))
+        document = {
+            "schema": 1,
+            "coverage": {"total_jobs": sum(row.events for row in hardware), "unique_hardware": unique},
+            "leaderboard": leaderboard[:BOARD_MAX],
+            "stability": [{"encoder": row.encoder, "error": row.error, "count": row.count} for row in faults[:STABILITY_MAX]],
+        }
+        return Insights(orjson.dumps(document), max(0, unique - self.limits.hardware_max))
+
+    async def groups(self, selection: Selection, by: Sequence[Label], finished_min: int = 0) -> list[Group]:
+        """Return outcomes by labels."""
+        found: dict[tuple[str, ...], Group] = {}
+        for row in self._selected("outcomes", selection):
+            values = {"day": row.day.isoformat(), "hardware": self._name(row.hardware)}
+            key = tuple(values.get(label, getattr(row, label)) if label in by else "" for label in LABELS)
+            found[key] = _plus(found.get(key), key, row)
+        kept = [group for group in found.values() if group.finished >= finished_min]
+        return sorted(kept, key=lambda group: (-group.finished, *(getattr(group, label) for label in LABELS)))
+
+    async def reasons(self, selection: Selection) -> list[tuple[str, str, int]]:
+        """Return why jobs failed."""
+        counts: dict[tuple[str, str], int] = {}
+        for row in self._selected("failures", selection):
+            counts[row.encoder, row.reason] = counts.get((row.encoder, row.reason), 0) + row.count
+        return [(*key, count) for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+    def _kept(self) -> set[str]:
+        named = sorted((row for row in self.tables["hardware"].values() if row.named), key=lambda row: (-row.events, row.hardware))
+        return {row.hardware for row in named[: self.limits.hardware_max]}
+
+    def _name(self, hardware: str) -> str:
+        return hardware if hardware in self._kept() or not hardware else OTHER
+
+    def _selected(self, table: str, selection: Selection) -> Iterable[Any]:
+        for row in self.tables[table].values():
+            if (selection.since and row.day < selection.since) or (selection.until and row.day > selection.until):
+                continue
+            wanted = ("app_version", "encoder", "codec", "resolution")
+            if any((value := getattr(selection, name)) is not None and getattr(row, name) != value for name in wanted):
+                continue
+            if selection.hardware is None or self._name(row.hardware) == selection.hardware:
+                yield row
+
+
+def _mean(rows: Sequence[Any], what: str) -> float:
+    count = sum(getattr(row, f"{what}_count") for row in rows)
+    if not count:
+        return 0.0
+    mean = sum(getattr(row, f"{what}_sum") for row in rows) / (count * MILLION)
+    return float(mean.quantize(Decimal("0.000001"), ROUND_HALF_UP))
+
+
+def _plus(group: Group | None, key: tuple[str, ...], row: Outcome) -> Group:
+    group = group or Group(*key, *(getattr(NOTHING, name.name) for name in fields(Group)[len(LABELS) :]))
+    bins = {name: group.speed_bins.get(name, 0) + row.speed_bins.get(name, 0) for name in {**group.speed_bins, **row.speed_bins}}
+    sums = {
+        name.name: getattr(group, name.name) + getattr(row, name.name)
+        for name in fields(Group)
+        if name.name not in (*LABELS, "speed_bins")
+    }
+    return Group(*key, **sums, speed_bins=bins)

@@ -1,0 +1,120 @@
+"""Who may speak: a key is hashed once, revocation is noticed, guessing is slow, and every change is told first."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from api.worker import access as module
+from api.worker.access import Access, Denied
+from events.clock import Context
+from events.envelope import Envelope, Event
+from events.errors import LogUnavailable
+from infra.runtime.clock import new_id
+from tests.support.keys import MemoryKeys
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+class World:
+    """Keys, a log, and a time that the test moves."""
+
+    def __init__(self) -> None:
+        self.keys = MemoryKeys()
+        self.told: list[Event] = []
+        self.now = NOW
+        self.log_is_away = False
+        self.access = self.another()
+
+    def another(self) -> Access:
+        """Return the same keys in another process."""
+        return Access(self.keys, self.append, lambda: Context(self.now, new_id, "test"))
+
+    async def append(self, envelopes: Sequence[Envelope[Event]]) -> None:
+        if self.log_is_away:
+            raise LogUnavailable()
+        self.told += [envelope.data for envelope in envelopes]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """A world that is compared with the table at every request."""
+    monkeypatch.setattr(module, "COMPARED_EVERY_S", 0.0)
+    return World()
+
+
+async def test_a_key_is_proven_once(world: World) -> None:
+    key, text = await world.access.issue(name="attic")
+    assert (await world.access.worker(text, "a")).key_id == key.key_id
+    world.keys.rows[key.key_id] = key, "no hash any more"
+    assert (await world.access.worker(text, "a")).key_id == key.key_id
+    with pytest.raises(Denied):
+        await world.another().worker(text, "a")
+
+
+async def test_a_revocation_by_another_process_is_noticed(world: World) -> None:
+    key, text = await world.access.issue()
+    await world.access.worker(text, "a")
+    await world.another().revoke(key.worker_id, "sold")
+    with pytest.raises(Denied, match="revoked") as denied:
+        await world.access.worker(text, "a")
+    assert (denied.value.reason, denied.value.key and denied.value.key.key_id) == ("revoked", key.key_id)
+
+
+async def test_a_key_that_is_remembered_ends_in_time(world: World) -> None:
+    _, text = await world.access.issue(life=timedelta(hours=1))
+    await world.access.worker(text, "a")
+    world.now += timedelta(hours=1)
+    with pytest.raises(Denied, match="expired"):
+        await world.access.worker(text, "a")
+
+
+async def test_guessing_has_to_wait_and_others_have_not(world: World) -> None:
+    _, text = await world.access.issue()
+    for _ in range(module.FAULTS_PER_MINUTE):
+        with pytest.raises(Denied) as denied:
+            await world.access.worker("x" * 43, "guesser")
+        assert denied.value.status_code == 401
+    with pytest.raises(Denied) as denied:
+        await world.access.worker("y" * 43, "guesser")
+    assert (denied.value.status_code, denied.value.headers) == (429, {"Retry-After": "60"})
+    await world.access.worker(text, "somebody else")
+
+
+async def test_no_key_is_good_that_the_log_was_not_told_of(world: World) -> None:
+    world.log_is_away = True
+    with pytest.raises(LogUnavailable):
+        await world.access.issue()
+    assert not world.keys.rows
+
+
+async def test_what_happens_to_keys_is_told_without_them(world: World) -> None:
+    invitation, token = await world.access.invite(pools=("night",), kinds=("encode",), life=timedelta(hours=1))
+    key, text = await world.access.join(token, "a", name="attic", pool="night", life=None)
+    fresh, newer = await world.access.rotate(key, overlap=timedelta(minutes=5), life=None)
+    await world.access.revoke(fresh.key_id, "sold")
+    assert [type(event).__name__ for event in world.told] == [
+        "WorkerKeyIssued",
+        "WorkerKeyRevoked",
+        "WorkerKeyIssued",
+        "WorkerKeyRotated",
+        "WorkerKeyRevoked",
+    ]
+    assert {invitation.worker_id} == {key.worker_id, fresh.worker_id} == {event.worker_id for event in world.told}  # type: ignore[attr-defined]
+    assert (fresh.pools, fresh.kinds) == (("night",), ("encode",))
+    assert not [secret for secret in (token, text, newer, "argon2") if secret in repr(world.told)]
+    await world.access.worker(text, "a")
+    world.now += timedelta(minutes=5)
+    with pytest.raises(Denied, match="expired"):
+        await world.access.worker(text, "a")
+
+
+async def test_a_join_token_opens_one_door_once(world: World) -> None:
+    _, token = await world.access.invite(pools=("night",), kinds=(), life=timedelta(hours=1))
+    with pytest.raises(Denied, match="for join"):
+        await world.access.worker(token, "a")
+    with pytest.raises(Denied, match="night"):
+        await world.access.join(token, "a", name="", pool="day", life=None)
+    await world.access.join(token, "a", name="", pool="night", life=None)
+    with pytest.raises(Denied, match="revoked"):
+        await world.access.join(token, "a", name="", pool="night", life=None)
