@@ -4,11 +4,15 @@ import asyncio
 import gc
 import os
 import shutil
+import socket
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -18,6 +22,7 @@ from psycopg import Error as PostgresError
 
 from api.app import create_admin, create_public, create_telemetry, create_worker
 from api.deps import Options, Services
+from api.live.hub import LISTENERS_MAX, Hub
 from api.telemetry.connections import end_slow
 from api.telemetry.ingest import OBSERVED, OPEN, Ingest
 from api.telemetry.insights import Snapshots
@@ -34,8 +39,8 @@ from events.errors import KinologError, Retryable
 from events.topics import TELEMETRY
 from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics, postgres
-from infra.runtime.clock import new_id, system_context
-from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.clock import SystemClock, new_id, system_context
+from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.memory import keep_freed_memory
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
@@ -50,6 +55,7 @@ REQUESTS_MAX = 500
 """More requests than this at once are refused with 503."""
 CONNECTIONS_MAX = 5_000
 """The same for telemetry: its requests are small, and a connection without one counts, too. And for workers, who wait."""
+LIVE_IDLE_MS = 250
 LOG_WAIT_S = 3.0
 """Reporting clients give up after 4 s; they are to hear that the log is away before."""
 
@@ -191,22 +197,55 @@ async def serve(settings: Settings, name: str) -> None:
         token=ensure_admin_token(settings) if name == "admin" else "",
         media_origin=_origin(settings) if settings.media_delivery == "redirect" else "",
     )
-    past = access = None
-    if name == "admin":
-        keys = KeyTable(pool)
-        await keys.ensure()
-        access = Access(keys, appender.append, lambda: system_context("kinolog/admin"))
-        from infra.past import past_of  # the archive's Parquet takes 70 MB, which the other apps need not have
-
-        past = past_of(settings).at
-    services = Services(name, pool, store, appender.append, lambda: system_context(f"kinolog/{name}"), options, access, past)
-    create, port = (create_admin, settings.admin_port) if name == "admin" else (create_public, settings.public_port)
-    app = create(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
+    context = partial(system_context, f"kinolog/{name}")
+    services = Services(name, pool, store, appender.append, context, options)
+    parts: dict[str, Any] = {"observer": Prometheus(), "exposition": metrics.exposition, "metrics_type": metrics.CONTENT_TYPE}
     try:
-        await uvicorn.Server(_config(app, settings.bind_host, port, limit_concurrency=REQUESTS_MAX)).serve()
+        if name == "admin":
+            await _serve_admin(settings, services, parts)
+        else:
+            app = create_public(services, **parts)
+            config = _config(app, settings.bind_host, settings.public_port, limit_concurrency=REQUESTS_MAX)
+            await uvicorn.Server(config).serve()
     finally:
         await appender.stop()
         await pool.close()
+
+
+class _Server(uvicorn.Server):
+    """Ends live streams when the server is to stop, which would otherwise wait for them."""
+
+    def __init__(self, config: uvicorn.Config, live: Hub) -> None:
+        super().__init__(config)
+        self._live = live
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        self._live.stop()
+        await super().shutdown(sockets)
+
+
+async def _serve_admin(settings: Settings, services: Services, parts: dict[str, Any]) -> None:
+    """Serve the admin app, with the past and with what happens now."""
+    from infra.past import past_of  # the archive's Parquet takes 70 MB, which the other apps need not have
+
+    keys = KeyTable(services.pool)
+    await keys.ensure()
+    access = Access(keys, services.append, services.context)
+    live = Hub(lambda: open_log(settings, idle_ms=LIVE_IDLE_MS), SystemClock())
+    metrics.LIVE_LISTENERS.set_function(lambda: live.listeners)
+    app = create_admin(replace(services, access=access, past=past_of(settings).at, live=live), **parts)
+    config = _config(app, settings.bind_host, settings.admin_port, limit_concurrency=REQUESTS_MAX + LISTENERS_MAX)
+    server = _Server(config, live)
+    following = asyncio.create_task(live.run(), name="live status")
+    serving = asyncio.create_task(server.serve(), name="server")
+    await asyncio.wait({following, serving}, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True  # a reader that ends is a bug: the supervisor starts the app again
+    await serving
+    if following.done():
+        following.result()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
 
 
 async def serve_worker(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from api import problems
 from api.deps import Services, travel
 from api.limits import BodyLimited, RateLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
-from api.routes import health, managing, pages, uploads, watching
+from api.routes import failures, health, live, managing, pages, uploads, watching
 from api.telemetry import comparing, documents
 from api.telemetry.ingest import HotRoutes, Ingest
 from api.telemetry.reading import Readings
@@ -63,6 +63,8 @@ def create_admin(services: Services, *, observer: Observer, exposition: Callable
     locked = [Depends(authorised), Depends(travel)]
     app.include_router(uploads.routes, dependencies=locked)
     app.include_router(managing.routes, dependencies=locked)
+    app.include_router(failures.routes, dependencies=locked)
+    app.include_router(live.routes, dependencies=locked)
     app.include_router(inviting.routes, dependencies=locked)
     return _finish(app, services, observer)
 

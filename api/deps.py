@@ -6,17 +6,18 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol, cast
 
 from fastapi import Depends, Header, Query, Request, Response
 from psycopg import AsyncConnection, IsolationLevel
 
+from api.live.hub import Hub
 from api.worker.access import Access
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, Retryable
-from projections.positions import Positions, snapshot, wait_for
+from projections.positions import Positions, newest, snapshot, wait_for
 
 POSITION_HEADER = "X-Log-Position"
 MINIMUM_HEADER = "X-Min-Position"
@@ -67,6 +68,7 @@ class Services:
     access: Access | None = None
     past: Callable[[str], AbstractAsyncContextManager[Any]] | None = None
     as_of: str | None = None
+    live: Hub | None = None
 
 
 def services(request: Request) -> Services:
@@ -120,6 +122,17 @@ async def reading(
                 yield connection
         finally:
             await connection.set_isolation_level(None)
+
+
+async def moment(given: Services, connection: AsyncConnection[Any], projection: str) -> datetime:
+    """Return the time that an answer is about: now, or what `as_of` says; of positions, the newest event before them."""
+    if given.as_of is None:
+        return given.context().now
+    try:
+        time = datetime.fromisoformat(given.as_of)
+    except ValueError:
+        return await newest(connection, projection) or given.context().now
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 async def write(given: Services, response: Response, envelopes: Sequence[Envelope[Event]]) -> None:

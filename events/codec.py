@@ -14,7 +14,7 @@ import msgspec
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from events import archive, jobs, progress, telemetry, videos, workers  # noqa: F401  (declares the types)
+from events import archive, failures, jobs, progress, telemetry, videos, workers  # noqa: F401  (declares the types)
 from events.envelope import REGISTRY, Envelope, Event, new_tuple
 from events.errors import InvalidEvent
 from events.upcasters import UPCASTERS, upcast

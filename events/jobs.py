@@ -9,10 +9,30 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field
 
 from events.envelope import Event, Value
-from events.media import AudioPlan, Chunk, Failure, ObjectRef, Plan, Probe, Rendition, Subtitle, SubtitlePlan, VideoPlan
+from events.media import (
+    AudioPlan,
+    Chunk,
+    Failure,
+    FailureStage,
+    ObjectRef,
+    Plan,
+    Probe,
+    Rendition,
+    Subtitle,
+    SubtitlePlan,
+    VideoPlan,
+)
 
 JobKind = Literal["analyse", "encode", "audio", "extras", "verify"]
 Priority = Literal["high", "normal", "low"]
+STAGE_OF: dict[JobKind, FailureStage] = {
+    "analyse": "analysis",
+    "encode": "encoding",
+    "audio": "encoding",
+    "extras": "encoding",
+    "verify": "post_processing",
+}
+"""In which stage of making a video a kind of job fails."""
 
 
 class Source(Value):
@@ -311,6 +331,7 @@ class JobAttemptFailed(Event, type="kinolog.job.attempt-failed.v1"):
     failure: Failure
     retry_at: AwareDatetime
     reason: Literal["retryable_failure"] | None = None
+    kind: JobKind | None = None
 
 
 class LeaseExpired(Event, type="kinolog.job.lease-expired.v1"):
@@ -324,6 +345,7 @@ class LeaseExpired(Event, type="kinolog.job.lease-expired.v1"):
     attempt: int
     retry_at: AwareDatetime | None = None
     reason: Literal["not_renewed"] | None = None
+    kind: JobKind | None = None
 
 
 class JobReleased(Event, type="kinolog.job.released.v1"):
@@ -360,6 +382,8 @@ class JobFailed(Event, type="kinolog.job.failed.v1"):
     attempt: int
     failure: Failure
     reason: Literal["attempts_used_up", "not_retryable", "lease_expired", "released_too_often"] | None = None
+    worker_id: str | None = None
+    kind: JobKind | None = None
 
 
 class JobCancelled(Event, type="kinolog.job.cancelled.v1"):

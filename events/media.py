@@ -224,6 +224,54 @@ class Subtitle(Value):
     object: ObjectRef
 
 
+FailureCategory = Literal[
+    "file_access",
+    "mediainfo_parsing",
+    "validation",
+    "vmaf_calculation",
+    "crf_optimization",
+    "size_limits",
+    "preset_retry",
+    "process_failure",
+    "resource_exhaustion",
+    "codec_issues",
+    "timeout",
+    "file_operations",
+    "sync_integration",
+    "cleanup",
+    "configuration",
+    "system_environment",
+    "unknown",
+]
+"""Reencodarr's 17 (contracts §1.5). What is written today is one of them; the log has older words, too."""
+
+
+class ToolVersion(Value):
+    """A program or library that an attempt used, as it names its own version."""
+
+    name: str
+    version: str
+
+
+class SystemContext(Value):
+    """What was around a failed attempt when it failed; what could not be told is None or empty.
+
+    `command` is the tool's command line, without secrets; `.` in it is the attempt's own directory. `signal` is the number
+    of the one that ended it. `load_1m` is the mean length of the run queue over a minute.
+    """
+
+    worker: str | None = None
+    command: tuple[str, ...] = ()
+    signal: int | None = None
+    cpu_count: int | None = None
+    load_1m: float | None = None
+    memory_total_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    disk_total_bytes: int | None = None
+    disk_free_bytes: int | None = None
+    tools: tuple[ToolVersion, ...] = ()
+
+
 class Failure(Value):
     """Why an attempt failed. `message` is a sentence for a person; `detail` has the tail of the tool's own words."""
 
@@ -234,3 +282,4 @@ class Failure(Value):
     detail: str | None = Field(None, max_length=8000)
     exit_code: int | None = None
     retryable: bool = True
+    context: SystemContext | None = None

@@ -10,6 +10,7 @@ from typing import get_args
 
 from events.archive import SegmentArchived
 from events.envelope import Event
+from events.failures import FailureEvent
 from events.jobs import JobFact, JobRequest
 from events.progress import ProgressTicked
 from events.telemetry import TelemetryReported
@@ -66,7 +67,7 @@ JOBS = Topic(
     "What the dispatcher decided; the only truth about jobs.",
     get_args(JobFact),
     producers=("dispatcher",),
-    consumers=("dispatcher", "planning", "workers", "worker app", "catalog", "jobs", "timeline"),
+    consumers=("dispatcher", "planning", "workers", "worker app", "catalog", "jobs", "timeline", "failures", "admin app"),
 )
 PROGRESS = Topic(
     "progress",
@@ -96,6 +97,15 @@ WORKER_HEARTBEATS = Topic(
     partitions=1,
     retention_ms=DAY_MS,
 )
+FAILURES = Topic(
+    "failures",
+    "failure_id",
+    "What became of failed attempts: resolved by a person, run again.",
+    get_args(FailureEvent),
+    producers=("admin app",),
+    consumers=("failures",),
+    partitions=1,
+)
 TELEMETRY = Topic(
     "telemetry",
     EVENT_ID,
@@ -114,7 +124,9 @@ ARCHIVE = Topic(
     partitions=1,
 )
 
-TOPICS = {topic.name: topic for topic in (VIDEOS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, TELEMETRY, ARCHIVE)}
+TOPICS = {
+    topic.name: topic for topic in (VIDEOS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, FAILURES, TELEMETRY, ARCHIVE)
+}
 TOPIC_OF = {event.TYPE: topic for topic in TOPICS.values() for event in topic.events}
 """Wire type -> the one topic that may carry it."""
 

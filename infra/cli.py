@@ -10,8 +10,23 @@ import sys
 
 import typer
 
-from infra.commands import catalog, configuration, dispatch, history, ingest, jobs, log, platform, projections, telemetry, worker
-from infra.commands.exits import ExitCode, explain
+from infra.commands import (
+    catalog,
+    configuration,
+    dispatch,
+    explain,
+    failures,
+    history,
+    ingest,
+    jobs,
+    log,
+    platform,
+    projections,
+    telemetry,
+    worker,
+)
+from infra.commands.exits import ExitCode
+from infra.commands.exits import explain as explain_fault
 
 EXITS = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)
 
@@ -39,6 +54,8 @@ app = typer.Typer(
 app.command()(ingest.ingest)
 app.command()(catalog.videos)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(explain.app, name="explain")
+app.add_typer(failures.app, name="failures")
 app.command()(catalog.workers)
 app.command()(dispatch.pause)
 app.command()(dispatch.resume)
@@ -69,7 +86,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
     except Exception as error:
-        explained = explain(error)
+        explained = explain_fault(error)
         if explained is None:
             raise
         code, sentence = explained

@@ -16,6 +16,7 @@ from typing import Literal
 
 from events.envelope import Envelope, Event, derive
 from events.jobs import (
+    STAGE_OF,
     CancelRequested,
     ClaimRefused,
     ClaimRequested,
@@ -210,6 +211,7 @@ class Decision:
                 failure=failure,
                 retry_at=self._retry_at(job),
                 reason="retryable_failure",
+                kind=job.queued.spec.kind,
             )
             self._take(failed, job.queued.pool)
         self._tell_quarantine(worker_id, job.queued.pool, times)
@@ -229,6 +231,8 @@ class Decision:
             attempt=job.attempts,
             failure=failure,
             reason=reason,
+            worker_id=job.worker_id or None,
+            kind=job.queued.spec.kind,
         )
         self._take(failed, job.queued.pool)
 
@@ -267,7 +271,8 @@ class Decision:
         self._release(event.job_id, job, event.reason)
         if job.attempts >= self._state.policy.attempts_max:
             bounced = "The job was handed back too often; look at the workers' logs."
-            failure = Failure(stage="encoding", category="process_failure", code="BOUNCED", message=bounced)
+            stage = STAGE_OF[job.queued.spec.kind]
+            failure = Failure(stage=stage, category="process_failure", code="BOUNCED", message=bounced)
             self._fail(event.job_id, failure, "released_too_often")
         else:
             self._give(event.pool)
@@ -381,11 +386,13 @@ class Decision:
             attempt=job.attempts,
             retry_at=None if last else self._retry_at(job),
             reason="not_renewed",
+            kind=job.queued.spec.kind,
         )
         self._take(expired, job.queued.pool)
         if last:
             message = "The worker was not heard of in time, at the last attempt as well; the job may be more than it can bear."
-            failure = Failure(stage="encoding", category="timeout", code="LEASE_EXPIRED", message=message)
+            stage = STAGE_OF[job.queued.spec.kind]
+            failure = Failure(stage=stage, category="timeout", code="LEASE_EXPIRED", message=message)
             self._fail(job_id, failure, "lease_expired")
         self._tell_quarantine(worker_id, job.queued.pool, times)
 

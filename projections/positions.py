@@ -7,6 +7,7 @@ A reader takes the positions in the same transaction as the rows. A client that 
 import asyncio
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,13 @@ async def snapshot(connection: AsyncConnection[Any], projection: str) -> Positio
     """Return the positions of the active version; inside a repeatable-read transaction they fit the rows read there."""
     cursor = await connection.execute(_SQL["active_positions"], {"name": projection})
     return Positions({(topic, partition): position for topic, partition, position in await cursor.fetchall()})
+
+
+async def newest(connection: AsyncConnection[Any], projection: str) -> datetime | None:
+    """Return the time of the newest event that the active version has folded."""
+    cursor = await connection.execute(_SQL["newest"], {"name": projection})
+    found = await cursor.fetchone()
+    return found[0] if found else None
 
 
 async def is_served(connection: AsyncConnection[Any], projection: str) -> bool:

@@ -1,6 +1,6 @@
 """The projections that exist, one line each."""
 
-from projections import archive, catalog, jobs, progress, telemetry, timeline, workers
+from projections import archive, catalog, failures, jobs, progress, telemetry, timeline, workers
 from projections.fold import Projection
 
 PROJECTIONS: dict[str, Projection] = {
@@ -11,6 +11,7 @@ PROJECTIONS: dict[str, Projection] = {
         progress.PROJECTION,
         workers.PROJECTION,
         timeline.PROJECTION,
+        failures.PROJECTION,
         archive.PROJECTION,
         telemetry.PROJECTION,
     )

@@ -67,6 +67,9 @@ WHERE name = %(name)s AND version = %(version)s ORDER BY topic, partition;
 SELECT topic, partition, position FROM kinolog.positions JOIN kinolog.projections USING (name, version)
 WHERE name = %(name)s ORDER BY topic, partition;
 
+-- name: newest
+SELECT max(event_time) FROM kinolog.positions JOIN kinolog.projections USING (name, version) WHERE name = %(name)s;
+
 -- name: move_position
 -- Compare-and-set: a batch must start exactly where the stored position ends.
 UPDATE kinolog.positions

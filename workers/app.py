@@ -15,11 +15,11 @@ import psutil
 import structlog
 
 from events.jobs import Capabilities, EncodeSpec, JobResult, JobSpec
-from events.media import Failure
+from events.media import Failure, SystemContext
+from infra.runtime import hardware as machine
 from infra.runtime import metrics
 from infra.runtime.binaries import ffmpeg, ffprobe
 from infra.runtime.clock import SystemClock, new_id, system_context
-from infra.runtime.hardware import processor_name
 from infra.runtime.settings import Settings
 from producers.reports import Report
 from producers.telemetry import TelemetryClient
@@ -28,6 +28,7 @@ from workers.kinds import RUNNERS
 from workers.loop import Identity, Outcome, Tools, Worker
 from workers.sources import Sources
 from workers.transcode.detect import Hardware, detect
+from workers.transcode.versions import ask_versions
 from workers.transport import Transport
 from workers.work import Limits, ObjectStore, Work
 
@@ -97,7 +98,15 @@ async def work_until_stopped(
     def work(prefix: str, job_directory: Path) -> Work:
         return Work(prefix, job_directory, link.store, sources, clock, ffmpeg(settings), ffprobe(settings), limits)
 
-    node = telemetry.Node(VERSION, processor_name())
+    directory.mkdir(parents=True, exist_ok=True)
+    hardware = await detect(ffmpeg(settings), directory, limits)
+    log.info("encoders_tried", trials={trial.encoder: trial.reason or "works" for trial in hardware.trials}, cards=hardware.cards)
+
+    async def surroundings(job_directory: Path) -> SystemContext:
+        tools = await ask_versions(ffmpeg(settings), hardware.encoders, job_directory, limits)
+        return machine.system_context(link.name, job_directory, tools)
+
+    node = telemetry.Node(VERSION, machine.processor_name())
 
     def run_began(spec: JobSpec) -> None:
         began(spec)
@@ -107,9 +116,6 @@ async def work_until_stopped(
         ended(spec, seconds, result)
         report(telemetry.finished(node, spec, seconds, result, failure))
 
-    directory.mkdir(parents=True, exist_ok=True)
-    hardware = await detect(ffmpeg(settings), directory, limits)
-    log.info("encoders_tried", trials={trial.encoder: trial.reason or "works" for trial in hardware.trials}, cards=hardware.cards)
     pool, memory = settings.worker_pool, psutil.virtual_memory().total
     worker = Worker(
         Identity(link.worker_id, link.name, pool, VERSION, os.cpu_count() or 1, memory, hardware),
@@ -121,6 +127,7 @@ async def work_until_stopped(
             runners=RUNNERS,
             work=work,
             observe=observe,
+            surroundings=surroundings,
             began=run_began,
             ended=run_ended,
         ),

@@ -1,21 +1,31 @@
-"""Why an attempt failed: from how the tool ended to stage, category, code and a sentence. Pure.
+"""Why an attempt failed: from how it ended to stage, category, code and a sentence. Pure.
 
 Categories and codes are Reencodarr's (contracts §1.5): exit codes 137, 143 and 28 mean exhausted resources; 13, 5 and
 110 the system; 2 the configuration; 22, 69 and 234 the codec; everything else the process. ffmpeg 7 and newer end with
 the low byte of a negative error number, so 228 (= 256 - 28) means what 28 means. What ffmpeg says is looked at first,
-because it is more exact; but a signal or a limit of ours comes before what it said on the way.
+because it is more exact; but a signal or a limit of ours comes before what it said on the way. A tool that runs another
+one (ab-av1) ends with 1 and tells the inner exit code; then the inner one counts.
+
+    classify(stage, result)   a tool ended badly
+    refused(stage, code, …)   a tool ended well, and what it made is not right; `after(…)` adds which run that was
+    of_error(stage, error)    something of ours failed around it: the store, the disk, a bug
 """
 
 import errno
+import json
 import re
 import signal
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from events.errors import ObjectMissing, StoreUnavailable
-from events.media import Failure, FailureStage
+from events.media import Failure, FailureCategory, FailureStage, SystemContext
+from workers.redaction import command_line, told
 from workers.transcode.process import ProcessResult
 
 DETAIL_MAX = 4000
+MESSAGE_MAX = 2000
 
 _CHATTER = re.compile(r"\[(?:info|verbose|debug|trace)\] ")
 _REPEATED = re.compile(r" *Last message repeated \d+ times?$")
@@ -28,7 +38,7 @@ _CORRUPT_PICTURE = re.compile(r"\[vist#0:(\d+)/.*corrupt decoded frame")
 class _Kind:
     """A category and code with its sentence; `retryable` when another attempt or worker may fare better."""
 
-    category: str
+    category: FailureCategory
     code: str
     sentence: str
     retryable: bool = True
@@ -37,20 +47,21 @@ class _Kind:
 _DISK = _Kind("resource_exhaustion", "RESOURCE_DISK", "The worker's disk is full.")
 _MEMORY = _Kind("resource_exhaustion", "RESOURCE_MEMORY", "ffmpeg ran out of memory.")
 _OUTPUT = _Kind("resource_exhaustion", "RESOURCE_OUTPUT", "The output outgrew its limit.", False)
-_ENVIRONMENT = _Kind("system_environment", "ENV", "The worker's disk could not be read or written.")
 _STORE = _Kind("file_operations", "FILE_OP_STORE", "The object store did not take or give what the job needs.")
 _OBJECT = _Kind("file_operations", "FILE_OP_STORE", "An object that the job needs is not in the store.")
 _ACCESS = _Kind("file_access", "FILE_ACCESS", "A file could not be opened.")
 _CODEC = _Kind("codec_issues", "CODEC_UNSUPPORTED", "This ffmpeg cannot handle the codec.", False)
 _CORRUPT = _Kind("validation", "FILE_CORRUPT", "The file is damaged where it must be read.", False)
+_DISK_FAULT = _Kind("system_environment", "ENV", "The worker's disk could not be read or written.")
 
 _OUT_OF_MEMORY = r"Cannot allocate memory|malloc of size \d+ failed|malloc failed|bad_alloc|pthread_\w+ failed|Resource temporarily"
 _SAYINGS: tuple[tuple[str, _Kind], ...] = (
     (r"No space left on device|Disk quota exceeded", _DISK),
     (r"File too large", _OUTPUT),
     (_OUT_OF_MEMORY, _MEMORY),
-    (r"Permission denied|Read-only file system|Too many open files", _ACCESS),
-    (r"Input/output error", _ENVIRONMENT),
+    (r"Permission denied|Read-only file system|Too many open files|No such file or directory", _ACCESS),
+    (r"Connection (?:refused|reset|timed out)|Server returned [45]\w\w|Failed to resolve hostname", _ACCESS),
+    (r"Input/output error", _DISK_FAULT),
     (r"Unknown encoder|Encoder not found|Unknown decoder|Decoder .* not found|Decoding requested, but no decoder", _CODEC),
     (
         r"not on whitelist|not in allowed",
@@ -67,10 +78,24 @@ _SAYINGS: tuple[tuple[str, _Kind], ...] = (
         _Kind("configuration", "CONFIG", "ffmpeg lacks an option."),
     ),
 )
+_SEARCH_SAYINGS: tuple[tuple[str, _Kind], ...] = (
+    (
+        r"Failed to find a suitable crf",
+        _Kind("crf_optimization", "CRF_NOT_FOUND", "No quality setting reaches the wanted score.", False),
+    ),
+    (
+        r"(?i)predicted \S*\s*(?:\S+ )?size .*(?:exceeds|above|over) ",
+        _Kind("size_limits", "SIZE_LIMIT", "The output would be larger than is allowed.", False),
+    ),
+    (r"(?i)\bpreset\b.*(?:failed|invalid)", _Kind("preset_retry", "PRESET_RETRY", "The encoder does not work with this preset.")),
+    (r"(?i)vmaf", _Kind("vmaf_calculation", "VMAF_CALC", "The quality of a sample could not be measured.")),
+)
+"""What ab-av1 says while it looks for a quality setting."""
+_INNER_EXIT_CODE = re.compile(r"exit code (\d{1,3})\b")
 _ERRNO_KINDS = {28: _DISK, 12: _MEMORY, 27: _OUTPUT}
 _INVALID_DATA = 256 - ord("I")
 """Exit code of ffmpeg for AVERROR_INVALIDDATA, whose tag begins with an I."""
-_CATEGORIES = {
+_CATEGORIES: dict[int, FailureCategory] = {
     137: "resource_exhaustion",
     143: "resource_exhaustion",
     28: "resource_exhaustion",
@@ -87,22 +112,93 @@ _CATEGORIES = {
 def classify(stage: FailureStage, result: ProcessResult) -> Failure:
     """Return the failure of a tool's run."""
     words = complaints(result.stderr_tail)
-    kind, exit_code = _kind(result, words)
+    kind, exit_code = _kind(stage, result, words)
     return Failure(
         stage=stage,
         category=kind.category,
         code=kind.code,
         message=kind.sentence,
-        detail=words[-DETAIL_MAX:] or None,
+        detail=_detail(words),
         exit_code=exit_code,
+        retryable=kind.retryable,
+        context=_context(result),
+    )
+
+
+def after(failure: Failure, result: ProcessResult) -> Failure:
+    """Return what a check of ours found behind a tool's run, with that run's command line and exit code."""
+    return failure.model_copy(update={"exit_code": result.exit_code, "context": _context(result)})
+
+
+def refused(
+    stage: FailureStage,
+    code: str,
+    message: str,
+    detail: str = "",
+    *,
+    category: FailureCategory = "validation",
+    retryable: bool = True,
+) -> Failure:
+    """Return the failure of a check of ours: the tool ended well, what it made is not right."""
+    return Failure(
+        stage=stage,
+        category=category,
+        code=code,
+        message=message[:MESSAGE_MAX],
+        detail=_detail(complaints(detail)),
+        retryable=retryable,
+    )
+
+
+def of_error(stage: FailureStage, error: Exception) -> Failure:
+    """Return the failure of an attempt that an exception of ours ended."""
+    kind = _of_error(stage, error)
+    words = told(f"{type(error).__name__}: {error}")
+    return Failure(
+        stage=stage,
+        category=kind.category,
+        code=kind.code,
+        message=kind.sentence,
+        detail=words[:DETAIL_MAX],
         retryable=kind.retryable,
     )
 
 
-def refused(stage: FailureStage, code: str, message: str, detail: str = "", *, retryable: bool = True) -> Failure:
-    """Return the failure of a check of ours: the tool ended well, what it made is not right."""
-    detail = complaints(detail)[-DETAIL_MAX:]
-    return Failure(stage=stage, category="validation", code=code, message=message, detail=detail or None, retryable=retryable)
+def in_context(failure: Failure, around: SystemContext) -> Failure:
+    """Return the failure with what was around it; what it knows itself, the command and its signal, stays."""
+    own = failure.context or SystemContext()
+    return failure.model_copy(update={"context": around.model_copy(update={"command": own.command, "signal": own.signal})})
+
+
+def _of_error(stage: FailureStage, error: Exception) -> _Kind:
+    match error:
+        case StoreUnavailable():
+            return _STORE
+        case ObjectMissing():
+            return _OBJECT
+        case MemoryError():
+            return _MEMORY
+        case TimeoutError():
+            return _Kind("timeout", "TIMEOUT", "A step of the job took too long.")
+        case FileNotFoundError(errno=None):  # `run_process` found no such program
+            return _Kind("configuration", "CONFIG", "A tool is not installed on the worker.")
+        case OSError(errno=(errno.ENOSPC | errno.EDQUOT)):
+            return _DISK
+        case OSError(errno=errno.ENOMEM):
+            return _MEMORY
+        case OSError(errno=errno.EFBIG):
+            return _OUTPUT
+        case OSError(errno=(errno.EACCES | errno.EPERM | errno.ENOENT | errno.EROFS | errno.EMFILE | errno.ENFILE)):
+            return _ACCESS
+        case OSError(errno=(errno.EXDEV | errno.EEXIST | errno.ENOTEMPTY | errno.EISDIR | errno.ENOTDIR) as number):
+            name = errno.errorcode[number]
+            return _Kind("file_operations", f"FILE_OP_{name}", "A file could not be moved, made or removed.")
+        case OSError():
+            return _DISK_FAULT
+        case json.JSONDecodeError() | ValidationError() if stage == "analysis":
+            return _Kind("mediainfo_parsing", "MEDIAINFO_PARSE", "What was found out about the file could not be understood.")
+        case _:
+            return _Kind("unknown", "EXCEPTION", "The worker met something unexpected; its log says more.")
 
 
 def outgrown(stage: FailureStage, size_bytes: int, limit_bytes: int) -> Failure:
@@ -114,26 +210,6 @@ def outgrown(stage: FailureStage, size_bytes: int, limit_bytes: int) -> Failure:
 def disk_full(stage: FailureStage) -> Failure:
     """Return the failure of a run that has no more room to write."""
     return Failure(stage=stage, category=_DISK.category, code=_DISK.code, message=_DISK.sentence)
-
-
-def surroundings_failed(stage: FailureStage, error: StoreUnavailable | ObjectMissing | OSError) -> Failure:
-    """Return the failure of an attempt whose store or disk did not do what it must; another attempt may fare better."""
-    detail = f"{type(error).__name__}: {error}"
-    if isinstance(error, ObjectMissing):
-        kind = _OBJECT
-    elif isinstance(error, StoreUnavailable):
-        kind = _STORE
-    else:
-        kind = _DISK if error.errno in (errno.ENOSPC, errno.EDQUOT) else _ENVIRONMENT
-    return Failure(stage=stage, category=kind.category, code=kind.code, message=kind.sentence, detail=detail[:DETAIL_MAX])
-
-
-def crashed(stage: FailureStage, error: Exception) -> Failure:
-    """Return the failure of an attempt that ended in a bug of ours."""
-    detail = f"{type(error).__name__}: {error}"[:DETAIL_MAX]
-    return Failure(
-        stage=stage, category="unknown", code="EXCEPTION", message="The worker has a fault; its log says which.", detail=detail
-    )
 
 
 def complaints(stderr: str) -> str:
@@ -155,33 +231,43 @@ def damage(stderr: str, track: int) -> int:
     return undecoded + sum(int(index) == track for index in _CORRUPT_PICTURE.findall(stderr))
 
 
-def _kind(result: ProcessResult, words: str) -> tuple[_Kind, int | None]:
+def _context(result: ProcessResult) -> SystemContext:
+    return SystemContext(command=command_line(result.argv, result.directory), signal=result.signal)
+
+
+def _detail(words: str) -> str | None:
+    return told(words)[-DETAIL_MAX:] or None
+
+
+def _kind(stage: FailureStage, result: ProcessResult, words: str) -> tuple[_Kind, int | None]:
     """Return what kind of failure it is and the exit code that a shell would show."""
     if result.cut is not None:
         why = "made no progress" if result.cut == "stalled" else "took too long"
-        return _Kind("timeout", "TIMEOUT", f"ffmpeg {why} and was ended."), None
+        return _Kind("timeout", "TIMEOUT", f"The tool {why} and was ended."), None
     if result.signal is not None:
         exhausted = result.signal == signal.SIGABRT and re.search(_OUT_OF_MEMORY, words)
         return (_MEMORY, 128 + result.signal) if exhausted else _by_signal(result.signal)
     code = 1 if result.exit_code is None else result.exit_code
-    for pattern, kind in _SAYINGS:
+    for pattern, kind in _SAYINGS if stage != "crf_search" else (*_SAYINGS, *_SEARCH_SAYINGS):
         if re.search(pattern, words):
             return kind, code
+    if code == 1 and (inner := _INNER_EXIT_CODE.search(words)) is not None:
+        code = int(inner[1])
     number = 256 - code if code > 128 else code
     if code > 128 and number in _ERRNO_KINDS:
         return _ERRNO_KINDS[number], code
     if code == _INVALID_DATA:
         return _CORRUPT, code
     category = _CATEGORIES.get(code) or _CATEGORIES.get(number, "process_failure")
-    return _Kind(category, f"EXIT_{code}", f"ffmpeg ended with exit code {code}."), code
+    return _Kind(category, f"EXIT_{code}", f"The tool ended with exit code {code}."), code
 
 
 def _by_signal(number: int) -> tuple[_Kind, int]:
     code = 128 + number
     if number == signal.SIGXFSZ:
         return _OUTPUT, code
-    name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
+    name = next((known.name for known in signal.Signals if known == number), f"signal {number}")
     exhausted = number in (signal.SIGKILL, signal.SIGTERM)
     category = _CATEGORIES.get(code, "process_failure")
-    sentence = f"ffmpeg was ended by {name}" + ("; the machine may be out of memory." if exhausted else ".")
+    sentence = f"The tool was ended by {name}" + ("; the machine may be out of memory." if exhausted else ".")
     return _Kind(category, f"EXIT_{code}", sentence), code

@@ -6,7 +6,6 @@ as a lease lives: then the run is cancelled, and nothing of it is reported.
 
 import asyncio
 import contextlib
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +15,18 @@ import structlog
 
 from events.clock import Clock, Context
 from events.envelope import Envelope, Event
-from events.errors import LogUnavailable, ObjectMissing, StoreUnavailable
+from events.errors import LogUnavailable
 from events.jobs import Capabilities, JobResult, JobSpec, ResultReported
-from events.media import Failure, FailureStage
+from events.media import Failure
 from events.progress import ProgressTicked
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
-from workers.failures import crashed, surroundings_failed
+from workers.attempt import Surroundings, attempt
 from workers.transcode.detect import Hardware
 from workers.transport import Drained, Held, Transport
-from workers.work import Done, Progress, Runner, Work, WorkFailed
+from workers.work import Progress, Runner, Work
 
 CLAIM_WAIT_S = 30.0
 HEARTBEAT_S = 10.0
-STAGES: dict[str, FailureStage] = {"analyse": "analysis", "verify": "post_processing"}
-"""At what stage a kind of work fails; every other kind encodes."""
 Outcome = Literal["completed", "failed", "released", "fenced"]
 log = structlog.get_logger(__name__)
 
@@ -49,7 +46,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Tools:
-    """What the loop uses; opened by the composition root. `work(prefix, directory)` makes a job's surroundings.
+    """What the loop uses; opened by the composition root. `work(prefix, directory)` makes what an attempt works with.
 
     `began` and `ended` are told of each run; one that ends without result and failure was given up.
     """
@@ -60,6 +57,7 @@ class Tools:
     runners: Mapping[str, Runner]
     work: Callable[[str, Path], Work]
     observe: Callable[[str, Outcome, float], None]
+    surroundings: Surroundings
     began: Callable[[JobSpec], None] = lambda spec: None
     ended: Callable[[JobSpec, float, JobResult | None, Failure | None], None] = lambda spec, seconds, result, failure: None
 
@@ -207,30 +205,13 @@ class Worker:
                 return "no renewal got through for the life of a lease"
 
     async def _run(self, held: Held) -> tuple[JobResult | None, Failure | None]:
-        """Run the work in an empty directory; return its result or its classified failure."""
+        """Run the work in a directory of its own; return its result or its classified failure."""
         claim = held.claim
         directory = self._directory / f"{claim.job_id}-{claim.epoch}"
-        shutil.rmtree(directory, ignore_errors=True)
-        try:
-            directory.mkdir(parents=True)
-            work = self._tools.work(f"videos/{claim.video_id}/{claim.job_id}/{claim.epoch}", directory)
-            async with contextlib.aclosing(self._tools.runners[claim.spec.kind](claim.spec, work)) as updates:
-                async for update in updates:
-                    match update:
-                        case Done(result=result):
-                            return result, None
-                        case Progress():
-                            await self._tick(held, update)
-            raise RuntimeError(f"{claim.spec.kind} ended without a result")
-        except WorkFailed as error:
-            return None, error.failure
-        except (StoreUnavailable, ObjectMissing, OSError) as error:
-            return None, surroundings_failed(STAGES.get(claim.spec.kind, "encoding"), error)
-        except Exception as error:
-            log.exception("run_crashed")
-            return None, crashed(STAGES.get(claim.spec.kind, "encoding"), error)
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+        work = self._tools.work(f"videos/{claim.video_id}/{claim.job_id}/{claim.epoch}", directory)
+        runner = self._tools.runners[claim.spec.kind]
+        made = await attempt(claim.spec, runner, work, self._tools.surroundings, lambda progress: self._tick(held, progress))
+        return (None, made) if isinstance(made, Failure) else (made, None)
 
     async def _tick(self, held: Held, progress: Progress) -> None:
         claim = held.claim

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from events.jobs import Source
-from events.media import Failure
+from workers.failures import refused
 from workers.work import ObjectStore, WorkFailed
 
 
@@ -42,28 +42,15 @@ class Sources:
             async with self._lock:
                 self._kept.pop(key, None)
                 path.unlink(missing_ok=True)
-            raise WorkFailed(
-                Failure(
-                    stage="analysis",
-                    category="validation",
-                    code="FILE_DIGEST",
-                    message="The stored file is not the one that was announced: its SHA-256 differs. Upload it again.",
-                    detail=f"announced {source.sha256}, stored {digest}",
-                    retryable=False,
-                )
-            )
+            message = "The stored file is not the one that was announced: its SHA-256 differs. Upload it again."
+            detail = f"announced {source.sha256}, stored {digest}"
+            raise WorkFailed(refused("analysis", "FILE_DIGEST", message, detail, retryable=False))
         return path, digest
 
     def _make_room(self, size_bytes: int) -> None:
         if size_bytes > self._bytes_max:
-            raise WorkFailed(
-                Failure(
-                    stage="analysis",
-                    category="resource_exhaustion",
-                    code="RESOURCE_DISK",
-                    message=f"The source has {size_bytes} bytes; this worker keeps at most {self._bytes_max} (work_dir_max_bytes).",
-                )
-            )
+            message = f"The source has {size_bytes} bytes; this worker keeps at most {self._bytes_max} (work_dir_max_bytes)."
+            raise WorkFailed(refused("analysis", "RESOURCE_DISK", message, category="resource_exhaustion"))
         while self._kept and sum(size for _, _, size in self._kept.values()) + size_bytes > self._bytes_max:
             _, (path, _, _) = self._kept.popitem(last=False)
             path.unlink(missing_ok=True)

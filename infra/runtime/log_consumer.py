@@ -7,8 +7,9 @@ record costs 1 µs. Everything that folds reads through this; who needs transact
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TypeVar
 
@@ -182,3 +183,13 @@ class LogConsumer:
             return await asyncio.get_running_loop().run_in_executor(self._thread, call)
         except KafkaException as error:
             raise LogUnavailable(f"the log does not answer: {error.args[0].str()}") from error
+
+
+@asynccontextmanager
+async def open_log(settings: Settings, *, idle_ms: int) -> AsyncIterator[LogConsumer]:
+    """Yield a consumer without a group, and close it."""
+    consumer = LogConsumer(settings, idle_ms=idle_ms)
+    try:
+        yield consumer
+    finally:
+        await consumer.close()

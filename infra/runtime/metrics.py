@@ -139,6 +139,7 @@ HTTP_SECONDS = Histogram(
 )
 HTTP_IN_FLIGHT = Gauge("kinolog_http_requests_in_flight", "Requests being answered.", ["app"], registry=REGISTRY)
 HTTP_RESPONSE_BYTES = Counter("kinolog_http_response_bytes", "Bytes of bodies sent.", ["app", "route"], registry=REGISTRY)
+LIVE_LISTENERS = Gauge("kinolog_live_listeners", "Listeners of live status.", registry=REGISTRY)
 
 # --- Showing them ---------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from events import archive, jobs, progress, telemetry, videos, workers
+from events import archive, failures, jobs, progress, telemetry, videos, workers
 from events.codec import decode, encode
 from events.envelope import REGISTRY, Event, Value
 from events.topics import EVENT_ID, TOPIC_OF, TOPICS, partition_for
@@ -60,7 +60,7 @@ def test_every_event_belongs_to_exactly_one_topic() -> None:
 
 
 def test_the_unions_of_the_streams_are_the_registry() -> None:
-    unions = (videos.VideoEvent, jobs.JobRequest, jobs.JobFact, workers.WorkerEvent)
+    unions = (videos.VideoEvent, jobs.JobRequest, jobs.JobFact, workers.WorkerEvent, failures.FailureEvent)
     declared = {event for union in unions for event in get_args(union)} | {
         progress.ProgressEvent,
         telemetry.TelemetryEvent,

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from events.codec import decode
 from events.envelope import Envelope, Event, Recorded
+from events.failures import FailureRerun, FailureResolved, failure_id
 from events.jobs import (
     JobAttemptFailed,
     JobCancelled,
@@ -116,6 +117,11 @@ def _ticks(making: _Making, job_id: str) -> Iterator[Envelope[Event]]:
         yield making.event(ProgressTicked, job_id=job_id, epoch=making.draw(st.integers(1, 3)))
 
 
+def _failures(making: _Making, job_id: str) -> Iterator[Envelope[Event]]:
+    for kind in making.some((FailureResolved, FailureRerun), 3):
+        yield making.event(kind, failure_id=failure_id(job_id, making.draw(st.integers(1, 3))))
+
+
 @st.composite
 def logs(draw: st.DrawFn) -> list[Recorded[Event]]:
     """Any log: streams of a few videos, jobs and workers, one event after the other."""
@@ -125,6 +131,7 @@ def logs(draw: st.DrawFn) -> list[Recorded[Event]]:
         *(_job(making, job_id, VIDEOS[0]) for job_id in JOBS),
         *(_worker(making, worker_id) for worker_id in WORKERS),
         *(_ticks(making, job_id) for job_id in JOBS),
+        *(_failures(making, job_id) for job_id in JOBS),
     ]
     return history(_placed(event) for event in _interleaved(draw, [list(stream) for stream in streams]))
 

@@ -144,7 +144,9 @@ def test_what_cannot_succeed_is_not_tried_again() -> None:
     pool = Pool()
     pool.submit()
     pool.claim("w")
-    assert kinds(pool.fail(retryable=False))[-1] == "JobFailed"
+    (failed,) = pool.fail(retryable=False)
+    assert type(failed).__name__ == "JobFailed"
+    assert (failed.worker_id, failed.kind, failed.epoch) == ("w", "analyse", 1)
 
 
 def test_an_operator_may_try_again_with_fresh_attempts() -> None:

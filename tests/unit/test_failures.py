@@ -1,17 +1,29 @@
 """How a tool ended becomes a stage, a category, a code and a sentence: contracts §1.5."""
 
+import errno
+import json
 import signal
+import sys
+from pathlib import Path
+from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from workers.failures import classify, complaints, damage, refused
-from workers.transcode.process import ProcessResult
+from events.codec import decode, encode
+from events.envelope import Envelope
+from events.errors import ObjectMissing, StoreUnavailable
+from events.jobs import STAGE_OF, JobKind, ResultReported, Source
+from events.media import FailureCategory, FailureStage, SystemContext, ToolVersion
+from tests.support.footage import START, id_of
+from workers.failures import after, classify, complaints, damage, in_context, of_error, refused
+from workers.redaction import told
+from workers.transcode.process import ProcessResult, run_process
+from workers.work import Limits
 
-CATEGORIES = {
-    *("file_access", "mediainfo_parsing", "validation", "vmaf_calculation", "crf_optimization", "size_limits", "preset_retry"),
-    *("process_failure", "resource_exhaustion", "codec_issues", "timeout", "file_operations", "sync_integration", "cleanup"),
-    *("configuration", "system_environment", "unknown"),
-}
+CATEGORIES = set(get_args(FailureCategory))
 
 
 def ended(exit_code: int | None = 1, stderr: str = "", number: int | None = None, **more: object) -> ProcessResult:
@@ -139,3 +151,146 @@ STATISTICS = """\
 
 def test_damage_is_counted_for_each_track() -> None:
     assert [damage(STATISTICS, track) for track in (0, 1, 2)] == [3, 4, 0]
+
+
+# --- the exit code reaches the class, whoever passes it on ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("code", "category"), [(137, "resource_exhaustion"), (69, "codec_issues"), (2, "configuration")])
+async def test_the_exit_code_of_a_real_child_decides(tmp_path: Path, code: int, category: str) -> None:
+    """The seed's trap: its exit code was looked up under another key than it was stored under, and never found."""
+    argv = [sys.executable, "-c", f"import sys; sys.stderr.write('encoding stopped'); sys.exit({code})"]
+    result = await run_process(argv, cwd=tmp_path, limits=Limits(memory_max_bytes=2**30), timeout_s=30)
+
+    failure = classify("encoding", result)
+    report = ResultReported(job_id=id_of("j"), pool="main", worker_id="w", epoch=1, failure=failure)
+    read = decode(encode(Envelope(id_of("e"), "worker", "main", START, report, id_of("e")))).data
+
+    assert (failure.category, failure.code, failure.exit_code) == (category, f"EXIT_{code}", code)
+    assert isinstance(read, ResultReported) and read.failure == failure
+
+
+def test_the_exit_code_of_an_inner_tool_counts() -> None:
+    failure = classify("crf_search", ended(1, "Error: ffmpeg encode exit code 137"))
+
+    assert (failure.category, failure.code, failure.exit_code) == ("resource_exhaustion", "EXIT_137", 137)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "category", "code"),
+    [
+        ("Error: Failed to find a suitable crf", "crf_optimization", "CRF_NOT_FOUND"),
+        ("Error: predicted video stream size 12.1 GiB exceeds 10 GiB", "size_limits", "SIZE_LIMIT"),
+        ("Error: libvmaf: could not read the sample", "vmaf_calculation", "VMAF_CALC"),
+        ("Error: preset 13 is invalid", "preset_retry", "PRESET_RETRY"),
+    ],
+)
+def test_a_search_for_quality_fails_in_its_own_ways(stderr: str, category: str, code: str) -> None:
+    failure = classify("crf_search", ended(1, stderr))
+
+    assert (failure.stage, failure.category, failure.code) == ("crf_search", category, code)
+    assert classify("encoding", ended(1, stderr)).code == "EXIT_1"
+
+
+def invalid() -> ValidationError:
+    with pytest.raises(ValidationError) as caught:
+        Source.model_validate({})
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("stage", "error", "category", "code"),
+    [
+        ("encoding", StoreUnavailable(), "file_operations", "FILE_OP_STORE"),
+        ("encoding", ObjectMissing("x"), "file_operations", "FILE_OP_STORE"),
+        ("encoding", OSError(errno.EXDEV, "cross-device"), "file_operations", "FILE_OP_EXDEV"),
+        ("encoding", OSError(errno.ENOSPC, "full"), "resource_exhaustion", "RESOURCE_DISK"),
+        ("encoding", OSError(errno.ENOMEM, "memory"), "resource_exhaustion", "RESOURCE_MEMORY"),
+        ("encoding", MemoryError(), "resource_exhaustion", "RESOURCE_MEMORY"),
+        ("encoding", OSError(errno.EFBIG, "big"), "resource_exhaustion", "RESOURCE_OUTPUT"),
+        ("encoding", PermissionError(errno.EACCES, "no"), "file_access", "FILE_ACCESS"),
+        ("encoding", FileNotFoundError(errno.ENOENT, "gone"), "file_access", "FILE_ACCESS"),
+        ("encoding", FileNotFoundError("not an executable program: ffmpeg"), "configuration", "CONFIG"),
+        ("encoding", OSError(errno.EIO, "broken"), "system_environment", "ENV"),
+        ("encoding", TimeoutError(), "timeout", "TIMEOUT"),
+        ("analysis", json.JSONDecodeError("what", "{", 0), "mediainfo_parsing", "MEDIAINFO_PARSE"),
+        ("analysis", invalid(), "mediainfo_parsing", "MEDIAINFO_PARSE"),
+        ("encoding", invalid(), "unknown", "EXCEPTION"),
+        ("post_processing", KeyError("bug"), "unknown", "EXCEPTION"),
+    ],
+)
+def test_an_error_of_ours_has_a_category(stage: FailureStage, error: Exception, category: str, code: str) -> None:
+    failure = of_error(stage, error)
+
+    assert (failure.stage, failure.category, failure.code) == (stage, category, code)
+    assert failure.message.endswith(".") and failure.detail is not None and type(error).__name__ in failure.detail
+
+
+@given(
+    st.sampled_from(get_args(FailureStage)),
+    st.none() | st.integers(0, 255),
+    st.none() | st.integers(1, 64),
+    st.text(max_size=200),
+    st.sampled_from([None, "stalled", "timed_out"]),
+)
+def test_whatever_ends_a_tool_is_classified(
+    stage: FailureStage, code: int | None, number: int | None, stderr: str, cut: str | None
+) -> None:
+    failure = classify(stage, ended(code, stderr, number, cut=cut))
+
+    assert failure.stage == stage and failure.category in CATEGORIES and failure.code and failure.message.endswith(".")
+
+
+def test_every_kind_of_job_has_a_stage() -> None:
+    assert set(STAGE_OF) == set(get_args(JobKind)) and set(STAGE_OF.values()) <= set(get_args(FailureStage))
+
+
+# --- what was around it, and nothing that is secret -----------------------------------------------------------------
+
+SIGNED = "https://store.example/kinolog/sources/v/original?X-Amz-Signature=5ecret&X-Amz-Credential=5ecret"
+
+
+def test_what_was_around_a_failure_is_kept_without_secrets() -> None:
+    argv = (
+        "/opt/bin/ffmpeg",
+        "-headers",
+        "Authorization: Bearer 5ecret",
+        "-i",
+        SIGNED,
+        "/work/7/jobs/j-1/out/%05d.m4s",
+        "-password=5ecret",
+    )
+    words = f"[error] {SIGNED}: token=5ecret Server returned 403 Forbidden; tried https://me:5ecret@store.example/x"
+    failure = classify("encoding", ended(None, words, signal.SIGKILL, argv=argv, directory="/work/7/jobs/j-1"))
+    around = SystemContext(worker="gpu-1", memory_available_bytes=1, tools=(ToolVersion(name="ffmpeg", version="9"),))
+    failure = in_context(failure, around)
+
+    assert failure.context is not None and failure.detail is not None
+    assert failure.context.command == (
+        *("ffmpeg", "-headers", "…", "-i", "https://store.example/kinolog/sources/v/original?…"),
+        *("./out/%05d.m4s", "-password=…"),
+    )
+    assert (failure.context.signal, failure.context.worker, failure.context.tools[0].version) == (9, "gpu-1", "9")
+    assert "5ecret" not in failure.model_dump_json()
+    assert "Server returned 403" in failure.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("file:/srv/var/work/1/sources/0-v_original: Invalid data", "file:…/0-v_original: Invalid data"),
+        ("'/a/b c.mp4' /d", "'…/b c.mp4' /d"),
+        ("https://store.example/kinolog/v/original", "https://store.example/kinolog/v/original"),
+        ("fps=30000/1001,setpts=(PTS-1)/TB ./out/1.m4s 16/9/4", "fps=30000/1001,setpts=(PTS-1)/TB ./out/1.m4s 16/9/4"),
+        ("http://h/x?secret_token=5ecret AWS_SECRET_KEY=5ecret&b=1", "http://h/x?… AWS_SECRET_KEY=…&b=1"),
+    ],
+)
+def test_equal_failures_read_alike_on_every_machine(text: str, kept: str) -> None:
+    assert told(text) == kept
+
+
+def test_a_check_behind_a_run_tells_which_run_it_was() -> None:
+    failure = after(refused("encoding", "DECODE_FAILED", "It does not decode."), ended(1, argv=("/x/ffmpeg", "-i", "/a/b/c.m3u8")))
+
+    assert failure.context is not None and failure.context.command == ("ffmpeg", "-i", "…/c.m3u8")
+    assert failure.exit_code == 1

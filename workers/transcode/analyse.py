@@ -10,6 +10,7 @@ from pathlib import Path
 
 from events.jobs import AnalyseResult, AnalyseSpec
 from events.media import Failure
+from workers.failures import after, classify, refused
 from workers.transcode.probe import CONTAINERS, Headers, PacketScan, parse_headers, probe_of, refusal, unreadable
 from workers.transcode.process import ProcessResult, run_process
 from workers.work import Done, Progress, Update, Work, WorkFailed
@@ -31,10 +32,10 @@ async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
     path, sha256 = await work.sources.fetch(spec.source)
     if spec.source.sha256 not in (None, sha256):
         message = "The stored file is not the one that was sent: its SHA-256 differs."
-        raise WorkFailed(_failure("file_access", "FILE_DIGEST", message, retryable=False))
+        raise WorkFailed(refused("analysis", "FILE_DIGEST", message, category="file_access", retryable=False))
     head, size_bytes = await asyncio.to_thread(_head, path)
-    if refused := refusal(head, size_bytes):
-        raise WorkFailed(refused)
+    if failure := refusal(head, size_bytes):
+        raise WorkFailed(failure)
     headers = await _headers(path, head, work)
     scan = PacketScan()
     scanning = asyncio.create_task(_scan(path, headers, scan, work))
@@ -48,10 +49,10 @@ async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
     if failure := _tool_failure(result):
         raise WorkFailed(failure)
     if not scan.streams and not result.ok:
-        raise WorkFailed(unreadable(result.stderr_tail, head))
+        raise WorkFailed(after(unreadable(result.stderr_tail, head), result))
     probe = probe_of(headers, scan, size_bytes=size_bytes, sha256=sha256, complaints=result.stderr_tail)
     if isinstance(probe, Failure):
-        raise WorkFailed(probe)
+        raise WorkFailed(after(probe, result))
     yield Done(AnalyseResult(probe=probe))
 
 
@@ -64,7 +65,7 @@ async def _headers(path: Path, head: bytes, work: Work) -> Headers:
         budget -= len(line) + 1
         if budget < 0:
             message = "The file's headers are larger than any real video's."
-            raise WorkFailed(_failure("validation", "HEADERS_TOO_LARGE", message, retryable=False))
+            raise WorkFailed(refused("analysis", "HEADERS_TOO_LARGE", message, retryable=False))
         lines.append(line)
 
     argv = [work.ffprobe, *QUIET, *HEADERS, f"file:{path}"]
@@ -73,7 +74,7 @@ async def _headers(path: Path, head: bytes, work: Work) -> Headers:
         raise WorkFailed(failure)
     headers = parse_headers("\n".join(lines))
     if headers is None or not result.ok:
-        raise WorkFailed(unreadable(result.stderr_tail, head))
+        raise WorkFailed(after(unreadable(result.stderr_tail, head), result))
     return headers
 
 
@@ -105,32 +106,12 @@ def _tool_failure(result: ProcessResult) -> Failure | None:
 
     Such a failure is no verdict on the file: another try may help. ffprobe says why it refuses a file, and exits with 1.
     """
-    detail = result.stderr_tail
-    if result.cut is not None:
-        return _failure("timeout", "TIMEOUT", "Reading the file took too long.", retryable=True, detail=detail)
-    if result.signal is not None:
-        message = f"Reading the file ended ffprobe with signal {result.signal}."
-        return _failure("process_failure", f"EXIT_{128 + result.signal}", message, retryable=True, detail=detail)
-    if "Cannot allocate memory" in detail:
-        message = "Reading the file took more memory than is allowed."
-        return _failure("resource_exhaustion", "RESOURCE_MEMORY", message, retryable=True, detail=detail)
-    if result.exit_code not in (0, 1) or (result.exit_code == 1 and not detail.strip()):
-        message = f"ffprobe ended with exit code {result.exit_code} and did not say why."
-        return _failure("process_failure", f"EXIT_{result.exit_code}", message, retryable=True, detail=detail)
-    return None
+    said_why = result.exit_code == 1 and result.stderr_tail.strip() and "Cannot allocate memory" not in result.stderr_tail
+    if result.cut is None and result.signal is None and (result.exit_code == 0 or said_why):
+        return None
+    return classify("analysis", result).model_copy(update={"retryable": True})
 
 
 def _head(path: Path) -> tuple[bytes, int]:
     with path.open("rb") as file:
         return file.read(HEAD_BYTES), path.stat().st_size
-
-
-def _failure(category: str, code: str, message: str, *, retryable: bool, detail: str = "") -> Failure:
-    return Failure(
-        stage="analysis",
-        category=category,
-        code=code,
-        message=message,
-        detail=detail[-4000:] or None,
-        retryable=retryable,
-    )

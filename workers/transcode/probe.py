@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from events.media import Attachment, AudioTrack, Failure, Probe, SubtitleTrack, VideoTrack
+from events.media import Attachment, AudioTrack, Failure, FailureCategory, Probe, SubtitleTrack, VideoTrack
+from workers.failures import refused
 
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,gxf,nut,dv,ivf,gif,"
@@ -451,8 +452,8 @@ def _nothing_to_play(headers: Headers) -> Failure:
     return _failure("validation", "NO_STREAMS", message)
 
 
-def _failure(category: str, code: str, message: str, detail: str = "") -> Failure:
-    return Failure(stage="analysis", category=category, code=code, message=message, detail=detail[-4000:] or None, retryable=False)
+def _failure(category: FailureCategory, code: str, message: str, detail: str = "") -> Failure:
+    return refused("analysis", code, message, detail, category=category, retryable=False)
 
 
 # --- values ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import resource
 import shutil
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -38,12 +38,15 @@ class ProcessResult:
     `exit_code` is None when a signal ended it; `signal` is then its number. `cut` tells that we ended it ourselves:
     `stalled` for no sign of progress in `stall_s`, `timed_out` for running longer than `timeout_s`. SIGXFSZ means that
     a file outgrew `limits.output_max_bytes`. `stderr_tail` has the last 32 kB of standard error, decoded leniently.
+    `argv` and `directory` are what was run, and where.
     """
 
     exit_code: int | None
     signal: int | None
     stderr_tail: str
     cut: Literal["stalled", "timed_out"] | None = None
+    argv: tuple[str, ...] = field(default=(), compare=False)
+    directory: str = field(default="", compare=False)
 
     @property
     def ok(self) -> bool:
@@ -124,7 +127,7 @@ async def run_process(
     code = process.returncode
     assert code is not None
     tail = bytes(watch.tail).decode("utf-8", "replace")
-    return ProcessResult(code if code >= 0 else None, -code if code < 0 else None, tail, cut)
+    return ProcessResult(code if code >= 0 else None, -code if code < 0 else None, tail, cut, tuple(argv), str(cwd))
 
 
 async def _supervise(

@@ -159,10 +159,12 @@ async def _check(making: Making, work: Work, meters: Sequence[Meter]) -> None:
             raise WorkFailed(failures.classify("encoding", result))
         if not result.ok:
             message = f"{output.name}: what was encoded does not decode."
-            raise WorkFailed(failures.refused("encoding", "DECODE_FAILED", message, result.stderr_tail))
+            failure = failures.refused("encoding", "DECODE_FAILED", message, result.stderr_tail)
+            raise WorkFailed(failures.after(failure, result))
         if making.frames is not None and meter.frames != making.frames:
             message = f"{output.name}: {meter.frames} pictures instead of {making.frames}."
-            raise WorkFailed(failures.refused("encoding", "FRAMES_MISSING", message, making.stderr))
+            failure = failures.refused("encoding", "FRAMES_MISSING", message, making.stderr)
+            raise WorkFailed(failures.after(failure, result))
 
 
 # --- storing --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Live status over Server-Sent Events."""

@@ -1,0 +1,320 @@
+"""One reader of the log for all who listen: what came last is kept once, and every listener reads it at its own pace.
+
+A channel keeps the last messages in a ring; a listener is a place in that ring. So a thousand listeners cost no copies,
+and one that is too slow loses its place: it is told so and its stream ends, nothing waits for it. The id of a message is
+the position on the log after it, `topic:partition=offset,…`, for all partitions of the channel: whoever comes back with it
+goes on there, from the ring, or from the log when the ring has moved on.
+"""
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import orjson
+import structlog
+from fastapi.sse import format_sse_event
+
+from api.live.messages import Told, of_progress, of_workers
+from events.clock import Clock
+from events.envelope import Event, Recorded
+from events.errors import LogTruncated, Retryable
+from events.topics import JOBS, PROGRESS, VIDEOS, WORKER_HEARTBEATS, WORKERS, Topic
+from projections.log import LogReader, Place, Source
+from projections.positions import Positions
+from projections.runner import Batch
+
+KEPT_MAX = 10_000
+"""Messages that a channel keeps; about a kilobyte each."""
+LISTENERS_MAX = 5_000
+STATES_MAX = 4
+"""Present states that are read at once; a crowd that comes back together waits for one another, not for the database."""
+REPLAYS_MAX = 8
+"""Listeners that read the log for themselves at once; the others wait their turn."""
+BEGIN_BEFORE = timedelta(minutes=1)
+"""A hub begins with what came last, so that the listeners of the one before it find their places."""
+REPLAYED_MAX = 100_000
+"""Who is further behind than this begins anew."""
+CHUNK_MESSAGES = 200
+HEARTBEAT_S = 30.0
+RETRY_MS = 3000
+BATCH_RECORDS = 2_000
+Vector = tuple[int, ...]
+"""The next offset of each partition of a channel, in the order of its places."""
+log = structlog.get_logger(__name__)
+
+
+class Message(NamedTuple):
+    """One message in the ring: where it stood, the position after it, whom it is about, and how it is sent."""
+
+    lane: int
+    offset: int
+    after: Vector
+    told: Told
+    frame: bytes
+
+
+class Channel:
+    """What the listeners of one stream hear. `render` says what an event of its topics means to them, if anything."""
+
+    def __init__(self, topics: Sequence[Topic], render: Callable[[Recorded[Event]], Told | None], kept_max: int) -> None:
+        self.places: list[Place] = sorted((topic.name, number) for topic in topics for number in range(topic.partitions))
+        self.render = render
+        self.listeners = 0
+        self._lanes = {place: lane for lane, place in enumerate(self.places)}
+        self._ring: list[Message | None] = [None] * kept_max
+        self._reached: list[int] = [0] * len(self.places)
+        self._kept_from: list[int] = [0] * len(self.places)
+        self.end = 0
+        self._news: asyncio.Future[None] | None = None
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest message that is kept; `end` is that of the next one."""
+        return max(0, self.end - len(self._ring))
+
+    @property
+    def reached(self) -> Vector:
+        """How far the log was read."""
+        return tuple(self._reached)
+
+    def begin(self, positions: Mapping[Place, int]) -> None:
+        """Say from where on the log is read: before that nothing is kept."""
+        self._reached = [positions[place] for place in self.places]
+        self._kept_from = list(self._reached)
+
+    def take(self, batch: Batch) -> None:
+        """Keep what a batch means to the listeners, and wake them."""
+        for recorded in batch.records:
+            if (lane := self._lanes.get((recorded.topic, recorded.partition))) is not None:
+                self._reached[lane] = recorded.offset + 1
+                if (told := self.render(recorded)) is not None:
+                    self._keep(lane, recorded.offset, told)
+        for part in batch.slices:
+            if (lane := self._lanes.get((part.topic, part.partition))) is not None:
+                self._reached[lane] = part.next
+        self.wake()
+
+    def _keep(self, lane: int, offset: int, told: Told) -> None:
+        slot = self.end % len(self._ring)
+        if (oldest := self._ring[slot]) is not None:
+            self._kept_from[oldest.lane] = oldest.offset + 1
+        self._ring[slot] = Message(lane, offset, self.reached, told, self.frame(told, self.reached))
+        self.end += 1
+
+    def frame(self, told: Told, after: Vector) -> bytes:
+        """Return a message as it is sent, with this position as its id."""
+        return format_sse_event(event=told.event, data_str=orjson.dumps(told.data).decode(), id=self.id_of(after))
+
+    def id_of(self, vector: Vector) -> str:
+        """Return the id of a message after which the log stands at `vector`."""
+        return Positions(dict(zip(self.places, vector, strict=True))).header()
+
+    def vector_of(self, positions: Mapping[Place, int]) -> Vector:
+        """Return positions as a vector; a partition that they do not name is read from its start."""
+        return tuple(positions.get(place, 0) for place in self.places)
+
+    def has(self, vector: Vector) -> bool:
+        """Tell whether everything from `vector` on is kept."""
+        return all(map(int.__ge__, vector, self._kept_from))
+
+    def find(self, vector: Vector) -> int:
+        """Return the number of the first message that is not wholly before `vector`; `since` leaves out what else is."""
+
+        def is_after(number: int) -> bool:
+            message = self._ring[number % len(self._ring)]
+            assert message is not None
+            return any(map(int.__gt__, message.after, vector))
+
+        return self.first + bisect_left(range(self.first, self.end), True, key=is_after)
+
+    def since(self, number: int, vector: Vector, wanted: Collection[str] | None) -> tuple[list[bytes], int, Vector]:
+        """Return what is wanted of the messages from `number` on, and where that leads; those before `vector` are left out.
+
+        A message's own id will do once its position has passed `vector` everywhere; before that, both are joined.
+        """
+        frames: list[bytes] = []
+        while number < self.end and len(frames) < CHUNK_MESSAGES:
+            message = self._ring[number % len(self._ring)]
+            assert message is not None
+            number += 1
+            if message.offset < vector[message.lane]:
+                continue
+            level = all(map(int.__ge__, message.after, vector))
+            vector = message.after if level else tuple(map(max, message.after, vector))
+            if wanted is None or message.told.about in wanted:
+                frames.append(message.frame if level else self.frame(message.told, vector))
+        return frames, number, vector
+
+    async def news(self, timeout_s: float) -> None:
+        """Wait for the next batch, no longer than `timeout_s`."""
+        if self._news is None:
+            self._news = asyncio.get_running_loop().create_future()
+        await asyncio.wait({self._news}, timeout=timeout_s)
+
+    def wake(self) -> None:
+        """Let all who wait look again."""
+        if self._news is not None:
+            self._news.set_result(None)
+            self._news = None
+
+
+Initial = Callable[[], Awaitable[tuple[Mapping[Place, int], dict[str, object]]]]
+"""Reads the present state from the projections: the position at which it stands, and the data of the `initial` message."""
+
+
+class Hub:
+    """Reads the log for all listeners, with one consumer. `open_source` opens one; `run` it before anybody listens."""
+
+    def __init__(
+        self, open_source: Callable[[], AbstractAsyncContextManager[Source]], clock: Clock, *, kept_max: int = KEPT_MAX
+    ) -> None:
+        self._open = open_source
+        self._clock = clock
+        self.progress = Channel((VIDEOS, JOBS, PROGRESS), of_progress, kept_max)
+        self.workers = Channel((WORKERS, WORKER_HEARTBEATS), of_workers, kept_max)
+        self._channels = (self.progress, self.workers)
+        self._states = asyncio.Semaphore(STATES_MAX)
+        self._replays = asyncio.Semaphore(REPLAYS_MAX)
+        self._started = asyncio.Event()
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Read until cancelled; when the log is away, go on where it stood. Raises LogTruncated when that is gone."""
+        positions: dict[Place, int] = {}
+        while True:
+            try:
+                async with self._open() as source:
+                    if not positions:
+                        places = [place for channel in self._channels for place in channel.places]
+                        positions = dict(await source.after(places, self._clock.now() - BEGIN_BEFORE))
+                        for channel in self._channels:
+                            channel.begin(positions)
+                        self._started.set()
+                    await self._follow(source, positions)
+            except Retryable as error:
+                log.warning("live_reader_stumbled", error=str(error))
+                await self._clock.sleep(1.0)
+
+    async def _follow(self, source: Source, positions: dict[Place, int]) -> None:
+        reader = LogReader(source)
+        await reader.seek(positions)
+        while True:
+            batch, _ = await reader.read(records_max=BATCH_RECORDS, wait_s=1.0)
+            if batch is not None:
+                for channel in self._channels:
+                    channel.take(batch)
+                positions.update(reader.positions)
+
+    def stop(self) -> None:
+        """End every stream: the app is being stopped. Clients come back by themselves."""
+        self._stopping = True
+        for channel in self._channels:
+            channel.wake()
+
+    @property
+    def listeners(self) -> int:
+        """How many listen now."""
+        return sum(channel.listeners for channel in self._channels)
+
+    async def listen(
+        self, channel: Channel, initial: Initial, *, last: Vector | None = None, wanted: Collection[str] | None = None
+    ) -> AsyncIterator[bytes]:
+        """Yield a stream, as it is sent: from `last` on without gap or repetition, else from the present state on.
+
+        `wanted` names the videos or workers that it is about. A heartbeat comes when nothing else did for 30 s. The first
+        piece comes at once, or raises what went wrong: the state, or how long to wait before coming back.
+        """
+        with _counted(channel):
+            await self._started.wait()
+            vector = last
+            if vector is None or _distance(vector, channel.reached) > REPLAYED_MAX:
+                frame, vector = await self._begin(channel, initial)
+                yield frame
+            else:
+                yield format_sse_event(retry=RETRY_MS)
+            while not channel.has(vector):
+                target = tuple(map(max, channel.reached, vector))
+                try:
+                    async with self._replays, self._open() as source:
+                        async for frame in _replay(channel, source, vector, target, wanted):
+                            yield frame
+                    vector = target
+                except LogTruncated:
+                    if last is None:
+                        raise  # what the projections have not read is gone: they must be repaired first
+                    last = None
+                    frame, vector = await self._begin(channel, initial)
+                    yield frame
+            async for frame in self._live(channel, vector, wanted):
+                yield frame
+
+    async def _begin(self, channel: Channel, initial: Initial) -> tuple[bytes, Vector]:
+        async with self._states:
+            positions, data = await initial()
+        vector = channel.vector_of(positions)
+        data = {"type": "initial", **data, "timestamp": self._clock.now().isoformat()}
+        text = orjson.dumps(data).decode()
+        return format_sse_event(event="initial", data_str=text, id=channel.id_of(vector), retry=RETRY_MS), vector
+
+    async def _live(self, channel: Channel, vector: Vector, wanted: Collection[str] | None) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        number, beat_at = channel.find(vector), loop.time() + HEARTBEAT_S
+        while not self._stopping:
+            if number < channel.first:
+                yield _dropped(self._clock.now(), channel.first - number)
+                return
+            frames, number, vector = channel.since(number, vector, wanted)
+            if frames:
+                yield b"".join(frames)
+            elif loop.time() >= beat_at:
+                yield _heartbeat(self._clock.now(), channel.id_of(tuple(map(max, channel.reached, vector))))
+            else:
+                await channel.news(beat_at - loop.time())
+                continue
+            beat_at = loop.time() + HEARTBEAT_S
+
+
+@contextmanager
+def _counted(channel: Channel) -> Iterator[None]:
+    channel.listeners += 1
+    try:
+        yield
+    finally:
+        channel.listeners -= 1
+
+
+def _distance(vector: Vector, reached: Vector) -> int:
+    return sum(max(0, there - here) for here, there in zip(vector, reached, strict=True))
+
+
+async def _replay(
+    channel: Channel, source: Source, vector: Vector, target: Vector, wanted: Collection[str] | None
+) -> AsyncIterator[bytes]:
+    """Yield what is wanted between two positions of the log, each with the position after it. Raises LogTruncated."""
+    until = dict(zip(channel.places, target, strict=True))
+    positions = dict(zip(channel.places, vector, strict=True))
+    reader = LogReader(source)
+    await reader.seek(positions)
+    while reader.missing(until):
+        batch, _ = await reader.read(records_max=BATCH_RECORDS, wait_s=0.5, until=until)
+        for recorded in batch.records if batch else ():
+            positions[recorded.topic, recorded.partition] = recorded.offset + 1
+            told = channel.render(recorded)
+            if told is not None and (wanted is None or told.about in wanted):
+                yield channel.frame(told, channel.vector_of(positions))
+
+
+def _heartbeat(now: datetime, id_: str) -> bytes:
+    """Return a sign of life; its id keeps the listener's place near the end of the log."""
+    data = orjson.dumps({"type": "heartbeat", "timestamp": now.isoformat()}).decode()
+    return format_sse_event(event="heartbeat", data_str=data, id=id_)
+
+
+def _dropped(now: datetime, lost: int) -> bytes:
+    """Return the last words to a listener that reads too slowly; its next connection goes on where it stood."""
+    reason = f"too slow: {lost} messages were overwritten before they were read; come back with Last-Event-ID to get them"
+    data = orjson.dumps({"type": "dropped", "reason": reason, "timestamp": now.isoformat()}).decode()
+    return format_sse_event(event="dropped", data_str=data, retry=RETRY_MS)

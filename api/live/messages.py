@@ -1,0 +1,114 @@
+"""What listeners are told of an event, in the predecessor's shapes (contracts §1.2). Pure.
+
+`progress`, `job_completed`, `job_failed`: `status` is that of the job, or of the video when `job_id` is null.
+`worker_status`: what a worker does now.
+"""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from events.envelope import Event, Recorded
+from events.jobs import (
+    JobAttemptFailed,
+    JobCancelled,
+    JobClaimed,
+    JobCompleted,
+    JobFailed,
+    JobQueued,
+    JobReleased,
+    LeaseExpired,
+)
+from events.progress import ProgressTicked
+from events.videos import VideoFailed, VideoPublished
+from events.workers import WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
+
+
+class Told(NamedTuple):
+    """One message: the name of the event, its data, and whom it is about (a video or a worker)."""
+
+    event: str
+    about: str
+    data: dict[str, Any]
+
+
+def of_progress(recorded: Recorded[Event]) -> Told | None:
+    """Return what an event means to those who follow videos; None for nothing."""
+    event, time = recorded.envelope.data, recorded.envelope.time
+    match event:
+        case ProgressTicked():
+            qualities = [
+                {"name": rung.name, "status": "completed" if rung.percent >= 100 else "in_progress", "progress": rung.percent}
+                for rung in event.rungs
+            ]
+            return _told("progress", time, event, "processing", step=event.step, percent=event.percent, qualities=qualities)
+        case JobQueued():
+            return _told("progress", time, event, "queued")
+        case JobClaimed():
+            return _told("progress", time, event, "processing", step=event.spec.kind)
+        case JobReleased():
+            return _told("progress", time, event, "queued")
+        case JobAttemptFailed():
+            return _told("progress", time, event, "retrying", error=event.failure.message)
+        case LeaseExpired():
+            return _told("progress", time, event, "retrying", error="The worker was not heard of in time.")
+        case JobCancelled():
+            return _told("progress", time, event, "cancelled", error=event.reason)
+        case JobCompleted():
+            return _told("job_completed", time, event, "completed", percent=100.0)
+        case JobFailed():
+            return _told("job_failed", time, event, "failed", error=event.failure.message)
+        case VideoPublished():
+            qualities = [{"name": name, "status": "completed", "progress": 100.0} for name in event.rungs]
+            return _told("progress", time, event, "ready", percent=100.0, qualities=qualities)
+        case VideoFailed():
+            return _told("progress", time, event, "failed", error=event.failure.message)
+        case _:
+            return None
+
+
+def _told(
+    name: str,
+    time: datetime,
+    event: Any,
+    status: str,
+    *,
+    step: str | None = None,
+    percent: float = 0.0,
+    qualities: list[dict[str, Any]] | None = None,
+    error: str | None = None,
+) -> Told:
+    data = {
+        "type": name,
+        "video_id": event.video_id,
+        "job_id": None if isinstance(event, VideoFailed) else getattr(event, "job_id", None),
+        "current_step": step,
+        "progress_percent": percent,
+        "qualities": qualities or [],
+        "status": status,
+        "last_error": error,
+        "timestamp": time.isoformat(),
+    }
+    return Told(name, event.video_id, data)
+
+
+def of_workers(recorded: Recorded[Event]) -> Told | None:
+    """Return what an event means to those who follow workers; None for nothing."""
+    event, time = recorded.envelope.data, recorded.envelope.time
+    match event:
+        case WorkerRegistered():
+            return _worker(event.worker_id, time, "idle", name=event.name, pool=event.pool)
+        case WorkerHeartbeat():
+            return _worker(event.worker_id, time, event.status, job_ids=list(event.job_ids))
+        case WorkerDrained():
+            return _worker(event.worker_id, time, "gone")
+        case WorkerOffline():
+            return _worker(event.worker_id, time, "offline")
+        case WorkerQuarantined():
+            return _worker(event.worker_id, time, "quarantined")
+        case _:
+            return None
+
+
+def _worker(worker_id: str, time: datetime, status: str, **more: object) -> Told:
+    data = {"type": "worker_status", "worker_id": worker_id, "status": status, "timestamp": time.isoformat(), **more}
+    return Told("worker_status", worker_id, data)

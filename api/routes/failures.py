@@ -1,0 +1,136 @@
+"""For administrators: attempts that failed, what is alike, what to do about it, and what became of it."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import BaseModel, Field
+
+from api.deps import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, moment, reading, write
+from api.models import JOB_ID, Page
+from api.problems import documented
+from events.errors import Conflict, NotFound
+from events.failures import FailureRerun
+from events.media import Failure
+from producers import failures as failures_producer
+from projections import failures
+from projections.failure_report import Report, report
+from projections.failures import FailureShown, Rerun
+
+routes = APIRouter(tags=["failures"])
+FailureId = Annotated[str, Path(max_length=60, description="A job's id, a colon, and the epoch of the claim that failed.")]
+Days = Annotated[int, Query(ge=1, le=3650, description="How many days before now the report is about.")]
+Patterns = Annotated[int, Query(ge=1, le=100, description="How many patterns it names.")]
+FOUND = documented(404)
+CHANGED = documented(404, 409, 422)
+
+
+class FailureDetail(BaseModel):
+    """A failed attempt, and every rerun of it."""
+
+    failure: FailureShown
+    reruns: list[Rerun]
+
+
+class Resolve(BaseModel):
+    """Why the failure is no concern any more; it is kept on the log."""
+
+    reason: str = Field(min_length=1, max_length=500, examples=["the machine got more memory"])
+
+
+class RerunDone(BaseModel):
+    """How a rerun ended: with `failure`, or well when there is none. `worker` names the machine that it ran on."""
+
+    worker: str = Field(min_length=1, max_length=255, examples=["gpu-2"])
+    seconds: float = Field(ge=0, examples=[12.5])
+    failure: Failure | None = None
+
+
+class AcceptedFailure(BaseModel):
+    """It is on the log; `X-Log-Position` says from where on its effect can be read."""
+
+    failure_id: str = Field(examples=[f"{JOB_ID}:1"])
+
+
+class AcceptedRerun(AcceptedFailure):
+    """The verdict that was noted."""
+
+    verdict: str = Field(examples=["reproduced"])
+
+
+@routes.get("/api/failures")
+async def list_failures(
+    given: Given,
+    response: Response,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    stage: Annotated[str | None, Query(max_length=40)] = None,
+    category: Annotated[str | None, Query(max_length=40)] = None,
+    code: Annotated[str | None, Query(max_length=40)] = None,
+    video_id: Annotated[str | None, Query(max_length=36)] = None,
+    job_id: Annotated[str | None, Query(max_length=36)] = None,
+    resolved: Annotated[bool | None, Query(description="Only resolved ones, or only open ones.")] = None,
+    minimum: Minimum = None,
+) -> Page[FailureShown]:
+    """List attempts that failed, newest first."""
+    only = {"stage": stage, "category": category, "code": code, "video_id": video_id, "job_id": job_id}
+    async with reading(given, response, "failures", minimum) as connection:
+        found = await failures.listing(connection, limit=limit, after=after_of(cursor), resolved=resolved, only=only)
+    last = found[-1] if len(found) == limit else None
+    return Page(items=list(found), next=cursor_of(last.failed_at, last.failure_id) if last else None)
+
+
+@routes.get("/api/failures/report")
+async def show_report(given: Given, response: Response, days: Days = 7, limit: Patterns = 10) -> Report:
+    """Report what failed in the last days, what is alike in it, what is urgent, and what to do."""
+    async with reading(given, response, "failures") as connection:
+        return await report(connection, await moment(given, connection, "failures"), days=days, limit=limit)
+
+
+@routes.get("/api/failures/{failure_id}", responses=FOUND)
+async def show_failure(given: Given, response: Response, failure_id: FailureId, minimum: Minimum = None) -> FailureDetail:
+    """Show one failed attempt, with what was around it, and its reruns."""
+    async with reading(given, response, "failures", minimum) as connection:
+        failure = await _find(connection, failure_id)
+        return FailureDetail(failure=failure, reruns=list(await failures.reruns_of(connection, failure_id)))
+
+
+@routes.post("/api/failures/{failure_id}/resolve", status_code=202, responses=CHANGED)
+async def resolve_failure(given: Given, response: Response, failure_id: FailureId, resolve: Resolve) -> AcceptedFailure:
+    """Say that the cause of a failure is gone."""
+    failure = await _existing(given, failure_id)
+    if failure.resolved_by is not None:
+        how = f"by a person: {failure.reason}" if failure.resolved_by == "person" else "by a later success"
+        raise Conflict(f"the failure is resolved already, {how}")
+    event = failures_producer.resolved(given.context(), failure_id, video_id=failure.video_id, reason=resolve.reason)
+    await write(given, response, [event])
+    return AcceptedFailure(failure_id=failure_id)
+
+
+@routes.post("/api/failures/{failure_id}/reruns", status_code=202, responses=FOUND)
+async def note_rerun(given: Given, response: Response, failure_id: FailureId, done: RerunDone) -> AcceptedRerun:
+    """Note how a rerun of the attempt ended; the answer says whether it reproduced the failure."""
+    failure = await _existing(given, failure_id)
+    event = failures_producer.rerun(
+        given.context(),
+        failure_id,
+        video_id=failure.video_id,
+        failed=failure.failure,
+        again=done.failure,
+        worker=done.worker,
+        seconds=done.seconds,
+    )
+    await write(given, response, [event])
+    assert isinstance(event.data, FailureRerun)
+    return AcceptedRerun(failure_id=failure_id, verdict=event.data.verdict)
+
+
+async def _find(connection: Any, failure_id: str) -> FailureShown:
+    failure = await failures.by_id(connection, failure_id)
+    if failure is None:
+        raise NotFound(f"there is no failed attempt {failure_id}")
+    return failure
+
+
+async def _existing(given: Services, failure_id: str) -> FailureShown:
+    async with given.pool.connection() as connection:
+        return await _find(connection, failure_id)

@@ -1,0 +1,135 @@
+"""For administrators: what happens, as it happens, over Server-Sent Events.
+
+A stream begins with `initial`, the present state; the id of each message is the position of the log after it. Who comes
+back with `Last-Event-ID`, as browsers do, goes on there, without gap or repetition, and gets no `initial`.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse
+
+from api.deps import Given, Services, reading
+from api.live.hub import LISTENERS_MAX, Channel, Hub, Vector
+from api.problems import documented
+from events.errors import InvalidRequest, Retryable
+from projections import catalog, jobs, progress, workers
+from projections.catalog import Video
+from projections.log import Place
+from projections.positions import Positions, snapshot
+
+routes = APIRouter(tags=["live"])
+VIDEOS_MAX = 100
+"""Videos that one stream may name, and whose state `initial` tells."""
+WORKERS_MAX = 1000
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""Proxies must not hold messages back."""
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"example": "event: progress\ndata: {…}\nid: jobs:0=12,…\n\n"}}},
+    **documented(422),
+}
+Last = Annotated[
+    str | None, Header(alias="Last-Event-ID", max_length=4096, description="The id of the last message: go on after it.")
+]
+
+
+@routes.get("/api/events/progress", response_class=StreamingResponse, responses=STREAM)
+async def follow_progress(
+    given: Given,
+    video_ids: Annotated[str | None, Query(max_length=4000, description="Only these videos, comma separated.")] = None,
+    last: Last = None,
+) -> StreamingResponse:
+    """Follow videos: `initial`, then `progress`, `job_completed`, `job_failed`, and a `heartbeat` in silence."""
+    wanted = frozenset(filter(None, (part.strip() for part in video_ids.split(",")))) if video_ids is not None else None
+    if wanted is not None and not 0 < len(wanted) <= VIDEOS_MAX:
+        raise InvalidRequest(f"video_ids names 1 to {VIDEOS_MAX} videos")
+    hub = _hub(given)
+    stream = hub.listen(hub.progress, lambda: progress_state(given, wanted), last=_vector(hub.progress, last), wanted=wanted)
+    return await _respond(stream)
+
+
+@routes.get("/api/events/workers", response_class=StreamingResponse, responses=STREAM)
+async def follow_workers(given: Given, last: Last = None) -> StreamingResponse:
+    """Follow workers: `initial`, then `worker_status`, and a `heartbeat` in silence."""
+    hub = _hub(given)
+    stream = hub.listen(hub.workers, lambda: workers_state(given), last=_vector(hub.workers, last))
+    return await _respond(stream)
+
+
+async def _respond(stream: AsyncIterator[bytes]) -> StreamingResponse:
+    """Return the stream as a response, once its first piece is there: what goes wrong until then has a status of its own."""
+    first = await anext(stream)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in stream:
+            yield piece
+
+    return EventSourceResponse(pieces(), headers=HEADERS)
+
+
+def _hub(given: Services) -> Hub:
+    """Return the hub. Raises InvalidRequest for a question about the past, Retryable when too many listen."""
+    if given.as_of is not None:
+        raise InvalidRequest("a live stream is about now: leave as_of out")
+    if given.live is None or given.live.listeners >= LISTENERS_MAX:
+        raise Retryable("nobody else can listen now; try again")
+    return given.live
+
+
+def _vector(channel: Channel, last: str | None) -> Vector | None:
+    """Return where to go on, None at the beginning. Raises InvalidRequest for what is no id of this stream."""
+    if not last:
+        return None
+    try:
+        positions = Positions.parse(last).next
+    except InvalidRequest:
+        positions = {}
+    if set(positions) != set(channel.places):
+        raise InvalidRequest("Last-Event-ID wants the id of a message of this stream; leave it out to begin anew")
+    return channel.vector_of(positions)
+
+
+async def progress_state(given: Services, wanted: frozenset[str] | None) -> tuple[dict[Place, int], dict[str, object]]:
+    """Return how far videos are, those that are wanted or all that are being made, and the position at which they stand.
+
+    Three projections are read, each at its own position; the stream goes on from the earliest.
+    """
+    async with reading(given, Response(), "catalog") as connection:
+        if wanted is None:
+            found = list(await catalog.listing(connection, limit=VIDEOS_MAX, status="processing"))
+        else:
+            found = [video for one in sorted(wanted) if (video := await catalog.by_id(connection, one)) is not None]
+        told = [await _video(connection, video) for video in found]
+        positions: dict[Place, int] = {}
+        for name in ("catalog", "jobs", "progress"):
+            for place, position in (await snapshot(connection, name)).next.items():
+                positions[place] = min(position, positions.get(place, position))
+    return positions, {"videos": told}
+
+
+async def _video(connection: Any, video: Video) -> dict[str, object]:
+    of_video = await jobs.of_video(connection, video.video_id)
+    state = progress.progress_of(video, of_video, await progress.of_video(connection, video.video_id))
+    return {"video_id": video.video_id, **state.model_dump(mode="json")}
+
+
+async def workers_state(given: Services) -> tuple[dict[Place, int], dict[str, object]]:
+    """Return what the workers do now, and the position at which that stands."""
+    now = given.context().now
+    async with reading(given, Response(), "workers") as connection:
+        found = await workers.listing(connection, WORKERS_MAX)
+        positions = await snapshot(connection, "workers")
+    told = [
+        {
+            "worker_id": worker.worker_id,
+            "name": worker.name,
+            "pool": worker.pool,
+            "status": workers.presence(worker, now),
+            "job_ids": list(worker.job_ids),
+        }
+        for worker in found
+    ]
+    return positions.next, {"workers": told}

@@ -1,0 +1,37 @@
+"""What became of failed attempts: topic `failures`, key = failure_id. That they failed stands in topic `jobs`."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from events.envelope import Event
+from events.media import Failure
+
+
+class FailureResolved(Event, type="kinolog.failure.resolved.v1"):
+    """A person says that the cause of a failed attempt is gone, and why."""
+
+    failure_id: str
+    reason: str = Field(max_length=500)
+
+
+class FailureRerun(Event, type="kinolog.failure.rerun.v1"):
+    """A failed attempt was run again from its capsule, for the record only: what it made was thrown away.
+
+    `reproduced`: it failed with the same stage, category and code. `failure` is that of the rerun, None when it succeeded;
+    `worker` names the machine; `seconds` is how long it ran.
+    """
+
+    failure_id: str
+    verdict: Literal["reproduced", "not_reproduced"]
+    worker: str = Field(max_length=255)
+    seconds: float
+    failure: Failure | None = None
+
+
+FailureEvent = FailureResolved | FailureRerun
+
+
+def failure_id(job_id: str, epoch: int) -> str:
+    """Return the id of a failed attempt: that of its job and its claim."""
+    return f"{job_id}:{epoch}"

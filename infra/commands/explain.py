@@ -1,0 +1,56 @@
+"""`kinolog explain`: why things are as they are, told from the log."""
+
+import asyncio
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.commands.admin_api import connected
+from infra.commands.output import AsJson, document, line, note, printable
+
+if TYPE_CHECKING:
+    from events.envelope import Event, Recorded
+
+app = typer.Typer(rich_markup_mode=None, help="Tell why things are as they are, from the log.", no_args_is_help=True)
+
+
+@app.callback()
+def explain() -> None:
+    """Tell why things are as they are, from the log."""
+
+
+@app.command()
+def job(which: Annotated[str, typer.Argument(metavar="ID", help="The job's id.")], as_json: AsJson = False) -> None:
+    """Tell the whole story of a job: requests, decisions with their reasons, attempts, fences, failures, and where each stands.
+
+    Requests are kept on the log for a week, and in the archive for ever.
+
+    \b
+    Examples:
+      kinolog explain job f6c1070f-269c-5077-ada5-69a29a7c5990
+      kinolog explain job f6c1070f-269c-5077-ada5-69a29a7c5990 --json | jq '.[].reason'
+    """
+    from projections.story import tell
+
+    story = tell(asyncio.run(story_of(which)))
+    if as_json:
+        document([told._asdict() for told in story])
+        return
+    for told in story:
+        reason = f" [{told.reason}]" if told.reason and told.reason not in told.sentence else ""
+        line(printable(f"{told.time:%Y-%m-%d %H:%M:%S.%f}"[:23] + f"  {told.at:<22}  {told.sentence}{reason}"))
+    if not story:
+        note("the log does not tell of this job any more")
+
+
+async def story_of(job_id: str) -> "list[Recorded[Event]]":
+    """Return the events of a job, in causal order, from the archive and the log. Raises NotFound for an unknown job."""
+    from infra.commands.services import settings_of_services
+    from infra.runtime.history import open_history
+    from projections.story import events_of_job
+
+    with connected() as api:
+        found = api.get(f"/api/jobs/{job_id}")["job"]
+    async with open_history(settings_of_services()) as history:
+        return await events_of_job(history, job_id, found["pool"], datetime.fromisoformat(found["queued_at"]))

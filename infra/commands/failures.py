@@ -1,0 +1,233 @@
+"""`kinolog failures`: attempts that failed, the report on them, and their capsules, through the admin API."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from infra.commands.admin_api import connected
+from infra.commands.explain import story_of
+from infra.commands.output import AsJson, AsOf, Row, document, fields, line, note, printable, table
+
+if TYPE_CHECKING:
+    from projections.capsule import Capsule
+
+app = typer.Typer(rich_markup_mode=None, help="What failed, why, and what to do about it.", no_args_is_help=True)
+
+FailureId = Annotated[str, typer.Argument(metavar="ID", help="The failure's id: job, colon, epoch.")]
+
+
+@app.command()
+def report(
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How many days before now it is about.")] = 7,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many patterns it names.")] = 10,
+    format_: Annotated[Literal["text", "json"], typer.Option("--format", help="For people or for programs.")] = "text",
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Report what failed, what is alike in it, what is urgent, and what to do. --json is short for --format json.
+
+    \b
+    Examples:
+      kinolog failures report
+      kinolog failures report --days 14 --limit 20
+      kinolog failures report --format json | jq .common_patterns
+    """
+    with connected() as api:
+        made = api.get("/api/failures/report", days=days, limit=limit, as_of=as_of)
+    if as_json or format_ == "json":
+        document(made)
+        return
+    for text in report_lines(made):
+        line(printable(text))
+
+
+def report_lines(made: Row) -> Iterator[str]:
+    """Yield the report in the layout of Reencodarr's, line by line. Pure."""
+    summary = made["summary"]
+    yield "=== Video Processing Failure Report ==="
+    yield f"Period: Last {summary['period_days']} days"
+    yield ""
+    yield "Summary:"
+    yield f"  Total Failures: {summary['total_failures']}"
+    yield f"  Resolved: {summary['resolved_failures']}"
+    yield f"  Unresolved: {summary['unresolved_failures']}"
+    yield f"  Resolution Rate: {summary['resolution_rate_percent']}%"
+    for heading, name, rows in (
+        ("Failures by Stage:", "stage", made["by_stage"]),
+        ("Failures by Category:", "category", made["by_category"]),
+    ):
+        if rows:
+            yield ""
+            yield heading
+            for row in rows:
+                yield f"  {row[name]}: {row['total']} total ({row['unresolved']} unresolved)"
+    yield from _patterns(made["common_patterns"])
+    if made["critical_failures"]:
+        yield ""
+        yield "Critical Failures:"
+        for item in made["critical_failures"]:
+            failure = item["failure"]
+            yield f"  [{item['severity'].upper()}] {failure['failure_id']} {failure['code']}: {failure['failure']['message']}"
+    if made["recommendations"]:
+        yield ""
+        yield "Recommendations:"
+        for item in made["recommendations"]:
+            yield f"  [{item['priority'].upper()}] {item['title']}"
+            yield f"    {item['description']}"
+            yield f"    Action: {item['action']}"
+
+
+def _patterns(patterns: list[dict[str, Any]]) -> Iterator[str]:
+    if patterns:
+        yield ""
+        yield "Most Common Failure Patterns:"
+    for pattern in patterns:
+        what = f"{pattern['stage']}/{pattern['category']} ({pattern['code']})"
+        yield f"  {what}: {pattern['occurrences']} occurrence{'s' if pattern['occurrences'] != 1 else ''}"
+        yield f"    Sample: {pattern['sample_message']}"
+
+
+@app.command("list")
+def list_(
+    stage: Annotated[str | None, typer.Option(help="Only this stage: analysis, crf_search, encoding, post_processing.")] = None,
+    category: Annotated[str | None, typer.Option(help="Only this category, as resource_exhaustion.")] = None,
+    code: Annotated[str | None, typer.Option(help="Only this code, as EXIT_137.")] = None,
+    video: Annotated[str | None, typer.Option(help="Only attempts for this video (its id).")] = None,
+    job: Annotated[str | None, typer.Option(help="Only attempts at this job (its id).")] = None,
+    resolved: Annotated[bool | None, typer.Option("--resolved/--open", help="Only resolved ones, or only open ones.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")] = 50,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the attempts that failed, newest first.
+
+    \b
+    Examples:
+      kinolog failures list --open
+      kinolog failures list --category timeout --json
+    """
+    only = {"stage": stage, "category": category, "code": code, "video_id": video, "job_id": job, "resolved": resolved}
+    with connected() as api:
+        rows = api.pages("/api/failures", limit=limit, as_of=as_of, **only)
+    table(
+        rows,
+        {
+            "failure": lambda row: row["failure_id"],
+            "time": lambda row: row["failed_at"],
+            "stage": lambda row: row["stage"],
+            "category": lambda row: row["category"],
+            "code": lambda row: row["code"],
+            "attempt": lambda row: f"{row['attempt']}{' (last)' if row['final'] else ''}",
+            "resolved": lambda row: row["resolved_by"],
+            "why": lambda row: row["failure"]["message"],
+        },
+        as_json=as_json,
+        empty="nothing failed",
+    )
+
+
+@app.command()
+def show(failure: FailureId, as_of: AsOf = None, as_json: AsJson = False) -> None:
+    """Show one failed attempt: the tool's words, its command line, the machine, reruns.
+
+    \b
+    Examples:
+      kinolog failures show f6c1070f-269c-5077-ada5-69a29a7c5990:1
+    """
+    with connected() as api:
+        found = api.get(f"/api/failures/{failure}", as_of=as_of)
+    if as_json:
+        document(found)
+        return
+    row = found["failure"]
+    told = {**row, **row["failure"], **(row["failure"].get("context") or {}), "reruns": found["reruns"]}
+    fields({name: value for name, value in told.items() if name not in ("failure", "context")}, as_json=False)
+
+
+@app.command()
+def resolve(
+    failure: FailureId,
+    reason: Annotated[str, typer.Option(help="Why it is no concern any more; it is kept on the log.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say that the cause of a failure is gone. A later success says so by itself.
+
+    \b
+    Examples:
+      kinolog failures resolve f6c1070f-269c-5077-ada5-69a29a7c5990:1 --reason "the machine got more memory"
+    """
+    with connected() as api:
+        answer = api.post(f"/api/failures/{failure}/resolve", {"reason": reason})
+    if as_json:
+        document(answer)
+    else:
+        note(f"{failure} is resolved")
+
+
+@app.command()
+def capsule(
+    failure: FailureId,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Export what is needed to run a failed attempt again: the job, its inputs' digests, arguments, versions, events.
+
+    It is JSON with or without --json, and holds no media: a rerun fetches them by their keys and checks their digests.
+
+    \b
+    Examples:
+      kinolog failures capsule f6c1070f-269c-5077-ada5-69a29a7c5990:1 --out failure.json
+      kinolog failures capsule f6c1070f-269c-5077-ada5-69a29a7c5990:1 | jq .failure.context.command
+    """
+    made = asyncio.run(_capsule(failure)).model_dump_json(indent=None if as_json else 2)
+    if out is None:
+        line(made)
+        return
+    out.write_text(f"{made}\n")
+    note(f"{out}: the capsule of {failure}")
+
+
+@app.command()
+def rerun(
+    what: Annotated[str, typer.Argument(metavar="CAPSULE|ID", help="A capsule's file, or a failure's id.")],
+    as_json: AsJson = False,
+) -> None:
+    """Run a failed attempt again on this machine, with the worker's own code, and note whether it fails in the same way.
+
+    What it makes is deleted; the video and its jobs are not touched. Run it on another machine to tell a bad machine from
+    a bad file: it needs the settings of the object store there, and the administrator's token.
+
+    \b
+    Examples:
+      kinolog failures rerun failure.json
+      kinolog failures rerun f6c1070f-269c-5077-ada5-69a29a7c5990:1 --json
+    """
+    from infra.commands.rerun import rerun as run_again
+    from infra.commands.services import settings_of_services
+    from projections.capsule import opened
+
+    path = Path(what)
+    found = opened(path.read_bytes()) if path.is_file() else asyncio.run(_capsule(what))
+    note(f"running {found.spec.kind} of job {found.job_id} again, which failed with {found.failure.code}")
+    ended = asyncio.run(run_again(settings_of_services(), found))
+    failure = ended.failure.model_dump(mode="json") if ended.failure else None
+    with connected() as api:
+        body = {"worker": ended.worker, "seconds": ended.seconds, "failure": failure}
+        answer = api.post(f"/api/failures/{found.failure_id}/reruns", body)
+    if as_json:
+        document(answer | body)
+        return
+    line(answer["verdict"].replace("_", " "))
+    note(f"it failed with {ended.failure.code}: {ended.failure.message}" if ended.failure else "it succeeded here")
+
+
+async def _capsule(failure: str) -> "Capsule":
+    """Make the capsule of a failed attempt from the log."""
+    from projections.capsule import capsule_of
+
+    with connected() as api:
+        job_id = str(api.get(f"/api/failures/{failure}")["failure"]["job_id"])
+    return capsule_of(failure, await story_of(job_id))

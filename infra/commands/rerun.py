@@ -1,0 +1,53 @@
+"""Runs a failed attempt again, here, with the worker's own code; what it makes is deleted."""
+
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from events.media import Failure, SystemContext
+from infra.runtime import hardware
+from infra.runtime.binaries import ffmpeg, ffprobe
+from infra.runtime.clock import SystemClock, new_id
+from infra.runtime.objects import ObjectStore
+from infra.runtime.settings import Settings
+from projections.capsule import Capsule
+from workers.attempt import attempt
+from workers.kinds import RUNNERS
+from workers.sources import Sources
+from workers.transcode.versions import ENCODERS, ask_versions
+from workers.work import Limits, Progress, Work
+
+
+class Outcome(NamedTuple):
+    """How a rerun ended: with a failure, or well."""
+
+    worker: str
+    seconds: float
+    failure: Failure | None
+
+
+async def rerun(settings: Settings, capsule: Capsule) -> Outcome:
+    """Run the capsule's job once, with this machine's limits. Its objects lie apart from all published ones, and are deleted."""
+    worker = platform.node()
+    store = ObjectStore(settings)
+    prefix = f"reruns/{capsule.job_id}/{new_id()}"
+    limits = Limits(threads=settings.worker_threads, memory_max_bytes=settings.ffmpeg_memory_max_bytes)
+    with tempfile.TemporaryDirectory(prefix="kinolog-rerun-") as scratch:
+        sources = Sources(Path(scratch, "sources"), store, bytes_max=settings.work_dir_max_bytes // 2)
+        work = Work(prefix, Path(scratch, "job"), store, sources, SystemClock(), ffmpeg(settings), ffprobe(settings), limits)
+
+        async def surroundings(directory: Path) -> SystemContext:
+            tools = await ask_versions(ffmpeg(settings), tuple(ENCODERS), directory, limits)
+            return hardware.system_context(worker, directory, tools)
+
+        async def ignore(progress: Progress) -> None:
+            """A rerun is nobody's progress."""
+
+        started = time.monotonic()
+        try:
+            made = await attempt(capsule.spec, RUNNERS[capsule.spec.kind], work, surroundings, ignore)
+        finally:
+            await store.delete_prefix(f"{prefix}/")
+    return Outcome(worker, round(time.monotonic() - started, 3), made if isinstance(made, Failure) else None)

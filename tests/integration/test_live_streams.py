@@ -1,0 +1,189 @@
+"""Live status on the real platform: real sockets, the real log, reconnections in the middle of an encode, a thousand listeners."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from api.live.messages import of_progress
+from events.envelope import Envelope
+from events.progress import ProgressTicked
+from infra import supervision
+from infra.runtime import kafka
+from infra.runtime.clock import new_id, system_context
+from infra.runtime.settings import Settings
+from producers.appender import Appender
+from projections.positions import Positions
+from tests.integration.test_faults import QUICK
+from tests.support import clips
+from tests.support.log import read_topic
+from tests.support.platform import Platform
+from tests.unit.test_live import Heard, parse
+
+LISTENERS = 1000
+
+
+async def follow(platform: Platform, path: str, last: str | None = None) -> AsyncIterator[Heard]:
+    """Yield the messages of a stream."""
+    headers = {"Last-Event-ID": last} if last else {}
+    async with platform.admin.stream("GET", path, headers=headers, timeout=60) as answer:
+        assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/event-stream")
+        rest = b""
+        async for data in answer.aiter_bytes():
+            *blocks, rest = (rest + data).split(b"\n\n")
+            for block in blocks:
+                for heard in parse(block):
+                    yield heard
+
+
+async def until_ready(platform: Platform, path: str, last: str | None = None, stop_after: int = 10**6) -> list[Heard]:
+    """Follow until the video is ready, or for some messages."""
+    heard: list[Heard] = []
+    async with aclosing(follow(platform, path, last)) as stream, asyncio.timeout(100):
+        async for one in stream:
+            heard.append(one)
+            if (one.data.get("job_id", "") is None and one.data["status"] == "ready") or len(heard) >= stop_after:
+                return heard
+    raise AssertionError("the stream ended")
+
+
+def said(heard: list[Heard]) -> dict[str, list[tuple[str, float, str]]]:
+    """Return what was said of each job, in order, without the state at the beginning."""
+    jobs: dict[str, list[tuple[str, float, str]]] = {}
+    for one in heard:
+        if one.event in ("progress", "job_completed", "job_failed"):
+            step = (one.data["status"], one.data["progress_percent"], one.data["timestamp"])
+            jobs.setdefault(str(one.data["job_id"]), []).append(step)
+    return jobs
+
+
+async def test_a_video_is_followed_to_its_end_and_reconnections_lose_and_repeat_nothing(platform: Platform) -> None:
+    data = clips.real_clips()["carphone"].read_bytes() + os.urandom(8)
+    begun = (await platform.admin.post("/api/uploads", json={"filename": "a.mp4", "size_bytes": len(data)})).json()
+    video_id = begun["video_id"]
+    await platform.store.put(begun["url"], content=data)
+    path = f"/api/events/progress?video_ids={video_id}"
+    await platform.until(video_id, bool)
+    async with asyncio.TaskGroup() as group:
+        whole = group.create_task(until_ready(platform, path))
+        patchy = await until_ready(platform, path, stop_after=1)
+        assert (patchy[0].event, patchy[0].data["videos"][0]["video_id"]) == ("initial", video_id)
+        completed = await platform.admin.post(f"/api/uploads/{video_id}/complete", json={"title": "Live"})
+        assert completed.status_code == 200
+        while not any(one.data.get("status") == "ready" for one in patchy):
+            patchy += await until_ready(platform, path, patchy[-1].id, stop_after=3)
+
+    assert said(patchy) == said(whole.result())
+    assert [one.event for one in patchy].count("initial") == 1
+    for job_id, steps in said(patchy).items():
+        if job_id != "None":
+            assert [steps[0][0], steps[1][0], steps[-1][0]] == ["queued", "processing", "completed"]
+    again = await until_ready(platform, path, patchy[0].id)
+    assert said(again) == said(patchy), "the past can be heard again, from any position on"
+
+
+@pytest.mark.parametrize("part", ["admin", "kafka"])
+async def test_what_is_heard_is_what_is_on_the_log_whatever_is_killed(
+    settings: Settings, local_engine: Settings, part: str
+) -> None:
+    """The whole of a video's life, heard across a crash: each message of the log once, in the order of its partition."""
+    async with Platform(settings, supervised=True, **QUICK) as platform:
+        video_id = await platform.upload(clips.real_clips()["carphone"])
+        await platform.until(video_id, bool)
+        path = f"/api/events/progress?video_ids={video_id}"
+        heard = await until_ready(platform, path, stop_after=2)
+        if part == "admin":
+            await platform.kill("admin")
+            await platform.start("admin")
+            await platform.ready("admin")
+        else:
+            (row,) = [row for row in supervision.status(local_engine) if row["name"] == part]
+            os.kill(row["pid"], signal.SIGKILL)
+        heard += await until_ready(platform, path, heard[-1].id)
+        begun = Positions.parse(str(heard[0].id)).next
+        expected: dict[tuple[str, int], list[str]] = {}
+        for topic in ("videos", "jobs", "progress"):
+            for recorded in await read_topic(platform.settings, topic):
+                told = of_progress(recorded)
+                if told and told.about == video_id and recorded.offset >= begun[topic, recorded.partition]:
+                    expected.setdefault((topic, recorded.partition), []).append(json.dumps(told.data))
+
+    assert [one.event for one in heard].count("initial") == 1
+    found = [json.dumps(one.data) for one in heard if one.event not in ("initial", "heartbeat")]
+    assert {place: [text for text in found if text in told] for place, told in expected.items()} == expected
+    assert len(found) == sum(map(len, expected.values()))
+
+
+async def test_workers_are_followed(platform: Platform) -> None:
+    async with aclosing(follow(platform, "/api/events/workers")) as stream, asyncio.timeout(40):
+        initial = await anext(stream)
+        (worker,) = initial.data["workers"]
+        assert initial.event == "initial" and worker["status"] in ("idle", "busy")
+        heard = await anext(stream)
+        assert (heard.event, heard.data["worker_id"]) == ("worker_status", worker["worker_id"])
+
+
+@pytest.mark.parametrize(
+    ("path", "last"),
+    [("/api/events/progress", "videos:0=1"), ("/api/events/workers", "nonsense"), ("/api/events/progress?as_of=2026-01-01", None)],
+)
+async def test_what_cannot_be_followed_is_refused(platform: Platform, path: str, last: str | None) -> None:
+    answer = await platform.admin.get(path, headers={"Last-Event-ID": last} if last else {})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+
+
+@asynccontextmanager
+async def listener(platform: Platform, video_id: str) -> AsyncIterator[asyncio.StreamReader]:
+    """Yield the stream of one of many listeners, after its state, on a socket of its own."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", platform.settings.admin_port)
+    try:
+        request = (
+            f"GET /api/events/progress?video_ids={video_id} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {platform.token}\r\n\r\n"
+        )
+        writer.write(request.encode())
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        assert b"event: initial" in await reader.readuntil(b"\n\n")
+        yield reader
+    finally:
+        writer.close()
+
+
+async def test_a_thousand_listeners_hear_the_same_soon(platform: Platform) -> None:
+    video_id, job_id = new_id(), new_id()
+
+    def tick(percent: float) -> Envelope[Any]:
+        event = ProgressTicked(
+            job_id=job_id, video_id=video_id, worker_id=new_id(), epoch=1, kind="encode", step="encode", percent=percent
+        )
+        context = system_context("kinolog/test")
+        return Envelope(new_id(), context.source, job_id, context.now, event, video_id)
+
+    async def hear() -> float:
+        async with listener(platform, video_id) as reader:
+            connected.release()
+            frame = await reader.readuntil(b"\n\n")
+            assert json.loads(frame.split(b"data: ")[1].split(b"\n")[0])["progress_percent"] == 42.0
+            return asyncio.get_running_loop().time()
+
+    connected = asyncio.Semaphore(0)
+    appender = Appender(lambda: kafka.open_producer(platform.settings), topic_prefix=platform.settings.topic_prefix)
+    await appender.start()
+    try:
+        async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+            hearing = [group.create_task(hear()) for _ in range(LISTENERS)]
+            for _ in range(LISTENERS):
+                await connected.acquire()
+            exposition = (await platform.admin.get("/metrics")).text
+            told = asyncio.get_running_loop().time()
+            await appender.append([tick(42.0)])
+    finally:
+        await appender.stop()
+    slowest = max(task.result() for task in hearing) - told
+    print(f"\n{LISTENERS} listeners heard it within {slowest * 1000:.0f} ms")
+    assert f"kinolog_live_listeners {LISTENERS}.0" in exposition
+    assert slowest < 10

@@ -1,0 +1,50 @@
+"""One attempt at a job, whoever asks for it: run the work in an empty directory, end with a result or a classified failure."""
+
+import contextlib
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from events.jobs import STAGE_OF, JobResult, JobSpec
+from events.media import Failure, SystemContext
+from workers import failures
+from workers.work import Done, Progress, Runner, Work, WorkFailed
+
+Surroundings = Callable[[Path], Awaitable[SystemContext]]
+"""Tells what is around an attempt that works in this directory."""
+log = structlog.get_logger(__name__)
+
+
+async def attempt(
+    spec: JobSpec, runner: Runner, work: Work, surroundings: Surroundings, tick: Callable[[Progress], Awaitable[None]]
+) -> JobResult | Failure:
+    """Run the job in `work.directory`, which is made empty before and removed after; every update of progress goes to `tick`.
+
+    Raises only what cancels it: what the work raises is a failure, and what is unexpected in it is logged.
+    """
+    shutil.rmtree(work.directory, ignore_errors=True)
+    try:
+        try:
+            work.directory.mkdir(parents=True)
+            return await _result(spec, runner, work, tick)
+        except WorkFailed as error:
+            failure = error.failure
+        except Exception as error:
+            failure = failures.of_error(STAGE_OF[spec.kind], error)
+            log.exception("run_failed", code=failure.code)
+        return failures.in_context(failure, await surroundings(work.directory))
+    finally:
+        shutil.rmtree(work.directory, ignore_errors=True)
+
+
+async def _result(spec: JobSpec, runner: Runner, work: Work, tick: Callable[[Progress], Awaitable[None]]) -> JobResult:
+    async with contextlib.aclosing(runner(spec, work)) as updates:
+        async for update in updates:
+            match update:
+                case Done(result=result):
+                    return result
+                case Progress():
+                    await tick(update)
+    raise RuntimeError(f"{spec.kind} ended without a result")
