@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from infra.commands import catalog, configuration, history, ingest, jobs, log, platform, projections, telemetry, worker
+from infra.commands import backup, catalog, configuration, history, ingest, jobs, log, platform, projections, telemetry, worker
 from infra.commands.exits import ExitCode, explain
 
 EXITS = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)
@@ -47,6 +47,9 @@ app.command()(projections.rebuild)
 app.command("flip-back")(projections.flip_back)
 app.command()(projections.diff)
 app.command()(projections.verify)
+app.command()(projections.report)
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.command()(history.replay)
 app.command()(history.sql)
 app.add_typer(telemetry.app, name="telemetry")
