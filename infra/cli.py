@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from infra.commands import backup, catalog, configuration, history, ingest, jobs, log, platform, projections, telemetry, worker
+from infra.commands import backup, catalog, configuration, history, ingest, jobs, log, platform, projections, telemetry, whatif, worker
 from infra.commands.exits import ExitCode, explain
 
 EXITS = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)
@@ -52,6 +52,7 @@ app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(history.replay)
 app.command()(history.sql)
+app.command()(whatif.whatif)
 app.add_typer(telemetry.app, name="telemetry")
 app.add_typer(platform.engine, name="engine")
 app.command()(platform.up)

@@ -18,6 +18,7 @@ from mode import Service
 from events.envelope import Envelope, Event
 from events.jobs import JobCancelled, JobCompleted, JobFailed
 from infra.engine.endpoints import resolve
+from infra.policy import policy_of
 from infra.runtime import kafka, logs, memory, metrics, postgres
 from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.fenced_appender import FencedAppender
@@ -28,7 +29,7 @@ from processors import files, planning
 from processors.app import App, Services, add_effect, add_process, add_projection, create_app
 from processors.chores import Chores, put_off
 from processors.dead_letters import bury_with
-from processors.dispatch import Policy, State
+from processors.dispatch import State
 from processors.dispatcher import Clients, Dispatcher
 from processors.plan import PlanSettings
 from producers.appender import Appender
@@ -87,17 +88,6 @@ def plan_settings(settings: Settings) -> PlanSettings:
         codec=settings.video_codec,
         preset=settings.encoder_preset,
         hdr=settings.hdr,
-    )
-
-
-def policy_of(settings: Settings) -> Policy:
-    """Return what the operator decided about leases and retries."""
-    return Policy(
-        lease=timedelta(seconds=settings.lease_s),
-        attempts_max=settings.attempts_max,
-        backoff_base=timedelta(seconds=settings.backoff_base_s),
-        quarantine_after=settings.quarantine_after,
-        quarantine=timedelta(seconds=settings.quarantine_s),
     )
 
 

@@ -63,13 +63,22 @@ Status = Literal["queued", "claimed", "retrying", "completed", "failed", "cancel
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Times and counts by which it is decided."""
+    """Times and counts by which it is decided; what-if replays try others, and may override `rank` and `backoff`."""
 
     lease: timedelta = timedelta(seconds=60)
     attempts_max: int = 3
     backoff_base: timedelta = timedelta(seconds=30)
     quarantine_after: int = 5
     quarantine: timedelta = timedelta(minutes=10)
+
+    def rank(self, queued: JobQueued, queued_at: datetime) -> datetime:
+        """Return the moment by which ready jobs are ordered: the earliest goes first."""
+        return queued_at + PRIORITY_LEAD[queued.priority]
+
+    def backoff(self, attempts: int) -> timedelta:
+        """Return the wait after so many failed attempts, before chance is added."""
+        wait: timedelta = self.backoff_base * 2 ** (attempts - 1)
+        return wait
 
 
 @dataclass(slots=True)
@@ -178,7 +187,7 @@ def evolve(state: State, fact: Envelope[Event]) -> None:
 def _make_ready(state: State, job_id: str) -> None:
     job = state.jobs[job_id]
     queue = state.ready.setdefault((job.queued.pool, job.queued.requirements), [])
-    heapq.heappush(queue, (job.queued_at + PRIORITY_LEAD[job.queued.priority], next(state.numbers), job_id))
+    heapq.heappush(queue, (state.policy.rank(job.queued, job.queued_at), next(state.numbers), job_id))
 
 
 def _requeue(state: State, job_id: str) -> None:
@@ -397,8 +406,7 @@ class Decision:
     def _retry_at(self, job: Job) -> datetime:
         """Back-off base * 2^(n-1) +-25 %; the chance comes from the request's id, so that it is the same at every try."""
         jitter = random.Random(f"{self._request.id}/{job.queued.job_id}").uniform(0.75, 1.25)
-        wait: timedelta = self._state.policy.backoff_base * 2 ** (job.attempts - 1)
-        return self._now + wait * jitter
+        return self._now + self._state.policy.backoff(job.attempts) * jitter
 
     def _tell_quarantine(self, worker_id: str, pool: str) -> None:
         until = self._state.quarantined.get(worker_id)

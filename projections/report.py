@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from events.errors import KinologError
 from projections.fold import Projection
-from projections.history import ArchiveDamaged, History
+from projections.history import History
 from projections.log import Place, Source, stretches
 from projections.parquet import NO_LINK, BrokenChain, check_segment, next_link
 from projections.past import Past, rows_of
@@ -202,8 +202,11 @@ async def _damage(history: History, positions: Mapping[Place, int], unchecked: F
                 file = await unchecked(segment)
                 link = check_segment(file, link, f"archive: {_name(place)}")
                 await history.fetch(segment)
-            except (BrokenChain, ArchiveDamaged, KinologError) as error:
+            except (BrokenChain, KinologError) as error:
                 findings.append(str(error))
+                break
+            except ValueError as error:
+                findings.append(f"{segment.key} cannot be read: {error}")
                 break
             if link.hex() != segment.chain:
                 findings.append(f"{segment.key}: its events are not those that were archived; the hash chain differs")

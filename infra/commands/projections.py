@@ -235,7 +235,7 @@ async def _verify_report(path: Path, key: str) -> dict[str, Any]:
             _named(told.projection),
             past_of(settings),
             history,
-            lambda segment: store.get_bytes(segment.key, segment.size_bytes + 1),
+            lambda segment: store.get_bytes(segment.key, 2 * segment.size_bytes + (1 << 20)),
             public,
         )
     return {"report": str(path), "projection": told.projection, "findings": findings}

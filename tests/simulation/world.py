@@ -56,6 +56,7 @@ class Outcome:
     facts: list[Envelope[Event]]
     findings: list[str]
     digest: str
+    requests: list[Envelope[Event]]
 
 
 @dataclass
@@ -199,7 +200,7 @@ class Sim:
         self.later(0.5, lambda: self.ask(claim.worker_id))
 
 
-def run(seed: int, *, workers: int = 20, jobs: int = 100) -> Outcome:
+def run(seed: int, *, workers: int = 20, jobs: int = 100, restarts: int = 3) -> Outcome:
     """Run one world until every job has ended, or two virtual days are over."""
     sim = Sim(random.Random(seed), workers, jobs)
     for _ in range(jobs):
@@ -220,14 +221,14 @@ def run(seed: int, *, workers: int = 20, jobs: int = 100) -> Outcome:
             sim.later(sim.rng.uniform(600, 900), lambda cancel=cancel: sim.send(cancel))  # type: ignore[misc]
     for number in range(workers):
         sim.later(sim.rng.uniform(0, 5), lambda number=number: sim.ask(f"w{number}"))  # type: ignore[misc]
-    for _ in range(3):
+    for _ in range(restarts):
         sim.later(sim.rng.uniform(10, 900), sim.restart_dispatcher)
     while sim.agenda and sim.now - START < HORIZON and len(sim.requests) < REQUESTS_MAX * jobs:
         sim.now, _, act = heapq.heappop(sim.agenda)
         act()
         if len(sim.state.ended) >= jobs and sim.now - START > timedelta(minutes=30):
             break
-    return Outcome(sim.facts, check(sim), digest(sim.facts))
+    return Outcome(sim.facts, check(sim), digest(sim.facts), sim.requests)
 
 
 def check(sim: Sim) -> list[str]:
