@@ -6,8 +6,9 @@ done. `Replay` lets them react like that to what another policy decides. What wa
 
 What it assumes: the n-th attempt of a job takes as long and ends as the n-th recorded one, on whatever worker; a worker that
 went silent goes silent with that attempt; attempts that never happened are like another of the job, or of its kind, by `seed`.
-Under the recorded policy the same claims come out in the same order, unless the dispatcher was restarted meanwhile: what it
-then forgot is on no log.
+Under the recorded policy the same claims come out in the same order, with two exceptions that are on no log: what a dispatcher
+forgot when it was restarted, and when exactly a request without an answer was decided. The latter is known between the answered
+requests around it; where a tick made a job ready in such a gap, on a busy pool, another job may be given first.
 """
 
 import heapq
@@ -227,6 +228,9 @@ class Replay:
         self._awaited = {video: list(waiting) for video, waiting in recording.awaited.items()}
         self._planned: set[datetime] = set()
         self._workers = {worker.worker_id: worker for worker in alternative.workers(list(recording.workers.values()))}
+        self._attempts = _attempts(recording)
+        self._pauses = [one.delay for cause, found in recording.reactions.items() if cause[:1] == ("refusal",) for one in found]
+        self._question = next((r for r in recording.requests if isinstance(r[1].data, ClaimRequested)), None)
         lags = sorted(lag for lag, _ in recording.ticks.values())
         self._lag = lags[len(lags) // 2] if lags else timedelta()
 
@@ -313,14 +317,7 @@ class Replay:
 
     def _like(self, claimed: JobClaimed) -> list[Reaction]:
         """Return what was done with another attempt of the job, else with one of its kind."""
-        over: dict[tuple[str, int], tuple[str, list[Reaction]]] = {}
-        for fact in self._recording.facts:
-            if isinstance(fact.data, JobClaimed):
-                script = self._recording.reactions.get(("claim", fact.data.job_id, fact.data.epoch), [])
-                if any(isinstance(reaction.request.data, ResultReported) for reaction in script):
-                    over[fact.data.job_id, fact.data.epoch] = fact.data.spec.kind, script
-        own = [script for (job_id, _), (_, script) in over.items() if job_id == claimed.job_id]
-        alike = own[-1:] or [script for kind, script in over.values() if kind == claimed.spec.kind] or [s for _, s in over.values()]
+        alike = self._attempts.get(claimed.job_id, [])[-1:] or self._attempts.get(claimed.spec.kind) or self._attempts.get("", [])
         return self._rng.choice(alike) if alike else []
 
     def _stretched(self, claimed: JobClaimed, script: list[Reaction]) -> list[Reaction]:
@@ -371,17 +368,15 @@ class Replay:
             for reaction in script:
                 self._react(reaction, worker_id, 0, "", now, fresh=False)
             return
-        others = [one for cause, found in recorded.items() if cause and cause[0] == "refusal" for one in found]
-        pause = self._rng.choice(others).delay if others else timedelta(seconds=1)
+        pause = self._rng.choice(self._pauses) if self._pauses else timedelta(seconds=1)
         known = worker_id in self._recording.workers and self._refusals[worker_id] <= len(self._recording.requests)
         self._ask(self._workers.get(worker_id), max(now + pause, self._recording.end) if known else now + pause)
 
     def _ask(self, worker: Worker | None, time: datetime) -> None:
         """Let a worker ask as nobody did in the record."""
-        if worker is None:
+        if worker is None or self._question is None:
             return
-        asked = [(at, r) for at, r in self._recording.requests if isinstance(r.data, ClaimRequested)]
-        at, model = asked[0]
+        at, model = self._question
         assert isinstance(model.data, ClaimRequested)
         deadline = time + (model.data.deadline - at)
         event = model.data.model_copy(
@@ -403,6 +398,18 @@ class Replay:
 
     def _new_id(self) -> str:
         return str(uuid5(UUID(int=0), f"whatif/{next(self._copies)}"))
+
+
+def _attempts(recording: Recording) -> dict[str, list[list[Reaction]]]:
+    """Return what was done with attempts that were reported: by job, by kind of job, and under "" all."""
+    found: dict[str, list[list[Reaction]]] = defaultdict(list)
+    for fact in recording.facts:
+        if isinstance(fact.data, JobClaimed):
+            script = recording.reactions.get(("claim", fact.data.job_id, fact.data.epoch), [])
+            if any(isinstance(reaction.request.data, ResultReported) for reaction in script):
+                for name in (fact.data.job_id, fact.data.spec.kind, ""):
+                    found[name].append(script)
+    return found
 
 
 # --- figures --------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def whatif(
     rows = [{"figure": name, "happened": happened[name], "replayed": replayed[name], "other": other[name]} for name in happened]
     headings = {"": "figure", "happened": "happened", "recorded policy": "replayed", policy.stem: "other"}
     table(rows, {heading: lambda row, name=name: row[name] for heading, name in headings.items()}, as_json=False)  # type: ignore[misc]
-    note(f"under the recorded policy {found['claims_in_order']} of {found['claims']} claims come out as they were")
+    note(f"under the recorded policy the first {found['claims_in_order']} of {found['claims']} claims come out as they were")
 
 
 def alternative_of(path: Path) -> "Alternative":

@@ -1,5 +1,6 @@
 """Signed reports on the real engine: made, checked, and each kind of tampering named."""
 
+import copy
 import json
 import re
 import stat
@@ -13,9 +14,13 @@ import pytest
 from events.codec import decode
 from events.topics import JOBS, VIDEOS
 from infra.generate import ROOT, examples_of
+from infra.past import past_of
 from infra.runtime.history import open_history
+from infra.runtime.keys import ensure_report_key
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
+from projections.registry import PROJECTIONS
+from projections.report import Report, check
 from tests.conftest import new_world
 from tests.integration.test_archive import rewrite
 from tests.integration.test_replay import append, archive, kinolog
@@ -36,26 +41,37 @@ async def world(engine: Settings, tmp_path_factory: pytest.TempPathFactory) -> S
     return settings
 
 
-@pytest.fixture
-async def report(world: Settings, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+async def signed(world: Settings, tmp_path_factory: pytest.TempPathFactory) -> Document:
     """A signed report of the catalog, with rows."""
-    made = await kinolog(world, "report", "catalog", "--signed", "--rows", "-o", "report.json", cwd=tmp_path)
+    directory = tmp_path_factory.mktemp("signed")
+    made = await kinolog(world, "report", "catalog", "--signed", "--rows", "-o", "report.json", cwd=directory)
     assert made.returncode == 0, made.stderr
-    return tmp_path / "report.json"
+    said: Document = json.loads((directory / "report.json").read_bytes())
+    return said
 
 
-async def findings(world: Settings, path: Path, *words: str) -> list[str]:
-    """Return what `kinolog verify` finds."""
-    checked = await kinolog(world, "verify", str(path), "--json", *words, cwd=path.parent)
-    found: list[str] = json.loads(checked.stdout)["findings"]
-    assert checked.returncode == (1 if found else 0), checked.stderr
-    return found
+async def findings(world: Settings, said: Document) -> list[str]:
+    """Return what does not fit."""
+    report, store = Report.model_validate_json(json.dumps(said)), ObjectStore(world)
+    key = ensure_report_key(world).public_key()
+    async with open_history(world) as history:
+        return await check(
+            report,
+            PROJECTIONS[report.projection],
+            past_of(world),
+            history,
+            lambda segment: store.get_bytes(segment.key, 1 << 24),
+            key,
+        )
 
 
-async def test_a_report_is_what_the_events_fold_into(world: Settings, report: Path) -> None:
-    assert await findings(world, report) == []
-    said = json.loads(report.read_bytes())
-    assert said["tables"]["videos"]["count"] == len(said["tables"]["videos"]["rows"]) > 0
+async def test_a_report_is_what_the_events_fold_into(world: Settings, signed: Document, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(signed))
+    checked = await kinolog(world, "verify", "report.json", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "everything is as the report says" in checked.stderr
+    assert signed["tables"]["videos"]["count"] == len(signed["tables"]["videos"]["rows"]) > 0
     key = world.var_dir / "keys" / "report"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
 
@@ -63,8 +79,9 @@ async def test_a_report_is_what_the_events_fold_into(world: Settings, report: Pa
 async def test_a_report_of_the_past_stays_right(world: Settings, tmp_path: Path) -> None:
     made = await kinolog(world, "report", "jobs", "--signed", "--at", "jobs:0=1,1=1,2=1,3=1", "-o", "then.json", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
-    assert max(json.loads((tmp_path / "then.json").read_bytes())["positions"].values()) <= 1
-    assert await findings(world, tmp_path / "then.json") == []
+    said = json.loads((tmp_path / "then.json").read_bytes())
+    assert max(said["positions"].values()) <= 1
+    assert await findings(world, said) == []
 
 
 def a_row(said: Document) -> None:
@@ -114,23 +131,26 @@ def no_signature(said: Document) -> None:
     ],
 )
 async def test_what_was_tampered_with_is_named(
-    world: Settings, report: Path, tamper: Callable[[Document], None], expected: str
+    world: Settings, signed: Document, tamper: Callable[[Document], None], expected: str
 ) -> None:
-    said = json.loads(report.read_bytes())
+    said = copy.deepcopy(signed)
     tamper(said)
-    report.write_text(json.dumps(said))
-    found = await findings(world, report)
+    found = await findings(world, said)
     assert any(re.search(expected, finding) for finding in found), found
     assert found[0].startswith("signature:")
 
 
-async def test_a_report_that_somebody_else_signed_is_told(engine: Settings, world: Settings, report: Path, tmp_path: Path) -> None:
+async def test_a_report_that_somebody_else_signed_is_told(world: Settings, signed: Document, tmp_path: Path) -> None:
     stranger = world.model_copy(update={"var_dir": tmp_path / "elsewhere"})
-    assert await findings(stranger, report) == ["signature: it is made with another key than the expected one"]
-    assert await findings(stranger, report, "--key", json.loads(report.read_bytes())["public_key"]) == []
+    assert await findings(stranger, signed) == ["signature: it is made with another key than the expected one"]
+    (tmp_path / "report.json").write_text(json.dumps(signed))
+    vouched = await kinolog(stranger, "verify", "report.json", "--key", signed["public_key"], cwd=tmp_path)
+    assert vouched.returncode == 0, vouched.stdout + vouched.stderr
+    doubted = await kinolog(stranger, "verify", "report.json", cwd=tmp_path)
+    assert doubted.returncode == 1 and "another key" in doubted.stdout
 
 
-async def test_an_event_that_was_altered_in_the_archive_is_named(world: Settings, report: Path) -> None:
+async def test_an_event_that_was_altered_in_the_archive_is_named(world: Settings, signed: Document) -> None:
     store = ObjectStore(world)
     async with open_history(world) as history:
         files = [file for files in history.segments.values() for file in files if file.topic == "videos"]
@@ -144,7 +164,7 @@ async def test_an_event_that_was_altered_in_the_archive_is_named(world: Settings
 
     try:
         await rewrite(store, segment, altered)
-        (finding,) = await findings(world, report)
+        (finding,) = await findings(world, signed)
     finally:
         await store.put_bytes(segment.key, before, "application/octet-stream")
     assert f"videos/{segment.partition}/{segment.first}" in finding
