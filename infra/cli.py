@@ -10,7 +10,20 @@ import sys
 
 import typer
 
-from infra.commands import backup, catalog, configuration, history, ingest, jobs, log, platform, projections, telemetry, whatif, worker
+from infra.commands import (
+    backup,
+    catalog,
+    configuration,
+    history,
+    ingest,
+    jobs,
+    log,
+    platform,
+    projections,
+    telemetry,
+    whatif,
+    worker,
+)
 from infra.commands.exits import ExitCode, explain
 
 EXITS = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)

@@ -42,7 +42,10 @@ class Object(BaseModel, frozen=True):
 
 
 class Memory(BaseModel, frozen=True):
-    """What a process knows that no fold can tell: how far it acted, and the rows that say what it did."""
+    """What a process knows that no fold can tell: how far it acted, and the rows that say what it did.
+
+    A position is topic, partition, next offset, count of records, time of the latest event; rows are JSON arrays by table.
+    """
 
     name: str
     positions: tuple[tuple[str, int, int, int, datetime | None], ...]
@@ -50,8 +53,11 @@ class Memory(BaseModel, frozen=True):
 
 
 class Backup(BaseModel, frozen=True):
-    """A backup's manifest. `segments` hold everything before `ends`, per topic and partition in order; `dispatched` is how
-    far the dispatcher had answered, by partition. Positions of processes are topic, partition, offset, count, time."""
+    """A backup's manifest.
+
+    `segments` hold everything before `ends` (topic, partition, offset), per partition in order. `dispatched` is how far the
+    dispatcher had answered, by partition. `worker_keys` is the table of workers' keys, hashes only, a JSON array.
+    """
 
     version: Literal[1] = 1
     kinolog: str
@@ -60,6 +66,7 @@ class Backup(BaseModel, frozen=True):
     segments: tuple[Segment, ...]
     objects: tuple[Object, ...]
     processes: tuple[Memory, ...]
+    worker_keys: str
     dispatched: dict[int, int]
 
     def segments_of(self, place: Place) -> list[Segment]:

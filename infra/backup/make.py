@@ -18,7 +18,7 @@ from events.errors import ObjectMissing
 from events.topics import ARCHIVE, JOB_REQUESTS, TOPICS
 from infra.backup.memory import remembered
 from infra.backup.shelf import Shelf
-from infra.runtime import postgres
+from infra.runtime import postgres, worker_keys
 from infra.runtime.history import fetch
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
@@ -50,7 +50,7 @@ class Making:
         """Write everything, the manifest last. Raises ArchiveDamaged when a file of the archive is not what was archived."""
         before = await self._before()
         async with postgres.connected(self.settings) as connection:
-            processes = await remembered(connection)
+            processes, keys = await remembered(connection), await worker_keys.dump(connection)
         requests = [(JOB_REQUESTS.name, number) for number in range(JOB_REQUESTS.partitions)]
         group = group_of(self.settings.topic_prefix)
         dispatched = await asyncio.to_thread(fetch_group, self.settings, group, requests)
@@ -63,6 +63,7 @@ class Making:
             segments=tuple(segments),
             objects=tuple(objects),
             processes=tuple(processes),
+            worker_keys=keys,
             dispatched={number: offset for (_, number), offset in dispatched.items()},
         )
         await self._put(MANIFEST, as_document(backup))

@@ -13,7 +13,7 @@ from events.topics import JOB_REQUESTS, TOPICS
 from infra.backup.make import COPIES, Report
 from infra.backup.memory import remember
 from infra.backup.shelf import Shelf
-from infra.runtime import kafka, postgres
+from infra.runtime import kafka, postgres, worker_keys
 from infra.runtime.history import open_history
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
@@ -227,6 +227,7 @@ class Restoring:
         digests = {}
         async with postgres.connected(self.settings) as connection, open_history(self.settings) as history:
             await remember(connection, backup.processes)
+            await worker_keys.load_dump(connection, backup.worker_keys)
             for done, projection in enumerate(PROJECTIONS.values()):
                 self.report("projections", done, len(PROJECTIONS))
                 runner = await fold_to(projection, connection, history, ends)

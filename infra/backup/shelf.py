@@ -35,6 +35,7 @@ class Directory:
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f"{target.name}.part")
         shutil.move(path, unfinished)
+        unfinished.chmod(0o600)  # the manifest has the hashes of workers' keys
         unfinished.replace(target)
 
     async def get(self, name: str, path: Path) -> str:

@@ -5,11 +5,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from api.worker.keys import Key
 from events.errors import Conflict
 from events.topics import TOPICS
 from infra.backup.make import Making
@@ -18,13 +20,16 @@ from infra.backup.shelf import open_shelf
 from infra.generate import ROOT
 from infra.past import past_of
 from infra.runtime import kafka, postgres
+from infra.runtime.clock import new_id
 from infra.runtime.fenced_appender import FencedAppender
 from infra.runtime.history import open_history
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
+from infra.runtime.worker_keys import KeyTable
 from projections.backup import Backup, BackupDamaged
 from projections.log import Place, stretches
+from projections.past import fold_to
 from projections.positions import Positions
 from projections.proof import audit_archive
 from projections.registry import PROJECTIONS
@@ -185,8 +190,6 @@ async def test_what_was_killed_half_way_goes_on(settings: Settings, elsewhere: S
     digests = await restore(elsewhere, where, tmp_path / "b")
     assert await on_the_log(elsewhere) == await on_the_log(settings)
     async with postgres.connected(settings) as connection, open_history(settings) as history:
-        from projections.past import fold_to
-
         runner = await fold_to(PROJECTIONS["progress"], connection, history, await history.ends(PLACES))
         assert await runner.digest(connection) == digests["progress"]
 
@@ -226,6 +229,10 @@ async def test_a_damaged_backup_is_refused_by_the_name_of_the_file(
 
 async def test_the_commands(settings: Settings, elsewhere: Settings, tmp_path: Path) -> None:
     await with_gaps(settings, 12)
+    key = Key(key_id=new_id(), worker_id=new_id(), purpose="work", prefix="abcdefgh", issued_at=datetime.now(UTC))
+    async with await postgres.open_pool(settings) as pool:
+        await KeyTable(pool).ensure()
+        await KeyTable(pool).add(key, "$argon2id$a-hash")
 
     async def kinolog(of: Settings, *words: str) -> subprocess.CompletedProcess[str]:
         command, env = [sys.executable, "-m", "infra.cli", *words], environment(of) | {"PYTHONPATH": str(ROOT)}
@@ -237,6 +244,8 @@ async def test_the_commands(settings: Settings, elsewhere: Settings, tmp_path: P
     restored = await kinolog(elsewhere, "restore", "kept", "--json")
     assert restored.returncode == 0, restored.stderr
     assert set(json.loads(restored.stdout)) > {"catalog.videos", "timeline.entries"}
+    async with await postgres.open_pool(elsewhere) as pool:
+        assert await KeyTable(pool).with_prefix("abcdefgh") == [(key, "$argon2id$a-hash")]
     again = await kinolog(elsewhere, "restore", "kept")
     assert again.returncode == 5 and "empty services only" in again.stderr
     nowhere = await kinolog(elsewhere, "restore", "nowhere")
