@@ -11,6 +11,7 @@ import sys
 import typer
 
 from infra.commands import (
+    backup,
     catalog,
     configuration,
     dispatch,
@@ -23,6 +24,7 @@ from infra.commands import (
     platform,
     projections,
     telemetry,
+    whatif,
     worker,
 )
 from infra.commands.exits import ExitCode
@@ -66,8 +68,12 @@ app.command()(projections.rebuild)
 app.command("flip-back")(projections.flip_back)
 app.command()(projections.diff)
 app.command()(projections.verify)
+app.command()(projections.report)
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.command()(history.replay)
 app.command()(history.sql)
+app.command()(whatif.whatif)
 app.add_typer(telemetry.app, name="telemetry")
 app.add_typer(platform.engine, name="engine")
 app.command()(platform.up)

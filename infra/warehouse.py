@@ -12,7 +12,7 @@ from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from projections.archive import Segment
-from projections.log import Place
+from projections.log import Place, stretches
 from projections.parquet import NO_LINK, Record, write_segment
 
 MEMORY_MAX = "512MB"
@@ -69,27 +69,22 @@ async def _tail(settings: Settings, topics: Sequence[Topic], segments: Sequence[
     for segment in segments:
         place = segment.topic, segment.partition
         positions[place] = max(positions[place], segment.next)
-    records: dict[Place, list[Record]] = {place: [] for place in positions}
     written: list[tuple[str, Path]] = []
 
-    def write(place: Place) -> None:
-        file, _ = write_segment(*place, records[place], NO_LINK)
+    def write(place: Place, records: Sequence[Record]) -> None:
+        file, _ = write_segment(*place, records, NO_LINK)
         path = scratch / f"{place[0]}-{place[1]}-{len(written)}.parquet"
         path.write_bytes(file)
         written.append((place[0], path))
-        records[place] = []
 
     log = LogConsumer(settings, idle_ms=50)
     try:
         starts, ends = await log.starts(positions), await log.ends(positions)
-        await log.assign({place: max(position, starts[place]) for place, position in positions.items()})
-        while any(log.position(place) < end for place, end in ends.items()):
-            for place, found in (await log.read(records_max=10_000, wait_s=0.5)).items():
-                records[place] += found
-                if len(records[place]) >= FILE_RECORDS:
-                    write(place)
+        begins = {place: max(position, starts[place]) for place, position in positions.items()}
+        async for place, records in stretches(log, begins, ends, records_max=FILE_RECORDS):
+            write(place, records)
     finally:
         await log.close()
-    for place in records:
-        write(place)
+    for place in positions:
+        write(place, [])  # so that there is a view, however empty
     return written

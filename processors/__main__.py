@@ -18,6 +18,7 @@ from mode import Service
 from events.envelope import Envelope, Event
 from events.jobs import JobCancelled, JobCompleted, JobFailed
 from infra.engine.endpoints import resolve
+from infra.policy import policy_of
 from infra.runtime import kafka, logs, memory, metrics, postgres
 from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.fenced_appender import FencedAppender
@@ -30,7 +31,7 @@ from processors.chores import Chores, put_off
 from processors.dead_letters import bury_with
 from processors.dispatcher import Clients, Dispatcher
 from processors.plan import PlanSettings
-from processors.pool_state import Policy, State
+from processors.pool_state import State
 from producers.appender import Appender
 from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS
@@ -88,17 +89,6 @@ def plan_settings(settings: Settings) -> PlanSettings:
         preset=settings.encoder_preset,
         encoder=None if settings.video_hardware == "none" else f"{settings.video_codec}_{settings.video_hardware}",
         hdr=settings.hdr,
-    )
-
-
-def policy_of(settings: Settings) -> Policy:
-    """Return what the operator decided about leases and retries."""
-    return Policy(
-        lease=timedelta(seconds=settings.lease_s),
-        attempts_max=settings.attempts_max,
-        backoff_base=timedelta(seconds=settings.backoff_base_s),
-        quarantine_after=settings.quarantine_after,
-        quarantine=timedelta(seconds=settings.quarantine_s),
     )
 
 

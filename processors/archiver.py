@@ -7,7 +7,7 @@ fences the first (one transactional id), so no stretch is told twice; killed at 
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Protocol
 
@@ -23,7 +23,7 @@ from events.envelope import Envelope, Event
 from events.errors import KinologError
 from events.media import ObjectRef
 from events.topics import ARCHIVE, TOPICS
-from projections.archive import MANIFEST, PREFIX
+from projections.archive import MANIFEST, PREFIX, Segment
 from projections.log import LogReader, Place, Source
 from projections.parquet import NO_LINK, Record, write_segment
 
@@ -205,8 +205,13 @@ class Archiver(Service):
 
     async def _write_manifest(self) -> None:
         """Store what the topic says beside the files, for those who have only the store."""
-        manifest = orjson.dumps([segment.model_dump(mode="json", exclude_none=True) for segment in self._segments])
-        await self._clients.store.put_bytes(MANIFEST, manifest, "application/json")
+        segments = [Segment(**dict(segment)) for segment in self._segments]
+        await self._clients.store.put_bytes(MANIFEST, manifest_of(segments), "application/json")
+
+
+def manifest_of(segments: Sequence[Segment]) -> bytes:
+    """Return the list of files as JSON."""
+    return orjson.dumps([{name: value for name, value in asdict(segment).items() if value is not None} for segment in segments])
 
 
 def by_day(records: Sequence[Record]) -> Iterator[tuple[list[Record], list[datetime]]]:

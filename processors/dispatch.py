@@ -11,7 +11,7 @@ Its state is the fold of its own facts (`processors.pool_state`). Every fact say
 import heapq
 import random
 from collections import OrderedDict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from events.envelope import Envelope, Event, derive
@@ -239,8 +239,7 @@ class Decision:
     def _retry_at(self, job: Job) -> datetime:
         """Back-off base * 2^(n-1) +-25 %; the chance comes from the request's id, so that it is the same at every try."""
         jitter = random.Random(f"{self._request.id}/{job.queued.job_id}").uniform(0.75, 1.25)
-        wait: timedelta = self._state.policy.backoff_base * 2 ** (job.attempts - 1)
-        return self._now + wait * jitter
+        return self._now + self._state.policy.backoff(job.attempts) * jitter
 
     def _quarantines(self, worker_id: str) -> int:
         """Return how many quarantines in a row a worker has had, this one included."""

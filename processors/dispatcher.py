@@ -89,6 +89,11 @@ class _Owner:
     saving: "asyncio.Task[None] | None" = None
 
 
+def group_of(topic_prefix: str) -> str:
+    """Return the consumer group under which it is committed how far requests were answered."""
+    return f"{topic_prefix}kinolog.dispatcher"
+
+
 class Dispatcher(Service):
     """Owns the partitions that the consumer group gives it."""
 
@@ -111,7 +116,7 @@ class Dispatcher(Service):
         self._owned = owned
         self._decided = decided
         self._snapshot_facts = snapshot_facts
-        self._group = f"{clients.topic_prefix}kinolog.dispatcher"
+        self._group = group_of(clients.topic_prefix)
         self._requests = clients.topic_prefix + JOB_REQUESTS.name
         self._facts = clients.topic_prefix + JOBS.name
         self._owners: dict[TopicPartition, _Owner] = {}

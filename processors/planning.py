@@ -247,8 +247,14 @@ def requirements(spec: JobSpec) -> Requirements:
     return Requirements(kind=kind)
 
 
+PROJECTION = Projection(
+    "planning",
+    (VIDEOS, JOBS),
+    (Table("videos", Row, ("video_id",), keys_of, evolve),),
+    load(Path(__file__).with_name("planning.sql"))["create"],
+)
+
+
 def process(policy: Policy, now: Callable[[], datetime]) -> Process[Row]:
     """Return the planning process."""
-    create = load(Path(__file__).with_name("planning.sql"))["create"]
-    table = Table("videos", Row, ("video_id",), keys_of, evolve)
-    return Process(Projection("planning", (VIDEOS, JOBS), (table,), create), Planning(policy, now).react)
+    return Process(PROJECTION, Planning(policy, now).react)

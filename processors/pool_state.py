@@ -49,7 +49,10 @@ Due = Literal["job", "claim", "quarantine", "gpu"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Times and counts by which it is decided. For `gpu_patience` others wait for a GPU worker that was just idle."""
+    """Times and counts by which it is decided. For `gpu_patience` others wait for a GPU worker that was just idle.
+
+    What-if replays try others, and may override `rank` and `backoff`.
+    """
 
     lease: timedelta = timedelta(seconds=60)
     attempts_max: int = 3
@@ -57,6 +60,15 @@ class Policy:
     quarantine_after: int = 5
     quarantine: timedelta = timedelta(minutes=10)
     gpu_patience: timedelta = timedelta(seconds=20)
+
+    def rank(self, queued: JobQueued, queued_at: datetime) -> datetime:
+        """Return the moment by which ready jobs are ordered: the earliest goes first."""
+        return queued_at + PRIORITY_LEAD[queued.priority]
+
+    def backoff(self, attempts: int) -> timedelta:
+        """Return the wait after so many failed attempts, before chance is added."""
+        wait: timedelta = self.backoff_base * 2 ** (attempts - 1)
+        return wait
 
 
 @dataclass(slots=True)
@@ -209,7 +221,7 @@ def put_in_line(state: State, job_id: str) -> None:
     """Enter a queued job among those that are ready, in the order of its rank."""
     job = state.jobs[job_id]
     line = state.ready.setdefault((job.queued.pool, job.queued.requirements), [])
-    heapq.heappush(line, (job.queued_at + PRIORITY_LEAD[job.queued.priority], job.place, job_id))
+    heapq.heappush(line, (state.policy.rank(job.queued, job.queued_at), job.place, job_id))
 
 
 def set_alarm(state: State, moment: datetime, due: Due, of: str) -> None:

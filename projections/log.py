@@ -54,6 +54,23 @@ def decoded(topic: str, partition: int, records: Iterable[tuple[int, bytes]]) ->
     return events, dead
 
 
+async def stretches(
+    source: Source, positions: Mapping[Place, int], ends: Mapping[Place, int], *, records_max: int
+) -> AsyncIterator[tuple[Place, list[tuple[int, bytes]]]]:
+    """Yield (place, records) of what lies between, each partition in order, about `records_max` records at a time."""
+    held: dict[Place, list[tuple[int, bytes]]] = {place: [] for place in positions}
+    await source.assign(positions)
+    while any(source.position(place) < ends[place] for place in positions):
+        for place, found in (await source.read(records_max=10_000, wait_s=0.5)).items():
+            held[place] += [record for record in found if record[0] < ends[place]]
+            if len(held[place]) >= records_max:
+                yield place, held[place]
+                held[place] = []
+    for place, records in held.items():
+        if records:
+            yield place, records
+
+
 class LogReader:
     """Turns what a source has into batches that start where the last one ended."""
 

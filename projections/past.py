@@ -28,7 +28,7 @@ from projections.log import LogReader, Place, Source
 from projections.positions import Positions
 from projections.queries import load
 from projections.registry import PROJECTIONS
-from projections.runner import install
+from projections.runner import Runner, install
 
 _SQL = load(Path(__file__).with_name("past.sql"))
 KEPT_MAX = 8
@@ -61,6 +61,26 @@ class Past:
             name = await self._make(history, positions)
         async with self._connect(name) as connection:
             yield connection
+
+    @asynccontextmanager
+    async def cold(
+        self, projection: Projection, history: Source, positions: Mapping[Place, int]
+    ) -> AsyncIterator[AsyncConnection[Any]]:
+        """Yield a connection to a database in which one projection was folded from the start, whatever is kept; then drop it."""
+        digest = hashlib.sha256(Positions(dict(positions)).header().encode()).hexdigest()
+        named = f"{self._prefix}cold_{projection.name}_{digest[:16]}"
+        name = sql.Identifier(named)
+        async with self._connect("") as present:
+            await present.execute(_SQL["lock"])
+            try:
+                await present.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+                await present.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
+                async with self._connect(named) as connection:
+                    await fold_to(projection, connection, history, positions)
+                    yield connection
+            finally:
+                await present.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+                await present.execute(_SQL["unlock"])
 
     async def _make(self, history: Source, positions: Mapping[Place, int]) -> str:
         """Return the name of the database at these positions, made when there is none."""
@@ -133,7 +153,7 @@ async def differences(
 ) -> AsyncIterator[Difference]:
     """Yield what differs between two databases of the past, table by table, in the order of keys."""
     for table in projection.tables:
-        old, new = _rows(projection, table, before), _rows(projection, table, after)
+        old, new = rows_of(projection, table, before), rows_of(projection, table, after)
         left, right = await anext(old, None), await anext(new, None)
         while left or right:
             if right is None or (left is not None and left[0] < right[0]):
@@ -149,7 +169,7 @@ async def differences(
                 left, right = await anext(old, None), await anext(new, None)
 
 
-async def _rows(
+async def rows_of(
     projection: Projection, table: Table[Any], connection: AsyncConnection[Any]
 ) -> AsyncIterator[tuple[tuple[Any, ...], dict[str, Any]]]:
     """Yield (key, row) of a table, in the order in which Python sorts the keys."""
@@ -166,8 +186,8 @@ async def _rows(
 
 async def fold_to(
     projection: Projection, connection: AsyncConnection[Any], history: Source, positions: Mapping[Place, int]
-) -> None:
-    """Fold a projection from where it stands up to `positions`, exclusive."""
+) -> Runner:
+    """Fold a projection from where it stands up to `positions`, exclusive; return its runner."""
     runner = await install(connection, projection)
     reader = LogReader(history)
     stored = await runner.positions(connection)
@@ -176,6 +196,7 @@ async def fold_to(
     bulk = BulkRunner(runner, empty=not any(stored.values()))
     await fold_until(reader, bulk, connection, until)
     await bulk.flush(connection)
+    return runner
 
 
 async def positions_at(history: Source, moment: str) -> dict[Place, int]:

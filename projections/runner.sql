@@ -30,6 +30,9 @@ SELECT pg_advisory_xact_lock(hashtext('kinolog.projections'));
 -- name: is_installed
 SELECT to_regclass('kinolog.projections') IS NOT NULL;
 
+-- name: any_projection
+SELECT name FROM kinolog.projections LIMIT 1;
+
 -- name: active
 SELECT version, digest FROM kinolog.projections WHERE name = %(name)s;
 

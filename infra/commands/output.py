@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -53,6 +54,24 @@ def fields(item: Row, *, as_json: bool) -> None:
     for name, value in item.items():
         nested = isinstance(value, dict | list) and value
         line(f"{name:<{width}}  {json.dumps(value, ensure_ascii=False, default=str) if nested else _text(value)}")
+
+
+@contextmanager
+def progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar on standard error, none when nobody watches; yields what moves it: (what, done, of how much)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console, texts = Console(file=sys.stderr), (TextColumn("{task.description}"), TextColumn("{task.fields[rate]}"))
+    columns = (texts[0], BarColumn(), TaskProgressColumn(), texts[1], TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task(name, total=None, rate="")
+
+        def report(what: str, done: int, total: int) -> None:
+            rate = f"{bar.tasks[task].speed or 0:,.0f}/s"
+            bar.update(task, description=what, completed=done, total=total, rate=rate)
+
+        yield report
 
 
 def _print_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:

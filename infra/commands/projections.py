@@ -1,15 +1,17 @@
 """`kinolog projections`, `rebuild`, `verify`: the read models and the log that they are folds of."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from events.errors import NotFound
 from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, document, line, note, table
+from infra.commands.output import AsJson, document, line, note, progress, table
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -133,25 +135,110 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
     return {field: (before.get(field), after.get(field)) for field in {**before, **after} if before.get(field) != after.get(field)}
 
 
-def verify(as_json: AsJson = False) -> None:
+def verify(
+    report: Annotated[Path | None, typer.Argument(help="A signed report; without one, everything is checked.")] = None,
+    key: Annotated[str, typer.Option(help="Public key (hex) that must have signed it; else this installation's.")] = "",
+    as_json: AsJson = False,
+) -> None:
     """Check that nothing is lost, doubled or out of order: every projection against a fold of all of history, every file
     of the archive against its hash chain and the log. The first event that was altered is named.
 
-    Ends with 1 when something is found; each finding is one line.
+    Of a signed report, check the signature, and fold again what it says. Ends with 1 when something is found; each finding is
+    one line.
 
     \b
     Examples:
       kinolog verify
       kinolog verify --json
+      kinolog verify catalog.json
     """
-    findings = asyncio.run(_verify())
+    findings = asyncio.run(_verify() if report is None else _verify_report(report, key))
     if as_json:
         document(findings)
     for finding in () if as_json else findings["findings"]:
         line(finding)
     if findings["findings"]:
         raise typer.Exit(1)
-    note("nothing lost, doubled or out of order")
+    note("nothing lost, doubled or out of order" if report is None else "everything is as the report says")
+
+
+def report(
+    name: Annotated[str, typer.Argument(help="The projection, as `kinolog projections` lists it.")],
+    signed: Annotated[bool, typer.Option("--signed", help="Sign it with this installation's key, var/keys/report.")] = False,
+    at: Annotated[str | None, typer.Option(help="A time (ISO 8601, UTC) or topic:partition=offset,…; else now.")] = None,
+    rows: Annotated[bool, typer.Option("--rows", help="With all rows, not only their digests.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what a projection holds at a moment, with the proof: positions, hash chains, digests of code and tables.
+
+    It is JSON in any case. `kinolog verify FILE` folds it again from the start and says what does not fit.
+
+    \b
+    Examples:
+      kinolog report catalog --signed -o catalog.json
+      kinolog report jobs --signed --rows --at 2026-11-21T08:00
+    """
+    made = asyncio.run(_report(_named(name), at, signed=signed, rows=rows))
+    if output is None:
+        document(made)
+    else:
+        output.write_text(json.dumps(made, ensure_ascii=False, indent=1) + "\n")
+        note(f"{output}: {name} at {sum(made['positions'].values())} events")
+
+
+async def _report(projection: "Projection", at: str | None, *, signed: bool, rows: bool) -> dict[str, Any]:
+    from datetime import UTC, datetime
+    from importlib.metadata import version
+
+    from infra.commands.services import settings_of_services
+    from infra.past import past_of
+    from infra.runtime.history import open_history
+    from infra.runtime.keys import ensure_report_key
+    from projections import report as reporting
+    from projections.past import positions_at
+
+    settings, now = settings_of_services(), datetime.now(UTC)
+    async with open_history(settings) as history:
+        places = [(topic.name, number) for topic in projection.topics for number in range(topic.partitions)]
+        positions = await positions_at(history, at) if at else await history.ends(places)
+        parameters = {"at": at, "rows": rows}
+        made = await reporting.make(
+            projection, past_of(settings), history, positions, rows, parameters, kinolog=version("kinolog"), made_at=now
+        )
+    if signed:
+        made = reporting.sign(made, ensure_report_key(settings))
+    return made.model_dump(mode="json")
+
+
+async def _verify_report(path: Path, key: str) -> dict[str, Any]:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from pydantic import ValidationError
+
+    from infra.commands.services import settings_of_services
+    from infra.past import past_of
+    from infra.runtime.history import open_history
+    from infra.runtime.keys import ensure_report_key
+    from infra.runtime.objects import ObjectStore
+    from projections import report as reporting
+
+    settings = settings_of_services()
+    try:
+        told = reporting.Report.model_validate_json(path.read_bytes())
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)) if key else ensure_report_key(settings).public_key()
+    except (ValidationError, ValueError) as error:
+        raise UsageFault(f"{path} is no report, or the key no Ed25519 key: {error}") from error
+    store = ObjectStore(settings)
+    async with open_history(settings) as history:
+        findings = await reporting.check(
+            told,
+            _named(told.projection),
+            past_of(settings),
+            history,
+            lambda segment: store.get_bytes(segment.key, 2 * segment.size_bytes + (1 << 20)),
+            public,
+        )
+    return {"report": str(path), "projection": told.projection, "findings": findings}
 
 
 async def _verify() -> dict[str, Any]:
@@ -181,7 +268,10 @@ async def _rebuild(projection: "Projection", workers: int) -> dict[str, Any]:
     from projections import rebuild as rebuilding
 
     async with _opened() as (connection, source):
-        with _bar(projection.name) as report:
+        with progress(projection.name) as show:
+
+            async def report(done: int, total: int) -> None:
+                show(projection.name, done, total)
 
             async def shares(runner: "Runner", until: "Mapping[Place, int]") -> None:
                 async def watch() -> None:
@@ -253,23 +343,3 @@ async def _opened() -> AsyncIterator[tuple["AsyncConnection[Any]", "History"]]:
     settings = settings_of_services()
     async with connected(settings) as found, open_history(settings) as source:
         yield found, source
-
-
-@contextmanager
-def _bar(name: str) -> Iterator[Callable[[int, int], Awaitable[None]]]:
-    """Show a progress bar on standard error, none when nobody watches; yields what moves it."""
-    import sys
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    console, texts = Console(file=sys.stderr), (TextColumn("{task.description}"), TextColumn("{task.fields[rate]}"))
-    columns = (texts[0], BarColumn(), TaskProgressColumn(), texts[1], TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as progress:
-        task = progress.add_task(name, total=None, rate="")
-
-        async def report(done: int, total: int) -> None:
-            rate = f"{progress.tasks[task].speed or 0:,.0f} events/s"
-            progress.update(task, completed=done, total=total, rate=rate)
-
-        yield report

@@ -20,7 +20,7 @@ def ensure_admin_token(settings: Settings) -> str:
     path = admin_token_path(settings)
     if not path.exists():
         private_folder(path.parent)
-        with contextlib.suppress(FileExistsError), open(path, "x", opener=_private) as file:
+        with contextlib.suppress(FileExistsError), open(path, "x", opener=private) as file:
             file.write(secrets.token_urlsafe(32) + "\n")
     return path.read_text().strip()
 
@@ -33,7 +33,8 @@ def find_admin_token(settings: Settings) -> str:
         return ""
 
 
-def _private(path: str, flags: int) -> int:
+def private(path: str, flags: int) -> int:
+    """Open a file that only its owner may read."""
     return os.open(path, flags, 0o600)
 
 

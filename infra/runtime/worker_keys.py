@@ -3,12 +3,31 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+from psycopg import AsyncConnection
 
 from api.worker.keys import Key
 from infra.runtime.postgres import Pool
 from projections.queries import load
 
 _SQL = load(Path(__file__).with_suffix(".sql"))
+
+
+async def dump(connection: AsyncConnection[Any]) -> str:
+    """Return all keys, with their hashes, as one JSON array: for a backup."""
+    async with connection.transaction():
+        await connection.execute(_SQL["create"])
+        found = await (await connection.execute(_SQL["dump"])).fetchone()
+    assert found is not None
+    return str(found[0])
+
+
+async def load_dump(connection: AsyncConnection[Any], rows: str) -> None:
+    """Keep what `dump` returned; what is there already stays."""
+    async with connection.transaction():
+        await connection.execute(_SQL["create"])
+        await connection.execute(_SQL["load"], {"rows": rows})
 
 
 class KeyTable:

@@ -46,3 +46,9 @@ UPDATE worker_keys.keys SET used_at = %(now)s WHERE key_id::text = ANY(%(key_ids
 
 -- name: listing
 SELECT to_json(k)::text FROM worker_keys.keys k ORDER BY issued_at DESC, key_id LIMIT %(limit)s;
+
+-- name: dump
+SELECT coalesce(json_agg(k), '[]')::text FROM (SELECT * FROM worker_keys.keys ORDER BY key_id) k;
+
+-- name: load
+INSERT INTO worker_keys.keys SELECT * FROM jsonb_populate_recordset(null::worker_keys.keys, %(rows)s::jsonb) ON CONFLICT DO NOTHING;

@@ -103,6 +103,7 @@ class Outcome:
     facts: list[Envelope[Event]]
     findings: list[str]
     digest: str
+    requests: list[Envelope[Event]]
 
 
 @dataclass
@@ -361,7 +362,7 @@ def run(seed: int, scale: Scale = SMALL) -> Outcome:
     findings = check(sim.facts, scale.policy, sim.capabilities, scale.jobs)
     if len(sim.requests) >= REQUESTS_MAX * scale.jobs:
         findings.append(f"{len(sim.requests)} requests and no end")
-    return Outcome(sim.facts, findings, digest(sim.facts))
+    return Outcome(sim.facts, findings, digest(sim.facts), sim.requests)
 
 
 def submit(sim: Sim) -> None:

@@ -1,0 +1,173 @@
+"""Makes a backup of a running installation.
+
+Order matters: what processes know is read first, then where the log ends, then everything before those ends, objects last.
+So every position lies on the log, and every object that the log names was stored before it was named.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from events.codec import decode
+from events.envelope import Recorded
+from events.errors import ObjectMissing
+from events.topics import ARCHIVE, JOB_REQUESTS, TOPICS
+from infra.backup.memory import remembered
+from infra.backup.shelf import Shelf
+from infra.runtime import postgres, worker_keys
+from infra.runtime.history import fetch
+from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.objects import ObjectStore
+from infra.runtime.placed_appender import fetch_group
+from infra.runtime.settings import Settings
+from processors.dispatcher import group_of
+from projections.archive import PREFIX, Segment, evolve, keys_of
+from projections.backup import MANIFEST, OBJECTS, TAIL, Backup, Object, as_document
+from projections.log import Place, stretches
+from projections.parquet import NO_LINK, Record, write_segment
+
+FILE_RECORDS = 100_000
+COPIES = 8
+Report = Callable[[str, int, int], None]
+"""What is done, how much of it, of how much."""
+
+
+@dataclass
+class Making:
+    """One backup under way. `scratch` is a directory for files that are on their way."""
+
+    settings: Settings
+    store: ObjectStore
+    shelf: Shelf
+    scratch: Path
+    report: Report
+
+    async def run(self) -> Backup:
+        """Write everything, the manifest last. Raises ArchiveDamaged when a file of the archive is not what was archived."""
+        before = await self._before()
+        async with postgres.connected(self.settings) as connection:
+            processes, keys = await remembered(connection), await worker_keys.dump(connection)
+        requests = [(JOB_REQUESTS.name, number) for number in range(JOB_REQUESTS.partitions)]
+        group = group_of(self.settings.topic_prefix)
+        dispatched = await asyncio.to_thread(fetch_group, self.settings, group, requests)
+        ends, segments = await self._log()
+        objects = await self._objects({known.key: known for known in before.objects} if before else {})
+        backup = Backup(
+            kinolog=version("kinolog"),
+            made_at=datetime.now(UTC),
+            ends=tuple((*place, end) for place, end in sorted(ends.items())),
+            segments=tuple(segments),
+            objects=tuple(objects),
+            processes=tuple(processes),
+            worker_keys=keys,
+            dispatched={number: offset for (_, number), offset in dispatched.items()},
+        )
+        await self._put(MANIFEST, as_document(backup))
+        return backup
+
+    async def _before(self) -> Backup | None:
+        """Return the backup that lies there already, if one does."""
+        path = self.scratch / "before"
+        try:
+            await self.shelf.get(MANIFEST, path)
+        except ObjectMissing:
+            return None
+        return Backup.model_validate_json(path.read_bytes())
+
+    # --- the log ----------------------------------------------------------------------------------------------------
+
+    async def _log(self) -> tuple[dict[Place, int], list[Segment]]:
+        log = LogConsumer(self.settings, idle_ms=50)
+        own: Place = (ARCHIVE.name, 0)
+        try:
+            told_until = await log.ends([own])
+            told = [records async for _, records in stretches(log, {own: 0}, told_until, records_max=FILE_RECORDS)]
+            archived = files_told(own, [record for records in told for record in records])
+            for done, segment in enumerate(archived):
+                self.report("archive", done, len(archived))
+                if not await self._has(segment.key, segment.sha256):
+                    await self._put(segment.key, await fetch(self.store, segment))
+            places = [(topic.name, number) for topic in TOPICS.values() for number in range(topic.partitions)]
+            ends = {**await log.ends(places), **told_until}
+            return ends, archived + await self._tail(log, archived, ends)
+        finally:
+            await log.close()
+
+    async def _tail(self, log: LogConsumer, archived: Sequence[Segment], ends: dict[Place, int]) -> list[Segment]:
+        """Write what is in no file of the archive yet as files of the same kind; the chain goes on."""
+        heads: dict[Place, tuple[int, bytes]] = dict.fromkeys(ends, (0, NO_LINK))
+        for segment in archived:
+            heads[segment.topic, segment.partition] = segment.next, bytes.fromhex(segment.chain)
+        starts = await log.starts(ends)
+        begins = {place: max(head, starts[place]) for place, (head, _) in heads.items()}
+        found: list[Segment] = []
+        missing = sum(max(0, end - begins[place]) for place, end in ends.items())
+        async for place, records in stretches(log, begins, ends, records_max=FILE_RECORDS):
+            self.report("log", sum(part.records for part in found), missing)
+            topic, partition = place
+            _, link = heads[place]
+            file, chain = await asyncio.to_thread(write_segment, topic, partition, records, link)
+            first, following = records[0][0], records[-1][0] + 1
+            heads[place] = following, chain
+            key = f"{TAIL}{topic}/{partition}-{first:020}-{following:020}.parquet"
+            sha256 = hashlib.sha256(file).hexdigest()
+            await self._put(key, file)
+            found.append(Segment(topic, partition, first, following, len(records), key, len(file), sha256, chain.hex()))
+        return found
+
+    # --- objects ----------------------------------------------------------------------------------------------------
+
+    async def _objects(self, before: dict[str, Object]) -> list[Object]:
+        """Copy everything in the bucket but the archive."""
+        stats = [stat for stat in await self.store.under("") if not stat.key.startswith(PREFIX)]
+        running, found = asyncio.Semaphore(COPIES), list[Object]()
+
+        async def copy(number: int) -> None:
+            key, etag = stats[number].key, stats[number].etag
+            async with running:
+                known = before.get(key)
+                if known is None or known.etag != etag or not await self._has(OBJECTS + key, known.sha256):
+                    path = self.scratch / f"object-{number}"
+                    try:
+                        content_type = (await self.store.stat(key)).content_type
+                        sha256 = await self.store.get_file(key, path)
+                    except ObjectMissing:
+                        return  # purged meanwhile
+                    size = path.stat().st_size
+                    await self.shelf.put(OBJECTS + key, path)
+                    path.unlink(missing_ok=True)
+                    known = Object(key=key, size_bytes=size, sha256=sha256, etag=etag, content_type=content_type or "")
+                found.append(known)
+                self.report("objects", len(found), len(stats))
+
+        await asyncio.gather(*map(copy, range(len(stats))))
+        return sorted(found, key=lambda one: one.key)
+
+    async def _has(self, name: str, sha256: str) -> bool:
+        path = self.scratch / hashlib.sha256(name.encode()).hexdigest()
+        try:
+            return await self.shelf.get(name, path) == sha256
+        except ObjectMissing:
+            return False
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def _put(self, name: str, data: bytes) -> None:
+        path = self.scratch / hashlib.sha256(name.encode()).hexdigest()
+        path.write_bytes(data)
+        await self.shelf.put(name, path)
+        path.unlink(missing_ok=True)
+
+
+def files_told(place: Place, records: Sequence[Record]) -> list[Segment]:
+    """Return the files that the archive's own topic tells of, in the order of their offsets."""
+    rows: dict[tuple[str, int, int], Segment | None] = {}
+    for offset, value in records:
+        recorded = Recorded(*place, offset, decode(value))
+        for key in keys_of(recorded):
+            rows[key] = evolve(rows.get(key), recorded)
+    return [segment for _, segment in sorted(rows.items()) if segment is not None]

@@ -1,0 +1,113 @@
+"""`kinolog whatif`: the recorded work under another policy."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.commands.exits import UsageFault
+from infra.commands.output import AsJson, document, note, progress, table
+
+if TYPE_CHECKING:
+    from events.envelope import Event, Recorded
+    from processors.whatif import Alternative
+
+FUNCTIONS = ("policy", "workers", "seconds")
+
+
+def whatif(
+    policy: Annotated[Path, typer.Option(help="A Python file with policy(), workers() or seconds(); see docs/whatif.md.")],
+    since: Annotated[datetime | None, typer.Option(help="Only what was asked from this time on (UTC).")] = None,
+    seed: Annotated[int, typer.Option(help="For attempts that never happened: which recorded ones they are like.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Decide the recorded work again by another policy, in virtual time, and compare with what happened.
+
+    Requests, durations and failures are those of the log; who gets which job when is decided anew. Equal seeds give equal answers.
+
+    \b
+    Examples:
+      kinolog whatif --policy patient.py
+      kinolog whatif --policy patient.py --since 2026-11-01 --seed 2 --json
+    """
+    from datetime import UTC
+
+    if not policy.is_file():
+        raise UsageFault(f"{policy}: there is no such file")
+    found = asyncio.run(_whatif(policy, since.replace(tzinfo=UTC) if since else None, seed))
+    if as_json:
+        document(found)
+        return
+    happened, replayed, other = found["happened"], found["replayed"], found["alternative"]
+    rows = [{"figure": name, "happened": happened[name], "replayed": replayed[name], "other": other[name]} for name in happened]
+    headings = {"": "figure", "happened": "happened", "recorded policy": "replayed", policy.stem: "other"}
+    table(rows, {heading: lambda row, name=name: row[name] for heading, name in headings.items()}, as_json=False)  # type: ignore[misc]
+    note(f"under the recorded policy the first {found['claims_in_order']} of {found['claims']} claims come out as they were")
+
+
+def alternative_of(path: Path) -> "Alternative":
+    """Return what a policy file says. Raises UsageFault when it says nothing."""
+    from processors.whatif import Alternative
+    from projections.replay import load_module
+
+    module = load_module(path)
+    named = {name: getattr(module, name) for name in FUNCTIONS if callable(getattr(module, name, None))}
+    if not named:
+        raise UsageFault(f"{path} wants at least one of these functions: {', '.join(FUNCTIONS)}; see docs/whatif.md")
+    return Alternative(**named)
+
+
+async def _whatif(path: Path, since: datetime | None, seed: int) -> dict[str, Any]:
+    from infra.commands.services import settings_of_services
+    from infra.policy import policy_of
+    from processors.whatif import Alternative, Replay, claims_of, measure, record
+
+    settings, other = settings_of_services(), alternative_of(path)
+    policy = policy_of(settings)
+    happened, replayed, decided, in_order, claims = [], [], [], 0, 0
+    for requests, facts in (await _history()).values():
+        recording = record(requests, facts, since, policy)
+        if not recording.requests:
+            continue
+        was, again = recording.facts, Replay(recording, policy, Alternative(), seed).run()
+        told = claims_of(was)
+        made = claims_of(again[len(recording.before) :])
+        in_order += next((n for n, (one, two) in enumerate(zip(told, made, strict=False)) if one != two), min(len(told), len(made)))
+        claims += len(told)
+        happened += recording.before + was
+        replayed += again
+        decided += Replay(recording, policy, other, seed).run()
+    return {
+        "policy": path.name,
+        "since": since,
+        "seed": seed,
+        "claims": claims,
+        "claims_in_order": in_order,
+        "happened": measure(happened, since)._asdict(),
+        "replayed": measure(replayed, since)._asdict(),
+        "alternative": measure(decided, since)._asdict(),
+    }
+
+
+async def _history() -> dict[int, tuple[Sequence["Recorded[Event]"], Sequence["Recorded[Event]"]]]:
+    """Return requests and facts of each partition, from the archive and the log."""
+    from events.topics import JOB_REQUESTS, JOBS
+    from infra.commands.services import settings_of_services
+    from infra.runtime.history import open_history
+    from projections.log import LogReader
+
+    found: dict[int, tuple[list[Recorded[Event]], list[Recorded[Event]]]] = {n: ([], []) for n in range(JOBS.partitions)}
+    async with open_history(settings_of_services()) as history:
+        reader = LogReader(history)
+        places = [(topic.name, number) for topic in (JOB_REQUESTS, JOBS) for number in range(topic.partitions)]
+        await reader.seek(dict.fromkeys(places, 0))
+        total = sum((await history.ends(places)).values())
+        with progress("reading") as report:
+            async for records, _dead in reader.to_end():
+                for recorded in records:
+                    found[recorded.partition][recorded.topic == JOBS.name].append(recorded)
+                report("reading", sum(reader.positions.values()), total)
+    return dict(found)

@@ -1,0 +1,253 @@
+"""Backup and restore on the real engine: into empty services, position for position, also when it is killed half-way."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.worker.keys import Key
+from events.errors import Conflict
+from events.topics import TOPICS
+from infra.backup.make import Making
+from infra.backup.restore import Restoring
+from infra.backup.shelf import open_shelf
+from infra.generate import ROOT
+from infra.past import past_of
+from infra.runtime import kafka, postgres
+from infra.runtime.clock import new_id
+from infra.runtime.fenced_appender import FencedAppender
+from infra.runtime.history import open_history
+from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.objects import ObjectStore
+from infra.runtime.settings import Settings
+from infra.runtime.worker_keys import KeyTable
+from projections.backup import Backup, BackupDamaged
+from projections.log import Place, stretches
+from projections.past import fold_to
+from projections.positions import Positions
+from projections.proof import audit_archive
+from projections.registry import PROJECTIONS
+from projections.runner import install
+from tests.conftest import new_world
+from tests.integration.test_replay import archive
+from tests.support import clips
+from tests.support.counting import ticks
+from tests.support.log import assert_whole
+from tests.support.platform import Platform, environment
+
+PLACES = [(topic.name, number) for topic in TOPICS.values() for number in range(topic.partitions)]
+
+
+def say_nothing(what: str, done: int, total: int) -> None:
+    """A progress bar that nobody watches."""
+
+
+async def back_up(settings: Settings, where: str, scratch: Path) -> Backup:
+    """Make a backup."""
+    scratch.mkdir(exist_ok=True)
+    return await Making(settings, ObjectStore(settings), await open_shelf(settings, where), scratch, say_nothing).run()
+
+
+async def restore(settings: Settings, where: str, scratch: Path) -> dict[str, dict[str, str]]:
+    """Restore a backup."""
+    scratch.mkdir(exist_ok=True)
+    return await Restoring(settings, ObjectStore(settings), await open_shelf(settings, where), scratch, say_nothing).run()
+
+
+async def on_the_log(settings: Settings, ends: dict[Place, int] | None = None) -> dict[Place, list[tuple[int, bytes]]]:
+    """Return every record before `ends`."""
+    log = LogConsumer(settings, idle_ms=50)
+    found: dict[Place, list[tuple[int, bytes]]] = {place: [] for place in PLACES}
+    try:
+        ends = ends or await log.ends(PLACES)
+        async for place, records in stretches(log, await log.starts(PLACES), ends, records_max=1000):
+            found[place] += records
+    finally:
+        await log.close()
+    return found
+
+
+async def with_gaps(settings: Settings, count: int) -> None:
+    """Append ticks in a transaction each, some of which are aborted."""
+    await kafka.ensure_topics(settings)
+    await ObjectStore(settings).ensure_bucket()
+    appender = FencedAppender(settings, "test")
+    await appender.open()
+    for number, envelope in enumerate(ticks(count, jobs=9)):
+        await appender.append([envelope])
+        if number % 7 == 0:
+            await appender._run(lambda envelope=envelope: abort(appender, envelope))  # type: ignore[misc]
+    await appender.close()
+
+
+def abort(appender: FencedAppender, envelope: Any) -> None:
+    """Append something that is taken back."""
+    appender._producer.begin_transaction()
+    for _ in range(3):
+        appender._producer.produce(f"{appender._prefix}progress", b"nothing", partition=0)
+    appender._producer.flush(10)
+    appender._producer.abort_transaction(10)
+
+
+@pytest.fixture
+async def elsewhere(engine: Settings, tmp_path: Path) -> Settings:
+    """Empty services."""
+    return new_world(engine, tmp_path / "elsewhere")
+
+
+async def test_a_platform_is_restored_and_goes_on(platform: Platform, elsewhere: Settings, tmp_path: Path) -> None:
+    video_id = await platform.upload(clips.real_clips()["carphone"])
+    await platform.ended(video_id)
+    where, settings = str(tmp_path / "backup"), platform.settings
+    backup = await back_up(settings, where, tmp_path / "a")
+    ends = {(topic, number): end for topic, number, end in backup.ends}
+    digests = await restore(elsewhere, where, tmp_path / "b")
+
+    assert await on_the_log(elsewhere, ends) == await on_the_log(settings, ends)
+    moment = Positions({place: end for place, end in ends.items() if end}).header()
+    async with past_of(settings).at(moment) as then:
+        for projection in PROJECTIONS.values():
+            assert await (await install(then, projection)).digest(then) == digests[projection.name], projection.name
+    objects = {stat.key: stat.size_bytes for stat in await ObjectStore(elsewhere).under("")}
+    assert {one.key: one.size_bytes for one in backup.objects} == {k: v for k, v in objects.items() if not k.startswith("archive/")}
+
+    # the old worker's last question still waits; a job that it is given comes back when the lease is over
+    async with Platform(elsewhere, lease_s=5.0, lease_renew_s=1.0, backoff_base_s=0.1) as restored:
+        video = await restored.video(video_id)
+        assert (await restored.public.get(video["hls_url"])).status_code == 200
+        again = await restored.upload(clips.real_clips()["carphone"])
+        assert (await restored.ended(again))["status"] == "ready"
+        about_the_old = [r for records in (await on_the_log(restored.settings)).values() for r in records if video_id in str(r)]
+        assert len(about_the_old) == sum(video_id in str(r) for records in (await on_the_log(settings)).values() for r in records)
+    await assert_whole(elsewhere)
+
+
+async def test_gaps_and_the_archive_come_back_where_they_were(settings: Settings, elsewhere: Settings, tmp_path: Path) -> None:
+    await with_gaps(settings, 60)
+    await archive(settings, 60)
+    await with_gaps(settings, 20)
+    await back_up(settings, str(tmp_path / "backup"), tmp_path / "a")
+    await restore(elsewhere, str(tmp_path / "backup"), tmp_path / "b")
+    there = await on_the_log(elsewhere)
+    assert there == await on_the_log(settings)
+    assert sum(len(records) for (topic, _), records in there.items() if topic == "progress") == 80
+    async with open_history(elsewhere) as history:
+        assert history.segments and await audit_archive(history.log, history.segments, history.fetch) == []
+    await archive(elsewhere, 20)  # the archiver goes on after the last file that the log tells of
+    async with open_history(elsewhere) as history:
+        assert await audit_archive(history.log, history.segments, history.fetch) == []
+
+
+async def test_a_backup_in_a_bucket_and_a_second_one_that_copies_what_is_new(
+    settings: Settings, elsewhere: Settings, tmp_path: Path
+) -> None:
+    await with_gaps(settings, 10)
+    store = ObjectStore(settings)
+    await store.put_bytes("uploads/one", b"one", "video/mp4")
+    where = f"s3://{settings.s3_bucket}-backup/here"
+    first = await back_up(settings, where, tmp_path / "a")
+    await store.put_bytes("uploads/two", b"two", "video/mp4")
+    second = await back_up(settings, where, tmp_path / "a")
+    assert [one.key for one in second.objects] == ["uploads/one", "uploads/two"] and second.objects[:1] == first.objects
+    await restore(elsewhere, where, tmp_path / "b")
+    assert await ObjectStore(elsewhere).get_bytes("uploads/two", 10) == b"two"
+    assert (await ObjectStore(elsewhere).stat("uploads/one")).content_type == "video/mp4"
+
+
+async def killed_when(settings: Settings, where: str, condition: Callable[[], Awaitable[bool]]) -> None:
+    """Run `kinolog restore` and kill it as soon as the condition holds."""
+    command = [sys.executable, "-m", "infra.cli", "restore", where]
+    env = environment(settings) | {"PYTHONPATH": str(ROOT)}
+    running = await asyncio.create_subprocess_exec(*command, env=env)
+    while running.returncode is None and not await condition():
+        await asyncio.sleep(0.01)
+    assert running.returncode is None, "it ended before it was killed"
+    running.kill()
+    await running.wait()
+
+
+async def test_what_was_killed_half_way_goes_on(settings: Settings, elsewhere: Settings, tmp_path: Path) -> None:
+    await with_gaps(settings, 400)
+    where = str(tmp_path / "backup")
+    await back_up(settings, where, tmp_path / "a")
+    log = LogConsumer(elsewhere, idle_ms=50)
+    await kafka.ensure_topics(elsewhere)
+
+    async def begun() -> bool:
+        return sum((await log.ends(PLACES)).values()) > 50
+
+    await killed_when(elsewhere, where, begun)
+    await log.close()
+    other = await back_up(settings, str(tmp_path / "other"), tmp_path / "c")
+    assert other
+    with pytest.raises(Conflict, match="part of another backup"):
+        await restore(elsewhere, str(tmp_path / "other"), tmp_path / "b")
+    digests = await restore(elsewhere, where, tmp_path / "b")
+    assert await on_the_log(elsewhere) == await on_the_log(settings)
+    async with postgres.connected(settings) as connection, open_history(settings) as history:
+        runner = await fold_to(PROJECTIONS["progress"], connection, history, await history.ends(PLACES))
+        assert await runner.digest(connection) == digests["progress"]
+
+
+async def test_services_that_are_not_empty_are_refused(settings: Settings, elsewhere: Settings, tmp_path: Path) -> None:
+    await with_gaps(settings, 3)
+    where = str(tmp_path / "backup")
+    await back_up(settings, where, tmp_path / "a")
+    with pytest.raises(Conflict, match="something in the topic progress already; a backup is restored into empty services"):
+        await restore(settings, where, tmp_path / "b")
+    store = ObjectStore(elsewhere)
+    await store.ensure_bucket()
+    await store.put_bytes("uploads/mine", b"mine", "video/mp4")
+    with pytest.raises(Conflict, match="something in the bucket"):
+        await restore(elsewhere, where, tmp_path / "b")
+
+
+@pytest.mark.parametrize("victim", ["objects/uploads/one", "tail/progress", "backup.json"])
+async def test_a_damaged_backup_is_refused_by_the_name_of_the_file(
+    settings: Settings, elsewhere: Settings, tmp_path: Path, victim: str
+) -> None:
+    await with_gaps(settings, 30)
+    await ObjectStore(settings).put_bytes("uploads/one", b"one", "video/mp4")
+    where = tmp_path / "backup"
+    await back_up(settings, str(where), tmp_path / "a")
+    path = next(path for path in sorted(where.rglob("*")) if path.is_file() and str(path.relative_to(where)).startswith(victim))
+    if victim == "backup.json":
+        path.unlink()
+    else:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    with pytest.raises(BackupDamaged, match=str(path.relative_to(where))):
+        await restore(elsewhere, str(where), tmp_path / "b")
+    assert not await ObjectStore(elsewhere).ready(), "something was written"
+
+
+async def test_the_commands(settings: Settings, elsewhere: Settings, tmp_path: Path) -> None:
+    await with_gaps(settings, 12)
+    key = Key(key_id=new_id(), worker_id=new_id(), purpose="work", prefix="abcdefgh", issued_at=datetime.now(UTC))
+    async with await postgres.open_pool(settings) as pool:
+        await KeyTable(pool).ensure()
+        await KeyTable(pool).add(key, "$argon2id$a-hash")
+
+    async def kinolog(of: Settings, *words: str) -> subprocess.CompletedProcess[str]:
+        command, env = [sys.executable, "-m", "infra.cli", *words], environment(of) | {"PYTHONPATH": str(ROOT)}
+        return await asyncio.to_thread(subprocess.run, command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+
+    made = await kinolog(settings, "backup", "kept", "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["events"] == 12
+    restored = await kinolog(elsewhere, "restore", "kept", "--json")
+    assert restored.returncode == 0, restored.stderr
+    assert set(json.loads(restored.stdout)) > {"catalog.videos", "timeline.entries"}
+    async with await postgres.open_pool(elsewhere) as pool:
+        assert await KeyTable(pool).with_prefix("abcdefgh") == [(key, "$argon2id$a-hash")]
+    again = await kinolog(elsewhere, "restore", "kept")
+    assert again.returncode == 5 and "empty services only" in again.stderr
+    nowhere = await kinolog(elsewhere, "restore", "nowhere")
+    assert nowhere.returncode == 1 and "there is no backup" in nowhere.stderr

@@ -1,0 +1,117 @@
+"""What-if on recorded histories of the simulation: the recorded policy gives the recorded claims, others what one expects."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from events.envelope import Envelope, Event, Recorded
+from events.jobs import JobClaimed, JobQueued
+from processors.pool_state import Policy
+from processors.whatif import Alternative, Figures, Recording, Replay, Worker, claims_of, measure, record
+from tests.simulation.world import START, Outcome, Scale, run
+
+CALM = Scale(calamities=0)
+POLICY = CALM.policy
+
+
+def recorded(topic: str, events: Sequence[Envelope[Event]]) -> list[Recorded[Event]]:
+    """Return events as a topic has them."""
+    return [Recorded(topic, 0, offset, event) for offset, event in enumerate(events)]
+
+
+def recording_of(outcome: Outcome, since: datetime | None = None) -> Recording:
+    """Return the recording of a world."""
+    return record(recorded("job-requests", outcome.requests), recorded("jobs", outcome.facts), since, POLICY)
+
+
+def replayed(outcome: Outcome, alternative: Alternative = Alternative(), seed: int = 0) -> list[Envelope[Event]]:
+    """Return the facts under an alternative."""
+    return Replay(recording_of(outcome), POLICY, alternative, seed).run()
+
+
+def figures(outcome: Outcome, alternative: Alternative) -> Figures:
+    """Return what an alternative comes to."""
+    return measure(replayed(outcome, alternative), None)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_recorded_policy_gives_the_recorded_claims_in_their_order(seed: int) -> None:
+    outcome = run(seed, CALM)
+    claims = claims_of(outcome.facts)
+    assert claims_of(replayed(outcome))[: len(claims)] == claims
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_also_from_the_middle(seed: int) -> None:
+    outcome = run(seed, CALM)
+    since = START + timedelta(seconds=400)
+    facts = Replay(recording_of(outcome, since), POLICY, Alternative(), 0).run()
+    claims = claims_of(outcome.facts)
+    assert claims_of(facts)[: len(claims)] == claims
+    assert measure(facts, since).claims <= measure(outcome.facts, None).claims
+
+
+def test_two_runs_of_a_seed_are_the_same() -> None:
+    outcome, alternative = run(3, CALM), Alternative(policy=lambda recorded: replace(recorded, attempts_max=5))
+    assert replayed(outcome, alternative, seed=1) == replayed(outcome, alternative, seed=1)
+
+
+def test_more_workers_wait_less_and_cost_the_same() -> None:
+    outcome = run(5, replace(CALM, workers=4))
+
+    def twice(workers: Sequence[Worker]) -> Sequence[Worker]:
+        return [*workers, *(worker._replace(worker_id=f"{worker.worker_id}-b", since=START) for worker in workers)]
+
+    now, then = measure(outcome.facts, None), figures(outcome, Alternative(workers=twice))
+    assert then.wait_p50_s < now.wait_p50_s / 1.5
+    assert then.completed >= now.completed - 3
+    assert abs(then.worker_s / now.worker_s - 1) < 0.25
+
+
+def test_fewer_workers_wait_longer() -> None:
+    outcome = run(5, replace(CALM, workers=8))
+    fewer = figures(outcome, Alternative(workers=lambda workers: workers[:3]))
+    assert fewer.wait_p50_s > measure(outcome.facts, None).wait_p50_s
+
+
+def test_one_attempt_means_no_retries_and_more_failures() -> None:
+    outcome = run(2, CALM)
+    once = figures(outcome, Alternative(policy=lambda recorded: replace(recorded, attempts_max=1)))
+    happened = measure(outcome.facts, None)
+    assert once.failed > happened.failed
+    assert once.claims < happened.claims
+
+
+def test_half_the_work_takes_half_as_long() -> None:
+    outcome = run(4, replace(CALM, workers=5))
+    half = figures(outcome, Alternative(seconds=lambda claimed, seconds: seconds / 2))
+    same = figures(outcome, Alternative())
+    assert half.makespan_s < same.makespan_s and half.worker_s < 0.8 * same.worker_s
+
+
+def test_work_that_takes_longer_keeps_its_leases() -> None:
+    outcome = run(4, replace(CALM, workers=5))
+    longer = figures(outcome, Alternative(seconds=lambda claimed, seconds: seconds * 4))
+    same = figures(outcome, Alternative())
+    assert longer.worker_s > 2 * same.worker_s
+    assert longer.retries <= same.retries + 5
+
+
+def test_another_order_of_candidates() -> None:
+    class Youngest(Policy):
+        def rank(self, queued: JobQueued, queued_at: datetime) -> datetime:
+            return START + (START - queued_at)
+
+    outcome = run(6, replace(CALM, workers=3))
+    alternative = Alternative(policy=lambda recorded: Youngest(lease=recorded.lease, attempts_max=recorded.attempts_max))
+    assert claims_of(replayed(outcome, alternative)) != claims_of(outcome.facts)
+    assert figures(outcome, alternative).wait_p95_s > figures(outcome, Alternative()).wait_p95_s
+
+
+def test_a_claim_lasts_as_long_as_the_policy_says() -> None:
+    outcome = run(1, CALM)
+    facts = replayed(outcome, Alternative(policy=lambda recorded: replace(recorded, lease=timedelta(seconds=20))))
+    leases = {fact.data.lease_expires_at - fact.time for fact in facts if isinstance(fact.data, JobClaimed)}
+    assert leases == {timedelta(seconds=20)}
