@@ -49,9 +49,9 @@ Due = Literal["job", "claim", "quarantine", "gpu"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Times and counts by which it is decided; what-if replays try others, and may override `rank` and `backoff`.
+    """Times and counts by which it is decided. For `gpu_patience` others wait for a GPU worker that was just idle.
 
-    For `gpu_patience` others wait for a GPU worker that was just idle.
+    What-if replays try others, and may override `rank` and `backoff`.
     """
 
     lease: timedelta = timedelta(seconds=60)

@@ -6,13 +6,14 @@ done. `Replay` lets them react like that to what another policy decides. What wa
 
 What it assumes: the n-th attempt of a job takes as long and ends as the n-th recorded one, on whatever worker; a worker that
 went silent goes silent with that attempt; attempts that never happened are like another of the job, or of its kind, by `seed`.
-Under the recorded policy the same claims come out in the same order, with two exceptions that are on no log: what a dispatcher
+Under the recorded policy the same claims come out in the same order, with exceptions, for what is on no log: what a dispatcher
 forgot when it was restarted, and when exactly a request without an answer was decided. The latter is known between the answered
 requests around it; where a tick made a job ready in such a gap, on a busy pool, another job may be given first.
 """
 
 import heapq
 import random
+from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -93,7 +94,8 @@ class Recording:
     reactions: dict[Cause, list[Reaction]] = field(default_factory=lambda: defaultdict(list))
     awaited: dict[str, list[tuple[frozenset[str], Reaction]]] = field(default_factory=lambda: defaultdict(list))
     workers: dict[str, Worker] = field(default_factory=dict)
-    ticks: dict[datetime, tuple[timedelta, Envelope[Event]]] = field(default_factory=dict)
+    ticks: list[tuple[datetime, int]] = field(default_factory=list)
+    lags: list[timedelta] = field(default_factory=list)
     silent: set[Cause] = field(default_factory=set)
 
     def first_state(self, policy: Policy) -> State:
@@ -202,12 +204,13 @@ def _note_reactions(recording: Recording) -> None:
 
 
 def _note_ticks(recording: Recording, policy: Policy) -> None:
-    """Learn how long after something was due the tick was decided that did it: decide everything again, as recorded."""
+    """Learn which ticks did something, and how long after it was due: decide everything again, as recorded."""
     state = recording.first_state(policy)
-    for time, request in recording.requests:
+    for number, (time, request) in enumerate(recording.requests):
         due = next_wakeup(state)
         if isinstance(request.data, ClockTicked) and due is not None and due <= time and request.id not in state.answered:
-            recording.ticks.setdefault(due, (time - due, request))
+            recording.ticks.append((time, number))
+            recording.lags.append(time - due)
         decide(state, request, time)
 
 
@@ -232,8 +235,8 @@ class Replay:
         self._attempts = _attempts(recording)
         self._pauses = [one.delay for cause, found in recording.reactions.items() if cause[:1] == ("refusal",) for one in found]
         self._question = next((r for r in recording.requests if isinstance(r[1].data, ClaimRequested)), None)
-        lags = sorted(lag for lag, _ in recording.ticks.values())
-        self._lag = lags[len(lags) // 2] if lags else timedelta()
+        lags = sorted(recording.lags)
+        self._lag, self._lag_max = (lags[len(lags) // 2], lags[-1]) if lags else (timedelta(), timedelta())
 
     def run(self) -> list[Envelope[Event]]:
         """Decide until every job has ended, or for far too long."""
@@ -265,7 +268,7 @@ class Replay:
             self._planned.discard(what)
             if next_wakeup(self._state) != what:
                 return self._watch(now)
-            request = self._tick(what, now)
+            request = self._tick(number, now)
         else:
             request = what
         for fact in decide(self._state, request, now):
@@ -282,17 +285,25 @@ class Replay:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _watch(self, now: datetime) -> None:
-        """Plan the tick for what is due next: as late as the recorded one, else as ticks usually were."""
+        """Plan the tick for what is due next."""
         due = next_wakeup(self._state)
         if due is not None and due not in self._planned:
             self._planned.add(due)
-            lag = self._recording.ticks[due][0] if due in self._recording.ticks else self._lag
-            self._plan(max(now, due + lag), next(self._later), due)
+            time, number = self._tick_after(due)
+            self._plan(max(now, time), number, due)
 
-    def _tick(self, due: datetime, now: datetime) -> Envelope[Event]:
+    def _tick_after(self, due: datetime) -> tuple[datetime, int]:
+        """Return when the tick for something comes: the next recorded one, if such delays were seen, else as late as usual."""
+        ticks = self._recording.ticks
+        at = bisect_left(ticks, (due, -1))
+        if at < len(ticks) and ticks[at][0] - due <= self._lag_max:
+            return ticks[at]
+        return due + self._lag, next(self._later)
+
+    def _tick(self, number: int, now: datetime) -> Envelope[Event]:
         """Return the recorded tick, whose id the chance in back-offs comes from; else a new one."""
-        if due in self._recording.ticks and self._recording.ticks[due][1].id not in self._state.answered:
-            return self._recording.ticks[due][1]
+        if number < len(self._recording.requests) and (tick := self._recording.requests[number][1]).id not in self._state.answered:
+            return tick
         pool = self._recording.requests[0][1].subject
         id_ = self._new_id()
         return Envelope(id_, SOURCE, pool, now, ClockTicked(pool=pool, now=now), id_)

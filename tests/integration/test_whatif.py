@@ -11,9 +11,12 @@ from pathlib import Path
 from infra.generate import ROOT
 from infra.runtime.settings import Settings
 from tests.integration.test_replay import append, archive, kinolog
-from tests.simulation.world import POLICY, run
+from tests.simulation.world import Scale, run
 from tests.support import clips
 from tests.support.platform import Platform, environment
+
+CALM = Scale(workers=12, calamities=0)
+POLICY = CALM.policy
 
 
 def as_recorded(settings: Settings) -> Settings:
@@ -28,7 +31,7 @@ def as_recorded(settings: Settings) -> Settings:
 
 
 async def test_the_tutorial_works_as_it_stands(settings: Settings, tmp_path: Path) -> None:
-    outcome = run(7, workers=12, restarts=0)
+    outcome = run(7, CALM)
     settings = as_recorded(settings)
     await append(settings, [*outcome.requests, *outcome.facts])
     await archive(settings, len(outcome.requests))
@@ -63,7 +66,9 @@ async def test_what_the_platform_did_comes_out_as_it_was(platform: Platform, tmp
     done = await kinolog(platform.settings, "whatif", "--policy", "slower.py", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert said["claims_in_order"] == said["claims"] >= 6
+    assert said["claims"] >= 6
+    assert said["claims_in_order"] >= said["claims"] - 2  # the log does not say to the millisecond when a claim began to wait
+    assert said["replayed"]["completed"] == said["happened"]["completed"]
     assert said["alternative"]["completed"] == said["happened"]["completed"]
     assert said["alternative"]["worker_s"] > 2 * said["happened"]["worker_s"]
 
