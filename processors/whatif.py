@@ -36,6 +36,7 @@ from events.jobs import (
     JobFailed,
     JobQueued,
     JobReleased,
+    JobSubmitted,
     LeaseExpired,
     LeaseReleased,
     LeaseRenewed,
@@ -257,8 +258,12 @@ class Replay:
             if now - begin > LONGEST * (recording.end - begin) + timedelta(hours=1):
                 break
             self._happen(now, number, what)
-            waiting_for_jobs = now <= recording.end or len(self._state.ended) < len(self._state.jobs)
+            open_jobs = len(self._state.ended) < len(self._state.jobs)
+            waiting_for_jobs = now <= recording.end or open_jobs or self._submissions_come()
         return self._facts
+
+    def _submissions_come(self) -> bool:
+        return any(isinstance(what, Envelope) and isinstance(what.data, JobSubmitted) for _, _, what in self._agenda)
 
     def _plan(self, time: datetime, number: int, what: Envelope[Event] | datetime) -> None:
         heapq.heappush(self._agenda, (time, number, what))
