@@ -61,13 +61,15 @@ async def test_killed_at_any_point_nothing_is_missing_or_doubled(settings: Setti
                 await run(settings, "tests.support.archiver_process"),
                 await run(settings, "infra.cli", "rebuild", "progress"),
             ]
-            await asyncio.sleep(LATEST_S * rng.random())
-            if rng.random() < 0.3:
-                await kill_broker(local_engine)
-            for process in running:
-                if process.returncode is None:
-                    process.kill()
-                await process.wait()
+            try:
+                await asyncio.sleep(LATEST_S * rng.random())
+                if rng.random() < 0.3:
+                    await kill_broker(local_engine)
+            finally:
+                for process in running:
+                    if process.returncode is None:
+                        process.kill()
+                    await process.wait()
         expected = await on_the_log(settings)
         assert sum(map(len, expected.values())) == ROUNDS * TICKS
         service = archiver(settings, store, 40)
