@@ -6,14 +6,14 @@ done. `Replay` lets them react like that to what another policy decides. What wa
 
 What it assumes: the n-th attempt of a job takes as long and ends as the n-th recorded one, on whatever worker; a worker that
 went silent goes silent with that attempt; attempts that never happened are like another of the job, or of its kind, by `seed`.
-Under the recorded policy the same claims come out in the same order, with exceptions, for what is on no log: what a dispatcher
-forgot when it was restarted, and when exactly a request without an answer was decided. The latter is known between the answered
-requests around it; where a tick made a job ready in such a gap, on a busy pool, another job may be given first.
+New workers come, people want something and the clock ticks when they did; only for what was never due are there other ticks.
+Under the recorded policy the same claims come out in the same order, with two exceptions that are on no log: what a dispatcher
+forgot when it was restarted, and when exactly a request without an answer was decided. The latter is guessed from the requests
+around it; where a tick that came late made jobs ready, or a lease was renewed at its last moment, another job may be given first.
 """
 
 import heapq
 import random
-from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -95,9 +95,8 @@ class Recording:
     reactions: dict[Cause, list[Reaction]] = field(default_factory=lambda: defaultdict(list))
     awaited: dict[str, list[tuple[frozenset[str], Reaction]]] = field(default_factory=lambda: defaultdict(list))
     workers: dict[str, Worker] = field(default_factory=dict)
-    ticks: list[tuple[datetime, int]] = field(default_factory=list)
-    lags: list[timedelta] = field(default_factory=list)
-    silent: set[Cause] = field(default_factory=set)
+    ticks: dict[datetime, timedelta] = field(default_factory=dict)
+    closed: set[Cause] = field(default_factory=set)
 
     def first_state(self, policy: Policy) -> State:
         """Return the state with which the record begins, also what in it is no fact: who waits, which leases were renewed."""
@@ -153,18 +152,28 @@ def _answers(requests: Sequence[Envelope[Event]], facts: Sequence[Envelope[Event
 
 
 def _decided_at(requests: Sequence[Envelope[Event]], answers: Sequence[Sequence[Envelope[Event]]]) -> list[datetime]:
-    """Return when each request was decided: as its facts say; without facts when it was made, between those before and after it."""
-    exact = [answer[0].time if answer else None for answer in answers]
-    latest: list[datetime | None] = []
+    """Return when each request was decided: as its facts say; without facts as long after it was made as its sender's took least.
+
+    No sender's clock is trusted: that it is fast or slow shows in its requests that were decided before a moment that is known.
+    """
+    lags: dict[str, timedelta] = {}
     following: datetime | None = None
-    for time in reversed(exact):
-        following = time if time is not None and (following is None or time < following) else following
-        latest.append(following)
+    for request, answer in zip(reversed(requests), reversed(answers), strict=True):
+        following = answer[0].time if answer else following
+        if following is not None:
+            sender = _sender(request)
+            lags[sender] = min(following - request.time, lags.get(sender, timedelta.max))
     times: list[datetime] = []
-    for request, time, limit in zip(requests, exact, reversed(latest), strict=True):
-        guess = time or (min(request.time, limit) if limit else request.time)
+    for request, answer in zip(requests, answers, strict=True):
+        guess = answer[0].time if answer else request.time + lags.get(_sender(request), timedelta())
         times.append(max(guess, times[-1]) if times else guess)
     return times
+
+
+def _sender(request: Envelope[Event]) -> str:
+    """Return by whose clock a request was made."""
+    event = request.data
+    return event.worker_id if isinstance(event, ClaimRequested | LeaseRenewed | ResultReported | LeaseReleased) else request.source
 
 
 def _note_reactions(recording: Recording) -> None:
@@ -187,7 +196,7 @@ def _note_reactions(recording: Recording) -> None:
         if request.causationid in done and video:
             reaction = Reaction(time - max(video.values()), number, request)
             recording.awaited[event.video_id].append((frozenset(video), reaction))  # type: ignore[attr-defined]
-        elif not isinstance(event, ClockTicked):
+        else:
             delay = time - caused[cause] if cause else timedelta()
             recording.reactions[cause].append(Reaction(delay, number, request))
         for fact in recording.answers[number]:
@@ -201,17 +210,33 @@ def _note_reactions(recording: Recording) -> None:
                     answered[refused.worker_id], caused[answer] = (answer, time), time
                 case JobCompleted() as ended:
                     completed[ended.video_id][ended.job_id] = time
-    recording.silent = {("claim", f.data.job_id, f.data.epoch) for f in recording.facts if isinstance(f.data, LeaseExpired)}
+    recording.closed = _closed(recording.facts)
+
+
+def _closed(facts: Iterable[Envelope[Event]]) -> set[Cause]:
+    """Return the claims that were over before the end: by a result, an expiry, or because people wanted it so."""
+    held: dict[str, Cause] = {}
+    closed: set[Cause] = set()
+    for fact in facts:
+        if isinstance(fact.data, JobClaimed):
+            held[fact.data.job_id] = ("claim", fact.data.job_id, fact.data.epoch)
+        elif isinstance(fact.data, LeaseExpired | JobAttemptFailed | JobReleased | JobCompleted | JobFailed | JobCancelled):
+            closed.add(held.pop(fact.data.job_id, ()))
+    return closed
 
 
 def _note_ticks(recording: Recording, policy: Policy) -> None:
-    """Learn which ticks did something, and how long after it was due: decide everything again, as recorded."""
+    """Learn how long after something was due a tick was decided that did it: decide everything again, as recorded."""
     state = recording.first_state(policy)
-    for number, (time, request) in enumerate(recording.requests):
+    pending: set[datetime] = set()
+    for time, request in recording.requests:
         due = next_wakeup(state)
-        if isinstance(request.data, ClockTicked) and due is not None and due <= time and request.id not in state.answered:
-            recording.ticks.append((time, number))
-            recording.lags.append(time - due)
+        if due is not None:
+            pending.add(due)
+        if isinstance(request.data, ClockTicked) and request.id not in state.answered:
+            met = {moment for moment in pending if moment <= time}
+            recording.ticks.update((moment, time - moment) for moment in met - recording.ticks.keys())
+            pending -= met
         decide(state, request, time)
 
 
@@ -236,8 +261,8 @@ class Replay:
         self._attempts = _attempts(recording)
         self._pauses = [one.delay for cause, found in recording.reactions.items() if cause[:1] == ("refusal",) for one in found]
         self._question = next((r for r in recording.requests if isinstance(r[1].data, ClaimRequested)), None)
-        lags = sorted(recording.lags)
-        self._lag, self._lag_max = (lags[len(lags) // 2], lags[-1]) if lags else (timedelta(), timedelta())
+        lags = sorted(recording.ticks.values())
+        self._lag = lags[len(lags) // 2] if lags else timedelta()
 
     def run(self) -> list[Envelope[Event]]:
         """Decide until every job has ended, or for far too long."""
@@ -273,7 +298,9 @@ class Replay:
             self._planned.discard(what)
             if next_wakeup(self._state) != what:
                 return self._watch(now)
-            request = self._tick(number, now)
+            id_, pool = self._new_id(), self._recording.requests[0][1].subject
+            ticked: Event = ClockTicked(pool=pool, now=now)
+            request = Envelope(id_, SOURCE, pool, now, ticked, id_)
         else:
             request = what
         for fact in decide(self._state, request, now):
@@ -290,28 +317,12 @@ class Replay:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _watch(self, now: datetime) -> None:
-        """Plan the tick for what is due next."""
+        """Plan a tick for what is due next, as late as ticks usually were. What was due in the record has its recorded tick."""
         due = next_wakeup(self._state)
         if due is not None and due not in self._planned:
             self._planned.add(due)
-            time, number = self._tick_after(due)
-            self._plan(max(now, time), number, due)
-
-    def _tick_after(self, due: datetime) -> tuple[datetime, int]:
-        """Return when the tick for something comes: the next recorded one, if such delays were seen, else as late as usual."""
-        ticks = self._recording.ticks
-        at = bisect_left(ticks, (due, -1))
-        if at < len(ticks) and ticks[at][0] - due <= self._lag_max:
-            return ticks[at]
-        return due + self._lag, next(self._later)
-
-    def _tick(self, number: int, now: datetime) -> Envelope[Event]:
-        """Return the recorded tick, whose id the chance in back-offs comes from; else a new one."""
-        if number < len(self._recording.requests) and (tick := self._recording.requests[number][1]).id not in self._state.answered:
-            return tick
-        pool = self._recording.requests[0][1].subject
-        id_ = self._new_id()
-        return Envelope(id_, SOURCE, pool, now, ClockTicked(pool=pool, now=now), id_)
+            late = self._recording.ticks.get(due, self._lag)
+            self._plan(max(now, due + late), next(self._later), due)
 
     # --- reactions --------------------------------------------------------------------------------------------------
 
@@ -320,14 +331,15 @@ class Replay:
         cause: Cause = ("claim", claimed.job_id, claimed.epoch)
         script = self._recording.reactions.get(cause, [])
         ended = any(isinstance(reaction.request.data, ResultReported | LeaseReleased) for reaction in script)
-        fresh = not ended and cause not in self._recording.silent
+        silent = not ended and cause in self._recording.closed
+        fresh = not ended and not silent
         if fresh:  # it never was, or was not over at the end of the record
             script = self._like(claimed)
         script = self._stretched(claimed, script)
         for reaction in script:
             self._react(reaction, claimed.worker_id, claimed.epoch, claimed.job_id, now, fresh=fresh)
         asks = any(isinstance(reaction.request.data, ClaimRequested) for reaction in script)
-        if not asks and cause not in self._recording.silent and script:
+        if not asks and not silent and script:
             over = now + max(reaction.delay for reaction in script)
             if self._recording.end - over < SILENT:
                 self._ask(self._workers.get(claimed.worker_id), max(over, self._recording.end))
@@ -371,10 +383,6 @@ class Replay:
             event = event.model_copy(update={"worker_id": worker_id, "epoch": epoch, "job_id": job_id})
         id_ = self._new_id() if fresh else request.id
         self._plan(time, reaction.number if not fresh else next(self._later), request._replace(id=id_, data=event))
-
-    def _decided(self, reaction: Reaction) -> datetime:
-        """Return when a request of the record was decided."""
-        return self._recording.requests[reaction.number][0]
 
     def _ask_again(self, worker_id: str, now: datetime) -> None:
         """Let a worker that was refused do what it did then, or what workers do."""

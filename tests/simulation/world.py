@@ -104,7 +104,6 @@ class Outcome:
     findings: list[str]
     digest: str
     requests: list[Envelope[Event]]
-    """As they arrived, with the time of that instead of their senders'."""
 
 
 @dataclass
@@ -117,7 +116,6 @@ class Sim:
     state: State = field(default_factory=State)
     facts: list[Envelope[Event]] = field(default_factory=list)
     requests: list[Envelope[Event]] = field(default_factory=list)
-    arrivals: list[datetime] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     agenda: list[tuple[datetime, int, Callable[[], None]]] = field(default_factory=list)
     numbers: "count[int]" = field(default_factory=count)
@@ -158,18 +156,15 @@ class Sim:
             self.later((self.away_until - self.now).total_seconds() + self.rng.random(), lambda: self.arrive(request))
             return
         self.requests.append(request)
-        self.arrivals.append(self.now)
         if isinstance(request.data, ClockTicked):
             self.tick_due, self.tick_sent = None, False
         decided = decide(self.state, request, self.now)
         if self.dies_in_batch and decided:
             self.dies_in_batch = False
             self.requests.pop()
-            self.arrivals.pop()
             self.restart_dispatcher()
             decided = decide(self.state, request, self.now)  # it was not committed: it is read again
             self.requests.append(request)
-            self.arrivals.append(self.now)
         self.facts += decided
         for fact in decided:
             self.tell(fact)
@@ -367,8 +362,7 @@ def run(seed: int, scale: Scale = SMALL) -> Outcome:
     findings = check(sim.facts, scale.policy, sim.capabilities, scale.jobs)
     if len(sim.requests) >= REQUESTS_MAX * scale.jobs:
         findings.append(f"{len(sim.requests)} requests and no end")
-    arrived = [request._replace(time=time) for request, time in zip(sim.requests, sim.arrivals, strict=True)]
-    return Outcome(sim.facts, findings, digest(sim.facts), arrived)
+    return Outcome(sim.facts, findings, digest(sim.facts), sim.requests)
 
 
 def submit(sim: Sim) -> None:
