@@ -27,6 +27,7 @@ from events.jobs import (
     LeaseReleased,
     LeaseRenewed,
     RequestRefused,
+    RequeueRequested,
     ResultRefused,
     ResultReported,
     RetryRequested,
@@ -133,7 +134,7 @@ _REFUSALS: Mapping[str, str] = {
 def say(event: Event) -> str:
     """Return what an event about a job means, as a sentence. Pure."""
     match event:
-        case JobSubmitted() | ClaimRequested() | CancelRequested() | RetryRequested():
+        case JobSubmitted() | ClaimRequested() | CancelRequested() | RetryRequested() | RequeueRequested():
             return _request(event)
         case LeaseRenewed() | LeaseReleased() | ResultReported():
             return _report(event)
@@ -152,7 +153,7 @@ def say(event: Event) -> str:
             return _fact(event)
 
 
-def _request(event: JobSubmitted | ClaimRequested | CancelRequested | RetryRequested) -> str:
+def _request(event: JobSubmitted | ClaimRequested | CancelRequested | RetryRequested | RequeueRequested) -> str:
     match event:
         case JobSubmitted():
             needs = f", needs {event.requirements.encoder}" if event.requirements.encoder else ""
@@ -163,6 +164,8 @@ def _request(event: JobSubmitted | ClaimRequested | CancelRequested | RetryReque
             return f"Somebody asked that it is cancelled{_because(event.reason)}."
         case RetryRequested():
             return f"Somebody asked that it is tried again{_because(event.reason)}."
+        case RequeueRequested():
+            return f"Somebody asked that it goes back into the queue{_because(event.reason)}."
 
 
 def _report(event: LeaseRenewed | LeaseReleased | ResultReported) -> str:

@@ -29,7 +29,8 @@ from events.media import (
 from events.videos import VideoPlanned, VideoProbed, VideoPublished, VideoUploaded
 
 VIDEO_ID = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
-START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+START = datetime(2100, 3, 1, 12, 0, 0, tzinfo=UTC)
+"""In the future: on a real broker, what is kept for days must not be old already."""
 RUNGS = (
     Rung(name="1080p", width=1920, height=1080, video_kbps=5000, audio_kbps=128),
     Rung(name="720p", width=1280, height=720, video_kbps=2500, audio_kbps=128),

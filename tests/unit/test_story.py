@@ -152,7 +152,13 @@ def test_the_story_is_told_in_sentences_with_places() -> None:
     assert story[8].reason == "stale_epoch" and story[8].type == "kinolog.job.result-refused.v1"
 
 
-@pytest.mark.parametrize("kind", [*get_args(JobRequest), *get_args(JobFact), *get_args(FailureEvent)])
+ABOUT_JOBS = [
+    kind for kind in (*get_args(JobRequest), *get_args(JobFact), *get_args(FailureEvent)) if ".dispatch." not in kind.TYPE
+]
+"""All but those about a worker or a pool, which are in no job's story."""
+
+
+@pytest.mark.parametrize("kind", ABOUT_JOBS)
 def test_every_event_about_a_job_has_a_sentence(kind: type[Event]) -> None:
     assert {TOPIC_OF[kind.TYPE]} <= {JOB_REQUESTS, JOBS, FAILURES}
     for event in examples(kind):
