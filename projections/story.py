@@ -183,7 +183,7 @@ def _report(event: LeaseRenewed | LeaseReleased | ResultReported) -> str:
 
 def _fact(event: Event) -> str:
     match event:
-        case JobQueued(reason="retried"):
+        case JobQueued(reason="retried" | "requeued"):
             return "The dispatcher queued it again; attempts count from zero."
         case JobQueued():
             return f"The dispatcher queued it: {describe(event.spec)}, priority {event.priority}."
