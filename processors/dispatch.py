@@ -45,7 +45,7 @@ from events.jobs import (
 from events.media import Failure
 from events.workers import WorkerCleared, WorkerQuarantined
 from processors.matching import Why, best_job, best_pair
-from processors.pool_state import Claim, Gpu, Job, State, bar, evolve, hear, next_wakeup, requeue, set_alarm
+from processors.pool_state import Claim, Gpu, Job, State, bar, evolve, hear, next_wakeup, requeue, set_alarm, set_alarms_for_claims
 
 SOURCE = "kinolog/dispatcher"
 CLAIMS_MAX = 10_000
@@ -427,6 +427,8 @@ def remember(state: State, request: Envelope[Event], now: datetime | None = None
     """Keep what is no fact: a claim that waits, or (with `now`) a renewal of the holder."""
     event = request.data
     if isinstance(event, ClaimRequested) and request.id not in state.answered:
+        if not state.claim_groups:
+            set_alarms_for_claims(state, request.time)
         key = (event.pool, event.capabilities)
         state.claims.setdefault(key, OrderedDict())[request.id] = Claim(request)  # type: ignore[arg-type]
         state.claim_groups[request.id] = key

@@ -229,6 +229,16 @@ def set_alarm(state: State, moment: datetime, due: Due, of: str) -> None:
     heapq.heappush(state.alarms, (moment, next(state.numbers), due, of))
 
 
+def set_alarms_for_claims(state: State, now: datetime) -> None:
+    """Set what rings only while a claim waits: such alarms are dropped when they come up and none does."""
+    for worker_id, quarantine in state.quarantined.items():
+        if quarantine.until > now:
+            set_alarm(state, quarantine.until, "quarantine", worker_id)
+    for worker_id, gpu in state.gpus.items():
+        if (moment := gpu.heard_at + state.policy.gpu_patience) > now:
+            set_alarm(state, moment, "gpu", worker_id)
+
+
 def hear(state: State, worker_id: str, now: datetime) -> None:
     """Note that a GPU worker is there, and ring when others need not wait for it any longer."""
     gpu = state.gpus.get(worker_id)

@@ -19,7 +19,7 @@ from events.jobs import (
     ResumeRequested,
     RetryRequested,
 )
-from processors.pool_state import Job, Policy, State, evolve
+from processors.pool_state import Job, Policy, State, evolve, next_wakeup
 from tests.support.pools import ANY, GPU, NOON, POLICY, POOL, ROOT, Pool, at, kinds, requests
 
 
@@ -253,6 +253,26 @@ def test_a_claim_waits_through_a_quarantine_that_ends_in_time() -> None:
     pool.submit("a", 590)
     assert pool.claim("w", 595) == []
     assert [fact.reason for fact in pool.tick(600)] == ["probation"]
+
+
+def test_the_end_of_a_quarantine_rings_also_for_a_claim_that_came_after_somebody_looked() -> None:
+    pool = Pool(Policy(attempts_max=1, quarantine_after=1))
+    failing(pool, 1)
+    next_wakeup(pool.state)  # nobody waits yet
+    pool.submit("a", 590)
+    assert pool.claim("w", 595) == []
+    assert next_wakeup(pool.state) == at(600)
+
+
+def test_patience_with_a_gpu_ends_also_for_a_claim_that_came_after_somebody_looked() -> None:
+    pool = Pool()
+    pool.submit("a")
+    pool.claim("gpu", 0, GPU)
+    pool.finish("a", worker="gpu", seconds=5)
+    next_wakeup(pool.state)
+    pool.submit("b", 6)
+    assert pool.claim("cpu", 6) == []
+    assert next_wakeup(pool.state) == at(25)
 
 
 def test_a_paused_worker_gets_nothing_until_it_is_resumed() -> None:
