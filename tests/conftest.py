@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from confluent_kafka.admin import AdminClient
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
@@ -40,9 +41,14 @@ def engine(local_engine: Settings) -> Settings:
 
 
 @pytest.fixture
-def settings(engine: Settings, tmp_path: Path) -> Settings:
-    """Settings of a world of one's own."""
-    return new_world(engine, tmp_path)
+def settings(engine: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a world of one's own; its topics go with it, since a killed broker reads each of them when it starts."""
+    world = new_world(engine, tmp_path)
+    yield world
+    admin = AdminClient({"bootstrap.servers": world.kafka_bootstrap})
+    if names := [name for name in admin.list_topics(timeout=60).topics if name.startswith(world.topic_prefix)]:
+        for deleted in admin.delete_topics(names, request_timeout=60).values():
+            deleted.result()
 
 
 def new_world(engine: Settings, directory: Path) -> Settings:

@@ -288,7 +288,10 @@ def test_nobody_else_may_look_into_what_is_kept(engine_of_its_own: Settings) -> 
 def test_the_whole_platform_by_the_command_line_from_any_folder(tmp_path: Path) -> None:
     """`up --detach` is given a relative folder; its processes run elsewhere and use it, and listen where they are told."""
     kafka, controller, database, objects, *rest = free_ports(12)
-    names = ("public_port", "admin_port", "telemetry_port", "processors_port", "dispatcher_port", "worker_metrics_port")
+    names = (
+        *("public_port", "admin_port", "worker_port", "telemetry_port"),
+        *("processors_port", "dispatcher_port", "worker_metrics_port"),
+    )
     settings = Settings(
         var_dir=tmp_path / "here" / "var",
         bind_host="127.0.0.2",
@@ -304,7 +307,8 @@ def test_the_whole_platform_by_the_command_line_from_any_folder(tmp_path: Path) 
         code, said = kinolog(relative, "up", "--detach", "--json", cwd=tmp_path / "here")
         assert code == 0, said
         assert {row["name"]: row["ready"] for row in json.loads(said.splitlines()[0])} == dict.fromkeys(
-            ("kafka", "postgres", "objects", "processors", "dispatcher", "public", "admin", "telemetry", "worker-1"), True
+            ("kafka", "postgres", "objects", "processors", "dispatcher", "public", "admin", "worker-app", "telemetry", "worker-1"),
+            True,
         )
         assert kinolog(relative, "status", cwd=tmp_path / "here")[0] == 0
         assert kinolog(relative, "videos", cwd=tmp_path / "here")[0] == 0
