@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from infra.generate import ROOT
@@ -60,10 +61,11 @@ async def test_the_tutorial_works_as_it_stands(settings: Settings, tmp_path: Pat
 
 
 async def test_what_the_platform_did_comes_out_as_it_was(platform: Platform, tmp_path: Path) -> None:
+    since = datetime.now(UTC).isoformat()
     for clip in ("carphone", "bikes"):
         await platform.ended(await platform.upload(clips.real_clips()[clip]))
     (tmp_path / "slower.py").write_text("def seconds(claimed, recorded):\n    return recorded * 3\n")
-    done = await kinolog(platform.settings, "whatif", "--policy", "slower.py", "--json", cwd=tmp_path)
+    done = await kinolog(platform.settings, "whatif", "--policy", "slower.py", "--since", since, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["claims_in_order"] == said["claims"] >= 6

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -296,16 +297,16 @@ def test_a_playlist_only_grows_whatever_order_the_chunks_come_in(order: list[int
 def test_of_two_results_for_a_chunk_the_first_accepted_stays() -> None:
     video, media = seen(LONG)
     first = next(row for row in media if row.job_id == id_of("chunk 1"))
-    again = replace(first, job_id="another job", completed_at=first.completed_at.replace(year=2030), renditions=_moved(first))
+    again = replace(first, job_id="another job", completed_at=first.completed_at + timedelta(days=365), renditions=_moved(first))
     video = replace(video, job_ids=(*video.job_ids, "another job"))
     assert manifests.hls_media(video, [again, *media], "720p") == manifests.hls_media(video, media, "720p")
-    earlier = replace(again, completed_at=first.completed_at.replace(year=2020))
+    earlier = replace(again, completed_at=first.completed_at - timedelta(days=365))
     assert "elsewhere" in str(manifests.hls_media(video, [*media, earlier], "720p"))
 
 
 def test_results_of_an_older_plan_are_left_out() -> None:
     video, media = seen(LONG)
-    stray = replace(media[0], job_id="of the plan before", completed_at=media[0].completed_at.replace(year=2020))
+    stray = replace(media[0], job_id="of the plan before", completed_at=media[0].completed_at - timedelta(days=365))
     strays = [replace(stray, renditions=_moved(stray)), *media]
     assert manifests.hls_media(video, strays, "720p") == manifests.hls_media(video, media, "720p")
 
