@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import uvicorn
 import uvloop
 from fastapi import FastAPI
-from psycopg import Error as PostgresError
 
 from api.app import create_admin, create_public, create_telemetry, create_worker
 from api.deps import Options, Services
@@ -59,6 +58,8 @@ LIVE_IDLE_MS = 250
 LOG_WAIT_S = 3.0
 """Reporting clients give up after 4 s; they are to hear that the log is away before."""
 
+STORED_S = 5.0
+"""A claim that the worker app does not remember is looked up in the database for so long."""
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -265,16 +266,20 @@ async def serve_worker(settings: Settings) -> None:
     await appender.start()
 
     async def stored(job_id: str, read: Positions) -> Job | None:
-        if not await wait_for(pool, "jobs", read):
-            raise Retryable("the projection of jobs has not read the log yet; try again")
-        async with pool.connection() as connection:
-            return await jobs.by_id(connection, job_id)
+        async def look() -> Job | None:
+            if not await wait_for(pool, "jobs", read):
+                raise Retryable("the projection of jobs has not read the log yet; try again")
+            async with pool.connection() as connection:
+                return await jobs.by_id(connection, job_id)
 
+        return await postgres.within(STORED_S, look())
+
+    access = Access(keys, appender.append, lambda: system_context("kinolog/worker-app"))
     log = LogConsumer(settings, idle_ms=5000)
-    decisions = Decisions(log, stored)
+    decisions = Decisions(log, stored, access.forget)
     await decisions.start(system_context("kinolog/worker-app").now)
     services = WorkerServices(
-        Access(keys, appender.append, lambda: system_context("kinolog/worker-app")),
+        access,
         decisions,
         store,
         Shelf(store),
@@ -287,8 +292,8 @@ async def serve_worker(settings: Settings) -> None:
         found = {"kafka": "does not acknowledge events"} if appender.stuck else {}
         try:
             await keys.changed(0.0)
-        except PostgresError as error:
-            found["postgres"] = f"does not answer: {type(error).__name__}"
+        except Retryable as error:
+            found["postgres"] = str(error)
         try:
             await store.ready()
         except KinologError as error:
@@ -299,7 +304,7 @@ async def serve_worker(settings: Settings) -> None:
         services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, missing=missing
     )
     server = uvicorn.Server(_config(app, settings.bind_host, settings.worker_port, limit_concurrency=CONNECTIONS_MAX))
-    following = asyncio.create_task(decisions.follow(), name="decisions")
+    following = asyncio.gather(decisions.follow(), access.follow())
     following.add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
         await server.serve()
