@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import uvicorn
 from fastapi import FastAPI
-from psycopg import Error as PostgresError
 
 from api import health, problems
 from api.app import Prometheus, appender_of, begin, server_config
@@ -31,6 +30,8 @@ from projections import jobs
 from projections.jobs import Job
 from projections.positions import Positions, wait_for
 
+STORED_S = 5.0
+"""A claim that the app does not remember is looked up in the database for so long."""
 ANSWER_S = 60.0
 """A claim is answered after 30 s at most, when there is no job."""
 CONNECTIONS_MAX = 5_000
@@ -75,16 +76,20 @@ async def serve(settings: Settings) -> None:
     await appender.start()
 
     async def stored(job_id: str, read: Positions) -> Job | None:
-        if not await wait_for(pool, "jobs", read):
-            raise Retryable("the projection of jobs has not read the log yet; try again")
-        async with pool.connection() as connection:
-            return await jobs.by_id(connection, job_id)
+        async def look() -> Job | None:
+            if not await wait_for(pool, "jobs", read):
+                raise Retryable("the projection of jobs has not read the log yet; try again")
+            async with pool.connection() as connection:
+                return await jobs.by_id(connection, job_id)
 
+        return await postgres.within(STORED_S, look())
+
+    access = Access(keys, appender.append, lambda: system_context("kinolog/worker-app"))
     log = LogConsumer(settings, idle_ms=5000)
-    decisions = Decisions(log, stored)
+    decisions = Decisions(log, stored, access.forget)
     await decisions.start(system_context("kinolog/worker-app").now)
     services = WorkerServices(
-        Access(keys, appender.append, lambda: system_context("kinolog/worker-app")),
+        access,
         decisions,
         store,
         Shelf(store),
@@ -97,8 +102,8 @@ async def serve(settings: Settings) -> None:
         found = {"kafka": "does not acknowledge events"} if appender.stuck else {}
         try:
             await keys.changed(0.0)
-        except PostgresError as error:
-            found["postgres"] = f"does not answer: {type(error).__name__}"
+        except Retryable as error:
+            found["postgres"] = str(error)
         try:
             await store.ready()
         except KinologError as error:
@@ -109,7 +114,7 @@ async def serve(settings: Settings) -> None:
         services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, missing=missing
     )
     server = uvicorn.Server(server_config(app, settings.bind_host, settings.worker_port, limit_concurrency=CONNECTIONS_MAX))
-    following = asyncio.create_task(decisions.follow(), name="decisions")
+    following = asyncio.gather(decisions.follow(), access.follow())
     following.add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
         await server.serve()
