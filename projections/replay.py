@@ -33,7 +33,7 @@ from projections.bulk import BATCH_RECORDS
 from projections.fold import Key, Projection, Table
 from projections.log import LogReader, Place
 from projections.parquet import schema_of
-from projections.runner import fold, touches
+from projections.runner import fold
 
 _SQL_TYPES = {
     str: "text",
@@ -199,7 +199,8 @@ class InMemory:
 
     def apply(self, records: Sequence[Recorded[Event]]) -> dict[Key, Any | None]:
         """Fold records; return the rows that changed. Raises FoldFailed, and then nothing has changed."""
-        changed = fold(self.view.table, self.rows, touches(self.view.table, records))
+        table = self.view.table
+        changed = fold(table, self.rows, zip(map(table.keys_of, records), records, strict=True))
         self.rows.update(changed)
         for key in [key for key, row in changed.items() if row is None]:
             del self.rows[key]
