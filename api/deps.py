@@ -5,7 +5,7 @@ import binascii
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol, cast
 
@@ -13,6 +13,7 @@ from fastapi import Depends, Header, Query, Request, Response
 from psycopg import AsyncConnection, IsolationLevel
 
 from api.live.hub import Hub
+from api.renderings import Renderings
 from api.worker.access import Access
 from events.clock import Context
 from events.envelope import Envelope, Event
@@ -69,6 +70,7 @@ class Services:
     past: Callable[[str], AbstractAsyncContextManager[Any]] | None = None
     as_of: str | None = None
     live: Hub | None = None
+    renderings: Renderings = field(default_factory=Renderings)
 
 
 def services(request: Request) -> Services:

@@ -18,6 +18,7 @@ from infra.runtime.settings import Settings
 from tests.bench.dispatch import dispatch
 from tests.bench.figures import Benchmark, Figure
 from tests.bench.gateway import gateway
+from tests.bench.idle import idle
 from tests.bench.insights import insights_reads, telemetry_fold
 from tests.bench.log import append_rate, fold_rate
 from tests.bench.media import encode_overhead
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "encode": encode_overhead,
     "transcode": transcode,
     "catalog": catalog_readers,
+    "idle": idle,
     "replay": replay,
     "telemetry": telemetry_ingest,
     "telemetry-fold": telemetry_fold,
