@@ -5,13 +5,14 @@ import binascii
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 from fastapi import Depends, Header, Query, Request, Response
 from psycopg import AsyncConnection, IsolationLevel
 
+from api.renderings import Renderings
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, Retryable
@@ -76,6 +77,7 @@ class Services:
     past: Callable[[str], AbstractAsyncContextManager[Any]] | None = None
     as_of: str | None = None
     live: "Hub | None" = None
+    renderings: Renderings = field(default_factory=Renderings)
 
 
 def services(request: Request) -> Services:

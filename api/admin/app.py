@@ -22,6 +22,7 @@ from infra.past import past_of
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.log_consumer import open_log
+from infra.runtime.memory import collect_rarely
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import admin_token_path, ensure_admin_token
@@ -68,6 +69,7 @@ class _Server(uvicorn.Server):
 
 async def serve(settings: Settings) -> None:
     """Serve administrators until SIGTERM, with the past and with what happens now."""
+    collect_rarely()
     await kafka.ensure_topics(settings)
     pool = await postgres.open_pool(settings)
     store = ObjectStore(settings)

@@ -22,6 +22,7 @@ from events.errors import KinologError, Retryable
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.clock import system_context
 from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.memory import collect_rarely
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import find_admin_token
@@ -66,6 +67,7 @@ def create_worker(
 
 async def serve(settings: Settings) -> None:
     """Serve workers outside the cluster until SIGTERM, or until the log cannot be followed."""
+    collect_rarely()
     await kafka.ensure_topics(settings)
     pool = await postgres.open_pool(settings)
     store = ObjectStore(settings)
