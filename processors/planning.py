@@ -26,11 +26,13 @@ from events.jobs import (
     JobCompleted,
     JobFailed,
     JobKind,
+    JobQueued,
     JobSpec,
     JobSubmitted,
     MediaResult,
     Requirements,
     RerunResult,
+    RerunSpec,
     RetryRequested,
     Source,
     VerifyResult,
@@ -49,6 +51,7 @@ from events.videos import (
 )
 from processors.plan import PlanSettings, jobs_for, plan
 from processors.process import Process
+from processors.reruns import verdict_on
 from projections.fold import Projection, Table, table_row
 from projections.queries import load
 
@@ -57,7 +60,10 @@ SOURCE = "kinolog/planning"
 
 @table_row
 class Row:
-    """One video. `submitted` are the jobs asked for in this round, `completed` maps finished ones to their result.json."""
+    """One video. `submitted` are the jobs asked for in this round, `completed` maps finished ones to their result.json.
+
+    `reruns` are those of its failed attempts that have not ended.
+    """
 
     video_id: str
     source: Source | None = None
@@ -71,6 +77,7 @@ class Row:
     verified: VerifyResult | None = None
     failed_job: str | None = None
     failure: Failure | None = None
+    reruns: dict[str, RerunSpec] | None = None
     state: Literal["waiting", "working", "retrying", "published", "failed", "purged"] = "waiting"
 
 
@@ -92,6 +99,8 @@ def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str]]:
     event = recorded.envelope.data
     match event:
         case VideoUploaded() | VideoRetryRequested() | VideoPurged() | JobCompleted() | JobFailed():
+            return ((event.video_id,),)
+        case JobQueued(spec=RerunSpec()):
             return ((event.video_id,),)
         case _:
             return ()
@@ -115,6 +124,9 @@ def evolve(row: Row | None, recorded: Recorded[Event]) -> Row | None:
         case VideoRetryRequested():
             if row is not None and row.state == "failed":
                 row = _next_round(row)
+        case JobQueued(spec=RerunSpec() as spec):
+            row = row or Row(event.video_id)
+            row = replace(row, reruns=(row.reruns or {}) | {event.job_id: spec})
         case VideoPurged():
             row = replace(row or Row(event.video_id), state="purged")
     return row
@@ -139,7 +151,7 @@ def _next_round(row: Row) -> Row:
     """Forget the failure. A failed job is retried as it is; after a failed verification or plan all is made anew."""
     if row.failed_job is not None and row.failed_job != job_id(row.video_id, row.round, "verify"):
         return replace(row, state="retrying", failed_job=None, failure=None)
-    return Row(row.video_id, row.source, row.priority, row.round + 1)
+    return Row(row.video_id, row.source, row.priority, row.round + 1, reruns=row.reruns)
 
 
 class Planning:
@@ -154,6 +166,10 @@ class Planning:
         if row is None:
             return row, []
         events: list[tuple[Event, str]] = []
+        if row.reruns and (told := verdict_on(row.reruns, recorded.envelope.data)) is not None:
+            ended = recorded.envelope.data.job_id  # type: ignore[attr-defined]
+            row = replace(row, reruns={job: spec for job, spec in row.reruns.items() if job != ended} or None)
+            events.append((told, told.failure_id))
         while True:
             row, more = self._next_step(row)
             if not more:

@@ -13,5 +13,6 @@ CREATE TABLE videos (
     verified jsonb,
     failed_job text,
     failure jsonb,
+    reruns jsonb,
     state text NOT NULL
 );

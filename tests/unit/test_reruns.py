@@ -25,7 +25,8 @@ from events.jobs import (
 )
 from events.media import Failure
 from infra.runtime.clock import new_id
-from processors import reruns
+from processors import planning
+from processors.plan import PlanSettings
 from processors.process import step
 from tests.support.pools import Pool
 from tests.support.work import local_work
@@ -46,8 +47,8 @@ def verdicts(spec: RerunSpec, end: Event) -> list[tuple[str, str]]:
     queued = JobQueued(job_id="r", video_id="v", pool="p", spec=spec, requirements=WANTED, priority="high")
     envelopes = [Envelope[Event](new_id(), "test", "p", NOW, event, new_id()) for event in (queued, end)]
     log = [Recorded("jobs", 0, offset, envelope) for offset, envelope in enumerate((*envelopes, envelopes[1]))]
-    rows: dict[Any, Any] = {("r",): None}
-    derived = step(reruns.process(lambda: NOW), rows, log)
+    rows: dict[Any, Any] = {("v",): None}
+    derived = step(planning.process(planning.Policy(PlanSettings(), "p"), lambda: NOW), rows, log)
     told = {fact.id: fact.data for fact in derived}
     return [(fact.verdict, fact.worker) for fact in told.values() if isinstance(fact, FailureRerun) and fact.failure_id == "j:1"]
 
