@@ -22,7 +22,8 @@ from events.upcasters import UPCASTERS, upcast
 CONTENT_TYPE = b"application/cloudevents+json; charset=UTF-8"
 HEADERS = [("content-type", CONTENT_TYPE)]
 
-_is_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+is_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+"""Matches an id as it is written on the log."""
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _REASON_CHARACTERS_MAX = 500
 
@@ -55,7 +56,7 @@ def encode(envelope: Envelope[Event]) -> bytes:
     NUL or with half a character (a lone surrogate).
     """
     id, source, subject, time, data, correlationid, causationid = envelope
-    if not _is_uuid(id) or (causationid is not None and not _is_uuid(causationid)):
+    if not is_uuid(id) or (causationid is not None and not is_uuid(causationid)):
         raise _not_a_uuid(id)
     if not (source and subject and correlationid):
         raise InvalidEvent("not an envelope: source, subject and correlationid must not be empty")
@@ -93,7 +94,7 @@ def decode(record: bytes) -> Envelope[Event]:
         if b"\\" in record:
             _refuse_nul(record)
         id, causationid, time, wire_type = wire.id, wire.causationid, wire.time, wire.type
-        if not _is_uuid(id) or (causationid is not None and not _is_uuid(causationid)):
+        if not is_uuid(id) or (causationid is not None and not is_uuid(causationid)):
             raise _not_a_uuid(id)
         if time.tzinfo is not UTC:
             time = time.astimezone(UTC)
@@ -118,7 +119,7 @@ def decode(record: bytes) -> Envelope[Event]:
 
 
 def _not_a_uuid(id: str) -> InvalidEvent:
-    return InvalidEvent(f"not an envelope: {'causationid' if _is_uuid(id) else 'id'} is not a UUID")
+    return InvalidEvent(f"not an envelope: {'causationid' if is_uuid(id) else 'id'} is not a UUID")
 
 
 def _refuse_nul(record: bytes) -> None:

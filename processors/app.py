@@ -148,6 +148,7 @@ def _add_agent(
         stored=installed.stored,
         bury=services.bury,
         metrics=services.metrics,
+        decode=projection.decode,
         topic_prefix=services.topic_prefix,
     )
     app.add_service(feed)

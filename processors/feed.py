@@ -2,6 +2,7 @@
 
 A feed owns one consumer group. It goes to the stored positions when partitions are assigned, puts a batch with a
 future on the channel, and waits for the future: the agent that reads the channel fulfils it when the batch is durable.
+Meanwhile the next batch is read, and thrown away when this one fails.
 When the agent raises, Faust restarts it, the feed seeks back to the stored positions and offers the batch again; after
 `FAILURES_MAX` failures in a row the process ends, and its supervisor starts it anew. No Kafka commit matters here.
 """
@@ -13,10 +14,14 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 from mode import Service
 
-from projections.log import DeadLetter, LogReader, Place, Source
+from events.codec import decode
+from projections.log import DeadLetter, Decode, LogReader, Place, Source
 from projections.runner import Batch
 
 FAILURES_MAX = 5
+RECORDS_MAX = 10_000
+"""In a batch; one is written while the next one is read."""
+WAIT_S = 1.0
 ASTRAY = -1
 """A generation that never is: positions must be looked up again."""
 log = structlog.get_logger(__name__)
@@ -69,8 +74,9 @@ class Feed(Service):
         stored: Callable[[], Awaitable[Mapping[tuple[str, int], int]]],
         bury: Callable[[Sequence[DeadLetter]], Awaitable[None]],
         metrics: FeedMetrics,
+        decode: Decode = decode,
         topic_prefix: str = "",
-        records_max: int = 10_000,
+        records_max: int = RECORDS_MAX,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -81,6 +87,7 @@ class Feed(Service):
         self._stored = stored
         self._bury = bury
         self._metrics = metrics
+        self._decode = decode
         self._group = f"{topic_prefix}kinolog.{name}"
         self._records_max = records_max
         self._source: GroupSource | None = None
@@ -91,11 +98,13 @@ class Feed(Service):
     async def on_start(self) -> None:
         """Join the group; partitions come with the first read."""
         self._source = self._open_source(self._group)
-        self._reader = LogReader(self._source)
+        self._reader = LogReader(self._source, self._decode)
         await self._source.subscribe(self._topics)
 
     async def on_shutdown(self) -> None:
         """Leave the group, after the last read."""
+        if self._reader is not None:
+            await self._reader.forget()
         if self._source is not None:
             await self._source.close()
 
@@ -131,16 +140,18 @@ class Feed(Service):
     async def _feed_once(self) -> None:
         assert self._reader is not None
         loop = asyncio.get_running_loop()
-        batch, dead = await self._reader.read(records_max=self._records_max, wait_s=1.0)
+        batch, dead = await self._reader.read(records_max=self._records_max, wait_s=WAIT_S)
+        lag = await self._reader.lag()
         if dead:
             await self._bury(dead)
         if batch is not None:
+            self._reader.begin(records_max=self._records_max, wait_s=WAIT_S)
             started = loop.time()
             done: asyncio.Future[None] = loop.create_future()
             await self._channel.put(Offer(batch, done))
             await done
             self._metrics.folded(self.name, len(batch.records), loop.time() - started)
-        self._metrics.behind(self.name, await self._reader.lag())
+        self._metrics.behind(self.name, lag)
 
 
 async def each(stream: AsyncIterator[Offer], handle: Callable[[Batch], Awaitable[None]]) -> None:

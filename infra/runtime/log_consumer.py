@@ -108,13 +108,18 @@ class LogConsumer:
         Raises LogTruncated when a position is no longer on the log.
         """
         found: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
+        last: tuple[str | None, int | None] | None = None
+        records: list[tuple[int, bytes]] = []
         for message in await self._run(lambda: self._take(records_max, wait_s)):
-            topic, number, offset = message.topic(), message.partition(), message.offset()
             if message.error() is not None:
                 await self._note(message)
                 continue
-            assert topic is not None and number is not None and offset is not None
-            found.setdefault((topic, number), []).append((offset, message.value() or b""))
+            place = message.topic(), message.partition()
+            if place != last:  # they come in long runs
+                topic, number = last = place
+                assert topic is not None and number is not None
+                records = found.setdefault((topic, number), [])
+            records.append((message.offset(), message.value() or b""))  # type: ignore[arg-type]
         skip = len(self._prefix)
         batch = {(topic[skip:], number): records for (topic, number), records in found.items()}
         for place, records in batch.items():
