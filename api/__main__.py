@@ -1,7 +1,6 @@
 """`python -m api public|admin|worker|telemetry`: opens the services and serves one app with uvicorn."""
 
 import asyncio
-import gc
 import os
 import shutil
 import socket
@@ -41,13 +40,14 @@ from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics, postgres
 from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.log_consumer import LogConsumer, open_log
-from infra.runtime.memory import keep_freed_memory
+from infra.runtime.memory import collect_rarely, keep_freed_memory
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import admin_token_path, ensure_admin_token, find_admin_token
 from infra.runtime.worker_keys import KeyTable
 from producers.appender import Appender
 from projections import jobs
+from projections.insights import Caps
 from projections.jobs import Job
 from projections.positions import Positions, wait_for
 
@@ -133,9 +133,10 @@ async def serve_telemetry(settings: Settings) -> None:
         return {"kafka": "does not acknowledge events"} if any(appender.stuck for appender in appenders) else {}
 
     pool = await postgres.open_pool(settings, size_max=4, wait=False)
-    limits = Limits(settings.telemetry_hardware_max, settings.telemetry_floor, settings.telemetry_samples_min)
+    caps = Caps(settings.telemetry_hardware_max, settings.telemetry_words_max)
+    limits = Limits(caps, settings.telemetry_floor, settings.telemetry_samples_min)
     readings = StoredReadings(pool, limits)
-    snapshots = Snapshots(readings.look, OPEN, metrics.TELEMETRY_HARDWARE_CAPPED.set)
+    snapshots = Snapshots(readings.look, OPEN, lambda label, count: metrics.TELEMETRY_WORDS_CAPPED.labels(label).set(count))
     ingest = Ingest(
         single,
         batches,
@@ -161,7 +162,7 @@ async def serve_telemetry(settings: Settings) -> None:
         asyncio.create_task(end_slow(server.server_state.connections), name="slow connections"),
         asyncio.create_task(snapshots.follow(), name="insights"),
     ]
-    gc.freeze()
+    collect_rarely()
     try:
         await server.serve()
     finally:

@@ -14,6 +14,7 @@ from api.limits import BodyLimited, RateLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
 from api.routes import failures, health, live, managing, pages, uploads, watching
 from api.telemetry import comparing, documents
+from api.telemetry.answers import Answers
 from api.telemetry.ingest import HotRoutes, Ingest
 from api.telemetry.reading import Readings
 from api.worker import inviting, serving, transfers
@@ -110,6 +111,7 @@ def create_telemetry(
     app.include_router(health.probes(exposition, metrics_type, missing))
     app.include_router(comparing.routes)
     app.state.readings = readings
+    app.state.answers = Answers()
     _describe(app, documents.paths(), documents.schemas())
     problems.install(app)
     app.add_middleware(TimeLimited)

@@ -1,6 +1,7 @@
 """`GET /api/v2/insights…`: which hardware and encoder is best, how sure that is, and since when.
 
 Jobs count once, failures are told beside attempts, values come with intervals, and what too few have reported is not shown.
+An answer that was asked for before may be up to 10 s old (`api.telemetry.answers`).
 """
 
 import asyncio
@@ -16,13 +17,14 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.problems import documented
+from api.telemetry.answers import KeptRoute
 from api.telemetry.insights import MAX_AGE_S
 from api.telemetry.reading import Readings
 from events.errors import NotFound
 from projections import estimates
 from projections.insights import NOTHING, Group, Label, Selection
 
-routes = APIRouter(tags=["insights"])
+routes = APIRouter(tags=["insights"], route_class=KeptRoute)
 CSV = "text/csv"
 MINIMUM_MAX = 10**6
 _is_day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
