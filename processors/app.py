@@ -148,7 +148,7 @@ def _add_agent(
         stored=installed.stored,
         bury=services.bury,
         metrics=services.metrics,
-        decode=projection.decode,
+        decode_all=projection.decode_all,
         topic_prefix=services.topic_prefix,
     )
     app.add_service(feed)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 from mode import Service
 
-from events.codec import decode
-from projections.log import DeadLetter, Decode, LogReader, Place, Source
+from events.codec import decode_all
+from projections.log import DeadLetter, DecodeAll, LogReader, Place, Source
 from projections.runner import Batch
 
 FAILURES_MAX = 5
@@ -74,7 +74,7 @@ class Feed(Service):
         stored: Callable[[], Awaitable[Mapping[tuple[str, int], int]]],
         bury: Callable[[Sequence[DeadLetter]], Awaitable[None]],
         metrics: FeedMetrics,
-        decode: Decode = decode,
+        decode_all: DecodeAll = decode_all,
         topic_prefix: str = "",
         records_max: int = RECORDS_MAX,
         **options: Any,
@@ -87,7 +87,7 @@ class Feed(Service):
         self._stored = stored
         self._bury = bury
         self._metrics = metrics
-        self._decode = decode
+        self._decode_all = decode_all
         self._group = f"{topic_prefix}kinolog.{name}"
         self._records_max = records_max
         self._source: GroupSource | None = None
@@ -98,7 +98,7 @@ class Feed(Service):
     async def on_start(self) -> None:
         """Join the group; partitions come with the first read."""
         self._source = self._open_source(self._group)
-        self._reader = LogReader(self._source, self._decode)
+        self._reader = LogReader(self._source, self._decode_all)
         await self._source.subscribe(self._topics)
 
     async def on_shutdown(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, LiteralString, Protocol, TypeVar, dataclass_transform
 
-from events.codec import decode
+from events.codec import decode_all
 from events.envelope import Envelope, Event, Recorded
 from events.topics import Topic
 
@@ -73,7 +73,7 @@ class Projection:
     Where events are many and rows few, a `gathering` sums a batch up first, and tables fold the sums. It must not matter how
     the log is cut into batches. A sum cannot tell that an event came twice: `seen` then names a table of `create`, with
     the one column `id uuid PRIMARY KEY`, and an event is dropped for ever whose id is in it. The same id must always
-    come in the same partition, so that it is the same event that came first in every rebuild. `decode` may read records
+    come in the same partition, so that it is the same event that came first in every rebuild. `decode_all` may read records
     into something cheaper than `events.codec` does; it must take and refuse the same records.
     """
 
@@ -84,7 +84,7 @@ class Projection:
     partitioned: bool = False
     gathering: Callable[[], Gathering] | None = None
     seen: str | None = None
-    decode: Callable[[bytes], Envelope[Any]] = decode
+    decode_all: Callable[[Sequence[bytes]], list[Envelope[Any]]] = decode_all
 
     def gather(self, records: Sequence[Recorded[Event]]) -> Sequence[Any]:
         """Return what the tables fold of a batch: the events themselves where nothing gathers."""

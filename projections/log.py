@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import repeat
 from typing import Any, NamedTuple, Protocol
 
-from events.codec import decode
+from events.codec import decode, decode_all
 from events.envelope import Envelope, Event, Recorded, new_tuple
 from events.errors import InvalidEvent, LogTruncated
 from events.topics import FOR_EVER, TOPICS
@@ -13,8 +14,8 @@ from projections.runner import Batch, Slice
 
 Place = tuple[str, int]
 """A topic and a partition."""
-Decode = Callable[[bytes], Envelope[Any]]
-"""Reads a record; raises InvalidEvent."""
+DecodeAll = Callable[[Sequence[bytes]], list[Envelope[Any]]]
+"""Reads records; raises InvalidEvent when one of them cannot be read."""
 
 
 TURN_RECORDS = 1000
@@ -50,14 +51,25 @@ class DeadLetter(NamedTuple):
 
 
 def decoded(
-    topic: str, partition: int, records: Iterable[tuple[int, bytes]], decode: Decode = decode
+    topic: str, partition: int, records: Sequence[tuple[int, bytes]], decode_all: DecodeAll = decode_all
 ) -> tuple[list[Recorded[Event]], list[DeadLetter]]:
     """Return the events of some records, and what could not be decoded."""
+    try:
+        envelopes = decode_all([value for _, value in records])
+    except InvalidEvent:
+        return _decoded_singly(topic, partition, records)
+    places = zip(repeat(topic), repeat(partition), [offset for offset, _ in records], envelopes, strict=False)
+    return list(map(new_tuple, repeat(Recorded), places)), []
+
+
+def _decoded_singly(
+    topic: str, partition: int, records: Iterable[tuple[int, bytes]]
+) -> tuple[list[Recorded[Event]], list[DeadLetter]]:
     events: list[Recorded[Event]] = []
     dead: list[DeadLetter] = []
     for offset, value in records:
         try:
-            events.append(new_tuple(Recorded, (topic, partition, offset, decode(value))))
+            events.append(Recorded(topic, partition, offset, decode(value)))
         except InvalidEvent as error:
             dead.append(DeadLetter(topic, partition, offset, str(error), value))
     return events, dead
@@ -83,9 +95,9 @@ async def stretches(
 class LogReader:
     """Turns what a source has into batches that start where the last one ended."""
 
-    def __init__(self, source: Source, decode: Decode = decode) -> None:
+    def __init__(self, source: Source, decode_all: DecodeAll = decode_all) -> None:
         self._source = source
-        self._decode = decode
+        self._decode_all = decode_all
         self._begun: asyncio.Task[tuple[Batch | None, list[DeadLetter]]] | None = None
         self._next: dict[Place, int] = {}
         self._starts: Mapping[Place, int] = {}
@@ -180,10 +192,10 @@ class LogReader:
             for at in range(0, len(found), TURN_RECORDS):
                 if at:
                     await asyncio.sleep(0)
-                events, letters = decoded(topic, number, found[at : at + TURN_RECORDS], self._decode)
+                events, letters = decoded(topic, number, found[at : at + TURN_RECORDS], self._decode_all)
                 records += events
                 dead += letters
-            newest = max((recorded.envelope.time for recorded in records[before:]), default=None)
+            newest = max([recorded.envelope.time for recorded in records[before:]], default=None)
             end = found[-1][0] + 1
             slices.append(Slice(topic, number, self._next[place], end, len(found), newest))
             self._next[place] = end

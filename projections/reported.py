@@ -1,15 +1,16 @@
-"""Reads telemetry reports from the log in half the time that `events.codec` takes, and means the same by them.
+"""Reads telemetry reports from the log in less than half the time that `events.codec` takes, and means the same by them.
 
-The codec reads the envelope and leaves the data to pydantic; here msgspec reads all of it at once. Whatever is not plainly
+The codec reads envelopes and leaves the data to pydantic; here msgspec reads all lines at once. Whatever is not plainly
 a report goes the codec's way, which knows older versions and says what is wrong: so both accept and refuse the same.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from events.codec import decode, is_uuid
+from events.codec import decode_all, is_uuid
 from events.envelope import Envelope, new_tuple
 from events.telemetry import WHOLE_MAX
 
@@ -48,18 +49,25 @@ class _Line(msgspec.Struct, gc=False, kw_only=True):
     data: Report
 
 
-_read_line = msgspec.json.Decoder(_Line).decode
+_read_lines = msgspec.json.Decoder(_Line).decode_lines
 
 
-def read(record: bytes) -> Envelope[Any]:
-    """Return the event of a record, its data a `Report`, or a `TelemetryReported` where that is not plain. Raises InvalidEvent."""
-    if b"\\" in record:  # a NUL would be escaped
-        return decode(record)
-    try:
-        line = _read_line(record)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return decode(record)
-    id, time = line.id, line.time
-    if time.tzinfo is not UTC or not is_uuid(id):
-        return decode(record)
-    return new_tuple(Envelope, (id, line.source, line.subject, time, line.data, line.correlationid, None))
+def read_all(records: Sequence[bytes]) -> list[Envelope[Any]]:
+    """Return the events of records, their data `Report`s, or `TelemetryReported`s where one is not plain.
+
+    Raises InvalidEvent when one of them cannot be read.
+    """
+    lines = b"\n".join(records)
+    if b"\\" not in lines and lines.count(b"\n") == len(records) - 1:  # a NUL would be escaped; a record is one line
+        try:
+            found = _read_lines(lines)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return decode_all(records)
+        envelopes = [
+            new_tuple(Envelope, (line.id, line.source, line.subject, line.time, line.data, line.correlationid, None))
+            for line in found
+            if line.time.tzinfo is UTC and is_uuid(line.id)
+        ]
+        if len(envelopes) == len(records):
+            return envelopes
+    return decode_all(records)

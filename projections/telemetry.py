@@ -22,7 +22,7 @@ from events.telemetry import TelemetryReported
 from events.topics import TELEMETRY
 from projections.fold import Key, Projection, Table, table_row
 from projections.queries import load
-from projections.reported import Report, read
+from projections.reported import Report, read_all
 
 STARTED, FINISHED, SUCCESS, FAILURE = "job_started", "job_finished", "success", "failure"
 MILLION = 1_000_000
@@ -368,5 +368,5 @@ PROJECTION = Projection(
     _SQL["create"],
     gathering=Gathering,
     seen="seen",
-    decode=read,
+    decode_all=read_all,
 )

@@ -31,6 +31,7 @@ def main() -> None:
     app = faust.App(
         f"bench-{new_id()}",
         broker=f"kafka://{settings.kafka_bootstrap}",
+        datadir=settings.var_dir / "faust",
         consumer_auto_offset_reset="earliest",
         web_enabled=False,
         topic_disable_leader=True,
@@ -50,8 +51,7 @@ def main() -> None:
                 records = [Recorded(PROGRESS.name, 0, 0, decode(value)) for value in values]
                 touching = touches(table, records)
                 async with connection.transaction():
-                    rows: dict[Any, Any] = dict.fromkeys(key for keys, _ in touching for key in keys)
-                    rows.update(await store.fetch(connection, list(rows)))
+                    rows = await store.fetch(connection, list({key for keys, _ in touching for key in keys}))
                     await store.save(connection, fold(table, rows, touching))
                 done += len(values)
                 if done >= wanted:

@@ -80,7 +80,7 @@ async def telemetry_fold(settings: Settings) -> Sequence[Figure]:
     """Fold reports into PostgreSQL, positions included, every id remembered: as they come, and all of history again."""
     await fill_telemetry(settings, EVENTS)
     source = LogConsumer(settings, idle_ms=50)
-    reader = LogReader(source, telemetry.PROJECTION.decode)
+    reader = LogReader(source, telemetry.PROJECTION.decode_all)
     live, wall, core = [], [], []
     async with postgres.connected(settings) as connection:
         await install(connection, telemetry.PROJECTION)
@@ -155,7 +155,7 @@ async def store(settings: Settings, start: int, end: int) -> None:
         for first in range(start, end, BATCH_RECORDS):
             count = min(BATCH_RECORDS, end - first)
             lines = records_of(reports(count, rng), second_of(NOON_S + first), new_id)
-            records, dead = decoded(TELEMETRY.name, 0, ((first + n, value) for n, (_, value, _) in enumerate(lines)))
+            records, dead = decoded(TELEMETRY.name, 0, [(first + n, value) for n, (_, value, _) in enumerate(lines)])
             assert not dead
             part = Slice(TELEMETRY.name, 0, first, first + count, count, None)
             await runner.apply(connection, Batch((part,), records))

@@ -139,7 +139,7 @@ async def test_the_queries_read_what_a_fold_in_memory_says(settings: Settings) -
 async def folding(settings: Settings) -> AsyncIterator[None]:
     """Fold telemetry as it comes, as the processors do."""
     source = LogConsumer(settings, idle_ms=20)
-    reader = LogReader(source, telemetry.PROJECTION.decode)
+    reader = LogReader(source, telemetry.PROJECTION.decode_all)
 
     async def fold() -> None:
         async with postgres.connected(settings) as connection:

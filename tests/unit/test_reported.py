@@ -6,10 +6,10 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events.codec import decode
+from events.codec import decode_all
 from events.errors import InvalidEvent
 from events.telemetry import TelemetryReported
-from projections.reported import Report, read
+from projections.reported import Report, read_all
 from tests.support.footage import id_of
 
 ID = id_of("report 1")
@@ -31,27 +31,35 @@ reports = st.dictionaries(st.sampled_from((*FIELDS, "unknown")), odd, max_size=4
 envelopes = st.dictionaries(st.sampled_from((*ENVELOPE, "causationid", "data", "unknown")), odd, max_size=2)
 
 
-def outcome(reader: Any, record: bytes) -> object:
-    """Return what is read, with the data as plain values, or that it is refused, and why."""
+def outcome(reader: Any, *records: bytes) -> object:
+    """Return what is read, with the data as plain values; None when something is refused."""
     try:
-        envelope = reader(record)
-    except InvalidEvent as error:
-        return str(error)
-    return envelope._replace(data={name: getattr(envelope.data, name) for name in FIELDS})
+        envelopes = reader(records)
+    except InvalidEvent:
+        return None
+    return [envelope._replace(data={name: getattr(envelope.data, name) for name in FIELDS}) for envelope in envelopes]
+
+
+def line(report: dict[str, Any], changes: dict[str, Any] | None = None) -> bytes:
+    return json.dumps({**ENVELOPE, "data": report, **(changes or {})}).encode()
 
 
 @given(reports, envelopes)
 @example(REPORT, {})
 @example(REPORT, {"causationid": ID})
 def test_both_ways_of_reading_say_the_same(report: dict[str, Any], changes: dict[str, Any]) -> None:
-    record = json.dumps({**ENVELOPE, "data": report, **changes}).encode()
-    assert outcome(read, record) == outcome(decode, record)
+    odd_one = line(report, changes)
+    assert outcome(read_all, odd_one) == outcome(decode_all, odd_one)
+    several = line(REPORT), odd_one, line(REPORT)
+    assert outcome(read_all, *several) == outcome(decode_all, *several)
 
 
-@given(st.binary(max_size=200))
-def test_what_is_no_report_is_refused_in_the_same_words(record: bytes) -> None:
-    assert outcome(read, record) == outcome(decode, record)
+@given(
+    st.lists(st.binary(max_size=20) | st.sampled_from((b"", b"\n", line(REPORT), line(REPORT) + b"\n" + line(REPORT))), max_size=4)
+)
+def test_what_is_no_line_is_refused_as_by_the_codec(records: list[bytes]) -> None:
+    assert outcome(read_all, *records) == outcome(decode_all, *records)
 
 
-def test_a_usual_report_goes_the_short_way() -> None:
-    assert isinstance(read(json.dumps({**ENVELOPE, "data": REPORT}).encode()).data, Report)
+def test_usual_reports_go_the_short_way() -> None:
+    assert [type(envelope.data) for envelope in read_all([line(REPORT), line(REPORT)])] == [Report, Report]
