@@ -20,7 +20,8 @@ from projections.runner import Batch
 
 FAILURES_MAX = 5
 RECORDS_MAX = 10_000
-"""In a batch; one is written while the next one is read."""
+GATHERED_RECORDS_MAX = 50_000
+"""In a batch, which is written while the next one is read; and where a projection gathers: there rows cost more than events."""
 WAIT_S = 1.0
 ASTRAY = -1
 """A generation that never is: positions must be looked up again."""

@@ -18,7 +18,7 @@ from projections.runner import Batch, Runner, Slice, fold, touches
 from projections.store import SeenStore, TableStore
 
 BATCH_RECORDS = 200
-GATHERED_RECORDS = 20_000
+GATHERED_RECORDS = 100_000
 """Where a projection gathers, the sums of so many are folded: those of few events would be as many as the events."""
 ROWS_MAX = 50_000
 """So many rows are held between writes; then they are written and let go."""

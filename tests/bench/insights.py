@@ -14,6 +14,7 @@ from infra.runtime import kafka, memory, postgres
 from infra.runtime.clock import new_id
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.settings import Settings
+from processors.feed import GATHERED_RECORDS_MAX
 from producers.appender import Appender
 from producers.reports import Report, records_of, second_of
 from projections import telemetry
@@ -89,9 +90,9 @@ async def telemetry_fold(settings: Settings) -> Sequence[Figure]:
             await reader.seek(await runner.positions(connection))
             folded, begun = 0, perf_counter()
             while folded < EVENTS:
-                batch, _ = await reader.read(records_max=BATCH_RECORDS, wait_s=0.5)
+                batch, _ = await reader.read(records_max=GATHERED_RECORDS_MAX, wait_s=0.5)
                 if batch is not None:
-                    reader.begin(records_max=BATCH_RECORDS, wait_s=0.5)  # as the feed does
+                    reader.begin(records_max=GATHERED_RECORDS_MAX, wait_s=0.5)  # as the feed does
                     await runner.apply(connection, batch)
                     folded += len(batch.records)
             live.append(EVENTS / (perf_counter() - begun))
