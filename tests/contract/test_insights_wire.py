@@ -257,6 +257,7 @@ async def test_csv_has_a_line_for_each_item(path: str) -> None:
     assert len(lines) == len(document.get("items") or document["encoders"]) > 0
     assert all(None not in line and None not in line.values() for line in lines)
     assert "speed_median" in lines[0] or "rate_low" in lines[0]
+    assert next(iter(lines[0])) in ("at", "hardware", "encoder"), "a line begins with what it is about"
     assert not any(text.startswith("=") for line in lines for text in line.values())
     empty = await get(Shelf(), f"{V2}{path}{mark}format=csv")
     assert empty.status_code == 404 or empty.text.strip() == ",".join(lines[0])
