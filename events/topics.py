@@ -120,7 +120,7 @@ ARCHIVE = Topic(
     "Which stretches of the other topics stand in the object store, with the hash chain that proves them.",
     (SegmentArchived,),
     producers=("archiver",),
-    consumers=("archiver", "archive"),
+    consumers=("archiver",),
     partitions=1,
 )
 

@@ -23,6 +23,7 @@ from infra.commands import (
     log,
     platform,
     projections,
+    replay,
     telemetry,
     whatif,
     worker,
@@ -71,7 +72,7 @@ app.command()(projections.verify)
 app.command()(projections.report)
 app.command()(backup.backup)
 app.command()(backup.restore)
-app.command()(history.replay)
+app.command()(replay.replay)
 app.command()(history.sql)
 app.command()(whatif.whatif)
 app.add_typer(telemetry.app, name="telemetry")

@@ -36,7 +36,8 @@ async def fold_in_shares(
 ) -> None:
     """Fold an empty version up to `until`; `watch` is awaited now and then meanwhile. Raises what a share raised first."""
     name, version = runner.projection.name, runner.version
-    context = multiprocessing.get_context("spawn")  # a fork would share the connections of this process
+    context = multiprocessing.get_context("forkserver")  # a fork of this process would share its connections
+    context.set_forkserver_preload([__name__])  # imported once, not by each of them
     with ProcessPoolExecutor(workers, context) as pool:
         futures = [pool.submit(_fold_share, settings, name, version, share) for share in shares_of(until, workers)]
         running: Sequence[asyncio.Future[None]] = [asyncio.wrap_future(future) for future in futures]

@@ -1,23 +1,28 @@
 """History for SQL: a DuckDB with one view per topic over the archive's files and what the log has after them."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
-from events.topics import Topic
+from events.envelope import REGISTRY
+from events.topics import TOPICS, Topic
 from infra.runtime.history import archived, fetch
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from projections.archive import Segment
 from projections.log import Place, stretches
-from projections.parquet import NO_LINK, Record, write_segment
+from projections.parquet import NO_LINK, Record, parsed, write_segment
+from projections.replay import EVERYTHING, Wanted
 
 MEMORY_MAX = "512MB"
 FETCHES = 8
 FILE_RECORDS = 100_000
+BATCH_RECORDS = 100_000
 
 
 def view_name(topic: Topic) -> str:
@@ -25,25 +30,80 @@ def view_name(topic: Topic) -> str:
     return topic.name.replace("-", "_")
 
 
-async def open_warehouse(settings: Settings, topics: Iterable[Topic], scratch: Path) -> "duckdb.DuckDBPyConnection":
-    """Return a connection with a view per topic. Files of the archive are kept in `var/archive`; `scratch` takes the rest."""
+def topics_of(query: str) -> list[Topic]:
+    """Return the topics whose views a query names."""
+    return [topic for topic in TOPICS.values() if view_name(topic) in query]
+
+
+async def open_warehouse(
+    settings: Settings, topics: Iterable[Topic], scratch: Path, wanted: Wanted = EVERYTHING
+) -> "duckdb.DuckDBPyConnection":
+    """Return a connection with a view per topic, of the events that are wanted.
+
+    Files of the archive are kept in `var/archive`; `scratch` takes the rest.
+    """
     topics = list(topics)
     store = ObjectStore(settings)
-    segments = [segment for segment in await archived(store) if segment.topic in {topic.name for topic in topics}]
-    files = await _local(store, segments, settings.var_dir / "archive")
+    everything, names = await archived(store), {topic.name for topic in topics}
+    segments = [segment for segment in everything if segment.topic in names]
+    folder = settings.var_dir / "archive"
+    _forget(folder, everything)
+    files = await _local(store, segments, folder)
     files += await _tail(settings, topics, segments, scratch)
     connection = duckdb.connect(config={"memory_limit": MEMORY_MAX, "temp_directory": str(scratch)})
     for topic in topics:
         paths = [str(path) for name, path in files if name == topic.name]
-        _create_view(connection, topic, paths)
+        _create_view(connection, topic, paths, wanted)
     return connection
 
 
-def _create_view(connection: "duckdb.DuckDBPyConnection", topic: Topic, paths: Sequence[str]) -> None:
-    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+def read_batches(connection: "duckdb.DuckDBPyConnection", topic: Topic, columns: Sequence[str]) -> pa.RecordBatchReader:
+    """Return a topic's view as Arrow batches, each partition in order; of the columns those that it has, all when none is named."""
+    view = connection.table(view_name(topic))
+    named = [f'"{name}"' for name in view.columns if not columns or name in columns]
+    reader = connection.cursor().sql(f"SELECT {', '.join(named)} FROM {view_name(topic)}").to_arrow_reader(BATCH_RECORDS)
+    schema = pa.schema([field.with_type(_in_utc(field.type)) for field in reader.schema])
+    nothing = pa.RecordBatch.from_pylist([], schema)  # Polars wants at least one
+    return pa.RecordBatchReader.from_batches(schema, chain([nothing], reader.cast(schema)))
+
+
+def _in_utc(kind: pa.DataType) -> pa.DataType:
+    """Return the type with moments in UTC: DuckDB names the machine's zone."""
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_in_utc(field.type)) for field in kind])
+    return pa.timestamp(kind.unit, tz="UTC") if pa.types.is_timestamp(kind) and kind.tz else kind
+
+
+def _create_view(connection: "duckdb.DuckDBPyConnection", topic: Topic, paths: Sequence[str], wanted: Wanted) -> None:
+    listed = ", ".join(map(_quoted, paths))
     data = "CASE WHEN type IS NOT NULL THEN decode(record)::json -> 'data' END AS data"
     files = f"read_parquet([{listed}], union_by_name=true)"
-    connection.execute(f"CREATE VIEW {view_name(topic)} AS SELECT * EXCLUDE record, {data} FROM {files}")
+    where = " AND ".join(["true", *_conditions(wanted)])
+    connection.execute(f"CREATE VIEW {view_name(topic)} AS SELECT * EXCLUDE record, {data} FROM {files} WHERE {where}")
+
+
+def _conditions(wanted: Wanted) -> Iterator[str]:
+    """Yield what `wanted` says, in SQL."""
+    if wanted.since is not None:
+        yield f"time >= TIMESTAMPTZ '{wanted.since.isoformat()}'"
+    if wanted.until is not None:
+        yield f"time < TIMESTAMPTZ '{wanted.until.isoformat()}'"
+    if wanted.key is not None:
+        yield f"subject = {_quoted(wanted.key)}"
+    if wanted.types:
+        yield f"type IN ({', '.join(_quoted(event.TYPE) for event in REGISTRY.values() if wanted.has_type(event))})"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _forget(folder: Path, segments: Sequence[Segment]) -> None:
+    """Delete local files that were joined into others in the archive."""
+    kept = {segment.sha256 for segment in segments}
+    for path in folder.glob("*.parquet"):
+        if path.stem not in kept:
+            path.unlink(missing_ok=True)
 
 
 async def _local(store: ObjectStore, segments: Sequence[Segment], folder: Path) -> list[tuple[str, Path]]:
@@ -72,7 +132,7 @@ async def _tail(settings: Settings, topics: Sequence[Topic], segments: Sequence[
     written: list[tuple[str, Path]] = []
 
     def write(place: Place, records: Sequence[Record]) -> None:
-        file, _ = write_segment(*place, records, NO_LINK)
+        file, _ = write_segment(*place, parsed(records), NO_LINK)
         path = scratch / f"{place[0]}-{place[1]}-{len(written)}.parquet"
         path.write_bytes(file)
         written.append((place[0], path))

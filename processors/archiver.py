@@ -3,32 +3,38 @@
 The archive's own topic is its truth: an archiver reads it to the end, goes on from there, stores a file, and then tells
 in one Kafka transaction that it did. What was stored and not told is written again, over or beside it. A second archiver
 fences the first (one transactional id), so no stretch is told twice; killed at any point, nothing is missing.
+
+When a partition's day is over, its small files are joined into one in the same way: stored, then told, which replaces them. The
+chain goes over records and not over files, so it must come out the same. What was replaced is deleted later.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
+from hashlib import sha256
 from typing import Protocol
 
-import msgspec
 import orjson
 import structlog
 from mode import Service
 
 from events.archive import SegmentArchived
 from events.clock import Clock, Context
-from events.codec import read_wire
 from events.envelope import Envelope, Event
-from events.errors import KinologError
+from events.errors import KinologError, ObjectMissing
 from events.media import ObjectRef
 from events.topics import ARCHIVE, TOPICS
-from projections.archive import MANIFEST, PREFIX, Segment
+from projections.archive import MANIFEST, PREFIX, Files, Segment, joinable
 from projections.log import LogReader, Place, Source
-from projections.parquet import NO_LINK, Record, write_segment
+from projections.parquet import NO_LINK, Parsed, Record, parsed, read_segment, write_segment
 
 PARQUET_TYPE = "application/vnd.apache.parquet"
 PENDING_BYTES_MAX = 64 << 20
+JOINED_BYTES_MAX = 16 << 20
+"""A file that was joined is at most as large, compressed."""
+KEPT = timedelta(days=1)
+"""So long a file stays after it was replaced: for those who read by an older manifest."""
 RETRY_S = (1.0, 60.0)
 log = structlog.get_logger(__name__)
 
@@ -47,10 +53,20 @@ class Appender(Protocol):
     async def close(self) -> None: ...
 
 
+class Stored(Protocol):
+    """What the object store says of an object."""
+
+    @property
+    def key(self) -> str: ...
+
+
 class Store(Protocol):
     """The part of the object store that this needs."""
 
     async def put_bytes(self, key: str, data: bytes, content_type: str) -> ObjectRef: ...
+    async def get_bytes(self, key: str, max_bytes: int) -> bytes: ...
+    async def under(self, prefix: str) -> Sequence[Stored]: ...
+    async def delete(self, keys: Iterable[str]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -92,7 +108,7 @@ class Archiver(Service):
         self._every = every
         self._records_max = records_max
         self._archived = archived
-        self._segments: list[SegmentArchived] = []
+        self._files = Files()
         self._heads: dict[Place, _Head] = {}
 
     @property
@@ -118,33 +134,31 @@ class Archiver(Service):
             await appender.open()
             await self._read_own(source)
             await self._seek(source)
+            await self._tidy(appender, self._heads)
             while not self.should_stop:
                 for place, records in (await source.read(records_max=10_000, wait_s=1.0)).items():
                     self._hold(place, records)
                 if due := [place for place, head in self._heads.items() if self._is_due(head)]:
                     for place in due:
                         await self._write(appender, place)
-                    await self._write_manifest()
+                    await self._tidy(appender, due)
         finally:
             await source.close()
             await appender.close()
 
     async def _read_own(self, source: Source) -> None:
-        self._segments, self._heads = [], {}
-        for topic in TOPICS.values():
-            if topic is not ARCHIVE:
-                self._heads |= {(topic.name, number): _Head() for number in range(topic.partitions)}
+        self._files, self._heads = Files(), {}
         reader = LogReader(source)
         await reader.seek({(ARCHIVE.name, 0): 0})
         async for records, _dead in reader.to_end():
             for recorded in records:
-                if isinstance(recorded.envelope.data, SegmentArchived):
-                    self._note(recorded.envelope.data)
-
-    def _note(self, segment: SegmentArchived) -> None:
-        self._segments.append(segment)
-        head = self._heads.setdefault((segment.topic, segment.partition), _Head())
-        head.next, head.chain = segment.next, bytes.fromhex(segment.chain)
+                self._files.see(recorded.envelope.data, recorded.envelope.time)
+        for topic in TOPICS.values():
+            for place in ((topic.name, number) for number in range(topic.partitions) if topic is not ARCHIVE):
+                files = self._files.of(*place)
+                self._heads[place] = _Head(files[-1].next, bytes.fromhex(files[-1].chain)) if files else _Head()
+        there = {stored.key for stored in await self._clients.store.under(PREFIX)}
+        self._files.replaced = {key: since for key, since in self._files.replaced.items() if key in there}
 
     async def _seek(self, source: Source) -> None:
         starts = await source.starts(self._heads)
@@ -171,23 +185,23 @@ class Archiver(Service):
         head = self._heads[place]
         pending, head.pending, head.size_bytes, head.since = head.pending, [], 0, None
         for at in range(0, len(pending), self._records_max):
-            for records, times in by_day(pending[at : at + self._records_max]):
-                segment = await self._store(place, head, records, times)
+            for records in by_day(await asyncio.to_thread(parsed, pending[at : at + self._records_max])):
+                segment = await self._store(place, head.next, records[-1].offset + 1, records, head.chain)
                 await self._tell(appender, segment)
-                self._note(segment)
+                head.next, head.chain = segment.next, bytes.fromhex(segment.chain)
                 self._archived(place[0], len(records))
 
-    async def _store(self, place: Place, head: _Head, records: Sequence[Record], times: Sequence[datetime]) -> SegmentArchived:
+    async def _store(self, place: Place, first: int, following: int, records: Sequence[Parsed], link: bytes) -> SegmentArchived:
         topic, partition = place
-        file, chain = await asyncio.to_thread(write_segment, topic, partition, records, head.chain)
+        file, chain = await asyncio.to_thread(write_segment, topic, partition, records, link)
+        times = [record.envelope.time for record in records if record.envelope is not None]
         day = min(times).date() if times else self._clock.now().date()
-        following = records[-1][0] + 1
-        key = f"{PREFIX}topic={topic}/day={day}/{partition}-{head.next:020}-{following:020}.parquet"
+        key = f"{PREFIX}topic={topic}/day={day}/{partition}-{first:020}-{following:020}.parquet"
         stored = await self._clients.store.put_bytes(key, file, PARQUET_TYPE)
         return SegmentArchived(
             topic=topic,
             partition=partition,
-            first=head.next,
+            first=first,
             next=following,
             records=len(records),
             key=key,
@@ -202,11 +216,47 @@ class Archiver(Service):
         context = self._clients.context()
         id_ = context.new_id()
         await appender.append([Envelope(id_, context.source, segment.topic, context.now, segment, id_)])
+        self._files.see(segment, context.now)
+
+    # --- small files ------------------------------------------------------------------------------------------------
+
+    async def _tidy(self, appender: Appender, places: Iterable[Place]) -> None:
+        """Join small files, tell all who have only the store which files there are now, delete those that are long replaced."""
+        for place in places:
+            for run in joinable(self._files.of(*place), self._records_max, JOINED_BYTES_MAX):
+                if self.should_stop:
+                    return
+                await self._join(appender, place, run)
+        await self._write_manifest()
+        now = self._clock.now()
+        if old := [key for key, since in self._files.replaced.items() if now - since >= KEPT]:
+            await self._clients.store.delete(old)
+            for key in old:
+                del self._files.replaced[key]
+
+    async def _join(self, appender: Appender, place: Place, run: Sequence[Segment]) -> None:
+        """Replace a run of files by one. When a file is not the one that was told, they stay, for `kinolog verify` to name it."""
+        before = [file for file in self._files.of(*place) if file.next <= run[0].first]
+        link = bytes.fromhex(before[-1].chain) if before else NO_LINK
+        records: list[Record] = []
+        for file in run:
+            try:
+                content = await self._clients.store.get_bytes(file.key, file.size_bytes + 1)
+            except ObjectMissing:
+                content = b""
+            if sha256(content).hexdigest() != file.sha256:
+                log.error("archive_damaged", key=file.key)
+                return
+            records += read_segment(content)
+        joined = await self._store(place, run[0].first, run[-1].next, await asyncio.to_thread(parsed, records), link)
+        if joined.chain != run[-1].chain:
+            log.error("archive_damaged", key=run[-1].key)
+            return
+        await self._tell(appender, joined)
+        log.info("archive_joined", topic=place[0], partition=place[1], files=len(run), records=joined.records)
 
     async def _write_manifest(self) -> None:
-        """Store what the topic says beside the files, for those who have only the store."""
-        segments = [Segment(**dict(segment)) for segment in self._segments]
-        await self._clients.store.put_bytes(MANIFEST, manifest_of(segments), "application/json")
+        await self._clients.store.put_bytes(MANIFEST, manifest_of(list(self._files)), "application/json")
 
 
 def manifest_of(segments: Sequence[Segment]) -> bytes:
@@ -214,26 +264,17 @@ def manifest_of(segments: Sequence[Segment]) -> bytes:
     return orjson.dumps([{name: value for name, value in asdict(segment).items() if value is not None} for segment in segments])
 
 
-def by_day(records: Sequence[Record]) -> Iterator[tuple[list[Record], list[datetime]]]:
-    """Cut records where a later day begins; yield each run with the times of its events."""
-    run: list[Record] = []
-    times: list[datetime] = []
+def by_day(records: Sequence[Parsed]) -> Iterator[list[Parsed]]:
+    """Cut records where a later day begins."""
+    run: list[Parsed] = []
     day: date | None = None
     for record in records:
-        time = _time_of(record[1])
-        if time is not None and day is not None and time.date() > day:
-            yield run, times
-            run, times = [], []
-        if time is not None:
-            day = max(day, time.date()) if day else time.date()
-            times.append(time)
+        if record.envelope is not None:
+            today = record.envelope.time.date()
+            if day is not None and today > day:
+                yield run
+                run = []
+            day = max(day, today) if day else today
         run.append(record)
     if run:
-        yield run, times
-
-
-def _time_of(value: bytes) -> datetime | None:
-    try:
-        return read_wire(value).time
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return None
+        yield run

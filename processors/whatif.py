@@ -18,17 +18,20 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from fractions import Fraction
 from itertools import count
 from statistics import quantiles
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 from events.envelope import Envelope, Event, Recorded
+from events.errors import InvalidRequest
 from events.jobs import (
     Capabilities,
     ClaimRefused,
     ClaimRequested,
     ClockTicked,
+    EncodeSpec,
     JobAttemptFailed,
     JobCancelled,
     JobClaimed,
@@ -36,12 +39,14 @@ from events.jobs import (
     JobFailed,
     JobQueued,
     JobReleased,
+    JobSpec,
     JobSubmitted,
     LeaseExpired,
     LeaseReleased,
     LeaseRenewed,
     ResultReported,
 )
+from events.media import Rung
 from processors.dispatch import SOURCE, decide
 from processors.pool_state import Policy, State, evolve, next_wakeup
 
@@ -76,6 +81,7 @@ class Alternative:
 
     policy: Callable[[Policy], Policy] = lambda recorded: recorded
     workers: Callable[[Sequence[Worker]], Sequence[Worker]] = lambda recorded: recorded
+    ladder: Callable[[EncodeSpec], Sequence[Rung]] = lambda spec: spec.plan.rungs
     seconds: Callable[[JobClaimed, float], float] = lambda claimed, recorded: recorded
 
 
@@ -257,6 +263,7 @@ class Replay:
         self._done: dict[str, set[str]] = defaultdict(set)
         self._awaited = {video: list(waiting) for video, waiting in recording.awaited.items()}
         self._planned: set[datetime] = set()
+        self._scale: dict[str, float] = {}
         self._workers = {worker.worker_id: worker for worker in alternative.workers(list(recording.workers.values()))}
         self._attempts = _attempts(recording)
         self._pauses = [one.delay for cause, found in recording.reactions.items() if cause[:1] == ("refusal",) for one in found]
@@ -291,7 +298,23 @@ class Replay:
         return any(isinstance(what, Envelope) and isinstance(what.data, JobSubmitted) for _, _, what in self._agenda)
 
     def _plan(self, time: datetime, number: int, what: Envelope[Event] | datetime) -> None:
+        if isinstance(what, Envelope) and isinstance(what.data, JobSubmitted) and isinstance(what.data.spec, EncodeSpec):
+            what = what._replace(data=self._by_ladder(what.data, what.data.spec))
         heapq.heappush(self._agenda, (time, number, what))
+
+    def _by_ladder(self, submitted: JobSubmitted, spec: EncodeSpec) -> JobSubmitted:
+        """Return a submission with the rungs of the alternative; its work takes longer or shorter by their pixels."""
+        rungs = tuple(self._alternative.ladder(spec))
+        if rungs == spec.plan.rungs:
+            return submitted
+        if not rungs:
+            raise InvalidRequest(f"ladder() leaves job {submitted.job_id} no rung to encode")
+        self._scale[submitted.job_id] = _pixels(rungs) / _pixels(spec.plan.rungs)
+        wanted = submitted.requirements
+        if wanted.height is not None:
+            wanted = wanted.model_copy(update={"height": max(rung.height for rung in rungs)})
+        other = spec.model_copy(update={"plan": spec.plan.model_copy(update={"rungs": rungs})})
+        return submitted.model_copy(update={"spec": other, "requirements": wanted})
 
     def _happen(self, now: datetime, number: int, what: Envelope[Event] | datetime) -> None:
         if isinstance(what, datetime):
@@ -355,7 +378,7 @@ class Replay:
         if not results:
             return script
         length = results[0].delay
-        seconds = self._alternative.seconds(claimed, length.total_seconds())
+        seconds = self._alternative.seconds(claimed, length.total_seconds()) * self._scale.get(claimed.job_id, 1)
         if seconds == length.total_seconds():
             return script
         more = timedelta(seconds=seconds) - length
@@ -425,6 +448,10 @@ class Replay:
         return str(uuid5(UUID(int=0), f"whatif/{next(self._copies)}"))
 
 
+def _pixels(rungs: Iterable[Rung]) -> int:
+    return sum(rung.width * rung.height for rung in rungs)
+
+
 def _attempts(recording: Recording) -> dict[str, list[list[Reaction]]]:
     """Return what was done with attempts that were reported: by job, by kind of job, and under "" all."""
     found: dict[str, list[list[Reaction]]] = defaultdict(list)
@@ -441,7 +468,10 @@ def _attempts(recording: Recording) -> dict[str, list[list[Reaction]]]:
 
 
 class Figures(NamedTuple):
-    """What a policy comes to. Waits are from the moment a job could be given to a worker to its claim; times in seconds."""
+    """What a policy comes to. Waits are from the moment a job could be given to a worker to its claim; times in seconds.
+
+    `video_mb` is what the completed encodes take in the store by the bit rates of their rungs.
+    """
 
     jobs: int
     completed: int
@@ -452,6 +482,7 @@ class Figures(NamedTuple):
     wait_p95_s: float
     makespan_s: float
     worker_s: float
+    video_mb: float
 
 
 def claims_of(facts: Iterable[Envelope[Event]]) -> list[tuple[str, int, str]]:
@@ -464,7 +495,8 @@ def measure(facts: Sequence[Envelope[Event]], since: datetime | None) -> Figures
     ready: dict[str, datetime] = {}
     begun: dict[str, datetime] = {}
     waits: list[float] = []
-    worked, retries, claims = 0.0, 0, 0
+    worked, retries, claims, video_mb = 0.0, 0, 0, 0.0
+    specs: dict[str, JobSpec] = {}
     ended: dict[str, str] = {}
     times: list[datetime] = []
     for fact in facts:
@@ -474,7 +506,7 @@ def measure(facts: Sequence[Envelope[Event]], since: datetime | None) -> Figures
             if counts:
                 waits.append((fact.time - ready.get(job_id, fact.time)).total_seconds())
                 claims += 1
-            begun[job_id] = fact.time
+            begun[job_id], specs[job_id] = fact.time, event.spec
         elif isinstance(event, JobQueued):
             ready[job_id] = fact.time
             ended.pop(job_id, None)
@@ -483,6 +515,8 @@ def measure(facts: Sequence[Envelope[Event]], since: datetime | None) -> Figures
             retries += counts and not isinstance(event, JobReleased)
         elif isinstance(event, JobCompleted | JobFailed | JobCancelled) and counts:
             ended[job_id] = type(event).__name__
+            if isinstance(event, JobCompleted):
+                video_mb += _megabytes(specs.get(job_id))
         if isinstance(event, JobAttemptFailed | LeaseExpired | JobReleased | JobCompleted | JobFailed | JobCancelled):
             start = begun.pop(job_id, None)
             if start is not None and counts:
@@ -500,7 +534,16 @@ def measure(facts: Sequence[Envelope[Event]], since: datetime | None) -> Figures
         wait_p95_s=round(_quantile(waits, 95), 3),
         makespan_s=round((max(times) - min(times)).total_seconds(), 3) if times else 0.0,
         worker_s=round(worked, 3),
+        video_mb=round(video_mb, 3),
     )
+
+
+def _megabytes(spec: JobSpec | None) -> float:
+    """Return what an encode makes by its bit rates, in 10⁶ bytes; 0 for other work."""
+    if not isinstance(spec, EncodeSpec):
+        return 0.0
+    kbps = sum(rung.video_kbps for rung in spec.plan.rungs)
+    return float(kbps * spec.chunk.frames / Fraction(spec.plan.frame_rate) / 8000)
 
 
 def _quantile(values: Sequence[float], percent: int) -> float:

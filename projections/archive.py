@@ -1,23 +1,19 @@
-"""Archive: which stretches of the log stand in the object store; table `segments`."""
+"""Which files the archive consists of, as its own topic tells; pure."""
 
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from events.archive import SegmentArchived
 from events.envelope import Event, Recorded
-from events.topics import ARCHIVE
-from projections.fold import Projection, Table, table_row
-from projections.queries import load
 
 PREFIX = "archive/"
 MANIFEST = f"{PREFIX}manifest.json"
 """Lists every file, for those who have only the object store."""
 
-_SQL = load(Path(__file__).with_name("archive.sql"))
 
-
-@table_row
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A file of the archive; see `events.archive.SegmentArchived`."""
 
@@ -34,20 +30,56 @@ class Segment:
     time_last: datetime | None = None
 
 
-def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str, int, int]]:
-    """Return the place and offset at which the file begins."""
-    event = recorded.envelope.data
-    return ((event.topic, event.partition, event.first),) if isinstance(event, SegmentArchived) else ()
+class Files:
+    """The fold of topic `archive`: the files of each partition, in order, and those that a joined one has replaced.
+
+    What was told first counts, unless several files are replaced by one of exactly their stretch, with the same chain after it.
+    """
+
+    def __init__(self, told: Iterable[Recorded[Event]] = ()) -> None:
+        self._files: dict[tuple[str, int], list[Segment]] = defaultdict(list)
+        self.replaced: dict[str, datetime] = {}
+        """Key of each file that is no longer needed, and since when."""
+        for recorded in told:
+            self.see(recorded.envelope.data, recorded.envelope.time)
+
+    def __iter__(self) -> Iterator[Segment]:
+        return (file for _, files in sorted(self._files.items()) for file in files)
+
+    def of(self, topic: str, partition: int) -> Sequence[Segment]:
+        """Return the files of a partition."""
+        return self._files.get((topic, partition), ())
+
+    def see(self, event: Event, time: datetime) -> None:
+        """Take in one fact."""
+        if not isinstance(event, SegmentArchived):
+            return
+        told = Segment(**dict(event))
+        files = self._files[told.topic, told.partition]
+        if not files or files[-1].next <= told.first:
+            files.append(told)
+            return
+        places = [n for n, file in enumerate(files) if told.first <= file.first and file.next <= told.next]
+        inside = [files[n] for n in places]
+        if len(inside) > 1 and (inside[0].first, inside[-1].next, inside[-1].chain) == (told.first, told.next, told.chain):
+            files[places[0] : places[-1] + 1] = [told]
+            self.replaced.update((file.key, time) for file in inside)
 
 
-def evolve(segment: Segment | None, recorded: Recorded[Event]) -> Segment | None:
-    """Keep the first that was told of a beginning."""
-    event = recorded.envelope.data
-    if segment is not None or not isinstance(event, SegmentArchived):
-        return segment
-    return Segment(**{name: getattr(event, name) for name in SegmentArchived.model_fields})
+def joinable(files: Sequence[Segment], records_max: int, bytes_max: int) -> list[Sequence[Segment]]:
+    """Return runs of neighbours that one file can hold: of a day that is over, since the partition has a file of another one."""
+    runs: list[list[Segment]] = []
+    for file in files:
+        run = runs[-1] if runs else []
+        together = [*run, file]
+        fits = sum(f.records for f in together) <= records_max and sum(f.size_bytes for f in together) <= bytes_max
+        if run and fits and _folder(run[-1]) == _folder(file) and run[-1].next == file.first:
+            run.append(file)
+        else:
+            runs.append([file])
+    return [run for run in runs if len(run) > 1 and _folder(run[0]) != _folder(files[-1])]
 
 
-PROJECTION = Projection(
-    "archive", (ARCHIVE,), (Table("segments", Segment, ("topic", "partition", "first"), keys_of, evolve),), _SQL["create"]
-)
+def _folder(file: Segment) -> str:
+    """Return the topic and day of a file, as its key has them."""
+    return file.key.rpartition("/")[0]

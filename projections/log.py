@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import repeat
 from typing import NamedTuple, Protocol
 
-from events.codec import decode
+from events.codec import decode, decode_all
 from events.envelope import Event, Recorded, new_tuple
 from events.errors import InvalidEvent, LogTruncated
 from events.topics import FOR_EVER, TOPICS
@@ -42,13 +43,24 @@ class DeadLetter(NamedTuple):
     value: bytes
 
 
-def decoded(topic: str, partition: int, records: Iterable[tuple[int, bytes]]) -> tuple[list[Recorded[Event]], list[DeadLetter]]:
+def decoded(topic: str, partition: int, records: Sequence[tuple[int, bytes]]) -> tuple[list[Recorded[Event]], list[DeadLetter]]:
     """Return the events of some records, and what could not be decoded."""
+    try:
+        envelopes = decode_all([value for _, value in records])
+    except InvalidEvent:
+        return _decoded_singly(topic, partition, records)
+    places = zip(repeat(topic), repeat(partition), [offset for offset, _ in records], envelopes, strict=False)
+    return list(map(new_tuple, repeat(Recorded), places)), []
+
+
+def _decoded_singly(
+    topic: str, partition: int, records: Iterable[tuple[int, bytes]]
+) -> tuple[list[Recorded[Event]], list[DeadLetter]]:
     events: list[Recorded[Event]] = []
     dead: list[DeadLetter] = []
     for offset, value in records:
         try:
-            events.append(new_tuple(Recorded, (topic, partition, offset, decode(value))))
+            events.append(Recorded(topic, partition, offset, decode(value)))
         except InvalidEvent as error:
             dead.append(DeadLetter(topic, partition, offset, str(error), value))
     return events, dead
@@ -148,7 +160,7 @@ class LogReader:
             events, letters = decoded(topic, number, found)
             records += events
             dead += letters
-            newest = max((recorded.envelope.time for recorded in events), default=None)
+            newest = max([recorded.envelope.time for recorded in events], default=None)
             end = found[-1][0] + 1
             slices.append(Slice(topic, number, self._next[place], end, len(found), newest))
             self._next[place] = end

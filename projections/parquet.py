@@ -9,11 +9,11 @@ the link after it, so that what was altered, dropped, repeated or reordered is f
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pydantic import AwareDatetime, TypeAdapter
 
 from events.codec import decode
-from events.envelope import Event
+from events.envelope import Envelope, Event
 from events.errors import InvalidEvent
 from events.topics import TOPICS
 
@@ -84,19 +84,37 @@ def _arrow(annotation: Any) -> pa.DataType:
     return _SCALARS.get(annotation, pa.string())
 
 
-def write_segment(topic: str, partition: int, records: Sequence[Record], link: bytes) -> tuple[bytes, bytes]:
+class Parsed(NamedTuple):
+    """A record and the event that it is, None when it is none."""
+
+    offset: int
+    value: bytes
+    envelope: Envelope[Event] | None
+
+
+def parsed(records: Iterable[Record]) -> list[Parsed]:
+    """Parse records, in order."""
+    return [Parsed(offset, value, _event_of(value)) for offset, value in records]
+
+
+def _event_of(value: bytes) -> Envelope[Event] | None:
+    try:
+        return decode(value)
+    except InvalidEvent:
+        return None
+
+
+def write_segment(topic: str, partition: int, records: Sequence[Parsed], link: bytes) -> tuple[bytes, bytes]:
     """Return the Parquet file of some records and the chain after them; `link` is the chain before them."""
     columns: dict[str, list[Any]] = {field.name: [None] * len(records) for field in schema_of(topic)}
     typed = {event.TYPE: columns[column_of(event)] for event in TOPICS[topic].events}
     columns["partition"] = [partition] * len(records)
-    columns["offset"] = [offset for offset, _ in records]
-    columns["record"] = [value for _, value in records]
-    for row, (offset, value) in enumerate(records):
+    columns["offset"] = [record.offset for record in records]
+    columns["record"] = [record.value for record in records]
+    for row, (offset, value, envelope) in enumerate(records):
         link = next_link(link, offset, value)
         columns["link"][row] = link[:LINK_BYTES]
-        try:
-            envelope = decode(value)
-        except InvalidEvent:
+        if envelope is None:
             continue
         event = envelope.data
         columns["type"][row] = event.TYPE

@@ -6,8 +6,7 @@ from itertools import zip_longest
 
 from events.errors import KinologError
 from events.topics import ARCHIVE
-from projections.archive import Segment, evolve, keys_of
-from projections.fold import Key
+from projections.archive import Files, Segment
 from projections.log import LogReader, Place, Source
 from projections.parquet import NO_LINK, BrokenChain, Record, check_segment, read_segment
 
@@ -40,14 +39,12 @@ async def audit_archive(log: Source, segments: Mapping[Place, Sequence[Segment]]
 
 async def _told(log: Source) -> dict[str, Segment]:
     """Return the files, by key, that the topic archive tells of; it is kept for ever."""
-    reader = LogReader(log)
+    reader, files = LogReader(log), Files()
     await reader.seek({(ARCHIVE.name, number): 0 for number in range(ARCHIVE.partitions)})
-    rows: dict[Key, Segment | None] = {}
     async for records, _dead in reader.to_end():
         for recorded in records:
-            for key in keys_of(recorded):
-                rows[key] = evolve(rows.get(key), recorded)
-    return {segment.key: segment for segment in rows.values() if segment is not None}
+            files.see(recorded.envelope.data, recorded.envelope.time)
+    return {file.key: file for file in files}
 
 
 async def _checked(segment: Segment, link: bytes, fetch: Fetch) -> list[Record]:

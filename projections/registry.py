@@ -1,6 +1,6 @@
 """The projections that exist, one line each."""
 
-from projections import archive, catalog, failures, jobs, progress, telemetry, timeline, workers
+from projections import catalog, failures, jobs, progress, telemetry, timeline, workers
 from projections.fold import Projection
 
 PROJECTIONS: dict[str, Projection] = {
@@ -12,7 +12,6 @@ PROJECTIONS: dict[str, Projection] = {
         workers.PROJECTION,
         timeline.PROJECTION,
         failures.PROJECTION,
-        archive.PROJECTION,
         telemetry.PROJECTION,
     )
 }

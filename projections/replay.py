@@ -1,9 +1,13 @@
 """A new question to old events: folds history into a table that the project knows nothing of.
 
-The view is a Python file with a `TABLE`, made like those of the project's own projections, and `TOPICS`:
+The question is a Python file with `TOPICS` and either a `TABLE`, made like those of the project's own projections, or a function
+that gets Arrow batches and returns a table:
 
     TOPICS = (JOBS,)
     TABLE = Table("jobs_per_day", PerDay, ("day", "kind"), keys_of, evolve)
+
+    TOPICS = (JOBS,)
+    def aggregate(jobs: pa.RecordBatchReader) -> pa.Table | polars.DataFrame: ...
 
 A replay reads each position once, so a fold may count. What it has after a whole batch is kept together with the
 positions; a fold that fails ends the replay at its event, and the next replay goes on from there.
@@ -11,12 +15,15 @@ positions; a fold that fails ends the replay at its event, and the next replay g
 
 import importlib.util
 import sys
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import pyarrow as pa
 
 from events.codec import encode
 from events.envelope import Event, Recorded
@@ -25,7 +32,8 @@ from events.topics import TOPICS, Topic
 from projections.bulk import BATCH_RECORDS
 from projections.fold import Key, Projection, Table
 from projections.log import LogReader, Place
-from projections.runner import fold, touches
+from projections.parquet import schema_of
+from projections.runner import fold
 
 _SQL_TYPES = {
     str: "text",
@@ -40,6 +48,10 @@ T = TypeVar("T")
 
 class FoldFailed(KinologError):
     """The view's code raised; the message shows the event and the error."""
+
+
+class AggregationFailed(KinologError):
+    """The aggregation's code raised; the message shows the line and the error."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +72,14 @@ class Wanted:
             return False
         if self.key is not None and envelope.subject != self.key:
             return False
-        data = envelope.data
-        return not self.types or any(word in data.TYPE or word == type(data).__name__ for word in self.types)
+        return not self.types or self.has_type(type(envelope.data))
+
+    def has_type(self, event: type[Event]) -> bool:
+        """Tell whether events of a class are among the `types`."""
+        return any(word in event.TYPE or word == event.__name__ for word in self.types)
+
+
+EVERYTHING = Wanted()
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,29 @@ class View:
         return Projection(self.table.name, self.topics, (self.table,), "".join(_create(self.table)))
 
 
+@dataclass(frozen=True)
+class Aggregation:
+    """A function that makes a table of Arrow batches: one reader per topic, with those of the `columns` that the topic has."""
+
+    name: str
+    topics: tuple[Topic, ...]
+    columns: tuple[str, ...]
+    function: Callable[..., Any]
+
+    def __call__(self, readers: Sequence[pa.RecordBatchReader]) -> pa.Table:
+        """Return the function's answer. Raises AggregationFailed when it raises, InvalidRequest for what is no table."""
+        try:
+            found = self.function(*readers)
+        except Exception as error:
+            line = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(line.filename).name}:{line.lineno}"
+            raise AggregationFailed(f"aggregate failed at {where}: {type(error).__name__}: {error}") from error
+        try:
+            return pa.table(found)
+        except TypeError as error:
+            raise InvalidRequest(f"aggregate wants to return an Arrow table or a data frame, not {type(found).__name__}") from error
+
+
 def load_module(path: Path) -> ModuleType:
     """Run a Python file as a module. Raises InvalidRequest when there is none."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -87,15 +128,25 @@ def load_module(path: Path) -> ModuleType:
     return module
 
 
-def view_of(module: ModuleType, topics: Sequence[str] = ()) -> View:
-    """Return a module's view; `topics` instead of its own when given. Raises InvalidRequest."""
-    table = getattr(module, "TABLE", None)
-    if not isinstance(table, Table):
-        raise InvalidRequest(f"{module.__name__} wants TABLE = Table(name, row, key, keys_of, evolve); see projections/fold.py")
+def question_of(module: ModuleType, topics: Sequence[str] = ()) -> View | Aggregation:
+    """Return what a module asks; of `topics` instead of its own when given. Raises InvalidRequest."""
+    table, function = getattr(module, "TABLE", None), getattr(module, "aggregate", None)
+    if isinstance(table, Table) == callable(function):
+        raise InvalidRequest(
+            f"{module.__name__} wants either TABLE = Table(name, row, key, keys_of, evolve), see projections/fold.py, "
+            "or a function aggregate(batches); docs/replay.md has both"
+        )
     chosen = tuple(named_topic(name) for name in topics) or tuple(getattr(module, "TOPICS", ()))
     if not chosen:
         raise InvalidRequest(f"{module.__name__} wants TOPICS = (…,), or --topic; there are: {', '.join(TOPICS)}")
-    return View(replace(table, keys_of=_telling(table.keys_of), evolve=_telling(table.evolve)), chosen)
+    if isinstance(table, Table):
+        return View(replace(table, keys_of=_telling(table.keys_of), evolve=_telling(table.evolve)), chosen)
+    assert callable(function)
+    columns = tuple(getattr(module, "COLUMNS", ()))
+    known = {name for topic in chosen for name in (*schema_of(topic.name).names, "data")} - {"record"}
+    if unknown := sorted(set(columns) - known):
+        raise InvalidRequest(f"there is no column {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+    return Aggregation(module.__name__, chosen, columns, function)
 
 
 def named_topic(name: str) -> Topic:
@@ -148,14 +199,11 @@ class InMemory:
 
     def apply(self, records: Sequence[Recorded[Event]]) -> dict[Key, Any | None]:
         """Fold records; return the rows that changed. Raises FoldFailed, and then nothing has changed."""
-        touching = touches(self.view.table, records)
-        rows = {key: self.rows.get(key) for keys, _ in touching for key in keys}
-        changed = fold(self.view.table, rows, touching)
-        for key, row in changed.items():
-            if row is None:
-                self.rows.pop(key, None)
-            else:
-                self.rows[key] = row
+        table = self.view.table
+        changed = fold(table, self.rows, zip(map(table.keys_of, records), records, strict=True))
+        self.rows.update(changed)
+        for key in [key for key, row in changed.items() if row is None]:
+            del self.rows[key]
         self.events += len(records)
         return changed
 

@@ -6,7 +6,7 @@ neither lose an event nor count it twice.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -49,19 +49,18 @@ def touches(table: Table[Any], records: Iterable[Any]) -> list[tuple[Collection[
     return [(keys, record) for record in records if (keys := keys_of(record))]
 
 
-def fold(table: Table[Any], rows: dict[Key, Any | None], touching: Iterable[tuple[Collection[Key], Any]]) -> dict[Key, Any | None]:
-    """Fold records into `rows` (changed in place); return those for which `evolve` made another row, None = deleted.
-
-    `rows` must have an entry, perhaps None, for every key that the records touch.
-    """
+def fold(
+    table: Table[Any], rows: Mapping[Key, Any | None], touching: Iterable[tuple[Collection[Key], Any]]
+) -> dict[Key, Any | None]:
+    """Return the rows of which `evolve` made others, None = deleted; a key that is not in `rows` has no row yet."""
     changed: dict[Key, Any | None] = {}
-    evolve = table.evolve
+    evolve, stored = table.evolve, rows.get
     for keys, record in touching:
         for key in keys:
-            row = rows[key]
+            row = changed[key] if key in changed else stored(key)
             after = evolve(row, record)
             if after is not row:
-                rows[key] = changed[key] = after
+                changed[key] = after
     return changed
 
 
@@ -100,8 +99,8 @@ class Runner:
         for store in self.stores:
             touching = touches(store.table, gathered)
             if touching:
-                rows: dict[Key, Any | None] = dict.fromkeys(key for keys, _ in touching for key in keys)
-                rows.update(await store.fetch(connection, list(rows)))
+                wanted = list(dict.fromkeys(key for keys, _ in touching for key in keys))
+                rows = await store.fetch(connection, wanted)
                 await store.save(connection, fold(store.table, rows, touching))
 
     async def _gather(self, connection: AsyncConnection[Any], records: Sequence[Recorded[Event]]) -> Sequence[Any]:
@@ -185,7 +184,7 @@ async def start_rebuild(connection: AsyncConnection[Any], projection: Projection
         found = await cursor.fetchone()
         active = found[0] if found else 0
         cursor = await connection.execute(SQL["versions"], {"name": projection.name})
-        versions = [version for version, _ in await cursor.fetchall()]
+        versions = [version for version, *_ in await cursor.fetchall()]
         kept = {active, max((version for version in versions if version < active), default=active)}
         for version in versions:
             if version not in kept:
@@ -204,7 +203,7 @@ async def flip_back(connection: AsyncConnection[Any], projection: Projection) ->
         cursor = await connection.execute(SQL["active_for_update"], {"name": projection.name})
         active = await cursor.fetchone()
         cursor = await connection.execute(SQL["versions"], {"name": projection.name})
-        before = [(version, digest) for version, digest in await cursor.fetchall() if active and version < active[0]]
+        before = [(version, digest) for version, digest, _ in await cursor.fetchall() if active and version < active[0]]
         if not before:
             raise ProjectionOutdated(f"{projection.name} has no earlier version; a rebuild keeps the one that it replaces")
         version, digest = before[-1]

@@ -20,8 +20,11 @@ CREATE TABLE IF NOT EXISTS kinolog.versions (
     name text NOT NULL,
     version integer NOT NULL,
     digest text NOT NULL,
+    serves_from timestamptz,
     PRIMARY KEY (name, version)
 );
+-- for installations that were made before it was kept
+ALTER TABLE kinolog.versions ADD COLUMN IF NOT EXISTS serves_from timestamptz;
 
 -- name: lock_installation
 -- Serialises installs of several processes that start at once.
@@ -44,13 +47,14 @@ SELECT version FROM kinolog.projections WHERE name = %(name)s FOR SHARE;
 SELECT version, digest FROM kinolog.projections WHERE name = %(name)s FOR UPDATE;
 
 -- name: versions
-SELECT version, digest FROM kinolog.versions WHERE name = %(name)s ORDER BY version;
+SELECT version, digest, serves_from FROM kinolog.versions WHERE name = %(name)s ORDER BY version;
 
 -- name: add_version
 INSERT INTO kinolog.versions (name, version, digest) VALUES (%(name)s, %(version)s, %(digest)s)
 ON CONFLICT (name, version) DO UPDATE SET digest = excluded.digest;
 
 -- name: activate
+WITH begun AS (UPDATE kinolog.versions SET serves_from = now() WHERE name = %(name)s AND version = %(version)s)
 INSERT INTO kinolog.projections (name, version, digest) VALUES (%(name)s, %(version)s, %(digest)s)
 ON CONFLICT (name) DO UPDATE SET version = excluded.version, digest = excluded.digest;
 

@@ -25,10 +25,10 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.placed_appender import fetch_group
 from infra.runtime.settings import Settings
 from processors.dispatcher import group_of
-from projections.archive import PREFIX, Segment, evolve, keys_of
+from projections.archive import PREFIX, Files, Segment
 from projections.backup import MANIFEST, OBJECTS, TAIL, Backup, Object, as_document
 from projections.log import Place, stretches
-from projections.parquet import NO_LINK, Record, write_segment
+from projections.parquet import NO_LINK, Record, parsed, write_segment
 
 FILE_RECORDS = 100_000
 COPIES = 8
@@ -110,7 +110,7 @@ class Making:
             self.report("log", sum(part.records for part in found), missing)
             topic, partition = place
             _, link = heads[place]
-            file, chain = await asyncio.to_thread(write_segment, topic, partition, records, link)
+            file, chain = await asyncio.to_thread(write_segment, topic, partition, parsed(records), link)
             first, following = records[0][0], records[-1][0] + 1
             heads[place] = following, chain
             key = f"{TAIL}{topic}/{partition}-{first:020}-{following:020}.parquet"
@@ -165,9 +165,4 @@ class Making:
 
 def files_told(place: Place, records: Sequence[Record]) -> list[Segment]:
     """Return the files that the archive's own topic tells of, in the order of their offsets."""
-    rows: dict[tuple[str, int, int], Segment | None] = {}
-    for offset, value in records:
-        recorded = Recorded(*place, offset, decode(value))
-        for key in keys_of(recorded):
-            rows[key] = evolve(rows.get(key), recorded)
-    return [segment for _, segment in sorted(rows.items()) if segment is not None]
+    return list(Files(Recorded(*place, offset, decode(value)) for offset, value in records))

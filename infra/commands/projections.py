@@ -23,26 +23,32 @@ if TYPE_CHECKING:
     from projections.runner import Runner
 
 SHORT_CHARACTERS = 80
+DIGEST_CHARACTERS = 18
 
 
 def projections(as_json: AsJson = False) -> None:
-    """List the projections: version, position and how far each is behind the log.
+    """List the versions of every projection: which one serves since when, how far each is, and its digest.
+
+    A version is contiguous when it has folded exactly as many records as archive and log have before its positions. Equal
+    digests mean equal tables, byte for byte.
 
     \b
     Examples:
       kinolog projections
       kinolog projections --json | jq '.[] | select(.lag_events > 0)'
     """
+    contiguous = {True: "yes", False: "NO", None: "unknown"}
     table(
         asyncio.run(_projections()),
         {
             "projection": lambda row: row["projection"],
             "version": lambda row: row["version"],
-            "topic": lambda row: row["topic"],
-            "partition": lambda row: row["partition"],
-            "position": lambda row: row["position"],
-            "end": lambda row: row["end"],
+            "serves since": lambda row: row["serves_from"] if row["serves"] else "",
+            "events": lambda row: row["events"],
             "lag": lambda row: row["lag_events"],
+            "newest event": lambda row: row["newest_event"],
+            "contiguous": lambda row: contiguous[row["contiguous"]],
+            "digest": lambda row: (row["digest"] or "made by other code")[:DIGEST_CHARACTERS],
         },
         as_json=as_json,
         empty="no projection was started yet",
@@ -304,33 +310,13 @@ async def _diff(projection: "Projection", since: str, to: str) -> list["Differen
 
 
 async def _projections() -> list[dict[str, Any]]:
-    from projections.registry import PROJECTIONS
-    from projections.store import SQL
+    from dataclasses import asdict
 
-    rows: list[dict[str, Any]] = []
-    async with _opened() as (connection, source):
-        await connection.execute(SQL["create"])  # nothing happens when it is there
-        for projection in PROJECTIONS.values():
-            active = await (await connection.execute(SQL["active"], {"name": projection.name})).fetchone()
-            if active is None:
-                continue
-            values = {"name": projection.name, "version": active[0]}
-            positions = await (await connection.execute(SQL["positions"], values)).fetchall()
-            ends = await source.ends([(row[0], row[1]) for row in positions])
-            for topic, partition, position, *_ in sorted(positions):
-                end = ends[topic, partition]
-                rows.append(
-                    {
-                        "projection": projection.name,
-                        "version": active[0],
-                        "topic": topic,
-                        "partition": partition,
-                        "position": position,
-                        "end": end,
-                        "lag_events": max(0, end - position),
-                    }
-                )
-    return rows
+    from projections.registry import PROJECTIONS
+    from projections.versions import list_versions
+
+    async with _opened() as (connection, history):
+        return [asdict(version) for version in await list_versions(PROJECTIONS.values(), connection, history)]
 
 
 @asynccontextmanager

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from events.envelope import Event, Recorded
     from processors.whatif import Alternative
 
-FUNCTIONS = ("policy", "workers", "seconds")
+FUNCTIONS = ("policy", "workers", "ladder", "seconds")
 
 
 def whatif(
-    policy: Annotated[Path, typer.Option(help="A Python file with policy(), workers() or seconds(); see docs/whatif.md.")],
+    policy: Annotated[Path, typer.Option(help="Python file with policy(), workers(), ladder() or seconds(); see docs/whatif.md.")],
     since: Annotated[datetime | None, typer.Option(help="Only what was asked from this time on (UTC).")] = None,
     seed: Annotated[int, typer.Option(help="For attempts that never happened: which recorded ones they are like.")] = 0,
     as_json: AsJson = False,

@@ -7,6 +7,7 @@ record costs 1 µs. Everything that folds reads through this; who needs transact
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -24,6 +25,8 @@ Place = tuple[str, int]
 
 T = TypeVar("T")
 REQUEST_TIMEOUT_S = 10.0
+FETCH_RECORDS = 10_000
+"""So many are taken over from librdkafka at once: each time costs as much as a hundred records."""
 EARLIEST, LATEST = -2, -1
 """What stands for a time in a request for offsets."""
 _NO_GROUP = "kinolog-no-group"
@@ -40,6 +43,8 @@ class LogConsumer:
         self._prefix = settings.topic_prefix
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="log-consumer")
         self._next: dict[Place, int] = {}
+        self._held: dict[Place, list[tuple[int, bytes]]] = {}
+        self._ended: dict[Place, int] = {}
         self.assigned: frozenset[Place] = frozenset()
         self.generation = 0
         self._consumer = Consumer(
@@ -67,7 +72,7 @@ class LogConsumer:
         """Read these partitions from these offsets on, and no others."""
         wanted = [TopicPartition(self._prefix + topic, number, position) for (topic, number), position in positions.items()]
         await self._run(lambda: self._consumer.assign(wanted))
-        self._next = dict(positions)
+        self._next, self._held, self._ended = dict(positions), {}, {}
         self.assigned = frozenset(positions)
 
     async def subscribe(self, topics: Iterable[str]) -> None:
@@ -105,44 +110,63 @@ class LogConsumer:
     async def read(self, *, records_max: int, wait_s: float) -> Mapping[Place, Sequence[tuple[int, bytes]]]:
         """Return what came, per partition in order, as (offset, value); empty when nothing came for `wait_s`.
 
-        Raises LogTruncated when a position is no longer on the log.
+        More is fetched than is returned, if less is wanted: the next calls return it. Raises LogTruncated when a position is no
+        longer on the log.
         """
-        found: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
-        for message in await self._run(lambda: self._take(records_max, wait_s)):
-            topic, number, offset = message.topic(), message.partition(), message.offset()
-            if message.error() is not None:
-                await self._note(message)
-                continue
-            assert topic is not None and number is not None and offset is not None
-            found.setdefault((topic, number), []).append((offset, message.value() or b""))
-        skip = len(self._prefix)
-        batch = {(topic[skip:], number): records for (topic, number), records in found.items()}
-        for place, records in batch.items():
+        if not self._held:
+            await self._fetch(max(records_max, FETCH_RECORDS), wait_s)
+        found: dict[Place, Sequence[tuple[int, bytes]]] = {}
+        while self._held and records_max > 0:
+            place, records = next(iter(self._held.items()))
+            found[place] = records[:records_max]
+            if len(records) > records_max:
+                self._held[place] = records[records_max:]
+            else:
+                del self._held[place]
+            records_max -= len(found[place])
             if place in self._next:
-                self._next[place] = max(self._next[place], records[-1][0] + 1)
-        return batch
+                self._next[place] = found[place][-1][0] + 1
+        for place in [place for place in self._ended if place not in self._held]:
+            self._next[place] = max(self._next[place], self._ended.pop(place))
+        return found
+
+    async def _fetch(self, records_max: int, wait_s: float) -> None:
+        """Hold what came."""
+        held: dict[tuple[str | None, int | None], list[tuple[int, bytes]]] = defaultdict(list)
+        for message in await self._run(lambda: self._take(records_max, wait_s)):
+            if message.error() is not None:
+                if await self._begins_again(message):
+                    return
+                continue
+            held[message.topic(), message.partition()].append((message.offset(), message.value() or b""))  # type: ignore[arg-type]
+        skip = len(self._prefix)
+        self._held = {(topic[skip:], number): records for (topic, number), records in held.items()}  # type: ignore[index,misc]
 
     def _take(self, records_max: int, wait_s: float) -> list[Message]:
         """Wait for a message, then take what is there."""
         first = self._consumer.poll(wait_s)
         return [] if first is None else [first, *self._consumer.consume(records_max - 1, 0)]
 
-    async def _note(self, message: Message) -> None:
-        """Take the end of a partition as progress, since markers stand there that are no records; raise what is an error."""
+    async def _begins_again(self, message: Message) -> bool:
+        """Take the end of a partition as progress, since markers stand there that are no records; raise what is an error.
+
+        Return whether everything was assigned anew, so that nothing counts that was fetched before.
+        """
         error, topic = message.error(), message.topic() or ""
         assert error is not None
         place = (topic[len(self._prefix) :], message.partition() or 0)
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
             if place in self._next:
-                self._next[place] = max(self._next[place], message.offset() or 0)
-        elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            start, position = (await self.starts([place]))[place], self._next.get(place, 0)
-            if start > position:
-                raise LogTruncated(f"{topic}/{place[1]} starts at {start}; events from {position} on are no longer there")
-            await self.assign(self._next)  # the broker said so of an offset that is there: seen once, on a new topic
-        else:
+                self._ended[place] = message.offset() or 0
+            return False
+        if code not in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise LogUnavailable(f"{topic or 'the log'}: {error.str()}")
+        start, position = (await self.starts([place]))[place], self._next.get(place, 0)
+        if start > position:
+            raise LogTruncated(f"{topic}/{place[1]} starts at {start}; events from {position} on are no longer there")
+        await self.assign(self._next)  # the broker said so of an offset that is there: seen once, on a new topic
+        return True
 
     def position(self, place: Place) -> int:
         """Return the offset that is read next; past markers once the end was seen."""

@@ -52,8 +52,7 @@ def main() -> None:
                 records = [Recorded(PROGRESS.name, 0, 0, decode(value)) for value in values]
                 touching = touches(table, records)
                 async with connection.transaction():
-                    rows: dict[Any, Any] = dict.fromkeys(key for keys, _ in touching for key in keys)
-                    rows.update(await store.fetch(connection, list(rows)))
+                    rows = await store.fetch(connection, list({key for keys, _ in touching for key in keys}))
                     await store.save(connection, fold(table, rows, touching))
                 done += len(values)
                 if done >= wanted:

@@ -37,6 +37,37 @@ def test_what_is_written_is_what_is_read(envelope: Envelope[Event]) -> None:
     assert codec.encode(codec.decode(record)) == record
 
 
+@given(st.lists(envelopes(), max_size=12))
+def test_many_are_read_as_one_by_one(written: list[Envelope[Event]]) -> None:
+    records = [codec.encode(envelope) for envelope in written]
+    assert codec.decode_all(records) == written == [codec.decode(record) for record in records]
+
+
+@given(st.lists(envelopes(), max_size=5), st.integers(0, 5), st.data())
+def test_among_many_none_is_read_that_alone_is_refused(written: list[Envelope[Event]], place: int, data: st.DataObject) -> None:
+    """Also what only together with its neighbours is JSON."""
+    records = [codec.encode(envelope) for envelope in written]
+    whole = document()
+    refused = (
+        whole[:40],
+        whole[40:],
+        b"%b,%b" % (whole, whole),
+        b"",
+        b"\xff",
+        document(id="x"),
+        document(type="x"),
+        document(data={}),
+    )
+    records[place:place] = data.draw(st.lists(st.sampled_from(refused), min_size=1, max_size=3))
+    with pytest.raises(InvalidEvent):
+        codec.decode_all(records)
+
+
+def test_many_with_an_old_one_among_them(versions: tuple[str, str]) -> None:
+    records = [codec.encode(ARCHIVED), document(type=versions[0], data={"video_id": "v1", "seconds": 1.5})]
+    assert codec.decode_all(records) == [codec.decode(record) for record in records]
+
+
 def test_a_record_is_a_cloud_event() -> None:
     assert json.loads(codec.encode(ARCHIVED)) == {
         "specversion": "1.0",

@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -17,17 +18,18 @@ from events.errors import StoreUnavailable
 from events.media import ObjectRef
 from events.topics import PROGRESS
 from infra.runtime import kafka
+from infra.runtime.clock import new_id
 from infra.runtime.history import open_history
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors.archiver import Archiver
 from producers.appender import Appender
-from projections.archive import MANIFEST, Segment
+from projections.archive import MANIFEST, PREFIX, Files, Segment
 from projections.parquet import NO_LINK, check_segment, next_link, read_segment
 from projections.proof import audit_archive
 from tests.support.archiving import archiver
-from tests.support.counting import ticks
+from tests.support.counting import START, ticks
 from tests.support.log import read_topic
 
 FILE_RECORDS = 40
@@ -64,8 +66,7 @@ async def in_the_archive(settings: Settings, store: ObjectStore) -> Records:
     """Return the records of the topic progress from the files that the archive names, after checking files and chain."""
     found: Records = {number: [] for number in range(PROGRESS.partitions)}
     heads = dict.fromkeys(found, (0, NO_LINK))
-    for recorded in await read_topic(settings, "archive"):
-        segment: Any = recorded.envelope.data
+    for segment in Files(await read_topic(settings, "archive")):
         if segment.topic != PROGRESS.name:
             continue
         first, link = heads[segment.partition]
@@ -102,16 +103,57 @@ async def test_what_is_archived_is_the_log_byte_for_byte(settings: Settings) -> 
             link = next_link(link, offset, value)
         assert chains.get(number, NO_LINK.hex()) == link.hex()
     manifest = json.loads(await store.get_bytes(MANIFEST, 1 << 20))
-    assert [entry["key"] for entry in manifest] == [segment.key for segment in segments]
+    assert sorted(entry["key"] for entry in manifest) == sorted(segment.key for segment in segments)
+
+
+async def test_small_files_of_a_day_that_is_over_are_joined(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    await kafka.ensure_topics(settings)
+    store = ObjectStore(settings)
+    await store.ensure_bucket()
+    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix)
+    await appender.start()
+    events = ticks(20, jobs=1)
+    for day in range(3):
+        for _ in range(2):  # a file each, at least
+            later = timedelta(days=day)
+            await appender.append([event._replace(id=new_id(), time=event.time + later) for event in events])
+            expected = await on_the_log(settings)
+            async with started(archiver(settings, store, FILE_RECORDS)), asyncio.timeout(30):
+                while await in_the_archive(settings, store) != expected:
+                    await asyncio.sleep(0.05)
+    await appender.stop()
+    first, *_ = files = await progress_files(settings, 40)
+    assert [file.records for file in files][:2] == [40, 40] and "day=2100-01-01" in first.key
+    assert await complaints(settings) == []
+    small = {str(r.envelope.data.key) for r in await read_topic(settings, "archive")} - {file.key for file in files}  # type: ignore[attr-defined]
+    assert len(small) >= 4 and small <= {stat.key for stat in await store.under(PREFIX)}
+    monkeypatch.setattr("processors.archiver.KEPT", timedelta())
+    async with started(archiver(settings, store, FILE_RECORDS)), asyncio.timeout(30):
+        while small & {stat.key for stat in await store.under(PREFIX)}:
+            await asyncio.sleep(0.05)
+    assert await in_the_archive(settings, store) == expected
+    async with open_history(settings) as history:
+        assert history.segments[first.topic, first.partition] == files
+
+
+async def progress_files(settings: Settings, records: int) -> list[Segment]:
+    """Return the files of topic progress, once the first has so many records."""
+    async with asyncio.timeout(30):
+        while True:
+            files = [file for file in Files(await read_topic(settings, "archive")) if file.topic == PROGRESS.name]
+            if files[0].records == records:
+                return files
+            await asyncio.sleep(0.05)
 
 
 class FaultyStore:
-    """Refuses now and then: before, or after it has stored."""
+    """Refuses to write now and then: before, or after it has stored."""
 
     def __init__(self, store: ObjectStore, rng: random.Random) -> None:
         self.store = store
         self.rng = rng
         self.refusals = 0
+        self.get_bytes, self.under, self.delete = store.get_bytes, store.under, store.delete
 
     async def put_bytes(self, key: str, data: bytes, content_type: str) -> ObjectRef:
         """Store, and perhaps fail."""
@@ -139,8 +181,8 @@ async def test_each_position_once_through_failures_and_a_second_archiver(
     appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix)
     await appender.start()
     async with started(archiver(settings, faulty, FILE_RECORDS)), asyncio.timeout(60):
-        for _ in range(5):
-            await appender.append(ticks(80, jobs=9))
+        for day in range(5):
+            await appender.append(ticks(80, jobs=9, start=START + timedelta(days=day)))
             async with started(archiver(settings, faulty, FILE_RECORDS)):  # it fences the first one, which fences it in turn
                 await asyncio.sleep(rng.random())
         expected = await on_the_log(settings)

@@ -226,6 +226,7 @@ async def test_progress_workers_and_timelines_are_read(connection: AsyncConnecti
     assert (row.percent, row.rungs[0].name) == (12.5, "720p")
     (worker,) = await workers.listing(connection)
     assert workers.presence(worker, START + timedelta(seconds=5)) == "busy"
+    assert (worker.cards, worker.trials) == (test_workers.REGISTERED.cards, test_workers.REGISTERED.trials)
     assert await workers.silent(connection, START + timedelta(seconds=1)) == []
     assert len(await workers.silent(connection, START + timedelta(seconds=2))) == 1
     entries = await timeline.of_video(connection, VIDEO_ID)

@@ -3,6 +3,7 @@ archive and log, with rows let go in between, by several processes."""
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 
@@ -23,6 +24,7 @@ from projections.log import LogReader
 from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS
 from projections.runner import install
+from projections.versions import list_versions
 from tests.integration.test_insights import some_log
 from tests.integration.test_replay import append, archive, kinolog
 from tests.support.histories import logs
@@ -98,6 +100,30 @@ async def test_several_processes_give_the_same(settings: Settings) -> None:
             assert json.loads(done.stdout)["equal"] is True
         else:
             assert done.returncode == 2 and "several partitions" in done.stderr
+
+
+async def test_versions_are_listed_with_what_proves_them(settings: Settings) -> None:
+    async with postgres.connected(settings) as connection:
+        await half_archived(settings, connection)
+        catalog = PROJECTIONS["catalog"]
+        async with open_history(settings) as history:
+            live = await list_versions(PROJECTIONS.values(), connection, history)
+            assert [(one.projection, one.version) for one in live] == [(name, 1) for name in PROJECTIONS]
+            assert all(one.serves and one.serves_from and one.contiguous and one.lag_events == 0 for one in live)
+            await rebuild(catalog, connection, history)
+            await append(settings, happenings()[:50])
+            first, second = await list_versions([catalog], connection, history)
+            assert (first.serves, second.serves) == (False, True)
+            assert first.serves_from and second.serves_from and first.serves_from < second.serves_from
+            assert (first.digest, first.positions, first.events) == (second.digest, second.positions, second.events)
+            assert first.contiguous is second.contiguous is True and second.lag_events > 0
+            await connection.execute("UPDATE kinolog.positions SET folded = folded - 1 WHERE name = 'catalog' AND folded > 0")
+            await connection.execute("DELETE FROM catalog_v2.videos")
+            first, second = await list_versions([catalog], connection, history)
+            assert first.contiguous is second.contiguous is False and first.digest != second.digest
+    listed = await kinolog(settings, "projections", cwd=ROOT)
+    assert listed.returncode == 0, listed.stderr
+    assert re.search(r"catalog +2 +2.* NO ", listed.stdout) and re.search(r"timeline +1 +2.* yes ", listed.stdout)
 
 
 async def test_a_projection_that_is_not_there_is_told(settings: Settings) -> None:

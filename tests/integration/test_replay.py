@@ -6,7 +6,10 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +27,12 @@ from infra.runtime.history import open_history
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
+from infra.warehouse import open_warehouse, read_batches
 from producers.appender import Appender
 from projections.log import LogReader, Source
+from projections.replay import Wanted
 from tests.support.archiving import archiver
-from tests.support.counting import ticks
+from tests.support.counting import START, ticks
 from tests.support.log import read_topic
 from tests.support.platform import environment
 
@@ -143,6 +148,48 @@ async def test_a_view_of_ones_own_goes_into_whatever_one_likes(settings: Setting
     assert row["ticks"] == 2 * sum(event.subject == one for event in events[:60])
 
 
+SUMS = """
+import pyarrow as pa
+from events.topics import PROGRESS
+
+TOPICS = (PROGRESS,)
+
+def aggregate(batches):
+    found = [row for batch in batches for row in batch.to_pylist()]
+    return pa.table({"events": [len(found)], "jobs": [len({row["subject"] for row in found})]})
+"""
+
+
+async def test_limits_hold_for_every_kind_of_question(settings: Settings, tmp_path: Path) -> None:
+    events = ticks(HALF, jobs=9)
+    await append(settings, events[:100])
+    await archive(settings, 100)
+    await append(settings, events[100:])
+    key, minute = events[0].subject, START + timedelta(minutes=1)
+    for wanted, seen in (
+        (Wanted(), events),
+        (Wanted(since=minute), events[60:]),
+        (Wanted(until=minute), events[:60]),
+        (Wanted(types=("ProgressTicked",)), events),
+        (Wanted(types=("job.completed",)), []),
+        (Wanted(key=key), [event for event in events if event.subject == key]),
+        (Wanted(key="'; DROP"), []),
+    ):
+        scratch = Path(tempfile.mkdtemp(dir=tmp_path))
+        with await open_warehouse(settings, [PROGRESS], scratch, wanted) as connection:
+            batches = read_batches(connection, PROGRESS, ("id", "time"))
+            found = batches.read_all().to_pylist()
+            (count,) = connection.execute("SELECT count(*) FROM progress").fetchone() or ()
+        assert sorted((row["id"], row["time"]) for row in found) == sorted((event.id, event.time) for event in seen)
+        assert batches.schema.names == ["id", "time"] and count == len(seen)
+    (tmp_path / "sums.py").write_text(SUMS)
+    (tmp_path / "sums.sql").write_text("SELECT count(*) AS events, count(DISTINCT subject) AS jobs FROM progress")
+    for file in ("sums.py", "sums.sql"):
+        done = await kinolog(settings, "replay", file, "--until", "2100-01-01T00:01:00", "--key", key, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == {"events": 7, "jobs": 1}
+
+
 async def test_a_fold_that_fails_shows_the_event_and_goes_on_from_there(settings: Settings, tmp_path: Path) -> None:
     await append(settings, ticks(HALF, jobs=9))
     (tmp_path / "counts.py").write_text(VIEW.format(fault=FAULT))
@@ -163,11 +210,13 @@ async def test_a_fold_that_fails_shows_the_event_and_goes_on_from_there(settings
     ("words", "sentence"),
     [
         (["nothing.py"], "there is no such file"),
-        (["empty.py"], "wants TABLE"),
+        (["empty.py"], "wants either TABLE"),
         (["counts.py", "--topic", "nonsense"], "there is no topic nonsense"),
         (["counts.py", "--into", "x.parquet", "--follow"], "--follow wants"),
         (["counts.py", "--into", "x.csv"], "wants postgresql://"),
-        (["counts.sql", "--into", "postgresql://localhost/x"], "is a query"),
+        (["counts.sql", "--into", "postgresql://localhost/x"], "is asked once"),
+        (["counts.sql", "--topic", "progress"], "names its topics itself"),
+        (["sums.py", "--follow"], "is asked once"),
     ],
 )
 async def test_nonsense_is_told(settings: Settings, tmp_path: Path, words: list[str], sentence: str) -> None:
@@ -176,6 +225,7 @@ async def test_nonsense_is_told(settings: Settings, tmp_path: Path, words: list[
     (tmp_path / "counts.py").write_text(VIEW.format(fault=""))
     (tmp_path / "empty.py").write_text("")
     (tmp_path / "counts.sql").write_text("SELECT count(*) FROM progress")
+    (tmp_path / "sums.py").write_text(SUMS)
     done = await kinolog(settings, "replay", *words, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr and "Traceback" not in done.stderr
@@ -187,11 +237,12 @@ async def test_the_tutorial_works_as_it_stands(settings: Settings, tmp_path: Pat
     examples = [decode((ROOT / path).read_bytes()) for path in paths]
     await append(settings, sorted(examples, key=lambda envelope: envelope.time))
     await archive(settings, 1)
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (tmp_path / "attempts.py").write_text(code)
+    fold, aggregation = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "attempts.py").write_text(fold)
+    (tmp_path / "per_day.py").write_text(aggregation)
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     commands = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
-    assert len(commands) == 6
+    assert len(commands) == 8
     for command in commands:
         if "--follow" in command:
             continue  # it ends with Ctrl-C only
@@ -204,3 +255,10 @@ async def test_the_tutorial_works_as_it_stands(settings: Settings, tmp_path: Pat
     claimed: list[Any] = [r for r in await read_topic(settings, "jobs") if type(r.envelope.data).__name__ == "JobClaimed"]
     found = pq.read_table(tmp_path / "attempts.parquet").to_pylist()
     assert {row["job_id"] for row in found if row["claimed_at"]} == {r.envelope.data.job_id for r in claimed} != set()
+    ended = [
+        r.envelope for r in await read_topic(settings, "jobs") if type(r.envelope.data).__name__ in ("JobCompleted", "JobFailed")
+    ]
+    expected = Counter((envelope.time.date(), envelope.data.TYPE) for envelope in ended)
+    with duckdb.connect(str(tmp_path / "per_day.duckdb")) as connection:
+        rows = connection.execute("SELECT day, type, events FROM per_day").fetchall()
+    assert {(day, kind): events for day, kind, events in rows} == expected != {}

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+from datetime import timedelta
 
 from infra import supervision
 from infra.generate import ROOT
@@ -21,7 +22,7 @@ from tests.integration.test_archive import in_the_archive, on_the_log
 from tests.integration.test_rebuild import fold_live
 from tests.integration.test_replay import append
 from tests.support.archiving import archiver
-from tests.support.counting import ticks
+from tests.support.counting import START, ticks
 from tests.support.platform import environment
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
@@ -54,8 +55,8 @@ async def test_killed_at_any_point_nothing_is_missing_or_doubled(settings: Setti
     store = ObjectStore(settings)
     await store.ensure_bucket()
     async with postgres.connected(settings) as connection:
-        for _ in range(ROUNDS):
-            await append(settings, ticks(TICKS, jobs=9))
+        for day in range(ROUNDS):  # so that files of the days before are joined meanwhile
+            await append(settings, ticks(TICKS, jobs=9, start=START + timedelta(days=day)))
             await fold_live(settings, connection)
             running = [
                 await run(settings, "tests.support.archiver_process"),

@@ -123,7 +123,7 @@ async def test_what_changed_between_two_moments(platform: Platform, edited: dict
 
 async def test_the_version_before_a_rebuild_serves_again(platform: Platform, edited: dict[str, Any]) -> None:
     projection = PROJECTIONS["timeline"]
-    refused = kinolog(platform, "flip-back", "archive")
+    refused = kinolog(platform, "flip-back", "telemetry")
     assert refused.returncode == 1 and "no earlier version" in refused.stderr
     async with postgres.connected(platform.settings) as connection:
         first: Runner = await install(connection, projection)

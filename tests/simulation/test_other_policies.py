@@ -6,8 +6,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from events.codec import decode
 from events.envelope import Envelope, Event, Recorded
-from events.jobs import JobClaimed, JobQueued
+from events.errors import InvalidRequest
+from events.jobs import EncodeSpec, JobClaimed, JobQueued, JobSubmitted
+from events.media import Rung
+from infra.generate import ROOT, examples_of
 from processors.pool_state import Policy
 from processors.whatif import Alternative, Figures, Recording, Replay, Worker, claims_of, measure, record
 from tests.simulation.world import START, Outcome, Scale, run
@@ -90,6 +94,57 @@ def test_half_the_work_takes_half_as_long() -> None:
     half = figures(outcome, Alternative(seconds=lambda claimed, seconds: seconds / 2))
     same = figures(outcome, Alternative())
     assert half.wait_p50_s < same.wait_p50_s / 2 and half.worker_s < 0.8 * same.worker_s
+
+
+def encoding(outcome: Outcome) -> Outcome:
+    """Return a world in which every job encodes the chunk of the stored example."""
+    (path,) = [path for path in examples_of(JobSubmitted) if "encode" in str(path)]
+    example = decode((ROOT / path).read_bytes()).data
+    assert isinstance(example, JobSubmitted)
+
+    def changed(envelope: Envelope[Event]) -> Envelope[Event]:
+        fields = envelope.data.model_fields_set & {"spec"}
+        return envelope._replace(data=envelope.data.model_copy(update=dict.fromkeys(fields, example.spec)))
+
+    return replace(outcome, requests=[*map(changed, outcome.requests)], facts=[*map(changed, outcome.facts)])
+
+
+def lower(spec: EncodeSpec) -> Sequence[Rung]:
+    """Leave the highest rung out."""
+    return sorted(spec.plan.rungs, key=lambda rung: rung.height)[:-1]
+
+
+def test_a_smaller_ladder_takes_as_much_less_as_it_has_pixels() -> None:
+    outcome = encoding(run(4, replace(CALM, workers=5)))
+    facts = replayed(outcome, Alternative(ladder=lower))
+    specs = {fact.data.spec for fact in facts if isinstance(fact.data, JobClaimed)}
+    whole = next(request.data.spec for request in outcome.requests if isinstance(request.data, JobSubmitted))
+    assert isinstance(whole, EncodeSpec)
+    assert [spec.plan.rungs for spec in specs if isinstance(spec, EncodeSpec)] == [tuple(lower(whole))]
+    pixels, left = (sum(rung.width * rung.height for rung in rungs) for rungs in (whole.plan.rungs, lower(whole)))
+    as_much = Alternative(seconds=lambda claimed, seconds: seconds * left / pixels)
+    small, scaled, same = measure(facts, None), figures(outcome, as_much), figures(outcome, Alternative())
+    assert (small.claims, small.worker_s, small.wait_p95_s) == (scaled.claims, scaled.worker_s, scaled.wait_p95_s)
+    assert small.worker_s < same.worker_s
+    kbps, kept = (sum(rung.video_kbps for rung in rungs) for rungs in (whole.plan.rungs, lower(whole)))
+    assert scaled.video_mb > 0 and small.video_mb == pytest.approx(scaled.video_mb * kept / kbps, abs=0.01)
+
+
+def test_a_smaller_ladder_wants_less_of_a_worker() -> None:
+    outcome = encoding(run(4, CALM))
+    facts = replayed(outcome, Alternative(ladder=lower))
+    asked = [request.data for request in outcome.requests if isinstance(request.data, JobSubmitted)]
+    wanted = {fact.data.job_id: fact.data.requirements.height for fact in facts if isinstance(fact.data, JobQueued)}
+    assert len(asked) > 20
+    for submitted in asked:
+        assert isinstance(submitted.spec, EncodeSpec)
+        before = submitted.requirements.height
+        assert wanted[submitted.job_id] == (before and max(rung.height for rung in lower(submitted.spec)))
+
+
+def test_a_ladder_without_rungs_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="no rung"):
+        replayed(encoding(run(4, CALM)), Alternative(ladder=lambda spec: ()))
 
 
 def test_work_that_takes_longer_keeps_its_leases() -> None:

@@ -1,0 +1,95 @@
+"""The archive: how fast its files are written, read, folded and asked, and how large they are."""
+
+import asyncio
+import multiprocessing
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from time import perf_counter, process_time
+
+import duckdb
+
+from events.topics import PROGRESS
+from infra.runtime import memory
+from infra.runtime.settings import Settings
+from projections import progress
+from projections.bulk import BATCH_RECORDS
+from projections.log import decoded
+from projections.parquet import NO_LINK, Record, parsed, read_segment, write_segment
+from projections.replay import InMemory, View
+from tests.bench.figures import Figure
+from tests.bench.history import JOBS, SLICE, history
+
+FILE_RECORDS = 100_000
+EVENTS = 1_000_000
+LONG = 10_000_000
+PROCESSES = 2
+RUNS = 3
+QUERY = "SELECT subject, count(*), max(progress_ticked.percent) FROM read_parquet(?) GROUP BY subject"
+
+
+async def archive_rate(settings: Settings) -> Sequence[Figure]:
+    """Write ten million ticks into files; fold a million of them in Python; ask DuckDB about one million and about all."""
+    with tempfile.TemporaryDirectory() as folder:
+        return await asyncio.to_thread(_measure, Path(folder))
+
+
+def _measure(folder: Path) -> list[Figure]:
+    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
+        written = list(pool.map(_write, [(folder, number) for number in range(LONG // FILE_RECORDS)]))
+    json_bytes, writes = sum(size for size, _ in written), [FILE_RECORDS / cpu_s for _, cpu_s in written]
+    paths = sorted(folder.iterdir())
+    few = paths[: EVENTS // FILE_RECORDS]
+    memory.collect_rarely()
+    reads, folds, queries, long_queries = [], [], [], []
+    for _ in range(RUNS):
+        begun = perf_counter()
+        assert sum(1 for path in few for _ in read_segment(path.read_bytes())) == EVENTS
+        reads.append(EVENTS / (perf_counter() - begun))
+        cpu = process_time()
+        assert _fold(few) == EVENTS
+        folds.append(EVENTS / (process_time() - cpu))
+        queries.append(EVENTS / _ask(few, JOBS * EVENTS // SLICE))
+        long_queries.append(LONG / _ask(paths, JOBS * LONG // SLICE))
+    size = float(sum(path.stat().st_size for path in paths))
+    return [
+        Figure("archive: written, per core", "events/s", writes),
+        Figure("archive: records read back", "events/s", reads),
+        Figure("archive: typed Python fold, per core", "events/s", folds, 250_000),
+        Figure("archive: aggregation of a million by DuckDB", "events/s", queries, 5_000_000),
+        Figure("archive: aggregation of ten million by DuckDB", "events/s", long_queries, 5_000_000),
+        Figure("archive: size against NDJSON", "bytes", [size], 0.15, at_least=False, baseline=[float(json_bytes)]),
+    ]
+
+
+def _write(task: tuple[Path, int]) -> tuple[int, float]:
+    """Write one file; return how large its records are as NDJSON and what it took of the processor."""
+    folder, number = task
+    records: list[Record] = [(offset, value) for offset, (_, _, _, value) in enumerate(history(FILE_RECORDS))]
+    cpu = process_time()
+    file, _ = write_segment(PROGRESS.name, 0, parsed(records), NO_LINK)
+    (folder / f"{number:04}.parquet").write_bytes(file)
+    return sum(len(value) + 1 for _, value in records), process_time() - cpu
+
+
+def _ask(paths: Sequence[Path], rows: int) -> float:
+    """Return the seconds of an aggregation."""
+    begun = perf_counter()
+    with duckdb.connect() as connection:
+        assert len(connection.execute(QUERY, [[str(path) for path in paths]]).fetchall()) == rows
+    return perf_counter() - begun
+
+
+def _fold(paths: Sequence[Path]) -> int:
+    """Fold the files in memory, as `kinolog replay` does."""
+    (table,) = progress.PROJECTION.tables
+    state = InMemory(View(table, (PROGRESS,)))
+    for path in paths:
+        for records in _batches(list(read_segment(path.read_bytes()))):
+            state.apply(decoded(PROGRESS.name, 0, records)[0])
+    return state.events
+
+
+def _batches(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    return (records[at : at + BATCH_RECORDS] for at in range(0, len(records), BATCH_RECORDS))
