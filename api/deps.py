@@ -5,19 +5,22 @@ import binascii
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 from fastapi import Depends, Header, Query, Request, Response
 from psycopg import AsyncConnection, IsolationLevel
 
-from api.live.hub import Hub
-from api.worker.access import Access
+from api.renderings import Renderings
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, Retryable
 from projections.positions import Positions, newest, snapshot, wait_for
+
+if TYPE_CHECKING:  # the public app has neither
+    from api.live.hub import Hub
+    from api.worker.access import Access
 
 POSITION_HEADER = "X-Log-Position"
 MINIMUM_HEADER = "X-Min-Position"
@@ -40,35 +43,41 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of the apps. Times in seconds, sizes in bytes.
+    """Settings of the public and the admin app. Times in seconds, sizes in bytes; the last four are the admin app's.
 
     `media_origin` is where the store is for browsers when `media_delivery` is `redirect`, empty otherwise.
     """
 
-    upload_max_bytes: int
-    upload_part_bytes: int
-    presign_ttl_s: int
     requests_per_minute: int
     media_delivery: str
-    token_place: str
-    token: str = ""
+    presign_ttl_s: int
     media_origin: str = ""
+    upload_max_bytes: int = 0
+    upload_part_bytes: int = 0
+    token_place: str = ""
+    token: str = ""
+
+
+async def append_nothing(envelopes: Sequence[Envelope[Event]]) -> Sequence[Any]:
+    """Stand where an app that only reads has no log."""
+    raise AssertionError(f"this app appends nothing: {envelopes}")
 
 
 @dataclass(frozen=True)
 class Services:
-    """Everything that the routes reach."""
+    """Everything that the routes of the public and the admin app reach; what has a default is the admin app's."""
 
     name: str
     pool: Any
     store: Store
-    append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]]
     context: Callable[[], Context]
     options: Options
-    access: Access | None = None
+    append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]] = append_nothing
+    access: "Access | None" = None
     past: Callable[[str], AbstractAsyncContextManager[Any]] | None = None
     as_of: str | None = None
-    live: Hub | None = None
+    live: "Hub | None" = None
+    renderings: Renderings = field(default_factory=Renderings)
 
 
 def services(request: Request) -> Services:

@@ -1,12 +1,13 @@
 """What the admin app answers: the columns of the read models that people and programs may rely on."""
 
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from events.jobs import Capabilities
 from events.media import Failure, Plan, Probe
+from events.workers import EncoderTrial, GraphicsCard
 from projections import jobs
 from projections.catalog import Status
 from projections.timeline import Entry
@@ -107,6 +108,15 @@ class JobDetail(BaseModel):
     timeline: list[Entry]
 
 
+class Paused(BaseModel):
+    """A worker gets no jobs: a person paused it, or its whole pool; with `drain` it stops when its jobs are done."""
+
+    of: Literal["worker", "pool"]
+    drain: bool
+    reason: str = Field(examples=["new memory"])
+    paused_at: datetime | None
+
+
 class WorkerShown(BaseModel):
     """A worker, from its start to its end, and what it is doing now."""
 
@@ -117,6 +127,12 @@ class WorkerShown(BaseModel):
     presence: Presence = Field(examples=["busy"])
     job_ids: tuple[str, ...] = Field(examples=[[JOB_ID]])
     capabilities: Capabilities | None
+    cpu_count: int | None = Field(examples=[16])
+    memory_bytes: int | None = Field(examples=[2**36])
+    cards: tuple[GraphicsCard, ...]
+    trials: tuple[EncoderTrial, ...] = Field(description="Every encoder, tried at the worker's start.")
+    paused: Paused | None
+    quarantined_until: datetime | None
     registered_at: datetime | None
     heartbeat_at: datetime | None
 

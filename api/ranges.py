@@ -37,7 +37,7 @@ async def answer(
     stat = await store.stat(key)
     etag = f'"{stat.etag}"'
     given = {**headers, "ETag": etag, "Accept-Ranges": "bytes"}
-    if known is not None and (known.strip() == "*" or etag in known):
+    if is_known(etag, known):
         return Response(status_code=304, headers=given)
     part = part_of(wanted, stat.size_bytes) if same is None or same.strip() == etag else None
     if part is not None and not part:
@@ -53,6 +53,11 @@ async def answer(
     if part is None:
         return StreamingResponse(store.stream(key), status, headers=given)
     return StreamingResponse(store.stream(key, part.start, len(part)), status, headers=given)
+
+
+def is_known(etag: str, known: str | None) -> bool:
+    """Tell whether an If-None-Match header names this entity tag."""
+    return known is not None and (known.strip() == "*" or etag in known)
 
 
 def part_of(wanted: str | None, size_bytes: int) -> range | None:

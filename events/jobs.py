@@ -23,7 +23,7 @@ from events.media import (
     VideoPlan,
 )
 
-JobKind = Literal["analyse", "encode", "audio", "extras", "verify"]
+JobKind = Literal["analyse", "encode", "audio", "extras", "verify", "rerun"]
 Priority = Literal["high", "normal", "low"]
 STAGE_OF: dict[JobKind, FailureStage] = {
     "analyse": "analysis",
@@ -31,6 +31,7 @@ STAGE_OF: dict[JobKind, FailureStage] = {
     "audio": "encoding",
     "extras": "encoding",
     "verify": "post_processing",
+    "rerun": "encoding",
 }
 """In which stage of making a video a kind of job fails."""
 
@@ -92,16 +93,33 @@ class VerifySpec(Value):
     results: tuple[ObjectRef, ...]
 
 
-JobSpec = Annotated[AnalyseSpec | EncodeSpec | AudioSpec | ExtrasSpec | VerifySpec, Field(discriminator="kind")]
+MakingSpec = Annotated[AnalyseSpec | EncodeSpec | AudioSpec | ExtrasSpec | VerifySpec, Field(discriminator="kind")]
+"""What a video needs done."""
+
+
+class RerunSpec(Value):
+    """Do once more what failed, for the record only: nothing of it is kept. `failed` is how that ended."""
+
+    kind: Literal["rerun"] = "rerun"
+    failure_id: str
+    failed: Failure
+    spec: MakingSpec
+
+
+JobSpec = Annotated[
+    AnalyseSpec | EncodeSpec | AudioSpec | ExtrasSpec | VerifySpec | RerunSpec,
+    Field(discriminator="kind"),
+]
 
 
 class Requirements(Value):
-    """What a worker must have to take a job; a worker's `Capabilities` must cover each field."""
+    """What a worker must have to take a job; a worker's `Capabilities` must cover each field. `not_worker` gets it never."""
 
     kind: JobKind
     encoder: str | None = None
     height: int | None = None
     vram_bytes: int | None = None
+    not_worker: str | None = None
 
 
 class Capabilities(Value):
@@ -156,7 +174,15 @@ class VerifyResult(Value):
     warnings: tuple[str, ...] = ()
 
 
-JobResult = Annotated[AnalyseResult | MediaResult | ExtrasResult | VerifyResult, Field(discriminator="kind")]
+class RerunResult(Value):
+    """How a rerun ended: with `failure`, or well when there is none, after so many seconds."""
+
+    kind: Literal["rerun"] = "rerun"
+    seconds: float
+    failure: Failure | None = None
+
+
+JobResult = Annotated[AnalyseResult | MediaResult | ExtrasResult | VerifyResult | RerunResult, Field(discriminator="kind")]
 
 # --- requests: topic job-requests -----------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ StreamingFormat = Literal["cmaf", "hls_ts"]
 VideoCodec = Literal["h264", "hevc", "av1"]
 SOFTWARE_ENCODERS: dict[VideoCodec, str] = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
 """ffmpeg's names; an encoder of hardware is named `{codec}_{family}`, as `h264_nvenc`."""
+SOFTWARE_PRESET, SVT_PRESET = "veryfast", "10"
+"""Of the encoder that stands in for hardware."""
 
 
 class ObjectRef(Value):
@@ -158,7 +160,8 @@ class VideoPlan(Value):
     a chunk, reading must begin `lead_ms` earlier, or at the start. `filters` come before the split and the scaling; they
     expect timestamps whose zero is the chunk's first frame: an `fps` filter among them puts every picture on the grid
     (nearest), leaves out what is before 0 and fills gaps by repetition. A frame lasts a whole number of ticks of
-    `timescale`. `workers.transcode.entry` turns this into arguments.
+    `timescale`. `workers.transcode.entry` turns this into arguments. `fallback` says why software encodes all of it
+    after hardware was planned.
     """
 
     track: int
@@ -174,6 +177,19 @@ class VideoPlan(Value):
     filters: tuple[str, ...] = ()
     rungs: tuple[Rung, ...]
     chunks: tuple[Chunk, ...]
+    fallback: str | None = None
+
+
+def is_hardware(encoder: str) -> bool:
+    """Tell whether an encoder needs a card."""
+    return encoder not in SOFTWARE_ENCODERS.values()
+
+
+def in_software(plan: VideoPlan, why: str) -> VideoPlan:
+    """Return the plan as the software encoder of its codec carries it out; its preset was for hardware. Pure."""
+    encoder = SOFTWARE_ENCODERS[plan.codec]
+    preset = SVT_PRESET if encoder == "libsvtav1" else SOFTWARE_PRESET
+    return plan.model_copy(update={"encoder": encoder, "preset": preset, "fallback": why})
 
 
 class Plan(Value):

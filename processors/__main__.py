@@ -25,7 +25,7 @@ from infra.runtime.fenced_appender import FencedAppender
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from processors import files, planning
+from processors import files, planning, reruns
 from processors.app import App, Services, add_effect, add_process, add_projection, create_app
 from processors.chores import Chores, put_off
 from processors.dead_letters import bury_with
@@ -160,6 +160,7 @@ async def build(settings: Settings) -> App:
     feeds = [add_projection(app, projection, services) for projection in PROJECTIONS.values()]
     policy = planning.Policy(plan_settings(settings), pool=settings.pools[0])
     feeds.append(add_process(app, planning.process(policy, clock.now), services))
+    feeds.append(add_process(app, reruns.process(clock.now), services))
     feeds.append(add_effect(app, files.PROJECTION, files.act_with(pool, store, clock), services))
     chores = Chores(
         pool,

@@ -28,7 +28,7 @@ def best_job(state: State, claim: ClaimRequested, now: datetime) -> str | None:
     """Return the ready job of the best rank that the worker can do."""
     best: tuple[datetime, int, str] | None = None
     for (pool, wanted), queue in state.ready.items():
-        if pool == claim.pool and covers(claim.capabilities, wanted):
+        if pool == claim.pool and covers(claim.capabilities, wanted) and claim.worker_id != wanted.not_worker:
             head = _head(state, queue)
             if head is not None and (best is None or head < best) and not _kept(state, claim, wanted, now):
                 best = head
@@ -59,7 +59,7 @@ def _best_claim(state: State, pool: str, wanted: Requirements, video_id: str, no
             continue
         for claim in group.values():
             event = claim.request.data
-            if event.deadline <= now or bar(state, pool, event.worker_id, now) is not None:
+            if event.deadline <= now or event.worker_id == wanted.not_worker or bar(state, pool, event.worker_id, now) is not None:
                 continue
             others = others or not capabilities.gpu
             rank = (not capabilities.gpu, state.last_video.get(event.worker_id) != video_id)
@@ -80,6 +80,7 @@ def _kept(state: State, claim: ClaimRequested, wanted: Requirements, now: dateti
         gpu.pool == claim.pool
         and now < gpu.heard_at + state.policy.gpu_patience
         and worker_id not in state.held
+        and worker_id != wanted.not_worker
         and covers(gpu.capabilities, wanted)
         and bar(state, gpu.pool, worker_id, now) is None
         for worker_id, gpu in state.gpus.items()

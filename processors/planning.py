@@ -3,6 +3,9 @@
     uploaded -> analyse -> plan -> encode per chunk + audio per track + extras -> verify -> published
                     \\___________________ a job failed for good ______________________/ -> failed
 
+When hardware fails for good at a chunk of several, the whole video is planned anew in software: chunks of two encoders would
+not join. Sound and extras stay.
+
 The process reads `videos` and `jobs`. Nothing is known about the order between these topics, so every decision is made
 from the row as it stands (`Planning._next_step`), never from the event that happens to come.
 """
@@ -27,12 +30,13 @@ from events.jobs import (
     JobSubmitted,
     MediaResult,
     Requirements,
+    RerunResult,
     RetryRequested,
     Source,
     VerifyResult,
     VerifySpec,
 )
-from events.media import Failure, ObjectRef, Plan, Probe
+from events.media import Failure, ObjectRef, Plan, Probe, in_software, is_hardware
 from events.topics import JOBS, VIDEOS
 from events.videos import (
     VideoFailed,
@@ -127,6 +131,8 @@ def _with_result(row: Row, event: JobCompleted) -> Row:
         case ExtrasResult(result=result, thumbnail=thumbnail):
             completed = {event.job_id: result} | (row.completed or {})
             return replace(row, completed=completed, thumbnail=row.thumbnail or thumbnail)
+        case RerunResult():
+            return row
 
 
 def _next_round(row: Row) -> Row:
@@ -166,6 +172,8 @@ class Planning:
         if row.state == "retrying":
             return replace(row, state="working"), self._retries(row)
         if row.failed_job is not None and row.failure is not None:
+            if (again := self._in_software(row, row.failed_job, row.failure)) is not None:
+                return again
             return self._fail(row, row.failure)
         if not row.submitted:
             spec = AnalyseSpec(source=row.source)
@@ -199,6 +207,30 @@ class Planning:
         row, submitted = self._submit(replace(row, plan=decided), specs)
         planned = VideoPlanned(video_id=row.video_id, plan=decided, job_ids=row.submitted[1:])
         return row, [(probed, row.video_id), (planned, row.video_id), *submitted]
+
+    def _in_software(self, row: Row, failed_job: str, failure: Failure) -> tuple[Row, list[tuple[Event, str]]] | None:
+        """Return what follows when hardware has failed at a chunk of several; None when that is not so."""
+        video = row.plan.video if row.plan is not None else None
+        if row.plan is None or video is None or row.source is None or row.probe is None:
+            return None
+        names = {job_id(row.video_id, row.round, name): name for name in jobs_for(row.source, row.plan, row.probe)}
+        chunks = {job: name for job, name in names.items() if name.startswith("encode-")}
+        if not is_hardware(video.encoder) or len(video.chunks) == 1 or failed_job not in chunks or failure.stage != "encoding":
+            return None
+        why = f"{video.encoder}: {failure.code}: {failure.message}"
+        note = f"software instead of {video.encoder}, which failed at a chunk"
+        plan = row.plan.model_copy(update={"video": in_software(video, why), "notes": (*row.plan.notes, note)})
+        source = row.source.model_copy(update={"sha256": row.probe.sha256})
+        specs = {f"{name} in software": spec for name, spec in jobs_for(source, plan, row.probe).items() if name in chunks.values()}
+        cancelled = [
+            (CancelRequested(job_id=job, pool=self._policy.pool, reason=note), self._policy.pool)
+            for job in self._unfinished(row)
+            if job in chunks and job != failed_job
+        ]
+        kept = tuple(job for job in row.submitted if job not in chunks)
+        row, submitted = self._submit(replace(row, plan=plan, submitted=kept, failed_job=None, failure=None), specs)
+        planned = VideoPlanned(video_id=row.video_id, plan=plan, job_ids=row.submitted[1:])
+        return row, [(planned, row.video_id), *cancelled, *submitted]
 
     def _submit(self, row: Row, specs: dict[str, JobSpec]) -> tuple[Row, list[tuple[Event, str]]]:
         pool = self._policy.pool

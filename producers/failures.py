@@ -5,6 +5,7 @@ from typing import Literal
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.failures import FailureRerun, FailureResolved
+from events.jobs import JobSubmitted, MakingSpec, Requirements, RerunSpec
 from events.media import Failure
 
 
@@ -17,10 +18,34 @@ def rerun(
     context: Context, failure_id: str, *, video_id: str, failed: Failure, again: Failure | None, worker: str, seconds: float
 ) -> Envelope[Event]:
     """Tell how a rerun ended, and whether the failure came again: the same stage, category and code."""
-    same = again is not None and (again.stage, again.category, again.code) == (failed.stage, failed.category, failed.code)
-    verdict: Literal["reproduced", "not_reproduced"] = "reproduced" if same else "not_reproduced"
-    event = FailureRerun(failure_id=failure_id, verdict=verdict, worker=worker, seconds=seconds, failure=again)
+    event = verdict(failure_id, failed=failed, again=again, worker=worker, seconds=seconds)
     return _about(context, failure_id, video_id, event)
+
+
+def verdict(failure_id: str, *, failed: Failure, again: Failure | None, worker: str, seconds: float) -> FailureRerun:
+    """Return what a rerun tells."""
+    same = again is not None and (again.stage, again.category, again.code) == (failed.stage, failed.category, failed.code)
+    told: Literal["reproduced", "not_reproduced"] = "reproduced" if same else "not_reproduced"
+    return FailureRerun(failure_id=failure_id, verdict=told, worker=worker, seconds=seconds, failure=again)
+
+
+def rerun_submitted(
+    context: Context, failure_id: str, *, video_id: str, pool: str, worker_id: str | None, failed: Failure, spec: MakingSpec
+) -> Envelope[Event]:
+    """Ask that another worker than the one that failed does a job once more, before others, with nothing kept of it."""
+    wanted = Requirements(kind="rerun", not_worker=worker_id)
+    if spec.kind == "encode":
+        height = max(rung.height for rung in spec.plan.rungs)
+        wanted = wanted.model_copy(update={"encoder": spec.plan.encoder, "height": height})
+    event = JobSubmitted(
+        job_id=context.new_id(),
+        video_id=video_id,
+        pool=pool,
+        spec=RerunSpec(failure_id=failure_id, failed=failed, spec=spec),
+        requirements=wanted,
+        priority="high",
+    )
+    return Envelope(context.new_id(), context.source, pool, context.now, event, video_id)
 
 
 def _about(context: Context, failure_id: str, video_id: str, event: Event) -> Envelope[Event]:

@@ -16,7 +16,7 @@ from events.codec import encode
 from events.envelope import Event, Recorded
 from events.errors import InvalidRequest, NotFound
 from events.failures import failure_id
-from events.jobs import JobAttemptFailed, JobClaimed, JobFailed, JobSpec, LeaseExpired
+from events.jobs import JobAttemptFailed, JobClaimed, JobFailed, LeaseExpired, MakingSpec, RerunSpec
 from events.media import Failure
 from projections import failures
 
@@ -50,7 +50,7 @@ class Capsule(BaseModel):
     epoch: int
     attempt: int
     worker_id: str
-    spec: JobSpec
+    spec: MakingSpec
     inputs: tuple[Input, ...]
     failure: Failure
     events: tuple[Place, ...]
@@ -75,7 +75,7 @@ def capsule_of(which: str, events: Sequence[Recorded[Event]]) -> Capsule:
                 failed = row.failure if row is not None else failed
             case _:
                 pass
-    if claimed is None or failed is None:
+    if claimed is None or failed is None or isinstance(claimed.spec, RerunSpec):
         raise NotFound(f"the log does not tell of a failed attempt {which}")
     return sealed(
         Capsule(
@@ -93,7 +93,7 @@ def capsule_of(which: str, events: Sequence[Recorded[Event]]) -> Capsule:
     )
 
 
-def inputs_of(spec: JobSpec) -> tuple[Input, ...]:
+def inputs_of(spec: MakingSpec) -> tuple[Input, ...]:
     """Return what a job reads from the store; a verification reads what its results name, too."""
     if spec.kind == "verify":
         return tuple(Input(key=ref.key, size_bytes=ref.size_bytes, sha256=ref.sha256) for ref in spec.results)

@@ -7,7 +7,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -99,6 +99,17 @@ class Media:
     renditions: tuple[Rendition, ...] = ()
     thumbnail: ObjectRef | None = None
     subtitles: tuple[Subtitle, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """Which manifests a video has now: as long as two editions are equal, so are they. `media` counts its rows."""
+
+    video_id: str
+    status: Status
+    archived: bool
+    digest: str
+    media: int
 
 
 class VideoSummary(BaseModel):
@@ -303,6 +314,7 @@ PROJECTION = Projection(
 _SUMMARY = TypeAdapter(VideoSummary)
 _VIDEO = TypeAdapter(Video)
 _MEDIA = TypeAdapter(Media)
+_EDITION = TypeAdapter(Edition)
 After = tuple[datetime, str] | None
 """Where a page begins: (uploaded_at, video_id) of the last video of the page before."""
 
@@ -366,6 +378,19 @@ async def media_of(connection: AsyncConnection[Any], video_id: str, rendition: s
     else:
         cursor = await connection.execute(_SQL["media_of_rendition"], {"video_id": video_id, "rendition": rendition})
     return [_MEDIA.validate_json(text) for (text,) in await cursor.fetchall()]
+
+
+async def extras_of(connection: AsyncConnection[Any], video_id: str) -> Sequence[Media]:
+    """Return what finished jobs made of the video beside its renditions."""
+    cursor = await connection.execute(_SQL["extras"], {"video_id": video_id})
+    return [_MEDIA.validate_json(text) for (text,) in await cursor.fetchall()]
+
+
+async def edition_of(connection: AsyncConnection[Any], slug: str) -> Edition | None:
+    """Return which manifests the video with this address has."""
+    cursor = await connection.execute(_SQL["edition"], {"slug": slug})
+    found = await cursor.fetchone()
+    return _EDITION.validate_json(found[0]) if found else None
 
 
 async def counts(connection: AsyncConnection[Any]) -> dict[str, int]:

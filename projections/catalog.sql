@@ -114,5 +114,18 @@ SELECT to_json(m)::text FROM (
     FROM catalog.media WHERE video_id = %(video_id)s
 ) m ORDER BY completed_at, job_id;
 
+-- name: extras
+-- The same, of what lies beside the renditions.
+SELECT to_json(m)::text FROM catalog.media m WHERE video_id = %(video_id)s AND kind = 'extras' ORDER BY completed_at, job_id;
+
+-- name: edition
+-- What a video's manifests are made of, in a few bytes: rows of media are only ever added.
+SELECT to_json(e)::text FROM (
+    SELECT video_id, status, archived, md5(concat_ws('/', probe, plan, job_ids)) AS digest,
+           (SELECT count(*) FROM catalog.media m WHERE m.video_id = v.video_id) AS media
+    FROM catalog.videos v
+    WHERE slug = %(slug)s ORDER BY coalesce(uploaded_at, started_at), video_id LIMIT 1
+) e;
+
 -- name: counts
 SELECT status, count(*) FROM catalog.videos GROUP BY status ORDER BY status;

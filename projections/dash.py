@@ -7,10 +7,10 @@ place of its first segment, for ffmpeg 9 cuts off addresses that are longer than
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import ceil
-from xml.etree import ElementTree
+from xml.sax.saxutils import escape, quoteattr
 
 from events.media import AudioPlan, Plan, Subtitle
 from projections.catalog import Media, Video
@@ -32,85 +32,98 @@ def manifest(video: Video, media: Sequence[Media], address: Address = from_app) 
     if not playable:
         return None
     length_ms = ceil(max(track.total_s for track in playable.values()) * 1000)
-    root = ElementTree.Element(
-        "MPD",
-        {
-            "xmlns": NAMESPACE,
-            "type": "static",
-            "profiles": "urn:mpeg:dash:profile:isoff-main:2011",
-            "mediaPresentationDuration": _duration(length_ms),
-            "minBufferTime": _duration(target_s(plan) * 1000),
-        },
-    )
-    period = ElementTree.SubElement(root, "Period", {"id": "0", "start": "PT0S"})
-    _pictures(period, plan, playable, address)
+    values = {
+        "xmlns": NAMESPACE,
+        "type": "static",
+        "profiles": "urn:mpeg:dash:profile:isoff-main:2011",
+        "mediaPresentationDuration": _duration(length_ms),
+        "minBufferTime": _duration(target_s(plan) * 1000),
+    }
+    sets = _pictures(plan, playable, address)
     for track in dict.fromkeys(item.track for item in plan.audio):
-        _sound(period, plan, [item for item in plan.audio if item.track == track and item.name in playable], playable, address)
+        sets += _sound(plan, [item for item in plan.audio if item.track == track and item.name in playable], playable, address)
     for text in subtitles(video, media):
-        _captions(period, text, address)
-    ElementTree.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+        sets += _captions(text, address)
+    root = _element("MPD", values, _element("Period", {"id": "0", "start": "PT0S"}, sets))
+    return "\n".join(['<?xml version="1.0" encoding="UTF-8"?>', *root]) + "\n"
 
 
-def _pictures(period: ElementTree.Element, plan: Plan, playable: dict[str, Track], address: Address) -> None:
+def _pictures(plan: Plan, playable: dict[str, Track], address: Address) -> list[str]:
     if plan.video is None:
-        return
+        return []
     rate = Fraction(plan.video.frame_rate)
     values = {**_aligned("video"), "frameRate": f"{rate.numerator}/{rate.denominator}", "par": _shape(plan)}
-    pictures = ElementTree.SubElement(period, "AdaptationSet", values)
+    pictures: list[str] = []
     for rung in plan.video.rungs:
         if rung.name in playable:
             size = {"width": str(rung.width), "height": str(rung.height), "sar": "1:1"}
-            _representation(pictures, plan, playable[rung.name], size, address)
+            pictures += _representation(plan, playable[rung.name], size, address)
+    return _element("AdaptationSet", values, pictures)
 
 
-def _sound(
-    period: ElementTree.Element, plan: Plan, items: Sequence[AudioPlan], playable: dict[str, Track], address: Address
-) -> None:
+def _sound(plan: Plan, items: Sequence[AudioPlan], playable: dict[str, Track], address: Address) -> list[str]:
     if not items:
-        return
-    sound = ElementTree.SubElement(period, "AdaptationSet", {**_aligned("audio"), **_language(items[0].language)})
-    channels = {"schemeIdUri": CHANNELS, "value": str(items[0].channels)}
-    ElementTree.SubElement(sound, "AudioChannelConfiguration", channels)
-    _role(sound, "main" if items[0].track == default_sound(plan) else "alternate")
-    ElementTree.SubElement(sound, "Label").text = _printable(items[0].label)
+        return []
+    sound = [
+        *_element("AudioChannelConfiguration", {"schemeIdUri": CHANNELS, "value": str(items[0].channels)}),
+        *_role("main" if items[0].track == default_sound(plan) else "alternate"),
+        *_element("Label", {}, items[0].label),
+    ]
     for item in items:
-        _representation(sound, plan, playable[item.name], {"audioSamplingRate": str(playable[item.name].timescale)}, address)
+        sound += _representation(plan, playable[item.name], {"audioSamplingRate": str(playable[item.name].timescale)}, address)
+    return _element("AdaptationSet", {**_aligned("audio"), **_language(items[0].language)}, sound)
 
 
-def _captions(period: ElementTree.Element, text: Subtitle, address: Address) -> None:
-    values = {"contentType": "text", "mimeType": "text/vtt", **_language(text.language)}
-    captions = ElementTree.SubElement(period, "AdaptationSet", values)
-    _role(captions, "forced-subtitle" if text.forced else "subtitle")
-    if text.default:
-        _role(captions, "main")
-    ElementTree.SubElement(captions, "Label").text = _printable(text.label)
-    representation = ElementTree.SubElement(captions, "Representation", {"id": text.name, "bandwidth": "1000"})
-    ElementTree.SubElement(representation, "BaseURL").text = address(text.object.key)
+def _captions(text: Subtitle, address: Address) -> list[str]:
+    captions = [
+        *_role("forced-subtitle" if text.forced else "subtitle"),
+        *(_role("main") if text.default else ()),
+        *_element("Label", {}, text.label),
+        *_element("Representation", {"id": text.name, "bandwidth": "1000"}, _element("BaseURL", {}, address(text.object.key))),
+    ]
+    return _element("AdaptationSet", {"contentType": "text", "mimeType": "text/vtt", **_language(text.language)}, captions)
 
 
-def _representation(parent: ElementTree.Element, plan: Plan, track: Track, more: dict[str, str], address: Address) -> None:
-    values = {"id": track.name, "codecs": track.codecs, "bandwidth": str(track.peak_bps(target_s(plan))), **more}
-    representation = ElementTree.SubElement(parent, "Representation", values)
+def _representation(plan: Plan, track: Track, more: dict[str, str], address: Address) -> list[str]:
     base = address(track.segments[0].object.key).rpartition("/")[0] + "/"
-    ElementTree.SubElement(representation, "BaseURL").text = base
-    listing = ElementTree.SubElement(representation, "SegmentList", {"timescale": str(track.timescale)})
+    below = _Below(base)
+    listing: list[str] = []
     if track.init is not None:
-        ElementTree.SubElement(listing, "Initialization", {"sourceURL": _relative(base, address(track.init.key))})
-    timeline = ElementTree.SubElement(listing, "SegmentTimeline")
+        listing += _element("Initialization", {"sourceURL": below(address(track.init.key))})
+    times = []
     start = 0
     for segment in track.segments:
-        ElementTree.SubElement(timeline, "S", {"t": str(start), "d": str(segment.duration)})
+        times.append(f'<S t="{start}" d="{segment.duration}" />')
         start += segment.duration
-    for segment in track.segments:
-        ElementTree.SubElement(listing, "SegmentURL", {"media": _relative(base, address(segment.object.key))})
+    listing += _element("SegmentTimeline", {}, times)
+    listing += [f"<SegmentURL media={quoteattr(below(address(segment.object.key)))} />" for segment in track.segments]
+    values = {"id": track.name, "codecs": track.codecs, "bandwidth": str(track.peak_bps(target_s(plan))), **more}
+    segments = _element("SegmentList", {"timescale": str(track.timescale)}, listing)
+    return _element("Representation", values, [*_element("BaseURL", {}, base), *segments])
 
 
-def _relative(base: str, address: str) -> str:
-    """Return the address as it is written below `base`, a directory of the same kind of address."""
-    here, there = base.split("/")[:-1], address.split("/")
-    same = next((n for n, (a, b) in enumerate(zip(here, there[:-1], strict=False)) if a != b), min(len(here), len(there) - 1))
-    return "/".join([".."] * (len(here) - same) + there[same:])
+class _Below:
+    """Writes addresses relative to `base`, a directory of the same kind of address; once for each directory."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base.split("/")[:-1]
+        self._directories: dict[str, str] = {}
+
+    def __call__(self, address: str) -> str:
+        directory, _, name = address.rpartition("/")
+        if directory not in self._directories:
+            here, there = self._base, directory.split("/")
+            same = next((n for n, (a, b) in enumerate(zip(here, there, strict=False)) if a != b), min(len(here), len(there)))
+            self._directories[directory] = "".join(f"{step}/" for step in [".."] * (len(here) - same) + there[same:])
+        return self._directories[directory] + name
+
+
+def _element(name: str, values: Mapping[str, str], inner: Sequence[str] = ()) -> list[str]:
+    """Return an element, a line for each tag; `inner` is the lines inside, or a text."""
+    opening = name + "".join(f" {key}={quoteattr(_printable(value))}" for key, value in values.items())
+    if isinstance(inner, str):
+        return [f"<{opening}>{escape(_printable(inner))}</{name}>"]
+    return [f"<{opening}>", *inner, f"</{name}>"] if inner else [f"<{opening} />"]
 
 
 def _aligned(kind: str) -> dict[str, str]:
@@ -118,11 +131,11 @@ def _aligned(kind: str) -> dict[str, str]:
 
 
 def _language(language: str) -> dict[str, str]:
-    return {} if language == "und" else {"lang": _printable(language)}
+    return {} if language == "und" else {"lang": language}
 
 
-def _role(parent: ElementTree.Element, value: str) -> None:
-    ElementTree.SubElement(parent, "Role", {"schemeIdUri": ROLES, "value": value})
+def _role(value: str) -> list[str]:
+    return _element("Role", {"schemeIdUri": ROLES, "value": value})
 
 
 def _shape(plan: Plan) -> str:

@@ -6,7 +6,6 @@ from statistics import NormalDist
 
 from ddsketch.ddsketch import BaseDDSketch
 from ddsketch.store import DenseStore
-from scipy.special import stdtrit
 
 from projections.insights import Group
 from projections.telemetry import MILLION, SKETCH
@@ -77,6 +76,8 @@ def speed(group: Group) -> Speed | None:
     mean = float(group.speed_sum / count) / MILLION
     half = 0.0
     if count > 1:
+        from scipy.special import stdtrit  # 30 MB, which the apps that compare nothing need not have
+
         squares = group.speed_squares - group.speed_sum * group.speed_sum / count
         deviation = sqrt(max(0.0, float(squares) / (count - 1))) / MILLION
         half = float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2)) * deviation / sqrt(count)

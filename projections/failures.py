@@ -94,6 +94,8 @@ def failure_keys(recorded: Recorded[Event]) -> Collection[tuple[str]]:
     """Return the attempt that failed; or, for a success, every earlier attempt at the job that may have."""
     event = recorded.envelope.data
     match event:
+        case JobAttemptFailed() | LeaseExpired() | JobFailed() if event.kind == "rerun":
+            return ()  # its verdict tells, and it is no attempt at making a video
         case JobAttemptFailed() | LeaseExpired() | JobFailed():
             return ((failure_id(event.job_id, event.epoch),),)
         case JobCompleted():

@@ -1,4 +1,4 @@
-"""Jobs: where each one is, and every attempt at it; tables `jobs` and `attempts`, folded from the topic jobs."""
+"""Jobs: where each one is, every attempt at it, and who gets none; tables `jobs`, `attempts` and `pauses`, from the topic jobs."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -11,6 +11,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from events.envelope import Event, Recorded, Value
 from events.jobs import (
+    DispatchPaused,
+    DispatchResumed,
     ExtrasResult,
     JobAttemptFailed,
     JobCancelled,
@@ -88,6 +90,21 @@ class Attempt:
     failure: Failure | None = None
 
 
+@table_row
+class Pause:
+    """A worker, or a whole pool where `worker_id` is empty, that gets no jobs since `paused_at`; with `drain`, its workers stop.
+
+    Without `paused_at` it is over. `seen`: see `projections.repeats`.
+    """
+
+    pool: str
+    worker_id: str
+    drain: bool = False
+    reason: str = ""
+    paused_at: datetime | None = None
+    seen: tuple[str, ...] = ()
+
+
 def describe(spec: JobSpec) -> str:
     """Return what the job is, in words."""
     match spec.kind:
@@ -101,6 +118,8 @@ def describe(spec: JobSpec) -> str:
             return "thumbnail and subtitles"
         case "verify":
             return "verification"
+        case "rerun":
+            return f"rerun of {spec.failure_id}"
 
 
 def renditions_of(spec: JobSpec) -> tuple[str, ...]:
@@ -112,7 +131,7 @@ def renditions_of(spec: JobSpec) -> tuple[str, ...]:
             return tuple(item.name for item in spec.renditions)
         case "extras":
             return tuple(item.name for item in spec.subtitles)
-        case "analyse" | "verify":
+        case "analyse" | "verify" | "rerun":
             return ()
 
 
@@ -246,12 +265,36 @@ def evolve_attempt(attempt: Attempt | None, recorded: Recorded[Event]) -> Attemp
             return attempt
 
 
+def pause_keys(recorded: Recorded[Event]) -> Collection[tuple[str, str]]:
+    """Return whom the fact is about."""
+    event = recorded.envelope.data
+    return ((event.pool, event.worker_id or ""),) if isinstance(event, DispatchPaused | DispatchResumed) else ()
+
+
+@once
+def evolve_pause(pause: Pause | None, recorded: Recorded[Event]) -> Pause | None:
+    """Fold the facts."""
+    event = recorded.envelope.data
+    match event:
+        case DispatchPaused():
+            return Pause(event.pool, event.worker_id or "", event.drain, event.reason, recorded.envelope.time, _seen(pause))
+        case DispatchResumed():
+            return Pause(event.pool, event.worker_id or "", seen=_seen(pause))
+        case _:
+            return pause
+
+
+def _seen(pause: Pause | None) -> tuple[str, ...]:
+    return () if pause is None else pause.seen
+
+
 PROJECTION = Projection(
     "jobs",
     (JOBS,),
     (
         Table("jobs", Job, ("job_id",), job_keys, evolve_job),
         Table("attempts", Attempt, ("job_id", "epoch"), attempt_keys, evolve_attempt),
+        Table("pauses", Pause, ("pool", "worker_id"), pause_keys, evolve_pause),
     ),
     _SQL["create"],
     partitioned=True,  # all facts about a job are in its pool's partition
@@ -261,6 +304,7 @@ PROJECTION = Projection(
 
 _JOB = TypeAdapter(Job)
 _ATTEMPT = TypeAdapter(Attempt)
+_PAUSE = TypeAdapter(Pause)
 
 
 class Depth(BaseModel):
@@ -314,6 +358,12 @@ async def listing(
     }
     cursor = await connection.execute(_SQL["listing"], values, prepare=False)
     return [_JOB.validate_json(text) for (text,) in await cursor.fetchall()]
+
+
+async def pauses(connection: AsyncConnection[Any]) -> Sequence[Pause]:
+    """Return who gets no jobs."""
+    cursor = await connection.execute(_SQL["pauses"])
+    return [_PAUSE.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
 async def of_video(connection: AsyncConnection[Any], video_id: str) -> Sequence[Job]:

@@ -39,6 +39,19 @@ CREATE TABLE attempts (
     PRIMARY KEY (job_id, epoch)
 );
 
+CREATE TABLE pauses (
+    pool text NOT NULL,
+    worker_id text NOT NULL,
+    drain boolean NOT NULL,
+    reason text NOT NULL,
+    paused_at timestamptz,
+    seen jsonb NOT NULL,
+    PRIMARY KEY (pool, worker_id)
+);
+
+-- name: pauses
+SELECT to_json(p)::text FROM jobs.pauses p WHERE paused_at IS NOT NULL ORDER BY pool, worker_id;
+
 -- name: listing
 -- Jobs, newest first, after a cursor (queued_at, job_id), by whatever is asked for.
 SELECT to_json(j)::text FROM (

@@ -15,13 +15,22 @@ from pydantic import TypeAdapter
 from events.envelope import Event, Recorded
 from events.jobs import Capabilities
 from events.topics import WORKER_HEARTBEATS, WORKERS
-from events.workers import WorkerCleared, WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
+from events.workers import (
+    EncoderTrial,
+    GraphicsCard,
+    WorkerCleared,
+    WorkerDrained,
+    WorkerHeartbeat,
+    WorkerOffline,
+    WorkerQuarantined,
+    WorkerRegistered,
+)
 from projections.fold import Projection, Table, table_row
 from projections.queries import load
 from projections.repeats import once
 
 OFFLINE_AFTER = timedelta(seconds=60)
-Presence = Literal["idle", "busy", "draining", "gone", "offline", "quarantined"]
+Presence = Literal["idle", "busy", "draining", "gone", "offline", "quarantined", "paused"]
 _SQL = load(Path(__file__).with_name("workers.sql"))
 
 
@@ -40,6 +49,8 @@ class Worker:
     capabilities: Capabilities | None = None
     cpu_count: int | None = None
     memory_bytes: int | None = None
+    cards: tuple[GraphicsCard, ...] = ()
+    trials: tuple[EncoderTrial, ...] = ()
     registered_at: datetime | None = None
     drained_at: datetime | None = None
     offline_at: datetime | None = None
@@ -83,6 +94,8 @@ def _evolve_life(worker: Worker | None, recorded: Recorded[Event]) -> Worker | N
                 capabilities=event.capabilities,
                 cpu_count=event.cpu_count,
                 memory_bytes=event.memory_bytes,
+                cards=event.cards or (),
+                trials=event.trials or (),
                 registered_at=time,
                 drained_at=None,
                 offline_at=None,
@@ -121,8 +134,8 @@ def heard_at(worker: Worker) -> datetime | None:
     return max((time for time in (worker.heartbeat_at, worker.registered_at) if time is not None), default=None)
 
 
-def presence(worker: Worker, now: datetime) -> Presence:
-    """Return what a person wants to know about the worker at `now`. Pure."""
+def presence(worker: Worker, now: datetime, *, paused: bool = False, drained: bool = False) -> Presence:
+    """Return what a person wants to know about the worker at `now`, whom the dispatcher may have paused or drained. Pure."""
     if worker.drained_at is not None:
         return "gone"
     heard = heard_at(worker)
@@ -130,13 +143,11 @@ def presence(worker: Worker, now: datetime) -> Presence:
         return "offline"
     if worker.quarantined_until is not None and now < worker.quarantined_until:
         return "quarantined"
-    match worker.status:
-        case "busy":
-            return "busy"
-        case "draining":
-            return "draining"
-        case _:
-            return "idle"
+    if drained or worker.status == "draining":
+        return "draining"
+    if worker.status == "busy":
+        return "busy"
+    return "paused" if paused else "idle"
 
 
 async def listing(connection: AsyncConnection[Any], limit: int = 100) -> Sequence[Worker]:

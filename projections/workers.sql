@@ -7,6 +7,8 @@ CREATE TABLE workers (
     capabilities jsonb,
     cpu_count bigint,
     memory_bytes bigint,
+    cards jsonb NOT NULL,
+    trials jsonb NOT NULL,
     registered_at timestamptz,
     drained_at timestamptz,
     offline_at timestamptz,

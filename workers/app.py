@@ -5,7 +5,7 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +71,18 @@ def capabilities(hardware: Hardware) -> Capabilities:
     return Capabilities(kinds=tuple(RUNNERS), encoders=hardware.encoders, vram_bytes=hardware.vram_bytes, gpu=hardware.gpu)
 
 
+def slots(named: Sequence[str], capabilities: Capabilities) -> tuple[Capabilities, ...]:
+    """Return what each slot claims, from the setting `worker_slots`; one for every kind when none is named. Pure.
+
+    Slots wait for jobs one by one: none has to be called back because another one has become free.
+    """
+    found = []
+    for name in named:
+        kind, _, count = name.partition("=")
+        found += [capabilities.model_copy(update={"kinds": (kind,)})] * int(count)
+    return tuple(found) or (capabilities,)
+
+
 @asynccontextmanager
 async def reporting(settings: Settings, directory: Path) -> AsyncIterator[Callable[[Report | None], None]]:
     """Yield what takes telemetry reports: it drops them unless the settings name a server."""
@@ -96,7 +108,9 @@ async def work_until_stopped(
     limits = Limits(threads=settings.worker_threads, memory_max_bytes=settings.ffmpeg_memory_max_bytes)
 
     def work(prefix: str, job_directory: Path) -> Work:
-        return Work(prefix, job_directory, link.store, sources, clock, ffmpeg(settings), ffprobe(settings), limits)
+        return Work(
+            prefix, job_directory, link.store, sources.used_in(job_directory), clock, ffmpeg(settings), ffprobe(settings), limits
+        )
 
     directory.mkdir(parents=True, exist_ok=True)
     hardware = await detect(ffmpeg(settings), directory, limits)
@@ -119,7 +133,7 @@ async def work_until_stopped(
     pool, memory = settings.worker_pool, psutil.virtual_memory().total
     worker = Worker(
         Identity(link.worker_id, link.name, pool, VERSION, os.cpu_count() or 1, memory, hardware),
-        capabilities(hardware),
+        slots(settings.worker_slots, capabilities(hardware)),
         Tools(
             transport=link.transport,
             context=lambda correlation_id: system_context(f"kinolog/worker/{link.name}", correlation_id),

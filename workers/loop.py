@@ -1,4 +1,4 @@
-"""The loop of a worker: claim, run, renew, tick, report; one job at a time.
+"""The loop of a worker: claim, run, renew, tick, report; in each of its slots one job at a time.
 
 A lease is lost when the dispatcher says so (another epoch, a cancellation) or when no renewal got through for as long
 as a lease lives: then the run is cancelled, and nothing of it is reported.
@@ -6,7 +6,7 @@ as a lease lives: then the run is cancelled, and nothing of it is reported.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -62,13 +62,19 @@ class Tools:
     ended: Callable[[JobSpec, float, JobResult | None, Failure | None], None] = lambda spec, seconds, result, failure: None
 
 
+def everything(slots: Sequence[Capabilities]) -> Capabilities:
+    """Return what a worker with these slots can do. Pure."""
+    kinds = dict.fromkeys(kind for slot in slots for kind in slot.kinds)
+    return slots[0].model_copy(update={"kinds": tuple(kinds)})
+
+
 class Worker:
-    """One worker process with one slot."""
+    """One worker process. Each of its `slots` claims, by itself, the jobs that these capabilities cover."""
 
     def __init__(
         self,
         identity: Identity,
-        capabilities: Capabilities,
+        slots: Sequence[Capabilities],
         tools: Tools,
         directory: Path,
         *,
@@ -77,7 +83,7 @@ class Worker:
         drain_s: float,
     ) -> None:
         self._identity = identity
-        self._capabilities = capabilities
+        self._slots = slots
         self._tools = tools
         self._directory = directory
         self._lease_s = lease_s
@@ -85,14 +91,14 @@ class Worker:
         self._drain_s = drain_s
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
-        self._busy: tuple[str, ...] = ()
+        self._busy: set[str] = set()
 
     def stop(self) -> None:
         """Take no more jobs; finish the running one within the drain time or hand it back. Twice: hand back at once."""
         if self._stopping.is_set():
             self._at_once.set()
         self._stopping.set()
-        log.info("stopping", at_once=self._at_once.is_set(), job_ids=self._busy)
+        log.info("stopping", at_once=self._at_once.is_set(), job_ids=sorted(self._busy))
 
     async def run(self) -> None:
         """Work until `stop`."""
@@ -102,7 +108,7 @@ class Worker:
             name=me.name,
             pool=me.pool,
             version=me.version,
-            capabilities=self._capabilities,
+            capabilities=everything(self._slots),
             cpu_count=me.cpu_count,
             memory_bytes=me.memory_bytes,
             cards=me.hardware.cards,
@@ -110,18 +116,23 @@ class Worker:
         )
         await self._announce(registered)
         heartbeat = asyncio.create_task(self._heartbeats(), name="heartbeats")
+        slots = [asyncio.create_task(self._work_in(slot), name=f"slot {number}") for number, slot in enumerate(self._slots)]
         try:
-            while not self._stopping.is_set():
-                if (held := await self._claim()) is not None:
-                    await self._work_on(held)
+            await asyncio.gather(*slots)
         finally:
-            heartbeat.cancel()
-            await asyncio.gather(heartbeat, return_exceptions=True)
+            for task in (heartbeat, *slots):
+                task.cancel()
+            await asyncio.gather(heartbeat, *slots, return_exceptions=True)
             with contextlib.suppress(LogUnavailable):
                 await self._announce(WorkerDrained(worker_id=me.worker_id, reason="stopped"))
 
-    async def _claim(self) -> Held | None:
-        claim = asyncio.create_task(self._tools.transport.claim(self._capabilities, CLAIM_WAIT_S))
+    async def _work_in(self, slot: Capabilities) -> None:
+        while not self._stopping.is_set():
+            if (held := await self._claim(slot)) is not None:
+                await self._work_on(held)
+
+    async def _claim(self, slot: Capabilities) -> Held | None:
+        claim = asyncio.create_task(self._tools.transport.claim(slot, CLAIM_WAIT_S))
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({claim, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -133,7 +144,8 @@ class Worker:
             return None
         except Drained:
             log.info("worker_drained")
-            self.stop()
+            if not self._stopping.is_set():  # another slot may have been told before
+                self.stop()
             return None
         except LogUnavailable as error:
             log.warning("claim_failed", error=str(error))
@@ -144,14 +156,14 @@ class Worker:
         claim = held.claim
         loop = asyncio.get_running_loop()
         started = loop.time()
-        self._busy = (claim.job_id,)
+        self._busy.add(claim.job_id)
         with structlog.contextvars.bound_contextvars(correlation_id=held.correlation_id, job_id=claim.job_id, epoch=claim.epoch):
             log.info("job_claimed", kind=claim.spec.kind, video_id=claim.video_id, attempt=claim.attempt)
             try:
                 outcome = await self._attempt(held)
             finally:
                 self._tools.transport.forget(held)
-                self._busy = ()
+                self._busy.discard(claim.job_id)
             self._tools.observe(claim.spec.kind, outcome, loop.time() - started)
             log.info("job_ended", kind=claim.spec.kind, outcome=outcome, seconds=round(loop.time() - started, 3))
 
@@ -264,7 +276,9 @@ class Worker:
             if self._stopping.is_set():
                 status = "draining"
             with contextlib.suppress(LogUnavailable):
-                await self._announce(WorkerHeartbeat(worker_id=self._identity.worker_id, status=status, job_ids=self._busy))
+                await self._announce(
+                    WorkerHeartbeat(worker_id=self._identity.worker_id, status=status, job_ids=tuple(sorted(self._busy)))
+                )
             await self._tools.clock.sleep(HEARTBEAT_S)
 
     async def _announce(self, event: Event) -> None:

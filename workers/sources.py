@@ -1,12 +1,15 @@
-"""Sources on this worker's disk: fetched once, checked, shared by the jobs of a video, least recently used first out."""
+"""Sources on this worker's disk: fetched once, checked, shared by the jobs of a video, least recently used first out.
+
+What a job uses stays until the job's directory is gone.
+"""
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from pathlib import Path
 
 from events.jobs import Source
 from workers.failures import refused
-from workers.work import ObjectStore, WorkFailed
+from workers.work import ObjectStore, SourceCache, WorkFailed
 
 
 class Sources:
@@ -17,12 +20,18 @@ class Sources:
         self._store = store
         self._bytes_max = bytes_max
         self._kept: OrderedDict[str, tuple[Path, str, int]] = OrderedDict()
+        self._users: defaultdict[str, set[Path]] = defaultdict(set)
+        self._fetched = 0
         self._lock = asyncio.Lock()
         directory.mkdir(parents=True, exist_ok=True)
         for leftover in directory.iterdir():
             leftover.unlink()
 
-    async def fetch(self, source: Source) -> tuple[Path, str]:
+    def used_in(self, directory: Path) -> SourceCache:
+        """Return the sources as the job sees them that works in a directory."""
+        return _Used(self, directory)
+
+    async def fetch(self, source: Source, user: Path) -> tuple[Path, str]:
         """Return the local path and SHA-256. Raises WorkFailed when it is too large or not what was declared."""
         async with self._lock:
             key = source.object_key
@@ -30,7 +39,8 @@ class Sources:
                 self._kept.move_to_end(key)
             else:
                 self._make_room(source.size_bytes)
-                path = self._directory / f"{len(self._kept)}-{key.replace('/', '_')}"
+                path = self._directory / f"{self._fetched}-{key.replace('/', '_')}"
+                self._fetched += 1
                 try:
                     digest = await self._store.get_file(key, path)
                 except BaseException:
@@ -38,6 +48,7 @@ class Sources:
                     raise
                 self._kept[key] = (path, digest, path.stat().st_size)
             path, digest, _size = self._kept[key]
+            self._users[key].add(user)
         if source.sha256 is not None and source.sha256 != digest:
             async with self._lock:
                 self._kept.pop(key, None)
@@ -51,6 +62,32 @@ class Sources:
         if size_bytes > self._bytes_max:
             message = f"The source has {size_bytes} bytes; this worker keeps at most {self._bytes_max} (work_dir_max_bytes)."
             raise WorkFailed(refused("analysis", "RESOURCE_DISK", message, category="resource_exhaustion"))
-        while self._kept and sum(size for _, _, size in self._kept.values()) + size_bytes > self._bytes_max:
-            _, (path, _, _) = self._kept.popitem(last=False)
+        room = self._bytes_max - size_bytes
+        for key in [key for key in self._kept if not self._in_use(key)]:
+            if self._total() <= room:
+                return
+            path, _, _ = self._kept.pop(key)
+            del self._users[key]
             path.unlink(missing_ok=True)
+        if self._total() > room:
+            message = f"There is no room for a source of {size_bytes} bytes beside those of the jobs that run here."
+            raise WorkFailed(refused("analysis", "RESOURCE_DISK", message, category="resource_exhaustion"))
+
+    def _total(self) -> int:
+        return sum(size for _, _, size in self._kept.values())
+
+    def _in_use(self, key: str) -> bool:
+        self._users[key] = {directory for directory in self._users[key] if directory.exists()}
+        return bool(self._users[key])
+
+
+class _Used:
+    """The sources, for one job; a `workers.work.SourceCache`."""
+
+    def __init__(self, sources: Sources, directory: Path) -> None:
+        self._sources = sources
+        self._directory = directory
+
+    async def fetch(self, source: Source) -> tuple[Path, str]:
+        """Return the local path and SHA-256. Raises WorkFailed when it is too large or not what was declared."""
+        return await self._sources.fetch(source, self._directory)

@@ -1,8 +1,8 @@
 """Who may speak as which worker: keys presented, proven, remembered, issued, rotated and revoked.
 
-A key is proven once; then its digest is remembered, so that a request costs no hash. What is remembered is compared with
-the table before it is used, twice a second at most, so that a revocation bites within a second wherever it was written; when
-the table cannot be read, nobody is let in.
+A key is proven once; then its digest is remembered, so that a request costs no hash. `follow` compares what is remembered with
+the table twice a second, so that a revocation bites within a second wherever it was written, and no request waits for that. The
+log tells of revocations, too (`forget`): while the table cannot be read, keys that were proven before are good, others are not.
 """
 
 import asyncio
@@ -12,38 +12,47 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+import structlog
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.exceptions import HTTPException
 
-from api.worker.keys import KEY_CHARS, PREFIX_CHARS, Key, hashed, issued, make, proves
+from api.worker.keys import KEY_CHARS, PREFIX_CHARS, Key, hashed, issued, key_revoked, make, proves
 from events.clock import Context
 from events.envelope import Envelope, Event
-from events.errors import NotFound
+from events.errors import NotFound, Retryable
 from events.jobs import JobKind
-from events.workers import WorkerKeyRevoked, WorkerKeyRotated
+from events.workers import WorkerKeyRotated
 from producers.workers import told
 
-COMPARED_EVERY_S = 0.5
-FORGOTTEN_AFTER_S = 5.0
-"""What was not compared for so long is proven again: the table is asked for the changes of the last ten seconds only."""
+COMPARED_EVERY_S = 0.4
+COMPARED_WITHIN_S = 0.8
+"""A request waits for a comparison when the last one began longer ago, unless the table is away."""
+PATIENCE_S = 1.0
+"""A table that takes longer is away."""
 CHANGES_S = 10.0
+"""A change is asked for so long after it was made: a transaction may be seen later than it says."""
+AWAY_MAX_S = 366 * 24 * 3600.0
+TOLD_EVERY_S = 2.0
 USED_EVERY_S = 30.0
 REMEMBERED_MAX = 20_000
 PROOFS_AT_ONCE = 2
 """A proof takes 64 MiB and a core for a tenth of a second."""
 FAULTS_PER_MINUTE = 30
 """Keys that do not prove, per address, before it has to wait: each of them may cost a proof."""
+log = structlog.get_logger(__name__)
 
 
 class Keys(Protocol):
-    """The table of keys; `infra.runtime.worker_keys.KeyTable` has it."""
+    """The table of keys; `infra.runtime.worker_keys.KeyTable` has it. Every method raises Retryable when it is away."""
 
     async def add(self, key: Key, hash_: str) -> None: ...
     async def with_prefix(self, prefix: str) -> list[tuple[Key, str]]: ...
     async def changed(self, seconds: float) -> set[str]: ...
-    async def revoke(self, which: str, now: datetime) -> list[Key]: ...
+    async def revoke(self, which: str, now: datetime, reason: str) -> list[Key]: ...
+    async def untold(self) -> list[tuple[Key, str]]: ...
+    async def told(self, key_ids: Collection[str]) -> None: ...
     async def expire(self, key_id: str, at: datetime) -> None: ...
     async def used(self, key_ids: Collection[str], now: datetime) -> None: ...
     async def listing(self, limit: int) -> Sequence[Key]: ...
@@ -73,8 +82,10 @@ class Access:
         self._context = context
         self._proven: OrderedDict[bytes, Key] = OrderedDict()
         self._used: set[str] = set()
-        self._compared_at = self._used_at = 0.0
-        self._comparing = asyncio.Lock()
+        self._compared_at = self._used_at = float("-inf")
+        self._comparing: asyncio.Task[None] | None = None
+        self._telling = asyncio.Lock()
+        self._away = False
         self._proofs = asyncio.Semaphore(PROOFS_AT_ONCE)
         self._faults = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._fault_limit = RateLimitItemPerMinute(FAULTS_PER_MINUTE)
@@ -86,7 +97,7 @@ class Access:
         return await self._good(text, address, "work")
 
     async def _good(self, text: str, address: str, purpose: str) -> Key:
-        await self._compare()
+        await self._compared()
         digest = hashlib.sha256(text.encode()).digest()
         key = self._proven.get(digest)
         if key is None:
@@ -113,24 +124,72 @@ class Access:
         await self._faults.hit(self._fault_limit, address)
         raise Denied("unknown" if len(text) == KEY_CHARS else "malformed", "nobody has this key")
 
-    async def _compare(self) -> None:
-        """Forget keys that changed, unless that was done a moment ago."""
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._compared_at < COMPARED_EVERY_S:
+    # --- forgetting -------------------------------------------------------------------------------------------------
+
+    async def follow(self) -> None:
+        """Compare what is remembered with the table, and tell the log of revocations that it was not told of, for ever."""
+        await asyncio.gather(self._compare_for_ever(), self._tell_for_ever())
+
+    def forget(self, key_id: str) -> None:
+        """Forget a key that changed; it must be proven again."""
+        for digest in [digest for digest, key in self._proven.items() if key.key_id == key_id]:
+            del self._proven[digest]
+
+    async def _compare_for_ever(self) -> None:
+        while True:
+            comparison = self._comparison()
+            await asyncio.wait({comparison}, timeout=PATIENCE_S)
+            if comparison.done():
+                comparison.result()  # raises what is a bug
+            await asyncio.sleep(COMPARED_EVERY_S)
+
+    async def _compared(self) -> None:
+        """Return when what is remembered was compared a moment ago, or when the table is away."""
+        if self._age_s() <= COMPARED_WITHIN_S:
             return
-        async with self._comparing:
-            asked_at = loop.time()
-            if asked_at - self._compared_at < COMPARED_EVERY_S:
-                return
-            if asked_at - self._compared_at > FORGOTTEN_AFTER_S:
-                self._proven.clear()
-            changed = await self._keys.changed(CHANGES_S)
-            for digest in [digest for digest, key in self._proven.items() if key.key_id in changed]:
-                del self._proven[digest]
-            self._compared_at = asked_at
+        comparison = self._comparison()
+        if not self._away:
+            done, _ = await asyncio.wait({comparison}, timeout=PATIENCE_S)
+            self._away = not done or self._away  # then nobody else waits for it
+
+    def _age_s(self) -> float:
+        return asyncio.get_running_loop().time() - self._compared_at
+
+    def _comparison(self) -> "asyncio.Task[None]":
+        """Return the comparison that is under way."""
+        if self._comparing is None or self._comparing.done():
+            self._comparing = asyncio.create_task(self._compare(), name="keys compared")
+        return self._comparing
+
+    async def _compare(self) -> None:
+        """Forget keys that changed since the last time."""
+        asked_at = asyncio.get_running_loop().time()
+        try:
+            for key_id in await self._keys.changed(CHANGES_S + min(self._age_s(), AWAY_MAX_S)):
+                self.forget(key_id)
             if self._used and asked_at - self._used_at > USED_EVERY_S:
                 used, self._used, self._used_at = self._used, set(), asked_at
                 await self._keys.used(used, self._context().now)
+        except Retryable as error:
+            self._away = True
+            log.warning("keys_not_compared", error=str(error))
+        else:
+            self._compared_at, self._away = asked_at, False
+
+    async def _tell_for_ever(self) -> None:
+        while True:
+            await self._tell()
+            await asyncio.sleep(TOLD_EVERY_S)
+
+    async def _tell(self) -> None:
+        """Tell the log of revocations that it was not told of. Told twice, they are the same events."""
+        async with self._telling:
+            try:
+                while untold := await self._keys.untold():
+                    await self._append([key_revoked(self._context(), key, reason) for key, reason in untold])
+                    await self._keys.told([key.key_id for key, _ in untold])
+            except Retryable as error:
+                log.warning("revocations_not_told_yet", error=str(error))
 
     # --- issuing ----------------------------------------------------------------------------------------------------
 
@@ -194,12 +253,11 @@ class Access:
         return await self._keys.listing(limit)
 
     async def _revoke(self, which: str, reason: str) -> list[Key]:
-        context = self._context()
-        found = await self._keys.revoke(which, context.now)
-        self._compared_at = 0.0
+        """Revoke in the table, which bites; the log is told at once, or later when it is away."""
+        found = await self._keys.revoke(which, self._context().now, reason)
         for key in found:
-            revoked = WorkerKeyRevoked(worker_id=key.worker_id, key_id=key.key_id, prefix=key.prefix, reason=reason)
-            await self._append([told(context, revoked)])
+            self.forget(key.key_id)
+        await self._tell()
         return found
 
     async def _keep(self, key: Key, text: str) -> None:

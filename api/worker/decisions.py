@@ -1,4 +1,4 @@
-"""What the dispatcher decided, read from the tail of `jobs` by one consumer for all requests that wait.
+"""What the dispatcher decided, read from the tail of `jobs` by one consumer for all requests that wait; revoked keys, beside.
 
 Renewals make no facts, so a claim may be older than what this process has read: then the projection `jobs` knows it.
 """
@@ -27,7 +27,8 @@ from events.jobs import (
     LeaseExpired,
     ResultRefused,
 )
-from events.topics import JOBS
+from events.topics import JOBS, WORKERS
+from events.workers import WorkerKeyRevoked, WorkerKeyRotated
 from projections.jobs import Job, Status
 from projections.log import Source, decoded
 from projections.positions import Positions
@@ -59,11 +60,20 @@ class Holding:
 
 
 class Decisions:
-    """The tail of `jobs`. `stored(job_id, positions)` asks the projection, when it has read up to these positions."""
+    """The tail of `jobs`. `stored(job_id, positions)` asks the projection, when it has read up to these positions.
 
-    def __init__(self, source: Source, stored: Callable[[str, Positions], Awaitable[Job | None]]) -> None:
+    `key_changed(key_id)` is told of keys that were revoked or replaced: the log has it, too, when the table of keys is away.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        stored: Callable[[str, Positions], Awaitable[Job | None]],
+        key_changed: Callable[[str], None] = lambda key_id: None,
+    ) -> None:
         self._source = source
         self._stored = stored
+        self._key_changed = key_changed
         self._holdings: OrderedDict[str, Holding] = OrderedDict()
         self._answers: OrderedDict[str, Envelope[Event]] = OrderedDict()
         self._waiting: defaultdict[tuple[str, int], list[asyncio.Future[Envelope[Event]]]] = defaultdict(list)
@@ -74,7 +84,8 @@ class Decisions:
 
     async def start(self, now: datetime) -> None:
         """Stand a little before the end."""
-        await self._source.assign(await self._source.after(self._places, now - LOOKBACK))
+        places = [*self._places, *((WORKERS.name, number) for number in range(WORKERS.partitions))]
+        await self._source.assign(await self._source.after(places, now - LOOKBACK))
 
     async def follow(self) -> None:
         """Read for ever. Ends with an error when the log cannot be read: the process must start again."""
@@ -176,6 +187,10 @@ class Decisions:
                 self._change(event.job_id, event.epoch, "failed")
             case JobCancelled():
                 self._change(event.job_id, event.epoch, "cancelled")
+            case WorkerKeyRevoked():
+                self._key_changed(event.key_id)
+            case WorkerKeyRotated():
+                self._key_changed(event.replaced_key_id)
             case _:
                 pass
         if isinstance(

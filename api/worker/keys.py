@@ -7,14 +7,16 @@ good for one thing, once: to fetch the key of the worker whose id they carry.
 import secrets
 from datetime import datetime, timedelta
 from typing import Literal
+from uuid import UUID, uuid5
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from pydantic import BaseModel
 
 from events.clock import Context
+from events.envelope import Envelope, Event
 from events.jobs import JobKind
-from events.workers import WorkerKeyIssued
+from events.workers import WorkerKeyIssued, WorkerKeyRevoked
 
 PREFIX_CHARS = 8
 KEY_CHARS = 43
@@ -85,6 +87,13 @@ def issued(key: Key) -> WorkerKeyIssued:
         kinds=key.kinds,
         expires_at=key.expires_at,
     )
+
+
+def key_revoked(context: Context, key: Key, reason: str) -> Envelope[Event]:
+    """Return the fact that a key was revoked: the same event, with the same time, whenever the log is told of it."""
+    event = WorkerKeyRevoked(worker_id=key.worker_id, key_id=key.key_id, prefix=key.prefix, reason=reason)
+    id_ = str(uuid5(UUID(key.key_id), "revoked"))
+    return Envelope(id_, context.source, key.worker_id, key.revoked_at or context.now, event, id_)
 
 
 def hashed(text: str) -> str:

@@ -6,7 +6,7 @@ import hmac
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 
 from api.problems import Fenced, documented
 from api.worker import models
@@ -17,8 +17,8 @@ from api.worker.leases import renewals
 from api.worker.services import Given, Worker, WorkerServices, address_of, required_version, version_ok
 from api.worker.transfers import check_result
 from events.envelope import Envelope, Event
-from events.errors import LogUnavailable
-from events.jobs import Capabilities, ClaimRefused, JobAttemptFailed, JobClaimed, JobCompleted, ResultRefused
+from events.errors import InvalidRequest, LogUnavailable
+from events.jobs import STAGE_OF, Capabilities, ClaimRefused, JobAttemptFailed, JobClaimed, JobCompleted, ResultRefused
 from events.media import Failure, FailureStage
 from events.progress import ProgressTicked, RungProgress
 from events.workers import WorkerDeployed, WorkerDrained, WorkerHeartbeat, WorkerRegistered, WorkerRolledBack
@@ -147,9 +147,17 @@ def _too_old_or_new(given: WorkerServices, version: str) -> str:
 # --- claiming -------------------------------------------------------------------------------------------------------
 
 
-@routes.post("/claim")
-async def claim(request: Request, given: Given, key: Worker, wish: models.Claim) -> models.Claimed:
+@routes.post("/claim", responses=documented(422))
+async def claim(
+    request: Request,
+    given: Given,
+    key: Worker,
+    wish: models.Claim,
+    job_id: Annotated[str | None, Query(deprecated=True, description="Of the predecessor; refused.")] = None,
+) -> models.Claimed:
     """Get a job; the answer comes as soon as there is one, or when `wait_s` is over."""
+    if job_id is not None:
+        raise InvalidRequest("the dispatcher chooses the job: claim without job_id; a person can say `kinolog jobs requeue`")
     check_pool(key, wish.pool)
     if not version_ok(wish.code_version, given.options):
         return models.Claimed(reason="version", message=_too_old_or_new(given, wish.code_version))
@@ -338,8 +346,7 @@ def _said_before(holding: Holding, key: Key, epoch: int, statuses: tuple[str, ..
 
 
 def _stage(holding: Holding) -> FailureStage:
-    stages: dict[str, FailureStage] = {"analyse": "analysis", "verify": "post_processing"}
-    return stages.get(holding.kind, "encoding")
+    return STAGE_OF[holding.kind]
 
 
 async def _decided(given: WorkerServices, holding: Holding, epoch: int, **report: object) -> Envelope[Event]:

@@ -187,7 +187,7 @@ async def verify_complete(given: Given, key: Worker, job_id: JobId, epoch: Epoch
     prefix = prefix_of(holding, epoch) + "/"
     names = [stat.key.removeprefix(prefix) for stat in await given.store.under(prefix)]
     qualities = sorted({name.partition("/")[0] for name in names if "/" in name})
-    missing = [] if "result.json" in names or holding.kind in ("analyse", "verify") else ["result.json"]
+    missing = [] if "result.json" in names or holding.kind in ("analyse", "verify", "rerun") else ["result.json"]
     return models.Verified(
         all_files_present=not missing,
         job_status=holding.status,
@@ -205,10 +205,10 @@ async def check_result(given: WorkerServices, holding: Holding, result: JobResul
 
     Digests were checked when the bytes came; the verification, a job of its own, reads them all again.
     """
-    wanted = {"analyse": "analyse", "verify": "verify", "extras": "extras"}.get(holding.kind, "media")
+    wanted = "media" if holding.kind in ("encode", "audio") else holding.kind
     if result.kind != wanted:
         raise InvalidRequest(f"a job of kind {holding.kind} has a result of kind {wanted}, not {result.kind}")
-    if result.kind in ("analyse", "verify"):
+    if result.kind in ("analyse", "verify", "rerun"):
         return
     prefix = prefix_of(holding, holding.epoch) + "/"
     named = list(_objects(result))

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from infra.commands.admin_api import connected
-from infra.commands.output import AsJson, AsOf, duration, fields, note, size, table
+from infra.commands.output import AsJson, AsOf, Row, duration, fields, note, size, table
 
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")]
 
@@ -80,7 +80,9 @@ def timeline(
 
 
 def workers(as_of: AsOf = None, as_json: AsJson = False) -> None:
-    """List the workers: what each can do, what it does, when it was last heard of.
+    """List the workers: what each can do, what it does, why it gets no jobs, when it was last heard of.
+
+    --json has every encoder that was tried at the worker's start, too, those that do not work with the reason.
 
     \b
     Examples:
@@ -94,11 +96,29 @@ def workers(as_of: AsOf = None, as_json: AsJson = False) -> None:
         {
             "worker": lambda row: row["worker_id"],
             "name": lambda row: row.get("name"),
-            "status": lambda row: row.get("status"),
+            "status": _state,
             "pool": lambda row: row.get("pool"),
+            "cards": lambda row: ", ".join(map(_card, row.get("cards") or ())),
+            "encodes with": lambda row: ", ".join((row.get("capabilities") or {}).get("encoders") or ()),
             "heard of": lambda row: row.get("heartbeat_at"),
             "jobs": lambda row: ", ".join(row.get("job_ids") or ()),
         },
         as_json=as_json,
         empty="no workers; start one with: kinolog worker",
     )
+
+
+def _state(row: Row) -> str:
+    """Return what a worker does, and whom a person or the dispatcher keeps from jobs, until when or why."""
+    told = str(row["presence"])
+    if row["quarantined_until"]:
+        told += f" until {row['quarantined_until']}"
+    if paused := row["paused"]:
+        whole = "its pool is " if paused["of"] == "pool" else ""
+        told += f" ({whole}{'drained' if paused['drain'] else 'paused'}: {paused['reason']})"
+    return told
+
+
+def _card(card: Row) -> str:
+    memory = size(card["vram_bytes"]) if card["vram_bytes"] else None
+    return " ".join(filter(None, (card["model"], memory, card["driver"])))

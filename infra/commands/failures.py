@@ -1,6 +1,7 @@
 """`kinolog failures`: attempts that failed, the report on them, and their capsules, through the admin API."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from infra.commands.admin_api import connected
+from infra.commands.exits import Away
 from infra.commands.explain import story_of
 from infra.commands.output import AsJson, AsOf, Row, document, fields, line, note, printable, table
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from projections.capsule import Capsule
 
 app = typer.Typer(rich_markup_mode=None, help="What failed, why, and what to do about it.", no_args_is_help=True)
+ASKED_EVERY_S = 0.5
 
 FailureId = Annotated[str, typer.Argument(metavar="ID", help="The failure's id: job, colon, epoch.")]
 
@@ -193,35 +196,62 @@ def capsule(
 @app.command()
 def rerun(
     what: Annotated[str, typer.Argument(metavar="CAPSULE|ID", help="A capsule's file, or a failure's id.")],
+    here: Annotated[bool, typer.Option("--here", help="On this machine, which need not be a worker.")] = False,
+    wait_s: Annotated[float, typer.Option(min=0, help="How long to wait for another worker's verdict, seconds.")] = 3600.0,
     as_json: AsJson = False,
 ) -> None:
-    """Run a failed attempt again on this machine, with the worker's own code, and note whether it fails in the same way.
+    """Have another worker do again what failed, and note whether it fails in the same way.
 
-    What it makes is deleted; the video and its jobs are not touched. Run it on another machine to tell a bad machine from
-    a bad file: it needs the settings of the object store there, and the administrator's token.
+    The dispatcher gives it, before other jobs, to any worker but the one that failed. Nothing that it makes is kept; the
+    video and its jobs are not touched. With --here it runs on this machine: that needs the settings of the object store,
+    and the administrator's token.
 
     \b
     Examples:
-      kinolog failures rerun failure.json
-      kinolog failures rerun f6c1070f-269c-5077-ada5-69a29a7c5990:1 --json
+      kinolog failures rerun f6c1070f-269c-5077-ada5-69a29a7c5990:1
+      kinolog failures rerun failure.json --here --json
     """
-    from infra.commands.rerun import rerun as run_again
-    from infra.commands.services import settings_of_services
     from projections.capsule import opened
 
     path = Path(what)
     found = opened(path.read_bytes()) if path.is_file() else asyncio.run(_capsule(what))
     note(f"running {found.spec.kind} of job {found.job_id} again, which failed with {found.failure.code}")
-    ended = asyncio.run(run_again(settings_of_services(), found))
-    failure = ended.failure.model_dump(mode="json") if ended.failure else None
-    with connected() as api:
-        body = {"worker": ended.worker, "seconds": ended.seconds, "failure": failure}
-        answer = api.post(f"/api/failures/{found.failure_id}/reruns", body)
+    ended = _here(found) if here else _elsewhere(found, wait_s)
     if as_json:
-        document(answer | body)
+        document(ended)
         return
-    line(answer["verdict"].replace("_", " "))
-    note(f"it failed with {ended.failure.code}: {ended.failure.message}" if ended.failure else "it succeeded here")
+    line(ended["verdict"].replace("_", " "))
+    again = ended["failure"]
+    note(f"{ended['worker']}: " + (f"it failed with {again['code']}: {again['message']}" if again else "it succeeded"))
+
+
+def _here(capsule: "Capsule") -> dict[str, Any]:
+    """Run it on this machine, and tell the admin app how that ended."""
+    from infra.commands.rerun import rerun as run_again
+    from infra.commands.services import settings_of_services
+
+    ended = asyncio.run(run_again(settings_of_services(), capsule))
+    failure = ended.failure.model_dump(mode="json") if ended.failure else None
+    body = {"worker": ended.worker, "seconds": ended.seconds, "failure": failure}
+    with connected() as api:
+        told: dict[str, Any] = api.post(f"/api/failures/{capsule.failure_id}/reruns", body)
+    return told | body
+
+
+def _elsewhere(capsule: "Capsule", wait_s: float) -> dict[str, Any]:
+    """Have another worker run it; return its verdict. Raises Away when there is none in time."""
+    where = f"/api/failures/{capsule.failure_id}"
+    with connected() as api:
+        known = {rerun["rerun_id"] for rerun in api.get(where)["reruns"]}
+        job_id = api.post(f"{where}/rerun", {"spec": capsule.spec.model_dump(mode="json")})["job_id"]
+        deadline = time.monotonic() + wait_s
+        while True:
+            fresh = [rerun for rerun in api.get(where)["reruns"] if rerun["rerun_id"] not in known]
+            if fresh:
+                return {**fresh[0], "job_id": job_id}
+            if time.monotonic() > deadline:
+                raise Away(f"no verdict after {wait_s:g} s: job {job_id} waits for another worker, or runs; ask again later")
+            time.sleep(ASKED_EVERY_S)
 
 
 async def _capsule(failure: str) -> "Capsule":

@@ -105,6 +105,7 @@ def retry(
     video: Video = None,
     kind: Annotated[str | None, typer.Option(help="Only this kind: analyse, encode, audio, extras, verify.")] = None,
     status: Annotated[str, typer.Option(help="Those that are: failed, cancelled.")] = "failed",
+    pool: Annotated[str | None, typer.Option(help="Only jobs of this pool.")] = None,
     chunk: Annotated[int | None, typer.Option(help="Only the jobs of this chunk.")] = None,
     rendition: Annotated[str | None, typer.Option(help="Only jobs that make this rung or track.")] = None,
     code: Annotated[str | None, typer.Option(help="Only jobs that failed with this code.")] = None,
@@ -116,7 +117,7 @@ def retry(
     \b
     Examples:
       kinolog jobs retry 01926f9c-0000-7000-8000-000000000000
-      kinolog jobs retry --all --code TIMEOUT --reason "more threads now"
+      kinolog jobs retry --all --pool night --code TIMEOUT --reason "more threads now"
       kinolog jobs retry --all --video 01926f9c-0000-7000-8000-000000000000 --rendition 720p
     """
     if (job is None) != all_failed:
@@ -125,7 +126,8 @@ def retry(
         if job is not None:
             _accepted([job], api.post(f"/api/jobs/{job}/retry", {"reason": reason}), "retry", as_json=as_json)
             return
-        wanted = {"status": status, "video_id": video, "kind": kind, "chunk": chunk, "rendition": rendition, "code": code}
+        wanted = {"status": status, "video_id": video, "kind": kind, "pool": pool, "chunk": chunk}
+        wanted |= {"rendition": rendition, "code": code}
         answer = api.post("/api/jobs/retry", {"reason": reason, **wanted})
     _accepted(answer["job_ids"], answer, "retry", as_json=as_json)
     if answer["more"]:

@@ -36,7 +36,8 @@ async def rerun(settings: Settings, capsule: Capsule) -> Outcome:
     limits = Limits(threads=settings.worker_threads, memory_max_bytes=settings.ffmpeg_memory_max_bytes)
     with tempfile.TemporaryDirectory(prefix="kinolog-rerun-") as scratch:
         sources = Sources(Path(scratch, "sources"), store, bytes_max=settings.work_dir_max_bytes // 2)
-        work = Work(prefix, Path(scratch, "job"), store, sources, SystemClock(), ffmpeg(settings), ffprobe(settings), limits)
+        job = Path(scratch, "job")
+        work = Work(prefix, job, store, sources.used_in(job), SystemClock(), ffmpeg(settings), ffprobe(settings), limits)
 
         async def surroundings(directory: Path) -> SystemContext:
             tools = await ask_versions(ffmpeg(settings), tuple(ENCODERS), directory, limits)

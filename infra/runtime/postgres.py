@@ -1,15 +1,18 @@
 """PostgreSQL: the one place where its connections are opened."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
+from events.errors import Retryable
 from infra.runtime.settings import Settings
 
+T = TypeVar("T")
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 
@@ -42,6 +45,22 @@ async def connected(settings: Settings, database: str = "") -> AsyncIterator[Asy
     options = "-c timezone=UTC"
     async with await AsyncConnection.connect(url, autocommit=True, connect_timeout=5, options=options) as connection:
         yield connection
+
+
+async def within(seconds: float, query: Coroutine[Any, Any, T]) -> T:
+    """Return what a query returns. Raises Retryable when that takes longer.
+
+    A server that is stopped takes bytes and never answers, not even that a query is cancelled: nobody waits for that.
+    """
+    task = asyncio.ensure_future(query)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+    if not done:
+        raise Retryable("the database does not answer; try again in a moment")
+    return task.result()
 
 
 def database_of(settings: Settings) -> str:

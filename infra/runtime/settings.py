@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, IPvAnyNetwork, SecretStr,
 
 PREFIX = "KINOLOG_"
 Port = Annotated[int, Field(ge=1, le=65535)]
+Slots = Annotated[str, Field(pattern=r"^(analyse|encode|audio|extras|verify|rerun)=[1-9][0-9]?$")]
 
 
 class InvalidSettings(Exception):
@@ -110,6 +111,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     # Work
     workers: int = Field(1, ge=0, le=64, description="Local workers that `kinolog up` starts.")
     worker_threads: int = Field(0, ge=0, le=1024, description="Threads per ffmpeg process; 0 lets ffmpeg choose.")
+    worker_slots: tuple[Slots, ...] = Field(
+        (),
+        description="Jobs that a worker does at once, by kind, as encode=1,audio=2; kinds without a slot it does not do. "
+        "Empty: one at a time, of any kind.",
+    )
     worker_pool: str = Field("default", description="The pool that a worker takes its jobs from.")
     work_dir_max_bytes: int = Field(50 * 2**30, ge=2**26, description="Limit of a worker's work directory, bytes.")
     ffmpeg_memory_max_bytes: int = Field(8 * 2**30, ge=2**28, description="Address-space limit of one ffmpeg process, bytes.")
@@ -157,7 +163,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         for name in environ:
             if name.startswith(PREFIX) and name != PREFIX + "CONFIG":
                 values[name.removeprefix(PREFIX).lower()] = environ[name]
-        for name in ("pools", "trusted_proxies"):
+        for name in ("pools", "trusted_proxies", "worker_slots"):
             if isinstance(values.get(name), str):
                 values[name] = tuple(item.strip() for item in values[name].split(",") if item.strip())
         try:

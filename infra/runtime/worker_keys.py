@@ -1,16 +1,21 @@
 """Where the keys of workers are kept: a table of its own in PostgreSQL, hashes only; `api.worker.access.Keys`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, OperationalError
+from psycopg_pool import PoolTimeout, TooManyRequests
 
 from api.worker.keys import Key
-from infra.runtime.postgres import Pool
+from events.errors import Retryable
+from infra.runtime.postgres import Pool, within
 from projections.queries import load
 
+T = TypeVar("T")
+ANSWER_S = 5.0
+"""A database that has not answered by then is away."""
 _SQL = load(Path(__file__).with_suffix(".sql"))
 
 
@@ -31,7 +36,7 @@ async def load_dump(connection: AsyncConnection[Any], rows: str) -> None:
 
 
 class KeyTable:
-    """The table `worker_keys.keys`. Every method raises psycopg's errors when PostgreSQL is away."""
+    """The table `worker_keys.keys`. Every method raises Retryable when PostgreSQL is away."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -44,40 +49,56 @@ class KeyTable:
     async def add(self, key: Key, hash_: str) -> None:
         """Keep a key."""
         values = key.model_dump(exclude={"used_at", "revoked_at"}) | {"hash": hash_}
-        values |= {"pools": list(key.pools), "kinds": list(key.kinds)}
-        async with self._pool.connection() as connection:
-            await connection.execute(_SQL["add"], values)
+        await self._change("add", **(values | {"pools": list(key.pools), "kinds": list(key.kinds)}))
 
     async def with_prefix(self, prefix: str) -> list[tuple[Key, str]]:
         """Return the keys that begin so, with their hashes."""
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(_SQL["with_prefix"], {"prefix": prefix})
-            return [(Key.model_validate_json(text), hash_) for text, hash_ in await cursor.fetchall()]
+        return [(Key.model_validate_json(text), hash_) for text, hash_ in await self._ask("with_prefix", prefix=prefix)]
 
     async def changed(self, seconds: float) -> set[str]:
         """Return the ids of keys that were revoked or got another end in the last seconds."""
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(_SQL["changed"], {"seconds": seconds})
-            return {key_id for (key_id,) in await cursor.fetchall()}
+        return {key_id for (key_id,) in await self._ask("changed", seconds=seconds)}
 
-    async def revoke(self, which: str, now: datetime) -> list[Key]:
-        """Revoke all keys of a worker, or the key with this id; return those that were good until now."""
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(_SQL["revoke"], {"which": which, "now": now})
-            return [Key.model_validate_json(text) for (text,) in await cursor.fetchall()]
+    async def revoke(self, which: str, now: datetime, reason: str) -> list[Key]:
+        """Revoke all keys of a worker, or the key with this id; return those that were good until now. They are untold."""
+        return [Key.model_validate_json(text) for (text,) in await self._ask("revoke", which=which, now=now, reason=reason)]
+
+    async def untold(self) -> list[tuple[Key, str]]:
+        """Return revoked keys of which the log has not been told, oldest first, at most 100, with the reason."""
+        return [(Key.model_validate_json(text), reason) for text, reason in await self._ask("untold")]
+
+    async def told(self, key_ids: Collection[str]) -> None:
+        """Note that the log was told of revocations."""
+        await self._change("told", key_ids=list(key_ids))
 
     async def expire(self, key_id: str, at: datetime) -> None:
         """Let a key end at a moment, if it does not earlier."""
-        async with self._pool.connection() as connection:
-            await connection.execute(_SQL["expire"], {"key_id": key_id, "at": at})
+        await self._change("expire", key_id=key_id, at=at)
 
     async def used(self, key_ids: Collection[str], now: datetime) -> None:
         """Note when keys were last used."""
-        async with self._pool.connection() as connection:
-            await connection.execute(_SQL["used"], {"key_ids": list(key_ids), "now": now})
+        await self._change("used", key_ids=list(key_ids), now=now)
 
     async def listing(self, limit: int) -> Sequence[Key]:
         """Return keys, the last that was issued first."""
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(_SQL["listing"], {"limit": limit})
-            return [Key.model_validate_json(text) for (text,) in await cursor.fetchall()]
+        return [Key.model_validate_json(text) for (text,) in await self._ask("listing", limit=limit)]
+
+    async def _ask(self, name: str, /, **values: object) -> list[Any]:
+        return await self._answered(name, values, lambda cursor: cursor.fetchall())
+
+    async def _change(self, name: str, /, **values: object) -> None:
+        await self._answered(name, values, _nothing)
+
+    async def _answered(self, name: str, values: dict[str, object], take: Callable[[Any], Awaitable[T]]) -> T:
+        async def answer() -> T:
+            async with self._pool.connection() as connection:
+                return await take(await connection.execute(_SQL[name], values))
+
+        try:
+            return await within(ANSWER_S, answer())
+        except (OperationalError, PoolTimeout, TooManyRequests) as error:
+            raise Retryable(f"the database does not answer: {type(error).__name__}") from error
+
+
+async def _nothing(cursor: object) -> None:
+    """Take nothing from an answer."""

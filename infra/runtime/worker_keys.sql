@@ -19,6 +19,10 @@ CREATE TABLE IF NOT EXISTS worker_keys.keys (
 );
 CREATE INDEX IF NOT EXISTS keys_prefix ON worker_keys.keys (prefix);
 CREATE INDEX IF NOT EXISTS keys_changed ON worker_keys.keys (changed_at);
+-- A revocation bites at once; the log may be away then, and is told later.
+ALTER TABLE worker_keys.keys ADD COLUMN IF NOT EXISTS revoked_because text;
+ALTER TABLE worker_keys.keys ADD COLUMN IF NOT EXISTS untold boolean;
+CREATE INDEX IF NOT EXISTS keys_untold ON worker_keys.keys (revoked_at) WHERE untold;
 
 -- name: add
 INSERT INTO worker_keys.keys (key_id, worker_id, purpose, prefix, hash, name, pools, kinds, issued_at, expires_at)
@@ -33,9 +37,15 @@ SELECT key_id::text FROM worker_keys.keys WHERE changed_at > clock_timestamp() -
 
 -- name: revoke
 -- Keys of a worker, or one key; each is revoked once.
-UPDATE worker_keys.keys k SET revoked_at = %(now)s, changed_at = clock_timestamp()
+UPDATE worker_keys.keys k SET revoked_at = %(now)s, revoked_because = %(reason)s, untold = true, changed_at = clock_timestamp()
 WHERE revoked_at IS NULL AND (worker_id::text = %(which)s OR key_id::text = %(which)s)
 RETURNING to_json(k)::text;
+
+-- name: untold
+SELECT to_json(k)::text, revoked_because FROM worker_keys.keys k WHERE untold ORDER BY revoked_at, key_id LIMIT 100;
+
+-- name: told
+UPDATE worker_keys.keys SET untold = NULL WHERE key_id::text = ANY(%(key_ids)s);
 
 -- name: expire
 UPDATE worker_keys.keys SET expires_at = least(coalesce(expires_at, %(at)s), %(at)s), changed_at = clock_timestamp()

@@ -19,6 +19,7 @@ from tests.bench.archive import archive_rate
 from tests.bench.dispatch import dispatch
 from tests.bench.figures import Benchmark, Figure
 from tests.bench.gateway import gateway
+from tests.bench.idle import idle
 from tests.bench.insights import insights_reads, telemetry_fold
 from tests.bench.log import append_rate, fold_rate
 from tests.bench.media import encode_overhead
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "encode": encode_overhead,
     "transcode": transcode,
     "catalog": catalog_readers,
+    "idle": idle,
     "replay-rebuild": rebuild_rate,
     "replay-growth": rebuild_growth,
     "replay-archive": archive_rate,

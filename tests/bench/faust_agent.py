@@ -31,6 +31,7 @@ def main() -> None:
     app = faust.App(
         f"bench-{new_id()}",
         broker=f"kafka://{settings.kafka_bootstrap}",
+        datadir=settings.var_dir / "faust",
         consumer_auto_offset_reset="earliest",
         web_enabled=False,
         topic_disable_leader=True,

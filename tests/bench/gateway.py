@@ -1,8 +1,9 @@
 """The worker app: how long a claim takes over HTTP, whatever the queue, and what 500 workers cost."""
 
 import asyncio
+import json
+import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from time import perf_counter
 from typing import Any
 
@@ -13,9 +14,10 @@ from infra.runtime import kafka
 from infra.runtime.clock import new_id
 from infra.runtime.settings import Settings
 from producers.appender import Appender
+from tests.bench.crowd import TICK_S
 from tests.bench.dispatch import submitted
 from tests.bench.figures import Figure
-from tests.support.platform import Platform
+from tests.support.platform import ROOT, Platform
 from tests.support.remote import CAPABILITIES, register
 
 RUNS = 3
@@ -24,11 +26,8 @@ QUEUED = 10_000
 WORKERS = 500
 KEYS = 10
 """Keys that the workers share: proving 500 of them would take a minute, once."""
-TICK_S = 1.0
-HEARTBEAT_S = 10.0
-MEASURED_S = 15.0
+MEASURED_S = 12.0
 CORES = 2
-WORKERS_PER_CLIENT = 20
 
 
 async def gateway(settings: Settings) -> Sequence[Figure]:
@@ -43,7 +42,7 @@ async def gateway(settings: Settings) -> Sequence[Figure]:
         for at in range(0, QUEUED + WORKERS, 500):
             await appender.append([submitted() for _ in range(min(500, QUEUED + WORKERS + CLAIMS * RUNS - at))])
         long = [sorted(await _claims(platform, keys[0], CLAIMS)) for _ in range(RUNS)]
-        cpu, late, rates = await _crowd(platform, keys)
+        crowd = await _crowd(platform, keys)
         await appender.stop()
     return [
         Figure("claim over the worker app, p50", "ms", [_at(waits, 0.5) for waits in short], 15, at_least=False),
@@ -56,9 +55,12 @@ async def gateway(settings: Settings) -> Sequence[Figure]:
             at_least=False,
             baseline=[_at(waits, 0.5) for waits in short],
         ),
-        Figure(f"{WORKERS} workers: worker app + dispatcher, of {CORES} cores", "%", cpu, 50, at_least=False),
-        Figure(f"{WORKERS} workers: ticks answered", "1/s", rates, 0.95 * WORKERS / TICK_S),
-        Figure(f"{WORKERS} workers: answer to a tick, p99", "ms", late),
+        Figure(
+            f"{WORKERS} workers: worker app + dispatcher, of {CORES} cores", "%", [run["cpu"] for run in crowd], 50, at_least=False
+        ),
+        Figure(f"{WORKERS} workers: ticks answered", "1/s", [run["rate"] for run in crowd], 0.95 * WORKERS / TICK_S),
+        Figure(f"{WORKERS} workers: answer to a tick, p50", "ms", [run["p50_ms"] for run in crowd]),
+        Figure(f"{WORKERS} workers: answer to a tick, p99", "ms", [run["p99_ms"] for run in crowd], 500, at_least=False),
     ]
 
 
@@ -84,49 +86,32 @@ async def _claim(http: httpx.AsyncClient, key: str) -> dict[str, Any]:
     return job
 
 
-async def _crowd(platform: Platform, keys: Sequence[str]) -> tuple[list[float], list[float], list[float]]:
-    """Return the share of CPU, percent, the slowest hundredth of ticks, milliseconds, and ticks a second, one of each run."""
-    waits: list[float] = []
-    async with AsyncExitStack() as stack:
-        crowd = []
-        for number in range(WORKERS):
-            if number % WORKERS_PER_CLIENT == 0:  # a client with hundreds of connections is slow itself
-                http = await stack.enter_async_context(httpx.AsyncClient(base_url=platform.worker.base_url, timeout=60))
-            key = keys[number % KEYS]
-            crowd.append(asyncio.create_task(_work(http, key, await _claim(http, key), number, waits)))
-        watched = [psutil.Process(platform.processes[name].pid) for name in ("worker", "dispatcher")]
-        cpu, late, rates = [], [], []
-        for _ in range(RUNS):
-            waits.clear()
-            before, begun = sum(map(_cpu_s, watched)), perf_counter()
-            await asyncio.wait(crowd, timeout=MEASURED_S, return_when=asyncio.FIRST_EXCEPTION)
-            cpu.append(100 * (sum(map(_cpu_s, watched)) - before) / (perf_counter() - begun) / CORES)
-            late.append(_at(sorted(waits), 0.99))
-            rates.append(len(waits) / (perf_counter() - begun))
-        for task in crowd:
-            task.cancel()
-        for ended in await asyncio.gather(*crowd, return_exceptions=True):
-            assert isinstance(ended, asyncio.CancelledError), ended
-    return cpu, late, rates
-
-
-async def _work(http: httpx.AsyncClient, key: str, job: dict[str, Any], number: int, waits: list[float]) -> None:
-    """Tick once a second, and give a sign of life every ten."""
-    headers = {"X-Worker-API-Key": key}
-    tick = {"epoch": job["epoch"], "current_step": "encode", "progress_percent": 50.0}
-    await asyncio.sleep(TICK_S * number / WORKERS)
-    loop = asyncio.get_running_loop()
-    due, beats = loop.time(), number
-    while True:
-        begun = perf_counter()
-        (await http.post(f"/api/worker/{job['job_id']}/progress", json=tick, headers=headers)).raise_for_status()
-        waits.append(1000 * (perf_counter() - begun))
-        beats += 1
-        if beats % round(HEARTBEAT_S / TICK_S) == 0:
-            beat = {"status": "busy", "job_ids": [job["job_id"]]}
-            (await http.post("/api/worker/heartbeat", json=beat, headers=headers)).raise_for_status()
-        due += TICK_S
-        await asyncio.sleep(max(0.0, due - loop.time()))
+async def _crowd(platform: Platform, keys: Sequence[str]) -> list[dict[str, float]]:
+    """Return, of each run, ticks a second, how late answers were, and the share of all cores that the server took, percent."""
+    claims = []
+    for number in range(WORKERS):
+        key = keys[number % KEYS]
+        job = await _claim(platform.worker, key)
+        claims.append({"job_id": job["job_id"], "epoch": job["epoch"], "key": key})
+    watched = [psutil.Process(platform.processes[name].pid) for name in ("worker", "dispatcher")]
+    load = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.bench.crowd", str(platform.worker.base_url.port), str(MEASURED_S), str(RUNS)),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert load.stdin is not None and load.stdout is not None
+    load.stdin.write(json.dumps(claims).encode())
+    load.stdin.close()
+    found = []
+    for _ in range(RUNS):
+        await load.stdout.readline()  # the run begins
+        before, begun = sum(map(_cpu_s, watched)), perf_counter()
+        told = json.loads(await load.stdout.readline())
+        cpu = 100 * (sum(map(_cpu_s, watched)) - before) / (perf_counter() - begun) / CORES
+        found.append(told | {"cpu": cpu})
+    await load.wait()
+    return found
 
 
 def _cpu_s(process: psutil.Process) -> float:

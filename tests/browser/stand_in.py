@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.responses import FileResponse
 
 from api.middleware import SecurityHeaders
-from api.routes import pages
+from api.public import pages
 from events.errors import NotFound
 
 DURATION_S = 6

@@ -51,13 +51,23 @@ async def test_a_worker_or_a_key_is_revoked_once(keys: Keys) -> None:
     for one in (first, second, other):
         await keys.add(one, HASH)
     later = NOW + timedelta(hours=1)
-    assert [one.key_id for one in await keys.revoke(first.key_id, NOW)] == [first.key_id]
-    assert [one.key_id for one in await keys.revoke(first.worker_id, later)] == [second.key_id]
-    assert await keys.revoke(first.worker_id, later) == []
+    assert [one.key_id for one in await keys.revoke(first.key_id, NOW, "sold")] == [first.key_id]
+    assert [one.key_id for one in await keys.revoke(first.worker_id, later, "lost")] == [second.key_id]
+    assert await keys.revoke(first.worker_id, later, "lost") == []
     assert {first.key_id, second.key_id} <= await keys.changed(10.0)
     ((found, _),) = [row for row in await keys.with_prefix(first.prefix) if row[0].key_id == first.key_id]
     assert found.revoked_at == NOW
     assert {one.key_id: one.revoked_at for one in await keys.listing(10)}[other.key_id] is None
+
+
+async def test_a_revocation_is_untold_until_it_was_told(keys: Keys) -> None:
+    first, second = key(), key()
+    for one in (first, second):
+        await keys.add(one, HASH)
+        await keys.revoke(one.key_id, NOW, "sold")
+    assert {(one.key_id, reason) for one, reason in await keys.untold()} == {(first.key_id, "sold"), (second.key_id, "sold")}
+    await keys.told([first.key_id])
+    assert [one.key_id for one, _ in await keys.untold()] == [second.key_id]
 
 
 async def test_an_end_is_only_brought_nearer(keys: Keys) -> None:

@@ -15,6 +15,7 @@ from events.errors import LogUnavailable
 from infra.runtime import postgres
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
+from tests.integration.test_time_travel import kinolog
 from tests.support import clips
 from tests.support.apps import client, make
 from tests.support.platform import Platform
@@ -345,6 +346,10 @@ async def test_a_paused_pool_gets_no_jobs_until_it_is_resumed(settings: Settings
         (tmp_path / "nothing.mp4").write_bytes(b"no video")
         video_id = await platform.upload(tmp_path / "nothing.mp4")
         job = await the_job(platform, video_id, "queued")
+        (shown,) = (await platform.admin.get("/api/workers")).json()["items"]
+        assert (shown["presence"], shown["paused"]["of"], shown["paused"]["reason"]) == ("paused", "pool", "the store is moved")
+        assert {"encoder": "libx264", "works": True, "reason": None} in shown["trials"]
+        assert "paused (its pool is paused: the store is moved)" in kinolog(platform, "workers").stdout.replace("\n", " ")
         answer = await platform.admin.post(f"/api/jobs/{job}/requeue", json={"reason": "urgent", "priority": "high"})
         assert answer.status_code == 202
         await the_job(platform, video_id, "queued", priority="high")

@@ -15,6 +15,7 @@ from events.failures import FailureResolved
 from events.jobs import AnalyseResult, JobAttemptFailed, JobCompleted, JobFailed, VerifyResult
 from events.media import Failure
 from events.topics import TOPIC_OF
+from infra.commands.exits import ExitCode
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from projections import failures
@@ -188,7 +189,7 @@ async def test_a_capsule_is_run_again_and_the_verdict_is_noted(platform: Platfor
     assert (capsule.failure.code, capsule.spec.kind) == (failure["code"], "analyse")
     assert [place.event["type"].split(".")[2] for place in capsule.events][:2] == ["claimed", "result-reported"]
 
-    again = kinolog(platform, "failures", "rerun", str(file), "--json")
+    again = kinolog(platform, "failures", "rerun", str(file), "--here", "--json")
     assert again.returncode == 0, again.stderr
     told = json.loads(again.stdout)
     assert (told["verdict"], told["failure"]["code"]) == ("reproduced", failure["code"])
@@ -198,6 +199,23 @@ async def test_a_capsule_is_run_again_and_the_verdict_is_noted(platform: Platfor
     reruns = (await platform.admin.get(f"/api/failures/{which}", headers=after)).json()["reruns"]
     assert [rerun["verdict"] for rerun in reruns] == ["reproduced", "not_reproduced"]
     assert await ObjectStore(platform.settings).under("reruns/") == []
+
+
+async def test_another_worker_runs_it_again_and_its_verdict_is_noted(platform: Platform) -> None:
+    failure = await broken_video(platform)
+    nobody = kinolog(platform, "failures", "rerun", failure["failure_id"], "--wait-s", "0")
+    assert nobody.returncode == ExitCode.AWAY and "waits for another worker" in nobody.stderr
+    await platform.start("worker-2")
+    again = kinolog(platform, "failures", "rerun", failure["failure_id"], "--json")
+    assert again.returncode == 0, again.stderr
+    told = json.loads(again.stdout)
+    assert (told["verdict"], told["failure"]["code"]) == ("reproduced", failure["code"])
+    assert told["worker"] != failure["worker_id"]
+    jobs = (await platform.admin.get("/api/jobs", params={"kind": "rerun"})).json()["items"]
+    assert {job["status"] for job in jobs} == {"completed"}
+    assert await ObjectStore(platform.settings).under(f"videos/{failure['video_id']}/") == []
+    shown = (await platform.admin.get("/api/failures", params={"video_id": failure["video_id"]})).json()["items"]
+    assert [one["failure_id"] for one in shown] == [failure["failure_id"]]  # a rerun is no attempt at making a video
 
 
 async def test_a_job_is_explained_from_the_log(platform: Platform) -> None:

@@ -8,7 +8,9 @@ import pytest
 
 from events.jobs import EncodeSpec, MediaResult
 from events.workers import GraphicsCard
+from infra.runtime.settings import Settings
 from processors.plan import PlanSettings
+from tests.support.platform import Platform
 from tests.support.transcoding import encode_specs, finish, job_work, planned
 from tests.support.work import ffmpeg_path
 from workers.transcode.detect import detect
@@ -129,3 +131,22 @@ async def test_software_says_that_it_was_used_and_replaces_nothing(clip: Path, t
     result, _ = await finish(spec, job_work(tmp_path, clip, "encode-0"))
     assert isinstance(result, MediaResult)
     assert (result.encoder, result.fallback) == ("libx264", None)
+
+
+async def test_hardware_that_fails_at_a_chunk_makes_way_for_software_for_the_whole_video(
+    settings: Settings, clip: Path, tmp_path: Path
+) -> None:
+    """A card that passes its trial and fails at work: after the last attempt the planner does without it."""
+    ffmpeg = fake_ffmpeg(
+        tmp_path,
+        """*testsrc2*h264_nvenc*) exit 0;;
+        *nvenc*) echo "[h264_nvenc @ 0x5647e8] OpenEncodeSessionEx failed: out of memory (10)" >&2; exit 187;;""",
+    )
+    quick = {"segment_s": 1, "chunk_s": 2, "attempts_max": 2, "backoff_base_s": 0, "quarantine_after": 100}
+    async with Platform(settings, ffmpeg=ffmpeg, video_hardware="nvenc", **quick) as platform:
+        video = await platform.ended(await platform.upload(clip), 90)
+        jobs = (await platform.admin.get("/api/jobs", params={"video_id": video["video_id"]})).json()["items"]
+    assert video["status"] == "ready", video
+    made_by = {job["what"]: job["made"]["encoder"] for job in jobs if job["kind"] == "encode" and job["status"] == "completed"}
+    assert made_by == {"chunk 0": "libx264", "chunk 1": "libx264"}
+    assert video["plan"]["video"]["fallback"].startswith("h264_nvenc: ")

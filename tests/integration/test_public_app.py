@@ -97,7 +97,9 @@ async def test_manifests_have_their_types_and_may_be_read_by_any_site(platform: 
     for answer in (hls, dash):
         assert answer.headers["access-control-allow-origin"] == "*"
         assert answer.headers["cache-control"] == "public, max-age=60"
-    for url in (published["hls_url"], published["dash_url"]):
+    for url, whole in ((published["hls_url"], hls), (published["dash_url"], dash)):
+        again = await platform.public.get(url, headers={"If-None-Match": whole.headers["etag"]})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", whole.headers["etag"])
         there = await platform.public.head(url)
         assert (there.status_code, there.content) == (200, b"") and int(there.headers["content-length"]) > 100
     missing = await platform.public.get(published["hls_url"].replace("master", "4320p"))

@@ -170,6 +170,27 @@ async def test_a_playlist_needs_only_its_own_renditions(connection: AsyncConnect
         assert manifests.hls_media(video, part, name) == manifests.hls_media(video, everything, name)
 
 
+async def test_an_edition_changes_with_what_its_manifests_are_made_of(connection: AsyncConnection[Any]) -> None:
+    """What an edition was rendered to can be shown until there is another, in whatever order the events come."""
+    events = [*life(PLAN), *completions(PLAN)]
+    editions, rendered = [], []
+    runner = await install(connection, catalog.PROJECTION)
+    for event in history(events):
+        part = Slice(event.topic, event.partition, event.offset, event.offset + 1, 1, None)
+        await runner.apply(connection, Batch((part,), [event]))
+        video = await catalog.by_id(connection, VIDEO_ID)
+        assert video is not None
+        media = await catalog.media_of(connection, VIDEO_ID)
+        editions.append(await catalog.edition_of(connection, video.slug))
+        rendered.append((manifests.hls_master(video, media), manifests.dash(video, media)))
+    assert len({text for texts in rendered for text in texts}) > 2
+    for edition, texts in zip(editions, rendered, strict=True):
+        assert {other for same, other in zip(editions, rendered, strict=True) if same == edition} == {texts}
+    assert await catalog.edition_of(connection, "nothing") is None
+    extras = await catalog.extras_of(connection, VIDEO_ID)
+    assert manifests.subtitles(video, extras) == manifests.subtitles(video, media) != ()
+
+
 async def test_jobs_are_listed_counted_and_timed(connection: AsyncConnection[Any]) -> None:
     done = test_jobs.JobCompleted(**test_jobs.held(1), attempt=1, result=test_jobs.chunk_result(test_jobs.PLAN, 1))
     waiting = test_jobs.QUEUED.model_copy(update={"job_id": "waiting"})
@@ -205,6 +226,7 @@ async def test_progress_workers_and_timelines_are_read(connection: AsyncConnecti
     assert (row.percent, row.rungs[0].name) == (12.5, "720p")
     (worker,) = await workers.listing(connection)
     assert workers.presence(worker, START + timedelta(seconds=5)) == "busy"
+    assert (worker.cards, worker.trials) == (test_workers.REGISTERED.cards, test_workers.REGISTERED.trials)
     assert await workers.silent(connection, START + timedelta(seconds=1)) == []
     assert len(await workers.silent(connection, START + timedelta(seconds=2))) == 1
     entries = await timeline.of_video(connection, VIDEO_ID)

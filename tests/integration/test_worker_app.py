@@ -7,16 +7,20 @@ import io
 import json
 import tarfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.jobs import AnalyseSpec, AudioSpec, EncodeSpec, JobClaimed, JobKind, JobSpec, JobSubmitted, Requirements, Source
 from events.media import ObjectRef
+from events.workers import WorkerKeyRevoked
+from infra import supervision
 from infra.runtime import kafka
 from infra.runtime.clock import system_context
 from infra.runtime.objects import ObjectStore
@@ -523,6 +527,92 @@ async def test_no_key_no_hash_and_no_token_is_ever_on_the_log(gate: Platform, wo
     for secret in (worker.key, made["token"], "argon2", gate.token):
         assert secret not in text
     assert worker.key not in gate.log("worker")
+
+
+async def test_a_claim_in_the_predecessors_shape_is_told_what_is_wanted(worker: Worker) -> None:
+    """It sent no body, and could name a job: a claim has a name and says what the worker can do, the dispatcher chooses."""
+    bare = await worker.call("POST", "/claim")
+    wish = {"claim_id": str(uuid.uuid4()), "code_version": "0.1.0", "capabilities": CAPABILITIES, "wait_s": 0}
+    named = await worker.call("POST", "/claim", json=wish, params={"job_id": NOBODY})
+    assert (bare.status_code, bare.json()["detail"]) == (422, "body: Field required")
+    assert (named.status_code, "the dispatcher chooses" in named.json()["detail"]) == (422, True)
+
+
+# --- services that are away -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def stopped(local_engine: Settings, part: str) -> Iterator[None]:
+    """Stop a part of the engine as a hanging machine does: it takes bytes, and answers nothing."""
+    (row,) = [row for row in supervision.status(local_engine) if row["name"] == part]
+    parent = psutil.Process(row["pid"])
+    processes = [parent, *parent.children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+async def timed(call: Awaitable[httpx.Response]) -> tuple[int, float, str | None]:
+    """Return status, seconds, and what `Retry-After` says."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    answer = await call
+    return answer.status_code, loop.time() - begun, answer.headers.get("retry-after")
+
+
+async def test_while_the_database_hangs_claims_ticks_and_results_go_on_and_the_rest_is_put_off(
+    gate: Platform, local_engine: Settings, worker: Worker, log: Appender
+) -> None:
+    job = await given_job(log, worker)
+    stranger = Worker(gate, await register(gate))  # whose key was never proven
+    with stopped(local_engine, "postgres"):
+        put_off = asyncio.gather(
+            timed(stranger.call("POST", "/heartbeat", json={})),
+            timed(worker.call("POST", f"/{NOBODY}/progress", json={"epoch": 1})),
+        )
+        tick = {"epoch": 1, "progress_percent": 50.0}
+        went_on = [await timed(worker.call("POST", f"/{job['job_id']}/progress", json=tick)) for _ in range(2)]
+        second = await given_job(log, worker)
+        for claimed in (job, second):
+            said = {"epoch": claimed["epoch"], "retry": False}
+            went_on.append(await timed(worker.call("POST", f"/{claimed['job_id']}/fail", json=said)))
+        for status, seconds, retry_after in await put_off:
+            assert (status, retry_after) == (503, "2") and seconds < 8
+        assert all(status == 200 and seconds < 2 for status, seconds, _ in went_on), went_on
+    async with asyncio.timeout(10):
+        while (await stranger.call("POST", "/heartbeat", json={})).status_code != 200:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_revocation_bites_while_the_log_hangs_and_is_told_later(
+    gate: Platform, local_engine: Settings, worker: Worker, log: Appender
+) -> None:
+    job = await given_job(log, worker)
+    where, query = f"/upload/{job['job_id']}/segments/status", {"epoch": 1, "quality": "360p"}
+    assert (await worker.call("GET", where, params=query)).status_code == 200
+    with stopped(local_engine, "kafka"):
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        revoking = asyncio.create_task(gate.admin.post(f"/api/worker-keys/{worker.worker_id}/revoke", json={"reason": "sold"}))
+        async with asyncio.timeout(5):
+            while (await worker.call("GET", where, params=query)).status_code == 200:
+                await asyncio.sleep(0.02)
+        assert loop.time() - begun < 1.0
+        revoked = await revoking
+        assert (revoked.status_code, len(revoked.json()["key_ids"])) == (200, 1)
+    async with asyncio.timeout(20):
+        while not [fact for fact in await revocations(gate) if fact.key_id in revoked.json()["key_ids"]]:
+            await asyncio.sleep(0.1)
+
+
+async def revocations(platform: Platform) -> list[WorkerKeyRevoked]:
+    """Return what the log was told of revocations."""
+    facts = [recorded.envelope.data for recorded in await read_topic(platform.settings, "workers")]
+    return [fact for fact in facts if isinstance(fact, WorkerKeyRevoked)]
 
 
 async def test_unknown_fields_and_strange_bodies_are_refused(worker: Worker) -> None:

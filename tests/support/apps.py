@@ -10,9 +10,11 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from api.app import create_admin, create_public, create_worker
-from api.deps import Options, Services
+from api.admin.app import create_admin
+from api.deps import Options, Services, append_nothing
+from api.public.app import create_public
 from api.worker.access import Access
+from api.worker.app import create_worker
 from api.worker.decisions import Decisions
 from api.worker.receiving import Shelf
 from api.worker.services import Options as WorkerOptions
@@ -52,22 +54,17 @@ class Seen:
         self.requests.append((app, method, route, status, body_bytes))
 
 
-async def refuse(envelopes: Sequence[Envelope[Event]]) -> Sequence[Any]:
-    """Be a log that nothing may be appended to."""
-    raise AssertionError(f"nothing should be appended: {envelopes}")
-
-
 def make(
     name: str,
     *,
     pool: Any = None,
     store: Any = None,
-    append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]] = refuse,
+    append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]] = append_nothing,
     observer: Seen | None = None,
     **options: Any,
 ) -> FastAPI:
     """Return the app `public` or `admin`."""
-    services = Services(name, pool, store, append, lambda: system_context("test"), replace(OPTIONS, **options))
+    services = Services(name, pool, store, lambda: system_context("test"), replace(OPTIONS, **options), append)
     create = create_admin if name == "admin" else create_public
     return create(services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
 
@@ -85,8 +82,8 @@ def make_worker(observer: Seen | None = None) -> FastAPI:
     def context(correlation_id: str | None = None) -> Context:
         return system_context("test", correlation_id)
 
-    access = Access(none, refuse, context)
-    services = WorkerServices(access, Decisions(none, nothing), none, Shelf(none), refuse, context, options)
+    access = Access(none, append_nothing, context)
+    services = WorkerServices(access, Decisions(none, nothing), none, Shelf(none), append_nothing, context, options)
     return create_worker(
         services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, missing=nothing
     )

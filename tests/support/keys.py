@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from api.worker.keys import Key
+from events.errors import Retryable
 
 
 @dataclass
@@ -13,19 +14,39 @@ class MemoryKeys:
 
     rows: dict[str, tuple[Key, str]] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
+    not_told: dict[str, str] = field(default_factory=dict)
+    away: bool = False
+
+    def _there(self) -> None:
+        if self.away:
+            raise Retryable("the database does not answer")
 
     async def add(self, key: Key, hash_: str) -> None:
+        self._there()
         self.rows[key.key_id] = key, hash_
 
     async def with_prefix(self, prefix: str) -> list[tuple[Key, str]]:
+        self._there()
         return [row for row in self.rows.values() if row[0].prefix == prefix]
 
     async def changed(self, seconds: float) -> set[str]:
+        self._there()
         return set(self.touched)
 
-    async def revoke(self, which: str, now: datetime) -> list[Key]:
+    async def revoke(self, which: str, now: datetime, reason: str) -> list[Key]:
+        self._there()
         found = [key for key, _ in self.rows.values() if which in (key.key_id, key.worker_id) and key.revoked_at is None]
+        self.not_told |= {key.key_id: reason for key in found}
         return [self._change(key, revoked_at=now) for key in found]
+
+    async def untold(self) -> list[tuple[Key, str]]:
+        self._there()
+        return [(self.rows[key_id][0], reason) for key_id, reason in self.not_told.items()]
+
+    async def told(self, key_ids: Collection[str]) -> None:
+        self._there()
+        for key_id in key_ids:
+            self.not_told.pop(key_id, None)
 
     async def expire(self, key_id: str, at: datetime) -> None:
         key, _ = self.rows[key_id]

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from events.jobs import Capabilities
+from events.jobs import Capabilities, JobKind
 from tests.support.engine import free_ports
 from tests.support.platform import ROOT, Platform
 from workers.kinds import RUNNERS
 
-CAPABILITIES = Capabilities(kinds=("analyse", "encode", "audio", "extras", "verify"), encoders=("libx264",)).model_dump(mode="json")
+CAPABILITIES = Capabilities(kinds=get_args(JobKind), encoders=("libx264",)).model_dump(mode="json")
 ABOUT = {
     "worker_name": "attic",
     "code_version": "0.1.0",

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from api.app import IngestApp, create_telemetry
+from api.telemetry.app import IngestApp, create_telemetry
 from api.telemetry.ingest import OPEN, Ingest
 from api.telemetry.insights import Snapshots
 from api.telemetry.intake import Intake

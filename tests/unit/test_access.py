@@ -1,6 +1,7 @@
 """Who may speak: a key is hashed once, revocation is noticed, guessing is slow, and every change is told first."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +10,8 @@ from api.worker import access as module
 from api.worker.access import Access, Denied
 from events.clock import Context
 from events.envelope import Envelope, Event
-from events.errors import LogUnavailable
+from events.errors import LogUnavailable, Retryable
+from events.workers import WorkerKeyRevoked
 from infra.runtime.clock import new_id
 from tests.support.keys import MemoryKeys
 
@@ -39,7 +41,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     """A world that is compared with the table at every request."""
-    monkeypatch.setattr(module, "COMPARED_EVERY_S", 0.0)
+    monkeypatch.setattr(module, "COMPARED_WITHIN_S", 0.0)
     return World()
 
 
@@ -59,6 +61,56 @@ async def test_a_revocation_by_another_process_is_noticed(world: World) -> None:
     with pytest.raises(Denied, match="revoked") as denied:
         await world.access.worker(text, "a")
     assert (denied.value.reason, denied.value.key and denied.value.key.key_id) == ("revoked", key.key_id)
+
+
+async def test_a_revocation_bites_while_the_log_is_away_and_is_told_when_it_is_back(world: World) -> None:
+    key, text = await world.access.issue()
+    await world.access.worker(text, "a")
+    world.log_is_away = True
+    await world.another().revoke(key.worker_id, "sold")
+    with pytest.raises(Denied, match="revoked"):
+        await world.access.worker(text, "a")
+    world.log_is_away = False
+    revoked = [event async for event in _told_by(world)]
+    assert [(event.key_id, event.reason) for event in revoked] == [(key.key_id, "sold")]
+
+
+async def _told_by(world: World) -> AsyncIterator[WorkerKeyRevoked]:
+    """Yield what the process that follows tells of revocations, until it has told of one."""
+    following = asyncio.create_task(world.access.follow())
+    async with asyncio.timeout(5):
+        while not (told := [event for event in world.told if isinstance(event, WorkerKeyRevoked)]):
+            await asyncio.sleep(0)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    for event in told:
+        yield event
+
+
+async def test_while_the_table_is_away_who_was_proven_goes_on_and_nobody_else_comes_in(world: World) -> None:
+    key, text = await world.access.issue()
+    _, unproven = await world.access.issue()
+    await world.access.worker(text, "a")
+    world.keys.away = True
+    assert (await world.access.worker(text, "a")).key_id == key.key_id
+    with pytest.raises(Retryable):
+        await world.access.worker(unproven, "a")
+    world.access.forget(key.key_id)  # the log told of its revocation
+    with pytest.raises(Retryable):
+        await world.access.worker(text, "a")
+
+
+async def test_what_changed_while_the_table_was_away_is_noticed_when_it_is_back(world: World) -> None:
+    key, text = await world.access.issue()
+    await world.access.worker(text, "a")
+    world.keys.away = True
+    await world.access.worker(text, "a")
+    world.keys.away = False
+    await world.another().revoke(key.key_id, "lost")
+    with pytest.raises(Denied, match="revoked"):
+        async with asyncio.timeout(5):
+            while await world.access.worker(text, "a"):
+                await asyncio.sleep(0)
 
 
 async def test_a_key_that_is_remembered_ends_in_time(world: World) -> None:

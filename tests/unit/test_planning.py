@@ -57,8 +57,8 @@ BROKEN = Failure(stage="encoding", category="process_failure", code="EXIT_1", me
 class Story:
     """Feeds facts to the process and keeps what it derived, as the runner does."""
 
-    def __init__(self) -> None:
-        self.process = planning.process(Policy(PlanSettings(), "default"), lambda: NOW)
+    def __init__(self, encoder: str | None = None) -> None:
+        self.process = planning.process(Policy(PlanSettings(encoder=encoder), "default"), lambda: NOW)
         self.rows: dict[Any, Any] = {(VIDEO,): None}
         self.derived: list[Envelope[Event]] = []
         self.time = NOW
@@ -149,6 +149,33 @@ def test_a_job_that_failed_for_good_fails_the_video_and_calls_off_the_rest() -> 
     assert {cancel.job_id for cancel in cancels if isinstance(cancel, CancelRequested)} == {
         job_id(VIDEO, 0, name) for name in ("audio-1", "extras")
     }
+
+
+def test_hardware_that_fails_at_a_chunk_makes_way_for_software_for_the_whole_video() -> None:
+    story = Story("h264_nvenc").given(uploaded(), analysed(), media("audio-1"), media("encode-0"))
+    planned, *jobs = story.given(failed("encode-1")).then()
+    assert isinstance(planned, VideoPlanned) and planned.plan.video is not None
+    assert (planned.plan.video.encoder, planned.plan.video.preset) == ("libx264", "veryfast")
+    assert planned.plan.video.fallback == "h264_nvenc: EXIT_1: ffmpeg ended with 1"
+    submitted = [event for event in jobs if isinstance(event, JobSubmitted)]
+    assert [event.requirements.encoder for event in submitted] == ["libx264", "libx264"]
+    kept = {job_id(VIDEO, 0, name) for name in ("audio-1", "extras")}
+    assert set(planned.job_ids) == {event.job_id for event in submitted} | kept
+    assert story.given(media("encode-1"), EXTRAS).then() == []  # what hardware made does not count any more
+    (verify,) = story.given(media("encode-0 in software"), media("encode-1 in software")).then()
+    assert isinstance(verify, JobSubmitted) and isinstance(verify.spec, VerifySpec)
+    names = ("audio-1", "extras", "encode-0 in software", "encode-1 in software")
+    assert {result.key for result in verify.spec.results} == {ref(name).key for name in names}
+
+
+def test_software_that_fails_in_its_turn_fails_the_video() -> None:
+    story = Story("h264_nvenc").given(uploaded(), analysed())
+    cancels = [event for event in story.given(failed("encode-1")).then() if isinstance(event, CancelRequested)]
+    assert [event.job_id for event in cancels] == [job_id(VIDEO, 0, "encode-0")]
+    video_failed, *cancels = story.given(failed("encode-0 in software")).then()  # type: ignore[assignment]
+    assert isinstance(video_failed, VideoFailed)
+    names = ("encode-1 in software", "audio-1", "extras")
+    assert {event.job_id for event in cancels} == {job_id(VIDEO, 0, name) for name in names}
 
 
 def test_a_retry_asks_again_for_what_is_missing_and_only_for_that() -> None:

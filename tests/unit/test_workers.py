@@ -5,10 +5,18 @@ from datetime import timedelta
 import pytest
 
 from events.envelope import Event
-from events.jobs import Capabilities
+from events.jobs import Capabilities, DispatchPaused, DispatchResumed
 from events.topics import TOPIC_OF
-from events.workers import WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
-from projections import workers
+from events.workers import (
+    EncoderTrial,
+    GraphicsCard,
+    WorkerDrained,
+    WorkerHeartbeat,
+    WorkerOffline,
+    WorkerQuarantined,
+    WorkerRegistered,
+)
+from projections import jobs, workers
 from projections.workers import Worker, presence
 from tests.support.folding import folded
 from tests.support.footage import START, recorded
@@ -21,6 +29,8 @@ REGISTERED = WorkerRegistered(
     capabilities=Capabilities(kinds=("encode",)),
     cpu_count=2,
     memory_bytes=2**33,
+    cards=(GraphicsCard(model="NVIDIA T4", vram_bytes=2**34, driver="nvidia 550.54"),),
+    trials=(EncoderTrial(encoder="h264_vaapi", works=False, reason="no such device"),),
 )
 BUSY = WorkerHeartbeat(worker_id="w", status="busy", job_ids=("j",))
 IDLE = WorkerHeartbeat(worker_id="w", status="idle")
@@ -54,6 +64,27 @@ def worker(*events: tuple[Event, float]) -> Worker:
 )
 def test_presence_at_a_moment(events: list[tuple[Event, float]], at_s: float, expected: str) -> None:
     assert presence(worker(*events), START + timedelta(seconds=at_s)) == expected
+
+
+@pytest.mark.parametrize(
+    ("last", "paused", "drained", "expected"),
+    [(IDLE, True, False, "paused"), (BUSY, True, False, "busy"), (BUSY, True, True, "draining"), (DRAINED, True, True, "gone")],
+)
+def test_presence_of_one_whom_the_dispatcher_keeps_from_jobs(last: Event, paused: bool, drained: bool, expected: str) -> None:
+    row = worker((REGISTERED, 0), (last, 10))
+    assert presence(row, START + timedelta(seconds=11), paused=paused, drained=drained) == expected
+
+
+def test_a_pause_lasts_until_it_is_ended_and_a_repetition_does_not_revive_it() -> None:
+    pool = DispatchPaused(pool="main", drain=False, reason="night")
+    one = DispatchPaused(pool="main", worker_id="w", drain=True, reason="new memory")
+    resumed = DispatchResumed(pool="main", reason="morning")
+    log = [recorded(event, n, topic="jobs", at_s=n) for n, event in enumerate((pool, one, resumed))]
+    again = log[0]._replace(offset=3)
+    found = folded(jobs.PROJECTION, [*log, again])["pauses"]
+    assert {key: (pause.drain, pause.reason) for key, pause in found.items() if pause.paused_at} == {
+        ("main", "w"): (True, "new memory")
+    }
 
 
 def test_a_worker_says_what_it_can_do_and_does() -> None:

@@ -19,7 +19,7 @@ from workers.remote.membership import Membership
 from workers.remote.store import GatewayStore
 from workers.remote.transport import HttpTransport
 
-CONNECTIONS_MAX = 16
+CONNECTIONS_MAX = 64
 
 
 async def run(settings: Settings, directory: Path, number: int) -> None:

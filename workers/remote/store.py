@@ -6,6 +6,7 @@ Downloads that break off go on where they were; uploads are said again, and the 
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -39,7 +40,7 @@ class GatewayStore:
         async def send() -> None:
             await self._send(key, _pieces(path), size, digest, content_type)
 
-        await self._tried(key, send)
+        await self._put(key, send)
         return ObjectRef(key=key, size_bytes=size, sha256=digest)
 
     async def put_bytes(self, key: str, data: bytes, content_type: str) -> ObjectRef:
@@ -49,7 +50,7 @@ class GatewayStore:
         async def send() -> None:
             await self._send(key, data, len(data), digest, content_type)
 
-        await self._tried(key, send)
+        await self._put(key, send)
         return ObjectRef(key=key, size_bytes=len(data), sha256=digest)
 
     async def _send(self, key: str, content: bytes | AsyncIterator[bytes], size: int, digest: str, content_type: str) -> None:
@@ -65,15 +66,14 @@ class GatewayStore:
 
     async def get_bytes(self, key: str, max_bytes: int) -> bytes:
         """Return an object, at most its first `max_bytes`."""
-        where, query = self._place(key)
         headers = {"Range": f"bytes=0-{max_bytes - 1}"}
 
-        async def get() -> bytes:
+        async def get(where: str, query: dict[str, Any]) -> bytes:
             async with self._gateway.answer("GET", where, params=query, headers=headers, timeout=SILENCE_S) as answer:
                 return await answer.aread()
 
         try:
-            return await self._tried(key, get)
+            return await self._get(key, get)
         except Rejected as rejected:
             if rejected.status == 416:
                 return b""  # the object is empty
@@ -81,21 +81,36 @@ class GatewayStore:
 
     async def get_file(self, key: str, path: Path) -> str:
         """Download to `path`; return the SHA-256 of what came."""
-        where, query = self._place(key)
         with path.open("wb") as file:
             download = _Download(file)
-            await self._tried(key, lambda: download.go_on(self._gateway, where, query), moved=lambda: download.size_bytes)
+            await self._get(key, partial(download.go_on, self._gateway), moved=lambda: download.size_bytes)
         return download.digest.hexdigest()
 
-    def _place(self, key: str) -> tuple[str, dict[str, Any]]:
-        """Return path and query of an object: a source, or what a job of the same video made."""
+    async def _get(
+        self, key: str, transfer: Callable[[str, dict[str, Any]], Awaitable[T]], moved: Callable[[], int] = lambda: 0
+    ) -> T:
+        """Get a source, or what a job made, under any claim for the same video; when that one ends meanwhile, under another."""
         folder, video_id, rest = key.split("/", 2)
-        claim = self._transport.held_for(video_id).claim
-        where = f"source/{claim.job_id}" if folder == "sources" else f"object/{claim.job_id}/{rest}"
-        return f"/api/worker/{where}", {"epoch": claim.epoch}
+        while (held := self._transport.held_for(video_id)) is not None:
+            claim = held.claim
+            where = f"source/{claim.job_id}" if folder == "sources" else f"object/{claim.job_id}/{rest}"
+            try:
+                return await self._tried(key, partial(transfer, f"/api/worker/{where}", {"epoch": claim.epoch}), moved)
+            except Lost as lost:
+                if lost.state == "unknown":
+                    raise ObjectMissing(f"{key}: {lost}") from lost
+                self._transport.lost(claim.job_id, lost)
+        raise StoreUnavailable(f"{key}: there is no claim for its video any more")
+
+    async def _put(self, key: str, transfer: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await self._tried(key, transfer)
+        except Lost as lost:
+            self._transport.lost(key.split("/")[2], lost)
+            raise StoreUnavailable(str(lost)) from lost
 
     async def _tried(self, key: str, transfer: Callable[[], Awaitable[T]], moved: Callable[[], int] = lambda: 0) -> T:
-        """Transfer, again and again while that helps. Raises StoreUnavailable, ObjectMissing, Rejected."""
+        """Transfer, again and again while that helps. Raises StoreUnavailable, Lost, Rejected."""
         while True:
             before = moved()
             try:
@@ -111,11 +126,6 @@ class GatewayStore:
             except (Later, httpx.TransportError, OpenedState) as error:
                 if moved() == before:
                     raise StoreUnavailable(f"{key}: the worker app does not answer: {type(error).__name__}") from error
-            except Lost as lost:
-                if lost.state == "unknown":
-                    raise ObjectMissing(f"{key}: {lost}") from lost
-                self._transport.lost(key.split("/")[2], lost)
-                raise StoreUnavailable(str(lost)) from lost
 
 
 class _Download:

@@ -34,12 +34,10 @@ class HttpTransport:
         self._new_id = new_id
         self._held: dict[str, Held] = {}
 
-    def held_for(self, video_id: str) -> Held:
-        """Return a claim for a video. Raises Lost when there is none any more."""
-        for held in self._held.values():
-            if held.claim.video_id == video_id:
-                return held
-        raise Lost("unknown", f"there is no claim for video {video_id}")
+    def held_for(self, video_id: str) -> Held | None:
+        """Return a claim for a video, if there is one that is not lost."""
+        of_video = (held for held in self._held.values() if held.claim.video_id == video_id and not held.lost.done())
+        return next(of_video, None)
 
     def lost(self, job_id: str, why: Lost) -> None:
         """Note that a claim is not ours any more."""

@@ -9,11 +9,10 @@ from pathlib import Path
 import structlog
 
 from events.jobs import EncodeSpec, MediaResult
-from events.media import SOFTWARE_ENCODERS, Failure, Rendition
+from events.media import Failure, Rendition, in_software, is_hardware
 from workers.failures import damage, refused
 from workers.transcode.argv import encode_argv
 from workers.transcode.detect import limits_for
-from workers.transcode.encoders import family_of
 from workers.transcode.renditions import Made, Making, collect, make
 from workers.transcode.results import ResultDocument, store_result
 from workers.transcode.segments import planned
@@ -22,8 +21,6 @@ from workers.work import Done, Update, Work, WorkFailed
 
 ENCODING_SHARE = 0.85
 """Share of the time that encoding takes; the rest is decoding what was made (measured with x264 veryfast)."""
-SOFTWARE_PRESET, SVT_PRESET = "veryfast", "10"
-"""Of the encoder that stands in; the plan's preset was for hardware."""
 log = structlog.get_logger(__name__)
 
 
@@ -31,15 +28,16 @@ async def run(spec: EncodeSpec, work: Work) -> AsyncIterator[Update]:
     """Encode, store and decode the chunk; the result names every segment of every rung.
 
     When hardware fails at it, software does it, and the result says so; but only where the chunk is the whole video:
-    chunks of two encoders would not join, so the dispatcher must find another worker with that hardware.
+    chunks of two encoders would not join. There other workers with that hardware try it, and when they fail as well the
+    planner has the whole video made in software (`processors.planning`).
     """
     source, _digest = await work.sources.fetch(spec.source)
     try:
-        async with aclosing(_encode(spec, source, work, None)) as updates:
+        async with aclosing(_encode(spec, source, work)) as updates:
             async for update in updates:
                 yield update
     except WorkFailed as error:
-        if family_of(spec.plan.encoder) is None or len(spec.plan.chunks) > 1:
+        if not is_hardware(spec.plan.encoder) or len(spec.plan.chunks) > 1:
             raise
         fallback = f"{spec.plan.encoder}: {error.failure.code}: {error.failure.message}"
     else:
@@ -47,19 +45,13 @@ async def run(spec: EncodeSpec, work: Work) -> AsyncIterator[Update]:
     log.warning("hardware_failed", reason=fallback)
     directory = work.directory / "software"
     directory.mkdir()
-    async with aclosing(_encode(in_software(spec), source, replace(work, directory=directory), fallback)) as updates:
+    software = spec.model_copy(update={"plan": in_software(spec.plan, fallback)})
+    async with aclosing(_encode(software, source, replace(work, directory=directory))) as updates:
         async for update in updates:
             yield update
 
 
-def in_software(spec: EncodeSpec) -> EncodeSpec:
-    """Return the job as the software encoder of its codec does it. Pure."""
-    encoder = SOFTWARE_ENCODERS[spec.plan.codec]
-    preset = SVT_PRESET if encoder == "libsvtav1" else SOFTWARE_PRESET
-    return spec.model_copy(update={"plan": spec.plan.model_copy(update={"encoder": encoder, "preset": preset})})
-
-
-async def _encode(spec: EncodeSpec, source: Path, work: Work, fallback: str | None) -> AsyncGenerator[Update, None]:
+async def _encode(spec: EncodeSpec, source: Path, work: Work) -> AsyncGenerator[Update, None]:
     argv, outputs = encode_argv(work.ffmpeg, spec, source, work.directory, work.limits.threads)
     frames = spec.chunk.frames
     duration_ms = int(1000 * frames / Fraction(spec.plan.frame_rate))
@@ -82,7 +74,7 @@ async def _encode(spec: EncodeSpec, source: Path, work: Work, fallback: str | No
     renditions = tuple(_exact(spec, rendition) for rendition in made.renditions)
     warnings = _warnings(spec, damage(making.stderr, spec.plan.track))
     result = await store_result(ResultDocument(renditions=renditions, warnings=warnings), work)
-    encoder = spec.plan.encoder
+    encoder, fallback = spec.plan.encoder, spec.plan.fallback
     yield Done(MediaResult(renditions=renditions, result=result, encoder=encoder, fallback=fallback, warnings=warnings))
 
 

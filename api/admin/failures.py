@@ -10,6 +10,7 @@ from api.models import JOB_ID, Page
 from api.problems import documented
 from events.errors import Conflict, NotFound
 from events.failures import FailureRerun
+from events.jobs import JobSubmitted, MakingSpec
 from events.media import Failure
 from producers import failures as failures_producer
 from projections import failures
@@ -45,10 +46,22 @@ class RerunDone(BaseModel):
     failure: Failure | None = None
 
 
+class Again(BaseModel):
+    """What is to be done once more, as the failure's capsule says it."""
+
+    spec: MakingSpec = Field(examples=[{"kind": "analyse", "source": {"object_key": "sources/x/original", "size_bytes": 1}}])
+
+
 class AcceptedFailure(BaseModel):
     """It is on the log; `X-Log-Position` says from where on its effect can be read."""
 
     failure_id: str = Field(examples=[f"{JOB_ID}:1"])
+
+
+class AcceptedJobAgain(AcceptedFailure):
+    """The job that does it; its verdict comes to the failure's reruns."""
+
+    job_id: str = Field(examples=[JOB_ID])
 
 
 class AcceptedRerun(AcceptedFailure):
@@ -104,6 +117,24 @@ async def resolve_failure(given: Given, response: Response, failure_id: FailureI
     event = failures_producer.resolved(given.context(), failure_id, video_id=failure.video_id, reason=resolve.reason)
     await write(given, response, [event])
     return AcceptedFailure(failure_id=failure_id)
+
+
+@routes.post("/api/failures/{failure_id}/rerun", status_code=202, responses=CHANGED)
+async def rerun_failure(given: Given, response: Response, failure_id: FailureId, wanted: Again) -> AcceptedJobAgain:
+    """Have another worker than the one that failed do the same once more; nothing of it is kept but the verdict."""
+    failure = await _existing(given, failure_id)
+    event = failures_producer.rerun_submitted(
+        given.context(),
+        failure_id,
+        video_id=failure.video_id,
+        pool=failure.pool,
+        worker_id=failure.worker_id,
+        failed=failure.failure,
+        spec=wanted.spec,
+    )
+    await write(given, response, [event])
+    assert isinstance(event.data, JobSubmitted)
+    return AcceptedJobAgain(failure_id=failure_id, job_id=event.data.job_id)
 
 
 @routes.post("/api/failures/{failure_id}/reruns", status_code=202, responses=FOUND)

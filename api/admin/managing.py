@@ -1,11 +1,13 @@
 """For administrators: videos in every state, jobs, workers, and what happened to each."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field, model_validator
 
-from api.deps import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, reading, write
+from api.deps import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, moment, reading, write
 from api.models import (
     PROGRESSING,
     AcceptedDispatch,
@@ -15,6 +17,7 @@ from api.models import (
     JobDetail,
     JobShown,
     Page,
+    Paused,
     Queue,
     VideoDetail,
     VideoShown,
@@ -22,15 +25,16 @@ from api.models import (
 )
 from api.problems import documented
 from events.errors import Conflict, NotFound
-from events.jobs import Priority
+from events.jobs import JobKind, Priority
 from producers import catalog as catalog_producer
 from producers import jobs as jobs_producer
 from projections import catalog, jobs, manifests, progress, timeline, workers
 from projections.catalog import Status, Video
 from projections.jobs import Job
+from projections.workers import Worker
 
 routes = APIRouter(tags=["managing"])
-Kind = Literal["analyse", "encode", "audio", "extras", "verify"]
+Kind = JobKind
 RETRIED_MAX = 500
 """Jobs that one call retries at most."""
 Which = Annotated[str, Path(max_length=100, description="A video's id or slug.")]
@@ -292,25 +296,37 @@ async def retry_jobs(given: Given, response: Response, wanted: Filter) -> Accept
 
 @routes.get("/api/workers")
 async def list_workers(given: Given, response: Response, limit: Limit = 100) -> Page[WorkerShown]:
-    """List workers, the last that came first, with what they are doing now."""
-    now = given.context().now
+    """List workers, the last that came first, with what they are doing now, and why they get no jobs if they do not."""
     async with reading(given, response, "workers") as connection:
+        now = await moment(given, connection, "workers")
         found = await workers.listing(connection, limit)
-    shown = [
-        WorkerShown(
-            worker_id=worker.worker_id,
-            name=worker.name,
-            pool=worker.pool,
-            version=worker.version,
-            presence=workers.presence(worker, now),
-            job_ids=worker.job_ids,
-            capabilities=worker.capabilities,
-            registered_at=worker.registered_at,
-            heartbeat_at=worker.heartbeat_at,
-        )
-        for worker in found
-    ]
-    return Page(items=shown, next=None)
+        pauses = {(pause.pool, pause.worker_id): pause for pause in await jobs.pauses(connection)}
+    return Page(items=[_shown(worker, pauses, now) for worker in found], next=None)
+
+
+def _shown(worker: Worker, pauses: Mapping[tuple[str, str], jobs.Pause], now: datetime) -> WorkerShown:
+    of_worker, of_pool = (pauses.get((worker.pool or "", which)) for which in (worker.worker_id, ""))
+    pause = of_worker or of_pool
+    drained = any(each is not None and each.drain for each in (of_worker, of_pool))
+    quarantined = worker.quarantined_until is not None and now < worker.quarantined_until
+    return WorkerShown(
+        worker_id=worker.worker_id,
+        name=worker.name,
+        pool=worker.pool,
+        version=worker.version,
+        presence=workers.presence(worker, now, paused=pause is not None, drained=drained),
+        job_ids=worker.job_ids,
+        capabilities=worker.capabilities,
+        cpu_count=worker.cpu_count,
+        memory_bytes=worker.memory_bytes,
+        cards=worker.cards,
+        trials=worker.trials,
+        paused=pause
+        and Paused(of="worker" if of_worker else "pool", drain=drained, reason=pause.reason, paused_at=pause.paused_at),
+        quarantined_until=worker.quarantined_until if quarantined else None,
+        registered_at=worker.registered_at,
+        heartbeat_at=worker.heartbeat_at,
+    )
 
 
 @routes.post("/api/workers/{worker_id}/pause", status_code=202, responses=FOUND)

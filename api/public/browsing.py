@@ -1,7 +1,9 @@
 """For viewers: the catalog as JSON, manifests, media."""
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -14,14 +16,17 @@ from api.problems import documented
 from events.errors import NotFound
 from events.media import Failure
 from projections import catalog, jobs, manifests, progress
-from projections.catalog import Media, Video, VideoSummary
+from projections.catalog import Edition, Media, Video, VideoSummary
 
 routes = APIRouter(tags=["watching"])
 Slug = Annotated[str, Path(max_length=100, pattern=r"^[a-z0-9-]+$")]
+Known = Annotated[str | None, Header(alias="If-None-Match")]
+Shown = TypeVar("Shown", Video, Edition)
 IMMUTABLE = "public, max-age=31536000, immutable"
 
-HLS: dict[int | str, dict[str, Any]] = {200: {"content": {manifests.HLS_TYPE: {"example": "#EXTM3U\n…"}}}, **documented(404)}
-DASH: dict[int | str, dict[str, Any]] = {200: {"content": {manifests.DASH_TYPE: {"example": "<MPD …/>"}}}, **documented(404)}
+SAME: dict[int | str, dict[str, Any]] = {304: {"description": "It is what you have."}, **documented(404)}
+HLS: dict[int | str, dict[str, Any]] = {200: {"content": {manifests.HLS_TYPE: {"example": "#EXTM3U\n…"}}}, **SAME}
+DASH: dict[int | str, dict[str, Any]] = {200: {"content": {manifests.DASH_TYPE: {"example": "<MPD …/>"}}}, **SAME}
 
 
 class ListedVideo(BaseModel):
@@ -101,7 +106,8 @@ async def show(given: Given, response: Response, slug: Slug, minimum: Minimum = 
     """Show one video, also while it is being made."""
     async with reading(given, response, "catalog", minimum) as connection:
         video = await _video(connection, slug)
-        media = await catalog.media_of(connection, video.video_id)
+        published = video.status == "ready"
+        media = await (catalog.extras_of if published else catalog.media_of)(connection, video.video_id)
     return WatchedVideo(
         video_id=video.video_id,
         slug=video.slug,
@@ -133,28 +139,26 @@ async def progress_of(given: Given, response: Response, slug: Slug) -> progress.
 
 @routes.head("/videos/{slug}/master.m3u8", include_in_schema=False)
 @routes.get("/videos/{slug}/master.m3u8", response_class=Response, responses=HLS)
-async def hls_master(given: Given, slug: Slug) -> Response:
+async def hls_master(given: Given, slug: Slug, known: Known = None) -> Response:
     """HLS master playlist; there as soon as the first chunk is."""
-    video, media = await _with_media(given, slug)
-    return _manifest(manifests.hls_master(video, media), manifests.HLS_TYPE, video)
+    return await _manifest(given, slug, manifests.hls_master, manifests.HLS_TYPE, known)
 
 
 @routes.head("/videos/{slug}/manifest.mpd", include_in_schema=False)
 @routes.get("/videos/{slug}/manifest.mpd", response_class=Response, responses=DASH)
-async def dash(given: Given, slug: Slug) -> Response:
+async def dash(given: Given, slug: Slug, known: Known = None) -> Response:
     """DASH manifest; there once the video is published."""
-    video, media = await _with_media(given, slug)
-    return _manifest(manifests.dash(video, media), manifests.DASH_TYPE, video)
+    return await _manifest(given, slug, manifests.dash, manifests.DASH_TYPE, known)
 
 
 @routes.head("/videos/{slug}/{rendition}.m3u8", include_in_schema=False)
 @routes.get("/videos/{slug}/{rendition}.m3u8", response_class=Response, responses=HLS)
 async def hls_media(
-    given: Given, slug: Slug, rendition: Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9_.-]+$")]
+    given: Given, slug: Slug, rendition: Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9_.-]+$")], known: Known = None
 ) -> Response:
     """HLS playlist of one rendition or subtitle track; grows until the video is published."""
-    video, media = await _with_media(given, slug, rendition)
-    return _manifest(manifests.hls_media(video, media, rendition), manifests.HLS_TYPE, video)
+    render = partial(manifests.hls_media, name=rendition)
+    return await _manifest(given, slug, render, manifests.HLS_TYPE, known, rendition)
 
 
 @routes.head("/media/{path:path}", include_in_schema=False)
@@ -174,7 +178,7 @@ async def media_object(
     request: Request,
     path: Annotated[str, Path(max_length=500, pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+$")],
     wanted: Annotated[str | None, Header(alias="Range")] = None,
-    known: Annotated[str | None, Header(alias="If-None-Match")] = None,
+    known: Known = None,
     same: Annotated[str | None, Header(alias="If-Range")] = None,
 ) -> Response:
     """A segment, picture or subtitle file: it never changes under its address. Ranges are answered."""
@@ -187,25 +191,42 @@ async def media_object(
     return await ranges.answer(given.store, key, request.method, wanted=wanted, known=known, same=same, headers=caching)
 
 
-def _manifest(text: str | None, media_type: str, video: Video) -> Response:
-    if text is None:
-        raise NotFound(f"{video.title or video.slug} cannot be played this way yet: it is {video.status}")
-    life = "public, max-age=60" if video.status == "ready" else "no-cache"
-    return Response(text, media_type=media_type, headers={"Cache-Control": life})
-
-
-async def _with_media(given: Services, slug: str, rendition: str | None = None) -> tuple[Video, list[Media]]:
+async def _manifest(
+    given: Services,
+    slug: str,
+    render: Callable[[Video, Sequence[Media]], str | None],
+    media_type: str,
+    known: str | None,
+    rendition: str | None = None,
+) -> Response:
+    """Answer with a manifest, rendered now or before. Raises NotFound."""
     async with given.pool.connection() as connection:
-        video = await _video(connection, slug)
-        return video, list(await catalog.media_of(connection, video.video_id, rendition))
+        edition = _shown(await catalog.edition_of(connection, slug), slug)
+
+    async def rendered() -> str | None:
+        async with given.pool.connection() as connection:
+            video = await _video(connection, slug)  # should it be of a later edition by now, nobody asks for this one again
+            return render(video, await catalog.media_of(connection, video.video_id, rendition))
+
+    found = await given.renderings.get((edition, media_type, rendition), rendered)
+    if found is None:
+        raise NotFound(f"{slug} cannot be played this way yet: it is {edition.status}")
+    headers = {"Cache-Control": "public, max-age=60" if edition.status == "ready" else "no-cache", "ETag": found.etag}
+    if ranges.is_known(found.etag, known):
+        return Response(status_code=304, headers=headers)
+    return Response(found.body, media_type=media_type, headers=headers)
 
 
 async def _video(connection: Any, slug: str) -> Video:
     """Return a video that viewers may see. Raises NotFound."""
-    video = await catalog.by_slug(connection, slug)
-    if video is None or video.archived or video.status in ("purged", "abandoned", "uploading"):
+    return _shown(await catalog.by_slug(connection, slug), slug)
+
+
+def _shown(found: Shown | None, slug: str) -> Shown:
+    """Return what viewers may see. Raises NotFound."""
+    if found is None or found.archived or found.status in ("purged", "abandoned", "uploading"):
         raise NotFound(f"there is no video {slug}")
-    return video
+    return found
 
 
 def _listed(video: VideoSummary) -> ListedVideo:

@@ -1,0 +1,123 @@
+"""The admin app: put together, and served."""
+
+import asyncio
+import hmac
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated
+
+import uvicorn
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from api import health
+from api.admin import failures, inviting, live, managing, uploads
+from api.app import REQUESTS_MAX, Prometheus, appender_of, begin, finish, server_config
+from api.deps import Options, Services, travel
+from api.live.hub import LISTENERS_MAX, Hub
+from api.middleware import Observer
+from api.worker.access import Access
+from infra.past import past_of
+from infra.runtime import kafka, metrics, postgres
+from infra.runtime.clock import SystemClock, system_context
+from infra.runtime.log_consumer import open_log
+from infra.runtime.memory import collect_rarely
+from infra.runtime.objects import ObjectStore
+from infra.runtime.settings import Settings
+from infra.runtime.tokens import admin_token_path, ensure_admin_token
+from infra.runtime.worker_keys import KeyTable
+
+LIVE_IDLE_MS = 250
+_bearer = HTTPBearer(auto_error=False, scheme_name="token", description="The administrator's token: var/tokens/admin.")
+
+
+def create_admin(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
+    """Return the administrators' app: uploads, videos, jobs, workers. Everything but health wants the token."""
+    app = begin("Kinolog admin", "Uploads, videos, jobs, workers.", 401, 429, 503, kind=FastAPI)
+    app.include_router(health.router(exposition, metrics_type))
+    locked = [Depends(authorised), Depends(travel)]
+    app.include_router(uploads.routes, dependencies=locked)
+    app.include_router(managing.routes, dependencies=locked)
+    app.include_router(failures.routes, dependencies=locked)
+    app.include_router(live.routes, dependencies=locked)
+    app.include_router(inviting.routes, dependencies=locked)
+    return finish(app, services, observer)
+
+
+def authorised(request: Request, presented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+    """Raise 401 unless the request carries the administrator's token; compared in constant time."""
+    services: Services = request.app.state.services
+    expected = services.options.token
+    if presented is None or not expected or not hmac.compare_digest(presented.credentials.encode(), expected.encode()):
+        detail = f"send `Authorization: Bearer TOKEN`; the token lies in {services.options.token_place}"
+        raise HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class _Server(uvicorn.Server):
+    """Ends live streams when the server is to stop, which would otherwise wait for them."""
+
+    def __init__(self, config: uvicorn.Config, live: Hub) -> None:
+        super().__init__(config)
+        self._live = live
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        self._live.stop()
+        await super().shutdown(sockets)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve administrators until SIGTERM, with the past and with what happens now."""
+    collect_rarely()
+    await kafka.ensure_topics(settings)
+    pool = await postgres.open_pool(settings)
+    store = ObjectStore(settings)
+    await store.ensure_bucket()
+    appender = appender_of(settings)
+    await appender.start()
+    keys = KeyTable(pool)
+    await keys.ensure()
+    context = partial(system_context, "kinolog/admin")
+    live = Hub(lambda: open_log(settings, idle_ms=LIVE_IDLE_MS), SystemClock())
+    metrics.LIVE_LISTENERS.set_function(lambda: live.listeners)
+    options = Options(
+        requests_per_minute=settings.admin_requests_per_minute,
+        media_delivery=settings.media_delivery,
+        presign_ttl_s=settings.presign_ttl_s,
+        upload_max_bytes=settings.upload_max_bytes,
+        upload_part_bytes=settings.upload_part_bytes,
+        token_place=str(admin_token_path(settings)),
+        token=ensure_admin_token(settings),
+    )
+    services = Services(
+        "admin",
+        pool,
+        store,
+        context,
+        options,
+        append=appender.append,
+        access=Access(keys, appender.append, context),
+        past=past_of(settings).at,
+        live=live,
+    )
+    app = create_admin(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
+    config = server_config(app, settings.bind_host, settings.admin_port, limit_concurrency=REQUESTS_MAX + LISTENERS_MAX)
+    try:
+        await _serve_with(live, _Server(config, live))
+    finally:
+        await appender.stop()
+        await pool.close()
+
+
+async def _serve_with(live: Hub, server: uvicorn.Server) -> None:
+    """Serve while the log is followed; a reader that ends is a bug: the supervisor starts the app again."""
+    following = asyncio.create_task(live.run(), name="live status")
+    serving = asyncio.create_task(server.serve(), name="server")
+    await asyncio.wait({following, serving}, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    await serving
+    if following.done():
+        following.result()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)

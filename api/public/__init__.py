@@ -1,0 +1,1 @@
+"""The public app: viewers browse, search and watch."""

@@ -1,0 +1,55 @@
+"""The public app: put together, and served."""
+
+from collections.abc import Callable
+from functools import partial
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import FastAPI
+
+from api import health
+from api.app import REQUESTS_MAX, Prometheus, begin, finish, server_config
+from api.deps import Options, Services
+from api.middleware import Observer
+from api.public import browsing, pages
+from infra.runtime import kafka, metrics, postgres
+from infra.runtime.clock import system_context
+from infra.runtime.memory import collect_rarely
+from infra.runtime.objects import ObjectStore
+from infra.runtime.settings import Settings
+
+
+def create_public(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
+    """Return the viewers' app: browse, search, watch."""
+    app = begin("Kinolog", "Browse, search and watch.", 429, 503, kind=FastAPI)
+    app.include_router(health.router(exposition, metrics_type))
+    app.include_router(browsing.routes)
+    app.include_router(pages.routes)
+    return finish(app, services, observer, open_to_all=True)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve viewers until SIGTERM."""
+    collect_rarely()  # a film's manifests are made of 20,000 values; walking them took four fifths of the time
+    await kafka.ensure_topics(settings)
+    pool = await postgres.open_pool(settings)
+    store = ObjectStore(settings)
+    await store.ensure_bucket()
+    options = Options(
+        requests_per_minute=settings.requests_per_minute,
+        media_delivery=settings.media_delivery,
+        media_origin=_origin(settings) if settings.media_delivery == "redirect" else "",
+        presign_ttl_s=settings.presign_ttl_s,
+    )
+    services = Services("public", pool, store, partial(system_context, "kinolog/public"), options)
+    app = create_public(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
+    try:
+        await uvicorn.Server(server_config(app, settings.bind_host, settings.public_port, limit_concurrency=REQUESTS_MAX)).serve()
+    finally:
+        await pool.close()
+
+
+def _origin(settings: Settings) -> str:
+    """Return the store's scheme, host and port, as browsers see them."""
+    url = urlsplit(settings.s3_public_endpoint or settings.s3_endpoint)
+    return f"{url.scheme}://{url.netloc}"

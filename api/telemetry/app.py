@@ -1,0 +1,185 @@
+"""The telemetry app: put together, and served."""
+
+import asyncio
+import gc
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
+
+from api import health, problems
+from api.app import Prometheus, begin, server_config
+from api.limits import BodyLimited, TimeLimited
+from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
+from api.telemetry import comparing, documents
+from api.telemetry.connections import end_slow
+from api.telemetry.ingest import OBSERVED, OPEN, HotRoutes, Ingest
+from api.telemetry.insights import Snapshots
+from api.telemetry.intake import Intake
+from api.telemetry.limiter import Addresses, Limiter
+from api.telemetry.protocol import protocol_for
+from api.telemetry.reading import Limits, Readings, StoredReadings
+from events.topics import TELEMETRY
+from infra.runtime import kafka, metrics, postgres
+from infra.runtime.clock import new_id
+from infra.runtime.memory import keep_freed_memory
+from infra.runtime.settings import Settings
+from producers.appender import Appender
+
+CONNECTIONS_MAX = 5_000
+"""A connection without a request counts, too; more than this are refused with 503."""
+LOG_WAIT_S = 3.0
+"""Reporting clients give up after 4 s; they are to hear that the log is away before."""
+
+
+class IngestApp(FastAPI):
+    """An app whose hot routes are answered before anything that FastAPI does for the others."""
+
+    hot: HotRoutes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        await self.hot(scope, receive, send)
+
+    async def cold(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what is not hot."""
+        await super().__call__(scope, receive, send)
+
+
+def create_telemetry(
+    ingest: Ingest,
+    *,
+    observer: Observer,
+    exposition: Callable[[], bytes],
+    metrics_type: str,
+    missing: Callable[[], Mapping[str, str]],
+    new_id: Callable[[], str],
+    readings: Readings,
+) -> IngestApp:
+    """Return the app that nodes report to, anonymously. `missing` says what ingest lacks, {part: one sentence}."""
+    app = begin("Kinolog telemetry", "Anonymous reports of transcodes, and what they tell.", 429, 503, kind=IngestApp)
+    app.include_router(health.probes(exposition, metrics_type, missing))
+    app.include_router(comparing.routes)
+    app.state.readings = readings
+    _describe(app, documents.paths(), documents.schemas())
+    problems.install(app)
+    app.add_middleware(TimeLimited)
+    app.add_middleware(BodyLimited)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(CrossOrigin)
+    app.add_middleware(Observed, name="telemetry", observer=observer, new_id=new_id)
+    app.hot = HotRoutes(app.cold, ingest=ingest)
+    return app
+
+
+def _describe(app: FastAPI, paths: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Put routes that FastAPI does not know into its document."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = plain()
+        document["paths"] = paths | document["paths"]
+        document["components"]["schemas"] |= schemas
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+class HotMetrics:
+    """Tells Prometheus about the hot routes: seconds at once, the counters when somebody reads them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._answers: Counter[tuple[str, int]] = Counter()
+        self._events: Counter[str] = Counter()
+        self._seconds = {path: metrics.HTTP_SECONDS.labels(name, method, path).observe for path, method in OBSERVED.items()}
+
+    def observe(self, path: str, status: int, seconds: float) -> None:
+        """Count an answer."""
+        self._answers[path, status] += 1
+        self._seconds[path](seconds)
+
+    def count(self, accepted: int, refused: int) -> None:
+        """Count events."""
+        self._events["accepted"] += accepted
+        self._events["refused"] += refused
+
+    def exposition(self) -> bytes:
+        """Return every metric, counters included."""
+        for (path, status), count in self._answers.items():
+            metrics.HTTP_REQUESTS.labels(self._name, OBSERVED[path], path, str(status)).inc(count)
+        for result, count in self._events.items():
+            metrics.TELEMETRY_EVENTS.labels(result).inc(count)
+        self._answers.clear()
+        self._events.clear()
+        return metrics.exposition()
+
+
+async def serve(settings: Settings) -> None:
+    """Serve telemetry until SIGTERM. Ingest needs no database; without one there are only the last insights."""
+    keep_freed_memory()
+    await kafka.ensure_topics(settings, [TELEMETRY])
+    appenders = [
+        Appender(
+            lambda: kafka.open_producer(settings),
+            topic_prefix=settings.topic_prefix,
+            timeout_s=LOG_WAIT_S,
+            pending_max=pending_max,
+            pending_max_bytes=128 * 2**20,
+            observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
+            observe_failure=metrics.LOG_APPEND_FAILURES.inc,
+        )
+        for pending_max in (10_000, 200_000)
+    ]
+    for appender in appenders:
+        await appender.start()
+    single, batches = (Intake(appender.offer, time.time, new_id) for appender in appenders)
+    hot = HotMetrics("telemetry")
+
+    def missing() -> dict[str, str]:
+        return {"kafka": "does not acknowledge events"} if any(appender.stuck for appender in appenders) else {}
+
+    pool = await postgres.open_pool(settings, size_max=4, wait=False)
+    limits = Limits(settings.telemetry_hardware_max, settings.telemetry_floor, settings.telemetry_samples_min)
+    readings = StoredReadings(pool, limits)
+    snapshots = Snapshots(readings.look, OPEN, metrics.TELEMETRY_HARDWARE_CAPPED.set)
+    ingest = Ingest(
+        single,
+        batches,
+        Limiter(settings.telemetry_requests_per_minute, settings.telemetry_burst, os.urandom(16)),
+        Addresses(settings.trusted_proxies),
+        snapshots,
+        hot.observe,
+        hot.count,
+    )
+    app = create_telemetry(
+        ingest,
+        observer=Prometheus(),
+        exposition=hot.exposition,
+        metrics_type=metrics.CONTENT_TYPE,
+        missing=missing,
+        new_id=new_id,
+        readings=readings,
+    )
+    config = server_config(app, settings.bind_host, settings.telemetry_port, limit_concurrency=CONNECTIONS_MAX, proxy_headers=False)
+    config.http = protocol_for(ingest)
+    server = uvicorn.Server(config)
+    tasks = [
+        asyncio.create_task(end_slow(server.server_state.connections), name="slow connections"),
+        asyncio.create_task(snapshots.follow(), name="insights"),
+    ]
+    gc.freeze()
+    try:
+        await server.serve()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for appender in appenders:
+            await appender.stop()
+        await pool.close()

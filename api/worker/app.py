@@ -1,0 +1,146 @@
+"""The worker app: put together, and served."""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+
+import uvicorn
+from fastapi import FastAPI
+
+from api import health, problems
+from api.app import Prometheus, appender_of, begin, server_config
+from api.limits import BodyLimited, RateLimited, TimeLimited
+from api.middleware import Observed, Observer, SecurityHeaders
+from api.worker import serving, transfers
+from api.worker.access import Access, Denied
+from api.worker.audit import Audited, denied
+from api.worker.decisions import Decisions
+from api.worker.receiving import ARCHIVE_BYTES_MAX, Shelf
+from api.worker.services import Options, WorkerServices
+from events.errors import KinologError, Retryable
+from infra.runtime import kafka, metrics, postgres
+from infra.runtime.clock import system_context
+from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.memory import collect_rarely
+from infra.runtime.objects import ObjectStore
+from infra.runtime.settings import Settings
+from infra.runtime.tokens import find_admin_token
+from infra.runtime.worker_keys import KeyTable
+from projections import jobs
+from projections.jobs import Job
+from projections.positions import Positions, wait_for
+
+STORED_S = 5.0
+"""A claim that the app does not remember is looked up in the database for so long."""
+ANSWER_S = 60.0
+"""A claim is answered after 30 s at most, when there is no job."""
+CONNECTIONS_MAX = 5_000
+"""Workers wait, each on a connection of its own; more than this are refused with 503."""
+
+
+def create_worker(
+    services: WorkerServices,
+    *,
+    observer: Observer,
+    exposition: Callable[[], bytes],
+    metrics_type: str,
+    missing: Callable[[], Awaitable[Mapping[str, str]]],
+) -> FastAPI:
+    """Return the app for workers outside the cluster. `missing` says what it lacks, {part: one sentence}."""
+    app = begin("Kinolog workers", "Jobs for workers outside the cluster.", 429, 503, kind=FastAPI)
+    app.include_router(health.own(exposition, metrics_type, missing))
+    app.include_router(serving.routes)
+    app.include_router(transfers.routes)
+    app.include_router(serving.held_routes)
+    app.state.worker_services = services
+    problems.install(app)
+    app.add_exception_handler(Denied, denied)
+    app.add_middleware(TimeLimited, answer_s=ANSWER_S)
+    app.add_middleware(BodyLimited, form_max_bytes=ARCHIVE_BYTES_MAX)
+    app.add_middleware(RateLimited, per_minute=services.options.requests_per_minute)
+    app.add_middleware(Audited, append=services.append, context=lambda: services.context(None))
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Observed, name="worker", observer=observer, new_id=lambda: services.context(None).new_id())
+    return app
+
+
+async def serve(settings: Settings) -> None:
+    """Serve workers outside the cluster until SIGTERM, or until the log cannot be followed."""
+    collect_rarely()
+    await kafka.ensure_topics(settings)
+    pool = await postgres.open_pool(settings)
+    store = ObjectStore(settings)
+    await store.ensure_bucket()
+    keys = KeyTable(pool)
+    await keys.ensure()
+    appender = appender_of(settings)
+    await appender.start()
+
+    async def stored(job_id: str, read: Positions) -> Job | None:
+        async def look() -> Job | None:
+            if not await wait_for(pool, "jobs", read):
+                raise Retryable("the projection of jobs has not read the log yet; try again")
+            async with pool.connection() as connection:
+                return await jobs.by_id(connection, job_id)
+
+        return await postgres.within(STORED_S, look())
+
+    access = Access(keys, appender.append, lambda: system_context("kinolog/worker-app"))
+    log = LogConsumer(settings, idle_ms=5000)
+    decisions = Decisions(log, stored, access.forget)
+    await decisions.start(system_context("kinolog/worker-app").now)
+    services = WorkerServices(
+        access,
+        decisions,
+        store,
+        Shelf(store),
+        appender.append,
+        lambda correlation_id: system_context("kinolog/worker-app", correlation_id),
+        _worker_options(settings),
+    )
+
+    async def missing() -> dict[str, str]:
+        found = {"kafka": "does not acknowledge events"} if appender.stuck else {}
+        try:
+            await keys.changed(0.0)
+        except Retryable as error:
+            found["postgres"] = str(error)
+        try:
+            await store.ready()
+        except KinologError as error:
+            found["objects"] = str(error)
+        return found
+
+    app = create_worker(
+        services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, missing=missing
+    )
+    server = uvicorn.Server(server_config(app, settings.bind_host, settings.worker_port, limit_concurrency=CONNECTIONS_MAX))
+    following = asyncio.gather(decisions.follow(), access.follow())
+    following.add_done_callback(lambda _: setattr(server, "should_exit", True))
+    try:
+        await server.serve()
+        if following.done():
+            following.result()
+    finally:
+        following.cancel()
+        await asyncio.gather(following, *services.tasks, return_exceptions=True)
+        await log.close()
+        await appender.stop()
+        await pool.close()
+
+
+def _worker_options(settings: Settings) -> Options:
+    directory = settings.var_dir.resolve() / f"worker-app-{settings.worker_port}"
+    shutil.rmtree(directory, ignore_errors=True)  # halves of files, from the last time
+    directory.mkdir(parents=True)
+    return Options(
+        admin_secret=lambda: find_admin_token(settings),
+        key_life=timedelta(days=settings.worker_key_days) if settings.worker_key_days else None,
+        version_min=settings.worker_version_min,
+        version_max=settings.worker_version_max,
+        lease=timedelta(seconds=settings.lease_s),
+        renew_every=timedelta(seconds=settings.lease_renew_s) / 2,
+        requests_per_minute=settings.worker_requests_per_minute,
+        directory=directory,
+    )

@@ -1,0 +1,209 @@
+"""The loop of a worker with several slots: each claims for itself, and sources in use stay."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from pydantic import ValidationError
+
+from events.envelope import Envelope, Event
+from events.jobs import Capabilities, ExtrasResult, ExtrasSpec, JobClaimed, JobKind, ResultReported, Source
+from events.media import ObjectRef, SystemContext
+from events.workers import WorkerRegistered
+from infra.runtime.clock import SystemClock, new_id, system_context
+from infra.runtime.settings import InvalidSettings, Settings
+from tests.support.work import DirectoryStore, local_work
+from workers.app import slots
+from workers.loop import Identity, Tools, Worker
+from workers.sources import Sources
+from workers.transcode.detect import Hardware
+from workers.transport import Drained, Held, Verdict
+from workers.work import Done, Runner, Update, Work, WorkFailed
+
+ALL = Capabilities(kinds=("analyse", "encode", "audio"), encoders=("libx264",))
+SOURCE = Source(object_key="sources/v/original", size_bytes=4)
+MADE = ExtrasResult(result=ObjectRef(key="k", size_bytes=1, sha256="0" * 64))
+
+
+class Queue:
+    """A `workers.transport.Transport` with jobs of each kind, as many as are asked for."""
+
+    def __init__(self, **waiting: int) -> None:
+        self.waiting = Counter(waiting)
+        self.claims: list[Capabilities] = []
+        self.told: list[Event] = []
+        self.reported: list[ResultReported] = []
+        self.drains = False
+        self.moved = asyncio.Event()
+
+    async def append(self, envelopes: Sequence[Envelope[Event]]) -> object:
+        self.told += [envelope.data for envelope in envelopes]
+        return None
+
+    async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
+        self.claims.append(capabilities)
+        while not (kind := next((kind for kind in capabilities.kinds if self.waiting[kind]), None)):
+            if self.drains:
+                raise Drained
+            await self.moved.wait()
+        self.waiting[kind] -= 1
+        return held(kind)
+
+    async def renew(self, held: Held) -> None:
+        """Nobody listens."""
+
+    async def report(self, held: Held, report: ResultReported) -> Verdict | None:
+        self.reported.append(report)
+        return "accepted"
+
+    async def release(self, held: Held, reason: str) -> None:
+        """Nobody listens."""
+
+    def forget(self, held: Held) -> None:
+        """Nobody remembers."""
+
+
+def held(kind: JobKind) -> Held:
+    claim = JobClaimed.model_construct(  # its spec is nobody's business here
+        job_id=f"{kind}-{new_id()}",
+        video_id="v",
+        pool="default",
+        worker_id="w",
+        claim_id="c",
+        epoch=1,
+        attempt=1,
+        lease_expires_at=datetime(2026, 3, 1, tzinfo=UTC),
+        spec=ExtrasSpec.model_construct(kind=kind, source=SOURCE),
+    )
+    loop = asyncio.get_running_loop()
+    return Held(claim, "c", loop.create_future(), loop.create_future())
+
+
+class Bench:
+    """A worker's tools, and what runs at the moment."""
+
+    def __init__(self, directory: Path, queue: Queue) -> None:
+        self.directory = directory
+        self.queue = queue
+        self.running: Counter[str] = Counter()
+        self.go_on = asyncio.Event()
+        self.changed = asyncio.Event()
+
+    def runner(self, kind: str) -> Runner:
+        async def run(spec: object, work: Work) -> AsyncGenerator[Update, None]:
+            self.running[kind] += 1
+            self.changed.set()
+            await self.go_on.wait()
+            self.running[kind] -= 1
+            yield Done(MADE)
+
+        return cast(Runner, run)
+
+    async def until(self, **running: int) -> None:
+        async with asyncio.timeout(5):
+            while +self.running != Counter(running):
+                self.changed.clear()
+                await self.changed.wait()
+
+    @asynccontextmanager
+    async def worker(self, *named: str) -> AsyncGenerator[Worker, None]:
+        async def surroundings(directory: Path) -> SystemContext:
+            raise AssertionError("nothing fails here")
+
+        def work(prefix: str, directory: Path) -> Work:
+            return replace(local_work(self.directory, self.directory), prefix=prefix, directory=directory)
+
+        worker = Worker(
+            Identity("w", "one", "default", "0.1.0", 2, 2**30, Hardware((), ())),
+            slots(named, ALL),
+            Tools(
+                transport=self.queue,
+                context=lambda correlation: system_context("test", correlation),
+                clock=SystemClock(),
+                runners={kind: self.runner(kind) for kind in ALL.kinds},
+                work=work,
+                observe=lambda kind, outcome, seconds: None,
+                surroundings=surroundings,
+            ),
+            self.directory / "jobs",
+            lease_s=60,
+            renew_s=15,
+            drain_s=20,
+        )
+        running = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            worker.stop()
+            self.go_on.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait_for(running, 5)
+
+
+async def test_each_kind_has_its_slots(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Queue(encode=3, audio=3, analyse=1))
+    async with bench.worker("encode=1", "audio=2"):
+        await bench.until(encode=1, audio=2)
+        assert +bench.queue.waiting == Counter(encode=2, audio=1, analyse=1)
+        bench.go_on.set()
+        async with asyncio.timeout(5):
+            while len(bench.queue.reported) < 6:
+                await asyncio.sleep(0)
+    assert bench.queue.waiting["analyse"] == 1
+    (registered,) = [event for event in bench.queue.told if isinstance(event, WorkerRegistered)]
+    assert registered.capabilities.kinds == ("encode", "audio")
+
+
+async def test_without_slots_it_does_one_job_of_any_kind_at_a_time(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Queue(encode=1, audio=1))
+    async with bench.worker():
+        await bench.until(encode=1)
+        assert bench.queue.claims == [ALL]
+
+
+async def test_a_drained_worker_finishes_in_all_its_slots(tmp_path: Path) -> None:
+    """Each slot is told of it; that is no second wish to stop at once."""
+    bench = Bench(tmp_path, Queue(encode=1))
+    async with bench.worker("encode=1", "audio=2"):
+        await bench.until(encode=1)
+        bench.queue.drains = True
+        bench.queue.moved.set()
+        await asyncio.sleep(0)
+        bench.go_on.set()
+        async with asyncio.timeout(5):
+            while not bench.queue.reported:
+                await asyncio.sleep(0)
+    assert [report.result for report in bench.queue.reported] == [MADE]
+
+
+def test_slots_are_a_setting() -> None:
+    assert Settings.from_env({"KINOLOG_WORKER_SLOTS": "encode=2, audio=1"}).worker_slots == ("encode=2", "audio=1")
+    assert [slot.kinds for slot in slots(("encode=2", "audio=1"), ALL)] == [("encode",), ("encode",), ("audio",)]
+    for wrong in ("encode", "encode=0", "dance=1"):
+        with pytest.raises((InvalidSettings, ValidationError)):
+            Settings.from_env({"KINOLOG_WORKER_SLOTS": wrong})
+
+
+async def test_a_source_stays_while_a_job_uses_it(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    wanted = [Source(object_key=f"sources/{name}/original", size_bytes=4) for name in "abc"]
+    for source in wanted:
+        await store.put_bytes(source.object_key, b"data", "video/mp4")
+    sources = Sources(tmp_path / "sources", cast(Any, store), bytes_max=8)
+    using, over = tmp_path / "using", tmp_path / "over"
+    using.mkdir()
+    first, _ = await sources.used_in(using).fetch(wanted[0])
+    second, _ = await sources.used_in(over).fetch(wanted[1])
+    third, _ = await sources.used_in(using).fetch(wanted[2])
+    assert (first.exists(), second.exists(), third.exists()) == (True, False, True)
+    with pytest.raises(WorkFailed, match="no room"):
+        await sources.used_in(using).fetch(wanted[1])
+    using.rmdir()
+    await sources.used_in(over).fetch(wanted[1])
+    assert not first.exists()
