@@ -41,18 +41,12 @@ def _pieces(tick: Envelope[Event]) -> tuple[bytes, int, tuple[bytes, ...]]:
     return tick.subject.encode(), partition_for(tick.subject, PROGRESS.partitions), (head, middle, tail, end)
 
 
-async def put_on_the_log(settings: Settings, count: int, compression: str = "none") -> None:
+async def put_on_the_log(settings: Settings, count: int) -> None:
     """Append that many ticks to a fresh topic."""
     await kafka.ensure_topics(settings)
     topic = kafka.topic_name(settings, PROGRESS)
     producer = Producer(
-        {
-            "bootstrap.servers": settings.kafka_bootstrap,
-            "compression.type": compression,
-            "linger.ms": 20,
-            "batch.size": 1 << 20,
-            "enable.idempotence": True,
-        }
+        {"bootstrap.servers": settings.kafka_bootstrap, "linger.ms": 20, "batch.size": 1 << 20, "enable.idempotence": True}
     )
     for n, (key, partition, ms, value) in enumerate(history(count)):
         while True:
