@@ -2,10 +2,11 @@
 
 import asyncio
 import multiprocessing
-import resource
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from time import perf_counter, process_time
 from typing import NamedTuple
 
@@ -124,8 +125,14 @@ def _rebuild(settings: Settings, until: Mapping[Place, int]) -> Took:
     memory.collect_rarely()
     begun, cpu = perf_counter(), process_time()
     asyncio.run(_fold(settings, until))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    return Took(sum(until.values()), perf_counter() - begun, process_time() - cpu, peak)
+    return Took(sum(until.values()), perf_counter() - begun, process_time() - cpu, _peak_mb())
+
+
+def _peak_mb() -> float:
+    """Return the most memory that this process had; `getrusage` would tell that of the one that started it."""
+    status = Path("/proc/self/status").read_text()
+    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(kilobytes) / 1000
 
 
 async def _fold(settings: Settings, until: Mapping[Place, int]) -> None:
