@@ -23,6 +23,8 @@ RECORDS_MAX = 10_000
 GATHERED_RECORDS_MAX = 50_000
 """In a batch, which is written while the next one is read; and where a projection gathers: there rows cost more than events."""
 WAIT_S = 1.0
+FEW = 500
+"""A batch of fewer events is small: that of a reader who keeps up, and need not read ahead."""
 ASTRAY = -1
 """A generation that never is: positions must be looked up again."""
 log = structlog.get_logger(__name__)
@@ -63,7 +65,11 @@ class FeedMetrics(Protocol):
 
 
 class Feed(Service):
-    """Fills `channel` for the process or projection called `name`."""
+    """Fills `channel` for the process or projection called `name`.
+
+    It rests for `rest_s` after a small batch, so that what comes meanwhile shares the next one: else each of many feeds
+    makes a batch of every single event, and whoever waits for the broker waits for all of them.
+    """
 
     def __init__(
         self,
@@ -78,6 +84,7 @@ class Feed(Service):
         decode_all: DecodeAll = decode_all,
         topic_prefix: str = "",
         records_max: int = RECORDS_MAX,
+        rest_s: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -91,6 +98,7 @@ class Feed(Service):
         self._decode_all = decode_all
         self._group = f"{topic_prefix}kinolog.{name}"
         self._records_max = records_max
+        self._rest_s = rest_s
         self._source: GroupSource | None = None
         self._reader: LogReader | None = None
         self._generation = 0
@@ -125,8 +133,10 @@ class Feed(Service):
             try:
                 if self._generation != self._source.generation:
                     await self._go_to_stored()
-                await self._feed_once()
+                few = await self._feed_once()
                 failures = 0
+                if few and self._rest_s:
+                    await self.sleep(self._rest_s)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -138,7 +148,8 @@ class Feed(Service):
                 self._generation = ASTRAY
                 await self.sleep(min(5.0, 0.05 * 4**failures))
 
-    async def _feed_once(self) -> None:
+    async def _feed_once(self) -> bool:
+        """Read a batch and wait until it is durable; tell whether it was a small one."""
         assert self._reader is not None
         loop = asyncio.get_running_loop()
         batch, dead = await self._reader.read(records_max=self._records_max, wait_s=WAIT_S)
@@ -146,13 +157,15 @@ class Feed(Service):
         if dead:
             await self._bury(dead)
         if batch is not None:
-            self._reader.begin(records_max=self._records_max, wait_s=WAIT_S)
+            if len(batch.records) >= FEW:
+                self._reader.begin(records_max=self._records_max, wait_s=WAIT_S)
             started = loop.time()
             done: asyncio.Future[None] = loop.create_future()
             await self._channel.put(Offer(batch, done))
             await done
             self._metrics.folded(self.name, len(batch.records), loop.time() - started)
         self._metrics.behind(self.name, lag)
+        return batch is not None and len(batch.records) < FEW
 
 
 async def each(stream: AsyncIterator[Offer], handle: Callable[[Batch], Awaitable[None]]) -> None:

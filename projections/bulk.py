@@ -102,12 +102,16 @@ class _Ids:
 
 
 class _Rows:
-    """Rows of one table, and which of them are not stored as they are; `complete` while every stored row is held."""
+    """Rows of one table, and which of them are not stored as they are; `complete` while every stored row is held.
+
+    `stored` are the keys of those held that have a row in the table; other rows are new there.
+    """
 
     def __init__(self, store: TableStore, *, complete: bool) -> None:
         self._store = store
         self._complete = complete
         self._held: dict[Key, Any | None] = {}
+        self._stored: set[Key] = set()
         self._changed: dict[Key, Any | None] = {}
 
     def __len__(self) -> int:
@@ -120,17 +124,22 @@ class _Rows:
         held = self._held
         if not self._complete:
             missing = dict.fromkeys(key for keys, _ in touching for key in keys if key not in held)
-            held |= missing
-            held |= await self._store.fetch(connection, list(missing)) if missing else {}
+            found = await self._store.fetch(connection, list(missing)) if missing else {}
+            held |= missing | found
+            self._stored |= found.keys()
         changed = fold(self._store.table, held, touching)
         held.update(changed)
         self._changed.update(changed)
 
     async def write(self, connection: AsyncConnection[Any]) -> None:
-        await self._store.save(connection, self._changed)
-        self._changed = {}
+        new = {key: row for key, row in self._changed.items() if key not in self._stored}
+        await self._store.insert(connection, [row for row in new.values() if row is not None])
+        await self._store.save(connection, {key: row for key, row in self._changed.items() if key in self._stored})
         if len(self._held) >= ROWS_MAX:
-            self._held, self._complete = {}, False
+            self._held, self._stored, self._complete = {}, set(), False
+        else:
+            self._stored = {key for key in self._stored | new.keys() if self._held[key] is not None}
+        self._changed = {}
 
 
 def _joined(before: Slice, after: Slice) -> Slice:
