@@ -17,6 +17,7 @@ import psutil
 
 from infra.runtime import postgres
 from infra.runtime.log_consumer import open_log
+from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from projections import telemetry
 from projections.runner import install
@@ -124,6 +125,7 @@ async def _beside_rebuild(server: TelemetryServer) -> tuple[list[float], list[fl
 @asynccontextmanager
 async def rebuilding(settings: Settings) -> AsyncIterator[asyncio.subprocess.Process]:
     """Rebuild telemetry from all that is on the log, in a process of its own, once it has begun to fold."""
+    await ObjectStore(settings).ensure_bucket()  # an archive is looked for
     async with postgres.connected(settings) as connection, open_log(settings, idle_ms=50) as log:
         live = await install(connection, telemetry.PROJECTION)
         for (topic, partition), end in (await log.ends(await live.positions(connection))).items():  # as if it had folded that
