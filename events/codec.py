@@ -24,7 +24,8 @@ from events.upcasters import UPCASTERS, upcast
 CONTENT_TYPE = b"application/cloudevents+json; charset=UTF-8"
 HEADERS = [("content-type", CONTENT_TYPE)]
 
-_is_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+is_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+"""Matches an id as it is written on the log."""
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _REASON_CHARACTERS_MAX = 500
 
@@ -57,7 +58,7 @@ def encode(envelope: Envelope[Event]) -> bytes:
     NUL or with half a character (a lone surrogate).
     """
     id, source, subject, time, data, correlationid, causationid = envelope
-    if not _is_uuid(id) or (causationid is not None and not _is_uuid(causationid)):
+    if not is_uuid(id) or (causationid is not None and not is_uuid(causationid)):
         raise _not_a_uuid(id)
     if not (source and subject and correlationid):
         raise InvalidEvent("not an envelope: source, subject and correlationid must not be empty")
@@ -95,7 +96,7 @@ def decode(record: bytes) -> Envelope[Event]:
         if b"\\" in record:
             _refuse_nul(record)
         id, causationid, time, wire_type = wire.id, wire.causationid, wire.time, wire.type
-        if not _is_uuid(id) or (causationid is not None and not _is_uuid(causationid)):
+        if not is_uuid(id) or (causationid is not None and not is_uuid(causationid)):
             raise _not_a_uuid(id)
         if time.tzinfo is not UTC:
             time = time.astimezone(UTC)
@@ -157,7 +158,7 @@ def _list_validator(event: type[Event]) -> SchemaValidator:
 
 def _enveloped(wire: Wire, data: Event) -> Envelope[Event]:
     id, causationid, time = wire.id, wire.causationid, wire.time
-    if not _is_uuid(id) or (causationid is not None and not _is_uuid(causationid)):
+    if not is_uuid(id) or (causationid is not None and not is_uuid(causationid)):
         raise _not_a_uuid(id)
     if time.tzinfo is not UTC:
         time = time.astimezone(UTC)
@@ -165,7 +166,7 @@ def _enveloped(wire: Wire, data: Event) -> Envelope[Event]:
 
 
 def _not_a_uuid(id: str) -> InvalidEvent:
-    return InvalidEvent(f"not an envelope: {'causationid' if _is_uuid(id) else 'id'} is not a UUID")
+    return InvalidEvent(f"not an envelope: {'causationid' if is_uuid(id) else 'id'} is not a UUID")
 
 
 def _refuse_nul(record: bytes) -> None:

@@ -15,11 +15,14 @@ from mode import Service
 
 from events.clock import Clock
 from events.envelope import Envelope, Event, Recorded
-from processors.feed import Feed, FeedMetrics, GroupSource, each
+from processors.feed import GATHERED_RECORDS_MAX, RECORDS_MAX, Feed, FeedMetrics, GroupSource, each
 from processors.process import Process, run_batch
 from projections.fold import Projection
 from projections.log import DeadLetter
 from projections.runner import Batch, Runner, install
+
+REST_S = 0.05
+"""Readers see an event at once, and what follows it this much later at the most; what reacts to events never rests."""
 
 
 class _NoKafka(BootStrategy):
@@ -99,7 +102,7 @@ def add_projection(app: App, projection: Projection, services: Services) -> Feed
         async with services.pool.connection() as connection:
             await installed.runner.apply(connection, batch)
 
-    return _add_agent(app, projection, installed, handle, services)
+    return _add_agent(app, projection, installed, handle, services, rest_s=REST_S)
 
 
 def add_process(app: App, process: Process[Any], services: Services) -> Feed:
@@ -132,6 +135,7 @@ def _add_agent(
     installed: Installed,
     handle: Callable[[Batch], Awaitable[None]],
     services: Services,
+    rest_s: float = 0.0,
 ) -> Feed:
     channel: Any = app.channel(maxsize=1)
 
@@ -148,7 +152,10 @@ def _add_agent(
         stored=installed.stored,
         bury=services.bury,
         metrics=services.metrics,
+        decode_all=projection.decode_all,
+        records_max=RECORDS_MAX if projection.gathering is None else GATHERED_RECORDS_MAX,
         topic_prefix=services.topic_prefix,
+        rest_s=rest_s,
     )
     app.add_service(feed)
     return feed

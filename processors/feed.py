@@ -2,6 +2,7 @@
 
 A feed owns one consumer group. It goes to the stored positions when partitions are assigned, puts a batch with a
 future on the channel, and waits for the future: the agent that reads the channel fulfils it when the batch is durable.
+Meanwhile the next batch is read, and thrown away when this one fails.
 When the agent raises, Faust restarts it, the feed seeks back to the stored positions and offers the batch again; after
 `FAILURES_MAX` failures in a row the process ends, and its supervisor starts it anew. No Kafka commit matters here.
 """
@@ -13,10 +14,17 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 from mode import Service
 
-from projections.log import DeadLetter, LogReader, Place, Source
+from events.codec import decode_all
+from projections.log import DeadLetter, DecodeAll, LogReader, Place, Source
 from projections.runner import Batch
 
 FAILURES_MAX = 5
+RECORDS_MAX = 10_000
+GATHERED_RECORDS_MAX = 50_000
+"""In a batch, which is written while the next one is read; and where a projection gathers: there rows cost more than events."""
+WAIT_S = 1.0
+FEW = 500
+"""A batch of fewer events is small: that of a reader who keeps up, and need not read ahead."""
 ASTRAY = -1
 """A generation that never is: positions must be looked up again."""
 log = structlog.get_logger(__name__)
@@ -57,7 +65,11 @@ class FeedMetrics(Protocol):
 
 
 class Feed(Service):
-    """Fills `channel` for the process or projection called `name`."""
+    """Fills `channel` for the process or projection called `name`.
+
+    It rests for `rest_s` after a small batch, so that what comes meanwhile shares the next one: else each of many feeds
+    makes a batch of every single event, and whoever waits for the broker waits for all of them.
+    """
 
     def __init__(
         self,
@@ -69,8 +81,10 @@ class Feed(Service):
         stored: Callable[[], Awaitable[Mapping[tuple[str, int], int]]],
         bury: Callable[[Sequence[DeadLetter]], Awaitable[None]],
         metrics: FeedMetrics,
+        decode_all: DecodeAll = decode_all,
         topic_prefix: str = "",
-        records_max: int = 10_000,
+        records_max: int = RECORDS_MAX,
+        rest_s: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -81,8 +95,10 @@ class Feed(Service):
         self._stored = stored
         self._bury = bury
         self._metrics = metrics
+        self._decode_all = decode_all
         self._group = f"{topic_prefix}kinolog.{name}"
         self._records_max = records_max
+        self._rest_s = rest_s
         self._source: GroupSource | None = None
         self._reader: LogReader | None = None
         self._generation = 0
@@ -91,11 +107,13 @@ class Feed(Service):
     async def on_start(self) -> None:
         """Join the group; partitions come with the first read."""
         self._source = self._open_source(self._group)
-        self._reader = LogReader(self._source)
+        self._reader = LogReader(self._source, self._decode_all)
         await self._source.subscribe(self._topics)
 
     async def on_shutdown(self) -> None:
         """Leave the group, after the last read."""
+        if self._reader is not None:
+            await self._reader.forget()
         if self._source is not None:
             await self._source.close()
 
@@ -115,8 +133,10 @@ class Feed(Service):
             try:
                 if self._generation != self._source.generation:
                     await self._go_to_stored()
-                await self._feed_once()
+                few = await self._feed_once()
                 failures = 0
+                if few and self._rest_s:
+                    await self.sleep(self._rest_s)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -128,19 +148,24 @@ class Feed(Service):
                 self._generation = ASTRAY
                 await self.sleep(min(5.0, 0.05 * 4**failures))
 
-    async def _feed_once(self) -> None:
+    async def _feed_once(self) -> bool:
+        """Read a batch and wait until it is durable; tell whether it was a small one."""
         assert self._reader is not None
         loop = asyncio.get_running_loop()
-        batch, dead = await self._reader.read(records_max=self._records_max, wait_s=1.0)
+        batch, dead = await self._reader.read(records_max=self._records_max, wait_s=WAIT_S)
+        lag = await self._reader.lag()
         if dead:
             await self._bury(dead)
         if batch is not None:
+            if len(batch.records) >= FEW:
+                self._reader.begin(records_max=self._records_max, wait_s=WAIT_S)
             started = loop.time()
             done: asyncio.Future[None] = loop.create_future()
             await self._channel.put(Offer(batch, done))
             await done
             self._metrics.folded(self.name, len(batch.records), loop.time() - started)
-        self._metrics.behind(self.name, await self._reader.lag())
+        self._metrics.behind(self.name, lag)
+        return batch is not None and len(batch.records) < FEW
 
 
 async def each(stream: AsyncIterator[Offer], handle: Callable[[Batch], Awaitable[None]]) -> None:

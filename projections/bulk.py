@@ -12,14 +12,14 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from events.envelope import Event, Recorded
-from projections.fold import Key, as_they_are
+from projections.fold import Key
 from projections.log import LogReader, Place
 from projections.runner import Batch, Runner, Slice, fold, touches
 from projections.store import SeenStore, TableStore
 
 BATCH_RECORDS = 200
-GATHERED_RECORDS = 20_000
-"""Where a projection gathers, so many at once: sums of few events would be as many as the events."""
+GATHERED_RECORDS = 100_000
+"""Where a projection gathers, the sums of so many are folded: those of few events would be as many as the events."""
 ROWS_MAX = 50_000
 """So many rows are held between writes; then they are written and let go."""
 EVENTS_MAX = 500_000
@@ -34,16 +34,22 @@ class BulkRunner:
         self._runner = runner
         self._tables = [_Rows(store, complete=empty) for store in runner.stores]
         self._seen = _Ids(runner.seen, complete=empty) if runner.seen else None
-        self._gathers = runner.projection.gather is not as_they_are
-        self._waiting: list[Recorded[Event]] = []
+        self._new_gathering = runner.projection.gathering
+        self._gathering = self._new_gathering() if self._new_gathering else None
+        self._gathered = 0
         self._passed: dict[tuple[str, int], Slice] = {}
         self._events = 0
 
     async def apply(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Fold a batch; what came of it is stored with one of the next ones, or by `flush`."""
-        self._waiting += await self._seen.new(connection, batch.records) if self._seen else batch.records
-        if not self._gathers or len(self._waiting) >= GATHERED_RECORDS:
-            await self._fold(connection)
+        records = await self._seen.new(connection, batch.records) if self._seen else batch.records
+        if self._gathering is None:
+            await self._fold(connection, records)
+        else:
+            self._gathering.add(records)
+            self._gathered += len(records)
+            if self._gathered >= GATHERED_RECORDS:
+                await self._fold_gathered(connection)
         for part in batch.slices:
             before = self._passed.get((part.topic, part.partition))
             self._passed[part.topic, part.partition] = part if before is None else _joined(before, part)
@@ -53,7 +59,7 @@ class BulkRunner:
 
     async def flush(self, connection: AsyncConnection[Any]) -> None:
         """Write rows and positions, all or nothing. Raises PositionConflict when somebody else moved them."""
-        await self._fold(connection)
+        await self._fold_gathered(connection)
         async with connection.transaction():
             await self._runner.move(connection, Batch(tuple(self._passed.values()), ()))
             if self._seen:
@@ -62,8 +68,12 @@ class BulkRunner:
                 await rows.write(connection)
         self._passed, self._events = {}, 0
 
-    async def _fold(self, connection: AsyncConnection[Any]) -> None:
-        gathered, self._waiting = self._runner.projection.gather(self._waiting), []
+    async def _fold_gathered(self, connection: AsyncConnection[Any]) -> None:
+        if self._gathering is not None and self._new_gathering is not None:
+            gathered, self._gathering, self._gathered = self._gathering.items(), self._new_gathering(), 0
+            await self._fold(connection, gathered)
+
+    async def _fold(self, connection: AsyncConnection[Any], gathered: Sequence[Any]) -> None:
         for rows in self._tables:
             await rows.fold(connection, gathered)
 
@@ -92,12 +102,16 @@ class _Ids:
 
 
 class _Rows:
-    """Rows of one table, and which of them are not stored as they are; `complete` while every stored row is held."""
+    """Rows of one table, and which of them are not stored as they are; `complete` while every stored row is held.
+
+    `stored` are the keys of those held that have a row in the table; other rows are new there.
+    """
 
     def __init__(self, store: TableStore, *, complete: bool) -> None:
         self._store = store
         self._complete = complete
         self._held: dict[Key, Any | None] = {}
+        self._stored: set[Key] = set()
         self._changed: dict[Key, Any | None] = {}
 
     def __len__(self) -> int:
@@ -110,17 +124,22 @@ class _Rows:
         held = self._held
         if not self._complete:
             missing = dict.fromkeys(key for keys, _ in touching for key in keys if key not in held)
-            held |= missing
-            held |= await self._store.fetch(connection, list(missing)) if missing else {}
+            found = await self._store.fetch(connection, list(missing)) if missing else {}
+            held |= missing | found
+            self._stored |= found.keys()
         changed = fold(self._store.table, held, touching)
         held.update(changed)
         self._changed.update(changed)
 
     async def write(self, connection: AsyncConnection[Any]) -> None:
-        await self._store.save(connection, self._changed)
-        self._changed = {}
+        new = {key: row for key, row in self._changed.items() if key not in self._stored}
+        await self._store.insert(connection, [row for row in new.values() if row is not None])
+        await self._store.save(connection, {key: row for key, row in self._changed.items() if key in self._stored})
         if len(self._held) >= ROWS_MAX:
-            self._held, self._complete = {}, False
+            self._held, self._stored, self._complete = {}, set(), False
+        else:
+            self._stored = {key for key in self._stored | new.keys() if self._held[key] is not None}
+        self._changed = {}
 
 
 def _joined(before: Slice, after: Slice) -> Slice:

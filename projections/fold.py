@@ -9,11 +9,12 @@ that its readers run. Tables are created in a schema of their own per version; r
 `catalog.videos`, which holds a view of the active version.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Generic, LiteralString, TypeVar, dataclass_transform
+from typing import Any, Generic, LiteralString, Protocol, TypeVar, dataclass_transform
 
-from events.envelope import Event, Recorded
+from events.codec import decode_all
+from events.envelope import Envelope, Event, Recorded
 from events.topics import Topic
 
 R = TypeVar("R")
@@ -52,9 +53,12 @@ class Table(Generic[R]):
         return tuple(field.name for field in fields(self.row))  # type: ignore[arg-type]
 
 
-def as_they_are(records: Sequence[Recorded[Event]]) -> Sequence[Recorded[Event]]:
-    """Gather nothing: tables see each event."""
-    return records
+class Gathering(Protocol):
+    """Sums of events: `add` takes some, `items` returns what tables fold of all that were added."""
+
+    def add(self, records: Iterable[Recorded[Event]]) -> None: ...
+
+    def items(self) -> Sequence[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,11 @@ class Projection:
     `partitioned` promises that no row is changed by events of two partitions: then several processes may fold history,
     each with its share of the partitions.
 
-    Where events are many and rows few, `gather` sums a batch up first, and tables fold the sums. It must not matter how
+    Where events are many and rows few, a `gathering` sums a batch up first, and tables fold the sums. It must not matter how
     the log is cut into batches. A sum cannot tell that an event came twice: `seen` then names a table of `create`, with
     the one column `id uuid PRIMARY KEY`, and an event is dropped for ever whose id is in it. The same id must always
-    come in the same partition, so that it is the same event that came first in every rebuild.
+    come in the same partition, so that it is the same event that came first in every rebuild. `decode_all` may read records
+    into something cheaper than `events.codec` does; it must take and refuse the same records.
     """
 
     name: str
@@ -77,5 +82,14 @@ class Projection:
     tables: tuple[Table[Any], ...]
     create: LiteralString
     partitioned: bool = False
-    gather: Callable[[Sequence[Recorded[Event]]], Sequence[Any]] = as_they_are
+    gathering: Callable[[], Gathering] | None = None
     seen: str | None = None
+    decode_all: Callable[[Sequence[bytes]], list[Envelope[Any]]] = decode_all
+
+    def gather(self, records: Sequence[Recorded[Event]]) -> Sequence[Any]:
+        """Return what the tables fold of a batch: the events themselves where nothing gathers."""
+        if self.gathering is None:
+            return records
+        gathering = self.gathering()
+        gathering.add(records)
+        return gathering.items()

@@ -1,11 +1,12 @@
 """What is read from the telemetry projection: the predecessor's insights, and groups of outcomes to reckon with.
 
-Names of hardware are capped here and not at ingest: which names are common is known only afterwards, so a cap on the way
-in would depend on the order of events, and what it threw together could never be told apart again. The most common names
-stay; all others are read as OTHER. So a flood of made-up names changes one line, and no row of anybody else's.
+Words (names of hardware, encoders, codecs, resolutions, versions, reasons) are capped here and not at ingest: which ones
+are common is known only afterwards, so a cap on the way in would depend on the order of events, and what it threw together
+could never be told apart again. The most common words stay; all others are read as OTHER. So a flood of made-up words
+changes one line, and no row of anybody else's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from decimal import Decimal
@@ -20,7 +21,7 @@ from pydantic import TypeAdapter
 from projections.queries import load
 
 OTHER = "other"
-"""What hardware beyond the cap is called."""
+"""What a word beyond the cap is called."""
 BOARD_MAX, STABILITY_MAX = 50, 20
 GROUPS_MAX = 10_000
 Label = Literal["day", "app_version", "hardware", "encoder", "codec", "resolution"]
@@ -29,10 +30,22 @@ _SQL = load(Path(__file__).with_name("telemetry.sql"))
 
 @dataclass(frozen=True, slots=True)
 class Insights:
-    """What the predecessor showed: its document, and how many names of hardware are read as OTHER."""
+    """What the predecessor showed: its document, and how many words are read as OTHER, by label."""
 
     document: bytes
-    hardware_capped: int
+    capped: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How many words of a label are told apart: names of hardware, and those of each other label."""
+
+    hardware_max: int
+    words_max: int
+
+    def of(self, label: str) -> int:
+        """Return the cap of a label."""
+        return self.hardware_max if label == "hardware" else self.words_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,41 +94,42 @@ NOTHING = Group("", "", "", "", "", "", 0, 0, 0, 0, 0, _ZERO, _ZERO, {}, 0, _ZER
 _GROUP = TypeAdapter(Group)
 
 
-async def insights(connection: AsyncConnection[Any], hardware_max: int) -> Insights:
+async def insights(connection: AsyncConnection[Any], caps: Caps) -> Insights:
     """Return the predecessor's insights. Ties have an order of their own, so that equal rows make equal bytes."""
     cursor = connection.cursor(row_factory=dict_row)
-    await cursor.execute(_SQL["board"], {"hardware_max": hardware_max, "other": OTHER, "limit": BOARD_MAX})
+    await cursor.execute(_SQL["board"], {**asdict(caps), "other": OTHER, "limit": BOARD_MAX})
     leaderboard = await cursor.fetchall()
-    await cursor.execute(_SQL["stability"], {"limit": STABILITY_MAX})
+    await cursor.execute(_SQL["stability"], {**asdict(caps), "other": OTHER, "limit": STABILITY_MAX})
     stability = await cursor.fetchall()
-    found = await (await connection.execute(_SQL["coverage"])).fetchone()
-    total, unique = found or (0, 0)
+    found = await (await connection.execute(_SQL["coverage"])).fetchall()
+    words = {label: (events, unique) for label, events, unique in found}
+    total, unique = words.get("hardware", (0, 0))
     document = {
         "schema": 1,
         "coverage": {"total_jobs": total, "unique_hardware": unique},
         "leaderboard": leaderboard,
         "stability": stability,
     }
-    return Insights(orjson.dumps(document), max(0, unique - hardware_max))
+    return Insights(orjson.dumps(document), {label: max(0, unique - caps.of(label)) for label, (_, unique) in words.items()})
 
 
 async def groups(
-    connection: AsyncConnection[Any], selection: Selection, by: Sequence[Label], *, hardware_max: int, finished_min: int = 0
+    connection: AsyncConnection[Any], selection: Selection, by: Sequence[Label], caps: Caps, finished_min: int = 0
 ) -> list[Group]:
     """Return the selection's outcomes by these labels, those with most finished jobs first; at most GROUPS_MAX.
 
     Groups with fewer than `finished_min` finished jobs are left out.
     """
-    values = {**_values(selection, hardware_max), "by": list(by), "finished_min": finished_min}
+    values = {**_values(selection, caps), "by": list(by), "finished_min": finished_min}
     cursor = await connection.execute(_SQL["groups"], values)
     return [_GROUP.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
-async def reasons(connection: AsyncConnection[Any], selection: Selection, *, hardware_max: int) -> list[tuple[str, str, int]]:
+async def reasons(connection: AsyncConnection[Any], selection: Selection, caps: Caps) -> list[tuple[str, str, int]]:
     """Return (encoder, reason, count) of the selection's failed jobs, the most frequent first; at most GROUPS_MAX."""
-    cursor = await connection.execute(_SQL["reasons"], _values(selection, hardware_max))
+    cursor = await connection.execute(_SQL["reasons"], _values(selection, caps))
     return await cursor.fetchall()
 
 
-def _values(selection: Selection, hardware_max: int) -> dict[str, Any]:
-    return {**asdict(selection), "hardware_max": hardware_max, "other": OTHER, "limit": GROUPS_MAX}
+def _values(selection: Selection, caps: Caps) -> dict[str, Any]:
+    return {**asdict(selection), **asdict(caps), "other": OTHER, "limit": GROUPS_MAX}

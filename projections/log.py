@@ -1,18 +1,25 @@
 """Reads the log in whole batches, from stored positions on."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import repeat
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from events.codec import decode, decode_all
-from events.envelope import Event, Recorded, new_tuple
+from events.envelope import Envelope, Event, Recorded, new_tuple
 from events.errors import InvalidEvent, LogTruncated
 from events.topics import FOR_EVER, TOPICS
 from projections.runner import Batch, Slice
 
 Place = tuple[str, int]
 """A topic and a partition."""
+DecodeAll = Callable[[Sequence[bytes]], list[Envelope[Any]]]
+"""Reads records; raises InvalidEvent when one of them cannot be read."""
+
+
+TURN_RECORDS = 1000
+"""So many are decoded in one turn of the event loop: a batch is read while another is written, which has answers to take."""
 
 
 class Source(Protocol):
@@ -43,7 +50,9 @@ class DeadLetter(NamedTuple):
     value: bytes
 
 
-def decoded(topic: str, partition: int, records: Sequence[tuple[int, bytes]]) -> tuple[list[Recorded[Event]], list[DeadLetter]]:
+def decoded(
+    topic: str, partition: int, records: Sequence[tuple[int, bytes]], decode_all: DecodeAll = decode_all
+) -> tuple[list[Recorded[Event]], list[DeadLetter]]:
     """Return the events of some records, and what could not be decoded."""
     try:
         envelopes = decode_all([value for _, value in records])
@@ -86,8 +95,10 @@ async def stretches(
 class LogReader:
     """Turns what a source has into batches that start where the last one ended."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, decode_all: DecodeAll = decode_all) -> None:
         self._source = source
+        self._decode_all = decode_all
+        self._begun: asyncio.Task[tuple[Batch | None, list[DeadLetter]]] | None = None
         self._next: dict[Place, int] = {}
         self._starts: Mapping[Place, int] = {}
         self._stopped: dict[Place, int] = {}
@@ -99,6 +110,7 @@ class LogReader:
 
         Reading from zero is not refused on a topic that is kept for some time only: it means all that there is.
         """
+        await self.forget()
         starts = await self._source.starts(positions)
         for place, position in positions.items():
             topic, number = place
@@ -140,6 +152,25 @@ class LogReader:
         With `until`, nothing at or past these positions is read: where one is reached, the source is told to leave the
         partition alone until there is a later one.
         """
+        if self._begun is not None:
+            begun, self._begun = self._begun, None
+            return await begun
+        return await self._read(records_max, wait_s, until)
+
+    def begin(self, *, records_max: int, wait_s: float) -> None:
+        """Begin what the next `read` will return, while the caller writes what it got last; `seek` throws it away."""
+        self._begun = asyncio.create_task(self._read(records_max, wait_s, None))
+
+    async def forget(self) -> None:
+        """Throw away what was begun."""
+        if self._begun is not None:
+            begun, self._begun = self._begun, None
+            begun.cancel()
+            await asyncio.gather(begun, return_exceptions=True)
+
+    async def _read(
+        self, records_max: int, wait_s: float, until: Mapping[Place, int] | None
+    ) -> tuple[Batch | None, list[DeadLetter]]:
         stopped = {place: limit for place, limit in self._stopped.items() if until is not None and until[place] <= limit}
         if stopped != self._stopped:
             self._stopped = stopped
@@ -157,10 +188,14 @@ class LogReader:
                 if not found:
                     continue
             topic, number = place
-            events, letters = decoded(topic, number, found)
-            records += events
-            dead += letters
-            newest = max([recorded.envelope.time for recorded in events], default=None)
+            before = len(records)
+            for at in range(0, len(found), TURN_RECORDS):
+                if at:
+                    await asyncio.sleep(0)
+                events, letters = decoded(topic, number, found[at : at + TURN_RECORDS], self._decode_all)
+                records += events
+                dead += letters
+            newest = max([recorded.envelope.time for recorded in records[before:]], default=None)
             end = found[-1][0] + 1
             slices.append(Slice(topic, number, self._next[place], end, len(found), newest))
             self._next[place] = end

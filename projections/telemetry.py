@@ -1,13 +1,15 @@
-"""Telemetry: how jobs went, by what made them; tables `leaderboard`, `stability`, `hardware`, `outcomes` and `failures`.
+"""Telemetry: how jobs went, by what made them; tables `leaderboard`, `stability`, `words`, `outcomes` and `failures`.
 
-The first three are what the predecessor's clients are shown; the others are by day and version, and answer the rest.
+The first two are what the predecessor's clients are shown; the last two are by day and version, and answer the rest. `words`
+counts how often each word was said: readers tell the most common ones apart.
 
 All that a row holds can be added up: counts, exact sums, and a quantile sketch (DDSketch) as its bins. So it does not
 matter how the log is cut into partitions and batches, and sites can be merged. Speeds are summed in millionths as whole
 numbers: floating point would give another sum in another order. The readers are in `projections.insights`.
 """
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Context, Decimal
@@ -18,8 +20,9 @@ from ddsketch.mapping import LogarithmicMapping
 from events.envelope import Event, Recorded
 from events.telemetry import TelemetryReported
 from events.topics import TELEMETRY
-from projections.fold import Projection, Table, table_row
+from projections.fold import Key, Projection, Table, table_row
 from projections.queries import load
+from projections.reported import Report, read_all
 
 STARTED, FINISHED, SUCCESS, FAILURE = "job_started", "job_finished", "success", "failure"
 MILLION = 1_000_000
@@ -41,6 +44,10 @@ LENGTHS_MAX = {
     "reason": 200,
 }
 """Characters; as ingest has them. A longer text, however it came onto the log, is cut: keys must fit into an index."""
+WORDS = ("hardware", "encoder", "codec", "resolution", "app_version", "reason")
+"""The labels whose words are counted."""
+REPORTS = (Report, TelemetryReported)
+"""What a report is read as: by `projections.reported`, and by the codec."""
 _EXACT = Context(prec=100)
 _ZERO = Decimal(0)
 _SQL = load(Path(__file__).with_name("telemetry.sql"))
@@ -48,7 +55,7 @@ _SQL = load(Path(__file__).with_name("telemetry.sql"))
 
 @dataclass(slots=True)
 class Told:
-    """What the reports of a batch that agree in every word say together. `reductions` are in millionths."""
+    """What the reports of a batch that agree in every word say together; see `Outcome` for the sums."""
 
     day: date
     app_version: str
@@ -61,7 +68,11 @@ class Told:
     resolution: str | None
     events: int = 0
     speeds: list[float] = field(default_factory=list)
-    reductions: list[int] = field(default_factory=list)
+    speed_sum: int = 0
+    speed_squares: int = 0
+    speed_bins: Mapping[str, int] = field(default_factory=dict)
+    reduction_count: int = 0
+    reduction_sum: int = 0
 
     def __post_init__(self) -> None:
         """Cut what is too long for a key."""
@@ -70,34 +81,71 @@ class Told:
             if text is not None and len(text) > length:
                 setattr(self, name, text[:length])
 
+    def add_up(self) -> None:
+        """Sum the speeds, when all are there."""
+        speeds = list(map(millionths, self.speeds))
+        self.speed_sum = sum(speeds)
+        self.speed_squares = sum([speed * speed for speed in speeds])
+        bins = Counter(map(SKETCH.key, [speed for speed in self.speeds if speed >= SKETCHED_MIN]))
+        self.speed_bins = {str(key): count for key, count in bins.items()}
 
-def gather(records: Sequence[Recorded[Event]]) -> Sequence[Told]:
-    """Return what the reports say, in groups. This is the one step that is done for each event."""
-    groups: dict[tuple[object, ...], Told] = {}
-    for _, _, _, envelope in records:
-        event = envelope.data
-        if not isinstance(event, TelemetryReported):
-            continue
-        words = (
-            envelope.time.date(),
-            event.app_version,
-            event.event_type,
-            event.status,
-            event.failure_reason,
-            event.hardware_model,
-            event.encoder,
-            event.video_codec,
-            event.resolution,
-        )
-        told = groups.get(words)
-        if told is None:
-            told = groups[words] = Told(*words)
-        told.events += 1
-        if (speed := event.speed_factor) is not None:
-            told.speeds.append(min(max(speed, 0.0), SPEED_MAX))
-        if (before := event.input_size_bytes) and (after := event.output_size_bytes) is not None:
-            told.reductions.append(reduction(before, after))
-    return list(groups.values())
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """How many of a batch's events have a word under a label, or none."""
+
+    label: str
+    word: str | None
+    events: int
+
+
+class Gathering:
+    """What reports say, in groups, and their words."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[object, ...], Told] = {}
+
+    def add(self, records: Iterable[Recorded[Event]]) -> None:
+        """Take reports. This is the one step that is done for each event."""
+        groups = self._groups
+        for _, _, _, envelope in records:
+            event = envelope.data
+            if not isinstance(event, REPORTS):
+                continue
+            words = (
+                envelope.time.date(),
+                event.app_version,
+                event.event_type,
+                event.status,
+                event.failure_reason,
+                event.hardware_model,
+                event.encoder,
+                event.video_codec,
+                event.resolution,
+            )
+            told = groups.get(words)
+            if told is None:
+                told = groups[words] = Told(*words)
+            told.events += 1
+            if (speed := event.speed_factor) is not None:
+                told.speeds.append(min(max(speed, 0.0), SPEED_MAX))
+            if (before := event.input_size_bytes) and (after := event.output_size_bytes) is not None:
+                told.reduction_count += 1
+                told.reduction_sum += reduction(before, after)
+
+    def items(self) -> Sequence[Told | Named]:
+        """Return groups and words."""
+        said: Counter[tuple[str, str | None]] = Counter()
+        for told in self._groups.values():
+            told.add_up()
+            for label in WORDS:
+                said[label, getattr(told, label)] += told.events
+        return [*self._groups.values(), *(Named(label, word, events) for (label, word), events in said.items())]
+
+
+def _of_told(keys_of: Callable[[Told], Collection[Key]]) -> Callable[[Told | Named], Collection[Key]]:
+    """Return the keys of a table that takes no words."""
+    return lambda item: keys_of(item) if isinstance(item, Told) else ()
 
 
 def reduction(input_bytes: int, output_bytes: int) -> int:
@@ -140,9 +188,9 @@ def evolve_standing(row: Standing | None, told: Told) -> Standing:
         row,
         samples=row.samples + told.events,
         speed_count=row.speed_count + len(told.speeds),
-        speed_sum=_plus(row.speed_sum, sum(map(millionths, told.speeds))),
-        reduction_count=row.reduction_count + len(told.reductions),
-        reduction_sum=_plus(row.reduction_sum, sum(told.reductions)),
+        speed_sum=_plus(row.speed_sum, told.speed_sum),
+        reduction_count=row.reduction_count + told.reduction_count,
+        reduction_sum=_plus(row.reduction_sum, told.reduction_sum),
     )
 
 
@@ -170,24 +218,25 @@ def evolve_fault(row: Fault | None, told: Told) -> Fault:
 
 
 @table_row
-class Hardware:
-    """How many events named some hardware, of any kind; those that named none are the row that is not `named`."""
+class Word:
+    """How many events, of any kind, have a word under a label; those that have none are the row that is not `named`."""
 
+    label: str
     named: bool
-    hardware: str
+    word: str
     events: int = 0
 
 
-def hardware_keys(told: Told) -> Collection[tuple[bool, str]]:
-    """Return the hardware."""
-    return ((told.hardware is not None, told.hardware or ""),)
+def word_keys(item: Told | Named) -> Collection[tuple[str, bool, str]]:
+    """Return the word."""
+    return ((item.label, item.word is not None, item.word or ""),) if isinstance(item, Named) else ()
 
 
-def evolve_hardware(row: Hardware | None, told: Told) -> Hardware:
+def evolve_word(row: Word | None, named: Named) -> Word:
     """Add what was told."""
-    (key,) = hardware_keys(told)
-    row = row or Hardware(*key)
-    return replace(row, events=row.events + told.events)
+    (key,) = word_keys(named)
+    row = row or Word(*key)
+    return replace(row, events=row.events + named.events)
 
 
 # --- by day and version -----------------------------------------------------------------------------------------------
@@ -237,19 +286,18 @@ def evolve_outcome(row: Outcome | None, told: Told) -> Outcome:
         return replace(row, events=row.events + told.events, started=row.started + told.events)
     if told.event_type != FINISHED:
         return replace(row, events=row.events + told.events)
-    speeds = list(map(millionths, told.speeds))
     return replace(
         row,
         events=row.events + told.events,
         finished=row.finished + told.events,
         succeeded=row.succeeded + told.events * (told.status == SUCCESS),
         failed=row.failed + told.events * (told.status == FAILURE),
-        speed_count=row.speed_count + len(speeds),
-        speed_sum=_plus(row.speed_sum, sum(speeds)),
-        speed_squares=_plus(row.speed_squares, sum(speed * speed for speed in speeds)),
-        speed_bins=_with_bins(row.speed_bins, told.speeds),
-        reduction_count=row.reduction_count + len(told.reductions),
-        reduction_sum=_plus(row.reduction_sum, sum(told.reductions)),
+        speed_count=row.speed_count + len(told.speeds),
+        speed_sum=_plus(row.speed_sum, told.speed_sum),
+        speed_squares=_plus(row.speed_squares, told.speed_squares),
+        speed_bins=_with_bins(row.speed_bins, told.speed_bins),
+        reduction_count=row.reduction_count + told.reduction_count,
+        reduction_sum=_plus(row.reduction_sum, told.reduction_sum),
     )
 
 
@@ -291,38 +339,34 @@ def _plus(total: Decimal, more: int) -> Decimal:
     return _EXACT.add(total, Decimal(more))
 
 
-def _with_bins(bins: dict[str, int], speeds: Sequence[float]) -> dict[str, int]:
-    bins = dict(bins)
-    for speed in speeds:
-        if speed >= SKETCHED_MIN:
-            name = str(SKETCH.key(speed))
-            bins[name] = bins.get(name, 0) + 1
-    return bins
+def _with_bins(bins: dict[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    return bins | {name: bins.get(name, 0) + count for name, count in more.items()}
 
 
 PROJECTION = Projection(
     "telemetry",
     (TELEMETRY,),
     (
-        Table("leaderboard", Standing, ("hardware", "encoder", "codec", "resolution"), standing_keys, evolve_standing),
-        Table("stability", Fault, ("encoder", "error"), fault_keys, evolve_fault),
-        Table("hardware", Hardware, ("named", "hardware"), hardware_keys, evolve_hardware),
+        Table("leaderboard", Standing, ("hardware", "encoder", "codec", "resolution"), _of_told(standing_keys), evolve_standing),
+        Table("stability", Fault, ("encoder", "error"), _of_told(fault_keys), evolve_fault),
+        Table("words", Word, ("label", "named", "word"), word_keys, evolve_word),
         Table(
             "outcomes",
             Outcome,
             ("day", "app_version", "hardware", "encoder", "codec", "resolution"),
-            outcome_keys,
+            _of_told(outcome_keys),
             evolve_outcome,
         ),
         Table(
             "failures",
             Failed,
             ("day", "app_version", "hardware", "encoder", "codec", "resolution", "reason"),
-            failed_keys,
+            _of_told(failed_keys),
             evolve_failed,
         ),
     ),
     _SQL["create"],
-    gather=gather,
+    gathering=Gathering,
     seen="seen",
+    decode_all=read_all,
 )

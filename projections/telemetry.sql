@@ -19,11 +19,12 @@ CREATE TABLE stability (
     PRIMARY KEY (encoder, error)
 );
 
-CREATE TABLE hardware (
+CREATE TABLE words (
+    label text COLLATE "C",
     named boolean,
-    hardware text COLLATE "C",
+    word text COLLATE "C",
     events bigint NOT NULL,
-    PRIMARY KEY (named, hardware)
+    PRIMARY KEY (label, named, word)
 );
 
 CREATE TABLE outcomes (
@@ -63,39 +64,66 @@ CREATE TABLE failures (
 CREATE TABLE seen (id uuid PRIMARY KEY);
 
 -- name: board
--- The leaderboard as the predecessor's clients know it; hardware that is seldom named shares a line.
-WITH kept AS (SELECT hardware FROM telemetry.hardware WHERE named ORDER BY events DESC, hardware LIMIT %(hardware_max)s),
+-- The leaderboard as the predecessor's clients know it; what is seldom named shares a line.
+WITH kept AS (
+    SELECT label, word FROM (
+        SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS place FROM telemetry.words WHERE named
+    ) ranked WHERE place <= CASE label WHEN 'hardware' THEN %(hardware_max)s ELSE %(words_max)s END
+),
+capped AS (
+    SELECT CASE WHEN hardware IN (SELECT word FROM kept WHERE label = 'hardware') THEN hardware ELSE %(other)s END AS hardware,
+           CASE WHEN encoder IN (SELECT word FROM kept WHERE label = 'encoder') THEN encoder ELSE %(other)s END AS encoder,
+           CASE WHEN codec IN (SELECT word FROM kept WHERE label = 'codec') THEN codec ELSE %(other)s END AS codec,
+           CASE WHEN resolution IN (SELECT word FROM kept WHERE label = 'resolution') THEN resolution ELSE %(other)s END AS res,
+           samples, speed_count, speed_sum, reduction_count, reduction_sum
+    FROM telemetry.leaderboard
+),
 lines AS (
-    SELECT CASE WHEN k.hardware IS NULL THEN %(other)s ELSE l.hardware END AS hardware, l.encoder, l.codec, l.resolution AS res,
-           coalesce(round(sum(l.speed_sum) / nullif(1000000 * sum(l.speed_count), 0), 6), 0)::float8 AS speed,
-           coalesce(round(sum(l.reduction_sum) / nullif(1000000 * sum(l.reduction_count), 0), 6), 0)::float8 AS reduction,
-           sum(l.samples)::bigint AS samples
-    FROM telemetry.leaderboard l LEFT JOIN kept k USING (hardware)
-    GROUP BY 1, 2, 3, 4
+    SELECT hardware, encoder, codec, res,
+           coalesce(round(sum(speed_sum) / nullif(1000000 * sum(speed_count), 0), 6), 0)::float8 AS speed,
+           coalesce(round(sum(reduction_sum) / nullif(1000000 * sum(reduction_count), 0), 6), 0)::float8 AS reduction,
+           sum(samples)::bigint AS samples
+    FROM capped GROUP BY 1, 2, 3, 4
 )
 SELECT hardware, encoder, codec, res, speed, reduction, samples FROM lines
-ORDER BY speed DESC, samples DESC, hardware COLLATE "C", encoder, codec, res
+ORDER BY speed DESC, samples DESC, hardware COLLATE "C", encoder COLLATE "C", codec COLLATE "C", res COLLATE "C"
 LIMIT %(limit)s;
 
 -- name: stability
-SELECT encoder, error, count FROM telemetry.stability ORDER BY count DESC, encoder, error LIMIT %(limit)s;
+WITH kept AS (
+    SELECT label, word FROM (
+        SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS place FROM telemetry.words WHERE named
+    ) ranked WHERE place <= CASE label WHEN 'hardware' THEN %(hardware_max)s ELSE %(words_max)s END
+),
+capped AS (
+    SELECT CASE WHEN encoder IN (SELECT word FROM kept WHERE label = 'encoder') THEN encoder ELSE %(other)s END AS encoder,
+           CASE WHEN error IN (SELECT word FROM kept WHERE label = 'reason') THEN error ELSE %(other)s END AS error,
+           count
+    FROM telemetry.stability
+),
+lines AS (SELECT encoder, error, sum(count)::bigint AS count FROM capped GROUP BY 1, 2)
+SELECT encoder, error, count FROM lines ORDER BY count DESC, encoder COLLATE "C", error COLLATE "C" LIMIT %(limit)s;
 
 -- name: coverage
-SELECT coalesce(sum(events), 0)::bigint, count(*) FILTER (WHERE named) FROM telemetry.hardware;
+SELECT label, sum(events)::bigint, count(*) FILTER (WHERE named) FROM telemetry.words GROUP BY label;
 
 -- name: groups
 -- Outcomes of a selection, added up by some of the six labels; a label that is not asked for is empty.
-WITH kept AS (SELECT hardware FROM telemetry.hardware WHERE named ORDER BY events DESC, hardware LIMIT %(hardware_max)s),
+WITH kept AS (
+    SELECT label, word FROM (
+        SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS place FROM telemetry.words WHERE named
+    ) ranked WHERE place <= CASE label WHEN 'hardware' THEN %(hardware_max)s ELSE %(words_max)s END
+),
 named AS (
-    SELECT o.day, o.app_version, o.encoder, o.codec, o.resolution, o.started, o.finished, o.succeeded, o.failed, o.speed_count,
-           o.speed_sum, o.speed_squares, o.speed_bins, o.reduction_count, o.reduction_sum,
-           CASE WHEN o.hardware = '' OR k.hardware IS NOT NULL THEN o.hardware ELSE %(other)s END AS hardware
-    FROM telemetry.outcomes o LEFT JOIN kept k USING (hardware)
-    WHERE (%(since)s::date IS NULL OR o.day >= %(since)s) AND (%(until)s::date IS NULL OR o.day <= %(until)s)
-      AND (%(app_version)s::text IS NULL OR o.app_version = %(app_version)s)
-      AND (%(encoder)s::text IS NULL OR o.encoder = %(encoder)s)
-      AND (%(codec)s::text IS NULL OR o.codec = %(codec)s)
-      AND (%(resolution)s::text IS NULL OR o.resolution = %(resolution)s)
+    SELECT day, started, finished, succeeded, failed, speed_count, speed_sum, speed_squares, speed_bins, reduction_count,
+           reduction_sum,
+           CASE WHEN app_version = '' OR app_version IN (SELECT word FROM kept WHERE label = 'app_version') THEN app_version ELSE %(other)s END AS app_version,
+           CASE WHEN hardware = '' OR hardware IN (SELECT word FROM kept WHERE label = 'hardware') THEN hardware ELSE %(other)s END AS hardware,
+           CASE WHEN encoder = '' OR encoder IN (SELECT word FROM kept WHERE label = 'encoder') THEN encoder ELSE %(other)s END AS encoder,
+           CASE WHEN codec = '' OR codec IN (SELECT word FROM kept WHERE label = 'codec') THEN codec ELSE %(other)s END AS codec,
+           CASE WHEN resolution = '' OR resolution IN (SELECT word FROM kept WHERE label = 'resolution') THEN resolution ELSE %(other)s END AS resolution
+    FROM telemetry.outcomes
+    WHERE (%(since)s::date IS NULL OR day >= %(since)s) AND (%(until)s::date IS NULL OR day <= %(until)s)
 ),
 chosen AS MATERIALIZED (
     SELECT CASE WHEN 'day' = ANY(%(by)s) THEN day::text ELSE '' END AS day,
@@ -105,7 +133,12 @@ chosen AS MATERIALIZED (
            CASE WHEN 'codec' = ANY(%(by)s) THEN codec ELSE '' END AS codec,
            CASE WHEN 'resolution' = ANY(%(by)s) THEN resolution ELSE '' END AS resolution,
            started, finished, succeeded, failed, speed_count, speed_sum, speed_squares, speed_bins, reduction_count, reduction_sum
-    FROM named WHERE %(hardware)s::text IS NULL OR hardware = %(hardware)s
+    FROM named
+    WHERE (%(hardware)s::text IS NULL OR hardware = %(hardware)s)
+      AND (%(app_version)s::text IS NULL OR app_version = %(app_version)s)
+      AND (%(encoder)s::text IS NULL OR encoder = %(encoder)s)
+      AND (%(codec)s::text IS NULL OR codec = %(codec)s)
+      AND (%(resolution)s::text IS NULL OR resolution = %(resolution)s)
 ),
 sums AS (
     SELECT day, app_version, hardware, encoder, codec, resolution,
@@ -125,23 +158,36 @@ SELECT to_json(g)::text FROM (
            speed_squares, coalesce(speed_bins, '{}') AS speed_bins, reduction_count, reduction_sum
     FROM sums LEFT JOIN bins USING (day, app_version, hardware, encoder, codec, resolution)
     WHERE finished >= %(finished_min)s
-    ORDER BY finished DESC, day, app_version, hardware COLLATE "C", encoder, codec, resolution
+    ORDER BY finished DESC, day, app_version COLLATE "C", hardware COLLATE "C", encoder COLLATE "C", codec COLLATE "C",
+             resolution COLLATE "C"
     LIMIT %(limit)s
 ) g;
 
 -- name: reasons
 -- Why the jobs of a selection failed, by encoder and reason.
-WITH kept AS (SELECT hardware FROM telemetry.hardware WHERE named ORDER BY events DESC, hardware LIMIT %(hardware_max)s),
+WITH kept AS (
+    SELECT label, word FROM (
+        SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS place FROM telemetry.words WHERE named
+    ) ranked WHERE place <= CASE label WHEN 'hardware' THEN %(hardware_max)s ELSE %(words_max)s END
+),
 named AS (
-    SELECT f.encoder, f.reason, f.count,
-           CASE WHEN f.hardware = '' OR k.hardware IS NOT NULL THEN f.hardware ELSE %(other)s END AS hardware
-    FROM telemetry.failures f LEFT JOIN kept k USING (hardware)
-    WHERE (%(since)s::date IS NULL OR f.day >= %(since)s) AND (%(until)s::date IS NULL OR f.day <= %(until)s)
-      AND (%(app_version)s::text IS NULL OR f.app_version = %(app_version)s)
-      AND (%(encoder)s::text IS NULL OR f.encoder = %(encoder)s)
-      AND (%(codec)s::text IS NULL OR f.codec = %(codec)s)
-      AND (%(resolution)s::text IS NULL OR f.resolution = %(resolution)s)
+    SELECT count,
+           CASE WHEN app_version = '' OR app_version IN (SELECT word FROM kept WHERE label = 'app_version') THEN app_version ELSE %(other)s END AS app_version,
+           CASE WHEN hardware = '' OR hardware IN (SELECT word FROM kept WHERE label = 'hardware') THEN hardware ELSE %(other)s END AS hardware,
+           CASE WHEN encoder = '' OR encoder IN (SELECT word FROM kept WHERE label = 'encoder') THEN encoder ELSE %(other)s END AS encoder,
+           CASE WHEN codec = '' OR codec IN (SELECT word FROM kept WHERE label = 'codec') THEN codec ELSE %(other)s END AS codec,
+           CASE WHEN resolution = '' OR resolution IN (SELECT word FROM kept WHERE label = 'resolution') THEN resolution ELSE %(other)s END AS resolution,
+           CASE WHEN reason = '' OR reason IN (SELECT word FROM kept WHERE label = 'reason') THEN reason ELSE %(other)s END AS reason
+    FROM telemetry.failures
+    WHERE (%(since)s::date IS NULL OR day >= %(since)s) AND (%(until)s::date IS NULL OR day <= %(until)s)
+),
+lines AS (
+    SELECT encoder, reason, sum(count)::bigint AS count FROM named
+    WHERE (%(hardware)s::text IS NULL OR hardware = %(hardware)s)
+      AND (%(app_version)s::text IS NULL OR app_version = %(app_version)s)
+      AND (%(encoder)s::text IS NULL OR encoder = %(encoder)s)
+      AND (%(codec)s::text IS NULL OR codec = %(codec)s)
+      AND (%(resolution)s::text IS NULL OR resolution = %(resolution)s)
+    GROUP BY 1, 2
 )
-SELECT encoder, reason, sum(count)::bigint FROM named
-WHERE %(hardware)s::text IS NULL OR hardware = %(hardware)s
-GROUP BY encoder, reason ORDER BY 3 DESC, 1, 2 LIMIT %(limit)s;
+SELECT encoder, reason, count FROM lines ORDER BY count DESC, encoder COLLATE "C", reason COLLATE "C" LIMIT %(limit)s;

@@ -38,13 +38,17 @@ def started(node: Node, spec: object) -> Report | None:
 
 
 def finished(node: Node, spec: object, seconds: float, result: JobResult | None, failure: Failure | None) -> Report | None:
-    """Return what there is to say when a job has ended; without result and failure it was cancelled."""
+    """Return what there is to say when a job has ended; without result and failure it was cancelled.
+
+    The encoder is the one that made the result; a job that failed is told by the plan's.
+    """
     report = started(node, spec)
     if report is None or not isinstance(spec, EncodeSpec):
         return None
     report.event_type = "job_finished"
     report.duration_ms = round(seconds * 1000)
     if isinstance(result, MediaResult):
+        report.encoder = result.encoder or report.encoder  # software's, where the plan's hardware failed
         report.status = "success"
         report.output_size_bytes = _output_bytes(spec, result)
         report.speed_factor = round(_source_seconds(spec) / seconds, 4) if seconds > 0 else None

@@ -1,7 +1,6 @@
 """The telemetry app: put together, and served."""
 
 import asyncio
-import gc
 import os
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ from api.app import Prometheus, begin, server_config
 from api.limits import BodyLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
 from api.telemetry import comparing, documents
+from api.telemetry.answers import Answers
 from api.telemetry.connections import end_slow
 from api.telemetry.ingest import OBSERVED, OPEN, HotRoutes, Ingest
 from api.telemetry.insights import Snapshots
@@ -27,9 +27,10 @@ from api.telemetry.reading import Limits, Readings, StoredReadings
 from events.topics import TELEMETRY
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.clock import new_id
-from infra.runtime.memory import keep_freed_memory
+from infra.runtime.memory import collect_rarely, keep_freed_memory
 from infra.runtime.settings import Settings
 from producers.appender import Appender
+from projections.insights import Caps
 
 CONNECTIONS_MAX = 5_000
 """A connection without a request counts, too; more than this are refused with 503."""
@@ -66,6 +67,7 @@ def create_telemetry(
     app.include_router(health.probes(exposition, metrics_type, missing))
     app.include_router(comparing.routes)
     app.state.readings = readings
+    app.state.answers = Answers()
     _describe(app, documents.paths(), documents.schemas())
     problems.install(app)
     app.add_middleware(TimeLimited)
@@ -145,9 +147,10 @@ async def serve(settings: Settings) -> None:
         return {"kafka": "does not acknowledge events"} if any(appender.stuck for appender in appenders) else {}
 
     pool = await postgres.open_pool(settings, size_max=4, wait=False)
-    limits = Limits(settings.telemetry_hardware_max, settings.telemetry_floor, settings.telemetry_samples_min)
+    caps = Caps(settings.telemetry_hardware_max, settings.telemetry_words_max)
+    limits = Limits(caps, settings.telemetry_floor, settings.telemetry_samples_min)
     readings = StoredReadings(pool, limits)
-    snapshots = Snapshots(readings.look, OPEN, metrics.TELEMETRY_HARDWARE_CAPPED.set)
+    snapshots = Snapshots(readings.look, OPEN, lambda label, count: metrics.TELEMETRY_WORDS_CAPPED.labels(label).set(count))
     ingest = Ingest(
         single,
         batches,
@@ -173,7 +176,7 @@ async def serve(settings: Settings) -> None:
         asyncio.create_task(end_slow(server.server_state.connections), name="slow connections"),
         asyncio.create_task(snapshots.follow(), name="insights"),
     ]
-    gc.freeze()
+    collect_rarely()
     try:
         await server.serve()
     finally:

@@ -1,6 +1,7 @@
 """`GET /api/v2/insights…`: which hardware and encoder is best, how sure that is, and since when.
 
 Jobs count once, failures are told beside attempts, values come with intervals, and what too few have reported is not shown.
+An answer that was asked for before may be up to 10 s old (`api.telemetry.answers`).
 """
 
 import asyncio
@@ -13,19 +14,24 @@ from datetime import date
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.problems import documented
+from api.telemetry.answers import KeptRoute
 from api.telemetry.insights import MAX_AGE_S
 from api.telemetry.reading import Readings
 from events.errors import NotFound
 from projections import estimates
 from projections.insights import NOTHING, Group, Label, Selection
 
-routes = APIRouter(tags=["insights"])
+routes = APIRouter(tags=["insights"], route_class=KeptRoute)
 CSV = "text/csv"
 MINIMUM_MAX = 10**6
 _is_day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
+Rounded = Annotated[float, AfterValidator(lambda value: round(value, 6))]
+"""What is known to fewer digits than a float has."""
+LABELS = ("at", "hardware", "encoder", "codec", "resolution", "reason")
+"""Columns of a CSV that come first."""
 _RISKY = ("=", "+", "-", "@")
 """What a spreadsheet would take a text for a formula by."""
 
@@ -35,9 +41,9 @@ class Estimate(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    value: float = Field(examples=[0.961])
-    low: float = Field(examples=[0.931])
-    high: float = Field(examples=[0.978])
+    value: Rounded = Field(examples=[0.961])
+    low: Rounded = Field(examples=[0.931])
+    high: Rounded = Field(examples=[0.978])
 
 
 class Speed(BaseModel):
@@ -46,12 +52,12 @@ class Speed(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     samples: int = Field(examples=[240])
-    mean: float = Field(examples=[2.71])
-    low: float = Field(examples=[2.64])
-    high: float = Field(examples=[2.78])
-    median: float = Field(examples=[2.65])
-    p10: float = Field(examples=[1.92])
-    p90: float = Field(examples=[3.6])
+    mean: Rounded = Field(examples=[2.71])
+    low: Rounded = Field(examples=[2.64])
+    high: Rounded = Field(examples=[2.78])
+    median: Rounded = Field(examples=[2.65])
+    p10: Rounded = Field(examples=[1.92])
+    p90: Rounded = Field(examples=[3.6])
 
 
 class Outcomes(BaseModel):
@@ -64,7 +70,7 @@ class Outcomes(BaseModel):
     failed: int = Field(examples=[10])
     success_rate: Estimate | None
     speed: Speed | None
-    size_reduction_percent: float | None = Field(examples=[41.4])
+    size_reduction_percent: Rounded | None = Field(examples=[41.4])
 
 
 class Item(Outcomes):
@@ -119,9 +125,9 @@ class Difference(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    value: float = Field(examples=[0.031])
-    low: float | None = Field(examples=[0.004])
-    high: float | None = Field(examples=[0.06])
+    value: Rounded = Field(examples=[0.031])
+    low: Rounded | None = Field(examples=[0.004])
+    high: Rounded | None = Field(examples=[0.06])
     p_value: float = Field(examples=[0.02])
     significant: bool = Field(examples=[True])
 
@@ -324,7 +330,8 @@ def answer(told: BaseModel, kind: type[BaseModel], items: Sequence[BaseModel], p
     if as_format == "json":
         return Response(told.model_dump_json(by_alias=True), headers=headers, media_type="application/json")
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns(kind)), restval="")
+    named = sorted(columns(kind), key=lambda column: LABELS.index(column) if column in LABELS else len(LABELS))
+    writer = csv.DictWriter(text, named, restval="")
     writer.writeheader()
     writer.writerows(dict(cells(item.model_dump())) for item in items)
     return Response(text.getvalue(), headers=headers, media_type=CSV)

@@ -67,7 +67,9 @@ Look = Callable[[str | None], Awaitable[tuple[Insights, str] | None]]
 class Snapshots:
     """Holds the present snapshot. While the database is away the last one stays; before the first there is none."""
 
-    def __init__(self, look: Look, headers: dict[str, str], observe_capped: Callable[[int], None] = lambda count: None) -> None:
+    def __init__(
+        self, look: Look, headers: dict[str, str], observe_capped: Callable[[str, int], None] = lambda label, count: None
+    ) -> None:
         self._look = look
         self._headers = headers
         self._observe_capped = observe_capped
@@ -92,4 +94,5 @@ class Snapshots:
         if found is not None:
             insights, position = found
             self.current = Snapshot.of(insights, position, self._headers)
-            self._observe_capped(insights.hardware_capped)
+            for label, count in insights.capped.items():
+                self._observe_capped(label, count)

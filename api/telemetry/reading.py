@@ -10,7 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from events.errors import Retryable
 from projections import insights
-from projections.insights import Group, Insights, Label, Selection
+from projections.insights import Caps, Group, Insights, Label, Selection
 from projections.positions import is_served, snapshot
 
 PROJECTION = "telemetry"
@@ -18,10 +18,10 @@ PROJECTION = "telemetry"
 
 @dataclass(frozen=True)
 class Limits:
-    """Settings of the insights. `hardware_max` names of hardware are told apart; groups with fewer than `floor` finished
-    jobs are shown nobody, and those with fewer than `samples_min` only who asks for them."""
+    """Settings of the insights. Groups with fewer than `floor` finished jobs are shown nobody, and those with fewer than
+    `samples_min` only who asks for them."""
 
-    hardware_max: int
+    caps: Caps
     floor: int
     samples_min: int
 
@@ -37,13 +37,13 @@ class Reader(Protocol):
 @dataclass(frozen=True)
 class _Connected:
     connection: AsyncConnection[Any]
-    hardware_max: int
+    caps: Caps
 
     async def groups(self, selection: Selection, by: Sequence[Label], finished_min: int = 0) -> list[Group]:
-        return await insights.groups(self.connection, selection, by, hardware_max=self.hardware_max, finished_min=finished_min)
+        return await insights.groups(self.connection, selection, by, self.caps, finished_min)
 
     async def reasons(self, selection: Selection) -> list[tuple[str, str, int]]:
-        return await insights.reasons(self.connection, selection, hardware_max=self.hardware_max)
+        return await insights.reasons(self.connection, selection, self.caps)
 
 
 class Readings(Protocol):
@@ -65,14 +65,14 @@ class StoredReadings:
     async def open(self) -> AsyncIterator[tuple[Reader, str]]:
         """Yield a reader and its position. Raises Retryable or psycopg's errors when there is nothing to read."""
         async with self._state() as (connection, position):
-            yield _Connected(connection, self.limits.hardware_max), position
+            yield _Connected(connection, self.limits.caps), position
 
     async def look(self, known: str | None) -> tuple[Insights, str] | None:
         """Return the predecessor's insights and their position, unless that is the `known` one. See `Snapshots`."""
         async with self._state() as (connection, position):
             if position == known:
                 return None
-            return await insights.insights(connection, self.limits.hardware_max), position
+            return await insights.insights(connection, self.limits.caps), position
 
     @asynccontextmanager
     async def _state(self) -> AsyncIterator[tuple[AsyncConnection[Any], str]]:

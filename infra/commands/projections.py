@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from projections.runner import Runner
 
 SHORT_CHARACTERS = 80
+NICENESS = 10
+"""Of rebuilds: they take what is left of the machine by what people and nodes wait for."""
 DIGEST_CHARACTERS = 18
 
 
@@ -267,12 +269,14 @@ def _named(name: str) -> "Projection":
 
 
 async def _rebuild(projection: "Projection", workers: int) -> dict[str, Any]:
+    import os
     from dataclasses import asdict
 
     from infra.commands.services import settings_of_services
     from infra.shares import fold_in_shares
     from projections import rebuild as rebuilding
 
+    os.nice(NICENESS)
     async with _opened() as (connection, source):
         with progress(projection.name) as show:
 

@@ -60,7 +60,7 @@ class LogConsumer:
                 "isolation.level": "read_committed",
                 "fetch.wait.max.ms": idle_ms,
                 "fetch.max.bytes": 8 << 20,
-                "queued.max.messages.kbytes": 16 << 10,
+                "queued.max.messages.kbytes": 32 << 10,
                 "fetch.queue.backoff.ms": 5,  # at its default of 1000 a reader that is faster than the queue is long waits
                 "socket.timeout.ms": 20_000,
                 "reconnect.backoff.max.ms": 1000,

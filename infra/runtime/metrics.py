@@ -118,8 +118,11 @@ STORE_FAILURES = Counter("kinolog_object_store_failures", "Operations that faile
 TELEMETRY_EVENTS = Counter(
     "kinolog_telemetry_events", "Events that nodes reported; result: accepted or refused.", ["result"], registry=REGISTRY
 )
-TELEMETRY_HARDWARE_CAPPED = Gauge(
-    "kinolog_telemetry_hardware_capped", "Names of hardware beyond the cap, which insights call `other`.", registry=REGISTRY
+TELEMETRY_WORDS_CAPPED = Gauge(
+    "kinolog_telemetry_words_capped",
+    "Words beyond the cap of their label, which insights call `other`.",
+    ["label"],
+    registry=REGISTRY,
 )
 
 # --- HTTP -----------------------------------------------------------------------------------------------------------

@@ -89,6 +89,12 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     telemetry_hardware_max: int = Field(
         1000, ge=1, le=100_000, description="Names of hardware that insights tell apart, the most common ones; the rest is `other`."
     )
+    telemetry_words_max: int = Field(
+        200,
+        ge=1,
+        le=100_000,
+        description="The same for encoders, codecs, resolutions, versions and reasons of failures, of each so many.",
+    )
     telemetry_floor: int = Field(
         5, ge=1, le=10_000, description="Insights v2 show no group of fewer finished jobs than this, whoever asks."
     )

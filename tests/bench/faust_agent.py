@@ -28,6 +28,7 @@ WITHIN_S = 0.05
 def main() -> None:
     """Run the worker until all events were folded."""
     settings, wanted = Settings.from_env(os.environ), int(sys.argv[1])
+    settings.var_dir.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         f"bench-{new_id()}",
         broker=f"kafka://{settings.kafka_bootstrap}",

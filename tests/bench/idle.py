@@ -1,6 +1,7 @@
 """What an idle platform takes: everything that `make start` starts, with one worker and the local engine, for a minute."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,9 +11,10 @@ import psutil
 from infra import supervision
 from infra.engine import postgres
 from infra.engine.configs import places
-from infra.runtime.settings import Settings
+from infra.runtime.settings import PREFIX, Settings
 from tests.bench.figures import Figure
 from tests.support.engine import free_ports
+from tests.support.platform import environment
 
 SETTLE_S = 20.0
 WINDOW_S = 20.0
@@ -48,11 +50,15 @@ async def idle(settings: Settings) -> Sequence[Figure]:
 
 @contextmanager
 def _running(local: Settings) -> Iterator[None]:
+    given = {name: value for name, value in environment(local).items() if name.startswith(PREFIX)}
+    os.environ.update(given)  # the supervisor hands it down
     try:
         supervision.start(local)
         yield
     finally:
         supervision.stop(local)
+        for name in given:
+            del os.environ[name]
         shutil.rmtree(postgres.data_directory(local), ignore_errors=True)
 
 

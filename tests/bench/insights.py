@@ -14,6 +14,7 @@ from infra.runtime import kafka, memory, postgres
 from infra.runtime.clock import new_id
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.settings import Settings
+from processors.feed import GATHERED_RECORDS_MAX
 from producers.appender import Appender
 from producers.reports import Report, records_of, second_of
 from projections import telemetry
@@ -29,6 +30,7 @@ RUNS = 3
 SECONDS = 5.0
 FEW, MANY = 10_000, 1_000_000
 BATCH_RECORDS = 20_000
+ANEW = 10
 NOON_S = 1_772_000_000
 DAY_S = 86_400
 MAKERS = {"Nvidia": "nvenc", "Intel": "qsv", "AMD": "vaapi", "Apple": "videotoolbox", "CPU": "software"}
@@ -79,7 +81,7 @@ async def telemetry_fold(settings: Settings) -> Sequence[Figure]:
     """Fold reports into PostgreSQL, positions included, every id remembered: as they come, and all of history again."""
     await fill_telemetry(settings, EVENTS)
     source = LogConsumer(settings, idle_ms=50)
-    reader = LogReader(source)
+    reader = LogReader(source, telemetry.PROJECTION.decode_all)
     live, wall, core = [], [], []
     async with postgres.connected(settings) as connection:
         await install(connection, telemetry.PROJECTION)
@@ -88,8 +90,9 @@ async def telemetry_fold(settings: Settings) -> Sequence[Figure]:
             await reader.seek(await runner.positions(connection))
             folded, begun = 0, perf_counter()
             while folded < EVENTS:
-                batch, _ = await reader.read(records_max=BATCH_RECORDS, wait_s=0.5)
+                batch, _ = await reader.read(records_max=GATHERED_RECORDS_MAX, wait_s=0.5)
                 if batch is not None:
+                    reader.begin(records_max=GATHERED_RECORDS_MAX, wait_s=0.5)  # as the feed does
                     await runner.apply(connection, batch)
                     folded += len(batch.records)
             live.append(EVENTS / (perf_counter() - begun))
@@ -124,11 +127,25 @@ async def insights_reads(settings: Settings) -> Sequence[Figure]:
                 (few if wanted == FEW else spans).append(found["p50_ms"])
                 rates.append(found["rate"])
                 p99s.append(found["p99_ms"])
+        anew = [await asked_anew(http, number) for number in range(ANEW)]
+        kept = [await load(server, SECONDS, "compared") for _ in range(RUNS)]
     return [
         Figure("insights, reads", "requests/s", rates, 40_000),
         Figure("insights, reads, p99", "ms", p99s),
         Figure("insights, p50 with 1,000,000 events stored against 10,000", "ms", spans, 1.2, at_least=False, baseline=few),
+        Figure("insights v2 with 1,000,000 events stored, reads", "requests/s", [found["rate"] for found in kept]),
+        Figure("insights v2 with 1,000,000 events stored, p50", "ms", [found["p50_ms"] for found in kept]),
+        Figure("insights v2 with 1,000,000 events stored, p99", "ms", [found["p99_ms"] for found in kept]),
+        Figure("insights v2 with 1,000,000 events stored, when nobody asked before", "ms", anew),
     ]
+
+
+async def asked_anew(http: httpx.AsyncClient, number: int) -> float:
+    """Return how long an answer takes that is not kept, ms."""
+    begun = perf_counter()
+    answer = await http.get("/api/v2/insights", params={"offset": number})
+    assert answer.status_code == 200 and answer.json()["total"] > 100
+    return 1000 * (perf_counter() - begun)
 
 
 async def store(settings: Settings, start: int, end: int) -> None:
@@ -139,7 +156,7 @@ async def store(settings: Settings, start: int, end: int) -> None:
         for first in range(start, end, BATCH_RECORDS):
             count = min(BATCH_RECORDS, end - first)
             lines = records_of(reports(count, rng), second_of(NOON_S + first), new_id)
-            records, dead = decoded(TELEMETRY.name, 0, ((first + n, value) for n, (_, value, _) in enumerate(lines)))
+            records, dead = decoded(TELEMETRY.name, 0, [(first + n, value) for n, (_, value, _) in enumerate(lines)])
             assert not dead
             part = Slice(TELEMETRY.name, 0, first, first + count, count, None)
             await runner.apply(connection, Batch((part,), records))

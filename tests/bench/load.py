@@ -1,4 +1,4 @@
-"""Load on the telemetry app, from a process of its own: `python -m tests.bench.load PORT SECONDS single|batch|insights`.
+"""Load on the telemetry app, from a process of its own: `python -m tests.bench.load PORT SECONDS KIND`.
 
 32 keep-alive connections with one event or one look at the insights a request, or 4 with batches of 10,000 lines. Raw
 sockets, prepared bytes: what the load costs is not the server's. Prints one JSON document.
@@ -27,6 +27,7 @@ _SINGLE = (
     + b',"event_id":"'
 )
 _INSIGHTS = b"GET /api/v1/stats/insights HTTP/1.1\r\nHost: bench\r\n\r\n"
+_COMPARED = b"GET /api/v2/insights?limit=10 HTTP/1.1\r\nHost: bench\r\n\r\n"
 
 
 class Client(asyncio.Protocol):
@@ -62,11 +63,28 @@ class Reader(Client):
     """Reads the insights; an answer fits into what one read of a local socket brings."""
 
     expected = b"HTTP/1.1 200"
+    request = _INSIGHTS
 
     def send(self) -> None:
         """Ask."""
         self.began = perf_counter()
-        self.transport.write(_INSIGHTS)
+        self.transport.write(self.request)
+
+
+class Comparer(Reader):
+    """Reads a page of version 2; head and body may come apart."""
+
+    request = _COMPARED
+    _answer = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Take the answer when it is whole."""
+        self._answer += data
+        head, _, body = self._answer.partition(b"\r\n\r\n")
+        length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        if length and len(body) >= int(length):
+            whole, self._answer = self._answer, b""
+            super().data_received(whole)
 
 
 async def single(port: int, seconds: float, kind: type[Client] = Client) -> dict[str, float]:
@@ -88,6 +106,11 @@ async def single(port: int, seconds: float, kind: type[Client] = Client) -> dict
 async def insights(port: int, seconds: float) -> dict[str, float]:
     """Return reads/s and how long answers took."""
     return await single(port, seconds, Reader)
+
+
+async def compared(port: int, seconds: float) -> dict[str, float]:
+    """Return reads/s of version 2 and how long answers took."""
+    return await single(port, seconds, Comparer)
 
 
 async def batch(port: int, seconds: float) -> dict[str, float]:
@@ -115,10 +138,8 @@ async def batch(port: int, seconds: float) -> dict[str, float]:
     return {"rate": accepted / (perf_counter() - began), "accepted": accepted, "refused": refused}
 
 
+KINDS = {"single": single, "batch": batch, "insights": insights, "compared": compared}
+
 if __name__ == "__main__":
     gc.disable()
-    print(
-        json.dumps(
-            uvloop.run({"single": single, "batch": batch, "insights": insights}[sys.argv[3]](int(sys.argv[1]), float(sys.argv[2])))
-        )
-    )
+    print(json.dumps(uvloop.run(KINDS[sys.argv[3]](int(sys.argv[1]), float(sys.argv[2])))))

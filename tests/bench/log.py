@@ -91,6 +91,7 @@ async def fold_rate(settings: Settings) -> Sequence[Figure]:
             while folded < EVENTS:
                 batch, _ = await reader.read(records_max=10_000, wait_s=0.5)
                 if batch is not None:
+                    reader.begin(records_max=10_000, wait_s=0.5)  # as the feed does
                     await runner.apply(connection, batch)
                     folded += len(batch.records)
             rates.append(EVENTS / (perf_counter() - begun))

@@ -5,16 +5,18 @@ import multiprocessing
 import resource
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
 from time import perf_counter, process_time
 from typing import NamedTuple
 
 from events.topics import PROGRESS
 from infra.runtime import memory, postgres
+from infra.runtime.clock import new_id
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.shares import fold_in_shares
-from projections import progress
+from projections import progress, timeline
 from projections.log import Place
 from projections.past import fold_to
 from projections.runner import install
@@ -26,6 +28,7 @@ SHARED = 2_000_000
 """What two processes share: so long that their start weighs little."""
 LONG = 10_000_000
 MEMORY_MAX_MB = 600
+ROWS = 50_000
 RUNS = 3
 PLACES = [(PROGRESS.name, number) for number in range(PROGRESS.partitions)]
 
@@ -40,9 +43,10 @@ class Took(NamedTuple):
 
 
 async def rebuild_rate(settings: Settings) -> Sequence[Figure]:
-    """Fold a million ticks again, cold; then three million by one process and by two."""
+    """Fold a million ticks again, cold; then two million by one process and by two."""
     await ObjectStore(settings).ensure_bucket()
     await put_on_the_log(settings, SHARED)
+    memory.collect_rarely()
     whole, part = await _until(settings, SHARED), await _until(settings, EVENTS)
     raw, alone, shared = [], [], []
     async with open_log(settings, idle_ms=50) as source:
@@ -57,7 +61,29 @@ async def rebuild_rate(settings: Settings) -> Sequence[Figure]:
         Figure("the same per core of its process", "events/s", [took.events / took.cpu_s for took in alone], 150_000),
         Figure("cold rebuild against raw consumption", "events/s", wall, baseline=raw),
         Figure("cold rebuild by two processes against one", "events/s", shared[1::2], 1.7, baseline=shared[::2]),
+        await _new_rows(settings),
     ]
+
+
+async def _new_rows(settings: Settings) -> Figure:
+    """Write rows that are not there yet by COPY, as rebuilds do, and as JSON, as live folds do."""
+    copied, upserted = [], []
+    async with postgres.connected(settings) as connection:
+        (store,) = (await install(connection, timeline.PROJECTION)).stores
+        for _ in range(RUNS):
+            rows = {(n,): _entry(n) for n in range(ROWS)}
+            for rates, write in ((copied, store.insert(connection, rows.values())), (upserted, store.save(connection, rows))):
+                await connection.execute("TRUNCATE timeline_v1.entries")
+                begun = perf_counter()
+                await write
+                rates.append(ROWS / (perf_counter() - begun))
+    return Figure("new rows by COPY against the same as JSON", "rows/s", copied, 1, baseline=upserted)
+
+
+def _entry(number: int) -> timeline.Entry:
+    video, job, event, cause = (new_id() for _ in range(4))
+    time, kind = datetime.now(UTC), "kinolog.job.queued.v1"
+    return timeline.Entry("jobs", 0, number, video, job, event, kind, time, "bench", video, cause, "encode, chunk 7")
 
 
 async def rebuild_growth(settings: Settings) -> Sequence[Figure]:

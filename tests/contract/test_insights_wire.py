@@ -115,6 +115,17 @@ async def test_a_flood_of_names_is_one_line_and_displaces_nobody() -> None:
     assert document["coverage"]["unique_hardware"] == 102
 
 
+@pytest.mark.parametrize(("field", "column"), [("encoder", "encoder"), ("video_codec", "codec"), ("resolution", "res")])
+async def test_a_flood_of_other_words_is_one_line_too(field: str, column: str) -> None:
+    log = [told(n, **{field: f"made up {n}"}, speed_factor=1e6, status="failure", failure_reason=f"r{n}") for n in range(100)]
+    log += [told(100 + n, **{field: name}, speed_factor=2.0) for n, name in enumerate(("a", "a", "b", "b"))]
+    shelf = Shelf.of(*log, words_max=2)
+    document = (await get(shelf)).json()
+    assert [(found[column], found["samples"]) for found in document["leaderboard"]] == [("other", 100), ("a", 2), ("b", 2)]
+    assert [found["error"] for found in document["stability"]].count("other") >= 1 and len(document["stability"]) <= 9
+    assert shelf.insights().capped[{"video_codec": "codec"}.get(field, field)] == 100
+
+
 async def test_who_has_seen_it_gets_304_until_it_changes() -> None:
     shelf = Shelf.of(told(1))
     first = await get(shelf)
@@ -246,6 +257,7 @@ async def test_csv_has_a_line_for_each_item(path: str) -> None:
     assert len(lines) == len(document.get("items") or document["encoders"]) > 0
     assert all(None not in line and None not in line.values() for line in lines)
     assert "speed_median" in lines[0] or "rate_low" in lines[0]
+    assert next(iter(lines[0])) in ("at", "hardware", "encoder"), "a line begins with what it is about"
     assert not any(text.startswith("=") for line in lines for text in line.values())
     empty = await get(Shelf(), f"{V2}{path}{mark}format=csv")
     assert empty.status_code == 404 or empty.text.strip() == ",".join(lines[0])

@@ -1,5 +1,6 @@
 """Failures on a real PostgreSQL and on the real platform: what is open, what resolved it, the report, what people do."""
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -211,11 +212,17 @@ async def test_another_worker_runs_it_again_and_its_verdict_is_noted(platform: P
     told = json.loads(again.stdout)
     assert (told["verdict"], told["failure"]["code"]) == ("reproduced", failure["code"])
     assert told["worker"] != failure["worker_id"]
-    jobs = (await platform.admin.get("/api/jobs", params={"kind": "rerun"})).json()["items"]
-    assert {job["status"] for job in jobs} == {"completed"}
+    async with asyncio.timeout(20):
+        while await statuses(platform, kind="rerun") != ["completed", "completed"]:
+            await asyncio.sleep(0.05)
     assert await ObjectStore(platform.settings).under(f"videos/{failure['video_id']}/") == []
     shown = (await platform.admin.get("/api/failures", params={"video_id": failure["video_id"]})).json()["items"]
     assert [one["failure_id"] for one in shown] == [failure["failure_id"]]  # a rerun is no attempt at making a video
+
+
+async def statuses(platform: Platform, **of: str) -> list[str]:
+    """Return the states of some jobs."""
+    return [job["status"] for job in (await platform.admin.get("/api/jobs", params=of)).json()["items"]]
 
 
 async def test_a_job_is_explained_from_the_log(platform: Platform) -> None:

@@ -23,7 +23,7 @@ from infra.runtime.clock import new_id
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.settings import Settings
 from projections import insights, telemetry
-from projections.insights import Label, Selection
+from projections.insights import Caps, Label, Selection
 from projections.log import LogReader
 from projections.runner import Batch, Runner, Slice, install, start_rebuild
 from tests.integration.test_telemetry_app import request, talk
@@ -92,7 +92,7 @@ async def test_any_split_with_repetitions_gives_the_same_bytes(settings: Setting
     async with postgres.connected(settings) as connection:
         live = await install(connection, telemetry.PROJECTION)
         digests = await folded_by(live, connection, in_batches(log, rng))
-        document = (await insights.insights(connection, 1000)).document
+        document = (await insights.insights(connection, Caps(1000, 1000))).document
         for _ in range(3):
             again = await start_rebuild(connection, telemetry.PROJECTION)
             assert await folded_by(again, connection, in_batches(log, rng)) == digests
@@ -113,11 +113,12 @@ async def test_the_queries_read_what_a_fold_in_memory_says(settings: Settings) -
         Selection(encoder="av1_qsv", codec="av1", resolution="720p", app_version="1.1.0"),
         Selection(since=date(2026, 3, 2), until=date(2026, 3, 3)),
         Selection(encoder="nobody"),
+        Selection(encoder="other", app_version="other"),
     ]
     grouped: list[tuple[Label, ...]] = [(), ("day",), ("app_version",), ("encoder",), LABELS, LABELS[2:]]
-    for hardware_max in (1000, 3):
-        shelf = Shelf.of(*log, hardware_max=hardware_max)
-        readings = StoredReadings(pool, Limits(hardware_max, 1, 1))
+    for hardware_max, words_max in ((1000, 1000), (3, 1000), (3, 2)):
+        shelf = Shelf.of(*log, hardware_max=hardware_max, words_max=words_max)
+        readings = StoredReadings(pool, Limits(Caps(hardware_max, words_max), 1, 1))
         look = await readings.look(None)
         assert look is not None
         assert orjson.loads(look[0].document) == orjson.loads(shelf.insights().document)
@@ -138,7 +139,7 @@ async def test_the_queries_read_what_a_fold_in_memory_says(settings: Settings) -
 async def folding(settings: Settings) -> AsyncIterator[None]:
     """Fold telemetry as it comes, as the processors do."""
     source = LogConsumer(settings, idle_ms=20)
-    reader = LogReader(source)
+    reader = LogReader(source, telemetry.PROJECTION.decode_all)
 
     async def fold() -> None:
         async with postgres.connected(settings) as connection:
@@ -241,8 +242,8 @@ async def test_history_that_is_imported_twice_counts_once(settings: Settings, tm
     async with postgres.connected(settings) as connection:
         runner = await install(connection, telemetry.PROJECTION)
         await folded_by(runner, connection, in_batches(log, random.Random(1)))
-        found = orjson.loads((await insights.insights(connection, 1000)).document)
-        (day,) = await insights.groups(connection, Selection(), ("day",), hardware_max=1000)
+        found = orjson.loads((await insights.insights(connection, Caps(1000, 1000))).document)
+        (day,) = await insights.groups(connection, Selection(), ("day",), Caps(1000, 1000))
     assert found["coverage"] == {"total_jobs": 5000, "unique_hardware": 1}
     assert (day.day, day.finished) == ("2025-05-05", 5000)
 

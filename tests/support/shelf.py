@@ -3,6 +3,7 @@
 shelf = Shelf.of(told(encoder="av1_qsv", speed_factor=2.0), told(event_type="job_started"))
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
@@ -19,7 +20,7 @@ from events.envelope import Envelope, Event, Recorded
 from events.telemetry import TelemetryReported
 from events.topics import TELEMETRY, partition_for
 from projections import telemetry
-from projections.insights import BOARD_MAX, NOTHING, OTHER, STABILITY_MAX, Group, Insights, Label, Selection
+from projections.insights import BOARD_MAX, NOTHING, OTHER, STABILITY_MAX, Caps, Group, Insights, Label, Selection
 from projections.telemetry import MILLION, Outcome
 from tests.support.folding import Tables, folded, history
 from tests.support.footage import START, id_of
@@ -33,7 +34,7 @@ FINISHED = {
     "video_codec": "av1",
     "resolution": "1080p",
 }
-OPEN_LIMITS = Limits(hardware_max=1000, floor=1, samples_min=1)
+OPEN_LIMITS = Limits(Caps(1000, 1000), floor=1, samples_min=1)
 LABELS: tuple[Label, ...] = ("day", "app_version", "hardware", "encoder", "codec", "resolution")
 
 
@@ -54,11 +55,10 @@ class Shelf:
     position: str = "telemetry:0=1"
 
     @classmethod
-    def of(cls, *log: Recorded[Event], **limits: int) -> "Shelf":
+    def of(cls, *log: Recorded[Event], hardware_max: int = 1000, words_max: int = 1000, **limits: int) -> "Shelf":
         """Return the shelf of a log."""
-        return cls(
-            folded(telemetry.PROJECTION, history(log)), Limits(**{"hardware_max": 1000, "floor": 1, "samples_min": 1} | limits)
-        )
+        tables = folded(telemetry.PROJECTION, history(log))
+        return cls(tables, Limits(Caps(hardware_max, words_max), **{"floor": 1, "samples_min": 1} | limits))
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[tuple["Shelf", str]]:
@@ -75,13 +75,12 @@ class Shelf:
 
     def insights(self) -> Insights:
         """Return the predecessor's insights."""
-        hardware = self.tables["hardware"].values()
-        unique = sum(row.named for row in hardware)
-        kept = self._kept()
+        words = self.tables["words"].values()
+        unique = Counter(row.label for row in words if row.named)
         lines: dict[tuple[str, ...], list[Any]] = {}
         for row in self.tables["leaderboard"].values():
-            hardware_name = row.hardware if row.hardware in kept else OTHER
-            lines.setdefault((hardware_name, row.encoder, row.codec, row.resolution), []).append(row)
+            known = tuple(self._capped(label, getattr(row, label)) for label in ("hardware", "encoder", "codec", "resolution"))
+            lines.setdefault(known, []).append(row)
         leaderboard = [
             {
                 **dict(zip(("hardware", "encoder", "codec", "res"), key, strict=True)),
@@ -92,21 +91,30 @@ class Shelf:
             for key, rows in sorted(lines.items())
         ]
         leaderboard.sort(key=lambda line: (-line["speed"], -line["samples"]))
-        faults = sorted(self.tables["stability"].values(), key=lambda row: (-row.count, row.encoder, row.error))
+        counts: Counter[tuple[str, str]] = Counter()
+        for row in self.tables["stability"].values():
+            counts[self._capped("encoder", row.encoder), self._capped("reason", row.error)] += row.count
+        faults = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         document = {
             "schema": 1,
-            "coverage": {"total_jobs": sum(row.events for row in hardware), "unique_hardware": unique},
+            "coverage": {
+                "total_jobs": sum(row.events for row in words if row.label == "hardware"),
+                "unique_hardware": unique["hardware"],
+            },
             "leaderboard": leaderboard[:BOARD_MAX],
-            "stability": [{"encoder": row.encoder, "error": row.error, "count": row.count} for row in faults[:STABILITY_MAX]],
+            "stability": [
+                {"encoder": encoder, "error": error, "count": count} for (encoder, error), count in faults[:STABILITY_MAX]
+            ],
         }
-        return Insights(orjson.dumps(document), max(0, unique - self.limits.hardware_max))
+        labels = dict.fromkeys(row.label for row in words)
+        return Insights(orjson.dumps(document), {label: max(0, unique[label] - self.limits.caps.of(label)) for label in labels})
 
     async def groups(self, selection: Selection, by: Sequence[Label], finished_min: int = 0) -> list[Group]:
         """Return outcomes by labels."""
         found: dict[tuple[str, ...], Group] = {}
         for row in self._selected("outcomes", selection):
-            values = {"day": row.day.isoformat(), "hardware": self._name(row.hardware)}
-            key = tuple(values.get(label, getattr(row, label)) if label in by else "" for label in LABELS)
+            values = {"day": row.day.isoformat(), **self._named(row)}
+            key = tuple(values[label] if label in by else "" for label in LABELS)
             found[key] = _plus(found.get(key), key, row)
         kept = [group for group in found.values() if group.finished >= finished_min]
         return sorted(kept, key=lambda group: (-group.finished, *(getattr(group, label) for label in LABELS)))
@@ -115,24 +123,26 @@ class Shelf:
         """Return why jobs failed."""
         counts: dict[tuple[str, str], int] = {}
         for row in self._selected("failures", selection):
-            counts[row.encoder, row.reason] = counts.get((row.encoder, row.reason), 0) + row.count
+            key = self._named(row)["encoder"], self._capped("reason", row.reason) if row.reason else ""
+            counts[key] = counts.get(key, 0) + row.count
         return [(*key, count) for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
-    def _kept(self) -> set[str]:
-        named = sorted((row for row in self.tables["hardware"].values() if row.named), key=lambda row: (-row.events, row.hardware))
-        return {row.hardware for row in named[: self.limits.hardware_max]}
+    def _capped(self, label: str, word: str) -> str:
+        said = [row for row in self.tables["words"].values() if row.label == label and row.named]
+        said.sort(key=lambda row: (-row.events, row.word))
+        return word if word in {row.word for row in said[: self.limits.caps.of(label)]} else OTHER
 
-    def _name(self, hardware: str) -> str:
-        return hardware if hardware in self._kept() or not hardware else OTHER
+    def _named(self, row: Any) -> dict[str, str]:
+        """Return the words of an outcome or failure; what is not known stays so."""
+        words = {label: getattr(row, label) for label in LABELS[1:]}
+        return {label: self._capped(label, word) if word else "" for label, word in words.items()}
 
     def _selected(self, table: str, selection: Selection) -> Iterable[Any]:
         for row in self.tables[table].values():
             if (selection.since and row.day < selection.since) or (selection.until and row.day > selection.until):
                 continue
-            wanted = ("app_version", "encoder", "codec", "resolution")
-            if any((value := getattr(selection, name)) is not None and getattr(row, name) != value for name in wanted):
-                continue
-            if selection.hardware is None or self._name(row.hardware) == selection.hardware:
+            wanted = {label: value for label in LABELS[1:] if (value := getattr(selection, label)) is not None}
+            if wanted.items() <= self._named(row).items():
                 yield row
 
 

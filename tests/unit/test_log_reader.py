@@ -1,17 +1,27 @@
 """Reading the log up to limits: whatever the limits, each record once, in order, none past the limit."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from events.codec import encode
+from projections import log as reading
 from projections.log import LogReader, Place
 from tests.support.counting import ticks
 
 PLACES = [("progress", number) for number in range(3)]
 RECORD = encode(ticks(1)[0])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_turns() -> Iterator[None]:
+    """A batch takes several turns of the event loop to decode."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "TURN_RECORDS", 3)
+        yield
 
 
 class MemoryLog:
@@ -81,3 +91,27 @@ async def test_up_to_any_limits(logs: tuple[list[int], ...], wanted: list[tuple[
                 seen[recorded.topic, recorded.partition].append(recorded.offset)
         for place in PLACES:
             assert seen[place] == [offset for offset in log.offsets[place] if offset < until[place]]
+
+
+@given(st.tuples(*(offsets for _ in PLACES)), st.lists(st.booleans(), max_size=30), st.integers(1, 5))
+async def test_what_is_begun_is_read_next_and_seeking_throws_it_away(
+    logs: tuple[list[int], ...], fails: list[bool], records_max: int
+) -> None:
+    ends = {place: (log[-1] + 2 if log else 0) for place, log in zip(PLACES, logs, strict=True)}
+    log = MemoryLog(dict(zip(PLACES, logs, strict=True)), ends)
+    reader = LogReader(log)
+    stored = dict.fromkeys(PLACES, 0)
+    await reader.seek(stored)
+    seen: dict[Place, list[int]] = {place: [] for place in PLACES}
+    failing = iter(fails)
+    while (batch := (await reader.read(records_max=records_max, wait_s=0))[0]) is not None:
+        reader.begin(records_max=records_max, wait_s=0)
+        if next(failing, False):
+            await reader.seek(stored)
+            continue
+        for part in batch.slices:
+            assert stored[part.topic, part.partition] == part.start
+            stored[part.topic, part.partition] = part.next
+        for recorded in batch.records:
+            seen[recorded.topic, recorded.partition].append(recorded.offset)
+    assert seen == log.offsets

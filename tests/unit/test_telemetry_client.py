@@ -115,7 +115,7 @@ async def test_reports_arrive_and_nothing_is_left_behind(tmp_path: Path) -> None
     async with reporting(Network(log), tmp_path) as client:
         for number in range(50):
             client.report(finished(number))
-        await eventually(lambda: len(log.records) == 50)
+        await eventually(lambda: len(log.records) == 50 and not list(tmp_path.glob("*")))
     assert numbers(log) == list(range(50))
     assert log.events[0].data == TelemetryReported(**FINISHED | {"duration_ms": 0})  # type: ignore[arg-type]
     assert left(tmp_path) == []
@@ -315,6 +315,13 @@ def test_an_encode_that_worked_is_told_with_its_speed_and_sizes() -> None:
     largest = next(rendition for rendition in made.renditions if rendition.name == "1080p")
     assert told.output_size_bytes == sum(segment.object.size_bytes for segment in largest.segments)
     check_report(told)
+
+
+def test_an_encode_that_fell_back_is_told_by_the_encoder_that_did_it() -> None:
+    made = footage.chunk_result(footage.plan(), 0).model_copy(update={"encoder": "libsvtav1", "fallback": "av1_qsv: no device"})
+    told = telemetry.finished(NODE, encode(), 6.0, made, None)
+    assert told is not None
+    assert (told.encoder, told.status) == ("libsvtav1", "success")
 
 
 def test_a_failure_is_told_by_its_code_and_without_speed_and_size() -> None:

@@ -76,9 +76,15 @@ def test_stability_counts_failures_of_any_event() -> None:
     assert {key: row.count for key, row in tables["stability"].items()} == {("av1_qsv", "x"): 2, ("av1_qsv", ""): 1}
 
 
-def test_hardware_counts_every_event_and_knows_the_empty_name_from_none() -> None:
+def test_words_count_every_event_and_know_the_empty_name_from_none() -> None:
     tables = fold(told(1), told(2, hardware_model=""), told(3, hardware_model=None), told(4, event_type="job_started"))
-    assert {key: row.events for key, row in tables["hardware"].items()} == {(True, "Intel"): 2, (True, ""): 1, (False, ""): 1}
+    counts = {key: row.events for key, row in tables["words"].items()}
+    assert {key[1:]: count for key, count in counts.items() if key[0] == "hardware"} == {
+        (True, "Intel"): 2,
+        (True, ""): 1,
+        (False, ""): 1,
+    }
+    assert counts["encoder", True, "av1_qsv"] == counts["app_version", True, "1.0.0"] == counts["reason", False, ""] == 4
 
 
 def test_outcomes_tell_started_ended_and_other_events_apart() -> None:
