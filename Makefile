@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 ONLY ?=
 SEEDS ?= 1000
 ROUNDS ?= 50
+SEED ?= $(shell echo $$RANDOM)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
@@ -53,8 +54,8 @@ integration: setup browser  ## The tests on the real engine.
 bench: setup  ## Measure, print a table, write build/bench.json; ONLY=name runs one.
 	$(BIN)/python -m tests.bench $(ONLY)
 
-chaos: setup  ## Kill archiver, rebuild and broker ROUNDS times at any point (default 50).
-	ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -q -s tests/integration/test_replay_kills.py
+chaos: setup  ## Let calamities befall transcodes, archive and rebuild, ROUNDS times (default 50), in the order of SEED.
+	ROUNDS=$(ROUNDS) SEED=$(SEED) $(BIN)/python -m pytest -q -s tests/integration/test_chaos.py tests/integration/test_replay_kills.py
 
 simulate: $(VENV)/.ready  ## Simulate dispatch with many seeds: make simulate SEEDS=1000.
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)

@@ -13,6 +13,7 @@ from functools import partial
 
 import faust
 import structlog
+from aiokafka import AIOKafkaConsumer
 from mode import Service
 
 from events.envelope import Envelope, Event
@@ -150,7 +151,7 @@ async def build(settings: Settings) -> App:
         pool=pool,
         append=appender.append,
         bury=bury,
-        open_source=lambda group: LogConsumer(settings, group=group),
+        open_source=lambda group: LogConsumer(settings, group=group, member=kafka.member_name(settings.processors_port)),
         metrics=Metrics(),
         clock=clock,
         topic_prefix=settings.topic_prefix,
@@ -188,8 +189,15 @@ async def build_dispatcher(settings: Settings) -> App:
     """Return the app with the dispatcher alone."""
     await kafka.ensure_topics(settings)
     appender = await open_appender(settings)
+    member = kafka.member_name(settings.dispatcher_port)
+
+    async def open_consumer(group: str | None) -> AIOKafkaConsumer:
+        if group is None:
+            return await kafka.open_consumer(settings, idle_ms=20)
+        return await kafka.open_consumer(settings, group=group, group_instance_id=member)
+
     clients = Clients(
-        consumer=lambda group: kafka.open_consumer(settings, group=group, idle_ms=1000 if group else 20),
+        consumer=open_consumer,
         producer=lambda transactional_id: kafka.open_producer(settings, transactional_id=transactional_id),
         append=appender.append,
         new_id=new_id,

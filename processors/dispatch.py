@@ -169,7 +169,8 @@ class Decision:
     def report(self, event: ResultReported) -> None:
         """Accept the result of the holder."""
         job = self._state.jobs.get(event.job_id)
-        if job is not None and job.ended_at and (job.epoch, job.worker_id) == (event.epoch, event.worker_id):
+        said = "failed" if event.result is None else "completed"
+        if job is not None and job.status == said and (job.epoch, job.worker_id) == (event.epoch, event.worker_id):
             return  # said again; the first time counted
         if self._holder_or_refuse(event) is None or job is None:
             return

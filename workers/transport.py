@@ -167,7 +167,8 @@ class LogTransport:
                 fact = await asyncio.shield(held.ended)
         except TimeoutError:
             return None
-        return "refused" if isinstance(fact, ResultRefused | LeaseExpired | JobClaimed | JobCancelled) else "accepted"
+        takes = (JobAttemptFailed, JobFailed) if report.result is None else (JobCompleted,)
+        return "accepted" if isinstance(fact, takes) and fact.epoch == held.claim.epoch else "refused"
 
     async def release(self, held: Held, reason: str) -> None:
         """Hand the job back. Raises LogUnavailable."""

@@ -39,6 +39,15 @@ HOLDINGS_MAX = 50_000
 ANSWERS_MAX = 2_000
 """An answer has the whole job with it; who asks again does so within seconds."""
 BATCH = 2000
+ENDS: dict[type[Event], str] = {
+    LeaseExpired: "its lease expired",
+    JobReleased: "it was taken back",
+    JobAttemptFailed: "the attempt failed",
+    JobFailed: "the job failed",
+    JobCompleted: "the job is completed",
+    JobCancelled: "the job was cancelled",
+}
+"""The facts that end a claim, and what they mean to who had it."""
 AHEAD_S = 2.0
 """How long a claim that another process of ours has told of may take to be read here."""
 log = structlog.get_logger(__name__)
@@ -46,7 +55,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Who holds a job, or held it last."""
+    """Who holds a job, or held it last. `ended_by` is the kind of the first fact that ended the claim, when it was read here."""
 
     job_id: str
     video_id: str
@@ -57,6 +66,7 @@ class Holding:
     epoch: int
     attempt: int
     lease_expires_at: datetime | None = None
+    ended_by: type[Event] | None = None
 
 
 class Decisions:
@@ -178,33 +188,37 @@ class Decisions:
             case JobQueued():
                 self._change(event.job_id, 0, "queued")
             case JobReleased():
-                self._change(event.job_id, event.epoch, "queued")
+                self._end(fact, event.job_id, event.epoch, "queued")
             case JobAttemptFailed() | LeaseExpired():
-                self._change(event.job_id, event.epoch, "retrying")
+                self._end(fact, event.job_id, event.epoch, "retrying")
             case JobCompleted():
-                self._change(event.job_id, event.epoch, "completed")
+                self._end(fact, event.job_id, event.epoch, "completed")
             case JobFailed():
-                self._change(event.job_id, event.epoch, "failed")
+                self._end(fact, event.job_id, event.epoch, "failed")
             case JobCancelled():
-                self._change(event.job_id, event.epoch, "cancelled")
+                self._end(fact, event.job_id, event.epoch, "cancelled")
+            case ResultRefused():
+                holding = self._holdings.get(event.job_id)
+                if holding is None or holding.worker_id == event.worker_id:  # another one's refusal is no answer to the holder
+                    self._wake((event.job_id, event.epoch), fact)
             case WorkerKeyRevoked():
                 self._key_changed(event.key_id)
             case WorkerKeyRotated():
                 self._key_changed(event.replaced_key_id)
             case _:
                 pass
-        if isinstance(
-            event, JobReleased | JobAttemptFailed | LeaseExpired | JobCompleted | JobFailed | JobCancelled | ResultRefused
-        ):
-            self._wake((event.job_id, event.epoch), fact)
 
-    def _change(self, job_id: str, epoch: int, status: Status) -> None:
+    def _end(self, fact: Envelope[Event], job_id: str, epoch: int, status: Status) -> None:
+        self._change(job_id, epoch, status, type(fact.data))
+        self._wake((job_id, epoch), fact)
+
+    def _change(self, job_id: str, epoch: int, status: Status, ended_by: type[Event] | None = None) -> None:
         """Note what became of a job that is known here; of others the projection tells."""
         holding = self._holdings.get(job_id)
         if holding is None and job_id in self._looked_up:
             self._noticed[job_id] += 1
         if holding is not None and (epoch >= holding.epoch or status == "queued"):
-            self._keep(replace(holding, status=status, lease_expires_at=None))
+            self._keep(replace(holding, status=status, lease_expires_at=None, ended_by=holding.ended_by or ended_by))
 
     def _keep(self, holding: Holding) -> Holding:
         self._holdings[holding.job_id] = holding
@@ -232,9 +246,20 @@ def fence(holding: Holding, worker_id: str, epoch: int) -> None:
     if worker_id != holding.worker_id:
         raise Fenced("not_yours", "another worker holds this job", status=403)
     if holding.status == "cancelled":
-        raise Fenced("cancelled", "the job was cancelled: stop, and drop what you made")
+        raise over(JobCancelled)
     if holding.status != "claimed":
-        raise Fenced("fenced", f"the claim is over: the job is {holding.status}")
+        raise (
+            Fenced("fenced", f"the claim is over: the job is {holding.status}")
+            if holding.ended_by is None
+            else over(holding.ended_by)
+        )
+
+
+def over(ended_by: type[Event]) -> Fenced:
+    """Return what is answered to a worker whose claim has ended, with what has ended it. Pure."""
+    if ended_by is JobCancelled:
+        return Fenced("cancelled", "the job was cancelled: stop, and drop what you made")
+    return Fenced("fenced", f"the claim is over: {ENDS[ended_by]}")
 
 
 def _of_claim(event: JobClaimed) -> Holding:

@@ -11,14 +11,14 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from api.problems import Fenced, documented
 from api.worker import models
 from api.worker.access import Denied, check_pool
-from api.worker.decisions import Holding
+from api.worker.decisions import Holding, over
 from api.worker.keys import Key
 from api.worker.leases import renewals
 from api.worker.services import Given, Worker, WorkerServices, address_of, required_version, version_ok
 from api.worker.transfers import check_result
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, LogUnavailable
-from events.jobs import STAGE_OF, Capabilities, ClaimRefused, JobAttemptFailed, JobClaimed, JobCompleted, ResultRefused
+from events.jobs import STAGE_OF, Capabilities, ClaimRefused, JobAttemptFailed, JobClaimed, JobCompleted, JobFailed, ResultRefused
 from events.media import Failure, FailureStage
 from events.progress import ProgressTicked, RungProgress
 from events.workers import WorkerDeployed, WorkerDrained, WorkerHeartbeat, WorkerRegistered, WorkerRolledBack
@@ -36,6 +36,7 @@ NO_JOBS = {
     "paused": "The worker, or its pool, is paused",
     "draining": "The worker, or its pool, is drained: it takes no more jobs and stops",
 }
+FAILURES = (JobAttemptFailed, JobFailed)
 routes = APIRouter(prefix="/api/worker", tags=["worker"], responses=documented(401))
 held_routes = APIRouter(prefix="/api/worker/{job_id}", tags=["jobs"], responses=documented(401, 403, 404, 409))
 
@@ -313,8 +314,8 @@ async def release(given: Given, key: Worker, job_id: JobId, said: models.Release
 async def fail(given: Given, key: Worker, job_id: JobId, said: models.Fail) -> models.FailAnswer:
     """Say that the attempt failed; the answer tells whether there will be another one."""
     holding = await given.decisions.holding(job_id)
-    if _said_before(holding, key, said.epoch, ("retrying", "failed")):
-        return models.FailAnswer(will_retry=holding.status == "retrying", attempt_number=holding.attempt)
+    if _said_before(holding, key, said.epoch) and holding.ended_by in FAILURES:
+        return models.FailAnswer(will_retry=holding.ended_by is JobAttemptFailed, attempt_number=holding.attempt)
     holding = await given.decisions.held(job_id, key.worker_id, said.epoch)
     failure = said.failure or Failure(
         stage=_stage(holding),
@@ -332,17 +333,16 @@ async def fail(given: Given, key: Worker, job_id: JobId, said: models.Fail) -> m
 async def complete(given: Given, key: Worker, job_id: JobId, said: models.Complete) -> models.Accepted:
     """Say that the job is done. Every object that the result names must be there; said again, it changes nothing."""
     holding = await given.decisions.holding(job_id)
-    if _said_before(holding, key, said.epoch, ("completed",)):
+    if _said_before(holding, key, said.epoch) and holding.status == "completed":
         return models.Accepted(message="Job already completed")
     holding = await given.decisions.held(job_id, key.worker_id, said.epoch)
     await check_result(given, holding, said.result)
-    fact = await _decided(given, holding, said.epoch, result=said.result, failure=None)
-    assert isinstance(fact.data, JobCompleted)
+    await _decided(given, holding, said.epoch, result=said.result, failure=None)
     return models.Accepted(message="Job completed")
 
 
-def _said_before(holding: Holding, key: Key, epoch: int, statuses: tuple[str, ...]) -> bool:
-    return (holding.worker_id, holding.epoch) == (key.worker_id, epoch) and holding.status in statuses
+def _said_before(holding: Holding, key: Key, epoch: int) -> bool:
+    return (holding.worker_id, holding.epoch) == (key.worker_id, epoch)
 
 
 def _stage(holding: Holding) -> FailureStage:
@@ -350,10 +350,15 @@ def _stage(holding: Holding) -> FailureStage:
 
 
 async def _decided(given: WorkerServices, holding: Holding, epoch: int, **report: object) -> Envelope[Event]:
-    """Report the end of an attempt and return what is decided. Raises Fenced, and LogUnavailable when nothing is in time."""
+    """Report the end of an attempt and return the fact that takes it.
+
+    Raises Fenced with what happened when the claim ended otherwise, in that very moment too, and LogUnavailable when nothing
+    is decided in time.
+    """
     assert holding.worker_id is not None
     end = given.decisions.end(holding.job_id, epoch)
     try:
+        await given.decisions.held(holding.job_id, holding.worker_id, epoch)  # again: an end that came before is not waited for
         reported = producer.result_reported(
             given.context(holding.video_id),
             job_id=holding.job_id,
@@ -371,6 +376,6 @@ async def _decided(given: WorkerServices, holding: Holding, epoch: int, **report
         end.cancel()
     if isinstance(fact.data, ResultRefused):
         raise Fenced("fenced", f"the result was refused: {fact.data.reason}")
-    if report["result"] is not None and not isinstance(fact.data, JobCompleted):
-        raise Fenced("fenced", "the claim ended before its result came")
+    if not isinstance(fact.data, FAILURES if report["result"] is None else JobCompleted):
+        raise over(type(fact.data))
     return fact

@@ -1,5 +1,6 @@
 """Kafka: the one place where its sockets are opened."""
 
+import platform
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,11 +12,22 @@ from events.topics import TOPICS, Topic
 from infra.runtime.settings import Settings
 
 DEAD_LETTER_RETENTION_MS = 90 * 24 * 3600 * 1000
+RETRY_MS = 100
+"""While the broker is away every client asks for it this often: ten times more often they kept it from starting."""
 
 
 def topic_name(settings: Settings, topic: Topic | str) -> str:
     """Return the name of a declared topic on this installation's broker."""
     return settings.topic_prefix + (topic if isinstance(topic, str) else topic.name)
+
+
+def member_name(port: int) -> str:
+    """Return the name under which the process that listens at a port of this machine is a member of consumer groups.
+
+    A member that comes back under its name gets its partitions at once; without one the broker would first wait until the
+    process that was killed has not been heard of for the time of a session.
+    """
+    return f"{platform.node()}-{port}"
 
 
 async def open_consumer(
@@ -33,7 +45,7 @@ async def open_consumer(
         fetch_max_wait_ms=idle_ms,
         max_partition_fetch_bytes=4 << 20,
         request_timeout_ms=20_000,
-        retry_backoff_ms=20,
+        retry_backoff_ms=RETRY_MS,
         metadata_max_age_ms=60_000,
         **{"auto_offset_reset": "earliest", **options},
     )
@@ -53,7 +65,7 @@ async def open_producer(settings: Settings, *, transactional_id: str | None = No
         enable_idempotence=True,
         transactional_id=transactional_id,
         linger_ms=0,
-        retry_backoff_ms=4,
+        retry_backoff_ms=4 if transactional_id else RETRY_MS,  # a transaction may begin before the last one is quite over
         max_batch_size=1 << 20,
         max_request_size=4 << 20,
         request_timeout_ms=10_000,

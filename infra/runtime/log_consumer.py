@@ -36,10 +36,11 @@ _NO_GROUP = "kinolog-no-group"
 class LogConsumer:
     """One consumer; sees only committed events and never commits. A `projections.log.Source`.
 
-    `idle_ms` bounds how long the broker holds a fetch that finds nothing; data is answered at once.
+    `idle_ms` bounds how long the broker holds a fetch that finds nothing; data is answered at once. `member` is its name in
+    the group (`infra.runtime.kafka.member_name`).
     """
 
-    def __init__(self, settings: Settings, *, group: str | None = None, idle_ms: int = 1000) -> None:
+    def __init__(self, settings: Settings, *, group: str | None = None, member: str | None = None, idle_ms: int = 1000) -> None:
         self._prefix = settings.topic_prefix
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="log-consumer")
         self._next: dict[Place, int] = {}
@@ -51,7 +52,8 @@ class LogConsumer:
             {
                 "bootstrap.servers": settings.kafka_bootstrap,
                 "group.id": group or _NO_GROUP,
-                "session.timeout.ms": 10_000,  # so long the partitions of a killed reader wait for another one
+                **({"group.instance.id": member} if member else {}),
+                "session.timeout.ms": 10_000,  # so long the partitions of a killed reader wait for another member
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",

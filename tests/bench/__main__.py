@@ -27,6 +27,7 @@ from tests.bench.readers import catalog_readers
 from tests.bench.replay import rebuild_growth, rebuild_rate
 from tests.bench.telemetry import telemetry_ingest
 from tests.bench.transcode import transcode
+from tests.bench.upload import upload
 from tests.conftest import new_world
 from tests.support.engine import running_engine
 
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "gateway": gateway,
     "encode": encode_overhead,
     "transcode": transcode,
+    "upload": upload,
     "catalog": catalog_readers,
     "idle": idle,
     "replay-rebuild": rebuild_rate,

@@ -67,10 +67,12 @@ async def appending(settings: Settings) -> AsyncIterator[Appender]:
         await appender.stop()
 
 
-def dispatcher_of(settings: Settings, appender: Appender, *, group: str = "", **more: Any) -> Dispatcher:
+def dispatcher_of(settings: Settings, appender: Appender, *, group: str = "", member: str | None = None, **more: Any) -> Dispatcher:
     """A dispatcher in this process; one with a `group` of its own believes that every partition is its own."""
     clients = Clients(
-        consumer=lambda name: kafka.open_consumer(settings, group=name and name + group, idle_ms=100 if name else 20),
+        consumer=lambda name: kafka.open_consumer(
+            settings, group=name and name + group, group_instance_id=name and member, idle_ms=100 if name else 20
+        ),
         producer=lambda transactional_id: kafka.open_producer(settings, transactional_id=transactional_id),
         append=appender.append,
         new_id=new_id,
@@ -195,7 +197,8 @@ async def test_a_dispatcher_killed_in_the_middle_of_a_batch_goes_on_where_it_was
         killed.set()
         total = 500 + await asking
 
-        after = dispatcher_of(settings, appender, owned=lambda pool, state: states.append(state))
+        name = kafka.member_name(platform.settings.dispatcher_port)
+        after = dispatcher_of(settings, appender, member=name, owned=lambda pool, state: states.append(state))
         await after.start()
         await counted(settings, JobQueued, total)
         await after.stop()

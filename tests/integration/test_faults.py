@@ -1,8 +1,6 @@
-"""Killed, paused and cut off, on the real engine: nothing is lost, doubled or out of order, and every video gets done."""
+"""Faults one at a time, on the real engine, where more is promised than `test_chaos` can see: nothing is spent or done twice."""
 
 import asyncio
-import os
-import signal
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,8 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from events.jobs import JobClaimed, JobCompleted, JobReleased, LeaseExpired, ResultRefused
-from infra import supervision
+from events.jobs import JobReleased, LeaseExpired, ResultRefused
 from infra.runtime.settings import Settings
 from tests.support.log import assert_whole, completions, read_topic
 from tests.support.platform import Platform
@@ -49,12 +46,6 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.
             await asyncio.sleep(0.05)
 
 
-async def encoding(platform: Platform, video_id: str) -> bool:
-    """Tell whether a chunk is being encoded and another one is done."""
-    states = [job["status"] for job in await jobs_of(platform, video_id) if job["kind"] == "encode"]
-    return "claimed" in states and "completed" in states
-
-
 async def published_once(platform: Platform, video_id: str) -> None:
     """Wait for publication; check that every job was completed once and that everything on the log is right."""
     video = await platform.ended(video_id, 90)
@@ -63,66 +54,6 @@ async def published_once(platform: Platform, video_id: str) -> None:
     assert len(counted) == CHUNKS + 4
     assert set(counted.values()) == {1}
     await assert_whole(platform.settings)
-
-
-async def test_a_killed_worker_costs_one_attempt_and_no_finished_chunk(settings: Settings, clip: Path) -> None:
-    async with Platform(settings, workers=2, **QUICK) as platform:
-        video_id = await platform.upload(clip)
-        await until(lambda: encoding(platform, video_id))
-        done = {job["job_id"] for job in await jobs_of(platform, video_id) if job["status"] == "completed"}
-        await platform.kill("worker-1")
-        await published_once(platform, video_id)
-        facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
-        epochs = {fact.job_id: fact.epoch for fact in facts if isinstance(fact, JobClaimed)}
-        assert all(epochs[job_id] == 1 for job_id in done)
-
-
-async def test_a_worker_paused_beyond_its_lease_is_fenced(settings: Settings, clip: Path) -> None:
-    async with Platform(settings, workers=2, **QUICK) as platform:
-        video_id = await platform.upload(clip)
-        await until(lambda: encoding(platform, video_id))
-        platform.processes["worker-1"].send_signal(signal.SIGSTOP)
-        await platform.ended(video_id, 90)
-        platform.processes["worker-1"].send_signal(signal.SIGCONT)
-        await until(lambda: _idle_again(platform))
-        await published_once(platform, video_id)
-        facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
-        accepted = {fact.job_id: fact.epoch for fact in facts if isinstance(fact, JobCompleted)}
-        expired = [fact for fact in facts if isinstance(fact, LeaseExpired)]
-        assert all(accepted[fact.job_id] > fact.epoch for fact in expired)
-        refused = [fact for fact in facts if isinstance(fact, ResultRefused)]
-        assert all(accepted[fact.job_id] >= fact.epoch for fact in refused)
-
-
-async def _idle_again(platform: Platform) -> bool:
-    workers = (await platform.admin.get("/api/workers")).json()["items"]
-    return all(worker["presence"] == "idle" for worker in workers)
-
-
-@pytest.mark.parametrize("name", ["processors", "dispatcher", "admin", "public"])
-async def test_a_killed_process_goes_on_where_it_was(settings: Settings, clip: Path, name: str) -> None:
-    async with Platform(settings, **QUICK) as platform:
-        video_id = await platform.upload(clip)
-        await until(lambda: encoding(platform, video_id))
-        await platform.kill(name)
-        await platform.start(name)
-        await platform.ready(name)
-        await published_once(platform, video_id)
-
-
-@pytest.mark.parametrize("part", ["kafka", "postgres", "objects"])
-async def test_a_killed_part_of_the_engine_comes_back_and_nothing_is_missing(
-    settings: Settings, local_engine: Settings, clip: Path, part: str
-) -> None:
-    async with Platform(settings, supervised=True, **QUICK) as platform:
-        video_id = await platform.upload(clip)
-        await until(lambda: encoding(platform, video_id))
-        (row,) = [row for row in supervision.status(local_engine) if row["name"] == part]
-        os.kill(row["pid"], signal.SIGKILL)
-        await published_once(platform, video_id)
-    (after,) = [row for row in supervision.status(local_engine) if row["name"] == part]
-    assert after["pid"] != row["pid"]
-    assert after["ready"]
 
 
 async def test_uploads_completed_twice_or_wrongly(settings: Settings, clip: Path) -> None:
@@ -165,35 +96,13 @@ async def test_the_worker_app_may_be_killed_again_and_again(settings: Settings, 
         url, made = str(platform.worker.base_url), await token(platform)
         async with remote_worker(url, made["token"], tmp_path / "attic", worker_threads=1) as worker:
             video_id = await platform.upload(clip)
-            for wanted in range(1, CHUNKS):
+            for wanted in (1, 3):
                 await until(lambda wanted=wanted: chunks_done(platform, video_id, wanted))  # type: ignore[misc]
                 await platform.kill("worker")
             await published_once(platform, video_id)
             assert await worker.stop() == 0
         attempts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
         assert not [fact for fact in attempts if isinstance(fact, LeaseExpired | ResultRefused)]
-
-
-async def test_a_worker_far_away_that_is_paused_is_fenced_and_one_that_is_killed_is_replaced(
-    settings: Settings, clip: Path, tmp_path: Path
-) -> None:
-    async with Platform(settings, workers=0, **QUICK) as platform:
-        url, tokens = str(platform.worker.base_url), [await token(platform) for _ in range(3)]
-        async with (
-            remote_worker(url, tokens[0]["token"], tmp_path / "a", worker_threads=1, lease_renew_s=0.5) as paused,
-            remote_worker(url, tokens[1]["token"], tmp_path / "b", worker_threads=1, lease_renew_s=0.5) as killed,
-        ):
-            video_id = await platform.upload(clip)
-            await until(lambda: holds(platform, video_id, tokens[0]["worker_id"]))
-            paused.process.send_signal(signal.SIGSTOP)
-            await until(lambda: holds(platform, video_id, tokens[1]["worker_id"]))
-            killed.process.kill()
-            async with remote_worker(url, tokens[2]["token"], tmp_path / "c", worker_threads=1, lease_renew_s=0.5) as last:
-                await published_once(platform, video_id)
-                paused.process.send_signal(signal.SIGCONT)
-                assert [await paused.stop(), await last.stop()] == [0, 0]
-        facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
-        assert {fact.worker_id for fact in facts if isinstance(fact, LeaseExpired)} <= {made["worker_id"] for made in tokens[:2]}
 
 
 async def test_a_worker_far_away_that_is_told_to_go_twice_hands_its_job_back_at_once(

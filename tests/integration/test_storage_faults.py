@@ -1,7 +1,6 @@
 """Stores that refuse, disks that are full, uploads that nobody completes, attempts that left objects behind: end to end."""
 
 import asyncio
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from infra.runtime.objects import ATTEMPTS, ObjectStore
 from infra.runtime.settings import Settings
 from producers.uploads import source_key
 from tests.support import clips, flashes
+from tests.support.disks import resize, small_disk
 from tests.support.log import assert_whole, read_topic
 from tests.support.platform import Platform
 from tests.support.store_proxy import store_proxy
@@ -63,19 +63,8 @@ async def test_a_store_that_refuses_writes_fails_the_video_clearly_and_keeps_its
 @pytest.fixture
 def full_disk(settings: Settings) -> Iterator[Path]:
     """The workers' directory as a disk of its own with 64 kB."""
-    disk = settings.var_dir / "work"
-    disk.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False)
-    assert mounted.returncode == 0, f"a small disk cannot be mounted: {mounted.stderr.decode()}"
-    try:
+    with small_disk(settings.var_dir / "work", "64k") as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-
-
-def resize(disk: Path, size: str) -> None:
-    """Give a small disk another size."""
-    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("room", ["none for the source", "none for the segments"])

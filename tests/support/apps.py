@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from api.admin.app import create_admin
 from api.deps import Options, Services, append_nothing
+from api.live.hub import Hub
 from api.public.app import create_public
 from api.worker.access import Access
 from api.worker.app import create_worker
@@ -61,10 +62,11 @@ def make(
     store: Any = None,
     append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]] = append_nothing,
     observer: Seen | None = None,
+    live: Hub | None = None,
     **options: Any,
 ) -> FastAPI:
     """Return the app `public` or `admin`."""
-    services = Services(name, pool, store, lambda: system_context("test"), replace(OPTIONS, **options), append)
+    services = Services(name, pool, store, lambda: system_context("test"), replace(OPTIONS, **options), append, live=live)
     create = create_admin if name == "admin" else create_public
     return create(services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
 
@@ -74,8 +76,8 @@ async def nothing(*_: object) -> Any:
     return {}
 
 
-def make_worker(observer: Seen | None = None) -> FastAPI:
-    """Return the worker app, with nothing behind it: for what it says of itself."""
+def make_worker(observer: Seen | None = None, **parts: Any) -> FastAPI:
+    """Return the worker app with these parts, fields of its services, and nothing else behind it."""
     options = WorkerOptions(lambda: TOKEN, None, "", "", timedelta(seconds=60), timedelta(seconds=7), 1_000_000, Path("/nowhere"))
     none: Any = None
 
@@ -83,7 +85,8 @@ def make_worker(observer: Seen | None = None) -> FastAPI:
         return system_context("test", correlation_id)
 
     access = Access(none, append_nothing, context)
-    services = WorkerServices(access, Decisions(none, nothing), none, Shelf(none), append_nothing, context, options)
+    nothing_behind = WorkerServices(access, Decisions(none, nothing), none, Shelf(none), append_nothing, context, options)
+    services = replace(nothing_behind, **parts)
     return create_worker(
         services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, missing=nothing
     )

@@ -62,21 +62,27 @@ class RemoteWorker:
         return await asyncio.wait_for(self.process.wait(), 40)
 
 
-@asynccontextmanager
-async def remote_worker(url: str, token: str, directory: Path, **settings: object) -> AsyncIterator[RemoteWorker]:
-    """Run a worker on "another machine": no setting of the platform is in its environment."""
+async def start_worker(url: str, token: str, directory: Path, **settings: object) -> RemoteWorker:
+    """Start a worker on "another machine": no setting of the platform is in its environment. Started again, it is a member."""
     (port,) = free_ports(1)
     given = {"worker_metrics_port": port, "var_dir": directory / "var", "lease_renew_s": 1} | settings
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KINOLOG_")}
     environment |= {f"KINOLOG_{name.upper()}": str(value) for name, value in given.items()}
-    path = directory / "log"
-    command = ["-m", "infra.cli", "worker", "--join", url, "--token", token, "--work-dir", str(directory / "here")]
+    path, here = directory / "log", directory / "here"
+    command = ["-m", "infra.cli", "worker", "--join", url, "--token", token, "--work-dir", str(here)]
     directory.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as log:
         process = await asyncio.create_subprocess_exec(sys.executable, *command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    return RemoteWorker(process, here, path)
+
+
+@asynccontextmanager
+async def remote_worker(url: str, token: str, directory: Path, **settings: object) -> AsyncIterator[RemoteWorker]:
+    """Run such a worker; it is killed at the end, if it still runs."""
+    worker = await start_worker(url, token, directory, **settings)
     try:
-        yield RemoteWorker(process, directory / "here", path)
+        yield worker
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        if worker.process.returncode is None:
+            worker.process.kill()
+            await worker.process.wait()

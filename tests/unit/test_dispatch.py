@@ -168,6 +168,24 @@ def test_a_result_of_another_epoch_worker_or_job_is_refused(epoch: int, worker: 
     assert kinds(pool.finish()) == ["JobCompleted"]
 
 
+@pytest.mark.parametrize(
+    ("given_up", "reason"), [("expired", "already_ended"), ("cancelled", "already_ended"), ("requeued", "not_running")]
+)
+def test_a_result_is_refused_when_its_job_was_given_up_a_moment_before(given_up: str, reason: str) -> None:
+    pool = Pool(Policy(attempts_max=1))
+    pool.submit()
+    pool.claim("w")
+    match given_up:
+        case "expired":
+            assert kinds(pool.tick(61)) == ["LeaseExpired", "JobFailed"]
+        case "cancelled":
+            pool.ask(CancelRequested(job_id="a", pool=POOL, reason="wrong file"), 61)
+        case "requeued":
+            pool.ask(RequeueRequested(job_id="a", pool=POOL, reason="too slow"), 61)
+    (refused,) = pool.finish(seconds=61)
+    assert (type(refused).__name__, refused.reason) == ("ResultRefused", reason)
+
+
 def test_what_is_handed_back_costs_no_attempt() -> None:
     pool = Pool()
     pool.submit()

@@ -1,0 +1,30 @@
+"""Disks of their own, which the test can fill: the file system says that there is no room, nobody pretends it."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def small_disk(path: Path, size: str) -> Iterator[Path]:
+    """Make a folder a disk of this size, such as `64k`."""
+    path.mkdir(parents=True, exist_ok=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], capture_output=True, check=False)
+    assert mounted.returncode == 0, f"a small disk cannot be mounted: {mounted.stderr.decode()}"
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def resize(disk: Path, size: str) -> None:
+    """Give a small disk another size."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Leave no room on a small disk, but that of a page or two; `resize` makes room again."""
+    found = os.statvfs(disk)
+    resize(disk, str((found.f_blocks - found.f_bfree + 1) * found.f_frsize))
