@@ -98,4 +98,4 @@ def test_a_cancelled_job_ends_its_attempt() -> None:
 
 def test_facts_about_an_unknown_job_make_no_row() -> None:
     log = [recorded(JobCancelled(**KNOWN, epoch=0, reason=""), 0, topic="jobs")]
-    assert folded(jobs.PROJECTION, log) == {"jobs": {}, "attempts": {}}
+    assert folded(jobs.PROJECTION, log) == {"jobs": {}, "attempts": {}, "pauses": {}}
