@@ -30,7 +30,7 @@ from events.jobs import (
 from events.topics import JOBS, WORKERS
 from events.workers import WorkerKeyRevoked, WorkerKeyRotated
 from projections.jobs import Job, Status
-from projections.log import Source, decoded
+from projections.log import Place, Source, decoded
 from projections.positions import Positions
 
 LOOKBACK = timedelta(seconds=90)
@@ -87,14 +87,14 @@ class Decisions:
         self._holdings: OrderedDict[str, Holding] = OrderedDict()
         self._answers: OrderedDict[str, Envelope[Event]] = OrderedDict()
         self._waiting: defaultdict[tuple[str, int], list[asyncio.Future[Envelope[Event]]]] = defaultdict(list)
-        self._places = [(JOBS.name, number) for number in range(JOBS.partitions)]
+        self._seen: dict[Place, int] = {}
         self._looked_up: Counter[str] = Counter()
         self._noticed: Counter[str] = Counter()
         self._moved = asyncio.Event()
 
     async def start(self, now: datetime) -> None:
         """Stand a little before the end."""
-        places = [*self._places, *((WORKERS.name, number) for number in range(WORKERS.partitions))]
+        places = [(topic.name, number) for topic in (JOBS, WORKERS) for number in range(topic.partitions)]
         await self._source.assign(await self._source.after(places, now - LOOKBACK))
 
     async def follow(self) -> None:
@@ -106,6 +106,8 @@ class Decisions:
                     log.warning("fact_undecodable", offset=letter.offset, reason=letter.reason)
                 for recorded in events:
                     self._see(recorded.envelope)
+                if topic == JOBS.name:
+                    self._seen[topic, partition] = records[-1][0] + 1
             moved, self._moved = self._moved, asyncio.Event()
             moved.set()
 
@@ -137,14 +139,18 @@ class Decisions:
             self._waiting.pop(key, None)
 
     async def holding(self, job_id: str) -> Holding:
-        """Return who holds a job. Raises NotFound."""
+        """Return who holds a job. Raises NotFound.
+
+        The projection is asked when it has folded the last fact that was seen here. Not when it stands where this reader
+        stands: that is behind a transaction's marker, where no record is, and a projection never.
+        """
         if (found := self._holdings.get(job_id)) is not None:
             return found
         self._looked_up[job_id] += 1
         try:
             while True:
                 noticed = self._noticed[job_id]
-                job = await self._stored(job_id, Positions({place: self._source.position(place) for place in self._places}))
+                job = await self._stored(job_id, Positions(dict(self._seen)))
                 if (found := self._holdings.get(job_id)) is not None:
                     return found  # read meanwhile, and newer
                 if noticed == self._noticed[job_id]:

@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS worker_keys.keys (
     expires_at timestamptz,
     revoked_at timestamptz,
     used_at timestamptz,
-    changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    changed_at timestamptz
 );
 CREATE INDEX IF NOT EXISTS keys_prefix ON worker_keys.keys (prefix);
 CREATE INDEX IF NOT EXISTS keys_changed ON worker_keys.keys (changed_at);
@@ -32,7 +32,7 @@ VALUES (%(key_id)s, %(worker_id)s, %(purpose)s, %(prefix)s, %(hash)s, %(name)s, 
 SELECT to_json(k)::text, hash FROM worker_keys.keys k WHERE prefix = %(prefix)s;
 
 -- name: changed
--- Keys that changed in the last seconds; who asks more often than that misses none.
+-- Keys that were revoked or got another end in the last seconds (not those that were issued: who proved one is right); who asks more often than that misses none.
 SELECT key_id::text FROM worker_keys.keys WHERE changed_at > clock_timestamp() - %(seconds)s * interval '1 second';
 
 -- name: revoke

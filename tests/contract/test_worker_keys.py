@@ -55,6 +55,7 @@ async def test_a_worker_or_a_key_is_revoked_once(keys: Keys) -> None:
     assert [one.key_id for one in await keys.revoke(first.worker_id, later, "lost")] == [second.key_id]
     assert await keys.revoke(first.worker_id, later, "lost") == []
     assert {first.key_id, second.key_id} <= await keys.changed(10.0)
+    assert other.key_id not in await keys.changed(10.0)
     ((found, _),) = [row for row in await keys.with_prefix(first.prefix) if row[0].key_id == first.key_id]
     assert found.revoked_at == NOW
     assert {one.key_id: one.revoked_at for one in await keys.listing(10)}[other.key_id] is None

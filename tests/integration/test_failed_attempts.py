@@ -207,7 +207,10 @@ async def test_another_worker_runs_it_again_and_its_verdict_is_noted(platform: P
     nobody = kinolog(platform, "failures", "rerun", failure["failure_id"], "--wait-s", "0")
     assert nobody.returncode == ExitCode.AWAY and "waits for another worker" in nobody.stderr
     await platform.start("worker-2")
-    again = kinolog(platform, "failures", "rerun", failure["failure_id"], "--json")
+    try:
+        again = kinolog(platform, "failures", "rerun", failure["failure_id"], "--json")
+    finally:
+        await platform.retire("worker-2")
     assert again.returncode == 0, again.stderr
     told = json.loads(again.stdout)
     assert (told["verdict"], told["failure"]["code"]) == ("reproduced", failure["code"])

@@ -82,5 +82,6 @@ async def test_the_dispatcher_shows_what_waits_what_runs_and_how_jobs_ended(plat
     async with asyncio.timeout(20):
         while not at_rest <= set(scraped.splitlines()):
             scraped = (await platform.public.get(f"http://127.0.0.1:{platform.settings.dispatcher_port}/metrics")).text
+            await asyncio.sleep(0.05)
     assert 'kinolog_jobs_ended_total{kind="verify",result="completed"}' in scraped
     assert 'kinolog_dispatch_facts_total{type="kinolog.job.claimed.v1"}' in scraped

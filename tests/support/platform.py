@@ -156,6 +156,12 @@ class Platform:
         self.processes[name].kill()
         await self.processes[name].wait()
 
+    async def retire(self, name: str) -> None:
+        """End a process for good, as somebody does who takes a machine away."""
+        process = self.processes.pop(name)
+        process.terminate()
+        await process.wait()
+
     async def upload(self, path: Path, **completion: object) -> str:
         """Send a file as a client does; return the video's id."""
         size = path.stat().st_size

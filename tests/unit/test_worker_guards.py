@@ -16,6 +16,7 @@ from api.worker import guards, keys
 from api.worker.decisions import Decisions, Holding, fence
 from api.worker.services import Options, required_version, version_ok
 from events.clock import Context
+from events.codec import encode
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, NotFound
 from events.jobs import ClaimRefused, JobCancelled
@@ -179,7 +180,6 @@ class Log:
 
     def __init__(self) -> None:
         self.records: list[tuple[int, bytes]] = []
-        self.read_to = 0
 
     async def after(self, places: Sequence[tuple[str, int]], time: datetime) -> Mapping[tuple[str, int], int]:
         return dict.fromkeys(places, 0)
@@ -187,8 +187,15 @@ class Log:
     async def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
         return None
 
+    async def read(self, *, records_max: int, wait_s: float) -> Mapping[tuple[str, int], Sequence[tuple[int, bytes]]]:
+        if not self.records:
+            await asyncio.Event().wait()
+        found, self.records = self.records, []
+        return {("jobs", 3): found}
+
     def position(self, place: tuple[str, int]) -> int:
-        return self.read_to
+        """Stand behind the marker of the transaction that a record ends."""
+        return 10**6
 
 
 def told(event: Event) -> Envelope[Event]:
@@ -216,6 +223,25 @@ async def test_an_older_claim_is_known_from_the_projection_and_ended_by_the_log(
     with pytest.raises(NotFound):
         await decisions.held("k", WORKER, 1)
     assert len(asked) == 2
+
+
+async def test_the_projection_is_asked_when_it_has_the_last_record_and_need_not_be_behind_its_marker() -> None:
+    asked: list[Positions] = []
+
+    async def stored(job_id: str, read: Positions) -> Job | None:
+        asked.append(read)
+        return None
+
+    log = Log()
+    log.records = [(41, encode(told(JobCancelled(job_id="j", video_id="v", pool="default", epoch=2, reason="x"))))]
+    decisions = Decisions(log, stored)  # type: ignore[arg-type]
+    following = asyncio.create_task(decisions.follow())
+    while log.records:
+        await asyncio.sleep(0)
+    with pytest.raises(NotFound):
+        await decisions.held("k", WORKER, 1)
+    following.cancel()
+    assert asked == [Positions({("jobs", 3): 42})]
 
 
 async def test_a_fact_that_comes_while_the_projection_is_asked_is_not_overlooked() -> None:
