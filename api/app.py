@@ -81,13 +81,14 @@ def finish(app: FastAPI, services: Services, observer: Observer, *, open_to_all:
     return app
 
 
-def appender_of(settings: Settings) -> Appender:
-    """Return an appender that tells Prometheus how it does; it is not started."""
+def appender_of(settings: Settings, **bounds: Any) -> Appender:
+    """Return an appender that tells Prometheus how it does; it is not started. `bounds` are those of `Appender`."""
     return Appender(
         lambda: kafka.open_producer(settings),
         topic_prefix=settings.topic_prefix,
         observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
         observe_failure=metrics.LOG_APPEND_FAILURES.inc,
+        **bounds,
     )
 
 

@@ -12,8 +12,9 @@ from uuid import UUID
 
 import msgspec
 
+from events import telemetry
 from events.errors import InvalidRequest
-from events.telemetry import WHOLE_MAX, TelemetryReported
+from events.telemetry import TelemetryReported
 from producers.anonymity import Refused, check_again, check_id
 from producers.appender import Record
 
@@ -21,7 +22,6 @@ SOURCE = "kinolog/telemetry"
 """The same for every event: where it came in says nothing about where it came from."""
 SPEED_MAX = 1_000_000
 
-_Whole = Annotated[int, msgspec.Meta(ge=0, le=WHOLE_MAX)]
 _is_uuid = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 _MISSING = re.compile(r"Object missing required field `(\w+)`").match
 
@@ -30,20 +30,9 @@ class NotJson(InvalidRequest):
     """The body is not a JSON document."""
 
 
-class Report(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
+class Report(telemetry.Report, gc=False, omit_defaults=True, kw_only=True):
     """A report as it is sent; fields of newer clients are ignored. `event_id` is for the envelope."""
 
-    app_version: str
-    event_type: str
-    status: str | None = None
-    failure_reason: str | None = None
-    hardware_model: str | None = None
-    encoder: str | None = None
-    video_codec: str | None = None
-    resolution: str | None = None
-    duration_ms: _Whole | None = None
-    input_size_bytes: _Whole | None = None
-    output_size_bytes: _Whole | None = None
     speed_factor: Annotated[float, msgspec.Meta(ge=0, le=SPEED_MAX)] | None = None
     event_id: str | None = None
 

@@ -12,27 +12,9 @@ import msgspec
 
 from events.codec import decode_all, is_uuid
 from events.envelope import Envelope, new_tuple
-from events.telemetry import WHOLE_MAX
+from events.telemetry import Report
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
-_Whole = Annotated[int, msgspec.Meta(ge=0, le=WHOLE_MAX)]
-
-
-class Report(msgspec.Struct, gc=False):
-    """The fields of `events.telemetry.TelemetryReported`."""
-
-    app_version: str
-    event_type: str
-    status: str | None = None
-    failure_reason: str | None = None
-    hardware_model: str | None = None
-    encoder: str | None = None
-    video_codec: str | None = None
-    resolution: str | None = None
-    duration_ms: _Whole | None = None
-    input_size_bytes: _Whole | None = None
-    output_size_bytes: _Whole | None = None
-    speed_factor: float | None = None
 
 
 class _Line(msgspec.Struct, gc=False, kw_only=True):

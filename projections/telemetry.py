@@ -18,11 +18,11 @@ from pathlib import Path
 from ddsketch.mapping import LogarithmicMapping
 
 from events.envelope import Event, Recorded
-from events.telemetry import TelemetryReported
+from events.telemetry import Report, TelemetryReported
 from events.topics import TELEMETRY
 from projections.fold import Key, Projection, Table, table_row
 from projections.queries import load
-from projections.reported import Report, read_all
+from projections.reported import read_all
 
 STARTED, FINISHED, SUCCESS, FAILURE = "job_started", "job_finished", "success", "failure"
 MILLION = 1_000_000

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from api import health, problems
-from api.app import Prometheus, begin, server_config
+from api.app import Prometheus, appender_of, begin, server_config
 from api.limits import BodyLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
 from api.telemetry import comparing, documents
@@ -29,7 +29,6 @@ from infra.runtime import kafka, metrics, postgres
 from infra.runtime.clock import new_id
 from infra.runtime.memory import collect_rarely, keep_freed_memory
 from infra.runtime.settings import Settings
-from producers.appender import Appender
 from projections.insights import Caps
 
 CONNECTIONS_MAX = 5_000
@@ -127,15 +126,7 @@ async def serve(settings: Settings) -> None:
     keep_freed_memory()
     await kafka.ensure_topics(settings, [TELEMETRY])
     appenders = [
-        Appender(
-            lambda: kafka.open_producer(settings),
-            topic_prefix=settings.topic_prefix,
-            timeout_s=LOG_WAIT_S,
-            pending_max=pending_max,
-            pending_max_bytes=128 * 2**20,
-            observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
-            observe_failure=metrics.LOG_APPEND_FAILURES.inc,
-        )
+        appender_of(settings, timeout_s=LOG_WAIT_S, pending_max=pending_max, pending_max_bytes=128 * 2**20)
         for pending_max in (10_000, 200_000)
     ]
     for appender in appenders:

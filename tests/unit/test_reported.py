@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from events.codec import decode_all
 from events.errors import InvalidEvent
-from events.telemetry import TelemetryReported
-from projections.reported import Report, read_all
+from events.telemetry import Report, TelemetryReported
+from projections.reported import read_all
 from tests.support.footage import id_of
 
 ID = id_of("report 1")
