@@ -115,6 +115,8 @@ class TelemetryClient:
         self._reported = asyncio.Event()
         self._kept = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._failures = 0
+        """Since the last batch that was dealt with."""
 
     def report(self, report: Report) -> None:
         """Take a report. Returns at once; what is wrong with the report or the server is a line in the log."""
@@ -171,15 +173,13 @@ class TelemetryClient:
             self._queue.extendleft(reversed(lines))
 
     async def _send_files(self) -> None:
-        failures = 0
         while True:
             await self._kept.wait()
             self._kept.clear()
             while (wait_s := await self._send_left()) is not None:
-                usual_s = WAITS_S[min(failures, len(WAITS_S) - 1)]
-                failures += 1
+                usual_s = WAITS_S[min(self._failures, len(WAITS_S) - 1)]
+                self._failures += 1
                 await self._clock.sleep(max(wait_s, usual_s * self._rng.uniform(0.8, 1.2)))
-            failures = 0
 
     async def _send_left(self) -> float | None:
         """Send batch after batch; return None when nothing is left, else the least seconds to wait."""
@@ -190,6 +190,7 @@ class TelemetryClient:
                     return None
                 if (wait_s := await self._send(body)) is not None:
                     return wait_s
+                self._failures = 0
                 await asyncio.to_thread(self._spool.forget, files)
             except OSError as error:
                 log.warning("telemetry_spool_unreadable", error=type(error).__name__)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import structlog
 
@@ -48,12 +49,12 @@ class Pauses:
 
 
 class Network(httpx.ASGITransport):
-    """Leads to the real app. `faults` are met first, one a request: a status, or an error of the network.
+    """Leads to the real app. `faults` are met first, one a request: a status, an error of the network, or none.
 
     `loses_answers` of requests that arrived: the server took them, the client does not know.
     """
 
-    def __init__(self, log: Log, *faults: int | httpx.HTTPError, loses_answers: int = 0, **options: Any) -> None:
+    def __init__(self, log: Log, *faults: int | httpx.HTTPError | None, loses_answers: int = 0, **options: Any) -> None:
         super().__init__(make(log, **options))
         self.faults = list(faults)
         self.loses_answers = loses_answers
@@ -62,8 +63,7 @@ class Network(httpx.ASGITransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer, or not."""
         self.requests += 1
-        if self.faults:
-            fault = self.faults.pop(0)
+        if self.faults and (fault := self.faults.pop(0)) is not None:
             if isinstance(fault, httpx.HTTPError):
                 raise fault
             return httpx.Response(fault, headers={"Retry-After": "7"} if fault == 429 else {})
@@ -139,16 +139,14 @@ async def test_a_server_that_says_when_is_asked_then(tmp_path: Path) -> None:
     assert clock.slept == [7.0]
 
 
-async def test_waiting_starts_anew_after_a_success(tmp_path: Path) -> None:
+async def test_waiting_starts_anew_after_every_batch_that_arrived(tmp_path: Path) -> None:
     log, clock = Log(), Pauses()
-    network = Network(log, 503, 503, 503)
-    async with reporting(network, tmp_path, clock) as client:
-        client.report(finished(1))
-        await eventually(lambda: len(log.records) == 1)
-        network.faults.append(503)
-        client.report(finished(2))
-        await eventually(lambda: len(log.records) == 2)
-    assert clock.slept[-1] == pytest.approx(WAITS_S[0], rel=0.21)
+    lines = [msgspec.json.encode(finished(number)) for number in range(BATCH_MAX + 1)]
+    Spool(tmp_path, new_id).keep(lines)
+    async with reporting(Network(log, 503, 503, 503, None, 503), tmp_path, clock):
+        await eventually(lambda: len(log.records) == len(lines))
+    usual_s = (*WAITS_S[:3], WAITS_S[0])
+    assert clock.slept == [pytest.approx(seconds, rel=0.21) for seconds in usual_s]
 
 
 async def test_a_lost_answer_makes_the_same_event_twice_and_not_another_one(tmp_path: Path) -> None:
