@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,42 @@ async def test_lines_and_the_exit_code_come_back(tmp_path: Path) -> None:
     assert lines == ["one", "two", "three"]
     assert result == ProcessResult(exit_code=3, signal=None, stderr_tail="oops\n")
     assert not result.ok
+
+
+async def pieces(*given: bytes, forever: bool = False) -> AsyncIterator[bytes]:
+    for piece in given:
+        yield piece
+    if forever:
+        await asyncio.Event().wait()
+
+
+async def test_a_child_reads_what_it_is_given(tmp_path: Path) -> None:
+    lines: list[str] = []
+    long = b"x" * 1_000_000 + b"\n"
+
+    result = await run_process(
+        ["cat"], cwd=tmp_path, limits=LIMITS, stdin=pieces(b"one\n", long, b"two\n"), on_stdout_line=lines.append
+    )
+
+    assert result.ok
+    assert [lines[0], lines[-1]] == ["one", "two"]
+
+
+async def test_a_child_may_end_before_it_has_read_all(tmp_path: Path) -> None:
+    waiting = await run_process(
+        ["sh", "-c", "read line; exit 3"], cwd=tmp_path, limits=LIMITS, stdin=pieces(b"one\n", forever=True)
+    )
+    full = await run_process(["true"], cwd=tmp_path, limits=LIMITS, stdin=pieces(*[b"x" * 1_000_000] * 10))
+
+    assert (waiting.exit_code, full.exit_code) == (3, 0)
+
+
+async def test_what_raises_while_a_child_is_fed_goes_up(tmp_path: Path) -> None:
+    async def gone() -> AsyncIterator[bytes]:
+        yield (tmp_path / "gone").read_bytes()
+
+    with pytest.raises(FileNotFoundError):
+        await run_process(["cat"], cwd=tmp_path, limits=LIMITS, stdin=gone())
 
 
 async def test_a_silent_child_is_ended(tmp_path: Path) -> None:

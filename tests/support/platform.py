@@ -183,12 +183,12 @@ class Platform:
         answer = await self.admin.get(f"/api/videos/{video_id}")
         return answer.json() if answer.status_code == 200 else {}
 
-    async def ended(self, video_id: str, timeout_s: float = 60.0) -> Mapping[str, Any]:
+    async def ended(self, video_id: str, timeout_s: float = 60.0, every_s: float = 0.05) -> Mapping[str, Any]:
         """Wait until a video is ready or has failed."""
-        return await self.until(video_id, lambda video: video.get("status") in ("ready", "failed"), timeout_s)
+        return await self.until(video_id, lambda video: video.get("status") in ("ready", "failed"), timeout_s, every_s)
 
-    async def until(self, video_id: str, condition: Any, timeout_s: float = 60.0) -> Mapping[str, Any]:
-        """Wait until a condition holds of a video."""
+    async def until(self, video_id: str, condition: Any, timeout_s: float = 60.0, every_s: float = 0.05) -> Mapping[str, Any]:
+        """Wait until a condition holds of a video; it is looked at every so many seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
@@ -200,4 +200,4 @@ class Platform:
                 return video
             if loop.time() > deadline:
                 raise AssertionError(f"still {video} after {timeout_s} s")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(every_s)

@@ -34,6 +34,7 @@ TS_ORIGIN_S = 10
 """Where a transport stream's clock stands at the video's time 0, so that no time of decoding is negative; players subtract it."""
 
 NAMES = {"cmaf": ".m4s", "hls_ts": ".ts"}
+FORMATS = {".m4s": "mp4", ".ts": "mpegts"}
 PLAYLIST = "index.m3u8"
 INIT = "init.mp4"
 
@@ -102,11 +103,14 @@ def audio_argv(ffmpeg: str, spec: AudioSpec, source: Path, directory: Path) -> t
     return argv, outputs
 
 
-def decode_argv(ffmpeg: str, playlist: Path, threads: int) -> list[str]:
-    """Return the command that decodes a rendition in full and ends with an error at the first fault."""
+def decode_argv(ffmpeg: str, suffix: str, threads: int) -> list[str]:
+    """Return the command that decodes a rendition in full, from standard input, and ends with an error at the first fault.
+
+    Deblocking reads no bits and can find no fault, so it is left out.
+    """
     return [
-        *(ffmpeg, "-nostdin", "-hide_banner", "-v", "level+error", "-xerror", "-protocol_whitelist", "file,crypto"),
-        *("-allowed_extensions", "ALL", "-threads", str(threads), "-err_detect", "explode", "-i", f"file:{playlist}"),
+        *(ffmpeg, "-hide_banner", "-v", "level+error", "-xerror", "-protocol_whitelist", "pipe", "-threads", str(threads)),
+        *("-skip_loop_filter", "all", "-err_detect", "explode", "-f", FORMATS[suffix], "-i", "pipe:0"),
         *("-progress", "pipe:1", "-nostats", "-stats_period", "0.5", "-f", "null", "-"),
     ]
 

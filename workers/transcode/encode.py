@@ -20,7 +20,7 @@ from workers.transcode.timeouts import timeout_s
 from workers.work import Done, Update, Work, WorkFailed
 
 ENCODING_SHARE = 0.85
-"""Share of the time that encoding takes; the rest is decoding what was made (measured with x264 veryfast)."""
+"""Share of the work that encoding is; the rest is decoding what was made (measured with x264 veryfast)."""
 log = structlog.get_logger(__name__)
 
 
@@ -64,6 +64,7 @@ async def _encode(spec: EncodeSpec, source: Path, work: Work) -> AsyncGenerator[
         timeout_s=timeout_s(duration_ms, (min(rung.width, rung.height) for rung in spec.plan.rungs)),
         step="encode",
         encoding_share=ENCODING_SHARE,
+        decoder_threads=work.limits.threads if is_hardware(spec.plan.encoder) else 1,
     )
     async with aclosing(make(making, replace(work, limits=limits_for(spec.plan.encoder, work.limits)))) as updates:
         async for progress in updates:

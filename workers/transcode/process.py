@@ -1,6 +1,7 @@
 """One bounded child process: the only place where the media tools are started.
 
-A child runs in a session of its own, with no input, a bare environment and limits on memory, file size and core dumps.
+A child runs in a session of its own, with no input but what it is given, a bare environment and limits on memory, file
+size and core dumps.
 It ends with its worker: a cancelled `run_process` kills the whole process group and waits for it, and a worker that
 dies takes the child along (`setpriv --pdeathsig`, where util-linux has it).
 """
@@ -12,7 +13,7 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -94,11 +95,14 @@ async def run_process(
     *,
     cwd: Path,
     limits: Limits,
+    stdin: AsyncIterator[bytes] | None = None,
     on_stdout_line: LineHandler | None = None,
     stall_s: float | None = None,
     timeout_s: float | None = None,
 ) -> ProcessResult:
     """Run `argv` in `cwd` until it ends, and say how it ended; a failure of the child is a result, not an exception.
+
+    `stdin` is what it gets to read; what raises there goes up like an exception of `on_stdout_line`.
 
     `stall_s` (default `limits.stall_s`) is the longest time without a sign of progress on standard output, see
     `LineHandler`; `timeout_s` bounds the whole run. Standard error is no sign of progress. Lines longer than 64 kB are
@@ -112,7 +116,7 @@ async def run_process(
         *argv,
         cwd=cwd,
         env=_bare_environment(),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
@@ -121,7 +125,7 @@ async def run_process(
     cut: Literal["stalled", "timed_out"] | None = None
     try:
         _limit(process.pid, limits)
-        cut = await _supervise(process, watch, limits.stall_s if stall_s is None else stall_s, timeout_s)
+        cut = await _supervise(process, watch, stdin, limits.stall_s if stall_s is None else stall_s, timeout_s)
     finally:
         await _end(process)
     code = process.returncode
@@ -131,9 +135,13 @@ async def run_process(
 
 
 async def _supervise(
-    process: asyncio.subprocess.Process, watch: _Watch, stall_s: float, timeout_s: float | None
+    process: asyncio.subprocess.Process,
+    watch: _Watch,
+    stdin: AsyncIterator[bytes] | None,
+    stall_s: float,
+    timeout_s: float | None,
 ) -> Literal["stalled", "timed_out"] | None:
-    """Read both pipes until the child ends; kill it when it stalls or runs too long, and say so."""
+    """Serve the pipes until the child ends; kill it when it stalls or runs too long, and say so."""
     assert process.stdout is not None and process.stderr is not None
     loop = asyncio.get_running_loop()
     started_at = loop.time()
@@ -142,6 +150,8 @@ async def _supervise(
         loop.create_task(watch.read_stderr(process.stderr)),
         loop.create_task(process.wait()),
     }
+    if stdin is not None:
+        work.add(loop.create_task(_feed(process, stdin)))
     try:
         pending = set(work)
         while True:
@@ -164,6 +174,29 @@ async def _supervise(
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
+
+
+async def _feed(process: asyncio.subprocess.Process, pieces: AsyncIterator[bytes]) -> None:
+    """Write pieces to the child until they or the child end."""
+
+    async def write(stdin: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            async for piece in pieces:
+                stdin.write(piece)
+                await stdin.drain()
+        stdin.close()
+
+    assert process.stdin is not None
+    writing = asyncio.create_task(write(process.stdin))
+    ended = asyncio.create_task(process.wait())
+    try:
+        await asyncio.wait({writing, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if writing.done():
+            writing.result()
+    finally:
+        for task in (writing, ended):
+            task.cancel()
+        await asyncio.gather(writing, ended, return_exceptions=True)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -1,13 +1,14 @@
 """Runs one ffmpeg that makes renditions, stores their segments while it goes on, and decodes them. The effects of encoding.
 
-A segment is sent as soon as it is complete (ffmpeg gives it its final name then), so that the store is the bottleneck
-of nothing; when ffmpeg has ended, every rendition is decoded in full once, beside the last uploads, before anything is
-reported. What is reported is read from the very bytes that were decoded, and they must be the bytes that were stored.
+A segment is sent as soon as it is complete (ffmpeg gives it its final name then), and decoded in full beside the encoder,
+so that both are done shortly after it and cores that it leaves idle are used. What is reported is read from the very bytes
+that were decoded, and they must be the bytes that were stored.
 """
 
 import asyncio
 import hashlib
 import shutil
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -32,6 +33,19 @@ TYPES = {".mp4": "mp4", ".m4s": "iso.segment", ".ts": "mp2t"}
 
 
 @dataclass
+class _Check:
+    """How far one rendition is decoded. `files` gets its files in order, each when it is complete, and None at the end."""
+
+    meter: Meter = field(default_factory=Meter)
+    files: "asyncio.Queue[Path | None]" = field(default_factory=asyncio.Queue)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the bytes of each file."""
+        while (path := await self.files.get()) is not None:
+            yield await asyncio.to_thread(path.read_bytes)
+
+
+@dataclass
 class Making:
     """One run: what it makes, and what is there already.
 
@@ -48,17 +62,22 @@ class Making:
     timeout_s: float
     step: str
     encoding_share: float
+    decoder_threads: int = 1
+    """Of each rendition's decoder. Beside encoders that fill the cores, more than one cost a fifth more time (measured)."""
     meter: Meter = field(default_factory=Meter)
     stderr: str = ""
     sent: dict[tuple[str, str], "asyncio.Task[ObjectRef]"] = field(default_factory=dict)
+    checks: defaultdict[str, _Check] = field(default_factory=lambda: defaultdict(_Check))
 
     def done(self, meter: Meter) -> float:
         """Return the share that a meter shows, 0..1."""
         return min(1.0, (meter.seconds if self.frames is None else meter.frames) / self.total)
 
-    def report(self, step: str, share: float) -> Progress:
-        """Return the update when `share` of the whole is done."""
+    def report(self, step: str) -> Progress:
+        """Return how far it is."""
         names = [output.name for output in self.outputs]
+        checked = sum(self.done(self.checks[name].meter) for name in names) / len(names)
+        share = self.encoding_share * self.done(self.meter) + (1 - self.encoding_share) * checked
         completed = {name: sum(key[0] == name and key[1] != INIT for key in self.sent) for name in names}
         return report(step, share, self.meter, completed, self.segments)
 
@@ -76,35 +95,28 @@ async def make(making: Making, work: Work) -> AsyncGenerator[Progress, None]:
     for output in making.outputs:
         output.directory.mkdir(parents=True)
     slots = asyncio.Semaphore(UPLOADS_MAX)
-    running: list[asyncio.Task[None]] = [asyncio.create_task(_encode(making, work))]
-    checks = [Meter() for _ in making.outputs]
-
-    def encoding() -> float:
-        _send_new(making, work, slots)
-        return making.encoding_share * making.done(making.meter)
-
-    def checking() -> float:
-        checked = sum(making.done(meter) for meter in checks) / len(checks)
-        return making.encoding_share + (1 - making.encoding_share) * checked
-
+    encoding = asyncio.create_task(_encode(making, work))
+    checking = [asyncio.create_task(_check(making, output, work)) for output in making.outputs]
     try:
-        async for share in _shares(running, making, encoding):
-            yield making.report(making.step, share)
+        async for _ in _seconds([encoding], making, lambda: _send_new(making, work, slots)):
+            yield making.report(making.step)
         _send_new(making, work, slots)
-        running.append(asyncio.create_task(_check(making, work, checks)))
-        async for share in _shares([running[-1], *making.sent.values()], making, checking):
-            yield making.report("check", share)
+        for output in making.outputs:
+            making.checks[output.name].files.put_nowait(None)
+        async for _ in _seconds([*checking, *making.sent.values()], making):
+            yield making.report("check")
     finally:
-        tasks = [*running, *making.sent.values()]
+        tasks = [encoding, *checking, *making.sent.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _shares(
-    tasks: Sequence["asyncio.Task[None] | asyncio.Task[ObjectRef]"], making: Making, look: Callable[[], float]
-) -> AsyncIterator[float]:
-    """Look, several times a second, until all tasks have ended; yield what it saw once a second. Any failure goes up at once."""
+async def _seconds(
+    tasks: Sequence["asyncio.Task[None] | asyncio.Task[ObjectRef]"], making: Making, look: Callable[[], None] = lambda: None
+) -> AsyncIterator[None]:
+    """Look, several times a second, until all tasks have ended; yield once a second. Their failures, and those of sending,
+    go up at once; a decoder's only when its encoder has ended: what that one complains of is nearer to the cause."""
     loop = asyncio.get_running_loop()
     told = loop.time()
     pending: Collection[asyncio.Task[None] | asyncio.Task[ObjectRef]] = tasks
@@ -114,10 +126,10 @@ async def _shares(
             if task.done():
                 task.result()
         pending = [task for task in tasks if not task.done()]
-        share = look()
+        look()
         if pending and loop.time() - told >= TICK_S:
             told = loop.time()
-            yield share
+            yield
 
 
 async def _encode(making: Making, work: Work) -> None:
@@ -148,23 +160,28 @@ def _bound(making: Making, work: Work) -> None:
         raise WorkFailed(failures.disk_full("encoding"))
 
 
-async def _check(making: Making, work: Work, meters: Sequence[Meter]) -> None:
-    """Decode every rendition in full. Raises WorkFailed when one does not decode, or has another number of pictures."""
-    for output, meter in zip(making.outputs, meters, strict=True):
-        argv = decode_argv(work.ffmpeg, output.playlist, work.limits.threads)
-        result = await run_process(
-            argv, cwd=work.directory, limits=work.limits, on_stdout_line=meter.read, timeout_s=making.timeout_s
-        )
-        if result.cut is not None or result.signal is not None:
-            raise WorkFailed(failures.classify("encoding", result))
-        if not result.ok:
-            message = f"{output.name}: what was encoded does not decode."
-            failure = failures.refused("encoding", "DECODE_FAILED", message, result.stderr_tail)
-            raise WorkFailed(failures.after(failure, result))
-        if making.frames is not None and meter.frames != making.frames:
-            message = f"{output.name}: {meter.frames} pictures instead of {making.frames}."
-            failure = failures.refused("encoding", "FRAMES_MISSING", message, making.stderr)
-            raise WorkFailed(failures.after(failure, result))
+async def _check(making: Making, output: Output, work: Work) -> None:
+    """Decode a rendition in full. Raises WorkFailed when it does not decode, or has another number of pictures."""
+    check = making.checks[output.name]
+    result = await run_process(
+        decode_argv(work.ffmpeg, output.suffix, making.decoder_threads),
+        cwd=work.directory,
+        limits=work.limits,
+        stdin=check.pieces(),
+        on_stdout_line=check.meter.read,
+        stall_s=2 * making.timeout_s,
+        timeout_s=2 * making.timeout_s,
+    )
+    if result.cut is not None or result.signal is not None:
+        raise WorkFailed(failures.classify("encoding", result))
+    if not result.ok:
+        message = f"{output.name}: what was encoded does not decode."
+        failure = failures.refused("encoding", "DECODE_FAILED", message, result.stderr_tail)
+        raise WorkFailed(failures.after(failure, result))
+    if making.frames is not None and check.meter.frames != making.frames:
+        message = f"{output.name}: {check.meter.frames} pictures instead of {making.frames}."
+        failure = failures.refused("encoding", "FRAMES_MISSING", message, making.stderr)
+        raise WorkFailed(failures.after(failure, result))
 
 
 # --- storing --------------------------------------------------------------------------------------------------------
@@ -184,14 +201,12 @@ def _size(path: Path) -> int:
 
 
 def _send_new(making: Making, work: Work, slots: asyncio.Semaphore) -> None:
-    """Begin to send the files that are complete and not on their way; init.mp4 is complete when a segment is."""
+    """Begin to send and to check the files that are complete; init.mp4 is complete when a segment is."""
     for output in making.outputs:
-        segments = _files(output)
-        for path in segments:
-            _send(making, work, slots, output, path)
         init = output.directory / INIT
-        if segments and init.exists():
-            _send(making, work, slots, output, init)
+        if segments := _files(output):
+            for path in [init, *segments] if init.exists() else segments:
+                _send(making, work, slots, output, path)
 
 
 def _send(making: Making, work: Work, slots: asyncio.Semaphore, output: Output, path: Path) -> None:
@@ -201,6 +216,7 @@ def _send(making: Making, work: Work, slots: asyncio.Semaphore, output: Output, 
 
     if (output.name, path.name) not in making.sent:
         making.sent[output.name, path.name] = asyncio.create_task(send())
+        making.checks[output.name].files.put_nowait(path)
 
 
 def media_type(suffix: str, kind: str) -> str:
