@@ -207,6 +207,14 @@ class ClaimRequested(Event, type="kinolog.job.claim-requested.v1"):
     deadline: AwareDatetime
 
 
+class ClaimWithdrawn(Event, type="kinolog.job.claim-withdrawn.v1"):
+    """The worker that asked is leaving: nobody waits for the answer to its claim request any more."""
+
+    worker_id: str
+    pool: str
+    claim_id: str
+
+
 class LeaseRenewed(Event, type="kinolog.job.lease-renewed.v1"):
     """The worker is alive and still at it."""
 
@@ -295,6 +303,7 @@ class ClockTicked(Event, type="kinolog.job.clock-ticked.v1"):
 JobRequest = (
     JobSubmitted
     | ClaimRequested
+    | ClaimWithdrawn
     | LeaseRenewed
     | ResultReported
     | LeaseReleased

@@ -43,6 +43,8 @@ UPLOADS_SWEPT_S = 300.0
 ATTEMPTS_SWEPT_S = 3600.0
 """Time between two sweeps, unless what is swept may stay for a shorter time."""
 WORKERS_CHECKED_S = 30.0
+NICENESS = 5
+"""Folds may be some milliseconds late; a worker waits for what the dispatcher answers."""
 
 
 class Metrics:
@@ -259,6 +261,8 @@ def main() -> None:
     del sys.argv[1:]  # Faust reads them, too
     settings = resolve(Settings.from_env(os.environ))
     logs.configure(settings, name)
+    if name == "processors":
+        os.nice(NICENESS)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     app = loop.run_until_complete(build_dispatcher(settings) if name == "dispatcher" else build(settings))

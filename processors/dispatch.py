@@ -20,6 +20,7 @@ from events.jobs import (
     CancelRequested,
     ClaimRefused,
     ClaimRequested,
+    ClaimWithdrawn,
     ClockTicked,
     DispatchPaused,
     DispatchResumed,
@@ -62,6 +63,8 @@ def decide(state: State, request: Envelope[Event], now: datetime) -> list[Envelo
             decision.submit(event)
         case ClaimRequested():
             decision.claim(request, event)
+        case ClaimWithdrawn():
+            decision.withdraw(event)
         case LeaseRenewed():
             decision.renew(event)
         case ResultReported():
@@ -132,6 +135,17 @@ class Decision:
                 self._give(event.pool)  # nobody needs to wait for this one any longer
         else:
             remember(self._state, request)
+
+    def withdraw(self, event: ClaimWithdrawn) -> None:
+        """Let nobody wait for a worker that is leaving. One that was given a job meanwhile hands it back itself."""
+        key = self._state.claim_groups.get(event.claim_id)
+        if key is None:
+            return
+        claim = self._state.claims[key][event.claim_id].request.data
+        if claim.worker_id == event.worker_id:
+            self._refuse_claim(claim, event.claim_id)
+            self._state.gpus.pop(event.worker_id, None)
+            self._give(event.pool)
 
     def _refuse_claim(self, event: ClaimRequested, claim_id: str) -> None:
         reason = bar(self._state, event.pool, event.worker_id, self._now) or "no_job"

@@ -21,6 +21,7 @@ from events.jobs import (
     Capabilities,
     ClaimRefused,
     ClaimRequested,
+    ClaimWithdrawn,
     JobAttemptFailed,
     JobCancelled,
     JobClaimed,
@@ -36,6 +37,7 @@ from events.jobs import (
 from events.topics import JOBS, partition_for
 
 DECIDED_S = 20.0
+WITHDRAWN_S = 3.0
 log = structlog.get_logger(__name__)
 
 
@@ -104,6 +106,7 @@ class LogTransport:
         self._partition = TopicPartition(topic_prefix + JOBS.name, partition_for(pool, JOBS.partitions))
         self._claims: dict[str, asyncio.Future[Envelope[Event]]] = {}
         self._held: dict[str, Held] = {}
+        self._withdrawals: set[asyncio.Task[None]] = set()
         self._consumer: AIOKafkaConsumer | None = None
         self._follower: asyncio.Task[None] | None = None
 
@@ -120,7 +123,8 @@ class LogTransport:
         self._follower = asyncio.create_task(self._follow(), name="jobs-tail")
 
     async def stop(self) -> None:
-        """Stop following."""
+        """Stop following, when what was withdrawn is decided."""
+        await asyncio.gather(*self._withdrawals)
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
@@ -128,24 +132,50 @@ class LogTransport:
             await self._consumer.stop()
 
     async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
-        """Ask for a job and wait up to `wait_s` for one; None when there is none. Raises LogUnavailable, Drained."""
+        """Ask for a job and wait up to `wait_s` for one; None when there is none. Raises LogUnavailable, Drained.
+
+        When it is cancelled, the request is withdrawn, and a job that it was given meanwhile is handed back.
+        """
         context = self._context(None)
         deadline = context.now + timedelta(seconds=wait_s)
         request = ClaimRequested(worker_id=self._worker_id, pool=self._pool, capabilities=capabilities, deadline=deadline)
         claim_id = context.new_id()
         answer: asyncio.Future[Envelope[Event]] = asyncio.get_running_loop().create_future()
         self._claims[claim_id] = answer
+        answer.add_done_callback(lambda _: self._claims.pop(claim_id, None))
         try:
             await self._append([self._envelope(request, context, claim_id)])
             async with asyncio.timeout(wait_s + 5):
-                fact = await answer
+                fact = await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            task = asyncio.create_task(self._withdraw(claim_id, answer), name="withdraw")
+            self._withdrawals.add(task)
+            task.add_done_callback(self._withdrawals.discard)
+            raise
         except TimeoutError:
+            answer.cancel()
             return None
-        finally:
-            self._claims.pop(claim_id, None)
+        except LogUnavailable:
+            answer.cancel()
+            raise
         if isinstance(fact.data, ClaimRefused) and fact.data.reason == "draining":
             raise Drained("the worker, or its pool, is drained")
         return self._hold(fact) if isinstance(fact.data, JobClaimed) else None
+
+    async def _withdraw(self, claim_id: str, answer: "asyncio.Future[Envelope[Event]]") -> None:
+        context = self._context(None)
+        withdrawn = ClaimWithdrawn(worker_id=self._worker_id, pool=self._pool, claim_id=claim_id)
+        try:
+            async with asyncio.timeout(WITHDRAWN_S):
+                await self._append([self._envelope(withdrawn, context, context.new_id())])
+                fact = await answer
+                if isinstance(fact.data, JobClaimed):
+                    held = self._hold(fact)
+                    self.forget(held)
+                    await self.release(held, "the worker is being stopped")
+        except (TimeoutError, LogUnavailable):
+            log.warning("claim_not_withdrawn", claim_id=claim_id)
+            answer.cancel()
 
     def _hold(self, fact: Envelope[Event]) -> Held:
         assert isinstance(fact.data, JobClaimed)

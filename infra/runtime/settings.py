@@ -116,7 +116,13 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
 
     # Work
     workers: int = Field(1, ge=0, le=64, description="Local workers that `kinolog up` starts.")
-    worker_threads: int = Field(0, ge=0, le=1024, description="Threads per ffmpeg process; 0 lets ffmpeg choose.")
+    worker_threads: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Threads of each decoder, filter graph and encoder in an ffmpeg, which has several; 0 lets ffmpeg choose. "
+        "To keep a worker to some cores, start it under `taskset`: ffmpeg counts only those.",
+    )
     worker_slots: tuple[Slots, ...] = Field(
         (),
         description="Jobs that a worker does at once, by kind, as encode=1,audio=2; kinds without a slot it does not do. "

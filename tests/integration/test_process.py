@@ -70,6 +70,14 @@ async def test_a_child_reads_what_it_is_given(tmp_path: Path) -> None:
     assert [lines[0], lines[-1]] == ["one", "two"]
 
 
+async def test_a_child_goes_behind_those_who_answer(tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    await run_process(["sh", "-c", "sleep 0.2; nice"], cwd=tmp_path, limits=LIMITS, on_stdout_line=lines.append)
+
+    assert lines == ["10"]
+
+
 async def test_a_child_may_end_before_it_has_read_all(tmp_path: Path) -> None:
     waiting = await run_process(
         ["sh", "-c", "read line; exit 3"], cwd=tmp_path, limits=LIMITS, stdin=pieces(b"one\n", forever=True)

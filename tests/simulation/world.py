@@ -24,6 +24,7 @@ from events.jobs import (
     Capabilities,
     ClaimRefused,
     ClaimRequested,
+    ClaimWithdrawn,
     ClockTicked,
     JobClaimed,
     JobFailed,
@@ -231,7 +232,7 @@ class Sim:
     def meddle(self, job_id: str) -> None:
         """A person does something about a job, a worker or the pool."""
         worker = self.rng.choice(list(self.capabilities))
-        match self.rng.randrange(5):
+        match self.rng.randrange(6):
             case 0:
                 self.send(CancelRequested(job_id=job_id, pool=POOL, reason="not needed"))
             case 1:
@@ -243,6 +244,8 @@ class Sim:
             case 3:
                 self.send(PauseRequested(pool=POOL, reason="the store is moved"))
                 self.later(self.rng.uniform(5, 60), lambda: self.resume(None))
+            case 4:
+                self.stop(worker)
             case _:
                 self.send(RetryRequested(job_id=job_id, pool=POOL, reason="try again"))
 
@@ -274,6 +277,12 @@ class Sim:
         """The process ends, and a fresh one takes its place a while later."""
         self.crashed.add(worker)
         self.later(self.rng.uniform(5, 120), lambda: self.join(f"{worker}'", self.capabilities[worker]))
+
+    def stop(self, worker: str) -> None:
+        """The process is told to stop while it waits: it withdraws its request, and hands back what it is given meanwhile."""
+        if worker in self.asked and worker not in self.crashed:
+            self.send(ClaimWithdrawn(worker_id=worker, pool=POOL, claim_id=self.asked.pop(worker)), worker=worker)
+            self.later(3.0, lambda: self.leave(worker))
 
     def ask(self, worker: str) -> None:
         """Request a job; ask again when no answer came."""

@@ -13,6 +13,7 @@ from events.jobs import (
     CancelRequested,
     Capabilities,
     ClaimRequested,
+    ClaimWithdrawn,
     ClockTicked,
     JobSubmitted,
     LeaseReleased,
@@ -73,6 +74,9 @@ class Pool:
             ClaimRequested(worker_id=worker, pool=POOL, capabilities=capabilities, deadline=at(seconds + wait)), seconds
         )
 
+    def withdraw(self, claim: str, worker: str = "w", seconds: float = 0) -> list[Any]:
+        return self.ask(ClaimWithdrawn(worker_id=worker, pool=POOL, claim_id=claim), seconds)
+
     def finish(self, job: str = "a", epoch: int = 1, worker: str = "w", seconds: float = 0) -> list[Any]:
         result = AnalyseResult(probe=probe())
         return self.ask(ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, result=result), seconds)
@@ -105,6 +109,7 @@ def requests(draw: st.DrawFn) -> list[tuple[Event, float, bool]]:
                 [
                     JobSubmitted(job_id=job, video_id="x", pool=POOL, spec=SPEC, requirements=needs),
                     ClaimRequested(worker_id=worker, pool=POOL, capabilities=able, deadline=at(seconds + 30)),
+                    ClaimWithdrawn(worker_id=worker, pool=POOL, claim_id=str(uuid5(ROOT, f"asked {draw(st.integers(0, 25))}"))),
                     LeaseRenewed(job_id=job, pool=POOL, worker_id=worker, epoch=epoch),
                     ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, result=AnalyseResult(probe=probe())),
                     ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, failure=failure),

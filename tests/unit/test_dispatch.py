@@ -186,6 +186,35 @@ def test_a_result_is_refused_when_its_job_was_given_up_a_moment_before(given_up:
     assert (type(refused).__name__, refused.reason) == ("ResultRefused", reason)
 
 
+def waiting(pool: Pool, worker: str, capabilities: Capabilities = ANY) -> str:
+    """Let a worker wait; return the id of its claim."""
+    before = set(pool.state.claim_groups)
+    assert pool.claim(worker, capabilities=capabilities) == []
+    (claim,) = set(pool.state.claim_groups) - before
+    return claim
+
+
+def test_a_claim_that_is_withdrawn_gets_no_job() -> None:
+    pool = Pool()
+    claim = waiting(pool, "w")
+    assert kinds(pool.withdraw(claim, "another")) == []
+    (refused,) = pool.withdraw(claim)
+    assert (type(refused).__name__, refused.claim_id, refused.reason) == ("ClaimRefused", claim, "no_job")
+    assert kinds(pool.withdraw(claim)) == []
+    assert kinds(pool.submit()) == ["JobQueued"]
+    assert kinds(pool.claim("v")) == ["JobClaimed"]
+
+
+def test_nobody_waits_for_a_gpu_that_leaves() -> None:
+    pool = Pool()
+    claim = waiting(pool, "gpu", GPU)
+    pool.ask(PauseRequested(pool=POOL, worker_id="gpu", drain=False, reason="x"))
+    pool.submit()
+    pool.ask(ResumeRequested(pool=POOL, worker_id="v", reason="x"))
+    assert kinds(pool.withdraw(claim, "gpu")) == ["ClaimRefused"]
+    assert kinds(pool.claim("v")) == ["JobClaimed"]
+
+
 def test_what_is_handed_back_costs_no_attempt() -> None:
     pool = Pool()
     pool.submit()

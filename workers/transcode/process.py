@@ -25,6 +25,8 @@ LINE_MAX_BYTES = 64 * 1024
 READ_BYTES = 256 * 1024
 OPEN_FILES_MAX = 1024
 DRAIN_S = 1.0
+NICENESS = 10
+"""On a machine that does more than encode, who waits for an answer goes first."""
 BARE = {"LC_ALL": "C", "GCONV_PATH": "/nonexistent"}
 
 LineHandler = Callable[[str], bool | None]
@@ -223,6 +225,8 @@ def _kill_group(process: asyncio.subprocess.Process) -> None:
 def _limit(pid: int, limits: Limits) -> None:
     """Set the child's limits from outside, in its first milliseconds: no code of ours runs between fork and exec."""
     with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(PermissionError):  # the worker goes behind others further than that already
+            os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
         for name, bound in (
             (resource.RLIMIT_AS, limits.memory_max_bytes),
             (resource.RLIMIT_FSIZE, limits.output_max_bytes),

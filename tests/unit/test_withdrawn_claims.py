@@ -1,0 +1,84 @@
+"""A worker inside the cluster that stops while it waits for a job: nobody gives it one any more."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from events.envelope import Envelope, Event
+from events.errors import LogUnavailable
+from events.jobs import ClaimRefused, ClaimRequested, ClaimWithdrawn, JobClaimed, LeaseReleased
+from infra.runtime.clock import system_context
+from tests.support.pools import ANY, SPEC
+from workers.transport import LogTransport
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+POOL = "default"
+
+
+class Log:
+    """The log, and a dispatcher that gives a job to nobody, or to the worker that is leaving already."""
+
+    def __init__(self, *, gives: bool = False) -> None:
+        self.gives = gives
+        self.requests: list[Envelope[Event]] = []
+        self.asked = asyncio.Event()
+        self.transport = LogTransport(
+            "w",
+            POOL,
+            append=self.append,
+            open_consumer=None,  # type: ignore[arg-type]
+            context=lambda _: system_context("test"),
+        )
+
+    async def append(self, envelopes: Sequence[Envelope[Event]]) -> None:
+        self.requests += envelopes
+        for request in envelopes:
+            if isinstance(request.data, ClaimRequested):
+                self.asked.set()
+            elif isinstance(request.data, ClaimWithdrawn):
+                await self.transport._see(Envelope("f", "test", POOL, NOON, self.answer(request.data.claim_id), "c"))
+
+    def answer(self, claim_id: str) -> Event:
+        if not self.gives:
+            return ClaimRefused(worker_id="w", pool=POOL, claim_id=claim_id, reason="no_job")
+        of = {"job_id": "j", "video_id": "v", "pool": POOL, "worker_id": "w", "epoch": 1, "attempt": 1}
+        return JobClaimed(**of, claim_id=claim_id, lease_expires_at=NOON, spec=SPEC)
+
+    async def leave(self) -> list[str]:
+        """Claim, and leave before the answer; return the kinds of all requests."""
+        claim = asyncio.create_task(self.transport.claim(ANY, 30))
+        await self.asked.wait()
+        claim.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await claim
+        await self.transport.stop()
+        assert self.transport._claims == {}
+        return [type(request.data).__name__ for request in self.requests]
+
+
+async def test_its_request_is_withdrawn() -> None:
+    log = Log()
+    assert await log.leave() == ["ClaimRequested", "ClaimWithdrawn"]
+    withdrawn = log.requests[1].data
+    assert isinstance(withdrawn, ClaimWithdrawn) and withdrawn.claim_id == log.requests[0].id
+
+
+async def test_a_job_that_it_was_given_meanwhile_is_handed_back() -> None:
+    log = Log(gives=True)
+    assert await log.leave() == ["ClaimRequested", "ClaimWithdrawn", "LeaseReleased"]
+    released = log.requests[2].data
+    assert isinstance(released, LeaseReleased) and (released.job_id, released.epoch) == ("j", 1)
+
+
+async def test_it_leaves_though_the_log_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+
+    async def append(envelopes: Sequence[Envelope[Event]]) -> None:
+        if isinstance(envelopes[0].data, ClaimWithdrawn):
+            raise LogUnavailable("away")
+        await Log.append(log, envelopes)
+
+    monkeypatch.setattr(log.transport, "_append", append)
+    assert await log.leave() == ["ClaimRequested"]
