@@ -26,7 +26,7 @@ from tests.bench.media import encode_overhead
 from tests.bench.readers import catalog_readers
 from tests.bench.replay import rebuild_growth, rebuild_rate
 from tests.bench.telemetry import telemetry_ingest
-from tests.bench.transcode import transcode
+from tests.bench.transcode import transcode, two_workers
 from tests.bench.upload import upload
 from tests.conftest import new_world
 from tests.support.engine import running_engine
@@ -39,6 +39,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "gateway": gateway,
     "encode": encode_overhead,
     "transcode": transcode,
+    "workers": two_workers,
     "upload": upload,
     "catalog": catalog_readers,
     "idle": idle,
