@@ -24,7 +24,7 @@ from tests.support.log import read_topic
 from tests.support.platform import Platform
 from tests.support.work import ffmpeg_path
 
-LONG_S, SHORT_S, TINY_S = 120, 40, 3
+LONG_S, SHORT_S, TINY_S = 120, 60, 3
 RUNS = 3
 UPLOADS = 20
 WAIT_S = 1200.0
@@ -52,7 +52,7 @@ async def transcode(settings: Settings) -> Sequence[Figure]:
 
 
 async def two_workers(settings: Settings) -> Sequence[Figure]:
-    """Publish a 1080p clip of 40 s by one worker on one core, and by two on a core each."""
+    """Publish a 1080p clip of 60 s by one worker on one core, and by two on a core each."""
     short = clip(settings.var_dir.parent / "short.mp4", SHORT_S)
     walls: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(RUNS):

@@ -1,0 +1,36 @@
+"""The real platform without workers of its own, its log, and a worker that may speak."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from infra.runtime import kafka
+from infra.runtime.settings import Settings
+from producers.appender import Appender
+from tests.conftest import new_world
+from tests.support.gate import Worker
+from tests.support.platform import Platform
+from tests.support.remote import register
+
+
+@pytest.fixture(scope="package")
+async def gate(engine: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
+    """A platform without workers, so that every job is for us."""
+    world = new_world(engine, tmp_path_factory.mktemp("gate"))
+    async with Platform(world, workers=0, lease_s=30, lease_renew_s=1, backoff_base_s=0, worker_version_min="0.1.0") as running:
+        yield running
+
+
+@pytest.fixture
+async def log(gate: Platform) -> AsyncIterator[Appender]:
+    """What puts requests on the platform's log."""
+    appender = Appender(lambda: kafka.open_producer(gate.settings), topic_prefix=gate.settings.topic_prefix)
+    await appender.start()
+    yield appender
+    await appender.stop()
+
+
+@pytest.fixture
+async def worker(gate: Platform) -> Worker:
+    """Somebody who may speak."""
+    return Worker(gate, await register(gate))
