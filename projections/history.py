@@ -5,8 +5,9 @@ A `projections.log.Source`, so rebuilds and replays read all of history even whe
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import dropwhile, islice
 
 from events.errors import KinologError
 from projections.archive import Segment
@@ -30,7 +31,7 @@ class History(Source):
         self._in_files: dict[Place, int] = {}
         self._tail: dict[Place, int] = {}
         self._joined = False
-        self._open: dict[Place, tuple[Segment, list[Record]]] = {}
+        self._open: tuple[Segment, Iterator[Record]] | None = None
 
     async def starts(self, places: Iterable[Place]) -> Mapping[Place, int]:
         """Return the first offset that is in a file or on the log."""
@@ -56,7 +57,7 @@ class History(Source):
 
     async def assign(self, positions: Mapping[Place, int]) -> None:
         """Read from these positions on: from files as far as they go, from there on from the log."""
-        self._joined, self._open = False, {}
+        self._joined, self._open = False, None
         self._in_files = {place: position for place, position in positions.items() if self._is_in_files(place, position)}
         self._tail = {place: position for place, position in positions.items() if place not in self._in_files}
 
@@ -78,12 +79,11 @@ class History(Source):
     async def _from_files(self, place: Place, records_max: int) -> Sequence[Record]:
         files, position = self.segments[place], self._in_files[place]
         segment = files[max(0, bisect_right(files, position, key=lambda file: file.first) - 1)]
-        if place not in self._open or self._open[place][0] is not segment:
-            self._open = {place: (segment, list(read_segment(await self.fetch(segment))))}
-        records = self._open[place][1]
-        start = bisect_right(records, position - 1, key=lambda record: record[0])
-        found = records[start : start + records_max]
-        self._in_files[place] = found[-1][0] + 1 if start + records_max < len(records) else segment.next
+        if self._open is None or self._open[0] is not segment:
+            records = read_segment(await self.fetch(segment))
+            self._open = segment, dropwhile(lambda record: record[0] < position, records)
+        found = list(islice(self._open[1], records_max))
+        self._in_files[place] = found[-1][0] + 1 if len(found) == records_max else segment.next
         if not self._is_in_files(place, self._in_files[place]):
             self._tail[place] = self._in_files.pop(place)
         return found

@@ -1,4 +1,4 @@
-"""`kinolog projections`, `rebuild`, `verify`: the read models and the log that they are folds of."""
+"""`kinolog projections`, `projection`, `rebuild`, `verify`: the read models and the log that they are folds of."""
 
 import asyncio
 import json
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from projections.runner import Runner
 
 SHORT_CHARACTERS = 80
+app = typer.Typer(rich_markup_mode=None, help="Change which version of a projection serves.", no_args_is_help=True)
 NICENESS = 10
 """Of rebuilds: they take what is left of the machine by what people and nodes wait for."""
 DIGEST_CHARACTERS = 18
@@ -88,6 +89,12 @@ def rebuild(
         line(f"{name} v{rebuilt['version']}: {rebuilt['events']} events folded; {equal[rebuilt['equal']]}")
 
 
+@app.callback()
+def projection() -> None:
+    """Change which version of a projection serves."""
+
+
+@app.command("flip-back")
 def flip_back(
     name: Annotated[str, typer.Argument(help="The projection, as `kinolog projections` lists it.")],
     as_json: AsJson = False,
@@ -96,7 +103,7 @@ def flip_back(
 
     \b
     Examples:
-      kinolog flip-back catalog
+      kinolog projection flip-back catalog
     """
     projection = _named(name)
     version = asyncio.run(_flip_back(projection))

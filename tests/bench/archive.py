@@ -3,8 +3,9 @@
 import asyncio
 import multiprocessing
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -86,10 +87,7 @@ def _fold(paths: Sequence[Path]) -> int:
     (table,) = progress.PROJECTION.tables
     state = InMemory(View(table, (PROGRESS,)))
     for path in paths:
-        for records in _batches(list(read_segment(path.read_bytes()))):
-            state.apply(decoded(PROGRESS.name, 0, records)[0])
+        records = read_segment(path.read_bytes())
+        while batch := list(islice(records, BATCH_RECORDS)):
+            state.apply(decoded(PROGRESS.name, 0, batch)[0])
     return state.events
-
-
-def _batches(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    return (records[at : at + BATCH_RECORDS] for at in range(0, len(records), BATCH_RECORDS))

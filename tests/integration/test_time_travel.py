@@ -123,14 +123,14 @@ async def test_what_changed_between_two_moments(platform: Platform, edited: dict
 
 async def test_the_version_before_a_rebuild_serves_again(platform: Platform, edited: dict[str, Any]) -> None:
     projection = PROJECTIONS["timeline"]
-    refused = kinolog(platform, "flip-back", "telemetry")
+    refused = kinolog(platform, "projection", "flip-back", "telemetry")
     assert refused.returncode == 1 and "no earlier version" in refused.stderr
     async with postgres.connected(platform.settings) as connection:
         first: Runner = await install(connection, projection)
     rebuilt = kinolog(platform, "rebuild", "timeline", "--json")
     assert rebuilt.returncode == 0, rebuilt.stderr
     assert json.loads(rebuilt.stdout)["equal"] is True
-    back = kinolog(platform, "flip-back", "timeline", "--json")
+    back = kinolog(platform, "projection", "flip-back", "timeline", "--json")
     assert json.loads(back.stdout) == {"name": "timeline", "version": first.version}
     answer = await platform.admin.get(f"/api/videos/{edited['video_id']}/timeline")
     assert answer.json()["items"]
