@@ -7,12 +7,11 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import dropwhile, islice
 
 from events.errors import KinologError
 from projections.archive import Segment
 from projections.log import Place, Source
-from projections.parquet import Record, first_after, milliseconds, read_segment
+from projections.parquet import Record, first_after, milliseconds, read_batches
 
 
 class ArchiveDamaged(KinologError):
@@ -31,7 +30,7 @@ class History(Source):
         self._in_files: dict[Place, int] = {}
         self._tail: dict[Place, int] = {}
         self._joined = False
-        self._open: tuple[Segment, Iterator[Record]] | None = None
+        self._open: tuple[Segment, int, Iterator[list[Record]]] | None = None
 
     async def starts(self, places: Iterable[Place]) -> Mapping[Place, int]:
         """Return the first offset that is in a file or on the log."""
@@ -79,11 +78,12 @@ class History(Source):
     async def _from_files(self, place: Place, records_max: int) -> Sequence[Record]:
         files, position = self.segments[place], self._in_files[place]
         segment = files[max(0, bisect_right(files, position, key=lambda file: file.first) - 1)]
-        if self._open is None or self._open[0] is not segment:
-            records = read_segment(await self.fetch(segment))
-            self._open = segment, dropwhile(lambda record: record[0] < position, records)
-        found = list(islice(self._open[1], records_max))
-        self._in_files[place] = found[-1][0] + 1 if len(found) == records_max else segment.next
+        if self._open is None or self._open[0] is not segment or self._open[1] != records_max:
+            self._open = segment, records_max, read_batches(await self.fetch(segment), records_max)
+        found = next((batch for batch in self._open[2] if batch[-1][0] >= position), [])
+        if found and found[0][0] < position:
+            found = [record for record in found if record[0] >= position]
+        self._in_files[place] = found[-1][0] + 1 if found else segment.next
         if not self._is_in_files(place, self._in_files[place]):
             self._tail[place] = self._in_files.pop(place)
         return found

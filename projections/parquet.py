@@ -12,6 +12,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
+from itertools import chain
 from types import UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
@@ -29,7 +30,7 @@ NO_LINK = bytes(32)
 """The chain before offset zero."""
 LINK_BYTES = 8
 """How much of a link a row has: enough to name the row; the whole one after a segment is in its fact."""
-READ_RECORDS = 200
+READ_RECORDS = 1000
 
 Record = tuple[int, bytes]
 """Offset and value."""
@@ -139,13 +140,15 @@ def _plain(value: Any) -> Any:
 
 
 def read_segment(file: bytes) -> Iterator[Record]:
-    """Yield offset and value of each record, exactly as they stood on the log.
+    """Yield offset and value of each record, exactly as they stood on the log."""
+    return chain.from_iterable(read_batches(file, READ_RECORDS))
 
-    A few at a time, so that they still lie in the processor's cache when they are folded: that takes a sixth less.
-    """
-    table = pq.read_table(io.BytesIO(file), columns=["offset", "record"])
-    for batch in table.to_batches(max_chunksize=READ_RECORDS):
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+def read_batches(file: bytes, records: int) -> Iterator[list[Record]]:
+    """Yield the same, so many records at a time: a few still lie in the processor's cache when they are folded."""
+    table = pq.read_table(io.BytesIO(file), columns=["offset", "record"], use_threads=False)  # for two columns a loss
+    for batch in table.to_batches(max_chunksize=records):
+        yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
 
 def milliseconds(time: datetime) -> int:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 import stamina
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from events.codec import HEADERS, read_wire
@@ -158,21 +158,22 @@ def _expecting(offset: int) -> Callable[[KafkaError | None, Message], None]:
 
 def fetch_group(settings: Settings, group: str, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """Return the offsets that a consumer group has committed."""
-    from confluent_kafka import ConsumerGroupTopicPartitions
-
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
     asked = [TopicPartition(settings.topic_prefix + topic, number) for topic, number in places]
-    (answer,) = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, asked)]).values()
-    found = answer.result(TIMEOUT_S).topic_partitions
+    found = _of_group(settings, group, lambda consumer: consumer.committed(asked, TIMEOUT_S))
     skip = len(settings.topic_prefix)
     return {(part.topic[skip:], part.partition): part.offset for part in found if part.offset >= 0}
 
 
 def store_group(settings: Settings, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
     """Commit offsets for a consumer group that has no member now."""
-    from confluent_kafka import ConsumerGroupTopicPartitions
-
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
     wanted = [TopicPartition(settings.topic_prefix + topic, number, offset) for (topic, number), offset in offsets.items()]
-    (answer,) = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, wanted)]).values()
-    answer.result(TIMEOUT_S)
+    _of_group(settings, group, lambda consumer: consumer.commit(offsets=wanted, asynchronous=False))
+
+
+def _of_group(settings: Settings, group: str, act: Callable[[Consumer], T]) -> T:
+    """Act as a consumer that is no member: unlike the admin client it waits for a coordinator that is starting."""
+    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap, "group.id": group})
+    try:
+        return act(consumer)
+    finally:
+        consumer.close()

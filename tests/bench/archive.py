@@ -5,7 +5,6 @@ import multiprocessing
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import islice
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -17,7 +16,7 @@ from infra.runtime.settings import Settings
 from projections import progress
 from projections.bulk import BATCH_RECORDS
 from projections.log import decoded
-from projections.parquet import NO_LINK, Record, parsed, read_segment, write_segment
+from projections.parquet import NO_LINK, Record, parsed, read_batches, read_segment, write_segment
 from projections.replay import InMemory, View
 from tests.bench.figures import Figure
 from tests.bench.history import JOBS, SLICE, history
@@ -87,7 +86,6 @@ def _fold(paths: Sequence[Path]) -> int:
     (table,) = progress.PROJECTION.tables
     state = InMemory(View(table, (PROGRESS,)))
     for path in paths:
-        records = read_segment(path.read_bytes())
-        while batch := list(islice(records, BATCH_RECORDS)):
+        for batch in read_batches(path.read_bytes(), BATCH_RECORDS):
             state.apply(decoded(PROGRESS.name, 0, batch)[0])
     return state.events
