@@ -16,6 +16,7 @@ from api.renderings import Renderings
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, Retryable
+from projections.insights import UNCAPPED, Caps
 from projections.positions import Positions, newest, snapshot, wait_for
 
 if TYPE_CHECKING:  # the public app has neither
@@ -43,7 +44,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of the public and the admin app. Times in seconds, sizes in bytes; the last four are the admin app's.
+    """Settings of the public and the admin app. Times in seconds, sizes in bytes; the last five are the admin app's.
 
     `media_origin` is where the store is for browsers when `media_delivery` is `redirect`, empty otherwise.
     """
@@ -56,6 +57,7 @@ class Options:
     upload_part_bytes: int = 0
     token_place: str = ""
     token: str = ""
+    caps: Caps = UNCAPPED
 
 
 async def append_nothing(envelopes: Sequence[Envelope[Event]]) -> Sequence[Any]:

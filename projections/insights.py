@@ -88,6 +88,7 @@ class Group:
         return max(self.started, self.finished)
 
 
+UNCAPPED = Caps(10**9, 10**9)
 _ZERO = Decimal(0)
 NOTHING = Group("", "", "", "", "", "", 0, 0, 0, 0, 0, _ZERO, _ZERO, {}, 0, _ZERO)
 """No outcome at all."""

@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api import health
-from api.admin import failures, inviting, live, managing, uploads
+from api.admin import failures, inviting, live, managing, telemetry, uploads
 from api.app import REQUESTS_MAX, Prometheus, appender_of, begin, finish, server_config
 from api.deps import Options, Services, travel
 from api.live.hub import LISTENERS_MAX, Hub
@@ -27,6 +27,7 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import admin_token_path, ensure_admin_token
 from infra.runtime.worker_keys import KeyTable
+from projections.insights import Caps
 
 LIVE_IDLE_MS = 250
 _bearer = HTTPBearer(auto_error=False, scheme_name="token", description="The administrator's token: var/tokens/admin.")
@@ -40,6 +41,7 @@ def create_admin(services: Services, *, observer: Observer, exposition: Callable
     app.include_router(uploads.routes, dependencies=locked)
     app.include_router(managing.routes, dependencies=locked)
     app.include_router(failures.routes, dependencies=locked)
+    app.include_router(telemetry.routes, dependencies=locked)
     app.include_router(live.routes, dependencies=locked)
     app.include_router(inviting.routes, dependencies=locked)
     return finish(app, services, observer)
@@ -89,6 +91,7 @@ async def serve(settings: Settings) -> None:
         upload_part_bytes=settings.upload_part_bytes,
         token_place=str(admin_token_path(settings)),
         token=ensure_admin_token(settings),
+        caps=Caps(settings.telemetry_hardware_max, settings.telemetry_words_max),
     )
     services = Services(
         "admin",

@@ -1,4 +1,4 @@
-"""`kinolog telemetry import`: reports of the past onto the log, each row once, however often the command is run."""
+"""`kinolog telemetry`: what reports tell, and reports of the past onto the log, each row once, however often the command is run."""
 
 import asyncio
 import json
@@ -15,13 +15,14 @@ from uuid import uuid5
 
 import typer
 
+from infra.commands.admin_api import connected
 from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, document, note
+from infra.commands.output import AsJson, AsOf, document, note, table
 
 if TYPE_CHECKING:
     from infra.runtime.settings import Settings
 
-app = typer.Typer(rich_markup_mode=None, help="Bring reports of the past in.", no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, help="What reports of transcodes tell; bring those of the past in.", no_args_is_help=True)
 BATCH_ROWS = 2_000
 _COLUMNS = {"id", "created_at", "app_version", "event_type"}
 """By these the predecessor's table of raw events is known, whatever it is called."""
@@ -134,6 +135,36 @@ class Table:
         except sqlite3.DatabaseError as error:
             raise UsageFault(f"{self.path} is no SQLite database: {error}") from error
         raise UsageFault(f"{self.path} has no table with the columns {', '.join(sorted(_COLUMNS))}")
+
+
+@app.command()
+def insights(as_of: AsOf = None, as_json: AsJson = False) -> None:
+    """Show the leaderboard: what encodes how fast, and how much smaller; --json has the failures, too.
+
+    \b
+    Examples:
+      kinolog telemetry insights
+      kinolog telemetry insights --as-of 2026-11-20T18:00
+    """
+    with connected() as api:
+        found = api.get("/api/insights", as_of=as_of)
+    if as_json:
+        document(found)
+        return
+    table(
+        found["leaderboard"],
+        {
+            "hardware": lambda row: row["hardware"],
+            "encoder": lambda row: row["encoder"],
+            "codec": lambda row: row["codec"],
+            "resolution": lambda row: row["res"],
+            "speed": lambda row: f"{row['speed']:.1f}x",
+            "smaller by": lambda row: f"{row['reduction']:.0%}",
+            "samples": lambda row: row["samples"],
+        },
+        as_json=False,
+        empty="nobody has reported a job yet",
+    )
 
 
 @app.command("import")

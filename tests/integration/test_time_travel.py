@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from events.envelope import Envelope, Event
+from events.telemetry import TelemetryReported
 from infra.commands.projections import changes
 from infra.generate import ROOT
 from infra.past import past_of
-from infra.runtime import postgres
+from infra.runtime import kafka, postgres
+from infra.runtime.clock import system_context
 from infra.runtime.history import open_history
+from producers.appender import Appender
 from projections.past import differences, positions_at
 from projections.registry import PROJECTIONS
 from projections.runner import Runner, install
@@ -56,6 +60,25 @@ async def test_readers_answer_as_of_a_moment(platform: Platform, edited: dict[st
     assert none["items"] == []
     workers = await platform.admin.get("/api/workers", params={"as_of": edited["published"]})
     assert workers.status_code == 200 and workers.json()["items"]
+
+
+async def test_the_leaderboard_is_shown_as_of_a_moment(platform: Platform, edited: dict[str, Any]) -> None:
+    context = system_context("test")
+    told = {"event_type": "job_finished", "status": "success", "hardware_model": "Intel", "encoder": "av1_qsv"}
+    report = TelemetryReported(app_version="1.0.0", video_codec="av1", resolution="1080p", speed_factor=2.5, **told)
+    appender = Appender(lambda: kafka.open_producer(platform.settings), topic_prefix=platform.settings.topic_prefix)
+    await appender.start()
+    (written,) = await appender.append(
+        [Envelope[Event](context.new_id(), "test", "telemetry", context.now, report, context.new_id())]
+    )
+    await appender.stop()
+    at = {"X-Min-Position": f"{written.topic}:{written.partition}={written.offset + 1}"}
+    board = (await platform.admin.get("/api/insights", headers=at)).json()["leaderboard"]
+    assert [(line["encoder"], line["speed"], line["samples"]) for line in board] == [("av1_qsv", 2.5, 1)]
+    then = (await platform.admin.get("/api/insights", params={"as_of": edited["published"]})).json()
+    assert then == {"coverage": {"total_jobs": 0, "unique_hardware": 0}, "leaderboard": [], "stability": []}
+    shown = kinolog(platform, "telemetry", "insights", "--json")
+    assert json.loads(shown.stdout)["leaderboard"] == board, shown.stderr
 
 
 async def test_an_answer_names_the_position_at_which_it_can_be_had_again(platform: Platform, edited: dict[str, Any]) -> None:

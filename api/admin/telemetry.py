@@ -1,0 +1,53 @@
+"""For administrators: what telemetry tells, at any moment. The telemetry app, open to anybody, answers about now."""
+
+import orjson
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from api.deps import Given, Minimum, reading
+from projections import insights
+
+routes = APIRouter(tags=["telemetry"])
+
+
+class Coverage(BaseModel):
+    """How much is known."""
+
+    total_jobs: int
+    unique_hardware: int
+
+
+class Standing(BaseModel):
+    """A line of the leaderboard. `speed` is seconds of video per second, `reduction` a fraction of the input's size."""
+
+    hardware: str
+    encoder: str
+    codec: str
+    res: str = Field(examples=["1080p"])
+    speed: float
+    reduction: float
+    samples: int
+
+
+class Fault(BaseModel):
+    """How often an encoder failed for a reason."""
+
+    encoder: str
+    error: str
+    count: int
+
+
+class InsightsShown(BaseModel):
+    """Leaderboard and stability, as the telemetry app's `/api/v1/stats/insights` has them."""
+
+    coverage: Coverage
+    leaderboard: list[Standing]
+    stability: list[Fault]
+
+
+@routes.get("/api/insights")
+async def show_insights(given: Given, response: Response, minimum: Minimum = None) -> InsightsShown:
+    """Show leaderboard and stability."""
+    async with reading(given, response, "telemetry", minimum) as connection:
+        found = await insights.insights(connection, given.options.caps)
+    return InsightsShown.model_validate(orjson.loads(found.document))
