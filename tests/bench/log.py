@@ -96,7 +96,7 @@ async def fold_rate(settings: Settings) -> Sequence[Figure]:
                     folded += len(batch.records)
             rates.append(EVENTS / (perf_counter() - begun))
             await connection.execute("DELETE FROM progress_v1.ticks")
-        baseline.append(await _faust_agent(settings))
+        baseline.append(await faust_agent(settings, EVENTS // 4))  # over a quarter: it was seen to stand still near the end
     await source.close()
     await pool.close()
     return [
@@ -105,9 +105,9 @@ async def fold_rate(settings: Settings) -> Sequence[Figure]:
     ]
 
 
-async def _faust_agent(settings: Settings) -> float:
-    """Return the events a second of the plain agent, over a quarter of them: it was seen to stand still near the end."""
-    command = [sys.executable, "-m", "tests.bench.faust_agent", str(EVENTS // 4)]
+async def faust_agent(settings: Settings, events: int) -> float:
+    """Return the events a second of the plain agent, over so many events."""
+    command = [sys.executable, "-m", "tests.bench.faust_agent", str(events)]
     process = await asyncio.create_subprocess_exec(*command, env=environment(settings), stdout=asyncio.subprocess.PIPE)
     async with asyncio.timeout(60):
         out, _ = await process.communicate()

@@ -23,10 +23,13 @@ from projections.past import fold_to
 from projections.runner import install
 from tests.bench.figures import Figure
 from tests.bench.history import put_on_the_log
+from tests.bench.log import faust_agent
 
 EVENTS = 1_000_000
 SHARED = 2_000_000
 """What two processes share: so long that their start weighs little."""
+OF_AGENT = 25_000
+"""A plain Faust agent takes seconds for them."""
 LONG = 10_000_000
 MEMORY_MAX_MB = 600
 ROWS = 50_000
@@ -44,16 +47,19 @@ class Took(NamedTuple):
 
 
 async def rebuild_rate(settings: Settings) -> Sequence[Figure]:
-    """Fold a million ticks again, cold; then two million by one process and by two."""
+    """Fold a million ticks again, cold, beside the usual way; then two million by one process and by two."""
     await ObjectStore(settings).ensure_bucket()
     await put_on_the_log(settings, SHARED)
     memory.collect_rarely()
     whole, part = await _until(settings, SHARED), await _until(settings, EVENTS)
-    raw, alone, shared = [], [], []
+    raw, alone, usual, shared = [], [], [], []
     async with open_log(settings, idle_ms=50) as source:
         for _ in range(RUNS):
             raw.append(await _consumed(source, part))
             alone.append(await asyncio.to_thread(_in_a_process, settings, part))
+            async with postgres.connected(settings) as connection:
+                await connection.execute("TRUNCATE progress_v1.ticks")
+            usual.append(await faust_agent(settings, OF_AGENT))
     for _ in range(RUNS):
         shared += [SHARED / await _in_shares(settings, whole, workers) for workers in (1, 2)]
     wall = [took.events / took.wall_s for took in alone]
@@ -61,6 +67,7 @@ async def rebuild_rate(settings: Settings) -> Sequence[Figure]:
         Figure("cold rebuild from Kafka into PostgreSQL", "events/s", wall),
         Figure("the same per core of its process", "events/s", [took.events / took.cpu_s for took in alone], 150_000),
         Figure("cold rebuild against raw consumption", "events/s", wall, baseline=raw),
+        Figure("cold rebuild against a Faust agent on the topic", "events/s", wall, 12, baseline=usual),
         Figure("cold rebuild by two processes against one", "events/s", shared[1::2], 1.7, baseline=shared[::2]),
         await _new_rows(settings),
     ]
