@@ -15,6 +15,7 @@ from events.failures import FailureRerun, FailureResolved
 from events.jobs import (
     CancelRequested,
     ClaimRequested,
+    ClaimWithdrawn,
     JobAttemptFailed,
     JobCancelled,
     JobClaimed,
@@ -134,6 +135,8 @@ _REFUSALS: Mapping[str, str] = {
 def say(event: Event) -> str:
     """Return what an event about a job means, as a sentence. Pure."""
     match event:
+        case ClaimWithdrawn():
+            return f"Worker {_short(event.worker_id)} stops, and asks for work no more."
         case JobSubmitted() | ClaimRequested() | CancelRequested() | RetryRequested() | RequeueRequested():
             return _request(event)
         case LeaseRenewed() | LeaseReleased() | ResultReported():

@@ -1,6 +1,5 @@
 """For administrators: what telemetry tells, at any moment. The telemetry app, open to anybody, answers about now."""
 
-import orjson
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
@@ -50,4 +49,4 @@ async def show_insights(given: Given, response: Response, minimum: Minimum = Non
     """Show leaderboard and stability."""
     async with reading(given, response, "telemetry", minimum) as connection:
         found = await insights.insights(connection, given.options.caps)
-    return InsightsShown.model_validate(orjson.loads(found.document))
+    return InsightsShown.model_validate_json(found.document)

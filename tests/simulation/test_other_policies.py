@@ -89,12 +89,12 @@ def test_one_attempt_means_no_retries_and_more_failures() -> None:
     assert once.claims < happened.claims
 
 
-@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("seed", range(5, 10))
 def test_half_the_work_keeps_workers_and_those_who_wait_for_a_shorter_time(seed: int) -> None:
     outcome = run(seed, replace(CALM, workers=5))
     half = figures(outcome, Alternative(seconds=lambda claimed, seconds: seconds / 2))
     same = figures(outcome, Alternative())
-    assert half.wait_p50_s < 0.8 * same.wait_p50_s and half.worker_s < 0.8 * same.worker_s
+    assert half.wait_p50_s < same.wait_p50_s / 2 and half.worker_s < 0.8 * same.worker_s
 
 
 def encoding(outcome: Outcome) -> Outcome:
