@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from infra.runtime import kafka
 from infra.runtime.clock import new_id, system_context
 from infra.runtime.settings import Settings
 from producers.appender import Appender
+from projections.log import Place
 from projections.positions import Positions
 from tests.integration.test_faults import QUICK
 from tests.support import clips
@@ -62,6 +63,28 @@ def said(heard: list[Heard]) -> dict[str, list[tuple[str, float, str]]]:
     return jobs
 
 
+async def listen(platform: Platform, path: str, last: str | None, heard: list[Heard]) -> None:
+    """Follow a stream, and keep what is heard."""
+    async for one in follow(platform, path, last):
+        heard.append(one)  # noqa: PERF401 - while it comes, somebody reads it
+
+
+def messages(heard: list[Heard]) -> list[str]:
+    """Return what was told, without the state at the beginning."""
+    return [json.dumps(one.data) for one in heard if one.event not in ("initial", "heartbeat")]
+
+
+async def told_on_the_log(platform: Platform, video_id: str, begun: Mapping[Place, int]) -> dict[Place, list[str]]:
+    """Return what there is to be told of a video from these positions on, by partition."""
+    expected: dict[Place, list[str]] = {}
+    for topic in ("videos", "jobs", "progress"):
+        for recorded in await read_topic(platform.settings, topic):
+            told = of_progress(recorded)
+            if told and told.about == video_id and recorded.offset >= begun[topic, recorded.partition]:
+                expected.setdefault((topic, recorded.partition), []).append(json.dumps(told.data))
+    return expected
+
+
 async def test_a_video_is_followed_to_its_end_and_reconnections_lose_and_repeat_nothing(platform: Platform) -> None:
     data = clips.real_clips()["carphone"].read_bytes() + os.urandom(8)
     begun = (await platform.admin.post("/api/uploads", json={"filename": "a.mp4", "size_bytes": len(data)})).json()
@@ -104,17 +127,17 @@ async def test_what_is_heard_is_what_is_on_the_log_whatever_is_killed(
         else:
             (row,) = [row for row in supervision.status(local_engine) if row["name"] == part]
             os.kill(row["pid"], signal.SIGKILL)
-        heard += await until_ready(platform, path, heard[-1].id)
-        begun = Positions.parse(str(heard[0].id)).next
-        expected: dict[tuple[str, int], list[str]] = {}
-        for topic in ("videos", "jobs", "progress"):
-            for recorded in await read_topic(platform.settings, topic):
-                told = of_progress(recorded)
-                if told and told.about == video_id and recorded.offset >= begun[topic, recorded.partition]:
-                    expected.setdefault((topic, recorded.partition), []).append(json.dumps(told.data))
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(listen(platform, path, heard[-1].id, heard))
+            await platform.until(video_id, lambda video: video.get("status") == "ready")
+            expected = await told_on_the_log(platform, video_id, Positions.parse(str(heard[0].id)).next)
+            async with asyncio.timeout(60):
+                while len(messages(heard)) < sum(map(len, expected.values())):
+                    await asyncio.sleep(0.05)
+            listening.cancel()
 
+    found = messages(heard)
     assert [one.event for one in heard].count("initial") == 1
-    found = [json.dumps(one.data) for one in heard if one.event not in ("initial", "heartbeat")]
     assert {place: [text for text in found if text in told] for place, told in expected.items()} == expected
     assert len(found) == sum(map(len, expected.values()))
 

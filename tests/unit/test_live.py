@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -135,6 +136,21 @@ async def test_whoever_comes_back_misses_nothing_and_hears_nothing_twice(
         told = [one.data["progress_percent"] for one in heard if one.data.get("job_id") == id_of(f"job {job}")]
         expected = [n for n, of in enumerate(jobs) if of == job and (not picky or of % 2 == 1)]
         assert told == expected
+
+
+@pytest.mark.parametrize("kept_max", [1, 1000])
+async def test_what_came_together_is_told_by_time(kept_max: int) -> None:
+    """From the ring and from the log: the partitions of a batch come one after another, and a video's events are in several."""
+    log = GrowingLog()
+    late = [tick(number, "late")._replace(time=START + timedelta(seconds=number)) for number in (2, 4)]
+    early = [tick(number, "early")._replace(time=START + timedelta(seconds=number)) for number in (1, 3)]
+    await log.append(*late, *early)
+    assert len(log.records) == 2, "two partitions"
+
+    async with running(log, kept_max=kept_max) as hub:
+        heard = await hear(hub, 4)
+
+    assert percents(heard) == [1, 2, 3, 4]
 
 
 async def test_who_is_too_slow_is_told_so_and_gets_the_rest_by_coming_back() -> None:
