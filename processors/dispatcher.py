@@ -133,8 +133,8 @@ class Dispatcher(Service):
         self._consumer = await self._clients.consumer(self._group)
         self._consumer.subscribe([self._requests], listener=_Ownership(self._lose))
 
-    async def on_stop(self) -> None:
-        """Leave the group; nothing is half done."""
+    async def on_shutdown(self) -> None:
+        """Leave the group, after the last decision: a transaction that is broken off needs its producer to say so."""
         for owner in self._owners.values():
             await _close(owner)
         if self._consumer is not None:

@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from aiokafka import TopicPartition
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from events.codec import encode
 from events.envelope import Envelope, Event
@@ -23,6 +26,7 @@ from events.jobs import (
     Source,
 )
 from events.topics import JOB_REQUESTS, JOBS, partition_for
+from infra import supervision
 from infra.runtime import kafka
 from infra.runtime.clock import SystemClock, new_id
 from infra.runtime.objects import ObjectStore
@@ -149,6 +153,34 @@ async def test_a_second_dispatcher_fences_the_first(settings: Settings) -> None:
         assert not second.crashed
         await assert_sound(settings)
         await asyncio.gather(first.stop(), second.stop())
+
+
+async def test_one_that_is_stopped_in_the_middle_of_a_transaction_ends(
+    settings: Settings, local_engine: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes back what it began, as soon as the broker, which hangs from the transaction's beginning on, answers again."""
+    (broker,) = [row["pid"] for row in supervision.status(local_engine) if row["name"] == "kafka"]
+    begin_transaction, begun = AIOKafkaProducer.begin_transaction, asyncio.Event()
+
+    async def begin_and_hang(producer: AIOKafkaProducer) -> None:
+        await begin_transaction(producer)
+        os.kill(broker, signal.SIGSTOP)
+        begun.set()
+
+    async with appending(settings) as appender:
+        dispatcher = dispatcher_of(settings, appender)
+        await dispatcher.start()
+        await owning(dispatcher)
+        monkeypatch.setattr(AIOKafkaProducer, "begin_transaction", begin_and_hang)
+        try:
+            await appender.append([submitted()])
+            await begun.wait()
+            stopping = asyncio.create_task(dispatcher.stop())
+            await asyncio.wait({stopping}, timeout=1)
+        finally:
+            os.kill(broker, signal.SIGCONT)
+        ended, _ = await asyncio.wait({stopping}, timeout=10)
+        assert ended
 
 
 async def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(settings: Settings) -> None:
