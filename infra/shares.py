@@ -55,7 +55,7 @@ def _fold_share(settings: Settings, name: str, version: int, share: Share) -> No
 
 async def _fold(settings: Settings, runner: Runner, share: Share) -> None:
     async with connected(settings) as connection, open_history(settings) as history:
-        reader, bulk = LogReader(history, runner.projection.decode_all), BulkRunner(runner, empty=True)
+        reader, bulk = LogReader(history, runner.projection), BulkRunner(runner, empty=True)
         await reader.seek(dict.fromkeys(share, 0))
         await fold_until(reader, bulk, connection, share)
         await bulk.flush(connection)

@@ -15,7 +15,7 @@ from mode import Service
 
 from events.clock import Clock
 from events.envelope import Envelope, Event, Recorded
-from processors.feed import GATHERED_RECORDS_MAX, RECORDS_MAX, Feed, FeedMetrics, GroupSource, each
+from processors.feed import Feed, FeedMetrics, GroupSource, each
 from processors.process import Process, run_batch
 from projections.fold import Projection
 from projections.log import DeadLetter
@@ -145,15 +145,12 @@ def _add_agent(
     agent.__name__ = projection.name
     app.agent(channel, name=f"processors.{projection.name}")(agent)
     feed = Feed(
-        projection.name,
-        [topic.name for topic in projection.topics],
+        projection,
         channel,
         open_source=services.open_source,
         stored=installed.stored,
         bury=services.bury,
         metrics=services.metrics,
-        decode_all=projection.decode_all,
-        records_max=RECORDS_MAX if projection.gathering is None else GATHERED_RECORDS_MAX,
         topic_prefix=services.topic_prefix,
         rest_s=rest_s,
     )

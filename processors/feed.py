@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 from mode import Service
 
-from events.codec import decode_all
-from projections.log import DeadLetter, DecodeAll, LogReader, Place, Source
+from projections.fold import Projection
+from projections.log import DeadLetter, LogReader, Place, Source
 from projections.runner import Batch
 
 FAILURES_MAX = 5
@@ -65,7 +65,7 @@ class FeedMetrics(Protocol):
 
 
 class Feed(Service):
-    """Fills `channel` for the process or projection called `name`.
+    """Fills `channel` for a projection, or that of a process.
 
     It rests for `rest_s` after a small batch, so that what comes meanwhile shares the next one: else each of many feeds
     makes a batch of every single event, and whoever waits for the broker waits for all of them.
@@ -73,31 +73,27 @@ class Feed(Service):
 
     def __init__(
         self,
-        name: str,
-        topics: Sequence[str],
+        projection: Projection,
         channel: Channel,
         *,
         open_source: Callable[[str], GroupSource],
         stored: Callable[[], Awaitable[Mapping[tuple[str, int], int]]],
         bury: Callable[[Sequence[DeadLetter]], Awaitable[None]],
         metrics: FeedMetrics,
-        decode_all: DecodeAll = decode_all,
         topic_prefix: str = "",
-        records_max: int = RECORDS_MAX,
         rest_s: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.name = name
-        self._topics = topics
+        self.name = projection.name
+        self._projection = projection
         self._channel = channel
         self._open_source = open_source
         self._stored = stored
         self._bury = bury
         self._metrics = metrics
-        self._decode_all = decode_all
-        self._group = f"{topic_prefix}kinolog.{name}"
-        self._records_max = records_max
+        self._group = f"{topic_prefix}kinolog.{projection.name}"
+        self._records_max = RECORDS_MAX if projection.gathering is None else GATHERED_RECORDS_MAX
         self._rest_s = rest_s
         self._source: GroupSource | None = None
         self._reader: LogReader | None = None
@@ -107,8 +103,8 @@ class Feed(Service):
     async def on_start(self) -> None:
         """Join the group; partitions come with the first read."""
         self._source = self._open_source(self._group)
-        self._reader = LogReader(self._source, self._decode_all)
-        await self._source.subscribe(self._topics)
+        self._reader = LogReader(self._source, self._projection)
+        await self._source.subscribe([topic.name for topic in self._projection.topics])
 
     async def on_shutdown(self) -> None:
         """Leave the group, after the last read."""
@@ -157,15 +153,15 @@ class Feed(Service):
         if dead:
             await self._bury(dead)
         if batch is not None:
-            if len(batch.records) >= FEW:
+            if batch.count >= FEW:
                 self._reader.begin(records_max=self._records_max, wait_s=WAIT_S)
             started = loop.time()
             done: asyncio.Future[None] = loop.create_future()
             await self._channel.put(Offer(batch, done))
             await done
-            self._metrics.folded(self.name, len(batch.records), loop.time() - started)
+            self._metrics.folded(self.name, batch.count, loop.time() - started)
         self._metrics.behind(self.name, lag)
-        return batch is not None and len(batch.records) < FEW
+        return batch is not None and batch.count < FEW
 
 
 async def each(stream: AsyncIterator[Offer], handle: Callable[[Batch], Awaitable[None]]) -> None:

@@ -1,8 +1,8 @@
 """Folds a long stretch of history into a version that nobody reads yet: rows stay in memory between writes.
 
 Small batches, since what is made of 200 events still lies in the processor's cache when they are folded: of 2,000 each takes a
-quarter longer, of 20,000 half as long again. Rows and positions are written together, now and then, as `Runner` does after each
-batch.
+quarter longer, of 20,000 half as long again. Where a projection gathers, its reader sees to that (`projections.fold.Gathered`).
+Rows and positions are written together, now and then, as `Runner` does after each batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,14 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from events.envelope import Event, Recorded
-from projections.fold import Key
+from projections.fold import Gathered, Key
 from projections.log import LogReader, Place
 from projections.runner import Batch, Runner, Slice, fold, touches
 from projections.store import SeenStore, TableStore
 
 BATCH_RECORDS = 200
 GATHERED_RECORDS = 100_000
-"""Where a projection gathers, the sums of so many are folded: those of few events would be as many as the events."""
+"""Where a projection gathers: the sums of few events would be as many as the events."""
 ROWS_MAX = 50_000
 """So many rows are held between writes; then they are written and let go."""
 EVENTS_MAX = 500_000
@@ -34,32 +33,27 @@ class BulkRunner:
         self._runner = runner
         self._tables = [_Rows(store, complete=empty) for store in runner.stores]
         self._seen = _Ids(runner.seen, complete=empty) if runner.seen else None
-        self._new_gathering = runner.projection.gathering
-        self._gathering = self._new_gathering() if self._new_gathering else None
-        self._gathered = 0
+        self.records_max = BATCH_RECORDS if runner.projection.gathering is None else GATHERED_RECORDS
         self._passed: dict[tuple[str, int], Slice] = {}
         self._events = 0
 
     async def apply(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Fold a batch; what came of it is stored with one of the next ones, or by `flush`."""
-        records = await self._seen.new(connection, batch.records) if self._seen else batch.records
-        if self._gathering is None:
-            await self._fold(connection, records)
-        else:
-            self._gathering.add(records)
-            self._gathered += len(records)
-            if self._gathered >= GATHERED_RECORDS:
-                await self._fold_gathered(connection)
+        told: Sequence[Any] = batch.records
+        if self._seen is not None:
+            assert batch.gathered is not None, "a projection that gathers wants the batches of a reader that does"
+            told = (await self._seen.new(connection, batch.gathered)).items()
+        for rows in self._tables:
+            await rows.fold(connection, told)
         for part in batch.slices:
             before = self._passed.get((part.topic, part.partition))
-            self._passed[part.topic, part.partition] = part if before is None else _joined(before, part)
+            self._passed[part.topic, part.partition] = part if before is None else before.joined(part)
             self._events += part.count
         if self._events >= EVENTS_MAX or any(len(rows) >= ROWS_MAX for rows in self._tables):
             await self.flush(connection)
 
     async def flush(self, connection: AsyncConnection[Any]) -> None:
         """Write rows and positions, all or nothing. Raises PositionConflict when somebody else moved them."""
-        await self._fold_gathered(connection)
         async with connection.transaction():
             await self._runner.move(connection, Batch(tuple(self._passed.values()), ()))
             if self._seen:
@@ -67,15 +61,6 @@ class BulkRunner:
             for rows in self._tables:
                 await rows.write(connection)
         self._passed, self._events = {}, 0
-
-    async def _fold_gathered(self, connection: AsyncConnection[Any]) -> None:
-        if self._gathering is not None and self._new_gathering is not None:
-            gathered, self._gathering, self._gathered = self._gathering.items(), self._new_gathering(), 0
-            await self._fold(connection, gathered)
-
-    async def _fold(self, connection: AsyncConnection[Any], gathered: Sequence[Any]) -> None:
-        for rows in self._tables:
-            await rows.fold(connection, gathered)
 
 
 class _Ids:
@@ -86,15 +71,15 @@ class _Ids:
         self._complete = complete
         self._held: set[str] = set()
 
-    async def new(self, connection: AsyncConnection[Any], records: Sequence[Recorded[Event]]) -> list[Recorded[Event]]:
-        """Return the records whose ids come for the first time."""
-        held = self._held
-        first = {record.envelope.id: record for record in reversed(records) if record.envelope.id not in held}
-        if first and not self._complete:
-            for id in await self._store.known(connection, first):
-                del first[id]
-        held.update(first)
-        return list(first.values())
+    async def new(self, connection: AsyncConnection[Any], gathered: Gathered) -> Gathered:
+        """Return what was gathered, of those events only whose ids come for the first time."""
+        repeated = self._held & gathered.ids
+        if not self._complete:
+            repeated |= await self._store.known(connection, gathered.ids)
+        if repeated:
+            gathered = await gathered.without(repeated)
+        self._held |= gathered.ids
+        return gathered
 
     async def write(self, connection: AsyncConnection[Any]) -> None:
         await self._store.add(connection, self._held)
@@ -142,20 +127,13 @@ class _Rows:
         self._changed = {}
 
 
-def _joined(before: Slice, after: Slice) -> Slice:
-    """Return two stretches of a partition, the second right after the first, as one."""
-    times = [time for time in (before.event_time, after.event_time) if time is not None]
-    count = before.count + after.count
-    return Slice(before.topic, before.partition, before.start, after.next, count, max(times, default=None))
-
-
 async def fold_until(
     reader: LogReader, bulk: BulkRunner, connection: AsyncConnection[Any], until: Mapping[Place, int], events_max: float = inf
 ) -> None:
     """Fold what the reader has up to `until`, or about `events_max` events of it; dead letters are passed over."""
     folded = 0
     while reader.missing(until) and folded < events_max:
-        batch, _dead = await reader.read(records_max=BATCH_RECORDS, wait_s=0.5, until=until)
+        batch, _dead = await reader.read(records_max=bulk.records_max, wait_s=0.5, until=until)
         if batch is not None:
             await bulk.apply(connection, batch)
-            folded += len(batch.records)
+            folded += batch.count

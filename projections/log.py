@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from itertools import repeat
 from typing import Any, NamedTuple, Protocol
@@ -10,6 +11,7 @@ from events.codec import decode, decode_all
 from events.envelope import Envelope, Event, Recorded, new_tuple
 from events.errors import InvalidEvent, LogTruncated
 from events.topics import FOR_EVER, TOPICS
+from projections.fold import Gathered, Projection
 from projections.runner import Batch, Slice
 
 Place = tuple[str, int]
@@ -18,7 +20,9 @@ DecodeAll = Callable[[Sequence[bytes]], list[Envelope[Any]]]
 """Reads records; raises InvalidEvent when one of them cannot be read."""
 
 
-TURN_RECORDS = 1000
+FETCHED_RECORDS = 1000
+"""So many are fetched at once where they are summed up at once."""
+TURN_RECORDS = 250
 """So many are decoded in one turn of the event loop: a batch is read while another is written, which has answers to take."""
 
 
@@ -62,6 +66,17 @@ def decoded(
     return list(map(new_tuple, repeat(Recorded), places)), []
 
 
+def _readable(
+    topic: str, partition: int, records: Sequence[tuple[int, bytes]], decode_all: DecodeAll
+) -> tuple[list[Envelope[Any]], list[DeadLetter]]:
+    """Return what `decoded` does, without the places."""
+    try:
+        return decode_all([value for _, value in records]), []
+    except InvalidEvent:
+        events, dead = _decoded_singly(topic, partition, records)
+        return [recorded.envelope for recorded in events], dead
+
+
 def _decoded_singly(
     topic: str, partition: int, records: Iterable[tuple[int, bytes]]
 ) -> tuple[list[Recorded[Event]], list[DeadLetter]]:
@@ -92,12 +107,49 @@ async def stretches(
             yield place, records
 
 
+class _Building:
+    """A batch that is being read. With `gathered`, events are summed up there instead of being kept, all but those `left_out`."""
+
+    def __init__(self, decode_all: DecodeAll, gathered: Gathered | None = None, left_out: AbstractSet[str] = frozenset()) -> None:
+        self._decode_all = decode_all
+        self._left_out = left_out
+        self._records: list[Recorded[Event]] = []
+        self.gathered = gathered
+        self.slices: dict[Place, Slice] = {}
+        self.dead: list[DeadLetter] = []
+
+    def add(self, place: Place, start: int, records: Sequence[tuple[int, bytes]]) -> int:
+        """Take records that begin at offset `start`; return where they end."""
+        if self.gathered is None:
+            events, dead = decoded(*place, records, self._decode_all)
+            self._records += events
+            times = [recorded.envelope.time for recorded in events]
+        else:
+            envelopes, dead = _readable(*place, records, self._decode_all)
+            times = [envelope.time for envelope in envelopes]
+            if self._left_out:
+                envelopes = [envelope for envelope in envelopes if envelope.id not in self._left_out]
+            self.gathered.add(envelopes)
+        self.dead += dead
+        end = records[-1][0] + 1
+        part = Slice(*place, start, end, len(records), max(times, default=None))
+        before = self.slices.get(place)
+        self.slices[place] = part if before is None else before.joined(part)
+        return end
+
+    def batch(self) -> Batch | None:
+        """Return what came; None when nothing did."""
+        return Batch(tuple(self.slices.values()), self._records, self.gathered) if self.slices else None
+
+
 class LogReader:
     """Turns what a source has into batches that start where the last one ended."""
 
-    def __init__(self, source: Source, decode_all: DecodeAll = decode_all) -> None:
+    def __init__(self, source: Source, projection: Projection | None = None) -> None:
+        """Where the `projection` gathers, batches are what it has gathered; it also says how records are decoded."""
         self._source = source
-        self._decode_all = decode_all
+        self._decode_all = projection.decode_all if projection else decode_all
+        self._gathering = projection.gathering if projection else None
         self._begun: asyncio.Task[tuple[Batch | None, list[DeadLetter]]] | None = None
         self._next: dict[Place, int] = {}
         self._starts: Mapping[Place, int] = {}
@@ -171,39 +223,52 @@ class LogReader:
     async def _read(
         self, records_max: int, wait_s: float, until: Mapping[Place, int] | None
     ) -> tuple[Batch | None, list[DeadLetter]]:
+        building = self._building()
+        await self._fill(building, records_max, wait_s, until)
+        return building.batch(), building.dead
+
+    def _building(self, left_out: AbstractSet[str] = frozenset()) -> _Building:
+        """Return what the next batch is put into."""
+        if self._gathering is None:
+            return _Building(self._decode_all)
+        start = dict(self._next)
+
+        async def without(ids: AbstractSet[str]) -> Gathered:
+            """Read the batch again; the next one begins behind it. What was begun is thrown away."""
+            end = start | {place: part.next for place, part in building.slices.items()}
+            await self.seek(start)
+            again = self._building(left_out | ids)
+            while self.missing(end):
+                await self._fill(again, FETCHED_RECORDS, 0.5, end)
+            assert again.gathered is not None
+            return again.gathered
+
+        building = _Building(self._decode_all, Gathered(self._gathering(), without), left_out)
+        return building
+
+    async def _fill(self, building: _Building, records_max: int, wait_s: float, until: Mapping[Place, int] | None) -> None:
+        """Read a batch into `building`: what one fetch brings or, where it is summed up, one small fetch after another."""
         stopped = {place: limit for place, limit in self._stopped.items() if until is not None and until[place] <= limit}
         if stopped != self._stopped:
             self._stopped = stopped
             await self._assign()
-        fetched = await self._source.read(records_max=records_max, wait_s=wait_s)
-        slices: list[Slice] = []
-        records: list[Recorded[Event]] = []
-        dead: list[DeadLetter] = []
-        for place, found in fetched.items():
-            if place not in self._next:
-                continue  # it was taken from us while the fetch was under way
-            if until is not None and found[-1][0] >= until[place]:
-                found = [record for record in found if record[0] < until[place]]
-                self._stopped[place] = until[place]
-                if not found:
-                    continue
-            topic, number = place
-            before = len(records)
-            for at in range(0, len(found), TURN_RECORDS):
-                if at:
-                    await asyncio.sleep(0)
-                events, letters = decoded(topic, number, found[at : at + TURN_RECORDS], self._decode_all)
-                records += events
-                dead += letters
-            newest = max([recorded.envelope.time for recorded in records[before:]], default=None)
-            end = found[-1][0] + 1
-            slices.append(Slice(topic, number, self._next[place], end, len(found), newest))
-            self._next[place] = end
+        at_once, read = records_max if building.gathered is None else min(records_max, FETCHED_RECORDS), 0
+        while fetched := await self._source.read(records_max=at_once, wait_s=0 if read else wait_s):
+            for place, found in fetched.items():
+                read += len(found)
+                if place not in self._next:
+                    continue  # it was taken from us while the fetch was under way
+                if until is not None and found[-1][0] >= until[place]:
+                    found = [record for record in found if record[0] < until[place]]
+                    self._stopped[place] = until[place]
+                for at in range(0, len(found), TURN_RECORDS):
+                    if at:
+                        await asyncio.sleep(0)
+                    self._next[place] = building.add(place, self._next[place], found[at : at + TURN_RECORDS])
+            if building.gathered is None or read >= records_max:
+                break
         if self._stopped != stopped:
             await self._assign()
-        if not slices:
-            return None, dead
-        return Batch(tuple(slices), records), dead
 
     async def to_end(self, *, records_max: int = 20_000) -> AsyncIterator[tuple[Sequence[Recorded[Event]], list[DeadLetter]]]:
         """Yield all events from here to the present end, and what could not be decoded."""

@@ -189,7 +189,7 @@ async def fold_to(
 ) -> Runner:
     """Fold a projection from where it stands up to `positions`, exclusive; return its runner."""
     runner = await install(connection, projection)
-    reader = LogReader(history, projection.decode_all)
+    reader = LogReader(history, projection)
     stored = await runner.positions(connection)
     until = {place: max(stored[place], positions.get(place, 0)) for place in stored}
     await reader.seek(stored)

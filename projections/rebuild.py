@@ -58,7 +58,7 @@ async def rebuild(
     """
     live = await install_any(connection, projection)
     runner = await start_rebuild(connection, projection)
-    reader, bulk = LogReader(source, projection.decode_all), BulkRunner(runner, empty=True)
+    reader, bulk = LogReader(source, projection), BulkRunner(runner, empty=True)
     await reader.seek(await runner.positions(connection))
     target = await live.positions(connection)
     if shares:

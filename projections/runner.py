@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 
 from events.envelope import Event, Recorded
 from events.errors import KinologError, PositionConflict
-from projections.fold import Key, Projection, Table
+from projections.fold import Gathered, Key, Projection, Table
 from projections.store import SQL, SeenStore, TableStore, activate, create_version, digest_of, drop_version, schema_of
 
 
@@ -34,13 +34,28 @@ class Slice:
     count: int
     event_time: datetime | None
 
+    def joined(self, after: "Slice") -> "Slice":
+        """Return this and the stretch right after it as one."""
+        times = [time for time in (self.event_time, after.event_time) if time is not None]
+        count = self.count + after.count
+        return Slice(self.topic, self.partition, self.start, after.next, count, max(times, default=None))
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records of some partitions, in the order of each, and the stretches of the log that they fill."""
+    """Records of some partitions, in the order of each, and the stretches of the log that they fill.
+
+    Where the projection gathers, what was `gathered` is there in place of the records.
+    """
 
     slices: tuple[Slice, ...]
     records: Sequence[Recorded[Event]]
+    gathered: Gathered | None = None
+
+    @property
+    def count(self) -> int:
+        """How many records there are on the log."""
+        return sum([part.count for part in self.slices])
 
 
 def touches(table: Table[Any], records: Iterable[Any]) -> list[tuple[Collection[Key], Any]]:
@@ -95,26 +110,25 @@ class Runner:
     async def write(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Do the work of `apply` inside the caller's transaction."""
         await self.move(connection, batch)
-        gathered = await self._gather(connection, batch.records)
+        told = await self._told(connection, batch)
         for store in self.stores:
-            touching = touches(store.table, gathered)
+            touching = touches(store.table, told)
             if touching:
                 wanted = list(dict.fromkeys(key for keys, _ in touching for key in keys))
                 rows = await store.fetch(connection, wanted)
                 await store.save(connection, fold(store.table, rows, touching))
 
-    async def _gather(self, connection: AsyncConnection[Any], records: Sequence[Recorded[Event]]) -> Sequence[Any]:
-        """Return what the tables fold: the records as the projection gathers them, without those that were seen before."""
-        gather = self.projection.gather
+    async def _told(self, connection: AsyncConnection[Any], batch: Batch) -> Sequence[Any]:
+        """Return what the tables fold: the records, or what was gathered of those that were not seen before."""
         if self.seen is None:
-            return gather(records)
-        first = {record.envelope.id: record for record in reversed(records)}
-        looking = asyncio.create_task(self.seen.add(connection, first))
-        await asyncio.sleep(0)  # PostgreSQL gets the ids now, and looks while the records are gathered here
-        gathered = gather(list(first.values()))
+            return batch.records
+        assert batch.gathered is not None, "a projection that gathers wants the batches of a reader that does"
+        looking = asyncio.create_task(self.seen.add(connection, batch.gathered.ids))
+        await asyncio.sleep(0)  # PostgreSQL gets the ids now, and looks while sums are made here
+        items = batch.gathered.items()
         if repeated := await looking:  # seldom
-            gathered = gather([record for id, record in first.items() if id not in repeated])
-        return gathered
+            items = (await batch.gathered.without(repeated)).items()
+        return items
 
     async def move(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Move the positions over the batch, inside the caller's transaction. Raises PositionConflict."""

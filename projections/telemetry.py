@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Context, Decimal
 from pathlib import Path
+from typing import Any
 
 from ddsketch.mapping import LogarithmicMapping
 
-from events.envelope import Event, Recorded
+from events.envelope import Envelope
 from events.telemetry import Report, TelemetryReported
 from events.topics import TELEMETRY
 from projections.fold import Key, Projection, Table, table_row
@@ -105,10 +106,10 @@ class Gathering:
     def __init__(self) -> None:
         self._groups: dict[tuple[object, ...], Told] = {}
 
-    def add(self, records: Iterable[Recorded[Event]]) -> None:
+    def add(self, envelopes: Iterable[Envelope[Any]]) -> None:
         """Take reports. This is the one step that is done for each event."""
         groups = self._groups
-        for _, _, _, envelope in records:
+        for envelope in envelopes:
             event = envelope.data
             if not isinstance(event, REPORTS):
                 continue

@@ -25,8 +25,8 @@ Place = tuple[str, int]
 
 T = TypeVar("T")
 REQUEST_TIMEOUT_S = 10.0
-FETCH_RECORDS = 10_000
-"""So many are taken over from librdkafka at once: each time costs as much as a hundred records."""
+FETCH_RECORDS = 1_000
+"""So many are taken over from librdkafka at once: each time costs as much as fifty records."""
 EARLIEST, LATEST = -2, -1
 """What stands for a time in a request for offsets."""
 _NO_GROUP = "kinolog-no-group"
@@ -134,20 +134,31 @@ class LogConsumer:
 
     async def _fetch(self, records_max: int, wait_s: float) -> None:
         """Hold what came."""
-        held: dict[tuple[str | None, int | None], list[tuple[int, bytes]]] = defaultdict(list)
-        for message in await self._run(lambda: self._take(records_max, wait_s)):
-            if message.error() is not None:
-                if await self._begins_again(message):
-                    return
-                continue
-            held[message.topic(), message.partition()].append((message.offset(), message.value() or b""))  # type: ignore[arg-type]
-        skip = len(self._prefix)
-        self._held = {(topic[skip:], number): records for (topic, number), records in held.items()}  # type: ignore[index,misc]
+        held, others = await self._run(lambda: self._take(records_max, wait_s))
+        for message in others:
+            if await self._begins_again(message):
+                return
+        self._held = held
 
-    def _take(self, records_max: int, wait_s: float) -> list[Message]:
-        """Wait for a message, then take what is there."""
+    def _take(self, records_max: int, wait_s: float) -> tuple[dict[Place, list[tuple[int, bytes]]], list[Message]]:
+        """Wait for a message, then take what is there; return the records, and what is none.
+
+        A few at a time: a message is read while it still lies in the processor's cache.
+        """
+        held: dict[tuple[str | None, int | None], list[tuple[int, bytes]]] = defaultdict(list)
+        others: list[Message] = []
         first = self._consumer.poll(wait_s)
-        return [] if first is None else [first, *self._consumer.consume(records_max - 1, 0)]
+        messages = [] if first is None else [first]
+        while messages:
+            for message in messages:
+                if message.error() is None:
+                    held[message.topic(), message.partition()].append((message.offset(), message.value() or b""))  # type: ignore[arg-type]
+                else:
+                    others.append(message)
+            records_max -= len(messages)
+            messages = self._consumer.consume(min(records_max, FETCH_RECORDS), 0) if records_max else []
+        skip = len(self._prefix)
+        return {(topic[skip:], number): records for (topic, number), records in held.items()}, others  # type: ignore[index,misc]
 
     async def _begins_again(self, message: Message) -> bool:
         """Take the end of a partition as progress, since markers stand there that are no records; raise what is an error.

@@ -23,6 +23,7 @@ from projections.log import LogReader, decoded
 from projections.runner import Batch, Slice, install, start_rebuild
 from tests.bench.figures import Figure
 from tests.bench.telemetry import load
+from tests.support.folding import gather
 from tests.support.telemetry_server import TelemetryServer
 
 EVENTS = 400_000
@@ -81,7 +82,7 @@ async def telemetry_fold(settings: Settings) -> Sequence[Figure]:
     """Fold reports into PostgreSQL, positions included, every id remembered: as they come, and all of history again."""
     await fill_telemetry(settings, EVENTS)
     source = LogConsumer(settings, idle_ms=50)
-    reader = LogReader(source, telemetry.PROJECTION.decode_all)
+    reader = LogReader(source, telemetry.PROJECTION)
     live, wall, core = [], [], []
     async with postgres.connected(settings) as connection:
         await install(connection, telemetry.PROJECTION)
@@ -94,7 +95,7 @@ async def telemetry_fold(settings: Settings) -> Sequence[Figure]:
                 if batch is not None:
                     reader.begin(records_max=GATHERED_RECORDS_MAX, wait_s=0.5)  # as the feed does
                     await runner.apply(connection, batch)
-                    folded += len(batch.records)
+                    folded += batch.count
             live.append(EVENTS / (perf_counter() - begun))
             runner = await start_rebuild(connection, telemetry.PROJECTION)
             await reader.seek(await runner.positions(connection))
@@ -159,4 +160,4 @@ async def store(settings: Settings, start: int, end: int) -> None:
             records, dead = decoded(TELEMETRY.name, 0, [(first + n, value) for n, (_, value, _) in enumerate(lines)])
             assert not dead
             part = Slice(TELEMETRY.name, 0, first, first + count, count, None)
-            await runner.apply(connection, Batch((part,), records))
+            await runner.apply(connection, Batch((part,), records, gather(telemetry.PROJECTION, records)))

@@ -27,7 +27,7 @@ from projections.insights import Caps, Label, Selection
 from projections.log import LogReader
 from projections.runner import Batch, Runner, Slice, install, start_rebuild
 from tests.integration.test_telemetry_app import request, talk
-from tests.support.folding import history
+from tests.support.folding import gather, history
 from tests.support.footage import START
 from tests.support.log import read_topic
 from tests.support.shelf import FINISHED, LABELS, Shelf, told
@@ -75,7 +75,7 @@ def in_batches(log: Sequence[Recorded[Event]], rng: random.Random) -> list[Batch
                 del left[place]
             slices.append(Slice(*place, taken[0].offset, taken[-1].offset + 1, len(taken), None))
             records += taken
-        batches.append(Batch(tuple(slices), records))
+        batches.append(Batch(tuple(slices), records, gather(telemetry.PROJECTION, records)))
     return batches
 
 
@@ -139,7 +139,7 @@ async def test_the_queries_read_what_a_fold_in_memory_says(settings: Settings) -
 async def folding(settings: Settings) -> AsyncIterator[None]:
     """Fold telemetry as it comes, as the processors do."""
     source = LogConsumer(settings, idle_ms=20)
-    reader = LogReader(source, telemetry.PROJECTION.decode_all)
+    reader = LogReader(source, telemetry.PROJECTION)
 
     async def fold() -> None:
         async with postgres.connected(settings) as connection:

@@ -53,7 +53,7 @@ async def fold_live(settings: Settings, connection: AsyncConnection[object]) -> 
     source = LogConsumer(settings, idle_ms=50)
     for projection in PROJECTIONS.values():
         runner = await install(connection, projection)
-        reader = LogReader(source)
+        reader = LogReader(source, projection)
         await reader.seek(await runner.positions(connection))
         ends = await reader.ends()
         while reader.missing(ends):

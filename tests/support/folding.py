@@ -4,11 +4,11 @@ tables = folded(catalog.PROJECTION, records)
 tables["videos"][(video_id,)].status
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from events.envelope import Event, Recorded
-from projections.fold import Key, Projection
+from projections.fold import Gathered, Key, Projection
 
 Tables = dict[str, dict[Key, Any]]
 
@@ -16,7 +16,7 @@ Tables = dict[str, dict[Key, Any]]
 def folded(projection: Projection, records: Iterable[Recorded[Event]], tables: Tables | None = None) -> Tables:
     """Fold records into `tables` (changed in place; empty ones when None) and return them. Other topics are left out."""
     rows: Tables = tables if tables is not None else {table.name: {} for table in projection.tables}
-    for gathered in (item for record in folded_records(projection, records) for item in projection.gather([record])):
+    for gathered in (item for record in folded_records(projection, records) for item in told(projection, [record])):
         for table in projection.tables:
             for key in table.keys_of(gathered):
                 after = table.evolve(rows[table.name].get(key), gathered)
@@ -26,6 +26,27 @@ def folded(projection: Projection, records: Iterable[Recorded[Event]], tables: T
                     assert tuple(getattr(after, column) for column in table.key) == tuple(key), "a row left its key"
                     rows[table.name][key] = after
     return rows
+
+
+def told(projection: Projection, records: Sequence[Recorded[Event]]) -> Sequence[Any]:
+    """Return what the tables fold: the records, or what is gathered of them."""
+    gathered = gather(projection, records)
+    return records if gathered is None else gathered.items()
+
+
+def gather(projection: Projection, records: Sequence[Recorded[Event]]) -> Gathered | None:
+    """Gather records as their reader does; None where nothing gathers."""
+    if projection.gathering is None:
+        return None
+
+    async def without(ids: Set[str]) -> Gathered:
+        rest = gather(projection, [record for record in records if record.envelope.id not in ids])
+        assert rest is not None
+        return rest
+
+    gathered = Gathered(projection.gathering(), without)
+    gathered.add([record.envelope for record in records])
+    return gathered
 
 
 def folded_records(projection: Projection, records: Iterable[Recorded[Event]]) -> list[Recorded[Event]]:

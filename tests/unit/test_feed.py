@@ -9,7 +9,7 @@ from typing import Any
 from events.codec import encode
 from processors.feed import FEW, Feed, Offer
 from projections.log import Place
-from tests.support.counting import ticks
+from tests.support.counting import counting, ticks
 
 PLACE = ("progress", 0)
 
@@ -93,8 +93,7 @@ async def feeding(rest_s: float) -> AsyncIterator[tuple[Log, Resting, "asyncio.Q
         raise AssertionError("nothing is dead")
 
     feed = Resting(
-        "counting",
-        ["progress"],
+        counting(),
         channel,
         open_source=lambda group: log,
         stored=stored,
@@ -115,7 +114,7 @@ async def batch_of(channel: "asyncio.Queue[Offer]") -> int:
     """Take a batch and make it durable; return how many events were in it."""
     batch, done = await channel.get()
     done.set_result(None)
-    return len(batch.records)
+    return batch.count
 
 
 async def test_what_comes_while_it_rests_shares_a_batch() -> None:

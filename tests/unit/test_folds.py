@@ -12,7 +12,7 @@ from projections.fold import Projection
 from projections.registry import PROJECTIONS
 from projections.runner import fold, touches
 from projections.store import _plain
-from tests.support.folding import Tables, folded, folded_records, history
+from tests.support.folding import Tables, folded, folded_records, history, told
 from tests.support.histories import logs, reordered, repeated
 from tests.support.strategies import envelopes
 
@@ -62,7 +62,7 @@ def in_batches(projection: Projection, log: list[Recorded[Event]], cuts: list[in
     tables: Tables = {table.name: {} for table in projection.tables}
     first = {id(record) for record in folded_records(projection, log)}
     for start, stop in zip(cuts, cuts[1:], strict=False):
-        gathered = projection.gather([record for record in log[start:stop] if id(record) in first])
+        gathered = told(projection, [record for record in log[start:stop] if id(record) in first])
         for table in projection.tables:
             stored = tables[table.name]
             touching = touches(table, gathered)

@@ -1,19 +1,23 @@
 """Reading the log up to limits: whatever the limits, each record once, in order, none past the limit."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from events.codec import encode
+from events.envelope import Envelope
 from projections import log as reading
 from projections.log import LogReader, Place
-from tests.support.counting import ticks
+from tests.support.counting import counting, ticks
 
 PLACES = [("progress", number) for number in range(3)]
-RECORD = encode(ticks(1)[0])
+TICKS = ticks(31, jobs=12)
+RECORDS = [encode(tick) for tick in TICKS]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,7 +59,7 @@ class MemoryLog:
             offsets = [offset for offset in self.offsets[place] if offset >= position][:records_max]
             self._next[place] = offsets[-1] + 1 if offsets else self._ends[place]
             if offsets:
-                found[place] = [(offset, RECORD) for offset in offsets]
+                found[place] = [(offset, RECORDS[offset]) for offset in offsets]
         return found
 
     def position(self, place: Place) -> int:
@@ -115,3 +119,46 @@ async def test_what_is_begun_is_read_next_and_seeking_throws_it_away(
         for recorded in batch.records:
             seen[recorded.topic, recorded.partition].append(recorded.offset)
     assert seen == log.offsets
+
+
+class Ids:
+    """Gathers nothing but the ids."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def add(self, envelopes: Iterable[Envelope[Any]]) -> None:
+        self.found += [envelope.id for envelope in envelopes]
+
+    def items(self) -> Sequence[str]:
+        """Return them."""
+        return self.found
+
+
+@given(st.tuples(*(offsets for _ in PLACES)), st.lists(st.sets(st.integers(0, 30)), max_size=30), st.booleans(), st.integers(1, 5))
+async def test_what_is_gathered_is_each_event_once_and_may_be_read_again_without_some(
+    logs: tuple[list[int], ...], known: list[set[int]], ahead: bool, records_max: int
+) -> None:
+    """The same event may stand in several partitions here; whatever is read again, the next batch begins where this one ends."""
+    ends = {place: (log[-1] + 2 if log else 0) for place, log in zip(PLACES, logs, strict=True)}
+    log = MemoryLog(dict(zip(PLACES, logs, strict=True)), ends)
+    reader = LogReader(log, replace(counting(), gathering=Ids))
+    await reader.seek(dict.fromkeys(PLACES, 0))
+    passed = dict.fromkeys(PLACES, 0)
+    unwanted = iter(known)
+    while (batch := (await reader.read(records_max=records_max, wait_s=0))[0]) is not None:
+        if ahead:
+            reader.begin(records_max=records_max, wait_s=0)
+        inside: set[str] = set()
+        for part in batch.slices:
+            assert passed[part.topic, part.partition] == part.start
+            passed[part.topic, part.partition] = part.next
+            there = log.offsets[part.topic, part.partition]
+            inside |= {TICKS[offset].id for offset in there if part.start <= offset < part.next}
+        gathered = batch.gathered
+        assert gathered is not None and not batch.records
+        assert (sorted(gathered.items()), gathered.ids) == (sorted(inside), inside)
+        if left_out := {TICKS[number].id for number in next(unwanted, set())} & inside:
+            rest = await gathered.without(left_out)
+            assert (sorted(rest.items()), rest.ids) == (sorted(inside - left_out), inside - left_out)
+    assert all(passed[place] > max(log.offsets[place], default=-1) for place in PLACES)
