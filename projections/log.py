@@ -22,6 +22,8 @@ DecodeAll = Callable[[Sequence[bytes]], list[Envelope[Any]]]
 
 FETCHED_RECORDS = 1000
 """So many are fetched at once where they are summed up at once."""
+AGAIN_S = 60.0
+"""So long at most a batch is read again: its partitions may have gone to another reader meanwhile."""
 TURN_RECORDS = 250
 """So many are decoded in one turn of the event loop: a batch is read while another is written, which has answers to take."""
 
@@ -234,12 +236,13 @@ class LogReader:
         start = dict(self._next)
 
         async def without(ids: AbstractSet[str]) -> Gathered:
-            """Read the batch again; the next one begins behind it. What was begun is thrown away."""
+            """Read the batch again; the next one begins behind it. What was begun is thrown away. Raises TimeoutError."""
             end = start | {place: part.next for place, part in building.slices.items()}
             await self.seek(start)
             again = self._building(left_out | ids)
-            while self.missing(end):
-                await self._fill(again, FETCHED_RECORDS, 0.5, end)
+            async with asyncio.timeout(AGAIN_S):
+                while self.missing(end):
+                    await self._fill(again, FETCHED_RECORDS, 0.5, end)
             assert again.gathered is not None
             return again.gathered
 

@@ -75,10 +75,9 @@ class LogConsumer:
         wanted = [TopicPartition(self._prefix + topic, number, position) for (topic, number), position in positions.items()]
         await self._run(lambda: self._consumer.assign(wanted))
         self._next, self._held, self._ended = dict(positions), {}, {}
-        self.assigned = frozenset(positions)
 
     async def subscribe(self, topics: Iterable[str]) -> None:
-        """Join the group. Who reads must `assign` the partitions in `assigned` whenever `generation` has changed."""
+        """Join the group, which sets `assigned`. Who reads must `assign` these whenever `generation` has changed."""
 
         def given(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             consumer.assign([])  # nothing is read before the reader has said from where
