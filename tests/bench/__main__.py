@@ -1,7 +1,8 @@
 """`make bench`: measures, prints a table, writes build/bench.json.
 
 Each benchmark runs on the real engine and returns figures; a figure that is a ratio has its baseline measured in the
-same run. `runs` interleaved repetitions, the median counts; the machine is noisy, so look at ratios first.
+same run. `runs` interleaved repetitions, the median counts; the machine is noisy, so look at ratios first. A host that is shared
+may be twice as fast an hour later: before and after each benchmark its pace is measured.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from time import perf_counter
 
 from rich.console import Console
 from rich.table import Table
@@ -50,6 +52,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "telemetry-fold": telemetry_fold,
     "insights": insights_reads,
 }
+STEPS = 5_000_000
 GROUPS = {"replay": ("replay-rebuild", "replay-growth", "replay-archive")}
 
 
@@ -63,13 +66,23 @@ def main() -> None:
         for name in wanted:
             directory = Path(folder) / name
             directory.mkdir()
+            before = pace()
             figures += asyncio.run(BENCHMARKS[name](_world(local, directory)))
+            figures.append(Figure(f"{name}: pace of one core", "million steps/s", [before, pace()]))
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps([figure.document() for figure in figures], indent=2) + "\n")
     table = Table("figure", "median", "min", "max", "unit", "baseline", "ratio", "goal", "", box=None)
     for figure in figures:
         table.add_row(*figure.row())
     Console(width=140).print(table)
+
+
+def pace() -> float:
+    """Return how many million steps of a plain Python loop one core makes in a second."""
+    began, kept = perf_counter(), {}
+    for number in range(STEPS):
+        kept[number & 1023] = number
+    return STEPS / (perf_counter() - began) / 1e6
 
 
 def _world(local: Settings, directory: Path) -> Settings:
