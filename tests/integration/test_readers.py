@@ -20,7 +20,7 @@ from projections.fold import Projection
 from projections.registry import PROJECTIONS
 from projections.runner import Batch, Slice, install
 from tests.bench.catalog import fill, library, measure
-from tests.support.folding import folded, history
+from tests.support.folding import folded, gather, history
 from tests.support.footage import START, VIDEO_ID, completions, id_of, life, plan, probe, recorded
 from tests.support.histories import examples
 from tests.unit import test_jobs, test_video_progress, test_workers
@@ -48,7 +48,7 @@ async def write(connection: AsyncConnection[Any], projection: Projection, log: S
         middle = len(records) // 2
         for start, stop in ((0, middle), (middle, len(records))):
             part = Slice(topic, partition, start, stop, stop - start, None)
-            await runner.apply(connection, Batch((part,), records[start:stop]))
+            await runner.apply(connection, Batch((part,), records[start:stop], gather(projection, records[start:stop])))
 
 
 def uploaded(title: str, *, at_s: float, description: str = "", sha256: str | None = None) -> list[Recorded[Event]]:
