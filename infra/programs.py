@@ -18,6 +18,7 @@ from infra.engine import configs, postgres
 from infra.engine.configs import places
 from infra.engine.endpoints import resolve
 from infra.runtime.folders import private_folder
+from infra.runtime.postgres import NoInstallation, url_of
 from infra.runtime.settings import Settings
 
 HEALTH_S = 3.0
@@ -136,10 +137,9 @@ def _run(command: list[str]) -> None:
 
 def _kafka_health(settings: Settings) -> str | None:
     """Ask the broker for its API versions (request 18, version 0): it answers as soon as it serves requests."""
-    host, _, port = resolve(settings).kafka_bootstrap.split(",")[0].rpartition(":")
     request = struct.pack(">hhih", 18, 0, 1, 4) + b"kino"
     try:
-        with socket.create_connection((host, int(port)), HEALTH_S) as connection:
+        with socket.create_connection(("127.0.0.1", settings.kafka_port), HEALTH_S) as connection:
             connection.settimeout(HEALTH_S)
             connection.sendall(struct.pack(">i", len(request)) + request)
             if len(connection.recv(4)) < 4:
@@ -151,8 +151,10 @@ def _kafka_health(settings: Settings) -> str | None:
 
 def _postgres_health(settings: Settings) -> str | None:
     try:
-        with psycopg.connect(resolve(settings).postgres_url.get_secret_value(), connect_timeout=int(HEALTH_S)) as connection:
+        with psycopg.connect(url_of(resolve(settings)), connect_timeout=int(HEALTH_S)) as connection:
             connection.execute("SELECT 1")
+    except NoInstallation:
+        return "was never started"
     except psycopg.OperationalError as error:
         return f"does not answer: {str(error).splitlines()[0][:120]}"
     return None

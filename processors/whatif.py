@@ -265,6 +265,8 @@ class Replay:
         self._planned: set[datetime] = set()
         self._scale: dict[str, float] = {}
         self._workers = {worker.worker_id: worker for worker in alternative.workers(list(recording.workers.values()))}
+        if recording.workers and not self._workers:
+            raise InvalidRequest("the policy's workers() leaves nobody to do the work; it wants at least one")
         self._attempts = _attempts(recording)
         self._pauses = [one.delay for cause, found in recording.reactions.items() if cause[:1] == ("refusal",) for one in found]
         self._question = next((r for r in recording.requests if isinstance(r[1].data, ClaimRequested)), None)

@@ -25,7 +25,7 @@ class RebuildDiffers(KinologError):
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a rebuild did. `events` counts log offsets passed.
+    """What a rebuild did. `events` counts the records that were folded.
 
     `equal` is None when there is nothing to compare: the live version had other tables, or the rebuild is `partial`,
     since the log keeps the topic for some time only and the live version has seen more.
@@ -79,17 +79,16 @@ async def rebuild(
         target = await live.positions(connection)
         await fold_until(reader, bulk, connection, target)
         await bulk.flush(connection)
-        digests = await runner.digest(connection)
+        digests, counts = await runner.digest(connection), await runner.counts(connection)
         equal = None
         if active[1] == digest_of(projection) and not reader.truncated:
-            equal = await live.digest(connection) == digests and await live.counts(connection) == await runner.counts(connection)
+            equal = await live.digest(connection) == digests and await live.counts(connection) == counts
             if not equal and keep:
                 raise RebuildDiffers(f"{projection.name}: v{runner.version} differs from v{live.version} at the same positions")
         if keep:
             await activate(connection, projection, runner.version)
         else:
             await drop_version(connection, projection.name, runner.version)
-    events = sum(target.values())
     if report:
-        await report(events, events)
-    return Rebuilt(projection.name, runner.version, events, digests, equal, reader.truncated)
+        await report(sum(target.values()), sum(target.values()))
+    return Rebuilt(projection.name, runner.version, sum(counts.values()), digests, equal, reader.truncated)

@@ -26,7 +26,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import pyarrow as pa
 
 from events.codec import encode
-from events.envelope import Event, Recorded
+from events.envelope import REGISTRY, Event, Recorded
 from events.errors import InvalidRequest, KinologError
 from events.topics import TOPICS, Topic
 from projections.bulk import BATCH_RECORDS
@@ -62,6 +62,12 @@ class Wanted:
     until: datetime | None = None
     types: tuple[str, ...] = ()
     key: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise InvalidRequest for a type that no event has."""
+        for word in self.types:
+            if not any(word in event.TYPE or word == event.__name__ for event in REGISTRY.values()):
+                raise InvalidRequest(f"no event is called {word!r}; docs/reference/events.md lists them")
 
     def __call__(self, recorded: Recorded[Event]) -> bool:
         """Tell whether an event is wanted. A type may be shortened: part of its wire type, or the class's name."""

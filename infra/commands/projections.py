@@ -199,7 +199,7 @@ def report(
         document(made)
     else:
         output.write_text(json.dumps(made, ensure_ascii=False, indent=1) + "\n")
-        note(f"{output}: {name} at {sum(made['positions'].values())} events")
+        note(f"{output}: {name}, {sum(table['count'] for table in made['tables'].values())} rows")
 
 
 async def _report(projection: "Projection", at: str | None, *, signed: bool, rows: bool) -> dict[str, Any]:

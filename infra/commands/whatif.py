@@ -61,6 +61,7 @@ def alternative_of(path: Path) -> "Alternative":
 
 
 async def _whatif(path: Path, since: datetime | None, seed: int) -> dict[str, Any]:
+    from events.errors import NotFound
     from infra.commands.services import settings_of_services
     from infra.policy import policy_of
     from processors.whatif import Alternative, Replay, claims_of, measure, record
@@ -80,6 +81,8 @@ async def _whatif(path: Path, since: datetime | None, seed: int) -> dict[str, An
         happened += recording.before + was
         replayed += again
         decided += Replay(recording, policy, other, seed).run()
+    if not claims:
+        raise NotFound(f"no job was claimed{f' since {since:%Y-%m-%d %H:%M}' if since else ''}: there is nothing to decide again")
     return {
         "policy": path.name,
         "since": since,

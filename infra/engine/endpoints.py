@@ -7,12 +7,11 @@ from infra.runtime.settings import Settings
 
 
 def resolve(settings: Settings) -> Settings:
-    """Return the settings with every empty service address filled in with the local engine's."""
+    """Return the settings with every empty service address filled in with the local engine's, as far as there is one."""
     found: dict[str, object] = {}
     if not settings.kafka_bootstrap:
         found["kafka_bootstrap"] = f"127.0.0.1:{settings.kafka_port}"
-    if not settings.postgres_url.get_secret_value():
-        secret = postgres.password(settings)
+    if not settings.postgres_url.get_secret_value() and (secret := postgres.password(settings)) is not None:
         found["postgres_url"] = SecretStr(f"postgresql://kinolog:{secret}@127.0.0.1:{settings.postgres_port}/postgres")
     if not settings.s3_endpoint:
         found["s3_endpoint"] = f"http://127.0.0.1:{settings.s3_port}"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from infra.engine.configs import DATABASE_USER
 from infra.runtime.folders import private_folder
+from infra.runtime.postgres import NoInstallation
 from infra.runtime.settings import Settings
 
 ACCOUNT = "kinolog"
@@ -66,27 +67,44 @@ def account() -> str | None:
     return ACCOUNT
 
 
-def password(settings: Settings) -> str:
-    """Return the database's password, made at the first call; kept in `var/run/postgres.password`, mode 0600."""
-    path = settings.var_dir / "run" / "postgres.password"
-    if not path.exists():
-        private_folder(path.parent)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(24))
-    return path.read_text().strip()
+def password(settings: Settings) -> str | None:
+    """Return the database's password, None before `initialise` has made it."""
+    try:
+        return _password_file(settings).read_text().strip()
+    except FileNotFoundError:
+        return None
+
+
+def _password_file(settings: Settings) -> Path:
+    return settings.var_dir / "run" / "postgres.password"
+
+
+def _make_password(settings: Settings) -> str:
+    path, secret = _password_file(settings), secrets.token_urlsafe(24)
+    private_folder(path.parent)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secret)
+    return secret
 
 
 def initialise(settings: Settings, folder: Path) -> Path:
-    """Make the data directory when there is none; return it."""
+    """Make the data directory and its password when there is none; return it. Raises NoInstallation for one without its `var/`."""
     data = data_directory(settings)
-    user = account()
+    user, secret = account(), password(settings)
+    if (data / "PG_VERSION").exists() and secret is None:
+        raise NoInstallation(
+            f"{data} is the database of an installation whose {settings.var_dir} is gone; put that back,"
+            " or delete the database and begin anew with: kinolog engine reset"
+        )
+    if secret is None:
+        secret = _make_password(settings)
     if not (data / "PG_VERSION").exists():
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         if user:
             data.parent.chmod(0o755)
             shutil.chown(data, user, user)
         with tempfile.NamedTemporaryFile("w", suffix=".password") as file:  # mode 0600
-            file.write(password(settings))
+            file.write(secret)
             file.flush()
             if user:
                 shutil.chown(file.name, user)

@@ -9,11 +9,25 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from events.errors import Retryable
+from events.errors import KinologError, Retryable
 from infra.runtime.settings import Settings
 
 T = TypeVar("T")
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
+
+
+class NoInstallation(KinologError):
+    """Here is no installation, or only a part of one."""
+
+
+def url_of(settings: Settings) -> str:
+    """Return where the database is. Raises NoInstallation when none is named and no local one was ever started."""
+    if url := settings.postgres_url.get_secret_value():
+        return url
+    raise NoInstallation(
+        f"there is no installation in {settings.var_dir}: run this where `kinolog up` was run, or set KINOLOG_VAR_DIR"
+        " to the var/ there; `kinolog up --detach` starts one here"
+    )
 
 
 async def open_pool(settings: Settings, *, size_min: int = 1, size_max: int = 8, wait: bool = True) -> Pool:
@@ -23,7 +37,7 @@ async def open_pool(settings: Settings, *, size_min: int = 1, size_max: int = 8,
         await connection.set_autocommit(True)
 
     pool: Pool = AsyncConnectionPool(
-        settings.postgres_url.get_secret_value(),
+        url_of(settings),
         min_size=size_min,
         max_size=size_max,
         open=False,
@@ -41,7 +55,7 @@ async def open_pool(settings: Settings, *, size_min: int = 1, size_max: int = 8,
 async def connected(settings: Settings, database: str = "") -> AsyncIterator[AsyncConnection[Any]]:
     """Yield an autocommit connection in UTC; to another database of the server when one is named."""
     named = {"dbname": database} if database else {}
-    url = make_conninfo(settings.postgres_url.get_secret_value(), **named)
+    url = make_conninfo(url_of(settings), **named)
     options = "-c timezone=UTC"
     async with await AsyncConnection.connect(url, autocommit=True, connect_timeout=5, options=options) as connection:
         yield connection
@@ -65,4 +79,4 @@ async def within(seconds: float, query: Coroutine[Any, Any, T]) -> T:
 
 def database_of(settings: Settings) -> str:
     """Return the name of the installation's database."""
-    return str(conninfo_to_dict(settings.postgres_url.get_secret_value())["dbname"])
+    return str(conninfo_to_dict(url_of(settings))["dbname"])

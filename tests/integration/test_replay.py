@@ -20,7 +20,7 @@ import pytest
 
 from events.codec import decode
 from events.envelope import Envelope, Event
-from events.topics import JOBS, PROGRESS
+from events.topics import ARCHIVE, JOBS, PROGRESS
 from infra.generate import ROOT, examples_of
 from infra.runtime import kafka
 from infra.runtime.history import open_history
@@ -50,12 +50,12 @@ async def append(settings: Settings, events: Sequence[Envelope[Event]]) -> None:
 
 
 async def archive(settings: Settings, records: int) -> None:
-    """Archive until that many records are in files."""
+    """Archive until that many records are in files, besides those that say so."""
     done = 0
 
     def archived(topic: str, count: int) -> None:
         nonlocal done
-        done += count
+        done += count * (topic != ARCHIVE.name)
 
     service = archiver(settings, ObjectStore(settings), 70, archived)
     await service.start()

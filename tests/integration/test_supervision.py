@@ -256,6 +256,30 @@ def kinolog(settings: Settings, *words: str, answer: str | None = None, cwd: Pat
     return done.returncode, done.stdout + done.stderr
 
 
+def test_who_looks_in_the_wrong_folder_is_told_so(engine_of_its_own: Settings, tmp_path: Path) -> None:
+    elsewhere = engine_of_its_own.model_copy(update={"var_dir": tmp_path / "var"})
+    code, said = kinolog(elsewhere, "projections")
+    assert code != 0 and f"no installation in {elsewhere.var_dir}" in said
+    assert not elsewhere.var_dir.exists()
+
+
+def test_a_database_whose_password_is_gone_is_not_waited_for(engine_of_its_own: Settings) -> None:
+    """As when somebody deletes var/ to begin anew: run by root, the database lies elsewhere and is still there."""
+    settings = engine_of_its_own
+    supervision.stop(settings)
+    password = settings.var_dir / "run" / "postgres.password"
+    kept = password.read_text()
+    password.unlink()
+
+    code, said = kinolog(settings, "engine", "start")
+
+    assert code == 1 and str(postgres.data_directory(settings)) in said and "kinolog engine reset" in said
+    assert not password.exists()
+    password.touch(mode=0o600)
+    password.write_text(kept)
+    supervision.start(settings, engine_only=True)
+
+
 def test_reset_asks_first(engine_of_its_own: Settings) -> None:
     settings = engine_of_its_own
     data = [settings.var_dir / "kafka", settings.var_dir / "objects", postgres.data_directory(settings)]
