@@ -4,6 +4,7 @@ confluent-kafka, because aiokafka's sender dies of being fenced and its callers 
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,7 +32,8 @@ class FencedAppender:
                 "transaction.timeout.ms": int(TIMEOUT_S * 1000),
                 "linger.ms": 0,
                 "message.max.bytes": 4 << 20,
-            }
+            },
+            logger=logging.getLogger("kafka"),
         )
 
     async def open(self) -> None:

@@ -1,6 +1,7 @@
 """Appends records at offsets that they had before; see projections/backup.py for how. Nobody else may append meanwhile."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -28,9 +29,10 @@ class PlacedAppender:
         servers: dict[str, str | int | float | bool] = {"bootstrap.servers": settings.kafka_bootstrap}
         common = {**servers, "linger.ms": 0, "enable.idempotence": True, "message.max.bytes": 4 << 20}
         self._prefix = settings.topic_prefix
-        self._plain = Producer(common)
-        self._transactional = Producer({**common, "transactional.id": f"{settings.topic_prefix}kinolog.restore"})
-        self._admin = AdminClient(servers)
+        logger = logging.getLogger("kafka")
+        self._plain = Producer(common, logger=logger)
+        self._transactional = Producer({**common, "transactional.id": f"{settings.topic_prefix}kinolog.restore"}, logger=logger)
+        self._admin = AdminClient(servers, logger=logger)
         self._time_ms: dict[tuple[str, int], int] = {}
         self._marked: set[tuple[str, int]] = set()
 
