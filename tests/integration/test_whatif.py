@@ -73,6 +73,12 @@ async def test_what_the_platform_did_comes_out_as_it_was(platform: Platform, tmp
     assert said["alternative"]["completed"] == said["happened"]["completed"]
     assert said["alternative"]["worker_s"] > 2 * said["happened"]["worker_s"]
 
+    (tmp_path / "nobody.py").write_text("def workers(recorded):\n    return ()\n")
+    nobody = await kinolog(platform.settings, "whatif", "--policy", "nobody.py", "--since", since, cwd=tmp_path)
+    assert nobody.returncode == 2 and "leaves nobody to do the work" in nobody.stderr
+    later = await kinolog(platform.settings, "whatif", "--policy", "slower.py", "--since", "2100-01-01", cwd=tmp_path)
+    assert later.returncode == 4 and "no job was claimed since 2100-01-01" in later.stderr
+
 
 async def test_nonsense_is_told(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("")

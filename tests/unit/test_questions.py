@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from events.errors import InvalidRequest
+from events.jobs import JobClaimed
 from events.topics import JOBS, VIDEOS
 from projections.progress import PROJECTION
-from projections.replay import Aggregation, AggregationFailed, View, question_of
+from projections.replay import Aggregation, AggregationFailed, View, Wanted, question_of
 
 
 def module(**names: Any) -> ModuleType:
@@ -67,6 +68,12 @@ def test_a_column_that_is_not_there_is_told() -> None:
     for name in ("nonsense", "record", "video_uploaded"):
         with pytest.raises(InvalidRequest, match=f"there is no column {name}"):
             asking(lambda batches: batches, COLUMNS=("time", name))
+
+
+def test_a_type_that_no_event_has_is_refused() -> None:
+    assert Wanted(types=("JobClaimed", "job.completed")).has_type(JobClaimed)
+    with pytest.raises(InvalidRequest, match="no event is called 'JobClaim ed'"):
+        Wanted(types=("JobClaimed", "JobClaim ed"))
 
 
 def test_it_is_either_a_fold_or_an_aggregation() -> None:
