@@ -66,7 +66,8 @@ class Gathered:
     """What is kept of events where a projection gathers: their sums, each event once, and their ids.
 
     Events are summed up a few at a time, while they are read, and let go: what is made of 200 still lies in the processor's
-    cache then, and what is made of 20,000 takes twice as long. `without` reads them again, but for those with some ids.
+    cache then, and what is made of 20,000 takes more than half as long again. `without` reads them again, all but those with
+    some ids.
     """
 
     def __init__(self, gathering: Gathering, without: Callable[[AbstractSet[str]], Awaitable["Gathered"]]) -> None:

@@ -90,5 +90,6 @@ async def rebuild(
         else:
             await drop_version(connection, projection.name, runner.version)
     if report:
-        await report(sum(target.values()), sum(target.values()))
+        total = sum(target.values())
+        await report(total, total)
     return Rebuilt(projection.name, runner.version, sum(counts.values()), digests, equal, reader.truncated)

@@ -66,7 +66,7 @@ class Wanted:
     def __post_init__(self) -> None:
         """Raise InvalidRequest for a type that no event has."""
         for word in self.types:
-            if not any(word in event.TYPE or word == event.__name__ for event in REGISTRY.values()):
+            if not any(_is_called(event, word) for event in REGISTRY.values()):
                 raise InvalidRequest(f"no event is called {word!r}; docs/reference/events.md lists them")
 
     def __call__(self, recorded: Recorded[Event]) -> bool:
@@ -82,7 +82,11 @@ class Wanted:
 
     def has_type(self, event: type[Event]) -> bool:
         """Tell whether events of a class are among the `types`."""
-        return any(word in event.TYPE or word == event.__name__ for word in self.types)
+        return any(_is_called(event, word) for word in self.types)
+
+
+def _is_called(event: type[Event], word: str) -> bool:
+    return word in event.TYPE or word == event.__name__
 
 
 EVERYTHING = Wanted()

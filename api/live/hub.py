@@ -10,6 +10,7 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from heapq import merge
 from itertools import groupby
@@ -89,7 +90,7 @@ class Channel:
 
     def take(self, batch: Batch) -> None:
         """Keep what a batch means to the listeners, and wake them."""
-        for recorded in _by_time(batch):
+        for recorded in batch.records:
             if (lane := self._lanes.get((recorded.topic, recorded.partition))) is not None:
                 self._reached[lane] = recorded.offset + 1
                 if (told := self.render(recorded)) is not None:
@@ -206,6 +207,7 @@ class Hub:
         while True:
             batch, _ = await reader.read(records_max=BATCH_RECORDS, wait_s=1.0)
             if batch is not None:
+                batch = _by_time(batch)
                 for channel in self._channels:
                     channel.take(batch)
                 positions.update(reader.positions)
@@ -288,10 +290,11 @@ def _counted(channel: Channel) -> Iterator[None]:
         channel.listeners -= 1
 
 
-def _by_time(batch: Batch) -> Iterator[Recorded[Event]]:
-    """Yield the records of all partitions by time, those of each in their order: else `ready` may come before its jobs."""
+def _by_time(batch: Batch) -> Batch:
+    """Return it with the records of all partitions by time, those of each in their order: else `ready` may precede its jobs."""
     parts = groupby(batch.records, key=lambda recorded: (recorded.topic, recorded.partition))
-    return merge(*[list(part) for _, part in parts], key=lambda recorded: recorded.envelope.time)
+    records = merge(*[list(part) for _, part in parts], key=lambda recorded: recorded.envelope.time)
+    return replace(batch, records=list(records))
 
 
 def _distance(vector: Vector, reached: Vector) -> int:
@@ -308,7 +311,7 @@ async def _replay(
     await reader.seek(positions)
     while reader.missing(until):
         batch, _ = await reader.read(records_max=BATCH_RECORDS, wait_s=0.5, until=until)
-        for recorded in _by_time(batch) if batch else ():
+        for recorded in _by_time(batch).records if batch else ():
             positions[recorded.topic, recorded.partition] = recorded.offset + 1
             told = channel.render(recorded)
             if told is not None and (wanted is None or told.about in wanted):

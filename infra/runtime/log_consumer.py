@@ -26,7 +26,7 @@ Place = tuple[str, int]
 T = TypeVar("T")
 REQUEST_TIMEOUT_S = 10.0
 FETCH_RECORDS = 1_000
-"""So many are taken over from librdkafka at once: each time costs as much as fifty records."""
+"""So many are taken over from librdkafka at once: of 10,000 each costs a quarter more, for they have left the cache."""
 EARLIEST, LATEST = -2, -1
 """What stands for a time in a request for offsets."""
 _NO_GROUP = "kinolog-no-group"

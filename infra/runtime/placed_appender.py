@@ -18,6 +18,7 @@ from projections.backup import Step
 T = TypeVar("T")
 TIMEOUT_S = 60.0
 FILLER = b"filler"
+LOGGER = logging.getLogger("kafka")
 NO_TIME_MS = 1
 """Stands for a time where there is none; for the client, zero means now."""
 
@@ -29,10 +30,9 @@ class PlacedAppender:
         servers: dict[str, str | int | float | bool] = {"bootstrap.servers": settings.kafka_bootstrap}
         common = {**servers, "linger.ms": 0, "enable.idempotence": True, "message.max.bytes": 4 << 20}
         self._prefix = settings.topic_prefix
-        logger = logging.getLogger("kafka")
-        self._plain = Producer(common, logger=logger)
-        self._transactional = Producer({**common, "transactional.id": f"{settings.topic_prefix}kinolog.restore"}, logger=logger)
-        self._admin = AdminClient(servers, logger=logger)
+        self._plain = Producer(common, logger=LOGGER)
+        self._transactional = Producer({**common, "transactional.id": f"{settings.topic_prefix}kinolog.restore"}, logger=LOGGER)
+        self._admin = AdminClient(servers, logger=LOGGER)
         self._time_ms: dict[tuple[str, int], int] = {}
         self._marked: set[tuple[str, int]] = set()
 
@@ -174,7 +174,7 @@ def store_group(settings: Settings, group: str, offsets: Mapping[tuple[str, int]
 
 def _of_group(settings: Settings, group: str, act: Callable[[Consumer], T]) -> T:
     """Act as a consumer that is no member: unlike the admin client it waits for a coordinator that is starting."""
-    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap, "group.id": group})
+    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap, "group.id": group}, logger=LOGGER)
     try:
         return act(consumer)
     finally:

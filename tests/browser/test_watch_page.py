@@ -73,7 +73,7 @@ async def test_everything_is_done_by_keyboard(browser: Browser, stand_in: StandI
         await page.keyboard.press("5")
         await at(page, 3)
         await page.keyboard.press("ArrowLeft")
-        await at(page, 0)
+        await expect(player).to_have_js_property("currentTime", 0)
         await page.keyboard.press("m")
         await expect(page.get_by_role("button", name="Unmute")).to_be_visible()
         await page.keyboard.press("ArrowDown")
