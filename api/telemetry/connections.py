@@ -11,30 +11,37 @@ from typing import Any
 
 from api.telemetry.ingest import EVENT
 
+Waiting = dict[Any, tuple[Any, float]]
+"""By connection: its request, and the time in seconds at which it was first seen to wait for more of it."""
+
 REQUEST_S = 10.0
 LOOK_S = 1.0
 ANSWER = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-async def end_slow(connections: Iterable[Any], *, request_s: float = REQUEST_S, look_s: float = LOOK_S) -> None:
+async def end_slow(connections: Iterable[Any]) -> None:
     """Look at the connections of a `uvicorn.Server`, its httptools protocols, for ever."""
-    loop = asyncio.get_running_loop()
-    waiting: dict[Any, tuple[Any, float]] = {}
+    clock = asyncio.get_running_loop().time
+    waiting: Waiting = {}
     while True:
-        now = loop.time()
-        still: dict[Any, tuple[Any, float]] = {}
-        for connection in tuple(connections):
-            if not _waits_for_client(connection):
-                continue
-            cycle, since = waiting.get(connection, (None, now))
-            if cycle is not connection.cycle:
-                since = now
-            still[connection] = connection.cycle, since
-            if now - since > request_s:
-                connection.transport.write(ANSWER)
-                connection.transport.close()
-        waiting = still
-        await asyncio.sleep(look_s)
+        waiting = look(connections, waiting, now=clock())
+        await asyncio.sleep(LOOK_S)
+
+
+def look(connections: Iterable[Any], waiting: Waiting, *, now: float) -> Waiting:
+    """End those that wait for one request for longer than `REQUEST_S`; return which wait for what, and since when."""
+    still: Waiting = {}
+    for connection in tuple(connections):
+        if not _waits_for_client(connection):
+            continue
+        cycle, since = waiting.get(connection, (None, now))
+        if cycle is not connection.cycle:
+            since = now
+        still[connection] = connection.cycle, since
+        if now - since > REQUEST_S:
+            connection.transport.write(ANSWER)
+            connection.transport.close()
+    return still
 
 
 def _waits_for_client(connection: Any) -> bool:

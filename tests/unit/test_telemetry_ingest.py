@@ -12,7 +12,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.telemetry.connections import ANSWER, end_slow
+from api.telemetry import connections as slow
+from api.telemetry.connections import ANSWER, REQUEST_S, Waiting, look
 from api.telemetry.limiter import Limiter
 from events.errors import LogUnavailable
 from events.topics import TELEMETRY
@@ -255,19 +256,31 @@ def cycle(path: str, *, more_body: bool, complete: bool = False) -> object:
         (connection(cycle=cycle("/v1/event", more_body=False, complete=True), idle=True), False),
     ],
 )
-async def test_a_connection_that_does_not_get_on_is_ended(one: Any, ended: bool) -> None:
-    guard = asyncio.create_task(end_slow({one}, request_s=0.02, look_s=0.005))
-    await asyncio.sleep(0.1)
-    guard.cancel()
+def test_a_connection_that_does_not_get_on_is_ended(one: Any, ended: bool) -> None:
+    waiting = look([one], {}, now=100.0)
+    waiting = look([one], waiting, now=100.0 + REQUEST_S)
+    assert not one.transport.closed
+    look([one], waiting, now=100.1 + REQUEST_S)
     assert one.transport.closed is ended
     assert one.transport.written.startswith(ANSWER) is ended
 
 
-async def test_a_connection_that_gets_on_is_left_alone() -> None:
+def test_a_connection_that_gets_on_is_left_alone() -> None:
     one = connection(cycle=cycle("/v1/event", more_body=True))
-    guard = asyncio.create_task(end_slow({one}, request_s=0.05, look_s=0.005))
-    for _ in range(10):
-        await asyncio.sleep(0.02)
+    waiting: Waiting = {}
+    for beat in range(10):
         one.cycle = cycle("/v1/event", more_body=True)
-    guard.cancel()
+        waiting = look([one], waiting, now=beat * REQUEST_S)
+        waiting = look([one], waiting, now=(beat + 0.9) * REQUEST_S)
     assert not one.transport.closed
+
+
+async def test_slow_connections_are_looked_for_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow, "REQUEST_S", 0.02)
+    monkeypatch.setattr(slow, "LOOK_S", 0.005)
+    one = connection(cycle=cycle("/v1/event", more_body=True))
+    guard = asyncio.create_task(slow.end_slow({one}))
+    async with asyncio.timeout(10):
+        while not one.transport.closed:
+            await asyncio.sleep(0.005)
+    guard.cancel()
