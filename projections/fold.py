@@ -20,6 +20,8 @@ from events.topics import Topic
 
 R = TypeVar("R")
 Key = tuple[Any, ...]
+DecodeAll = Callable[[Sequence[bytes]], list[Envelope[Any]]]
+"""Reads records; raises InvalidEvent when one of them cannot be read."""
 
 
 @dataclass_transform(frozen_default=True)
@@ -112,4 +114,9 @@ class Projection:
     partitioned: bool = False
     gathering: Callable[[], Gathering] | None = None
     seen: str | None = None
-    decode_all: Callable[[Sequence[bytes]], list[Envelope[Any]]] = decode_all
+    decode_all: DecodeAll = decode_all
+
+    def __post_init__(self) -> None:
+        """Raise TypeError for a projection that would count twice what comes twice."""
+        if (self.gathering is None) != (self.seen is None):
+            raise TypeError(f"{self.name}: a projection that gathers wants a table of ids, `seen`, and no other has one")

@@ -1,7 +1,7 @@
 """Reads the log in whole batches, from stored positions on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from itertools import repeat
@@ -11,15 +11,11 @@ from events.codec import decode, decode_all
 from events.envelope import Envelope, Event, Recorded, new_tuple
 from events.errors import InvalidEvent, LogTruncated
 from events.topics import FOR_EVER, TOPICS
-from projections.fold import Gathered, Projection
+from projections.fold import DecodeAll, Gathered, Projection
 from projections.runner import Batch, Slice
 
 Place = tuple[str, int]
 """A topic and a partition."""
-DecodeAll = Callable[[Sequence[bytes]], list[Envelope[Any]]]
-"""Reads records; raises InvalidEvent when one of them cannot be read."""
-
-
 FETCHED_RECORDS = 1000
 """So many are fetched at once where they are summed up at once."""
 AGAIN_S = 60.0
@@ -56,40 +52,34 @@ class DeadLetter(NamedTuple):
     value: bytes
 
 
-def decoded(
-    topic: str, partition: int, records: Sequence[tuple[int, bytes]], decode_all: DecodeAll = decode_all
-) -> tuple[list[Recorded[Event]], list[DeadLetter]]:
+def decoded(topic: str, partition: int, records: Sequence[tuple[int, bytes]]) -> tuple[list[Recorded[Event]], list[DeadLetter]]:
     """Return the events of some records, and what could not be decoded."""
-    try:
-        envelopes = decode_all([value for _, value in records])
-    except InvalidEvent:
-        return _decoded_singly(topic, partition, records)
-    places = zip(repeat(topic), repeat(partition), [offset for offset, _ in records], envelopes, strict=False)
-    return list(map(new_tuple, repeat(Recorded), places)), []
+    offsets, envelopes, dead = _readable(topic, partition, records, decode_all)
+    return _placed(topic, partition, offsets, envelopes), dead
+
+
+def _placed(topic: str, partition: int, offsets: Sequence[int], envelopes: Sequence[Envelope[Any]]) -> list[Recorded[Any]]:
+    places = zip(repeat(topic), repeat(partition), offsets, envelopes, strict=False)
+    return list(map(new_tuple, repeat(Recorded), places))
 
 
 def _readable(
     topic: str, partition: int, records: Sequence[tuple[int, bytes]], decode_all: DecodeAll
-) -> tuple[list[Envelope[Any]], list[DeadLetter]]:
-    """Return what `decoded` does, without the places."""
-    try:
-        return decode_all([value for _, value in records]), []
-    except InvalidEvent:
-        events, dead = _decoded_singly(topic, partition, records)
-        return [recorded.envelope for recorded in events], dead
-
-
-def _decoded_singly(
-    topic: str, partition: int, records: Iterable[tuple[int, bytes]]
-) -> tuple[list[Recorded[Event]], list[DeadLetter]]:
-    events: list[Recorded[Event]] = []
+) -> tuple[list[int], list[Envelope[Any]], list[DeadLetter]]:
+    """Return offsets and envelopes of what can be decoded, and what cannot."""
+    offsets, envelopes = [offset for offset, _ in records], []
     dead: list[DeadLetter] = []
+    try:
+        return offsets, decode_all([value for _, value in records]), dead
+    except InvalidEvent:
+        offsets.clear()
     for offset, value in records:
         try:
-            events.append(Recorded(topic, partition, offset, decode(value)))
+            envelopes.append(decode(value))
+            offsets.append(offset)
         except InvalidEvent as error:
             dead.append(DeadLetter(topic, partition, offset, str(error), value))
-    return events, dead
+    return offsets, envelopes, dead
 
 
 async def stretches(
@@ -122,19 +112,17 @@ class _Building:
 
     def add(self, place: Place, start: int, records: Sequence[tuple[int, bytes]]) -> int:
         """Take records that begin at offset `start`; return where they end."""
+        offsets, envelopes, dead = _readable(*place, records, self._decode_all)
+        newest = max([envelope.time for envelope in envelopes], default=None)
         if self.gathered is None:
-            events, dead = decoded(*place, records, self._decode_all)
-            self._records += events
-            times = [recorded.envelope.time for recorded in events]
+            self._records += _placed(*place, offsets, envelopes)
         else:
-            envelopes, dead = _readable(*place, records, self._decode_all)
-            times = [envelope.time for envelope in envelopes]
             if self._left_out:
                 envelopes = [envelope for envelope in envelopes if envelope.id not in self._left_out]
             self.gathered.add(envelopes)
         self.dead += dead
         end = records[-1][0] + 1
-        part = Slice(*place, start, end, len(records), max(times, default=None))
+        part = Slice(*place, start, end, len(records), newest)
         before = self.slices.get(place)
         self.slices[place] = part if before is None else before.joined(part)
         return end

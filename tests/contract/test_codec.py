@@ -55,6 +55,9 @@ def test_among_many_none_is_read_that_alone_is_refused(written: list[Envelope[Ev
         b"",
         b"\xff",
         document(id="x"),
+        document(id=ID.upper()),
+        document(id=f"{ID},{ID}"),
+        document(causationid="x"),
         document(type="x"),
         document(data={}),
     )

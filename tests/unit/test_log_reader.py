@@ -142,7 +142,7 @@ async def test_what_is_gathered_is_each_event_once_and_may_be_read_again_without
     """The same event may stand in several partitions here; whatever is read again, the next batch begins where this one ends."""
     ends = {place: (log[-1] + 2 if log else 0) for place, log in zip(PLACES, logs, strict=True)}
     log = MemoryLog(dict(zip(PLACES, logs, strict=True)), ends)
-    reader = LogReader(log, replace(counting(), gathering=Ids))
+    reader = LogReader(log, replace(counting(), gathering=Ids, seen="seen"))
     await reader.seek(dict.fromkeys(PLACES, 0))
     passed = dict.fromkeys(PLACES, 0)
     unwanted = iter(known)
@@ -162,3 +162,9 @@ async def test_what_is_gathered_is_each_event_once_and_may_be_read_again_without
             rest = await gathered.without(left_out)
             assert (sorted(rest.items()), rest.ids) == (sorted(inside - left_out), inside - left_out)
     assert all(passed[place] > max(log.offsets[place], default=-1) for place in PLACES)
+
+
+@pytest.mark.parametrize("half", [{"gathering": Ids}, {"seen": "seen"}])
+def test_a_projection_cannot_gather_without_knowing_what_came_before(half: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="counting: a projection that gathers"):
+        replace(counting(), **half)
