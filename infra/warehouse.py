@@ -51,6 +51,7 @@ async def open_warehouse(
     files = await _local(store, segments, folder)
     files += await _tail(settings, topics, segments, scratch)
     connection = duckdb.connect(config={"memory_limit": MEMORY_MAX, "temp_directory": str(scratch)})
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")  # at its default days begin, and moments are told, in the machine's zone
     for topic in topics:
         paths = [str(path) for name, path in files if name == topic.name]
         _create_view(connection, topic, paths, wanted)
@@ -62,16 +63,8 @@ def read_batches(connection: "duckdb.DuckDBPyConnection", topic: Topic, columns:
     view = connection.table(view_name(topic))
     named = [f'"{name}"' for name in view.columns if not columns or name in columns]
     reader = connection.cursor().sql(f"SELECT {', '.join(named)} FROM {view_name(topic)}").to_arrow_reader(BATCH_RECORDS)
-    schema = pa.schema([field.with_type(_in_utc(field.type)) for field in reader.schema])
-    nothing = pa.RecordBatch.from_pylist([], schema)  # Polars wants at least one
-    return pa.RecordBatchReader.from_batches(schema, chain([nothing], reader.cast(schema)))
-
-
-def _in_utc(kind: pa.DataType) -> pa.DataType:
-    """Return the type with moments in UTC: DuckDB names the machine's zone."""
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_in_utc(field.type)) for field in kind])
-    return pa.timestamp(kind.unit, tz="UTC") if pa.types.is_timestamp(kind) and kind.tz else kind
+    nothing = pa.RecordBatch.from_pylist([], reader.schema)  # Polars wants at least one
+    return pa.RecordBatchReader.from_batches(reader.schema, chain([nothing], reader))
 
 
 def _create_view(connection: "duckdb.DuckDBPyConnection", topic: Topic, paths: Sequence[str], wanted: Wanted) -> None:

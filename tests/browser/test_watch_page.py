@@ -54,7 +54,7 @@ async def test_captions_once_chosen_are_there_next_time(browser: Browser, stand_
 
 
 async def at(page: Page, seconds: float) -> None:
-    """Wait until the player is there; what had been decoded when it was paused may move it by a frame."""
+    """Wait until the player is there: parts of a duration, which grows by part of a frame once the sound is there."""
     await page.wait_for_function("seconds => Math.abs(document.querySelector('#player').currentTime - seconds) < 0.1", arg=seconds)
 
 

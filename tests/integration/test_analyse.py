@@ -9,7 +9,9 @@ import pytest
 from events.jobs import AnalyseResult, AnalyseSpec, AudioSpec, EncodeSpec
 from events.media import Chunk, Plan, Probe, VideoPlan
 from processors.plan import PlanSettings, jobs_for, plan
-from tests.support.clips import AWKWARD, Failed, Published, clip, real_clips
+from tests.support.awkward import AWKWARD
+from tests.support.clips import clip, real_clips
+from tests.support.recipes import Failed, Published
 from tests.support.work import ffmpeg_path, local_source, local_work
 from workers.transcode.analyse import run
 from workers.transcode.entry import Entry, enter_chunk, enter_sound

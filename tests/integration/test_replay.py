@@ -1,6 +1,7 @@
 """New questions to old events: archive and log as one stream, by `kinolog replay` and `kinolog sql`."""
 
 import asyncio
+import csv
 import json
 import os
 import re
@@ -76,10 +77,10 @@ async def all_ids(source: Source) -> list[tuple[int, int, str]]:
     return sorted(found)
 
 
-async def kinolog(settings: Settings, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+async def kinolog(settings: Settings, *words: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run the command line."""
     command = [sys.executable, "-m", "infra.cli", *words]
-    env = environment(settings) | {"PYTHONPATH": str(ROOT)}
+    env = environment(settings) | {"PYTHONPATH": str(ROOT)} | environ
     return await asyncio.to_thread(subprocess.run, command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
 
 
@@ -188,6 +189,16 @@ async def test_limits_hold_for_every_kind_of_question(settings: Settings, tmp_pa
         done = await kinolog(settings, "replay", file, "--until", "2100-01-01T00:01:00", "--key", key, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout) == {"events": 7, "jobs": 1}
+
+
+async def test_sql_tells_moments_and_days_in_utc_wherever_the_machine_is(settings: Settings, tmp_path: Path) -> None:
+    await append(settings, ticks(1, jobs=1))
+    question = "SELECT time, date_trunc('day', time) AS day, [time] AS times FROM progress"
+    done = await kinolog(settings, "sql", "--csv", question, cwd=tmp_path, TZ="America/Los_Angeles")
+    assert done.returncode == 0, done.stderr
+    (row,) = csv.DictReader(done.stdout.splitlines())
+    assert row["time"] == row["day"] == str(START), row
+    assert "UTC" in row["times"], row
 
 
 async def test_a_fold_that_fails_shows_the_event_and_goes_on_from_there(settings: Settings, tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from events.jobs import EncodeSpec, ExtrasResult, MediaResult
 from events.media import Chunk, Rendition
 from processors.plan import PlanSettings
 from tests.support import flashes
-from tests.support.clips import AWKWARD, Published, clip
+from tests.support.awkward import AWKWARD
+from tests.support.clips import clip
+from tests.support.recipes import Published
 from tests.support.transcoding import (
     SAMPLE_RATE_HZ,
     SHORT,

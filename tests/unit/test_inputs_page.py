@@ -3,14 +3,15 @@
 import re
 from pathlib import Path
 
-from tests.support.clips import AWKWARD, Failed, table
+from tests.support.awkward import AWKWARD, table
+from tests.support.recipes import Failed
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "inputs.md").read_text()
 
 
 def test_the_page_has_every_clip_with_its_answer() -> None:
-    assert table() in PAGE, "put the output of `python -m tests.support.clips` into docs/inputs.md"
+    assert table() in PAGE, "put the output of `python -m tests.support.awkward` into docs/inputs.md"
 
 
 def test_the_page_lists_every_code_of_the_analysis() -> None:

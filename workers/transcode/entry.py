@@ -8,7 +8,7 @@ milliseconds and a frame must not fall out of both chunks. Everything from the k
 what comes too early is left out by the plan's `fps` filter.
 All pictures are moved by a seventeenth of a frame, so that none lies half-way between two places, where the last digit
 of a chunk's offset would decide (every second one of 120 frames a second does).
-Tried on every clip of tests/support/clips.py: chunks encoded apart have the same pictures as one run.
+Tried on every clip of tests/support/awkward.py: chunks encoded apart have the same pictures as one run.
 """
 
 from dataclasses import dataclass

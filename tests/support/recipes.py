@@ -1,0 +1,151 @@
+"""What a clip is made of, and what must become of it: recipes, their ingredients, and edits of bytes."""
+
+import random
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The video is published with these rungs, highest first, and so many audio tracks and text subtitles.
+
+    `warnings` are parts of sentences that the probe's warnings or the plan's notes must hold. `sizes` are the width
+    and height of each rung, `frame_rate` that of the plan.
+    """
+
+    rungs: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...] = ()
+    frame_rate: str = "25/1"
+    audio_tracks: int = 0
+    subtitles: int = 0
+    duration_ms: int = 1000
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The video fails in this stage with this code."""
+
+    code: str
+    stage: str = "analysis"
+
+
+Edit = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a clip is made.
+
+    `arguments` go to ffmpeg; `{name}` in them is the path of one of `files`, `{clip:other}` that of another clip. The
+    result, or nothing when there are no arguments, then passes through `edit`. `upload_name` is the file name that the
+    sender claims, when it is not one that a disk can hold.
+    """
+
+    filename: str
+    about: str
+    expected: Published | Failed
+    arguments: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    edit: Edit | None = None
+    upload_name: str | None = None
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """Return the names of the clips that this one is made from."""
+        return tuple(word[6:-1] for word in self.arguments if word.startswith("{clip:"))
+
+
+# --- ingredients ----------------------------------------------------------------------------------------------------
+
+
+def picture(size: str = "320x240", rate: str = "25", seconds: str = "1") -> tuple[str, ...]:
+    """Return ffmpeg's arguments for moving pictures."""
+    return ("-f", "lavfi", "-i", f"testsrc2=s={size}:r={rate}:d={seconds}")
+
+
+def tone(hertz: int = 440, seconds: str = "1", layout: str = "stereo") -> tuple[str, ...]:
+    """Return ffmpeg's arguments for a tone."""
+    return ("-f", "lavfi", "-i", f"sine=f={hertz}:r=48000:d={seconds},aformat=channel_layouts={layout}")
+
+
+X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "25", "-bf", "2")
+AAC = ("-c:a", "aac", "-b:a", "64k")
+H264_AAC = (*picture(), *tone(), *X264, *AAC)
+"""One second of 320x240 at 25 frames a second, with stereo sound."""
+
+SRT = b"1\n00:00:00,100 --> 00:00:00,500\nHello, <i>world</i>\n\n2\n00:00:00,600 --> 00:00:00,900\nZwei: \xc3\xa4\xc3\xb6\n"
+
+
+def pgs() -> bytes:
+    """Return a Blu-ray subtitle stream (.sup): one 8x4 white box from 0.2 s to 0.8 s."""
+
+    def segment(at_s: float, kind: int, body: bytes) -> bytes:
+        return b"PG" + struct.pack(">IIBH", round(at_s * 90000), 0, kind, len(body)) + body
+
+    def composition(number: int, state: int, objects: bytes, count: int) -> bytes:
+        return struct.pack(">HHBHBBBB", 320, 240, 0x10, number, state, 0, 0, count) + objects
+
+    shown = struct.pack(">HBBHH", 0, 0, 0, 16, 200)
+    window = struct.pack(">BBHHHH", 1, 0, 16, 200, 8, 4)
+    palette = bytes((0, 0, 1, 235, 128, 128, 255))
+    bitmap = (b"\x01" * 8 + b"\x00\x00") * 4
+    drawn = struct.pack(">HBB", 0, 0, 0xC0) + (len(bitmap) + 4).to_bytes(3, "big") + struct.pack(">HH", 8, 4) + bitmap
+    parts = [(0x16, composition(0, 0x80, shown, 1)), (0x17, window), (0x14, palette), (0x15, drawn), (0x80, b"")]
+    gone = [(0x16, composition(1, 0x00, b"", 0)), (0x17, window), (0x80, b"")]
+    return b"".join(segment(0.2, *part) for part in parts) + b"".join(segment(0.8, *part) for part in gone)
+
+
+# --- edits of bytes -------------------------------------------------------------------------------------------------
+
+
+def cut_at_90_percent(data: bytes) -> bytes:
+    """Leave the last tenth out."""
+    return data[: len(data) * 9 // 10]
+
+
+def constant(content: bytes) -> Edit:
+    """Return an edit that puts this in place of everything."""
+
+    def edit(_: bytes) -> bytes:
+        return content
+
+    return edit
+
+
+def random_bytes(_: bytes) -> bytes:
+    """Return noise, always the same."""
+    return random.Random(4).randbytes(20_000)
+
+
+def lying_mp4(data: bytes) -> bytes:
+    """Multiply the durations in mvhd, tkhd, mdhd and elst (version 0) by ten; the sample tables stay true."""
+    patched = bytearray(data)
+    for box, offset in ((b"mvhd", 20), (b"tkhd", 24), (b"mdhd", 20)):
+        at = patched.find(box)
+        while at >= 0:
+            (value,) = struct.unpack_from(">I", patched, at + offset)
+            struct.pack_into(">I", patched, at + offset, value * 10)
+            at = patched.find(box, at + 4)
+    at = patched.find(b"elst")
+    while at >= 0:
+        (count,) = struct.unpack_from(">I", patched, at + 8)
+        for entry in range(count):
+            (value,) = struct.unpack_from(">I", patched, at + 12 + 12 * entry)
+            struct.pack_into(">I", patched, at + 12 + 12 * entry, value * 10)
+        at = patched.find(b"elst", at + 4)
+    return bytes(patched)
+
+
+def lying_mkv(data: bytes) -> bytes:
+    """Multiply the Duration of the segment's Info (element 0x4489, a double) by ten."""
+    at = data.index(b"\x44\x89\x88")
+    (value,) = struct.unpack_from(">d", data, at + 3)
+    return data[: at + 3] + struct.pack(">d", value * 10) + data[at + 11 :]
+
+
+def corrupt_middle(data: bytes) -> bytes:
+    """Overwrite 6 % of the file, in the middle of its pictures, with noise."""
+    start, length = len(data) * 47 // 100, len(data) * 6 // 100
+    return data[:start] + random.Random(5).randbytes(length) + data[start + length :]
