@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 
+from events.errors import KinologError
 from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics
 from infra.runtime.clock import new_id, system_context
@@ -18,7 +19,7 @@ from workers.transport import LogTransport
 
 
 async def run(settings: Settings, number: int) -> None:
-    """Work until SIGTERM or SIGINT."""
+    """Work until SIGTERM or SIGINT. Raises PortTaken, LogUnavailable."""
     name, worker_id = f"{platform.node()}-{number}", new_id()
     appender = Appender(
         lambda: kafka.open_producer(settings),
@@ -53,7 +54,10 @@ def main() -> None:
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     logs.configure(settings, f"worker-{number}")
     gc.freeze()
-    asyncio.run(run(settings, number))
+    try:
+        asyncio.run(run(settings, number))
+    except KinologError as error:
+        sys.exit(f"kinolog worker: {error}")
 
 
 if __name__ == "__main__":

@@ -244,6 +244,7 @@ def _elsewhere(capsule: "Capsule", wait_s: float) -> dict[str, Any]:
     with connected() as api:
         known = {rerun["rerun_id"] for rerun in api.get(where)["reruns"]}
         job_id = api.post(f"{where}/rerun", {"spec": capsule.spec.model_dump(mode="json")})["job_id"]
+        note("it waits for another worker than the one that failed; --here would run it on this machine")
         deadline = time.monotonic() + wait_s
         while True:
             fresh = [rerun for rerun in api.get(where)["reruns"] if rerun["rerun_id"] not in known]

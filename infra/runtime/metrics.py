@@ -7,6 +7,7 @@ below them gets callbacks. `docs/reference/metrics.md` is generated from here.
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -20,6 +21,8 @@ from prometheus_client import (
     Histogram,
 )
 from prometheus_client.exposition import generate_latest
+
+from events.errors import KinologError
 
 REGISTRY = CollectorRegistry()
 for _collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
@@ -165,11 +168,15 @@ async def always_ready() -> Mapping[str, str]:
     return {}
 
 
+class PortTaken(KinologError):
+    """Another program listens where health and metrics should be told."""
+
+
 @asynccontextmanager
 async def serve(port: int, ready: Ready = always_ready, *, host: str = "127.0.0.1") -> AsyncIterator[int]:
     """Answer GET /health, /ready and /metrics while the block runs; yields the port (0 chose one).
 
-    `/health` says that the event loop turns; `/ready` is 503 with what is missing. Raises OSError for a taken port.
+    `/health` says that the event loop turns; `/ready` is 503 with what is missing. Raises PortTaken.
     """
 
     async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -183,7 +190,12 @@ async def serve(port: int, ready: Ready = always_ready, *, host: str = "127.0.0.
         finally:
             writer.close()
 
-    server = await asyncio.start_server(on_connection, host, port, limit=REQUEST_BYTES_MAX)
+    try:
+        server = await asyncio.start_server(on_connection, host, port, limit=REQUEST_BYTES_MAX)
+    except OSError as error:
+        raise PortTaken(
+            f"port {port} of {host} cannot be had ({os.strerror(error.errno or 0)}); settings choose another (KINOLOG_…_PORT)"
+        ) from error
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

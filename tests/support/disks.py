@@ -21,10 +21,19 @@ def small_disk(path: Path, size: str) -> Iterator[Path]:
 
 def resize(disk: Path, size: str) -> None:
     """Give a small disk another size."""
-    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+    mounted = _remount(disk, size)
+    assert mounted.returncode == 0, mounted.stderr
+
+
+def _remount(disk: Path, size: str) -> "subprocess.CompletedProcess[str]":
+    command = ["mount", "-o", f"remount,size={size}", str(disk)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def fill(disk: Path) -> None:
     """Leave no room on a small disk, but that of a page or two; `resize` makes room again."""
-    found = os.statvfs(disk)
-    resize(disk, str((found.f_blocks - found.f_bfree + 1) * found.f_frsize))
+    for _ in range(100):  # who writes meanwhile may take more than is left
+        found = os.statvfs(disk)
+        if _remount(disk, str((found.f_blocks - found.f_bfree + 1) * found.f_frsize)).returncode == 0:
+            return
+    raise AssertionError(f"{disk} cannot be filled: more is written all the time")

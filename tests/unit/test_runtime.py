@@ -120,7 +120,9 @@ async def test_nonsense_does_not_harm_the_metrics_server(request_bytes: bytes) -
 
 async def test_a_taken_port_is_an_error_at_once() -> None:
     async with metrics.serve(0) as port:
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(
+            metrics.PortTaken, match=rf"port {port} of 127.0.0.1 cannot be had \(Address already in use\); settings"
+        ):
             async with metrics.serve(port):
                 pass
 

@@ -23,7 +23,7 @@ CONNECTIONS_MAX = 64
 
 
 async def run(settings: Settings, directory: Path, number: int) -> None:
-    """Work until SIGTERM or SIGINT. Raises NoMember, NotAdmitted."""
+    """Work until SIGTERM or SIGINT. Raises NoMember, NotAdmitted, PortTaken."""
     member = Membership.load(directory)
     headers = {"X-Worker-API-Key": member.key, "User-Agent": f"kinolog-worker/{VERSION}"}
     limits = httpx.Limits(max_connections=CONNECTIONS_MAX)
