@@ -6,6 +6,8 @@ import os
 import platform
 import sys
 
+from aiokafka.errors import KafkaConnectionError
+
 from events.errors import KinologError
 from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics
@@ -19,7 +21,7 @@ from workers.transport import LogTransport
 
 
 async def run(settings: Settings, number: int) -> None:
-    """Work until SIGTERM or SIGINT. Raises PortTaken, LogUnavailable."""
+    """Work until SIGTERM or SIGINT. Raises PortTaken, KafkaConnectionError."""
     name, worker_id = f"{platform.node()}-{number}", new_id()
     appender = Appender(
         lambda: kafka.open_producer(settings),
@@ -56,6 +58,8 @@ def main() -> None:
     gc.freeze()
     try:
         asyncio.run(run(settings, number))
+    except KafkaConnectionError:
+        sys.exit(f"kinolog worker: no Kafka answers at {settings.kafka_bootstrap}; is the platform up, and this its folder?")
     except KinologError as error:
         sys.exit(f"kinolog worker: {error}")
 

@@ -404,6 +404,12 @@ def test_answers_go_to_standard_output_and_the_rest_does_not(tmp_path: Path) -> 
     assert kinolog("ingest", str(tmp_path / "gone.mp4")).returncode == ExitCode.USAGE
 
 
+def test_a_worker_without_a_platform_says_so_in_a_sentence() -> None:
+    done = kinolog("worker", KINOLOG_KAFKA_BOOTSTRAP="127.0.0.1:1")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("kinolog worker: no Kafka answers at 127.0.0.1:1; is the platform up")
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys; import infra.cli; heavy = {'aiokafka', 'psycopg', 'pydantic', 'rich', 'httpx', 'fastapi', 'watchfiles'}"
