@@ -82,14 +82,14 @@ class Services:
     renderings: Renderings = field(default_factory=Renderings)
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     """Return the app's services, of the moment that the request is about."""
     found = cast(Services, request.app.state.services)
     as_of = getattr(request.state, "as_of", None)
     return replace(found, as_of=as_of) if as_of else found
 
 
-def travel(
+async def travel(
     request: Request,
     as_of: Annotated[
         str | None,

@@ -47,7 +47,7 @@ def create_admin(services: Services, *, observer: Observer, exposition: Callable
     return finish(app, services, observer)
 
 
-def authorised(request: Request, presented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+async def authorised(request: Request, presented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
     """Raise 401 unless the request carries the administrator's token; compared in constant time."""
     services: Services = request.app.state.services
     expected = services.options.token

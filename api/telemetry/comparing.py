@@ -167,7 +167,7 @@ Day = Annotated[date, BeforeValidator(_day)]
 Text = Annotated[str | None, Query(min_length=1, max_length=128)]
 
 
-def select(
+async def select(
     hardware: Text = None,
     encoder: Text = None,
     codec: Text = None,
@@ -180,7 +180,7 @@ def select(
     return Selection(hardware, encoder, codec, resolution, version, since, until)
 
 
-def readings(request: Request) -> Readings:
+async def readings(request: Request) -> Readings:
     """Return the app's readings."""
     found: Readings = request.app.state.readings
     return found

@@ -66,7 +66,7 @@ class WorkerServices:
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
 
 
-def services(request: Request) -> WorkerServices:
+async def services(request: Request) -> WorkerServices:
     """Return the app's services."""
     return cast(WorkerServices, request.app.state.worker_services)
 
