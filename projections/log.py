@@ -67,12 +67,19 @@ def _readable(
     topic: str, partition: int, records: Sequence[tuple[int, bytes]], decode_all: DecodeAll
 ) -> tuple[list[int], list[Envelope[Any]], list[DeadLetter]]:
     """Return offsets and envelopes of what can be decoded, and what cannot."""
-    offsets, envelopes = [offset for offset, _ in records], []
-    dead: list[DeadLetter] = []
     try:
-        return offsets, decode_all([value for _, value in records]), dead
+        envelopes = decode_all([value for _, value in records])
     except InvalidEvent:
-        offsets.clear()
+        return _readable_singly(topic, partition, records)
+    return [offset for offset, _ in records], envelopes, []
+
+
+def _readable_singly(
+    topic: str, partition: int, records: Iterable[tuple[int, bytes]]
+) -> tuple[list[int], list[Envelope[Any]], list[DeadLetter]]:
+    offsets: list[int] = []
+    envelopes: list[Envelope[Any]] = []
+    dead: list[DeadLetter] = []
     for offset, value in records:
         try:
             envelopes.append(decode(value))

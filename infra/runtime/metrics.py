@@ -169,7 +169,7 @@ async def always_ready() -> Mapping[str, str]:
 
 
 class PortTaken(KinologError):
-    """Another program listens where health and metrics should be told."""
+    """Health and metrics cannot be told where they should be."""
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ from typing import assert_never
 
 from tests.support.recipes import (
     AAC,
-    H264_AAC,
     SRT,
     X264,
     Failed,
@@ -21,6 +20,7 @@ from tests.support.recipes import (
     pgs,
     picture,
     random_bytes,
+    talkie,
     tone,
 )
 
@@ -208,28 +208,28 @@ AWKWARD: dict[str, Recipe] = {
         "text_subtitles.mkv",
         "text subtitles (SubRip in Matroska)",
         _published("240p", audio_tracks=1, subtitles=1),
-        (*H264_AAC[:8], "-i", "{subtitles.srt}", *H264_AAC[8:], "-c:s", "srt", "-metadata:s:s:0", "language=eng"),
+        (*talkie("-i", "{subtitles.srt}"), "-c:s", "srt", "-metadata:s:s:0", "language=eng"),
         {"subtitles.srt": SRT},
     ),
     "text_subtitles_mp4": Recipe(
         "text_subtitles.mp4",
         "text subtitles (mov_text in MP4)",
         _published("240p", audio_tracks=1, subtitles=1),
-        (*H264_AAC[:8], "-i", "{subtitles.srt}", *H264_AAC[8:], "-c:s", "mov_text", "-metadata:s:s:0", "language=deu"),
+        (*talkie("-i", "{subtitles.srt}"), "-c:s", "mov_text", "-metadata:s:s:0", "language=deu"),
         {"subtitles.srt": SRT},
     ),
     "image_subtitles": Recipe(
         "image_subtitles.mkv",
         "image subtitles (PGS)",
         _published("240p", audio_tracks=1, warnings=("image subtitles",)),
-        (*H264_AAC[:8], "-i", "{subtitles.sup}", *H264_AAC[8:], "-c:s", "copy"),
+        (*talkie("-i", "{subtitles.sup}"), "-c:s", "copy"),
         {"subtitles.sup": pgs()},
     ),
     "attachment": Recipe(
         "attachment.mkv",
         "an attached font",
         TALKIE,
-        (*H264_AAC, "-attach", "{font.ttf}", "-metadata:s:t", "mimetype=application/x-truetype-font"),
+        (*talkie(), "-attach", "{font.ttf}", "-metadata:s:t", "mimetype=application/x-truetype-font"),
         {"font.ttf": b"\x00\x01\x00\x00" + bytes(200)},
     ),
     # --- times
@@ -260,7 +260,7 @@ AWKWARD: dict[str, Recipe] = {
         edit=lying_mkv,
     ),
     # --- containers
-    "mp4": Recipe("plain.mp4", "MP4 with its index (moov) last", TALKIE, H264_AAC),
+    "mp4": Recipe("plain.mp4", "MP4 with its index (moov) last", TALKIE, talkie()),
     "mp4_faststart": Recipe(
         "faststart.mp4",
         "MP4 with its index first",

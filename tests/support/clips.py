@@ -19,7 +19,7 @@ MAKER_VERSION = "1"
 
 
 def clip(name: str) -> Path:
-    """Return the path of the named clip; make it when it is not there yet. Raises CalledProcessError with ffmpeg's words."""
+    """Return the path of the named clip; make it when it is not there yet. Raises RuntimeError with ffmpeg's words."""
     recipe = AWKWARD[name]
     target = CLIPS / _digest(recipe) / recipe.filename
     if target.exists():

@@ -72,8 +72,12 @@ def tone(hertz: int = 440, seconds: str = "1", layout: str = "stereo") -> tuple[
 
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "25", "-bf", "2")
 AAC = ("-c:a", "aac", "-b:a", "64k")
-H264_AAC = (*picture(), *tone(), *X264, *AAC)
-"""One second of 320x240 at 25 frames a second, with stereo sound."""
+
+
+def talkie(*inputs: str) -> tuple[str, ...]:
+    """Return ffmpeg's arguments for a second of 320x240 at 25 frames a second, with stereo sound, and for more inputs."""
+    return (*picture(), *tone(), *inputs, *X264, *AAC)
+
 
 SRT = b"1\n00:00:00,100 --> 00:00:00,500\nHello, <i>world</i>\n\n2\n00:00:00,600 --> 00:00:00,900\nZwei: \xc3\xa4\xc3\xb6\n"
 

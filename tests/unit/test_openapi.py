@@ -8,11 +8,9 @@ import pytest
 from api import problems
 from api.models import PROGRESSING
 from projections.progress import VideoProgress
-from tests.support.apps import client, make, make_worker
-from tests.support.telemetry import Log
-from tests.support.telemetry import make as make_telemetry
+from tests.support.apps import client, make
+from tests.support.every_app import APPS
 
-APPS = ("public", "admin", "worker", "telemetry")
 OPEN = {"/health", "/ready"}
 JOINING = {"/api/worker/register"}
 """Wants a secret of another kind."""
@@ -26,8 +24,8 @@ def operations(document: dict[str, Any]) -> Iterator[Operation]:
 
 
 def document_of(name: str) -> dict[str, Any]:
-    apps = {"telemetry": lambda: make_telemetry(Log()), "worker": make_worker}
-    return apps.get(name, lambda: make(name))().openapi()
+    document: dict[str, Any] = APPS[name]().openapi()
+    return document
 
 
 def cases() -> list[Any]:

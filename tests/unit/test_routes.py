@@ -7,16 +7,7 @@ from typing import Any
 import pytest
 from fastapi.dependencies.models import Dependant
 
-from tests.support.apps import make, make_worker
-from tests.support.telemetry import Log
-from tests.support.telemetry import make as make_telemetry
-
-APPS: dict[str, Callable[[], Any]] = {
-    "public": lambda: make("public"),
-    "admin": lambda: make("admin"),
-    "worker": make_worker,
-    "telemetry": lambda: make_telemetry(Log()),
-}
+from tests.support.every_app import APPS
 
 
 def calls(dependant: Dependant) -> Iterator[Callable[..., Any]]:
@@ -35,7 +26,7 @@ def dependants(app: Any) -> list[Dependant]:
 
 @pytest.mark.parametrize("name", APPS)
 def test_nothing_that_answers_a_request_waits_for_a_thread(name: str) -> None:
-    """FastAPI calls a plain function on a thread: when `services` was one, 500 workers waited twice as long for their answers."""
+    """FastAPI calls a plain function on a thread: when `services` was one, 500 workers waited half as long again for theirs."""
     found = {call for dependant in dependants(APPS[name]()) for call in calls(dependant)}
     assert len(found) > 3
     plain = [call for call in found if not (inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__))]
