@@ -4,6 +4,7 @@ KinologError
 ├── InvalidEvent     a record that cannot be decoded: dead letter, with the reason
 ├── Retryable        a service is away or slow: bounded retries, then 503 or exit
 │   ├── LogUnavailable
+│   ├── ReaderLost
 │   └── StoreUnavailable
 ├── PositionConflict somebody else moved this projection's position
 ├── LogTruncated     the log starts after the position that is needed
@@ -31,6 +32,10 @@ class Retryable(KinologError):
 
 class LogUnavailable(Retryable):
     """The log did not acknowledge the events in time; nothing was accepted, try again."""
+
+
+class ReaderLost(Retryable):
+    """The client that reads the log will never read again: open another one."""
 
 
 class PositionConflict(KinologError):

@@ -31,6 +31,7 @@ from infra.runtime.tokens import ensure_admin_token
 MARK = "SUPERVISED_BY_KINOLOG"
 READY_S = 60.0
 STOP_S = 60.0
+ANSWERS_S = 30.0
 LOG_BYTES = 5 * 2**20
 LOG_BACKUPS = 2
 CRASHES_MAX = 3
@@ -200,7 +201,7 @@ def _launch(settings: Settings, every: Iterable[Program]) -> None:
         cwd=ROOT,
         env=os.environ | settings.absolute_paths(os.environ) | {MARK: str(where.var)},
     )
-    if not _until(lambda: _answers(settings), 10.0):
+    if done.returncode or not _until(lambda: _answers(settings), ANSWERS_S):
         raise StartFailed(f"supervisord did not start: {(done.stderr or done.stdout).strip()[-300:]}")
 
 

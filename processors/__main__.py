@@ -149,11 +149,12 @@ async def build(settings: Settings) -> App:
         topic_prefix=settings.topic_prefix,
         observe=lambda topic, reader: metrics.DEAD_LETTERS.labels(topic, reader).inc(),
     )
+    member = kafka.member_name(settings.processors_port)
     services = Services(
         pool=pool,
         append=appender.append,
         bury=bury,
-        open_source=lambda group: LogConsumer(settings, group=group, member=kafka.member_name(settings.processors_port)),
+        open_source=lambda group, gather_ms: LogConsumer(settings, group=group, member=member, gather_ms=gather_ms),
         metrics=Metrics(),
         clock=clock,
         topic_prefix=settings.topic_prefix,
@@ -224,7 +225,7 @@ def archiver(settings: Settings, store: ObjectStore, clock: SystemClock) -> Serv
     from processors.archiver import Archiver, Clients  # Parquet takes 70 MB, which the dispatcher need not have
 
     clients = Clients(
-        source=lambda: LogConsumer(settings),
+        source=lambda: LogConsumer(settings, gather_ms=1000),  # nobody waits for it
         appender=lambda: FencedAppender(settings, "kinolog.archiver"),
         store=store,
         context=lambda: system_context("kinolog/archiver"),

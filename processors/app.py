@@ -21,8 +21,10 @@ from projections.fold import Projection
 from projections.log import DeadLetter
 from projections.runner import Batch, Runner, install
 
-REST_S = 0.05
-"""Readers see an event at once, and what follows it this much later at the most; what reacts to events never rests."""
+GATHER_MS = 50
+"""So late at the most a projection shows an event. If each of many folds asked for every single one, the broker would be busy
+with them while a worker waits for a decision. What reacts to events is told of each at once.
+"""
 
 
 class _NoKafka(BootStrategy):
@@ -62,12 +64,12 @@ class App(faust.App):
 
 @dataclass(frozen=True)
 class Services:
-    """What the agents reach, opened by the composition root. `connection()` is an async context manager."""
+    """What the agents reach, opened by the composition root. `open_source` takes the group, and so many ms to gather events."""
 
     pool: Any
     append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
     bury: Callable[[Sequence[DeadLetter]], Awaitable[None]]
-    open_source: Callable[[str], GroupSource]
+    open_source: Callable[[str, int], GroupSource]
     metrics: FeedMetrics
     clock: Clock
     topic_prefix: str = ""
@@ -102,7 +104,7 @@ def add_projection(app: App, projection: Projection, services: Services) -> Feed
         async with services.pool.connection() as connection:
             await installed.runner.apply(connection, batch)
 
-    return _add_agent(app, projection, installed, handle, services, rest_s=REST_S)
+    return _add_agent(app, projection, installed, handle, services, gather_ms=GATHER_MS)
 
 
 def add_process(app: App, process: Process[Any], services: Services) -> Feed:
@@ -135,7 +137,7 @@ def _add_agent(
     installed: Installed,
     handle: Callable[[Batch], Awaitable[None]],
     services: Services,
-    rest_s: float = 0.0,
+    gather_ms: int = 0,
 ) -> Feed:
     channel: Any = app.channel(maxsize=1)
 
@@ -147,12 +149,11 @@ def _add_agent(
     feed = Feed(
         projection,
         channel,
-        open_source=services.open_source,
+        open_source=lambda group: services.open_source(group, gather_ms),
         stored=installed.stored,
         bury=services.bury,
         metrics=services.metrics,
         topic_prefix=services.topic_prefix,
-        rest_s=rest_s,
     )
     app.add_service(feed)
     return feed

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 from mode import Service
 
+from events.errors import ReaderLost
 from projections.fold import Projection
 from projections.log import DeadLetter, LogReader, Place, Source
 from projections.runner import Batch
@@ -65,11 +66,7 @@ class FeedMetrics(Protocol):
 
 
 class Feed(Service):
-    """Fills `channel` for a projection, or that of a process.
-
-    It rests for `rest_s` after a small batch, so that what comes meanwhile shares the next one: else each of many feeds
-    makes a batch of every single event, and whoever waits for the broker waits for all of them.
-    """
+    """Fills `channel` for a projection, or that of a process."""
 
     def __init__(
         self,
@@ -81,7 +78,6 @@ class Feed(Service):
         bury: Callable[[Sequence[DeadLetter]], Awaitable[None]],
         metrics: FeedMetrics,
         topic_prefix: str = "",
-        rest_s: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -94,7 +90,6 @@ class Feed(Service):
         self._metrics = metrics
         self._group = f"{topic_prefix}kinolog.{projection.name}"
         self._records_max = RECORDS_MAX if projection.gathering is None else GATHERED_RECORDS_MAX
-        self._rest_s = rest_s
         self._source: GroupSource | None = None
         self._reader: LogReader | None = None
         self._generation = 0
@@ -104,6 +99,7 @@ class Feed(Service):
         """Join the group; partitions come with the first read."""
         self._source = self._open_source(self._group)
         self._reader = LogReader(self._source, self._projection)
+        self._generation = 0
         await self._source.subscribe([topic.name for topic in self._projection.topics])
 
     async def on_shutdown(self) -> None:
@@ -129,10 +125,8 @@ class Feed(Service):
             try:
                 if self._generation != self._source.generation:
                     await self._go_to_stored()
-                few = await self._feed_once()
+                await self._feed_once()
                 failures = 0
-                if few and self._rest_s:
-                    await self.sleep(self._rest_s)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -142,10 +136,13 @@ class Feed(Service):
                 if failures >= FAILURES_MAX:
                     raise
                 self._generation = ASTRAY
+                if isinstance(error, ReaderLost):
+                    await self.on_shutdown()
+                    await self.on_start()
                 await self.sleep(min(5.0, 0.05 * 4**failures))
 
-    async def _feed_once(self) -> bool:
-        """Read a batch and wait until it is durable; tell whether it was a small one."""
+    async def _feed_once(self) -> None:
+        """Read a batch and wait until it is durable."""
         assert self._reader is not None
         loop = asyncio.get_running_loop()
         batch, dead = await self._reader.read(records_max=self._records_max, wait_s=WAIT_S)
@@ -161,7 +158,6 @@ class Feed(Service):
             await done
             self._metrics.folded(self.name, batch.count, loop.time() - started)
         self._metrics.behind(self.name, lag)
-        return batch is not None and batch.count < FEW
 
 
 async def each(stream: AsyncIterator[Offer], handle: Callable[[Batch], Awaitable[None]]) -> None:

@@ -115,6 +115,7 @@ class TelemetryClient:
         self._reported = asyncio.Event()
         self._kept = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
         self._failures = 0
         """Since the last batch that was dealt with."""
 
@@ -137,6 +138,7 @@ class TelemetryClient:
 
     async def start(self) -> None:
         """Begin to send, what an earlier process left over first."""
+        self._stopping = False
         self._kept.set()
         self._tasks = [
             asyncio.create_task(self._keep_reports(), name="telemetry to disk"),
@@ -145,7 +147,9 @@ class TelemetryClient:
 
     async def stop(self, timeout_s: float = STOP_S) -> None:
         """Try once to send what is left, within this time; what stays on disk is sent by the next process."""
-        for task in self._tasks:
+        self._stopping = True
+        self._reported.set()
+        for task in self._tasks[1:]:  # not the first: what is being written to disk is there when this returns
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._keep()
@@ -154,7 +158,7 @@ class TelemetryClient:
                 await self._send_left()
 
     async def _keep_reports(self) -> None:
-        while True:
+        while not self._stopping:
             await self._reported.wait()
             self._reported.clear()
             await self._keep()

@@ -17,7 +17,7 @@ from typing import TypeVar
 import stamina
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from events.errors import LogTruncated, LogUnavailable
+from events.errors import LogTruncated, LogUnavailable, ReaderLost
 from infra.runtime.settings import Settings
 
 Place = tuple[str, int]
@@ -27,6 +27,8 @@ T = TypeVar("T")
 REQUEST_TIMEOUT_S = 10.0
 FETCH_RECORDS = 1_000
 """So many are taken over from librdkafka at once: of 10,000 each costs a quarter more, for they have left the cache."""
+GATHERED_BYTES = 256 << 10
+"""More than this is not few: the broker answers at once."""
 EARLIEST, LATEST = -2, -1
 """What stands for a time in a request for offsets."""
 _NO_GROUP = "kinolog-no-group"
@@ -36,11 +38,14 @@ _NO_GROUP = "kinolog-no-group"
 class LogConsumer:
     """One consumer; sees only committed events and never commits. A `projections.log.Source`.
 
-    `idle_ms` bounds how long the broker holds a fetch that finds nothing; data is answered at once. `member` is its name in
-    the group (`infra.runtime.kafka.member_name`).
+    `idle_ms` bounds how long the broker holds a fetch that finds nothing; data is answered at once. With `gather_ms` few data
+    are not: the broker holds them so long that others join them. `member` is its name in the group
+    (`infra.runtime.kafka.member_name`).
     """
 
-    def __init__(self, settings: Settings, *, group: str | None = None, member: str | None = None, idle_ms: int = 1000) -> None:
+    def __init__(
+        self, settings: Settings, *, group: str | None = None, member: str | None = None, idle_ms: int = 1000, gather_ms: int = 0
+    ) -> None:
         self._prefix = settings.topic_prefix
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="log-consumer")
         self._next: dict[Place, int] = {}
@@ -58,7 +63,8 @@ class LogConsumer:
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
-                "fetch.wait.max.ms": idle_ms,
+                "fetch.wait.max.ms": gather_ms or idle_ms,
+                "fetch.min.bytes": GATHERED_BYTES if gather_ms else 1,
                 "fetch.max.bytes": 8 << 20,
                 "queued.max.messages.kbytes": 32 << 10,
                 "fetch.queue.backoff.ms": 5,  # at its default of 1000 a reader that is faster than the queue is long waits
@@ -112,7 +118,8 @@ class LogConsumer:
         """Return what came, per partition in order, as (offset, value); empty when nothing came for `wait_s`.
 
         More is fetched than is returned, if less is wanted: the next calls return it. Raises LogTruncated when a position is no
-        longer on the log.
+        longer on the log, ReaderLost when a member of the same name has joined. (So may this one itself: after a restart of the
+        broker librdkafka was seen to join twice.)
         """
         if not self._held:
             await self._fetch(max(records_max, FETCH_RECORDS), wait_s)
@@ -172,6 +179,8 @@ class LogConsumer:
             if place in self._next:
                 self._ended[place] = message.offset() or 0
             return False
+        if code == KafkaError._FATAL:
+            raise ReaderLost(f"the log: {error.str()}")
         if code not in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise LogUnavailable(f"{topic or 'the log'}: {error.str()}")
         start, position = (await self.starts([place]))[place], self._next.get(place, 0)
@@ -222,9 +231,9 @@ class LogConsumer:
 
 
 @asynccontextmanager
-async def open_log(settings: Settings, *, idle_ms: int) -> AsyncIterator[LogConsumer]:
+async def open_log(settings: Settings, *, idle_ms: int = 1000, gather_ms: int = 0) -> AsyncIterator[LogConsumer]:
     """Yield a consumer without a group, and close it."""
-    consumer = LogConsumer(settings, idle_ms=idle_ms)
+    consumer = LogConsumer(settings, idle_ms=idle_ms, gather_ms=gather_ms)
     try:
         yield consumer
     finally:
