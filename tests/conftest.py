@@ -17,7 +17,12 @@ from infra.runtime.settings import Settings
 from tests.support.engine import running_engine
 from tests.support.platform import Platform
 
-hypothesis_settings.register_profile("kinolog", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.register_profile(
+    "kinolog",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,  # there a run says something of the change; by hand each run tries other examples
+)
 hypothesis_settings.load_profile("kinolog")
 
 SHARED_ENGINE = os.environ.get("KINOLOG_TEST_ENGINE")
@@ -72,3 +77,16 @@ async def platform(engine: Settings, tmp_path_factory: pytest.TempPathFactory) -
     """Processors, apps and one worker, shared by all tests that break nothing; others start a `Platform` of their own."""
     async with Platform(new_world(engine, tmp_path_factory.mktemp("platform")), supervised=True) as running:
         yield running
+
+
+@pytest.fixture
+async def recovered(platform: Platform) -> None:
+    """The platform is ready, whatever the test before has done to the engine."""
+    await platform.recovered()
+
+
+@pytest.fixture(autouse=True)
+def whole(request: pytest.FixtureRequest) -> None:
+    """Who uses the platform finds all of it ready."""
+    if "platform" in request.fixturenames:
+        request.getfixturevalue("recovered")

@@ -21,7 +21,7 @@ from infra.runtime.settings import Settings
 from tests.bench.figures import Figure
 from tests.bench.media import bare_run
 from tests.support.log import read_topic
-from tests.support.platform import Platform
+from tests.support.platform import Platform, has_ended
 from tests.support.work import ffmpeg_path
 
 LONG_S, SHORT_S, TINY_S = 120, 60, 3
@@ -88,7 +88,7 @@ async def published(platform: Platform, path: Path) -> Published:
     copy.write_bytes(path.read_bytes() + b"\0\0\0\x10free" + str(perf_counter()).encode()[:8].ljust(8))  # content counts once
     video_id = await platform.upload(copy)
     playing = asyncio.create_task(_first_segment(platform, video_id))
-    video = await platform.ended(video_id, WAIT_S, every_s=EVERY_S)
+    video = await platform.until(video_id, has_ended, WAIT_S, EVERY_S)
     assert video["status"] == "ready", video
     playable = await playing
     copy.unlink()

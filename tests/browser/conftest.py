@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from tests.browser.stand_in import StandIn, make_media, serving
 
@@ -14,12 +14,14 @@ ARGUMENTS = [
     *("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required", "--mute-audio"),
 ]
 
+expect.set_options(timeout=40_000)  # Playwright's own five seconds are less than what a busy machine takes now and then
+
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
     """Debian's Chromium, headless: it has the H.264 and AAC decoders that Playwright's own has not."""
     async with async_playwright() as playwright:
-        launched = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        launched = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=90_000)
         yield launched
         await launched.close()
 

@@ -1,6 +1,7 @@
 """Media from the store itself: the page of the public app plays by signed redirects, in real Chromium, under its own policy."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import AsyncIterator
 
@@ -28,29 +29,37 @@ async def redirecting(platform: Platform) -> AsyncIterator[str]:
             sys.executable, "-m", "api", "public", cwd=ROOT, env=environment(settings), stdout=log, stderr=log
         )
     address = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient() as http, asyncio.timeout(40):
-        while True:
-            try:
-                if (await http.get(f"{address}/ready")).status_code == 200:
-                    break
-            except httpx.TransportError:
+    try:
+        async with httpx.AsyncClient() as http, asyncio.timeout(60):
+            while not await answers(http, f"{address}/ready"):
+                assert process.returncode is None, (settings.var_dir / "redirecting.log").read_text()
                 await asyncio.sleep(0.05)
-    yield address
-    process.terminate()
-    await asyncio.wait_for(process.wait(), 15)
+        yield address
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await asyncio.wait_for(process.wait(), 60)
+
+
+async def answers(http: httpx.AsyncClient, address: str) -> bool:
+    """Tell whether there is something at an address."""
+    try:
+        return (await http.get(address)).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 async def test_a_video_plays_by_redirect(platform: Platform, redirecting: str) -> None:
     video = await platform.ended(await platform.upload(clips.real_clips()["bikes"], title="By redirect"))
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS, timeout=90_000)
         page = await browser.new_page()
         refused: list[str] = []
         origins: set[str] = set()
         page.on("console", lambda said: refused.append(said.text) if "Content Security Policy" in said.text else None)
         page.on("response", lambda answer: origins.add(answer.url.split("/")[2]) if answer.ok else None)
         await page.goto(f"{redirecting}{video['watch_url']}")
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while not await page.evaluate("document.querySelector('video')?.readyState >= 2"):
                 await asyncio.sleep(0.05)
             await page.evaluate("document.querySelector('video').play()")

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, Page, expect
+from playwright.async_api import TimeoutError as NotThere
 
 _REACHED = """([element, seconds]) => new Promise((reached) => {
   const look = () => { if (element.currentTime >= seconds || element.ended) reached(element.currentTime); };
@@ -33,7 +34,7 @@ async def open_page(browser: Browser, url: str, *, expected: Sequence[str] = (),
     opened = await browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context})
     try:
         page = await opened.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(40_000)
         page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda request: asked(request.url))
@@ -45,19 +46,22 @@ async def open_page(browser: Browser, url: str, *, expected: Sequence[str] = (),
     assert not unexpected, unexpected
 
 
-async def assert_plays(page: Page, *, seconds: float = 1.0, timeout_s: float = 30) -> None:
+async def assert_plays(page: Page, *, seconds: float = 1.0, timeout_s: float = 60) -> None:
     """Press play unless it plays already; assert that pictures come and time passes. `seconds` of media time."""
     player = page.locator("#player")
     await expect(player).to_be_visible(timeout=timeout_s * 1000)
-    if await player.evaluate("element => element.paused"):
-        await page.get_by_role("group", name="Player controls").get_by_role("button", name="Play", exact=True).click()
     begun_s = await player.evaluate("element => element.currentTime")
+    play = page.get_by_role("group", name="Player controls").get_by_role("button", name="Play", exact=True)
+    async with asyncio.timeout(timeout_s):
+        while await player.evaluate("element => element.paused && !element.ended"):
+            with suppress(NotThere):  # it has begun by itself meanwhile
+                await play.click(timeout=5_000)
     assert await played(page, begun_s + seconds, timeout_s=timeout_s) > begun_s
     assert await player.evaluate("element => element.error && element.error.message") is None
     assert await player.evaluate("element => element.videoWidth") > 0
 
 
-async def played(page: Page, seconds: float, *, timeout_s: float = 30) -> float:
+async def played(page: Page, seconds: float, *, timeout_s: float = 60) -> float:
     """Wait until the player has come to a second, or to the end. Returns where it is."""
     player = await page.locator("#player").element_handle()
     async with asyncio.timeout(timeout_s):

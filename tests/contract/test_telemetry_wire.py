@@ -1,6 +1,7 @@
 """What clients of the predecessor meet, byte for byte, and the answers to its traps (docs: the description of POST /v1/event)."""
 
 import gzip
+import itertools
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -200,8 +201,9 @@ async def test_other_methods_are_405(path: str, method: str) -> None:
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST, OPTIONS")
 
 
-async def test_a_client_is_limited_to_a_burst_of_10_and_told_when_to_come_again() -> None:
-    log = Log()
+async def test_a_client_is_limited_to_a_burst_of_10_and_told_when_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, hundredths = Log(), itertools.count(100)
+    monkeypatch.setattr("api.telemetry.ingest.monotonic", lambda: next(hundredths) / 100)
     async with client(make(log, per_minute=30, burst=10), token=None) as http:
         answers = [await http.post("/v1/event", json=FINISHED) for _ in range(12)]
         assert [answer.status_code for answer in answers] == [202] * 10 + [429] * 2

@@ -19,7 +19,7 @@ from events.media import ObjectRef
 from events.topics import PROGRESS
 from infra.runtime import kafka
 from infra.runtime.clock import new_id
-from infra.runtime.history import open_history
+from infra.runtime.history import archived, open_history
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
@@ -33,6 +33,8 @@ from tests.support.counting import START, ticks
 from tests.support.log import read_topic
 
 FILE_RECORDS = 40
+PATIENCE_S = 60.0
+"""On a busy machine; an archiver that stumbles begins again after a second, then after two, after four."""
 Records = dict[int, list[tuple[int, bytes]]]
 
 
@@ -79,22 +81,43 @@ async def in_the_archive(settings: Settings, store: ObjectStore) -> Records:
     return found
 
 
-async def test_what_is_archived_is_the_log_byte_for_byte(settings: Settings) -> None:
+async def until_archived(settings: Settings, store: ObjectStore, expected: Records) -> None:
+    """Wait until the archive has these records and its manifest, which is written last, names the files that the log names."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await in_the_archive(settings, store) != expected or not await manifest_is_whole(settings, store):
+            await asyncio.sleep(0.05)
+
+
+async def manifest_is_whole(settings: Settings, store: ObjectStore) -> bool:
+    """Tell whether the manifest names the files that the log names."""
+    named = {segment.key for segment in await archived(store)}
+    return named == {segment.key for segment in Files(await read_topic(settings, "archive"))}
+
+
+@asynccontextmanager
+async def appending(settings: Settings) -> AsyncIterator[Appender]:
+    """Yield a started appender on the topics of a new world."""
     await kafka.ensure_topics(settings)
+    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=PATIENCE_S)
+    await appender.start()
+    try:
+        yield appender
+    finally:
+        await appender.stop()
+
+
+async def test_what_is_archived_is_the_log_byte_for_byte(settings: Settings) -> None:
     store = ObjectStore(settings)
     await store.ensure_bucket()
-    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix)
-    await appender.start()
-    await appender.append(ticks(300, jobs=9))
-    await appender.stop()
+    async with appending(settings) as appender:
+        await appender.append(ticks(300, jobs=9))
     producer = await kafka.open_producer(settings)
     await producer.send_and_wait(kafka.topic_name(settings, PROGRESS), b"\xffnot an event", partition=1)
     await producer.stop()
     expected = await on_the_log(settings)
     assert sum(map(len, expected.values())) == 301
-    async with started(archiver(settings, store, FILE_RECORDS)), asyncio.timeout(30):
-        while await in_the_archive(settings, store) != expected:
-            await asyncio.sleep(0.05)
+    async with started(archiver(settings, store, FILE_RECORDS)):
+        await until_archived(settings, store, expected)
     segments: list[Any] = [recorded.envelope.data for recorded in await read_topic(settings, "archive")]
     chains = {segment.partition: segment.chain for segment in segments}
     for number, records in expected.items():
@@ -107,28 +130,24 @@ async def test_what_is_archived_is_the_log_byte_for_byte(settings: Settings) -> 
 
 
 async def test_small_files_of_a_day_that_is_over_are_joined(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    await kafka.ensure_topics(settings)
     store = ObjectStore(settings)
     await store.ensure_bucket()
-    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix)
-    await appender.start()
     events = ticks(20, jobs=1)
-    for day in range(3):
-        for _ in range(2):  # a file each, at least
-            later = timedelta(days=day)
-            await appender.append([event._replace(id=new_id(), time=event.time + later) for event in events])
-            expected = await on_the_log(settings)
-            async with started(archiver(settings, store, FILE_RECORDS)), asyncio.timeout(30):
-                while await in_the_archive(settings, store) != expected:
-                    await asyncio.sleep(0.05)
-    await appender.stop()
+    async with appending(settings) as appender:
+        for day in range(3):
+            for _ in range(2):  # a file each, at least
+                later = timedelta(days=day)
+                await appender.append([event._replace(id=new_id(), time=event.time + later) for event in events])
+                expected = await on_the_log(settings)
+                async with started(archiver(settings, store, FILE_RECORDS)):
+                    await until_archived(settings, store, expected)
     first, *_ = files = await progress_files(settings, 40)
     assert [file.records for file in files][:2] == [40, 40] and "day=2100-01-01" in first.key
     assert await complaints(settings) == []
     small = {str(r.envelope.data.key) for r in await read_topic(settings, "archive")} - {file.key for file in files}  # type: ignore[attr-defined]
     assert len(small) >= 4 and small <= {stat.key for stat in await store.under(PREFIX)}
     monkeypatch.setattr("processors.archiver.KEPT", timedelta())
-    async with started(archiver(settings, store, FILE_RECORDS)), asyncio.timeout(30):
+    async with started(archiver(settings, store, FILE_RECORDS)), asyncio.timeout(PATIENCE_S):
         while small & {stat.key for stat in await store.under(PREFIX)}:
             await asyncio.sleep(0.05)
     assert await in_the_archive(settings, store) == expected
@@ -138,7 +157,7 @@ async def test_small_files_of_a_day_that_is_over_are_joined(settings: Settings, 
 
 async def progress_files(settings: Settings, records: int) -> list[Segment]:
     """Return the files of topic progress, once the first has so many records."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             files = [file for file in Files(await read_topic(settings, "archive")) if file.topic == PROGRESS.name]
             if files[0].records == records:
@@ -173,14 +192,11 @@ async def test_each_position_once_through_failures_and_a_second_archiver(
     settings: Settings, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("processors.archiver.RETRY_S", (0.01, 0.05))
-    await kafka.ensure_topics(settings)
     rng = random.Random(seed)
     store = ObjectStore(settings)
     await store.ensure_bucket()
     faulty = FaultyStore(store, rng)
-    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix)
-    await appender.start()
-    async with started(archiver(settings, faulty, FILE_RECORDS)), asyncio.timeout(60):
+    async with appending(settings) as appender, started(archiver(settings, faulty, FILE_RECORDS)), asyncio.timeout(4 * PATIENCE_S):
         for day in range(5):
             await appender.append(ticks(80, jobs=9, start=START + timedelta(days=day)))
             async with started(archiver(settings, faulty, FILE_RECORDS)):  # it fences the first one, which fences it in turn
@@ -188,22 +204,17 @@ async def test_each_position_once_through_failures_and_a_second_archiver(
         expected = await on_the_log(settings)
         while await in_the_archive(settings, store) != expected:
             await asyncio.sleep(0.1)
-    await appender.stop()
     assert faulty.refusals > 0
 
 
 async def a_history(settings: Settings, store: ObjectStore) -> Sequence[Segment]:
     """Archive 200 events in files of 40; return the files of a partition that has several."""
-    await kafka.ensure_topics(settings)
     await store.ensure_bucket()
-    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix)
-    await appender.start()
-    await appender.append(ticks(200, jobs=1))
-    await appender.stop()
+    async with appending(settings) as appender:
+        await appender.append(ticks(200, jobs=1))
     expected = await on_the_log(settings)
-    async with started(archiver(settings, store, FILE_RECORDS)), asyncio.timeout(30):
-        while await in_the_archive(settings, store) != expected:
-            await asyncio.sleep(0.05)
+    async with started(archiver(settings, store, FILE_RECORDS)):
+        await until_archived(settings, store, expected)
     async with open_history(settings) as history:
         return next(files for files in history.segments.values() if len(files) > 2 and files[0].topic == PROGRESS.name)
 

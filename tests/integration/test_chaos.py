@@ -25,7 +25,7 @@ SEED = int(os.environ.get("SEED", "6"))
 SECONDS, FRAMES_PER_S = 12, 60
 JOBS = SECONDS // 4 + 4
 """Chunks of 4 s; analysis, sound, thumbnail, verification."""
-RECOVERED_S = 60.0
+RECOVERED_S = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.timeout(60 + 120 * ROUNDS)
+@pytest.mark.timeout(300 + 600 * ROUNDS)
 async def test_whatever_befalls_every_video_is_made_once_and_whole(
     settings: Settings, local_engine: Settings, clip: Path, tmp_path: Path
 ) -> None:
@@ -47,6 +47,7 @@ async def test_whatever_befalls_every_video_is_made_once_and_whole(
         for number in range(ROUNDS):
             print(f"\nseed {SEED}, round {number + 1} of {ROUNDS}")
             await one_round(chaos, clip)
+            await chaos.platform.recovered(RECOVERED_S)
             uploaded = await published(chaos)
             await everything_is_right(chaos, uploaded)
             await plays(chaos, uploaded - played)
@@ -63,6 +64,17 @@ async def one_round(chaos: World, clip: Path) -> None:
             print(f"{loop.time() - begun:6.1f} s  {', '.join(names)}")
             await gust(chaos, names)
         await work.moved(RECOVERED_S)
+        await everybody_has_worked(chaos)
+
+
+async def everybody_has_worked(chaos: World) -> None:
+    """Wait until workers here and elsewhere have had their part: on a slow machine some of them are there late."""
+    async with asyncio.timeout(RECOVERED_S):
+        while True:
+            facts = [recorded.envelope.data for recorded in await read_topic(chaos.platform.settings, "jobs")]
+            if {fact.worker_id for fact in facts if isinstance(fact, JobCompleted)} > {far.worker_id for far in chaos.far}:
+                return
+            await asyncio.sleep(0.5)
 
 
 async def published(chaos: World) -> set[str]:

@@ -56,14 +56,14 @@ def submitted() -> Envelope[Event]:
 
 def claim_of(worker_id: str) -> Envelope[Event]:
     id_, now = new_id(), SystemClock().now()
-    event = ClaimRequested(worker_id=worker_id, pool=POOL, capabilities=ANY, deadline=now + timedelta(minutes=1))
+    event = ClaimRequested(worker_id=worker_id, pool=POOL, capabilities=ANY, deadline=now + timedelta(minutes=10))
     return Envelope(id_, "test", POOL, now, event, id_)
 
 
 @asynccontextmanager
 async def appending(settings: Settings) -> AsyncIterator[Appender]:
     await kafka.ensure_topics(settings)
-    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=30)
+    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60)
     await appender.start()
     try:
         yield appender
@@ -86,7 +86,7 @@ def dispatcher_of(settings: Settings, appender: Appender, *, group: str = "", me
     return Dispatcher(clients, SystemClock(), policy_of(settings), (POOL,), **more)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 40) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 90) -> None:
     async with asyncio.timeout(timeout_s):
         while not await condition():
             await asyncio.sleep(0.02)
@@ -179,7 +179,7 @@ async def test_one_that_is_stopped_in_the_middle_of_a_transaction_ends(
             await asyncio.wait({stopping}, timeout=1)
         finally:
             os.kill(broker, signal.SIGCONT)
-        ended, _ = await asyncio.wait({stopping}, timeout=10)
+        ended, _ = await asyncio.wait({stopping}, timeout=60)
         assert ended
 
 
@@ -199,7 +199,7 @@ async def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(settings: 
         consumer.assign([dead])
         await consumer.seek_to_beginning(dead)
         letters = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(letters) < 3:
                 letters += (await consumer.getmany(dead, timeout_ms=500)).get(dead, [])
         await consumer.stop()

@@ -134,8 +134,7 @@ async def broken_video(platform: Platform) -> dict[str, Any]:
     video_id = answer.json()["video_id"]
     assert (await platform.ended(video_id))["status"] == "failed"
     position = (await platform.admin.get("/api/jobs", params={"video_id": video_id})).headers["X-Log-Position"]
-    headers = {"X-Min-Position": position}
-    found = await platform.admin.get("/api/failures", params={"video_id": video_id}, headers=headers)
+    found = await platform.read(f"/api/failures?video_id={video_id}", position)
     failure: dict[str, Any]
     (failure,) = found.json()["items"]
     return failure
@@ -152,8 +151,7 @@ async def test_a_failed_attempt_is_told_reported_resolved_and_was_open_before(pl
     open_at = (await platform.admin.get(which)).headers["X-Log-Position"]
     written = await platform.admin.post(f"{which}/resolve", json={"reason": "it was no video"})
     assert written.status_code == 202
-    after = {"X-Min-Position": written.headers["X-Log-Position"]}
-    resolved = (await platform.admin.get(which, headers=after)).json()["failure"]
+    resolved = (await platform.read(which, written.headers["X-Log-Position"])).json()["failure"]
     assert (resolved["resolved_by"], resolved["reason"]) == ("person", "it was no video")
     before = await platform.admin.get(which, params={"as_of": open_at})
     assert before.json()["failure"]["resolved_by"] is None
@@ -196,8 +194,7 @@ async def test_a_capsule_is_run_again_and_the_verdict_is_noted(platform: Platfor
     assert (told["verdict"], told["failure"]["code"]) == ("reproduced", failure["code"])
     noted = await platform.admin.post(f"/api/failures/{which}/reruns", json={"worker": "gpu-2", "seconds": 1.5})
     assert (noted.status_code, noted.json()["verdict"]) == (202, "not_reproduced")
-    after = {"X-Min-Position": noted.headers["X-Log-Position"]}
-    reruns = (await platform.admin.get(f"/api/failures/{which}", headers=after)).json()["reruns"]
+    reruns = (await platform.read(f"/api/failures/{which}", noted.headers["X-Log-Position"])).json()["reruns"]
     assert [rerun["verdict"] for rerun in reruns] == ["reproduced", "not_reproduced"]
     assert await ObjectStore(platform.settings).under("reruns/") == []
 
@@ -208,6 +205,7 @@ async def test_another_worker_runs_it_again_and_its_verdict_is_noted(platform: P
     assert nobody.returncode == ExitCode.AWAY and "waits for another worker" in nobody.stderr
     await platform.start("worker-2")
     try:
+        await platform.ready("worker-2")
         again = kinolog(platform, "failures", "rerun", failure["failure_id"], "--json")
     finally:
         await platform.retire("worker-2")
@@ -215,8 +213,8 @@ async def test_another_worker_runs_it_again_and_its_verdict_is_noted(platform: P
     told = json.loads(again.stdout)
     assert (told["verdict"], told["failure"]["code"]) == ("reproduced", failure["code"])
     assert told["worker"] != failure["worker_id"]
-    async with asyncio.timeout(20):
-        while await statuses(platform, kind="rerun") != ["completed", "completed"]:
+    async with asyncio.timeout(60):
+        while await statuses(platform, kind="rerun", video_id=failure["video_id"]) != ["completed", "completed"]:
             await asyncio.sleep(0.05)
     assert await ObjectStore(platform.settings).under(f"videos/{failure['video_id']}/") == []
     shown = (await platform.admin.get("/api/failures", params={"video_id": failure["video_id"]})).json()["items"]

@@ -39,7 +39,7 @@ async def jobs_of(platform: Platform, video_id: str) -> list[dict[str, Any]]:
     return list(answer.json()["items"]) if answer.status_code == 200 else []
 
 
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 120.0) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(timeout_s):
         while not await condition():
@@ -48,7 +48,7 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.
 
 async def published_once(platform: Platform, video_id: str) -> None:
     """Wait for publication; check that every job was completed once and that everything on the log is right."""
-    video = await platform.ended(video_id, 90)
+    video = await platform.ended(video_id, 180)
     assert video["status"] == "ready", video
     counted = await completions(platform.settings)
     assert len(counted) == CHUNKS + 4
@@ -63,6 +63,7 @@ async def test_uploads_completed_twice_or_wrongly(settings: Settings, clip: Path
             await platform.admin.post("/api/uploads", json={"filename": "../\N{PILE OF POO}.mp4", "size_bytes": len(data)})
         ).json()
         path = f"/api/uploads/{begun['video_id']}"
+        await platform.until(begun["video_id"], bool)
         early = await platform.admin.post(f"{path}/complete", json={"parts": [{"number": 1, "etag": "00"}]})
         assert early.status_code == 409
         size = begun["part_bytes"]
@@ -81,7 +82,7 @@ async def test_uploads_completed_twice_or_wrongly(settings: Settings, clip: Path
         assert len({answer.json()["slug"] for answer in both}) == 1
         again = await platform.admin.post(f"{path}/complete", json={})
         assert again.json()["slug"] == both[0].json()["slug"]
-        video = await platform.ended(begun["video_id"], 90)
+        video = await platform.ended(begun["video_id"], 180)
         assert video["status"] == "ready"
         assert video["filename"] == "../\N{PILE OF POO}.mp4"
 
@@ -91,13 +92,14 @@ async def test_uploads_completed_twice_or_wrongly(settings: Settings, clip: Path
 
 async def test_the_worker_app_may_be_killed_again_and_again(settings: Settings, clip: Path, tmp_path: Path) -> None:
     """Workers say again what was not answered: no claim is lost, no attempt is spent, nothing is done twice."""
-    changes = QUICK | {"lease_s": 20.0}
+    changes = QUICK | {"lease_s": 120.0}  # longer than the app is away, however long it takes to start
     async with Platform(settings, workers=0, supervised=True, **changes) as platform:
         url, made = str(platform.worker.base_url), await token(platform)
-        async with remote_worker(url, made["token"], tmp_path / "attic", worker_threads=1) as worker:
+        async with remote_worker(url, made["token"], tmp_path / "attic", worker_threads=1, lease_s=120.0) as worker:
             video_id = await platform.upload(clip)
             for wanted in (1, 3):
                 await until(lambda wanted=wanted: chunks_done(platform, video_id, wanted))  # type: ignore[misc]
+                await until(lambda: answers(platform.worker))
                 await platform.kill("worker")
             await published_once(platform, video_id)
             assert await worker.stop() == 0
@@ -108,7 +110,8 @@ async def test_the_worker_app_may_be_killed_again_and_again(settings: Settings, 
 async def test_a_worker_far_away_that_is_told_to_go_twice_hands_its_job_back_at_once(
     settings: Settings, clip: Path, tmp_path: Path
 ) -> None:
-    async with Platform(settings, workers=0, **(QUICK | {"chunk_s": 60.0})) as platform:
+    changes = {"chunk_s": 60.0, "encoder_preset": "veryslow", "lease_s": 60.0}  # a job that does not end before the worker is told
+    async with Platform(settings, workers=0, **(QUICK | changes)) as platform:
         url, made = str(platform.worker.base_url), await token(platform)
         async with remote_worker(url, made["token"], tmp_path / "attic", worker_threads=1) as worker:
             video_id = await platform.upload(clip)
@@ -117,6 +120,14 @@ async def test_a_worker_far_away_that_is_told_to_go_twice_hands_its_job_back_at_
         facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
         (released,) = [fact for fact in facts if isinstance(fact, JobReleased)]
         assert (released.worker_id, released.epoch) == (made["worker_id"], 1)
+
+
+async def answers(app: httpx.AsyncClient) -> bool:
+    """Tell whether an app is there."""
+    try:
+        return (await app.get("/ready")).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 async def chunks_done(platform: Platform, video_id: str, count: int) -> bool:

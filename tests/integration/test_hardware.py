@@ -18,7 +18,9 @@ from workers.transcode.encoders import drm_cards, nvidia_cards
 from workers.work import Limits, WorkFailed
 
 SOFTWARE = ("libx264", "libx265", "libsvtav1")
-QUICK = Limits(stall_s=1.0)
+QUICK = Limits(stall_s=10.0)
+"""What hangs is given up soon; software that a busy machine lets wait is not."""
+TRIAL_S = 15.0
 
 
 def script(path: Path, text: str) -> str:
@@ -35,7 +37,7 @@ def fake_ffmpeg(folder: Path, cases: str) -> str:
 
 async def test_a_machine_without_a_card_encodes_in_software_and_says_why(tmp_path: Path) -> None:
     """The real ffmpeg; on a machine with a card, what works there is told as well."""
-    found = await detect(ffmpeg_path(), tmp_path, Limits(), drm=tmp_path / "no-cards")
+    found = await detect(ffmpeg_path(), tmp_path, Limits(), trial_s=TRIAL_S, drm=tmp_path / "no-cards")
     assert found.encoders[-3:] == SOFTWARE
     assert len(found.trials) == 15
     assert all(trial.works or trial.reason for trial in found.trials)
@@ -52,11 +54,11 @@ async def test_each_encoder_is_tried_and_one_that_hangs_is_given_up(tmp_path: Pa
     )
     script(tmp_path / "nvidia-smi", 'echo "NVIDIA RTX 3090, 24576, 570.86"')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    found = await detect(ffmpeg, tmp_path, Limits(), trial_s=3.0)
+    found = await detect(ffmpeg, tmp_path, Limits(), trial_s=TRIAL_S)
     reasons = {trial.encoder: trial.reason for trial in found.trials if not trial.works}
     assert found.encoders == ("h264_nvenc", "hevc_nvenc", "av1_nvenc", *SOFTWARE)
     assert reasons["h264_vaapi"] == "No VA display found."
-    assert reasons["h264_qsv"] == "no result within 3 s"
+    assert reasons["h264_qsv"] == "no result within 15 s"
     assert reasons["hevc_qsv"] == "it said nothing"
     assert (found.gpu, found.vram_bytes) == (True, 24576 * 2**20)
     assert found.cards == (GraphicsCard(model="NVIDIA RTX 3090", vram_bytes=24576 * 2**20, driver="nvidia 570.86"),)
@@ -144,7 +146,7 @@ async def test_hardware_that_fails_at_a_chunk_makes_way_for_software_for_the_who
     )
     quick = {"segment_s": 1, "chunk_s": 2, "attempts_max": 2, "backoff_base_s": 0, "quarantine_after": 100}
     async with Platform(settings, ffmpeg=ffmpeg, video_hardware="nvenc", **quick) as platform:
-        video = await platform.ended(await platform.upload(clip), 90)
+        video = await platform.ended(await platform.upload(clip), 180)
         jobs = (await platform.admin.get("/api/jobs", params={"video_id": video["video_id"]})).json()["items"]
     assert video["status"] == "ready", video
     made_by = {job["what"]: job["made"]["encoder"] for job in jobs if job["kind"] == "encode" and job["status"] == "completed"}

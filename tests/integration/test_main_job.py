@@ -47,10 +47,11 @@ async def test_every_step_is_an_event_in_one_correlation(platform: Platform) -> 
     video_id = await platform.upload(clips.real_clips()["carphone"])
     await platform.ended(video_id)
     types: list[str] = []
-    async with asyncio.timeout(20):  # a projection of its own: it may know of it later than the catalog
+    async with asyncio.timeout(60):  # a projection of its own: it may know of it later than the catalog
         while "video.published" not in types:
             entries = (await platform.admin.get(f"/api/videos/{video_id}/timeline")).json()["items"]
             types = [entry["type"].removeprefix("kinolog.").removesuffix(".v1") for entry in entries]
+            await asyncio.sleep(0.05)
     assert types[0] == "upload.started"
     assert types[1] == "video.uploaded"
     assert types[-1] == "video.published"
@@ -82,7 +83,7 @@ async def test_the_dispatcher_shows_what_waits_what_runs_and_how_jobs_ended(plat
         'kinolog_dispatch_waiting_claims{pool="default"} 1.0',
     }
     scraped = ""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):  # a claim of a worker that has gone is waited for half a minute
         while not at_rest <= set(scraped.splitlines()):
             scraped = (await platform.public.get(f"http://127.0.0.1:{platform.settings.dispatcher_port}/metrics")).text
             await asyncio.sleep(0.05)

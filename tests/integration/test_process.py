@@ -24,7 +24,7 @@ async def sh(
 
 async def until_gone(pid: int) -> None:
     """Wait until the process is dead."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while _alive(pid):
             await asyncio.sleep(0.01)
 
@@ -73,7 +73,8 @@ async def test_a_child_reads_what_it_is_given(tmp_path: Path) -> None:
 async def test_a_child_goes_behind_those_who_answer(tmp_path: Path) -> None:
     lines: list[str] = []
 
-    await run_process(["sh", "-c", "sleep 0.2; nice"], cwd=tmp_path, limits=LIMITS, on_stdout_line=lines.append)
+    script = "until [ $(nice) = 10 ]; do sleep 0.05; done; nice"  # it is told so in its first moments, by its parent
+    await run_process(["sh", "-c", script], cwd=tmp_path, limits=LIMITS, on_stdout_line=lines.append)
 
     assert lines == ["10"]
 
@@ -130,7 +131,8 @@ async def test_only_the_last_words_of_a_talkative_child_are_kept(tmp_path: Path)
 async def test_a_file_cannot_outgrow_its_limit(tmp_path: Path) -> None:
     limits = Limits(output_max_bytes=1000)
 
-    result = await sh("sleep 0.1; exec head -c 1000000 /dev/zero > big", tmp_path, limits)
+    bounded = "until [ $(ulimit -f) != unlimited ]; do sleep 0.05; done"
+    result = await sh(f"{bounded}; exec head -c 1000000 /dev/zero > big", tmp_path, limits, timeout_s=60)
 
     assert result.signal == signal.SIGXFSZ
     assert (tmp_path / "big").stat().st_size <= 1000

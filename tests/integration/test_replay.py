@@ -44,7 +44,7 @@ async def append(settings: Settings, events: Sequence[Envelope[Event]]) -> None:
     """Put events on the log of a new installation."""
     await kafka.ensure_topics(settings)
     await ObjectStore(settings).ensure_bucket()
-    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix)
+    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60)
     await appender.start()
     await appender.append(events)
     await appender.stop()
@@ -60,7 +60,7 @@ async def archive(settings: Settings, records: int) -> None:
 
     service = archiver(settings, ObjectStore(settings), 70, archived)
     await service.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while done < records or service.unwritten:
             await asyncio.sleep(0.02)
     await service.stop()
@@ -81,7 +81,7 @@ async def kinolog(settings: Settings, *words: str, cwd: Path, **environ: str) ->
     """Run the command line."""
     command = [sys.executable, "-m", "infra.cli", *words]
     env = environment(settings) | {"PYTHONPATH": str(ROOT)} | environ
-    return await asyncio.to_thread(subprocess.run, command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
+    return await asyncio.to_thread(subprocess.run, command, cwd=cwd, env=env, capture_output=True, text=True, timeout=100)
 
 
 async def test_archive_and_log_are_one_stream(settings: Settings) -> None:
@@ -260,7 +260,7 @@ async def test_the_tutorial_works_as_it_stands(settings: Settings, tmp_path: Pat
         line = command.replace("kinolog", f"{sys.executable} -m infra.cli", 1)
         env = environment(settings) | {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
         done = await asyncio.to_thread(
-            subprocess.run, line, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60
+            subprocess.run, line, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     claimed: list[Any] = [r for r in await read_topic(settings, "jobs") if type(r.envelope.data).__name__ == "JobClaimed"]

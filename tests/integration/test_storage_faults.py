@@ -18,7 +18,8 @@ from tests.support.log import assert_whole, read_topic
 from tests.support.platform import Platform
 from tests.support.store_proxy import store_proxy
 
-QUICK = {"lease_s": 3.0, "lease_renew_s": 0.5, "backoff_base_s": 0.1, "attempts_max": 2, "worker_threads": 1}
+QUICK = {"lease_s": 60.0, "lease_renew_s": 0.5, "backoff_base_s": 0.1, "attempts_max": 2, "worker_threads": 1}
+"""A lease that does not end because the machine stands still: each of the two attempts is to fail as the test has it."""
 
 
 async def failures(settings: Settings) -> list[JobAttemptFailed]:
@@ -30,7 +31,7 @@ async def failures(settings: Settings) -> list[JobAttemptFailed]:
 async def retried_to_the_end(platform: Platform, video_id: str) -> None:
     """Ask for another try; the video is published, and everything on the log is right."""
     (await platform.admin.post(f"/api/videos/{video_id}/retry")).raise_for_status()
-    video = await platform.until(video_id, lambda video: video.get("status") == "ready", 90)
+    video = await platform.until(video_id, lambda video: video.get("status") == "ready", 120)
     assert video["failure"] is None
     await assert_whole(platform.settings)
 
@@ -45,7 +46,7 @@ async def test_a_store_that_refuses_writes_fails_the_video_clearly_and_keeps_its
         video_id = await platform.upload(source)
         proxy.refuses = status
 
-        video = await platform.until(video_id, lambda video: video.get("status") == "failed", 90)
+        video = await platform.until(video_id, lambda video: video.get("status") == "failed", 120)
 
         failure = video["failure"]
         assert (failure["stage"], failure["category"], failure["code"]) == ("encoding", "file_operations", "FILE_OP_STORE")
@@ -78,7 +79,7 @@ async def test_a_full_work_directory_fails_the_video_clearly_and_its_source_is_k
     async with Platform(settings, **QUICK) as platform:
         video_id = await platform.upload(source)
 
-        video = await platform.until(video_id, lambda video: video.get("status") == "failed", 90)
+        video = await platform.until(video_id, lambda video: video.get("status") == "failed", 120)
 
         failure = video["failure"]
         assert (failure["category"], failure["code"]) == ("resource_exhaustion", "RESOURCE_DISK")
@@ -101,17 +102,22 @@ async def parts_of(store: ObjectStore, key: str, multipart_id: str) -> list[int]
 
 async def test_an_upload_that_nobody_completes_is_swept(settings: Settings) -> None:
     part_bytes = 5 * 2**20
-    async with Platform(settings, workers=0, upload_part_bytes=part_bytes, upload_ttl_s=1) as platform:
+    async with Platform(settings, workers=0, upload_part_bytes=part_bytes) as platform:
         store = ObjectStore(platform.settings)
         new = {"filename": "half.mp4", "size_bytes": 2 * part_bytes}
         begun = (await platform.admin.post("/api/uploads", json=new)).raise_for_status().json()
         where = f"/api/uploads/{begun['video_id']}"
+        await platform.until(begun["video_id"], bool)
         urls = (await platform.admin.post(f"{where}/parts", json={"numbers": [1]})).raise_for_status().json()["urls"]
         (await platform.store.put(urls["1"], content=bytes(part_bytes))).raise_for_status()
         whole = {"filename": "whole.mp4", "size_bytes": 1000}
         single = (await platform.admin.post("/api/uploads", json=whole)).raise_for_status().json()
         (await platform.store.put(single["url"], content=bytes(1000))).raise_for_status()
 
+        platform.settings = platform.settings.model_copy(update={"upload_ttl_s": 1})  # not before everything was sent
+        await platform.kill("processors")
+        await platform.start("processors")
+        await platform.ready("processors")
         for video_id in (begun["video_id"], single["video_id"]):
             await platform.until(video_id, lambda video: video.get("status") == "abandoned")
 
@@ -119,7 +125,7 @@ async def test_an_upload_that_nobody_completes_is_swept(settings: Settings) -> N
         started = {fact.video_id: fact for fact in facts if isinstance(fact, UploadStarted)}
         multipart_id = started[begun["video_id"]].multipart_id
         assert multipart_id
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await parts_of(store, source_key(begun["video_id"]), multipart_id) or await store.under("sources/"):
                 await asyncio.sleep(0.05)
         given_up = {fact.video_id: fact.reason for fact in facts if isinstance(fact, UploadAbandoned)}
@@ -148,7 +154,7 @@ async def objects_of(store: ObjectStore, accepted: list[JobCompleted]) -> dict[s
 
 
 async def test_what_a_killed_attempt_left_behind_is_swept_and_what_was_accepted_stays(settings: Settings) -> None:
-    choices = {"orphan_ttl_s": 1, "segment_s": 1.0, "encoder_preset": "medium", "attempts_max": 5}
+    choices = {"orphan_ttl_s": 1, "segment_s": 1.0, "encoder_preset": "medium", "lease_s": 3.0, "attempts_max": 100}
     async with Platform(settings, **{**QUICK, **choices}) as platform:
         store = ObjectStore(platform.settings)
         video_id = await platform.upload(flashes.made("heavy"))
@@ -156,14 +162,14 @@ async def test_what_a_killed_attempt_left_behind_is_swept_and_what_was_accepted_
         await platform.kill("worker-1")
         await platform.start("worker-1")
 
-        video = await platform.ended(video_id, 90)
+        video = await platform.ended(video_id, 180)
 
         assert video["status"] == "ready", video
         facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
         accepted = [fact for fact in facts if isinstance(fact, JobCompleted)]
         published = await objects_of(store, accepted)
         assert left_behind not in published
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await store.under(left_behind):
                 await asyncio.sleep(0.05)
         assert await objects_of(store, accepted) == published

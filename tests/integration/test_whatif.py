@@ -45,7 +45,7 @@ async def test_the_tutorial_works_as_it_stands(settings: Settings, tmp_path: Pat
         line = command.replace("kinolog", f"{sys.executable} -m infra.cli", 1)
         env = environment(settings) | {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
         done = await asyncio.to_thread(
-            subprocess.run, line, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60
+            subprocess.run, line, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         printed.append(done.stdout)

@@ -45,7 +45,7 @@ AT_ONCE = 3
 """Calamities that befall together."""
 UNFINISHED = 2
 """Videos that are being made at any time."""
-JOINED_S = 40.0
+JOINED_S = 120.0
 
 
 class Far:

@@ -1,5 +1,8 @@
 """The real engine on free ports, for tests and benchmarks."""
 
+import itertools
+import os
+import random
 import shutil
 import socket
 from collections.abc import Iterator
@@ -10,17 +13,24 @@ from infra import supervision
 from infra.engine import postgres
 from infra.runtime.settings import Settings
 
+PORTS_EACH = 5_000
+_FIRST_PORT = 10_000 + PORTS_EACH * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw3").removeprefix("gw")) % 4)
+_ports = itertools.cycle(random.sample(range(_FIRST_PORT, _FIRST_PORT + PORTS_EACH), PORTS_EACH))
+"""Each process of a test run has a stretch of its own, below those that the kernel gives to whoever connects."""
+
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody uses now."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Return ports that nobody uses now, and nobody here was given lately."""
+    return list(itertools.islice(filter(_is_free, _ports), count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class Worker:
         more["headers"] = self.headers | more.get("headers", {})
         return await self.platform.worker.request(method, f"/api/worker{path}", **more)
 
-    async def claim(self, kind: JobKind, wait_s: float = 10.0, **more: Any) -> dict[str, Any]:
+    async def claim(self, kind: JobKind, wait_s: float = 30.0, **more: Any) -> dict[str, Any]:
         wish = {"claim_id": str(uuid.uuid4()), "code_version": "0.1.0", "wait_s": wait_s}
         wish |= {"capabilities": CAPABILITIES | {"kinds": [kind]}} | more
         answer = await self.call("POST", "/claim", json=wish)
@@ -92,10 +92,10 @@ async def facts_of(platform: Platform, job_id: str) -> list[str]:
     return [type(fact).__name__ for fact in facts if getattr(fact, "job_id", "") == job_id]
 
 
-async def audited(platform: Platform, **wanted: object) -> list[Any]:
-    """Wait until the audit has a refusal with these fields: it is told after the answer."""
-    async with asyncio.timeout(10):
-        while not (found := await refusals(platform, **wanted)):
+async def audited(platform: Platform, *, count: int = 1, **wanted: object) -> list[Any]:
+    """Wait until the audit has so many refusals with these fields: each is told after its answer."""
+    async with asyncio.timeout(60):
+        while len(found := await refusals(platform, **wanted)) < count:
             await asyncio.sleep(0.05)
     return found
 

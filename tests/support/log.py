@@ -1,14 +1,17 @@
 """What is on the log and whether it is right, for tests."""
 
+import asyncio
 from collections import Counter
 from typing import Any
 
 from events.envelope import Event, Recorded
 from events.topics import TOPICS
 from infra.runtime import postgres
-from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.settings import Settings
-from projections.log import LogReader
+from projections.log import LogReader, Place, stretches
+from projections.positions import Positions, snapshot
+from projections.registry import PROJECTIONS
 from projections.verify import verify
 
 
@@ -37,6 +40,19 @@ async def assert_whole(settings: Settings) -> dict[str, Any]:
         await source.close()
     assert not checked["findings"], "\n".join(checked["findings"])
     return checked
+
+
+async def settled(settings: Settings, timeout_s: float = 60.0) -> None:
+    """Wait until every projection has folded what is on the log now: they read it at their own pace, one before another."""
+    places = {(topic.name, number) for one in PROJECTIONS.values() for topic in one.topics for number in range(topic.partitions)}
+    async with open_log(settings, idle_ms=50) as log:
+        last: dict[Place, int] = {}
+        async for place, records in stretches(log, await log.starts(places), await log.ends(places), records_max=10_000):
+            last[place] = records[-1][0] + 1
+    async with asyncio.timeout(timeout_s), postgres.connected(settings) as connection:
+        for name in PROJECTIONS:
+            while not (await snapshot(connection, name)).reached(Positions(last)):
+                await asyncio.sleep(0.02)
 
 
 async def completions(settings: Settings) -> Counter[str]:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +16,11 @@ from pydantic import SecretStr
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import ensure_admin_token
 from tests.support.engine import free_ports
+from tests.support.log import settled
 
 ROOT = Path(__file__).resolve().parents[2]
-READY_S = 40.0
+READY_S = 100.0
+ENDED_S = 60.0
 COMMANDS = {
     "processors": ["processors"],
     "dispatcher": ["processors", "dispatcher"],
@@ -34,6 +37,11 @@ def environment(settings: Settings) -> dict[str, str]:
         plain = value.get_secret_value() if isinstance(value, SecretStr) else value
         found[f"KINOLOG_{name.upper()}"] = ",".join(map(str, plain)) if isinstance(plain, tuple) else str(plain)
     return {name: value for name, value in os.environ.items() if not name.startswith("KINOLOG_")} | found
+
+
+def has_ended(video: Mapping[str, Any]) -> bool:
+    """Tell whether a video is ready or has failed."""
+    return video.get("status") in ("ready", "failed")
 
 
 class Platform:
@@ -58,6 +66,7 @@ class Platform:
         self._supervised = supervised
         self._supervisor: asyncio.Task[None] | None = None
         self._worker_ports = ports[5:]
+        self._starting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.token = ensure_admin_token(self.settings)
         self.admin = httpx.AsyncClient(
@@ -87,7 +96,7 @@ class Platform:
         """Do what the supervisor does: start again what ended."""
         while True:
             for name, process in list(self.processes.items()):
-                if process.returncode is not None:
+                if process.returncode is not None and self.processes.get(name) is process:
                     await self.start(name)
             await asyncio.sleep(0.2)
 
@@ -103,18 +112,23 @@ class Platform:
                 process.terminate()
         for name, process in self.processes.items():
             try:
-                await asyncio.wait_for(process.wait(), 15)
+                await asyncio.wait_for(process.wait(), ENDED_S)
             except TimeoutError:
                 process.kill()
                 await process.wait()
-                raise AssertionError(f"{name} did not end within 15 s of SIGTERM") from error
+                raise AssertionError(f"{name} did not end within {ENDED_S:.0f} s of SIGTERM") from error
 
     def log(self, name: str) -> str:
         """Return what a process has logged."""
         return (self.settings.var_dir / f"{name}.log").read_text()
 
     async def start(self, name: str) -> None:
-        """Start a process; its log goes to the var directory."""
+        """Start a process, unless whoever restarts what ends was quicker; its log goes to the var directory."""
+        async with self._starting[name]:
+            if name not in self.processes or self.processes[name].returncode is not None:
+                await self._start(name)
+
+    async def _start(self, name: str) -> None:
         settings = self.settings
         if name.startswith("worker-"):
             number = int(name.removeprefix("worker-"))
@@ -151,6 +165,20 @@ class Platform:
             await asyncio.sleep(0.05)
         raise AssertionError(f"{name} is not ready after {READY_S} s: {said}\n{self.log(name)[-3000:]}")
 
+    async def recovered(self, timeout_s: float = READY_S) -> None:
+        """Wait until every process is ready, also those that end and are started again meanwhile."""
+        async with asyncio.timeout(timeout_s):
+            for name in self.names:
+                while not await self._is_ready(name):
+                    await asyncio.sleep(0.1)
+
+    async def _is_ready(self, name: str) -> bool:
+        try:
+            await self.ready(name)
+        except AssertionError:
+            return False
+        return True
+
     async def kill(self, name: str) -> None:
         """Kill a process with SIGKILL and wait for its end."""
         self.processes[name].kill()
@@ -162,10 +190,20 @@ class Platform:
         process.terminate()
         await process.wait()
 
+    async def read(self, path: str, position: str, timeout_s: float = 60.0) -> httpx.Response:
+        """Read from a position of the log on: the admin app waits two seconds for it at a time, a busy machine takes longer."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while True:
+            answer = await self.admin.get(path, headers={"X-Min-Position": position})
+            if answer.status_code != 503 or loop.time() > deadline:
+                return answer
+
     async def upload(self, path: Path, **completion: object) -> str:
         """Send a file as a client does; return the video's id."""
         size = path.stat().st_size
         begun = (await self.admin.post("/api/uploads", json={"filename": path.name, "size_bytes": size})).raise_for_status().json()
+        await self.until(begun["video_id"], bool)  # the admin app waits two seconds for it, a busy machine may take longer
         where = f"/api/uploads/{begun['video_id']}"
         data, step = path.read_bytes(), begun["part_bytes"] or size
         urls = [begun["url"]]
@@ -183,9 +221,11 @@ class Platform:
         answer = await self.admin.get(f"/api/videos/{video_id}")
         return answer.json() if answer.status_code == 200 else {}
 
-    async def ended(self, video_id: str, timeout_s: float = 60.0, every_s: float = 0.05) -> Mapping[str, Any]:
-        """Wait until a video is ready or has failed."""
-        return await self.until(video_id, lambda video: video.get("status") in ("ready", "failed"), timeout_s, every_s)
+    async def ended(self, video_id: str, timeout_s: float = 60.0) -> Mapping[str, Any]:
+        """Wait until a video is ready or has failed, and every projection shows how that came."""
+        await self.until(video_id, has_ended, timeout_s)
+        await settled(self.settings)
+        return await self.video(video_id)
 
     async def until(self, video_id: str, condition: Any, timeout_s: float = 60.0, every_s: float = 0.05) -> Mapping[str, Any]:
         """Wait until a condition holds of a video; it is looked at every so many seconds."""

@@ -56,10 +56,10 @@ class RemoteWorker:
         for sent in range(1, times + 1):
             if self.process.returncode is None:
                 self.process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while self.process.returncode is None and self.log.read_text().count('"stopping"') < sent:
                     await asyncio.sleep(0.01)
-        return await asyncio.wait_for(self.process.wait(), 40)
+        return await asyncio.wait_for(self.process.wait(), 60)
 
 
 async def start_worker(url: str, token: str, directory: Path, **settings: object) -> RemoteWorker:

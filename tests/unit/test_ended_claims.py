@@ -134,7 +134,7 @@ async def test_an_end_that_comes_while_the_objects_are_looked_at_is_not_waited_f
     ref = ObjectRef(key=f"videos/{VIDEO}/{JOB}/1/result.json", size_bytes=2, sha256="5a" * 32)
     said = {"epoch": 1, "result": ExtrasResult(result=ref).model_dump(mode="json")}
     async with holder(ExtrasSpec(source=SPEC.source), log, store=Slow(log)) as (http, _):
-        answer = await asyncio.wait_for(http.post(f"/api/worker/{JOB}/complete", json=said), 5)
+        answer = await asyncio.wait_for(http.post(f"/api/worker/{JOB}/complete", json=said), 60)
     assert (answer.status_code, answer.json()["detail"]) == (409, "the claim is over: its lease expired")
 
 

@@ -23,7 +23,7 @@ async def served(hub: Hub) -> AsyncIterator[int]:
     """Serve the admin app at a port of this machine; yields the port."""
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)  # connections inherit it
-    config = uvicorn.Config(make("admin", live=hub), log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(make("admin", live=hub), log_config=None, access_log=False, timeout_graceful_shutdown=30)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
@@ -67,7 +67,7 @@ class Listener:
 
 async def test_who_does_not_read_is_told_so_and_dropped_while_others_hear_everything() -> None:
     log = GrowingLog()
-    async with running(log, kept_max=KEPT) as hub, asyncio.timeout(30):
+    async with running(log, kept_max=KEPT) as hub, asyncio.timeout(60):
         await hub.progress.news(1)
         start = hub.progress.id_of(hub.progress.reached)
         async with served(hub) as port:

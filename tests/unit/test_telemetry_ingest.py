@@ -104,12 +104,12 @@ class Producer:
 
 
 async def started(producer: Producer, **options: Any) -> Appender:
-    """Return an appender that has this producer."""
+    """Return an appender that has this producer. Its time runs out when the test says so, not when the machine stops."""
 
     async def opened() -> Any:
         return producer
 
-    appender = Appender(opened, **options)
+    appender = Appender(opened, timeout_s=600.0, **options)
     await appender.start()
     return appender
 
@@ -121,9 +121,17 @@ def records(count: int, size_bytes: int = 10) -> list[Record]:
 
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+def time_runs_out(*groups: Any) -> None:
+    """Do what the timers of these groups will do."""
+    for group in groups:
+        assert 0 < group.deadline.when() - asyncio.get_running_loop().time() <= 600
+        group.deadline._run()
+        group.deadline.cancel()
 
 
 async def refused(waiting: Awaitable[Any], kind: type[LogUnavailable]) -> LogUnavailable:
@@ -158,10 +166,12 @@ async def test_the_offsets_of_a_group_are_those_of_its_batches_however_many() ->
 
 async def test_what_is_not_sent_in_time_is_forgotten_and_what_is_sent_stays_open() -> None:
     producer = Producer(answers=False)
-    appender = await started(producer, timeout_s=0.05)
+    appender = await started(producer)
     first = appender.offer(TELEMETRY, records(1))
     await eventually(lambda: bool(producer.open))
     second = appender.offer(TELEMETRY, records(1))
+    assert not appender.stuck
+    time_runs_out(appender._sending, appender._group)
     unknown = await refused(first, OutcomeUnknown)
     assert appender.stuck
     await refused(second, LogUnavailable)
@@ -177,13 +187,18 @@ async def test_what_is_not_sent_in_time_is_forgotten_and_what_is_sent_stays_open
 
 
 async def test_the_buffer_is_bounded_by_count_and_by_size() -> None:
-    appender = await started(Producer(answers=False), timeout_s=0.05, pending_max=10, pending_max_bytes=1000)
+    producer = Producer(answers=False)
+    appender = await started(producer, pending_max=10, pending_max_bytes=1000)
     waiting = [appender.offer(TELEMETRY, records(8))]
     with pytest.raises(LogUnavailable, match="too many"):
         appender.offer(TELEMETRY, records(3))
     with pytest.raises(LogUnavailable, match="too many"):
         appender.offer(TELEMETRY, records(1, 1000))
+    await eventually(lambda: sum(count for _, count in producer.sent) == 8)
+    time_runs_out(appender._sending)
     await refused(waiting[0], OutcomeUnknown)
+    for batch in producer.open:
+        batch.set_result(SimpleNamespace(offset=0))
     await appender.stop()
 
 
@@ -280,7 +295,7 @@ async def test_slow_connections_are_looked_for_all_the_time(monkeypatch: pytest.
     monkeypatch.setattr(slow, "LOOK_S", 0.005)
     one = connection(cycle=cycle("/v1/event", more_body=True))
     guard = asyncio.create_task(slow.end_slow({one}))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not one.transport.closed:
             await asyncio.sleep(0.005)
     guard.cancel()

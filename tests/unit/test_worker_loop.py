@@ -106,7 +106,7 @@ class Bench:
         return cast(Runner, run)
 
     async def until(self, **running: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while +self.running != Counter(running):
                 self.changed.clear()
                 await self.changed.wait()
@@ -143,7 +143,7 @@ class Bench:
             worker.stop()
             self.go_on.set()
             with suppress(asyncio.CancelledError):
-                await asyncio.wait_for(running, 5)
+                await asyncio.wait_for(running, 30)
 
 
 async def test_each_kind_has_its_slots(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ async def test_each_kind_has_its_slots(tmp_path: Path) -> None:
         await bench.until(encode=1, audio=2)
         assert +bench.queue.waiting == Counter(encode=2, audio=1, analyse=1)
         bench.go_on.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(bench.queue.reported) < 6:
                 await asyncio.sleep(0)
     assert bench.queue.waiting["analyse"] == 1
@@ -176,7 +176,7 @@ async def test_a_drained_worker_finishes_in_all_its_slots(tmp_path: Path) -> Non
         bench.queue.moved.set()
         await asyncio.sleep(0)
         bench.go_on.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not bench.queue.reported:
                 await asyncio.sleep(0)
     assert [report.result for report in bench.queue.reported] == [MADE]

@@ -15,16 +15,16 @@ from tests.support.remote import register
 
 @pytest.fixture(scope="package")
 async def gate(engine: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
-    """A platform without workers, so that every job is for us."""
-    world = new_world(engine, tmp_path_factory.mktemp("gate"))
-    async with Platform(world, workers=0, lease_s=30, lease_renew_s=1, backoff_base_s=0, worker_version_min="0.1.0") as running:
+    """A platform without workers, so that every job is for us; no lease ends by itself and brings a job to the next test."""
+    changes = {"lease_s": 3600, "lease_renew_s": 1, "backoff_base_s": 0, "worker_version_min": "0.1.0"}
+    async with Platform(new_world(engine, tmp_path_factory.mktemp("gate")), workers=0, supervised=True, **changes) as running:
         yield running
 
 
 @pytest.fixture
 async def log(gate: Platform) -> AsyncIterator[Appender]:
     """What puts requests on the platform's log."""
-    appender = Appender(lambda: kafka.open_producer(gate.settings), topic_prefix=gate.settings.topic_prefix)
+    appender = Appender(lambda: kafka.open_producer(gate.settings), topic_prefix=gate.settings.topic_prefix, timeout_s=60)
     await appender.start()
     yield appender
     await appender.stop()
