@@ -20,7 +20,8 @@ from projections.catalog import Video, slug_for
 routes = APIRouter(tags=["uploads"])
 VideoId = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]
 PARTS_MAX = 10_000
-SEEN_S = 2.0
+SEEN_S = 5.0
+"""How late the catalog may be on a busy machine: who was just given an id must not be told that there is no such upload."""
 EXAMPLE_ID = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
 SOURCE_TYPE = "application/octet-stream"
 Priority = Literal["high", "normal", "low"]
