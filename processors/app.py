@@ -21,7 +21,7 @@ from projections.fold import Projection
 from projections.log import DeadLetter
 from projections.runner import Batch, Runner, install
 
-GATHER_MS = 50
+GATHER_MS = 100
 """So late at the most a projection shows an event. If each of many folds asked for every single one, the broker would be busy
 with them while a worker waits for a decision. What reacts to events is told of each at once.
 """

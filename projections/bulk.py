@@ -82,7 +82,7 @@ class _Ids:
         return gathered
 
     async def write(self, connection: AsyncConnection[Any]) -> None:
-        await self._store.add(connection, self._held)
+        await self._store.keep(connection, self._held)
         self._held, self._complete = set(), False
 
 

@@ -169,10 +169,13 @@ class SeenStore:
 
     @cached_property
     def _offered(self) -> sql.Composed:
-        """Ids, and whether each is there: a scalar subquery is a look into the index, however large the table."""
+        """Ids, and whether each is there: a scalar subquery is a look into the index, however large the table.
+
+        In order, since what is near in the index is then looked at and written together: of random ids half the time is saved.
+        """
         return sql.SQL(
             "WITH offered AS MATERIALIZED (SELECT id, (SELECT true FROM {name} s WHERE s.id = o.id) AS again"
-            " FROM unnest(%s::uuid[]) AS o (id))"
+            " FROM (SELECT id FROM unnest(%s::uuid[]) AS u (id) ORDER BY id) AS o)"
         ).format(name=self._name)
 
     @cached_property
@@ -193,6 +196,14 @@ class SeenStore:
         """Return those of the ids that are there."""
         cursor = await connection.execute(self._known, ["{" + ",".join(ids) + "}"])
         return {id for (id,) in await cursor.fetchall()}
+
+    @cached_property
+    def _keep(self) -> sql.Composed:
+        return sql.SQL("INSERT INTO {} SELECT id FROM unnest(%s::uuid[]) AS u (id) ORDER BY id").format(self._name)
+
+    async def keep(self, connection: AsyncConnection[Any], ids: Collection[str]) -> None:
+        """Remember ids of which none is there."""
+        await connection.execute(self._keep, ["{" + ",".join(ids) + "}"])
 
     async def add(self, connection: AsyncConnection[Any], ids: Collection[str]) -> set[str]:
         """Remember ids, each given once; return those that were there before."""
