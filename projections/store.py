@@ -192,23 +192,28 @@ class SeenStore:
             "{}, added AS (INSERT INTO {} SELECT id FROM offered WHERE again IS NULL) SELECT id::text FROM offered WHERE again"
         ).format(self._offered, self._name)
 
-    async def known(self, connection: AsyncConnection[Any], ids: Collection[str]) -> set[str]:
-        """Return those of the ids that are there."""
-        cursor = await connection.execute(self._known, ["{" + ",".join(ids) + "}"])
-        return {id for (id,) in await cursor.fetchall()}
-
     @cached_property
     def _keep(self) -> sql.Composed:
         return sql.SQL("INSERT INTO {} SELECT id FROM unnest(%s::uuid[]) AS u (id) ORDER BY id").format(self._name)
 
+    async def known(self, connection: AsyncConnection[Any], ids: Collection[str]) -> set[str]:
+        """Return those of the ids that are there."""
+        cursor = await connection.execute(self._known, [_array(ids)])
+        return {id for (id,) in await cursor.fetchall()}
+
     async def keep(self, connection: AsyncConnection[Any], ids: Collection[str]) -> None:
         """Remember ids of which none is there."""
-        await connection.execute(self._keep, ["{" + ",".join(ids) + "}"])
+        await connection.execute(self._keep, [_array(ids)])
 
     async def add(self, connection: AsyncConnection[Any], ids: Collection[str]) -> set[str]:
         """Remember ids, each given once; return those that were there before."""
-        cursor = await connection.execute(self._add, ["{" + ",".join(ids) + "}"])
+        cursor = await connection.execute(self._add, [_array(ids)])
         return {id for (id,) in await cursor.fetchall()}
+
+
+def _array(ids: Collection[str]) -> str:
+    """Return ids as PostgreSQL writes an array."""
+    return "{" + ",".join(ids) + "}"
 
 
 async def create_version(connection: AsyncConnection[Any], projection: Projection, version: int) -> None:

@@ -11,7 +11,7 @@ from playwright.async_api import async_playwright
 
 from tests.support import clips
 from tests.support.engine import free_ports
-from tests.support.platform import ROOT, Platform, environment
+from tests.support.platform import ROOT, Platform, answers, environment
 
 ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -39,14 +39,6 @@ async def redirecting(platform: Platform) -> AsyncIterator[str]:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await asyncio.wait_for(process.wait(), 60)
-
-
-async def answers(http: httpx.AsyncClient, address: str) -> bool:
-    """Tell whether there is something at an address."""
-    try:
-        return (await http.get(address)).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 async def test_a_video_plays_by_redirect(platform: Platform, redirecting: str) -> None:

@@ -24,13 +24,12 @@ from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors.archiver import Archiver
-from producers.appender import Appender
 from projections.archive import MANIFEST, PREFIX, Files, Segment
 from projections.parquet import NO_LINK, check_segment, next_link, read_segment
 from projections.proof import audit_archive
 from tests.support.archiving import archiver
 from tests.support.counting import START, ticks
-from tests.support.log import read_topic
+from tests.support.log import appending, read_topic
 
 FILE_RECORDS = 40
 PATIENCE_S = 60.0
@@ -92,18 +91,6 @@ async def manifest_is_whole(settings: Settings, store: ObjectStore) -> bool:
     """Tell whether the manifest names the files that the log names."""
     named = {segment.key for segment in await archived(store)}
     return named == {segment.key for segment in Files(await read_topic(settings, "archive"))}
-
-
-@asynccontextmanager
-async def appending(settings: Settings) -> AsyncIterator[Appender]:
-    """Yield a started appender on the topics of a new world."""
-    await kafka.ensure_topics(settings)
-    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=PATIENCE_S)
-    await appender.start()
-    try:
-        yield appender
-    finally:
-        await appender.stop()
 
 
 async def test_what_is_archived_is_the_log_byte_for_byte(settings: Settings) -> None:

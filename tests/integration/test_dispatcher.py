@@ -5,8 +5,8 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -37,7 +37,7 @@ from processors.pool_state import State, evolve
 from processors.snapshots import Mark, dump, take
 from producers.appender import Appender
 from projections.audit import JobAudit
-from tests.support.log import read_topic
+from tests.support.log import appending, read_topic
 from tests.support.platform import Platform
 from tests.support.pools import Pool
 from tests.unit.test_snapshots import contents
@@ -58,17 +58,6 @@ def claim_of(worker_id: str) -> Envelope[Event]:
     id_, now = new_id(), SystemClock().now()
     event = ClaimRequested(worker_id=worker_id, pool=POOL, capabilities=ANY, deadline=now + timedelta(minutes=10))
     return Envelope(id_, "test", POOL, now, event, id_)
-
-
-@asynccontextmanager
-async def appending(settings: Settings) -> AsyncIterator[Appender]:
-    await kafka.ensure_topics(settings)
-    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60)
-    await appender.start()
-    try:
-        yield appender
-    finally:
-        await appender.stop()
 
 
 def dispatcher_of(settings: Settings, appender: Appender, *, group: str = "", member: str | None = None, **more: Any) -> Dispatcher:

@@ -12,7 +12,7 @@ import pytest
 from events.jobs import JobReleased, LeaseExpired, ResultRefused
 from infra.runtime.settings import Settings
 from tests.support.log import assert_whole, completions, read_topic
-from tests.support.platform import Platform
+from tests.support.platform import Platform, answers
 from tests.support.remote import remote_worker, token
 from tests.support.work import ffmpeg_path
 
@@ -99,7 +99,7 @@ async def test_the_worker_app_may_be_killed_again_and_again(settings: Settings, 
             video_id = await platform.upload(clip)
             for wanted in (1, 3):
                 await until(lambda wanted=wanted: chunks_done(platform, video_id, wanted))  # type: ignore[misc]
-                await until(lambda: answers(platform.worker))
+                await until(lambda: answers(platform.worker, "/ready"))
                 await platform.kill("worker")
             await published_once(platform, video_id)
             assert await worker.stop() == 0
@@ -120,14 +120,6 @@ async def test_a_worker_far_away_that_is_told_to_go_twice_hands_its_job_back_at_
         facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
         (released,) = [fact for fact in facts if isinstance(fact, JobReleased)]
         assert (released.worker_id, released.epoch) == (made["worker_id"], 1)
-
-
-async def answers(app: httpx.AsyncClient) -> bool:
-    """Tell whether an app is there."""
-    try:
-        return (await app.get("/ready")).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 async def chunks_done(platform: Platform, video_id: str, count: int) -> bool:

@@ -14,15 +14,13 @@ from api.live.messages import of_progress
 from events.envelope import Envelope
 from events.progress import ProgressTicked
 from infra import supervision
-from infra.runtime import kafka
 from infra.runtime.clock import new_id, system_context
 from infra.runtime.settings import Settings
-from producers.appender import Appender
 from projections.log import Place
 from projections.positions import Positions
 from tests.integration.test_faults import QUICK
 from tests.support import clips
-from tests.support.log import read_topic
+from tests.support.log import appending, read_topic
 from tests.support.platform import Platform
 from tests.unit.test_live import Heard, parse
 
@@ -213,19 +211,14 @@ async def test_a_thousand_listeners_hear_the_same_soon(platform: Platform) -> No
             return asyncio.get_running_loop().time()
 
     connected = asyncio.Semaphore(0)
-    appender = Appender(lambda: kafka.open_producer(platform.settings), topic_prefix=platform.settings.topic_prefix, timeout_s=60)
-    await appender.start()
-    try:
-        async with asyncio.timeout(200), asyncio.TaskGroup() as group:
-            hearing = [group.create_task(hear()) for _ in range(LISTENERS)]
-            for _ in range(LISTENERS):
-                await connected.acquire()
-            while f"kinolog_live_listeners {LISTENERS}.0" not in (await platform.admin.get("/metrics")).text:
-                await asyncio.sleep(0.05)  # those of the test before may not be quite gone
-            told = asyncio.get_running_loop().time()
-            await appender.append([tick(42.0)])
-    finally:
-        await appender.stop()
+    async with appending(platform.settings) as appender, asyncio.timeout(200), asyncio.TaskGroup() as group:
+        hearing = [group.create_task(hear()) for _ in range(LISTENERS)]
+        for _ in range(LISTENERS):
+            await connected.acquire()
+        while f"kinolog_live_listeners {LISTENERS}.0" not in (await platform.admin.get("/metrics")).text:
+            await asyncio.sleep(0.05)  # those of the test before may not be quite gone
+        told = asyncio.get_running_loop().time()
+        await appender.append([tick(42.0)])
     slowest = max(task.result() for task in hearing) - told
     print(f"\n{LISTENERS} listeners heard it within {slowest * 1000:.0f} ms")
     assert slowest < 30

@@ -23,13 +23,13 @@ from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.settings import Settings
 from processors.app import Services, add_projection, create_app
 from processors.dead_letters import bury_with
-from producers.appender import Appender
 from projections.fold import Projection
 from projections.log import LogReader
 from projections.rebuild import rebuild
 from projections.runner import Batch, Runner, install
 from tests.support.apps import nothing
 from tests.support.counting import counting, ticks
+from tests.support.log import appending
 
 
 class Quiet:
@@ -47,18 +47,6 @@ class Quiet:
     def failed(self, name: str) -> None:
         """Count."""
         self.failures += 1
-
-
-@asynccontextmanager
-async def appending(settings: Settings) -> AsyncIterator[Appender]:
-    """Yield a started appender on fresh topics."""
-    await kafka.ensure_topics(settings)
-    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60)
-    await appender.start()
-    try:
-        yield appender
-    finally:
-        await appender.stop()
 
 
 @asynccontextmanager

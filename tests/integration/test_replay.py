@@ -29,12 +29,11 @@ from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.warehouse import open_warehouse, read_batches
-from producers.appender import Appender
 from projections.log import LogReader, Source
 from projections.replay import Wanted
 from tests.support.archiving import archiver
 from tests.support.counting import START, ticks
-from tests.support.log import read_topic
+from tests.support.log import appending, read_topic
 from tests.support.platform import environment
 
 HALF = 200
@@ -42,12 +41,9 @@ HALF = 200
 
 async def append(settings: Settings, events: Sequence[Envelope[Event]]) -> None:
     """Put events on the log of a new installation."""
-    await kafka.ensure_topics(settings)
     await ObjectStore(settings).ensure_bucket()
-    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60)
-    await appender.start()
-    await appender.append(events)
-    await appender.stop()
+    async with appending(settings) as appender:
+        await appender.append(events)
 
 
 async def archive(settings: Settings, records: int) -> None:

@@ -13,14 +13,14 @@ from events.telemetry import TelemetryReported
 from infra.commands.projections import changes
 from infra.generate import ROOT
 from infra.past import past_of
-from infra.runtime import kafka, postgres
+from infra.runtime import postgres
 from infra.runtime.clock import system_context
 from infra.runtime.history import open_history
-from producers.appender import Appender
 from projections.past import differences, positions_at
 from projections.registry import PROJECTIONS
 from projections.runner import Runner, install
 from tests.support import clips
+from tests.support.log import appending
 from tests.support.platform import Platform, environment
 
 
@@ -66,12 +66,9 @@ async def test_the_leaderboard_is_shown_as_of_a_moment(platform: Platform, edite
     context = system_context("test")
     told = {"event_type": "job_finished", "status": "success", "hardware_model": "Intel", "encoder": "av1_qsv"}
     report = TelemetryReported(app_version="1.0.0", video_codec="av1", resolution="1080p", speed_factor=2.5, **told)
-    appender = Appender(lambda: kafka.open_producer(platform.settings), topic_prefix=platform.settings.topic_prefix)
-    await appender.start()
-    (written,) = await appender.append(
-        [Envelope[Event](context.new_id(), "test", "telemetry", context.now, report, context.new_id())]
-    )
-    await appender.stop()
+    envelope = Envelope[Event](context.new_id(), "test", "telemetry", context.now, report, context.new_id())
+    async with appending(platform.settings) as appender:
+        (written,) = await appender.append([envelope])
     position = f"{written.topic}:{written.partition}={written.offset + 1}"
     board = (await platform.read("/api/insights", position)).json()["leaderboard"]
     assert [(line["encoder"], line["speed"], line["samples"]) for line in board] == [("av1_qsv", 2.5, 1)]

@@ -1,18 +1,33 @@
-"""What is on the log and whether it is right, for tests."""
+"""Puts events on the log, and tells what is on it and whether it is right, for tests."""
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from events.envelope import Event, Recorded
 from events.topics import TOPICS
-from infra.runtime import postgres
+from infra.runtime import kafka, postgres
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.settings import Settings
+from producers.appender import Appender
 from projections.log import LogReader, Place, stretches
 from projections.positions import Positions, snapshot
 from projections.registry import PROJECTIONS
 from projections.verify import verify
+
+
+@asynccontextmanager
+async def appending(settings: Settings) -> AsyncIterator[Appender]:
+    """Yield a started appender, on topics that are there; it waits for the broker for as long as a machine may stop."""
+    await kafka.ensure_topics(settings)
+    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60)
+    await appender.start()
+    try:
+        yield appender
+    finally:
+        await appender.stop()
 
 
 async def read_topic(settings: Settings, name: str) -> list[Recorded[Event]]:

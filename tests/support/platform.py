@@ -44,6 +44,14 @@ def has_ended(video: Mapping[str, Any]) -> bool:
     return video.get("status") in ("ready", "failed")
 
 
+async def answers(http: httpx.AsyncClient, url: str) -> bool:
+    """Tell whether a server is there, and says 200."""
+    try:
+        return (await http.get(url)).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 class Platform:
     """Processors, both apps and workers; each can be killed, stopped, continued and started again."""
 
@@ -203,7 +211,7 @@ class Platform:
         """Send a file as a client does; return the video's id."""
         size = path.stat().st_size
         begun = (await self.admin.post("/api/uploads", json={"filename": path.name, "size_bytes": size})).raise_for_status().json()
-        await self.until(begun["video_id"], bool)  # the admin app waits two seconds for it, a busy machine may take longer
+        await self.until(begun["video_id"], bool)  # the admin app waits five seconds for it, a busy machine may take longer
         where = f"/api/uploads/{begun['video_id']}"
         data, step = path.read_bytes(), begun["part_bytes"] or size
         urls = [begun["url"]]

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from infra.runtime import kafka
 from infra.runtime.settings import Settings
 from producers.appender import Appender
 from tests.conftest import new_world
 from tests.support.gate import Worker
+from tests.support.log import appending
 from tests.support.platform import Platform
 from tests.support.remote import register
 
@@ -24,10 +24,8 @@ async def gate(engine: Settings, tmp_path_factory: pytest.TempPathFactory) -> As
 @pytest.fixture
 async def log(gate: Platform) -> AsyncIterator[Appender]:
     """What puts requests on the platform's log."""
-    appender = Appender(lambda: kafka.open_producer(gate.settings), topic_prefix=gate.settings.topic_prefix, timeout_s=60)
-    await appender.start()
-    yield appender
-    await appender.stop()
+    async with appending(gate.settings) as appender:
+        yield appender
 
 
 @pytest.fixture
