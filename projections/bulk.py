@@ -5,17 +5,19 @@ quarter longer, of 20,000 half as long again. Where a projection gathers, its re
 Rows and positions are written together, now and then, as `Runner` does after each batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from psycopg import AsyncConnection
 
 from projections.fold import Gathered, Key
 from projections.log import LogReader, Place
+from projections.pace import Pace
 from projections.runner import Batch, Runner, Slice, fold, touches
 from projections.store import SeenStore, TableStore
 
+T = TypeVar("T")
 BATCH_RECORDS = 200
 GATHERED_RECORDS = 100_000
 """Where a projection gathers: the sums of few events would be as many as the events."""
@@ -23,16 +25,19 @@ ROWS_MAX = 50_000
 """So many rows are held between writes; then they are written and let go."""
 EVENTS_MAX = 500_000
 """At the latest after so many events rows and positions are written."""
+WRITTEN = 2_000
+"""So many rows or ids a statement is about, a few milliseconds: PostgreSQL rests when we do."""
 
 
 class BulkRunner:
     """Folds into the version of `runner`, which nobody else may write meanwhile."""
 
-    def __init__(self, runner: Runner, *, empty: bool) -> None:
+    def __init__(self, runner: Runner, *, empty: bool, pace: Pace | None = None) -> None:
         """With `empty`, nothing is stored yet, and no row is looked for before the first were let go."""
+        pace = pace or Pace()
         self._runner = runner
-        self._tables = [_Rows(store, complete=empty) for store in runner.stores]
-        self._seen = _Ids(runner.seen, complete=empty) if runner.seen else None
+        self._tables = [_Rows(store, pace, complete=empty) for store in runner.stores]
+        self._seen = _Ids(runner.seen, pace, complete=empty) if runner.seen else None
         self.records_max = BATCH_RECORDS if runner.projection.gathering is None else GATHERED_RECORDS
         self._passed: dict[tuple[str, int], Slice] = {}
         self._events = 0
@@ -64,10 +69,14 @@ class BulkRunner:
 
 
 class _Ids:
-    """Ids of events that are not stored yet; `complete` while none is stored."""
+    """Ids of events that are not stored yet; `complete` while none is stored.
 
-    def __init__(self, store: SeenStore, *, complete: bool) -> None:
+    They are looked at and written in order, since what is near in the index is then touched together.
+    """
+
+    def __init__(self, store: SeenStore, pace: Pace, *, complete: bool) -> None:
         self._store = store
+        self._pace = pace
         self._complete = complete
         self._held: set[str] = set()
 
@@ -75,14 +84,18 @@ class _Ids:
         """Return what was gathered, of those events only whose ids come for the first time."""
         repeated = self._held & gathered.ids
         if not self._complete:
-            repeated |= await self._store.known(connection, gathered.ids)
+            for part in _parts(sorted(gathered.ids)):
+                repeated |= await self._store.known(connection, part)
+                await self._pace.rest()
         if repeated:
             gathered = await gathered.without(repeated)
         self._held |= gathered.ids
         return gathered
 
     async def write(self, connection: AsyncConnection[Any]) -> None:
-        await self._store.keep(connection, self._held)
+        for part in _parts(sorted(self._held)):
+            await self._store.keep(connection, part)
+            await self._pace.rest()
         self._held, self._complete = set(), False
 
 
@@ -92,8 +105,9 @@ class _Rows:
     `stored` are the keys of those held that have a row in the table; other rows are new there.
     """
 
-    def __init__(self, store: TableStore, *, complete: bool) -> None:
+    def __init__(self, store: TableStore, pace: Pace, *, complete: bool) -> None:
         self._store = store
+        self._pace = pace
         self._complete = complete
         self._held: dict[Key, Any | None] = {}
         self._stored: set[Key] = set()
@@ -118,13 +132,22 @@ class _Rows:
 
     async def write(self, connection: AsyncConnection[Any]) -> None:
         new = {key: row for key, row in self._changed.items() if key not in self._stored}
-        await self._store.insert(connection, [row for row in new.values() if row is not None])
-        await self._store.save(connection, {key: row for key, row in self._changed.items() if key in self._stored})
+        for rows in _parts([row for row in new.values() if row is not None]):
+            await self._store.insert(connection, rows)
+            await self._pace.rest()
+        for items in _parts([(key, row) for key, row in self._changed.items() if key in self._stored]):
+            await self._store.save(connection, dict(items))
+            await self._pace.rest()
         if len(self._held) >= ROWS_MAX:
             self._held, self._stored, self._complete = {}, set(), False
         else:
             self._stored = {key for key in self._stored | new.keys() if self._held[key] is not None}
         self._changed = {}
+
+
+def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for at in range(0, len(items), WRITTEN):
+        yield items[at : at + WRITTEN]
 
 
 async def fold_until(

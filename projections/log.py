@@ -12,6 +12,7 @@ from events.envelope import Envelope, Event, Recorded, new_tuple
 from events.errors import InvalidEvent, LogTruncated
 from events.topics import FOR_EVER, TOPICS
 from projections.fold import DecodeAll, Gathered, Projection
+from projections.pace import Pace
 from projections.runner import Batch, Slice
 
 Place = tuple[str, int]
@@ -142,9 +143,10 @@ class _Building:
 class LogReader:
     """Turns what a source has into batches that start where the last one ended."""
 
-    def __init__(self, source: Source, projection: Projection | None = None) -> None:
+    def __init__(self, source: Source, projection: Projection | None = None, pace: Pace | None = None) -> None:
         """Where the `projection` gathers, batches are what it has gathered; it also says how records are decoded."""
         self._source = source
+        self._pace = pace or Pace()
         self._decode_all = projection.decode_all if projection else decode_all
         self._gathering = projection.gathering if projection else None
         self._begun: asyncio.Task[tuple[Batch | None, list[DeadLetter]]] | None = None
@@ -261,8 +263,9 @@ class LogReader:
                     self._stopped[place] = until[place]
                 for at in range(0, len(found), TURN_RECORDS):
                     if at:
-                        await asyncio.sleep(0)
-                    self._next[place] = building.add(place, self._next[place], found[at : at + TURN_RECORDS])
+                        await self._pace.rest()
+                    with self._pace.turn():
+                        self._next[place] = building.add(place, self._next[place], found[at : at + TURN_RECORDS])
             if building.gathered is None or read >= records_max:
                 break
         if self._stopped != stopped:

@@ -10,6 +10,7 @@ from events.errors import KinologError, PositionConflict
 from projections.bulk import BulkRunner, fold_until
 from projections.fold import Projection
 from projections.log import LogReader, Place, Source
+from projections.pace import RESTS, Pace
 from projections.runner import Runner, install_any, start_rebuild
 from projections.store import SQL, activate, digest_of, drop_version
 
@@ -58,19 +59,22 @@ async def rebuild(
     """
     live = await install_any(connection, projection)
     runner = await start_rebuild(connection, projection)
-    reader, bulk = LogReader(source, projection), BulkRunner(runner, empty=True)
+    pace = Pace(RESTS)
+    reader, bulk = LogReader(source, projection, pace), BulkRunner(runner, empty=True, pace=pace)
     await reader.seek(await runner.positions(connection))
-    target = await live.positions(connection)
     if shares:
-        await shares(runner, target)
+        await shares(runner, await live.positions(connection))
         await reader.seek(await runner.positions(connection))
-        bulk = BulkRunner(runner, empty=False)
-    while (missing := reader.missing(target)) > CLOSE:
-        await fold_until(reader, bulk, connection, target, events_max=REPORT_EVENTS)
-        if report:
-            total = sum(target.values())
-            await report(total - missing, total)
+        bulk = BulkRunner(runner, empty=False, pace=pace)
+    for _ in range(2):  # what comes while all is written is folded and written, too, before the live runner is held up
         target = await live.positions(connection)
+        while (missing := reader.missing(target)) > CLOSE:
+            await fold_until(reader, bulk, connection, target, events_max=REPORT_EVENTS)
+            if report:
+                total = sum(target.values())
+                await report(total - missing, total)
+            target = await live.positions(connection)
+        await bulk.flush(connection)
     async with connection.transaction():
         cursor = await connection.execute(SQL["active_for_update"], {"name": projection.name})
         active = await cursor.fetchone()

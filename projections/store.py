@@ -194,7 +194,7 @@ class SeenStore:
 
     @cached_property
     def _keep(self) -> sql.Composed:
-        return sql.SQL("INSERT INTO {} SELECT id FROM unnest(%s::uuid[]) AS u (id) ORDER BY id").format(self._name)
+        return sql.SQL("INSERT INTO {} SELECT id FROM unnest(%s::uuid[]) AS u (id)").format(self._name)
 
     async def known(self, connection: AsyncConnection[Any], ids: Collection[str]) -> set[str]:
         """Return those of the ids that are there."""

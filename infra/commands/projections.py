@@ -66,7 +66,7 @@ def rebuild(
     """Fold a projection again from the start of the log, beside the one that serves; compare; then flip the readers.
 
     Readers see no error. Ends with 1, and leaves everything as it was, when code and log did not change and the result
-    differs all the same.
+    differs all the same. While others want the processors it rests three quarters of the time; several --workers never rest.
 
     \b
     Examples:

@@ -1,6 +1,7 @@
 """However a projection was folded, its tables are the same, byte for byte: live in small batches, anew from the log, anew from
 archive and log, with rows let go in between, by several processes."""
 
+import asyncio
 import json
 import random
 import re
@@ -16,10 +17,11 @@ from events.envelope import Envelope, Event, Recorded
 from infra.generate import ROOT
 from infra.runtime import postgres
 from infra.runtime.history import open_history
-from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.settings import Settings
 from infra.shares import shares_of
 from projections import bulk
+from projections import pace as pacing
 from projections.log import LogReader
 from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS
@@ -83,11 +85,31 @@ async def test_live_log_archive_and_rows_let_go_all_give_the_same(settings: Sett
             for rows_max in (bulk.ROWS_MAX, 3):
                 monkeypatch.setattr(bulk, "ROWS_MAX", rows_max)
                 monkeypatch.setattr(bulk, "GATHERED_RECORDS", rows_max)
+                monkeypatch.setattr(bulk, "WRITTEN", rows_max)
                 for projection in PROJECTIONS.values():
                     from_all = await rebuild(projection, connection, history)
                     from_log = await rebuild(projection, connection, history.log, keep=False)
                     assert (projection.name, from_all.equal, from_log.equal) == (projection.name, True, True)
                     assert from_all.digests == from_log.digests
+
+
+async def test_a_rebuild_rests_while_others_wait_for_a_processor(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    rested: list[float] = []
+
+    async def sleep(delay_s: float) -> None:
+        rested.append(delay_s)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(pacing, "sleep", sleep)
+    monkeypatch.setattr(bulk, "WRITTEN", 10)
+    async with postgres.connected(settings) as connection, open_log(settings, idle_ms=50) as log:
+        await append(settings, [recorded.envelope for recorded in some_log(random.Random(5), 300)])
+        await fold_live(settings, connection)
+        for crowded, rests in ((1.0, False), (-1.0, True)):
+            monkeypatch.setattr(pacing, "CROWDED", crowded)
+            rested.clear()
+            assert (await rebuild(PROJECTIONS["telemetry"], connection, log)).equal
+            assert len(rested) > 300 / 10 and any(rested) is rests
 
 
 async def test_several_processes_give_the_same(settings: Settings) -> None:
