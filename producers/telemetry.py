@@ -1,11 +1,7 @@
 """Reports to a telemetry server, from any node: what is reported survives a restart and is sent when the server is there.
 
-    async with httpx.AsyncClient(base_url="http://telemetry.example:3000", timeout=4) as http:
-        client = TelemetryClient(http, Path("spool"), SystemClock(), new_id, random.Random())
-        await client.start()
+    async with telemetry_client("http://telemetry.example:3000", Path("spool")) as client:  # infra.runtime.telemetry
         client.report(Report(app_version="1.0.0", event_type="job_started", encoder="av1_qsv"))
-        ...
-        await client.stop()
 
 `report` neither waits nor raises. What may not be said (`producers.anonymity`) is dropped here already, and never on
 disk. Each report gets an `event_id` before it is kept, so whatever is sent twice counts once.
@@ -44,7 +40,10 @@ _decode = msgspec.json.Decoder(Report).decode
 
 
 class Spool:
-    """Reports on disk, in files of at most BATCH_MAX lines; the oldest files go when there is no room."""
+    """Reports on disk, in files of at most BATCH_MAX lines; the oldest files go when there is no room.
+
+    One thread may `keep` while another one reads and forgets: files that go meanwhile are passed over.
+    """
 
     def __init__(self, directory: Path, new_id: Callable[[], str], bytes_max: int = SPOOL_BYTES_MAX) -> None:
         self._directory = directory
@@ -60,11 +59,11 @@ class Spool:
             unfinished.write_bytes(b"".join(line + b"\n" for line in lines[start : start + BATCH_MAX]))
             unfinished.rename(path)
         files = self.files()
-        size_bytes = sum(file.stat().st_size for file in files)
-        dropped = 0
+        sizes = list(map(_size_bytes, files))
+        size_bytes, dropped = sum(sizes), 0
         while size_bytes > self._bytes_max and dropped < len(files) - 1:
-            size_bytes -= files[dropped].stat().st_size
-            files[dropped].unlink()
+            size_bytes -= sizes[dropped]
+            files[dropped].unlink(missing_ok=True)
             dropped += 1
         return dropped
 
@@ -78,7 +77,10 @@ class Spool:
         body = b""
         count = 0
         for file in self.files():
-            lines = file.read_bytes()
+            try:
+                lines = file.read_bytes()
+            except FileNotFoundError:
+                continue
             count += lines.count(b"\n")
             if taken and (count > BATCH_MAX or len(body) + len(lines) > BATCH_BYTES_MAX):
                 break
@@ -90,6 +92,13 @@ class Spool:
         """Delete files that were dealt with."""
         for file in files:
             file.unlink(missing_ok=True)
+
+
+def _size_bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 class TelemetryClient:
@@ -149,9 +158,9 @@ class TelemetryClient:
         """Try once to send what is left, within this time; what stays on disk is sent by the next process."""
         self._stopping = True
         self._reported.set()
-        for task in self._tasks[1:]:  # not the first: what is being written to disk is there when this returns
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        keeping, sending = self._tasks
+        sending.cancel()
+        await asyncio.gather(keeping, sending, return_exceptions=True)  # what is being written to disk is there then
         await self._keep()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):

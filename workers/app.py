@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -10,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import psutil
 import structlog
 
@@ -19,10 +17,10 @@ from events.media import Failure, SystemContext
 from infra.runtime import hardware as machine
 from infra.runtime import metrics
 from infra.runtime.binaries import ffmpeg, ffprobe
-from infra.runtime.clock import SystemClock, new_id, system_context
+from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.settings import Settings
+from infra.runtime.telemetry import telemetry_client
 from producers.reports import Report
-from producers.telemetry import TelemetryClient
 from workers import telemetry
 from workers.kinds import RUNNERS
 from workers.loop import Identity, Outcome, Tools, Worker
@@ -35,7 +33,6 @@ from workers.work import Limits, ObjectStore, Work
 log = structlog.get_logger(__name__)
 VERSION = "0.1.0"
 DRAIN_S = 20.0
-TELEMETRY_TIMEOUT_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -89,13 +86,8 @@ async def reporting(settings: Settings, directory: Path) -> AsyncIterator[Callab
     if not settings.telemetry_url:
         yield lambda report: None
         return
-    async with httpx.AsyncClient(base_url=settings.telemetry_url, timeout=TELEMETRY_TIMEOUT_S) as http:
-        client = TelemetryClient(http, directory, SystemClock(), new_id, random.SystemRandom())
-        await client.start()
-        try:
-            yield lambda report: client.report(report) if report is not None else None
-        finally:
-            await client.stop()
+    async with telemetry_client(settings.telemetry_url, directory) as client:
+        yield lambda report: client.report(report) if report is not None else None
 
 
 async def work_until_stopped(

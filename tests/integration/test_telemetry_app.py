@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -27,10 +28,11 @@ from infra import supervision
 from infra.runtime import kafka
 from infra.runtime.clock import SystemClock, new_id
 from infra.runtime.settings import Settings
+from infra.runtime.telemetry import telemetry_client
 from producers.reports import Report
 from producers.telemetry import TelemetryClient
 from tests.support.log import read_topic
-from tests.support.platform import Platform
+from tests.support.platform import ROOT, Platform
 from tests.support.telemetry import FINISHED
 from tests.support.telemetry_server import PatientServer, TelemetryServer
 from tests.support.work import ffmpeg_path
@@ -254,6 +256,14 @@ async def test_without_a_broker_answers_are_503_in_bounded_time(settings: Settin
                 await asyncio.sleep(0.1)
 
 
+async def sent(server: TelemetryServer, spool: Path) -> None:
+    """Send what an earlier client has left."""
+    async with telemetry_client(server.url, spool):
+        async with asyncio.timeout(2 * PATIENCE_S):  # a request that fails is repeated after a fifth of a second, 1, 3, 10, 30
+            while list(spool.glob("*.ndjson")):
+                await asyncio.sleep(0.05)
+
+
 async def test_a_nodes_reports_arrive_once_although_the_server_dies(settings: Settings, tmp_path: Path) -> None:
     async with TelemetryServer(settings) as server, httpx.AsyncClient(base_url=server.url, timeout=4) as http:
         client = TelemetryClient(http, tmp_path / "spool", SystemClock(), new_id, random.Random(1))
@@ -266,14 +276,21 @@ async def test_a_nodes_reports_arrive_once_although_the_server_dies(settings: Se
             if number == 200:
                 await server.start()
         await client.stop(timeout_s=10)
-        again = TelemetryClient(http, tmp_path / "spool", SystemClock(), new_id, random.Random(1))
-        await again.start()
-        async with asyncio.timeout(2 * PATIENCE_S):  # a request that fails is repeated after a fifth of a second, 1, 3, 10, 30
-            while list((tmp_path / "spool").glob("*.ndjson")):
-                await asyncio.sleep(0.05)
-        await again.stop()
+        await sent(server, tmp_path / "spool")
         told = {recorded.envelope.id: recorded.envelope.data for recorded in await read_topic(server.settings, "telemetry")}
     assert sorted(event.duration_ms for event in told.values()) == list(range(300))  # type: ignore[attr-defined]
+
+
+async def test_the_client_of_the_readme_reports(settings: Settings, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert "http://localhost:3000" in code
+    async with TelemetryServer(settings) as server:
+        (tmp_path / "node.py").write_text(code.replace("http://localhost:3000", server.url))
+        node = await asyncio.create_subprocess_exec(sys.executable, "node.py", cwd=tmp_path)
+        assert await node.wait() == 0
+        await sent(server, tmp_path / "spool")
+        (told,) = await read_topic(server.settings, "telemetry")
+        assert told.envelope.data.encoder == "av1_qsv"  # type: ignore[attr-defined]
 
 
 @pytest.fixture

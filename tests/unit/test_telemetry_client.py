@@ -263,6 +263,15 @@ def test_the_spool_is_bounded_and_forgets_the_oldest(tmp_path: Path) -> None:
     assert spool.keep([b"y" * 5000]) == 10, "the newest stays, whatever its size"
 
 
+def test_files_that_are_sent_or_dropped_meanwhile_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path, new_id, bytes_max=10)
+    spool.keep([b"1"])
+    there = spool.files()
+    monkeypatch.setattr(Spool, "files", lambda self: [tmp_path / "gone.ndjson", *there])
+    assert spool.keep([b"2"]) == 0
+    assert spool.read() == (there, b"1\n")
+
+
 def test_the_spool_gives_files_back_until_they_are_dealt_with(tmp_path: Path) -> None:
     spool = Spool(tmp_path, new_id)
     spool.keep([b"a", b"b"])
