@@ -95,6 +95,13 @@ def url_of(settings: "Settings") -> str:
     return (settings.admin_url or f"http://{settings.local_host}:{settings.admin_port}").rstrip("/")
 
 
+def public_url_of(settings: "Settings") -> str:
+    """Return where the public app is; empty when only the admin app's place is known."""
+    return (settings.public_url or ("" if settings.admin_url else f"http://{settings.local_host}:{settings.public_port}")).rstrip(
+        "/"
+    )
+
+
 def token_of(settings: "Settings") -> str:
     """Return the administrator's token. Raises UsageFault when there is none, or when others could read it."""
     if token := settings.admin_token.get_secret_value():

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 import typer
 
 from events.errors import KinologError, NotFound, Retryable
-from infra.commands.admin_api import AdminApi, connected
+from infra.commands.admin_api import AdminApi, connected, public_url_of
 from infra.commands.exits import ExitCode, UsageFault, explain
 from infra.commands.output import AsJson, document, line, note
 from infra.commands.uploads import Report, Uploads, digest
@@ -87,7 +87,7 @@ def _opened(stack: ExitStack, *, wait: bool, as_json: bool) -> "Ingestion":
     settings = Settings.from_env(os.environ)
     api = stack.enter_context(connected(settings))
     store = stack.enter_context(httpx.Client(trust_env=False))
-    reporter: Reporter = JsonLines() if as_json else stack.enter_context(Bars())
+    reporter: Reporter = JsonLines() if as_json else stack.enter_context(Bars(public_url_of(settings)))
     return Ingestion(api, Uploads(api, store, settings.var_dir / "uploads"), reporter, wait=wait)
 
 
@@ -232,6 +232,9 @@ class JsonLines:
 class Bars:
     """Progress bars on standard error; the lines that matter, where a file plays, on standard output."""
 
+    def __init__(self, public_url: str) -> None:
+        self._public_url = public_url
+
     def __enter__(self) -> "Bars":
         import sys
 
@@ -259,11 +262,10 @@ class Bars:
             self._progress.remove_task(self._tasks.pop(key))
         said = {
             "known": "is there already as {video_id}",
-            "published": "plays at {where}",
+            "published": "plays at {public_url}{watch_url}",
             "failed": "failed: {message}",
         }.get(stage, stage)
-        where = facts.get("watch_url") or facts.get("hls_url") or facts.get("video_id")
-        words = said.format(**{"message": "", "video_id": "", "where": where} | facts)
+        words = said.format(**{"message": "", "video_id": "", "public_url": self._public_url} | facts)
         (line if stage == "published" else note)(f"{shown(Path(path.name))}: {words}")
 
     def bar(self, path: Path, stage: str, total: int) -> Report:

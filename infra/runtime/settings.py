@@ -54,6 +54,9 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     worker_port: Port = Field(9002, description="Worker app: workers outside the cluster.")
     telemetry_port: Port = Field(3000, description="Telemetry app: anonymous ingest and insights.")
     admin_url: str = Field("", description="For the command line: URL of the admin app; empty: the one on this machine.")
+    public_url: str = Field(
+        "", description="For the command line: URL of the public app; empty: the one beside the admin app of this machine."
+    )
     admin_token: SecretStr = Field(
         SecretStr(""), description="For the command line: administrator's token; empty: the file tokens/admin in var_dir."
     )

@@ -15,9 +15,9 @@ import stamina
 
 from events import errors
 from infra.commands import exits, output
-from infra.commands.admin_api import AdminApi, token_of
+from infra.commands.admin_api import AdminApi, public_url_of, token_of
 from infra.commands.exits import Away, ExitCode, Refused, UsageFault
-from infra.commands.ingest import Ingestion, stage_of
+from infra.commands.ingest import Bars, Ingestion, stage_of
 from infra.commands.log import Filter, place_of, topics
 from infra.commands.uploads import FileChanged, Uploads, digest, parts_of, title_of
 from infra.commands.watching import Settling, collect, shown
@@ -243,6 +243,22 @@ class _Longer(type(Path())):  # type: ignore[misc]
 )
 def test_stages_are_told_in_a_persons_words(video: dict[str, Any], stage: str) -> None:
     assert stage_of(video) == stage
+
+
+@pytest.mark.parametrize(
+    ("environ", "where"),
+    [
+        ({}, "http://127.0.0.1:9000/watch/film-1"),
+        ({"KINOLOG_PUBLIC_URL": "https://films.example/"}, "https://films.example/watch/film-1"),
+        ({"KINOLOG_ADMIN_URL": "https://admin.example"}, "/watch/film-1"),
+    ],
+)
+def test_a_published_file_is_told_with_where_it_plays(
+    environ: dict[str, str], where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Bars(public_url_of(Settings.from_env(environ))) as bars:
+        bars.stage(Path("film.mp4"), "published", video_id="1", watch_url="/watch/film-1", hls_url="/videos/film-1/master.m3u8")
+    assert capsys.readouterr().out == f"film.mp4: plays at {where}\n"
 
 
 def test_parts_cover_the_file() -> None:
