@@ -78,6 +78,7 @@ async def half_archived(settings: Settings, connection: AsyncConnection[object])
 
 
 async def test_live_log_archive_and_rows_let_go_all_give_the_same(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "WRITTEN", 20)
     async with postgres.connected(settings) as connection:
         await half_archived(settings, connection)
         async with open_history(settings) as history:
@@ -85,7 +86,6 @@ async def test_live_log_archive_and_rows_let_go_all_give_the_same(settings: Sett
             for rows_max in (bulk.ROWS_MAX, 3):
                 monkeypatch.setattr(bulk, "ROWS_MAX", rows_max)
                 monkeypatch.setattr(bulk, "GATHERED_RECORDS", rows_max)
-                monkeypatch.setattr(bulk, "WRITTEN", rows_max)
                 for projection in PROJECTIONS.values():
                     from_all = await rebuild(projection, connection, history)
                     from_log = await rebuild(projection, connection, history.log, keep=False)
