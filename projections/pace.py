@@ -1,7 +1,7 @@
 """Work that nobody waits for, on processors that others wait for: it rests between its turns.
 
 A low priority is not enough. Whoever wakes up waits until a process that yields has used up its slice (1.4 ms on two cores), and
-PostgreSQL writes for it at its own priority. Beside a rebuild that was only nice an event took 2.0 to 2.5 times as long (p99).
+PostgreSQL writes for it at its own priority. Beside a rebuild that was only nice an event took 1.9 to 2.5 times as long (p99).
 """
 
 from asyncio import sleep
