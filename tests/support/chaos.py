@@ -38,8 +38,8 @@ SETTINGS = {
     "worker_threads": 1,
 }
 """Attempts without number: whatever befalls a job, nothing but its work decides how it ends."""
-ROOM = "512m"
-"""Of the store's disk, and of each far worker's."""
+ROOM = "4g"
+"""Of the store's disk, and of each far worker's: for 50 rounds, whose 350 videos of 7 MB stay."""
 FAR_WORKERS = 2
 AT_ONCE = 3
 """Calamities that befall together."""
@@ -298,9 +298,13 @@ class Work:
         try:
             async with asyncio.timeout(timeout_s):
                 while await self._count() <= before:
+                    if self._feeding.done():
+                        self._feeding.result()
                     await asyncio.sleep(0.1)
         except TimeoutError as error:
-            raise AssertionError(f"no job was done within {timeout_s} s: {await self._states()}") from error
+            self._feeding.print_stack()
+            said = await self._platform.say_whether_ready()
+            raise AssertionError(f"no job was done within {timeout_s} s: {await self._states()}; {said}") from error
 
     async def _feed(self) -> None:
         while not self._stopped.is_set():

@@ -187,6 +187,17 @@ class Platform:
             return False
         return True
 
+    async def say_whether_ready(self) -> Mapping[str, str]:
+        """Return what each process says of itself."""
+
+        async def said(name: str) -> str:
+            try:
+                return (await self.public.get(f"http://127.0.0.1:{self._port(name)}/ready")).text
+            except httpx.TransportError as error:
+                return repr(error)
+
+        return {name: await said(name) for name in self.names}
+
     async def kill(self, name: str) -> None:
         """Kill a process with SIGKILL and wait for its end."""
         self.processes[name].kill()
