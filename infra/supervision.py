@@ -335,7 +335,7 @@ def _end_orphans(settings: Settings) -> None:
             if process.environ().get(MARK) == mark and process.pid != os.getpid():
                 mine.append(process)
         except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
+            continue  # it has just ended, or is somebody else's
     for process in mine:
         process.terminate()
     _wait_for_end(mine)

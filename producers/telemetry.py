@@ -80,7 +80,7 @@ class Spool:
             try:
                 lines = file.read_bytes()
             except FileNotFoundError:
-                continue
+                continue  # it went meanwhile, for there was no room for it
             count += lines.count(b"\n")
             if taken and (count > BATCH_MAX or len(body) + len(lines) > BATCH_BYTES_MAX):
                 break

@@ -5,7 +5,7 @@ quarter longer, of 20,000 half as long again. Where a projection gathers, its re
 Rows and positions are written together, now and then, as `Runner` does after each batch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from math import inf
 from typing import Any, TypeVar
 
@@ -84,18 +84,16 @@ class _Ids:
         """Return what was gathered, of those events only whose ids come for the first time."""
         repeated = self._held & gathered.ids
         if not self._complete:
-            for part in _parts(sorted(gathered.ids)):
-                repeated |= await self._store.known(connection, part)
-                await self._pace.rest()
+            async for ids in _parts(sorted(gathered.ids), self._pace):
+                repeated |= await self._store.known(connection, ids)
         if repeated:
             gathered = await gathered.without(repeated)
         self._held |= gathered.ids
         return gathered
 
     async def write(self, connection: AsyncConnection[Any]) -> None:
-        for part in _parts(sorted(self._held)):
-            await self._store.keep(connection, part)
-            await self._pace.rest()
+        async for ids in _parts(sorted(self._held), self._pace):
+            await self._store.keep(connection, ids)
         self._held, self._complete = set(), False
 
 
@@ -132,12 +130,10 @@ class _Rows:
 
     async def write(self, connection: AsyncConnection[Any]) -> None:
         new = {key: row for key, row in self._changed.items() if key not in self._stored}
-        for rows in _parts([row for row in new.values() if row is not None]):
+        async for rows in _parts([row for row in new.values() if row is not None], self._pace):
             await self._store.insert(connection, rows)
-            await self._pace.rest()
-        for items in _parts([(key, row) for key, row in self._changed.items() if key in self._stored]):
+        async for items in _parts([(key, row) for key, row in self._changed.items() if key in self._stored], self._pace):
             await self._store.save(connection, dict(items))
-            await self._pace.rest()
         if len(self._held) >= ROWS_MAX:
             self._held, self._stored, self._complete = {}, set(), False
         else:
@@ -145,9 +141,11 @@ class _Rows:
         self._changed = {}
 
 
-def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+async def _parts(items: Sequence[T], pace: Pace) -> AsyncIterator[Sequence[T]]:
+    """Yield what a statement is about, one after the other, and rest after each."""
     for at in range(0, len(items), WRITTEN):
         yield items[at : at + WRITTEN]
+        await pace.rest()
 
 
 async def fold_until(

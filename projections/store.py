@@ -6,7 +6,7 @@ one way out, whatever the table. Readers see views of the active version in the 
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -54,6 +54,8 @@ class TableStore:
 
     table: Table[Any]
     schema: str
+    _documents: dict[str, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Whether a column holds JSON documents; asked once, since a version's columns never change."""
 
     @cached_property
     def _adapter(self) -> TypeAdapter[list[Any]]:
@@ -120,12 +122,13 @@ class TableStore:
         if not rows:
             return
         columns = sql.SQL(", ").join(map(sql.Identifier, self.table.columns))
-        found = await connection.execute(sql.SQL("SELECT {} FROM {} LIMIT 0").format(columns, self._name))
-        documents = {column.name for column in found.description or () if column.type_code in _JSON_TYPES}
+        if not self._documents:
+            found = await connection.execute(sql.SQL("SELECT {} FROM {} LIMIT 0").format(columns, self._name))
+            self._documents.update({column.name: column.type_code in _JSON_TYPES for column in found.description or ()})
 
         def cell(row: Any, column: str) -> Any:
             value = getattr(row, column)
-            return _document(value) if column in documents and value is not None else value
+            return _document(value) if self._documents[column] and value is not None else value
 
         copy = sql.SQL("COPY {} ({}) FROM STDIN").format(self._name, columns)
         async with connection.cursor() as cursor, cursor.copy(copy) as target:

@@ -97,9 +97,8 @@ def url_of(settings: "Settings") -> str:
 
 def public_url_of(settings: "Settings") -> str:
     """Return where the public app is; empty when only the admin app's place is known."""
-    return (settings.public_url or ("" if settings.admin_url else f"http://{settings.local_host}:{settings.public_port}")).rstrip(
-        "/"
-    )
+    here = "" if settings.admin_url else f"http://{settings.local_host}:{settings.public_port}"
+    return (settings.public_url or here).rstrip("/")
 
 
 def token_of(settings: "Settings") -> str:

@@ -76,7 +76,7 @@ def marked(settings: Settings) -> list[int]:
             if process.environ().get(supervision.MARK) == str(settings.var_dir) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process.pid)
         except psutil.Error:
-            continue
+            continue  # it has just ended
     return found
 
 

@@ -258,10 +258,10 @@ async def test_without_a_broker_answers_are_503_in_bounded_time(settings: Settin
 
 async def sent(server: TelemetryServer, spool: Path) -> None:
     """Send what an earlier client has left."""
-    async with telemetry_client(server.url, spool):
-        async with asyncio.timeout(2 * PATIENCE_S):  # a request that fails is repeated after a fifth of a second, 1, 3, 10, 30
-            while list(spool.glob("*.ndjson")):
-                await asyncio.sleep(0.05)
+    # a request that fails is repeated after a fifth of a second, 1, 3, 10, 30
+    async with telemetry_client(server.url, spool), asyncio.timeout(2 * PATIENCE_S):
+        while list(spool.glob("*.ndjson")):
+            await asyncio.sleep(0.05)
 
 
 async def test_a_nodes_reports_arrive_once_although_the_server_dies(settings: Settings, tmp_path: Path) -> None:

@@ -163,13 +163,9 @@ class Platform:
         while asyncio.get_running_loop().time() < deadline:
             if (code := self.processes[name].returncode) is not None:
                 raise AssertionError(f"{name} ended with {code}:\n{self.log(name)[-3000:]}")
-            try:
-                answer = await self.public.get(f"http://127.0.0.1:{self._port(name)}/ready")
-                if answer.status_code == 200:
-                    return
-                said = answer.text
-            except httpx.TransportError as error:
-                said = repr(error)
+            ready, said = await self._says(name)
+            if ready:
+                return
             await asyncio.sleep(0.05)
         raise AssertionError(f"{name} is not ready after {READY_S} s: {said}\n{self.log(name)[-3000:]}")
 
@@ -189,14 +185,15 @@ class Platform:
 
     async def say_whether_ready(self) -> Mapping[str, str]:
         """Return what each process says of itself."""
+        return {name: (await self._says(name))[1] for name in self.names}
 
-        async def said(name: str) -> str:
-            try:
-                return (await self.public.get(f"http://127.0.0.1:{self._port(name)}/ready")).text
-            except httpx.TransportError as error:
-                return repr(error)
-
-        return {name: await said(name) for name in self.names}
+    async def _says(self, name: str) -> tuple[bool, str]:
+        """Ask a process whether it is ready; return that, and its words."""
+        try:
+            answer = await self.public.get(f"http://127.0.0.1:{self._port(name)}/ready")
+        except httpx.TransportError as error:
+            return False, repr(error)
+        return answer.status_code == 200, answer.text
 
     async def kill(self, name: str) -> None:
         """Kill a process with SIGKILL and wait for its end."""
