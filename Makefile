@@ -10,7 +10,7 @@ SEED ?= $(shell echo $$RANDOM)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up start status stop test check fmt unit integration bench simulate chaos docs clean
+.PHONY: help setup demo up start status stop test check fmt unit integration bench simulate chaos docs tools clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ status:  ## Show what runs.
 stop:  ## Stop what `make start` started.
 	$(BIN)/kinolog down
 
-test: setup browser  ## Lint, types and every test, on the real engine.
+test: setup browser tools  ## Lint, types and every test, on the real engine.
 	@infra/steps.sh check "make --no-print-directory check" \
 	    tests "$(BIN)/python -m pytest -n 2 --dist worksteal --durations=15"
 
@@ -45,10 +45,10 @@ fmt: $(VENV)/.ready  ## Format, and repair what the linter can.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-unit: $(VENV)/.ready  ## The tests that need no engine.
+unit: $(VENV)/.ready tools  ## The tests that need no engine.
 	$(BIN)/python -m pytest tests/unit tests/contract tests/simulation
 
-integration: setup browser  ## The tests on the real engine.
+integration: setup browser tools  ## The tests on the real engine.
 	$(BIN)/python -m pytest tests/integration tests/browser
 
 bench: setup  ## Measure, print a table, write build/bench.json; ONLY=name runs one.
@@ -62,6 +62,8 @@ simulate: $(VENV)/.ready  ## Simulate dispatch with many seeds: make simulate SE
 
 docs: $(VENV)/.ready  ## Regenerate schemas and reference pages.
 	$(BIN)/kinolog docs
+
+tools: tests/tools/node_modules/.ready tests/tools/bin/.ready  ## Fetch the validators that tests ask; they do it themselves.
 
 clean:  ## Delete what was built; the data in var/ stays.
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -80,9 +82,15 @@ infra/engine/jars/.ready: infra/engine/pom.xml
 	mvn -q -B -f infra/engine/pom.xml -P objects dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/infra/engine/jars/objects
 	@touch $@
 
-api/web/node_modules/.ready: $(wildcard api/web/package-lock.json)
+api/web/node_modules/.ready: api/web/package-lock.json
+tests/tools/node_modules/.ready: tests/tools/package-lock.json
+%/node_modules/.ready:
 	@infra/engine/tools.sh npm
-	cd api/web && npm ci --ignore-scripts --no-audit --no-fund --silent
+	cd $* && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+tests/tools/bin/.ready: tests/tools/promtool.sh
+	$<
 	@touch $@
 
 .PHONY: browser

@@ -24,10 +24,10 @@ _PROGRESS = {
     "current_step": "encode",
     "progress_percent": 41.5,
     "qualities": [{"name": "720p", "status": "in_progress", "progress": 38.0}],
-    "attempt": 1,
+    "attempt": 2,
     "max_attempts": 3,
     "started_at": "2026-03-01T12:00:00Z",
-    "last_error": None,
+    "last_error": "The worker went away.",
 }
 PROGRESSING: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"example": _PROGRESS}}}}
 """What OpenAPI shows of a video's progress."""

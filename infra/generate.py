@@ -98,16 +98,22 @@ def examples_of(event: type[Event], root: Path = ROOT) -> list[Path]:
     return sorted(path.relative_to(root) for path in (root / EXAMPLES / event.TYPE).glob("*.json"))
 
 
-class _WithoutTitles(GenerateJsonSchema):
-    """Leaves out the titles that only repeat the fields' names."""
+class _Plain(GenerateJsonSchema):
+    """Leaves out the titles that only repeat the fields' names, and OpenAPI's `discriminator`.
+
+    JSON Schema has no such keyword, AsyncAPI's is a string, and the constant `kind` of each choice says the same.
+    """
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
+    def tagged_union_schema(self, schema: Any) -> Schema:
+        return {name: value for name, value in super().tagged_union_schema(schema).items() if name != "discriminator"}
+
 
 def schema_of(event: type[Event]) -> Schema:
     """Return the JSON Schema of an event's `data`, as readers see it."""
-    schema = event.model_json_schema(schema_generator=_WithoutTitles)
+    schema = event.model_json_schema(schema_generator=_Plain)
     return {"$schema": DIALECT, "$id": f"{event.TYPE}.json"} | schema
 
 
