@@ -3,9 +3,11 @@
 Times are milliseconds or frames, sizes bytes, rates kbit/s; fractions are text, `"30000/1001"`.
 """
 
+from functools import lru_cache
+from math import ceil
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from events.envelope import Value
 
@@ -130,6 +132,43 @@ class Chunk(Value):
     segments: int
 
 
+class Cut(Value):
+    """Where the chunks begin: a rule of a few numbers, so that a plan is as small for two days as for a minute.
+
+    `frames` is the whole video's, `chunk_segments` how many segments a chunk has; see `chunks`.
+    """
+
+    frames: int = Field(ge=1)
+    chunk_segments: int = Field(ge=1)
+
+
+@lru_cache(maxsize=64)
+def chunks(frames: int, segment_frames: int, segments_per_chunk: int) -> tuple[Chunk, ...]:
+    """Cut `frames` into chunks of whole segments; only the last segment may be short.
+
+    A rest shorter than half a segment makes no chunk of its own: it is one more segment of the chunk before it.
+    """
+    assert frames > 0 and segment_frames > 0 and segments_per_chunk > 0
+    chunk_frames = segment_frames * segments_per_chunk
+    count = ceil(frames / chunk_frames)
+    if count > 1 and 2 * (frames - (count - 1) * chunk_frames) < segment_frames:
+        count -= 1
+    made = []
+    for index in range(count):
+        start = index * chunk_frames
+        length = frames - start if index == count - 1 else chunk_frames
+        made.append(
+            Chunk(
+                index=index,
+                start_frame=start,
+                frames=length,
+                first_segment=index * segments_per_chunk,
+                segments=ceil(length / segment_frames),
+            )
+        )
+    return tuple(made)
+
+
 class AudioPlan(Value):
     """One audio rendition: a source track at one bit rate."""
 
@@ -161,8 +200,10 @@ class VideoPlan(Value):
     expect timestamps whose zero is the chunk's first frame: an `fps` filter among them puts every picture on the grid
     (nearest), leaves out what is before 0 and fills gaps by repetition. A frame lasts a whole number of ticks of
     `timescale`. `workers.transcode.entry` turns this into arguments. `fallback` says why software encodes all of it
-    after hardware was planned.
+    after hardware was planned. `cut` is the rule for the chunks; older plans have none and list them.
     """
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     track: int
     codec: VideoCodec
@@ -176,8 +217,14 @@ class VideoPlan(Value):
     lead_ms: int = 0
     filters: tuple[str, ...] = ()
     rungs: tuple[Rung, ...]
-    chunks: tuple[Chunk, ...]
+    listed: tuple[Chunk, ...] = Field((), alias="chunks")
     fallback: str | None = None
+    cut: Cut | None = None
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """All chunks, in order."""
+        return self.listed if self.cut is None else chunks(self.cut.frames, self.segment_frames, self.cut.chunk_segments)
 
 
 def is_hardware(encoder: str) -> bool:

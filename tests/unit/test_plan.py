@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.jobs import AudioSpec, EncodeSpec, ExtrasSpec, Source
-from events.media import Attachment, AudioTrack, Failure, Plan, Probe, SubtitleTrack, VideoCodec, VideoPlan, VideoTrack
-from processors.plan import RATE_MAX, RATE_MIN, PlanSettings, chunks, constant_rate, jobs_for, ladder, plan, thumbnail_ms, timescale
+from events.media import Attachment, AudioTrack, Failure, Plan, Probe, SubtitleTrack, VideoCodec, VideoPlan, VideoTrack, chunks
+from processors.plan import RATE_MAX, RATE_MIN, PlanSettings, constant_rate, jobs_for, ladder, plan, thumbnail_ms, timescale
 
 VIDEO = VideoTrack(
     index=0,
@@ -360,6 +360,7 @@ def test_jobs_make_everything_in_the_plan() -> None:
     encode, audio, extras = jobs["encode-3"], jobs["audio-1"], jobs["extras"]
     assert isinstance(encode, EncodeSpec)
     assert encode.chunk == decided.video.chunks[3]
+    assert encode.plan.listed == (), "a job lists no chunks but its own"
     assert isinstance(audio, AudioSpec)
     assert audio.renditions == decided.audio
     assert isinstance(extras, ExtrasSpec)

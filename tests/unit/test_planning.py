@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from events.codec import encode
 from events.envelope import Envelope, Event, Recorded
 from events.jobs import (
     AnalyseResult,
@@ -29,6 +30,7 @@ from processors import planning
 from processors.plan import PlanSettings
 from processors.planning import Policy, job_id
 from processors.process import step
+from producers.appender import EVENT_BYTES_MAX
 
 VIDEO = "01890000-0000-7000-8000-000000000001"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -225,3 +227,41 @@ def test_order_and_repetition_do_not_matter(seed: int, data: st.DataObject) -> N
     submitted = [event.job_id for event in derived if isinstance(event, JobSubmitted)]
     assert len(submitted) == len(set(submitted))
     assert sum(isinstance(event, VideoPublished) for event in derived) == 1
+
+
+def of_length(hours: float) -> Probe:
+    """Return the probe of a recording in 2160p of this length."""
+    length = round(hours * 3_600_000)
+    large = {"width": 3840, "height": 2160, "display_width": 3840, "display_height": 2160}
+    video = PROBE.video.model_copy(update={"duration_ms": length, **large}) if PROBE.video else None
+    audio = tuple(track.model_copy(update={"duration_ms": length}) for track in PROBE.audio)
+    return PROBE.model_copy(update={"duration_ms": length, "video": video, "audio": audio})
+
+
+def everything_about(hours: float) -> list[Envelope[Event]]:
+    """Return all that planning derives of a recording, from the upload to the verification."""
+    story = Story().given(uploaded(), completed("analyse", AnalyseResult(probe=of_length(hours))))
+    derived = list(story.derived)
+    for job in [envelope.data for envelope in derived]:
+        if isinstance(job, JobSubmitted):
+            story.given(completed_of(job.job_id))
+            derived += story.derived
+    return derived
+
+
+def completed_of(job: str) -> JobCompleted:
+    """Return the end of an encode, with a reference as long as real ones are."""
+    result = ObjectRef(key=f"videos/{VIDEO}/{job}/1/result.json", size_bytes=100_000, sha256="00" * 32)
+    made = MediaResult(renditions=(), result=result)
+    return JobCompleted(job_id=job, video_id=VIDEO, pool="default", worker_id="w", epoch=1, attempt=1, result=made)
+
+
+def test_no_event_grows_with_the_square_of_the_length() -> None:
+    """The jobs of a video carry a rule for its chunks and not their list; two days plan as one hour does."""
+    sizes = {hours: [len(encode(envelope)) for envelope in everything_about(hours)] for hours in (1, 12, 48)}
+    jobs = {hours: len(found) for hours, found in sizes.items()}
+
+    assert max(sizes[48]) < EVENT_BYTES_MAX / 2, "also the verification, which names every result"
+    assert sum(sizes[48]) < 4 * sum(sizes[12]) * 1.1, "linear"
+    assert sorted(sizes[48])[jobs[48] // 2] < 3000, "a job has its own chunk and no others"
+    assert jobs[48] <= PlanSettings().chunks_max + 8
