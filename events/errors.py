@@ -2,6 +2,7 @@
 
 KinologError
 ├── InvalidEvent     a record that cannot be decoded: dead letter, with the reason
+│   └── EventTooLarge
 ├── Retryable        a service is away or slow: bounded retries, then 503 or exit
 │   ├── LogUnavailable
 │   ├── ReaderLost
@@ -24,6 +25,10 @@ class KinologError(Exception):
 
 class InvalidEvent(KinologError):
     """A record on the log is not a valid event."""
+
+
+class EventTooLarge(InvalidEvent):
+    """The event has more bytes than fit into one record on the log."""
 
 
 class Retryable(KinologError):

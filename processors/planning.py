@@ -10,7 +10,7 @@ The process reads `videos` and `jobs`. Nothing is known about the order between 
 from the row as it stands (`Planning._next_step`), never from the event that happens to come.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -175,8 +175,11 @@ class Planning:
             if not more:
                 break
             events += more
+        return row, self._derived(recorded, events)
+
+    def _derived(self, recorded: Recorded[Event], events: Iterable[tuple[Event, str]]) -> list[Envelope[Event]]:
         now = self._now()
-        return row, [
+        return [
             derive(recorded.envelope, index, data=event, subject=subject, source=SOURCE, time=now)
             for index, (event, subject) in enumerate(events)
         ]
@@ -207,7 +210,8 @@ class Planning:
             )
             return replace(row, state="published"), [(published, row.video_id)]
         completed = row.completed or {}
-        wanted = [job for job in row.submitted if job != job_id(row.video_id, row.round, "analyse")]
+        analyse = job_id(row.video_id, row.round, "analyse")
+        wanted = [job for job in row.submitted if job != analyse]
         if row.plan is not None and verify not in row.submitted and all(job in completed for job in wanted):
             results = tuple(completed[job] for job in wanted)
             return self._submit(row, {"verify": VerifySpec(plan=row.plan, results=results)})
@@ -277,6 +281,16 @@ class Planning:
         ]
         return replace(row, state="failed"), [(failed, row.video_id), *cancels]
 
+    def fail(
+        self, key: tuple[str], row: Row | None, recorded: Recorded[Event], failure: Failure
+    ) -> tuple[Row, list[Envelope[Event]]]:
+        """Return a video at which planning went wrong as one that has failed: a retry makes all of it anew."""
+        row = row or Row(*key)
+        if row.state in ("published", "failed", "purged"):
+            return row, []
+        row, events = self._fail(replace(row, failed_job=None, failure=failure), failure)
+        return row, self._derived(recorded, events)
+
     def _retries(self, row: Row) -> list[tuple[Event, str]]:
         pool = self._policy.pool
         return [(RetryRequested(job_id=job, pool=pool, reason="the video is retried"), pool) for job in self._unfinished(row)]
@@ -305,4 +319,5 @@ PROJECTION = Projection(
 
 def process(policy: Policy, now: Callable[[], datetime]) -> Process[Row]:
     """Return the planning process."""
-    return Process(PROJECTION, Planning(policy, now).react)
+    planning = Planning(policy, now)
+    return Process(PROJECTION, planning.react, planning.fail)

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from events.codec import HEADERS, encode
 from events.envelope import Envelope, Event
-from events.errors import InvalidEvent, LogUnavailable
+from events.errors import EventTooLarge, LogUnavailable
 from events.topics import TOPIC_OF, Topic, partition_of
 
 EVENT_BYTES_MAX = 900_000
@@ -158,12 +158,12 @@ class Appender:
         """Append the events, in order per subject; return their positions.
 
         Raises LogUnavailable when the buffer is full or the broker does not acknowledge within the time limit: then
-        they may or may not be on the log, and the caller repeats them with the same ids. Raises InvalidEvent for an
-        event that is too large.
+        they may or may not be on the log, and the caller repeats them with the same ids. Raises InvalidEvent, and
+        EventTooLarge, for an event that cannot be written: then none of them is.
         """
         if not envelopes:
             return []
-        records = [(TOPIC_OF[envelope.data.TYPE], _record(envelope)) for envelope in envelopes]
+        records = [(TOPIC_OF[envelope.data.TYPE], record_of(envelope)) for envelope in envelopes]
         group = self._join(len(records), sum(len(value) for _, (_, value, _) in records))
         places: list[tuple[Place, int]] = []
         for topic, record in records:
@@ -310,9 +310,9 @@ async def _queue(producer: Any, batch: Any, topic: str, partition: int) -> "asyn
             continue  # the batch before it still waits for the broker; whoever called limits the time
 
 
-def _record(envelope: Envelope[Event]) -> Record:
-    """Encode an event. Raises InvalidEvent."""
+def record_of(envelope: Envelope[Event]) -> Record:
+    """Encode an event. Raises InvalidEvent for one that nobody could read, EventTooLarge."""
     value = encode(envelope)
     if len(value) > EVENT_BYTES_MAX:
-        raise InvalidEvent(f"{envelope.data.TYPE} is {len(value)} bytes; at most {EVENT_BYTES_MAX} fit on the log")
+        raise EventTooLarge(f"{envelope.data.TYPE} is {len(value)} bytes; at most {EVENT_BYTES_MAX} fit on the log")
     return envelope.subject.encode(), value, int(envelope.time.timestamp() * 1000)
