@@ -94,5 +94,10 @@ tests/tools/bin/.ready: tests/tools/promtool.sh
 	@touch $@
 
 .PHONY: browser
-browser:
-	@infra/engine/tools.sh chromium
+browser: tests/browser/node_modules/.ready
+	@infra/engine/tools.sh chromium mpv
+
+tests/browser/node_modules/.ready: tests/browser/package-lock.json
+	@infra/engine/tools.sh npm
+	cd tests/browser && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@

@@ -112,6 +112,10 @@ class Probe(Value):
     warnings: tuple[str, ...] = ()
 
 
+PEAK = 1.5
+"""Peak rate over target rate of a rung; the encoder's buffer holds two seconds of the target rate."""
+
+
 class Rung(Value):
     """One step of the ladder; even width and height, never above the source."""
 

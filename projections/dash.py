@@ -1,14 +1,16 @@
 """The DASH manifest (ISO/IEC 23009-1, static) from the catalog's rows. Pure: rows in, text out.
 
 Every segment is listed with its address and its exact time (SegmentList with SegmentTimeline): the objects of a rendition
-lie under the jobs that made them, so no template covers them. dash.js 5, Shaka 4 and ffmpeg read this. One `S` element
-for each segment, none repeated: dash.js pairs them with the addresses one by one. Each representation has a BaseURL, the
-place of its first segment, for ffmpeg 9 cuts off addresses that are longer than the manifest's own and the BaseURL's.
+lie under the jobs that made them, so no template covers them. The timeline stands once, in the adaptation set: there alone
+ffmpeg, and with it mpv, finds it to seek by. One `S` element for each segment, none repeated: dash.js pairs them with the
+addresses one by one. Each representation has a BaseURL, the place of its first segment, for ffmpeg 9 cuts off addresses
+that are longer than the manifest's own and the BaseURL's. dash.js 5, Shaka 5, mpd-parser, ffmpeg and mpv read this.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import accumulate
 from math import ceil
 from xml.sax.saxutils import escape, quoteattr
 
@@ -53,25 +55,21 @@ def _pictures(plan: Plan, playable: dict[str, Track], address: Address) -> list[
         return []
     rate = Fraction(plan.video.frame_rate)
     values = {**_aligned("video"), "frameRate": f"{rate.numerator}/{rate.denominator}", "par": _shape(plan)}
-    pictures: list[str] = []
-    for rung in plan.video.rungs:
-        if rung.name in playable:
-            size = {"width": str(rung.width), "height": str(rung.height), "sar": "1:1"}
-            pictures += _representation(plan, playable[rung.name], size, address)
-    return _element("AdaptationSet", values, pictures)
+    sizes = {rung.name: {"width": str(rung.width), "height": str(rung.height), "sar": "1:1"} for rung in plan.video.rungs}
+    return _sets(plan, values, [], [(playable[name], size) for name, size in sizes.items() if name in playable], address)
 
 
 def _sound(plan: Plan, items: Sequence[AudioPlan], playable: dict[str, Track], address: Address) -> list[str]:
     if not items:
         return []
-    sound = [
+    about = [
         *_element("AudioChannelConfiguration", {"schemeIdUri": CHANNELS, "value": str(items[0].channels)}),
         *_role("main" if items[0].track == default_sound(plan) else "alternate"),
         *_element("Label", {}, items[0].label),
     ]
-    for item in items:
-        sound += _representation(plan, playable[item.name], {"audioSamplingRate": str(playable[item.name].timescale)}, address)
-    return _element("AdaptationSet", {**_aligned("audio"), **_language(items[0].language)}, sound)
+    values = {**_aligned("audio"), **_language(items[0].language)}
+    heard = [(playable[item.name], {"audioSamplingRate": str(playable[item.name].timescale)}) for item in items]
+    return _sets(plan, values, about, heard, address)
 
 
 def _captions(text: Subtitle, address: Address) -> list[str]:
@@ -84,18 +82,32 @@ def _captions(text: Subtitle, address: Address) -> list[str]:
     return _element("AdaptationSet", {"contentType": "text", "mimeType": "text/vtt", **_language(text.language)}, captions)
 
 
+def _sets(
+    plan: Plan, values: dict[str, str], about: list[str], members: Sequence[tuple[Track, dict[str, str]]], address: Address
+) -> list[str]:
+    """Return an adaptation set with the representations of these tracks; several where they are not cut alike."""
+    alike: dict[tuple[int, tuple[int, ...]], list[str]] = {}
+    for track, more in members:
+        times = (track.timescale, tuple(segment.duration for segment in track.segments))
+        alike.setdefault(times, []).extend(_representation(plan, track, more, address))
+    sets: list[str] = []
+    for (timescale, durations), representations in alike.items():
+        sets += _element("AdaptationSet", values, [*about, *_timeline(timescale, durations), *representations])
+    return sets
+
+
+def _timeline(timescale: int, durations: Sequence[int]) -> list[str]:
+    starts = accumulate(durations, initial=0)
+    times = [f'<S t="{start}" d="{length}" />' for start, length in zip(starts, durations, strict=False)]
+    return _element("SegmentList", {"timescale": str(timescale)}, _element("SegmentTimeline", {}, times))
+
+
 def _representation(plan: Plan, track: Track, more: dict[str, str], address: Address) -> list[str]:
     base = address(track.segments[0].object.key).rpartition("/")[0] + "/"
     below = _Below(base)
     listing: list[str] = []
     if track.init is not None:
         listing += _element("Initialization", {"sourceURL": below(address(track.init.key))})
-    times = []
-    start = 0
-    for segment in track.segments:
-        times.append(f'<S t="{start}" d="{segment.duration}" />')
-        start += segment.duration
-    listing += _element("SegmentTimeline", {}, times)
     listing += [f"<SegmentURL media={quoteattr(below(address(segment.object.key)))} />" for segment in track.segments]
     values = {"id": track.name, "codecs": track.codecs, "bandwidth": str(track.peak_bps(target_s(plan))), **more}
     segments = _element("SegmentList", {"timescale": str(track.timescale)}, listing)

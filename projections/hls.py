@@ -2,8 +2,9 @@
 
 While chunks are still being encoded a media playlist is an EVENT playlist of what is there from the start without a
 gap. It only ever grows at its end, byte for byte; publication adds ENDLIST and nothing else. EXT-X-START sends players
-to the beginning, where they would otherwise begin near the end of what is there so far. It stands in the media playlists
-only: ffmpeg 9 takes a master that has it for a media playlist.
+to the beginning, where they would otherwise begin near the end of what is there so far. Its offset is a millisecond, for
+Shaka takes 0 for an offset that is missing. It stands in the media playlists only: ffmpeg 9 takes a master that has it
+for a media playlist.
 
 The master appears when something can be played from the start: the first chunk, and the default sound track when there is
 sound. Players read it once, so it names what is there at that moment; all rungs are, because one job makes them all.
@@ -11,8 +12,9 @@ sound. Players read it once, so it names what is there at that moment; all rungs
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from math import ceil
 
-from events.media import AudioPlan, Plan, Rung, Subtitle
+from events.media import PEAK, AudioPlan, Plan, Rung, Subtitle
 from projections.catalog import Media, Video
 from projections.tracks import (
     PLAYABLE,
@@ -29,7 +31,7 @@ from projections.tracks import (
 MEDIA_TYPE = "application/vnd.apple.mpegurl"
 START_KBPS_MAX = 3000
 """Many players begin with the first variant, whatever the line can carry: the best rung up to this rate comes first."""
-_START = "#EXT-X-START:TIME-OFFSET=0,PRECISE=YES"
+_START = "#EXT-X-START:TIME-OFFSET=0.001,PRECISE=YES"
 _CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, ord('"')), " ")
 
 
@@ -99,7 +101,8 @@ def _picture_variant(
     assert plan.video is not None
     rates = sorted({item.kbps for item in heard}, key=lambda kbps: (abs(kbps - rung.audio_kbps), kbps))
     group = [item for item in heard if item.kbps == rates[0]]
-    values = _rates(video, plan, [(rung.video_kbps, playable[rung.name])], [(a.kbps, playable[a.name]) for a in group])
+    pictures = [(ceil(rung.video_kbps * PEAK), playable[rung.name])]
+    values = _rates(video, plan, pictures, [(a.kbps, playable[a.name]) for a in group])
     values["RESOLUTION"] = f"{rung.width}x{rung.height}"
     values["FRAME-RATE"] = f"{float(Fraction(plan.video.frame_rate)):.3f}"
     if dynamic_range := _range(video, plan):
@@ -127,7 +130,8 @@ def _sound_variants(video: Video, plan: Plan, playable: dict[str, Track], heard:
 def _rates(video: Video, plan: Plan, pictures: Sequence[tuple[int, Track]], group: Sequence[tuple[int, Track]]) -> dict[str, str]:
     """Return bandwidths and codecs of a variant: its pictures and the largest sound of its group.
 
-    They are measured; as long as segments are missing, the peak is at least what the plan allows.
+    They are measured; as long as segments are missing, the peak is at least what the encoder may come to. Each track comes
+    with that peak, in kbit/s.
     """
     target = target_s(plan)
 

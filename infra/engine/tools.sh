@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes sure that programs are there: tools.sh java mvn npm chromium. As root on Debian what is missing is installed,
+# Makes sure that programs are there: tools.sh java mvn npm chromium mpv. As root on Debian what is missing is installed,
 # else it is named in one sentence.
 set -euo pipefail
-declare -A package=([java]=openjdk-17-jre-headless [mvn]=maven [npm]=npm [chromium]=chromium)
+declare -A package=([java]=openjdk-17-jre-headless [mvn]=maven [npm]=npm [chromium]=chromium [mpv]=mpv)
 missing=()
 for program in "$@"; do
     command -v "$program" >/dev/null || missing+=("${package[$program]}")

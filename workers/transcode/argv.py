@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from events.jobs import AudioSpec, EncodeSpec
-from events.media import Rung, StreamingFormat, VideoPlan
+from events.media import PEAK, Rung, StreamingFormat, VideoPlan
 from workers.transcode.encoders import device_argv, family_of, upload
 from workers.transcode.entry import Entry, enter_chunk, enter_sound
 from workers.transcode.probe import CONTAINERS
@@ -25,8 +25,6 @@ AUDIO_RATE_HZ = 48_000
 AAC_PRIMING = 1024
 """Samples that an AAC encoder puts before the first one. They are cut off the source, so that the rest is in place: no
 player has to know about edit lists, at the price of the first 21 ms."""
-PEAK = 1.5
-"""Peak rate over target rate of a rung; the buffer holds two seconds of the target rate."""
 DAMAGED_SHARE_MAX = 0.5
 """Share of a part's packets that may fail to decode; the picture before stands in for them. Above, the job fails."""
 
