@@ -58,6 +58,7 @@ class Options:
     token_place: str = ""
     token: str = ""
     caps: Caps = UNCAPPED
+    pools: tuple[str, ...] = ()
 
 
 async def append_nothing(envelopes: Sequence[Envelope[Event]]) -> Sequence[Any]:

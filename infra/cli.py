@@ -30,6 +30,7 @@ from infra.commands import (
 )
 from infra.commands.exits import ExitCode
 from infra.commands.exits import explain as explain_fault
+from infra.commands.groups import Group
 
 EXITS = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)
 
@@ -56,17 +57,17 @@ app = typer.Typer(
 )
 app.command()(ingest.ingest)
 app.command()(catalog.videos)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(explain.app, name="explain")
-app.add_typer(failures.app, name="failures")
+app.add_typer(jobs.app, name="jobs", cls=Group)
+app.add_typer(explain.app, name="explain", cls=Group)
+app.add_typer(failures.app, name="failures", cls=Group)
 app.command()(catalog.workers)
 app.command()(dispatch.pause)
 app.command()(dispatch.resume)
 app.command()(catalog.timeline)
-app.add_typer(log.app, name="events")
+app.add_typer(log.app, name="events", cls=Group)
 app.command()(projections.projections)
 app.command()(projections.rebuild)
-app.add_typer(projections.app, name="projection")
+app.add_typer(projections.app, name="projection", cls=Group)
 app.command()(projections.diff)
 app.command()(projections.verify)
 app.command()(projections.report)
@@ -75,13 +76,13 @@ app.command()(backup.restore)
 app.command()(replay.replay)
 app.command()(history.sql)
 app.command()(whatif.whatif)
-app.add_typer(telemetry.app, name="telemetry")
-app.add_typer(platform.engine, name="engine")
+app.add_typer(telemetry.app, name="telemetry", cls=Group)
+app.add_typer(platform.engine, name="engine", cls=Group)
 app.command()(platform.up)
 app.command()(platform.down)
 app.command()(platform.status)
-app.add_typer(worker.app, name="worker")
-app.add_typer(configuration.app, name="config")
+app.add_typer(worker.app, name="worker", cls=Group)
+app.add_typer(configuration.app, name="config", cls=Group)
 app.command()(configuration.docs)
 
 

@@ -38,6 +38,7 @@ from events.videos import (
 from projections.fold import Projection, Table, table_row
 from projections.queries import load
 from projections.repeats import once
+from projections.short_ids import whole_id
 
 Status = Literal["uploading", "processing", "ready", "failed", "abandoned", "purged"]
 PAGE_MAX = 100
@@ -358,6 +359,19 @@ async def by_slug(connection: AsyncConnection[Any], slug: str) -> Video | None:
 async def by_id(connection: AsyncConnection[Any], video_id: str) -> Video | None:
     """Return the video with this id."""
     return await _one(connection, "by_id", {"video_id": video_id})
+
+
+async def id_of(connection: AsyncConnection[Any], which: str) -> str:
+    """Return the id of the video that `which` names, or `which` itself when it names none. Raises InvalidRequest as below."""
+    video = await named(connection, which)
+    return video.video_id if video else which
+
+
+async def named(connection: AsyncConnection[Any], which: str) -> Video | None:
+    """Return the video with this id, address, or part of an id. Raises InvalidRequest for an ambiguous part."""
+    if video := await by_id(connection, which) or await by_slug(connection, which):
+        return video
+    return await by_id(connection, await whole_id(connection, _SQL["by_part"], which))
 
 
 async def same_content(connection: AsyncConnection[Any], sha256: str) -> Video | None:

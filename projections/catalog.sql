@@ -89,6 +89,11 @@ SELECT to_json(v)::text FROM (
 SELECT to_json(v)::text FROM catalog.videos v
 WHERE slug = %(slug)s ORDER BY coalesce(uploaded_at, started_at), video_id LIMIT 1;
 
+-- name: by_part
+-- Ids that begin or end so: a person asks, rarely, and may wait for a look at every row.
+SELECT video_id FROM catalog.videos
+WHERE starts_with(video_id, %(part)s) OR right(video_id, length(%(part)s)) = %(part)s ORDER BY video_id LIMIT 2;
+
 -- name: by_id
 SELECT to_json(v)::text FROM catalog.videos v WHERE video_id = %(video_id)s;
 

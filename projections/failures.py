@@ -23,6 +23,7 @@ from events.media import Failure
 from events.topics import FAILURES, JOBS
 from projections.fold import Projection, Table, table_row
 from projections.queries import load
+from projections.short_ids import whole_id
 
 EPOCHS_MAX = 256
 """A success resolves the attempts of as many claims before it; no job is claimed more often."""
@@ -273,6 +274,11 @@ async def listing(
     }
     cursor = await connection.execute(_SQL["attempts"] + _SQL["listing"], values, prepare=False)
     return [FailureShown.model_validate_json(text) for (text,) in await cursor.fetchall()]
+
+
+async def id_of(connection: AsyncConnection[Any], which: str) -> str:
+    """Return the id of the failure that `which` names, whose job may be shortened. Raises InvalidRequest for an ambiguous part."""
+    return await whole_id(connection, _SQL["by_part"], which)
 
 
 async def by_id(connection: AsyncConnection[Any], which: str) -> FailureShown | None:

@@ -79,6 +79,12 @@ SELECT to_json(a)::text FROM (
     LIMIT %(limit)s
 ) a;
 
+-- name: by_part
+-- Failures of jobs whose id begins with what is before the colon, at the epoch after it.
+SELECT failure_id FROM failures.failures
+WHERE starts_with(failure_id, split_part(%(part)s, ':', 1)) AND epoch::text = split_part(%(part)s, ':', 2)
+ORDER BY failure_id LIMIT 2;
+
 -- name: by_id
 SELECT to_json(a)::text FROM attempts a WHERE failure_id = %(failure_id)s;
 

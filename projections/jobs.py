@@ -31,6 +31,7 @@ from events.topics import JOBS
 from projections.fold import Projection, Table, table_row
 from projections.queries import load
 from projections.repeats import once
+from projections.short_ids import whole_id
 
 Status = Literal["queued", "claimed", "retrying", "completed", "failed", "cancelled"]
 Outcome = Literal["running", "completed", "failed", "expired", "released", "cancelled"]
@@ -370,6 +371,11 @@ async def of_video(connection: AsyncConnection[Any], video_id: str) -> Sequence[
     """Return a video's jobs, oldest first."""
     cursor = await connection.execute(_SQL["of_video"], {"video_id": video_id})
     return [_JOB.validate_json(text) for (text,) in await cursor.fetchall()]
+
+
+async def id_of(connection: AsyncConnection[Any], which: str) -> str:
+    """Return the id of the job that `which` names, by its id or a part of it. Raises InvalidRequest for an ambiguous part."""
+    return await whole_id(connection, _SQL["by_part"], which)
 
 
 async def by_id(connection: AsyncConnection[Any], job_id: str) -> Job | None:

@@ -71,6 +71,11 @@ SELECT to_json(j)::text FROM (
 -- name: of_video
 SELECT to_json(j)::text FROM jobs.jobs j WHERE video_id = %(video_id)s ORDER BY queued_at, job_id;
 
+-- name: by_part
+-- Ids that begin or end so: a person asks, rarely, and may wait for a look at every row.
+SELECT job_id FROM jobs.jobs
+WHERE starts_with(job_id, %(part)s) OR right(job_id, length(%(part)s)) = %(part)s ORDER BY job_id LIMIT 2;
+
 -- name: by_id
 SELECT to_json(j)::text FROM jobs.jobs j WHERE job_id = %(job_id)s;
 

@@ -28,6 +28,7 @@ from events.workers import (
 from projections.fold import Projection, Table, table_row
 from projections.queries import load
 from projections.repeats import once
+from projections.short_ids import whole_id
 
 OFFLINE_AFTER = timedelta(seconds=60)
 Presence = Literal["idle", "busy", "draining", "gone", "offline", "quarantined", "paused"]
@@ -156,11 +157,22 @@ async def listing(connection: AsyncConnection[Any], limit: int = 100) -> Sequenc
     return [_WORKER.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
+async def id_of(connection: AsyncConnection[Any], which: str) -> str:
+    """Return the id of the worker that `which` names, by its id or a part of it. Raises InvalidRequest for an ambiguous part."""
+    return await whole_id(connection, _SQL["by_part"], which)
+
+
 async def by_id(connection: AsyncConnection[Any], worker_id: str) -> Worker | None:
     """Return one worker."""
     cursor = await connection.execute(_SQL["by_id"], {"worker_id": worker_id})
     found = await cursor.fetchone()
     return _WORKER.validate_json(found[0]) if found else None
+
+
+async def pools(connection: AsyncConnection[Any]) -> Sequence[str]:
+    """Return the pools that workers have registered for."""
+    cursor = await connection.execute(_SQL["pools"])
+    return [pool for (pool,) in await cursor.fetchall()]
 
 
 async def silent(connection: AsyncConnection[Any], since: datetime, limit: int = 100) -> Sequence[Worker]:

@@ -23,6 +23,14 @@ CREATE INDEX ON workers (registered_at DESC);
 -- name: listing
 SELECT to_json(w)::text FROM (SELECT * FROM workers.workers ORDER BY registered_at DESC NULLS LAST, worker_id LIMIT %(limit)s) w;
 
+-- name: pools
+SELECT DISTINCT pool FROM workers.workers WHERE pool IS NOT NULL ORDER BY pool;
+
+-- name: by_part
+-- Ids that begin or end so: a person asks, rarely, and may wait for a look at every row.
+SELECT worker_id FROM workers.workers
+WHERE starts_with(worker_id, %(part)s) OR right(worker_id, length(%(part)s)) = %(part)s ORDER BY worker_id LIMIT 2;
+
 -- name: by_id
 SELECT to_json(w)::text FROM workers.workers w WHERE worker_id = %(worker_id)s;
 

@@ -91,6 +91,7 @@ async def serve(settings: Settings) -> None:
         upload_part_bytes=settings.upload_part_bytes,
         token_place=str(admin_token_path(settings)),
         token=ensure_admin_token(settings),
+        pools=settings.pools,
         caps=Caps(settings.telemetry_hardware_max, settings.telemetry_words_max),
     )
     services = Services(

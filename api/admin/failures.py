@@ -13,12 +13,14 @@ from events.failures import FailureRerun
 from events.jobs import JobSubmitted, MakingSpec
 from events.media import Failure
 from producers import failures as failures_producer
-from projections import failures
+from projections import catalog, failures, jobs
 from projections.failure_report import Report, report
 from projections.failures import FailureShown, Rerun
 
 routes = APIRouter(tags=["failures"])
-FailureId = Annotated[str, Path(max_length=60, description="A job's id, a colon, and the epoch of the claim that failed.")]
+FailureId = Annotated[
+    str, Path(max_length=60, description="A job's id or its beginning, a colon, the epoch of the claim that failed.")
+]
 Days = Annotated[int, Query(ge=1, le=3650, description="How many days before now the report is about.")]
 Patterns = Annotated[int, Query(ge=1, le=100, description="How many patterns it names.")]
 FOUND = documented(404)
@@ -79,14 +81,16 @@ async def list_failures(
     stage: Annotated[str | None, Query(max_length=40)] = None,
     category: Annotated[str | None, Query(max_length=40)] = None,
     code: Annotated[str | None, Query(max_length=40)] = None,
-    video_id: Annotated[str | None, Query(max_length=36)] = None,
+    video_id: Annotated[str | None, Query(max_length=100)] = None,
     job_id: Annotated[str | None, Query(max_length=36)] = None,
     resolved: Annotated[bool | None, Query(description="Only resolved ones, or only open ones.")] = None,
     minimum: Minimum = None,
 ) -> Page[FailureShown]:
     """List attempts that failed, newest first."""
-    only = {"stage": stage, "category": category, "code": code, "video_id": video_id, "job_id": job_id}
+    only = {"stage": stage, "category": category, "code": code}
     async with reading(given, response, "failures", minimum) as connection:
+        only["video_id"] = await catalog.id_of(connection, video_id) if video_id else None
+        only["job_id"] = await jobs.id_of(connection, job_id) if job_id else None
         found = await failures.listing(connection, limit=limit, after=after_of(cursor), resolved=resolved, only=only)
     last = found[-1] if len(found) == limit else None
     return Page(items=list(found), next=cursor_of(last.failed_at, last.failure_id) if last else None)
@@ -104,7 +108,7 @@ async def show_failure(given: Given, response: Response, failure_id: FailureId, 
     """Show one failed attempt, with what was around it, and its reruns."""
     async with reading(given, response, "failures", minimum) as connection:
         failure = await _find(connection, failure_id)
-        return FailureDetail(failure=failure, reruns=list(await failures.reruns_of(connection, failure_id)))
+        return FailureDetail(failure=failure, reruns=list(await failures.reruns_of(connection, failure.failure_id)))
 
 
 @routes.post("/api/failures/{failure_id}/resolve", status_code=202, responses=CHANGED)
@@ -114,9 +118,9 @@ async def resolve_failure(given: Given, response: Response, failure_id: FailureI
     if failure.resolved_by is not None:
         how = f"by a person: {failure.reason}" if failure.resolved_by == "person" else "by a later success"
         raise Conflict(f"the failure is resolved already, {how}")
-    event = failures_producer.resolved(given.context(), failure_id, video_id=failure.video_id, reason=resolve.reason)
+    event = failures_producer.resolved(given.context(), failure.failure_id, video_id=failure.video_id, reason=resolve.reason)
     await write(given, response, [event])
-    return AcceptedFailure(failure_id=failure_id)
+    return AcceptedFailure(failure_id=failure.failure_id)
 
 
 @routes.post("/api/failures/{failure_id}/rerun", status_code=202, responses=CHANGED)
@@ -125,7 +129,7 @@ async def rerun_failure(given: Given, response: Response, failure_id: FailureId,
     failure = await _existing(given, failure_id)
     event = failures_producer.rerun_submitted(
         given.context(),
-        failure_id,
+        failure.failure_id,
         video_id=failure.video_id,
         pool=failure.pool,
         worker_id=failure.worker_id,
@@ -134,7 +138,7 @@ async def rerun_failure(given: Given, response: Response, failure_id: FailureId,
     )
     await write(given, response, [event])
     assert isinstance(event.data, JobSubmitted)
-    return AcceptedJobAgain(failure_id=failure_id, job_id=event.data.job_id)
+    return AcceptedJobAgain(failure_id=failure.failure_id, job_id=event.data.job_id)
 
 
 @routes.post("/api/failures/{failure_id}/reruns", status_code=202, responses=FOUND)
@@ -143,7 +147,7 @@ async def note_rerun(given: Given, response: Response, failure_id: FailureId, do
     failure = await _existing(given, failure_id)
     event = failures_producer.rerun(
         given.context(),
-        failure_id,
+        failure.failure_id,
         video_id=failure.video_id,
         failed=failure.failure,
         again=done.failure,
@@ -152,13 +156,13 @@ async def note_rerun(given: Given, response: Response, failure_id: FailureId, do
     )
     await write(given, response, [event])
     assert isinstance(event.data, FailureRerun)
-    return AcceptedRerun(failure_id=failure_id, verdict=event.data.verdict)
+    return AcceptedRerun(failure_id=failure.failure_id, verdict=event.data.verdict)
 
 
-async def _find(connection: Any, failure_id: str) -> FailureShown:
-    failure = await failures.by_id(connection, failure_id)
+async def _find(connection: Any, which: str) -> FailureShown:
+    failure = await failures.by_id(connection, await failures.id_of(connection, which))
     if failure is None:
-        raise NotFound(f"there is no failed attempt {failure_id}")
+        raise NotFound(f"there is no failed attempt {which}")
     return failure
 
 

@@ -12,8 +12,11 @@ from api.problems import documented
 from api.worker import models
 from api.worker.access import Access
 from api.worker.keys import Key
+from projections.short_ids import fits, only
 
 routes = APIRouter(prefix="/api/worker-keys", tags=["worker keys"])
+KEYS_MAX = 10_000
+"""Keys that are looked through for a part of an id, the last that were issued."""
 
 
 class Reason(BaseModel):
@@ -39,11 +42,15 @@ async def list_keys(given: Given, limit: Limit = 100) -> Page[Key]:
 @routes.post("/{which}/revoke", responses=documented(404))
 async def revoke(
     given: Given,
-    which: Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$", description="A worker's id, or that of one of its keys.")],
+    which: Annotated[
+        str, Path(pattern=r"^[0-9a-f-]{8,36}$", description="A worker's id, that of one of its keys, or a part of it.")
+    ],
     reason: Reason | None = None,
 ) -> models.Revoked:
     """Revoke all keys of a worker, or one; within a second they are good for nothing."""
-    found = await _access(given).revoke(which, reason.reason if reason else "")
+    keys = await _access(given).listing(KEYS_MAX)
+    matching = {id_ for key in keys for id_ in (key.worker_id, key.key_id) if id_ is not None and fits(which, id_)}
+    found = await _access(given).revoke(only(which, matching), reason.reason if reason else "")
     return models.Revoked(key_ids=[key.key_id for key in found])
 
 

@@ -37,9 +37,10 @@ routes = APIRouter(tags=["managing"])
 Kind = JobKind
 RETRIED_MAX = 500
 """Jobs that one call retries at most."""
-Which = Annotated[str, Path(max_length=100, description="A video's id or slug.")]
-JobId = Annotated[str, Path(max_length=36)]
-WorkerId = Annotated[str, Path(max_length=100)]
+Which = Annotated[str, Path(max_length=100, description="A video's id or slug, or eight characters or more of the id.")]
+JobId = Annotated[str, Path(max_length=36, description="A job's id, or eight characters or more of it.")]
+WorkerId = Annotated[str, Path(max_length=100, description="A worker's id, or eight characters or more of it.")]
+OfVideo = Annotated[str | None, Query(max_length=100, description="Only of this video: its id, slug, or a part of the id.")]
 PoolName = Annotated[str, Path(max_length=255)]
 
 
@@ -70,7 +71,7 @@ class Filter(Reason):
     """Which jobs; all failed ones when nothing is said. A chunk is a job; a rung is retried by the jobs that make it."""
 
     status: Literal["failed", "cancelled"] = "failed"
-    video_id: str | None = Field(None, max_length=36, examples=["01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"])
+    video_id: str | None = Field(None, max_length=100, examples=["01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"])
     kind: Kind | None = Field(None, examples=["encode"])
     pool: str | None = Field(None, max_length=255, examples=["default"])
     chunk: int | None = Field(None, ge=0, le=2**31, examples=[3])
@@ -203,13 +204,14 @@ async def list_jobs(
     limit: Limit = 50,
     cursor: Cursor = None,
     status: Annotated[jobs.Status | None, Query()] = None,
-    video_id: Annotated[str | None, Query(max_length=36)] = None,
+    video_id: OfVideo = None,
     kind: Annotated[Kind | None, Query()] = None,
     minimum: Minimum = None,
 ) -> Page[JobShown]:
     """List jobs, newest first."""
     async with reading(given, response, "jobs", minimum) as connection:
-        found = await jobs.listing(connection, limit=limit, after=after_of(cursor), status=status, video_id=video_id, kind=kind)
+        of = await catalog.id_of(connection, video_id) if video_id else None
+        found = await jobs.listing(connection, limit=limit, after=after_of(cursor), status=status, video_id=of, kind=kind)
     last = found[-1] if len(found) == limit else None
     following = cursor_of(last.queued_at, last.job_id) if last and last.queued_at else None
     return Page(items=[JobShown.model_validate(job) for job in found], next=following)
@@ -226,11 +228,9 @@ async def show_queue(given: Given, response: Response) -> Queue:
 async def show_job(given: Given, response: Response, job_id: JobId, minimum: Minimum = None) -> JobDetail:
     """Show a job, every attempt at it, and what happened to it."""
     async with reading(given, response, "jobs", minimum) as connection:
-        job = await jobs.by_id(connection, job_id)
-        attempts = await jobs.attempts_at(connection, job_id)
-        events = await timeline.of_job(connection, job_id)
-    if job is None:
-        raise NotFound(f"there is no job {job_id}")
+        job = await _find_job(connection, job_id)
+        attempts = await jobs.attempts_at(connection, job.job_id)
+        events = await timeline.of_job(connection, job.job_id)
     return JobDetail(job=JobShown.model_validate(job), attempts=list(attempts), timeline=list(events))
 
 
@@ -241,10 +241,10 @@ async def cancel_job(given: Given, response: Response, job_id: JobId, reason: Re
     if job.status in ("completed", "failed", "cancelled"):
         raise Conflict(f"the job has ended: it is {job.status}")
     event = jobs_producer.cancel_requested(
-        given.context(), job_id=job_id, video_id=job.video_id, pool=job.pool, reason=reason.reason if reason else ""
+        given.context(), job_id=job.job_id, video_id=job.video_id, pool=job.pool, reason=reason.reason if reason else ""
     )
     await write(given, response, [event])
-    return AcceptedJob(job_id=job_id)
+    return AcceptedJob(job_id=job.job_id)
 
 
 @routes.post("/api/jobs/{job_id}/retry", status_code=202, responses=CHANGED)
@@ -254,10 +254,10 @@ async def retry_job(given: Given, response: Response, job_id: JobId, reason: Rea
     if job.status not in ("failed", "cancelled"):
         raise Conflict(f"only a failed or cancelled job can be retried; this one is {job.status}")
     event = jobs_producer.retry_requested(
-        given.context(), job_id=job_id, video_id=job.video_id, pool=job.pool, reason=reason.reason if reason else ""
+        given.context(), job_id=job.job_id, video_id=job.video_id, pool=job.pool, reason=reason.reason if reason else ""
     )
     await write(given, response, [event])
-    return AcceptedJob(job_id=job_id)
+    return AcceptedJob(job_id=job.job_id)
 
 
 @routes.post("/api/jobs/{job_id}/requeue", status_code=202, responses=CHANGED)
@@ -269,21 +269,23 @@ async def requeue_job(given: Given, response: Response, job_id: JobId, wanted: R
         raise Conflict(f"the job has ended: it is {job.status}")
     event = jobs_producer.requeue_requested(
         given.context(),
-        job_id=job_id,
+        job_id=job.job_id,
         video_id=job.video_id,
         pool=job.pool,
         reason=wanted.reason,
         priority=wanted.priority,
     )
     await write(given, response, [event])
-    return AcceptedJob(job_id=job_id)
+    return AcceptedJob(job_id=job.job_id)
 
 
 @routes.post("/api/jobs/retry", status_code=202, responses=documented(422))
 async def retry_jobs(given: Given, response: Response, wanted: Filter) -> AcceptedJobs:
     """Ask the dispatcher to try jobs again, the newest first, at most 500 at once; the reason is kept with each."""
     async with given.pool.connection() as connection:
-        found = await jobs.listing(connection, limit=RETRIED_MAX, **wanted.model_dump(exclude={"reason"}))
+        of = await catalog.id_of(connection, wanted.video_id) if wanted.video_id else None
+        only = wanted.model_dump(exclude={"reason"}) | {"video_id": of}
+        found = await jobs.listing(connection, limit=RETRIED_MAX, **only)
     context = given.context()
     events = [
         jobs_producer.retry_requested(context, job_id=job.job_id, video_id=job.video_id, pool=job.pool, reason=wanted.reason)
@@ -332,25 +334,27 @@ def _shown(worker: Worker, pauses: Mapping[tuple[str, str], jobs.Pause], now: da
 @routes.post("/api/workers/{worker_id}/pause", status_code=202, responses=FOUND)
 async def pause_worker(given: Given, response: Response, worker_id: WorkerId, wanted: Pause | None = None) -> AcceptedDispatch:
     """Give a worker no more jobs; what it has goes on. With `drain` it stops after that."""
-    return await _pause(given, response, await _pool_of(given, worker_id), worker_id, wanted)
+    pool, whole = await _worker(given, worker_id)
+    return await _pause(given, response, pool, whole, wanted)
 
 
 @routes.post("/api/workers/{worker_id}/resume", status_code=202, responses=FOUND)
 async def resume_worker(given: Given, response: Response, worker_id: WorkerId, reason: Reason | None = None) -> AcceptedDispatch:
     """Give a worker jobs again; its quarantine, if it is in one, ends."""
-    return await _resume(given, response, await _pool_of(given, worker_id), worker_id, reason)
+    pool, whole = await _worker(given, worker_id)
+    return await _resume(given, response, pool, whole, reason)
 
 
-@routes.post("/api/pools/{pool}/pause", status_code=202)
+@routes.post("/api/pools/{pool}/pause", status_code=202, responses=FOUND)
 async def pause_pool(given: Given, response: Response, pool: PoolName, wanted: Pause | None = None) -> AcceptedDispatch:
     """Give no worker of a pool a job any more; what runs goes on. With `drain` its workers stop after that."""
-    return await _pause(given, response, pool, None, wanted)
+    return await _pause(given, response, await _known_pool(given, pool), None, wanted)
 
 
-@routes.post("/api/pools/{pool}/resume", status_code=202)
+@routes.post("/api/pools/{pool}/resume", status_code=202, responses=FOUND)
 async def resume_pool(given: Given, response: Response, pool: PoolName, reason: Reason | None = None) -> AcceptedDispatch:
     """Give the workers of a pool jobs again."""
-    return await _resume(given, response, pool, None, reason)
+    return await _resume(given, response, await _known_pool(given, pool), None, reason)
 
 
 async def _pause(given: Services, response: Response, pool: str, worker_id: str | None, wanted: Pause | None) -> AcceptedDispatch:
@@ -366,17 +370,27 @@ async def _resume(given: Services, response: Response, pool: str, worker_id: str
     return AcceptedDispatch(pool=pool, worker_id=worker_id)
 
 
-async def _pool_of(given: Services, worker_id: str) -> str:
+async def _worker(given: Services, which: str) -> tuple[str, str]:
+    """Return pool and id of the worker with this id or part of one. Raises NotFound for one that never registered."""
     async with given.pool.connection() as connection:
-        worker = await workers.by_id(connection, worker_id)
+        worker = await workers.by_id(connection, await workers.id_of(connection, which))
     if worker is None or worker.pool is None:
-        raise NotFound(f"there is no worker {worker_id}")
-    return worker.pool
+        raise NotFound(f"there is no worker {which}")
+    return worker.pool, worker.worker_id
+
+
+async def _known_pool(given: Services, pool: str) -> str:
+    """Return the pool's name. Raises NotFound for one that nobody works in or owns: its pause would wait for ever, unseen."""
+    async with given.pool.connection() as connection:
+        known = given.options.pools + tuple(await workers.pools(connection))
+    if pool not in known:
+        raise NotFound(f"there is no pool {pool}; there are: {', '.join(sorted(set(known)))}")
+    return pool
 
 
 async def _find(connection: Any, which: str) -> Video:
-    """Return a video by id or slug. Raises NotFound."""
-    video = await catalog.by_id(connection, which) or await catalog.by_slug(connection, which)
+    """Return a video by id, slug or part of the id. Raises NotFound."""
+    video = await catalog.named(connection, which)
     if video is None:
         raise NotFound(f"there is no video {which}")
     return video
@@ -391,9 +405,14 @@ async def _existing(given: Services, which: str) -> Video:
     return video
 
 
-async def _job(given: Services, job_id: str) -> Job:
+async def _job(given: Services, which: str) -> Job:
     async with given.pool.connection() as connection:
-        job = await jobs.by_id(connection, job_id)
+        return await _find_job(connection, which)
+
+
+async def _find_job(connection: Any, which: str) -> Job:
+    """Return a job by id or a part of it. Raises NotFound."""
+    job = await jobs.by_id(connection, await jobs.id_of(connection, which))
     if job is None:
-        raise NotFound(f"there is no job {job_id}")
+        raise NotFound(f"there is no job {which}")
     return job

@@ -5,13 +5,15 @@ from typing import Annotated
 import typer
 
 from infra.commands.admin_api import connected
-from infra.commands.output import AsJson, AsOf, Row, duration, fields, note, size, table
+from infra.commands.output import AsJson, AsOf, Row, duration, fields, moment, note, short, size, table
 
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")]
 
 
 def videos(
-    video: Annotated[str | None, typer.Argument(help="One video: its id or slug; all when left out.")] = None,
+    video: Annotated[
+        str | None, typer.Argument(help="One video: its slug, id, or eight characters of its id; all when left out.")
+    ] = None,
     status: Annotated[str | None, typer.Option(help="Only videos in this state.")] = None,
     search: Annotated[str | None, typer.Option(help="Only videos whose title or description has these words.")] = None,
     limit: Limit = 50,
@@ -35,7 +37,7 @@ def videos(
     table(
         rows,
         {
-            "video": lambda row: row["video_id"],
+            "video": lambda row: short(row["video_id"]),
             "slug": lambda row: row.get("slug"),
             "status": lambda row: row.get("status"),
             "duration": lambda row: duration(row.get("duration_ms")),
@@ -48,7 +50,7 @@ def videos(
 
 
 def timeline(
-    video: Annotated[str, typer.Argument(help="The video's id or slug.")],
+    video: Annotated[str, typer.Argument(help="The video's slug, its id, or eight characters of its id.")],
     limit: Limit = 1000,
     as_of: AsOf = None,
     as_json: AsJson = False,
@@ -58,19 +60,19 @@ def timeline(
     \b
     Examples:
       kinolog timeline big-buck-bunny
-      kinolog timeline 01926f9c-0000-7000-8000-000000000000 --json | jq '.[].type'
+      kinolog timeline 9b6c1d04 --json | jq '.[].type'
     """
     with connected() as api:
         rows = api.pages(f"/api/videos/{video}/timeline", limit=limit, as_of=as_of)
     table(
         rows,
         {
-            "time": lambda row: row["time"],
+            "time": lambda row: moment(row["time"], milliseconds=True),
             "event": lambda row: row["type"].removeprefix("kinolog."),
             "at": lambda row: f"{row['topic']}/{row['partition']}/{row['offset']}",
             "what": lambda row: row.get("summary"),
-            "id": lambda row: row["id"],
-            "cause": lambda row: row.get("causationid"),
+            "id": lambda row: short(row["id"]),
+            "cause": lambda row: short(row.get("causationid")),
         },
         as_json=as_json,
         empty="nothing happened to it yet",
@@ -94,14 +96,14 @@ def workers(as_of: AsOf = None, as_json: AsJson = False) -> None:
     table(
         rows,
         {
-            "worker": lambda row: row["worker_id"],
+            "worker": lambda row: short(row["worker_id"]),
             "name": lambda row: row.get("name"),
             "status": _state,
             "pool": lambda row: row.get("pool"),
+            "jobs": lambda row: ", ".join(map(short, row.get("job_ids") or ())),
+            "last heartbeat": lambda row: moment(row.get("heartbeat_at")),
             "cards": lambda row: ", ".join(map(_card, row.get("cards") or ())),
             "encodes with": lambda row: ", ".join((row.get("capabilities") or {}).get("encoders") or ()),
-            "heard of": lambda row: row.get("heartbeat_at"),
-            "jobs": lambda row: ", ".join(row.get("job_ids") or ()),
         },
         as_json=as_json,
         empty="no workers; start one with: kinolog worker",
@@ -112,7 +114,7 @@ def _state(row: Row) -> str:
     """Return what a worker does, and whom a person or the dispatcher keeps from jobs, until when or why."""
     told = str(row["presence"])
     if row["quarantined_until"]:
-        told += f" until {row['quarantined_until']}"
+        told += f" until {moment(row['quarantined_until'])}"
     if paused := row["paused"]:
         whole = "its pool is " if paused["of"] == "pool" else ""
         told += f" ({whole}{'drained' if paused['drain'] else 'paused'}: {paused['reason']})"

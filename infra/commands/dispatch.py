@@ -8,7 +8,7 @@ from infra.commands.admin_api import connected
 from infra.commands.exits import UsageFault
 from infra.commands.output import AsJson, document, note
 
-Worker = Annotated[str | None, typer.Option(help="The worker's id.")]
+Worker = Annotated[str | None, typer.Option(help="The worker's id, or eight characters of it.")]
 Pool = Annotated[str | None, typer.Option(help="The pool's name.")]
 Reason = Annotated[str, typer.Option(help="Why; it is kept on the log.")]
 
@@ -24,7 +24,7 @@ def pause(
 
     \b
     Examples:
-      kinolog pause --worker 01926f9c-0000-7000-8000-000000000000 --drain --reason "new memory"
+      kinolog pause --worker d5eb561a --drain --reason "new memory"
       kinolog pause --pool default
     """
     with connected() as api:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.commands.admin_api import connected
-from infra.commands.output import AsJson, document, line, note, printable
+from infra.commands.output import AsJson, document, line, moment, note, printable
 
 if TYPE_CHECKING:
     from events.envelope import Event, Recorded
@@ -21,15 +21,17 @@ def explain() -> None:
 
 
 @app.command()
-def job(which: Annotated[str, typer.Argument(metavar="ID", help="The job's id.")], as_json: AsJson = False) -> None:
+def job(
+    which: Annotated[str, typer.Argument(metavar="ID", help="The job's id, or eight characters of it.")], as_json: AsJson = False
+) -> None:
     """Tell the whole story of a job: requests, decisions with their reasons, attempts, fences, failures, and where each stands.
 
     Requests are kept on the log for a week, and in the archive for ever.
 
     \b
     Examples:
-      kinolog explain job f6c1070f-269c-5077-ada5-69a29a7c5990
-      kinolog explain job f6c1070f-269c-5077-ada5-69a29a7c5990 --json | jq '.[].reason'
+      kinolog explain job f6c1070f
+      kinolog explain job f6c1070f --json | jq '.[].reason'
     """
     from projections.story import tell
 
@@ -39,7 +41,7 @@ def job(which: Annotated[str, typer.Argument(metavar="ID", help="The job's id.")
         return
     for told in story:
         reason = f" [{told.reason}]" if told.reason and told.reason not in told.sentence else ""
-        line(printable(f"{told.time:%Y-%m-%d %H:%M:%S.%f}"[:23] + f"  {told.at:<22}  {told.sentence}{reason}"))
+        line(printable(f"{moment(told.time, milliseconds=True)}  {told.at:<22}  {told.sentence}{reason}"))
     if not story:
         note("the log does not tell of this job any more")
 
@@ -53,4 +55,4 @@ async def story_of(job_id: str) -> "list[Recorded[Event]]":
     with connected() as api:
         found = api.get(f"/api/jobs/{job_id}")["job"]
     async with open_history(settings_of_services()) as history:
-        return await events_of_job(history, job_id, found["pool"], datetime.fromisoformat(found["queued_at"]))
+        return await events_of_job(history, found["job_id"], found["pool"], datetime.fromisoformat(found["queued_at"]))

@@ -11,7 +11,7 @@ import typer
 from infra.commands.admin_api import connected
 from infra.commands.exits import Away
 from infra.commands.explain import story_of
-from infra.commands.output import AsJson, AsOf, Row, document, fields, line, note, printable, table
+from infra.commands.output import AsJson, AsOf, Row, document, fields, line, moment, note, printable, short, table
 
 if TYPE_CHECKING:
     from projections.capsule import Capsule
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, help="What failed, why, and what to do about it.", no_args_is_help=True)
 ASKED_EVERY_S = 0.5
 
-FailureId = Annotated[str, typer.Argument(metavar="ID", help="The failure's id: job, colon, epoch.")]
+FailureId = Annotated[str, typer.Argument(metavar="ID", help="The failure's id: job (or eight characters of it), colon, epoch.")]
 
 
 @app.command()
@@ -98,8 +98,8 @@ def list_(
     stage: Annotated[str | None, typer.Option(help="Only this stage: analysis, crf_search, encoding, post_processing.")] = None,
     category: Annotated[str | None, typer.Option(help="Only this category, as resource_exhaustion.")] = None,
     code: Annotated[str | None, typer.Option(help="Only this code, as EXIT_137.")] = None,
-    video: Annotated[str | None, typer.Option(help="Only attempts for this video (its id).")] = None,
-    job: Annotated[str | None, typer.Option(help="Only attempts at this job (its id).")] = None,
+    video: Annotated[str | None, typer.Option(help="Only for this video: its id, slug, or eight characters of its id.")] = None,
+    job: Annotated[str | None, typer.Option(help="Only attempts at this job: its id, or eight characters of it.")] = None,
     resolved: Annotated[bool | None, typer.Option("--resolved/--open", help="Only resolved ones, or only open ones.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")] = 50,
     as_of: AsOf = None,
@@ -118,8 +118,8 @@ def list_(
     table(
         rows,
         {
-            "failure": lambda row: row["failure_id"],
-            "time": lambda row: row["failed_at"],
+            "failure": lambda row: short(row["failure_id"]),
+            "time": lambda row: moment(row["failed_at"]),
             "stage": lambda row: row["stage"],
             "category": lambda row: row["category"],
             "code": lambda row: row["code"],
@@ -138,7 +138,7 @@ def show(failure: FailureId, as_of: AsOf = None, as_json: AsJson = False) -> Non
 
     \b
     Examples:
-      kinolog failures show f6c1070f-269c-5077-ada5-69a29a7c5990:1
+      kinolog failures show f6c1070f:1
     """
     with connected() as api:
         found = api.get(f"/api/failures/{failure}", as_of=as_of)
@@ -160,7 +160,7 @@ def resolve(
 
     \b
     Examples:
-      kinolog failures resolve f6c1070f-269c-5077-ada5-69a29a7c5990:1 --reason "the machine got more memory"
+      kinolog failures resolve f6c1070f:1 --reason "the machine got more memory"
     """
     with connected() as api:
         answer = api.post(f"/api/failures/{failure}/resolve", {"reason": reason})
@@ -182,8 +182,8 @@ def capsule(
 
     \b
     Examples:
-      kinolog failures capsule f6c1070f-269c-5077-ada5-69a29a7c5990:1 --out failure.json
-      kinolog failures capsule f6c1070f-269c-5077-ada5-69a29a7c5990:1 | jq .failure.context.command
+      kinolog failures capsule f6c1070f:1 --out failure.json
+      kinolog failures capsule f6c1070f:1 | jq .failure.context.command
     """
     made = asyncio.run(_capsule(failure)).model_dump_json(indent=None if as_json else 2)
     if out is None:
@@ -208,7 +208,7 @@ def rerun(
 
     \b
     Examples:
-      kinolog failures rerun f6c1070f-269c-5077-ada5-69a29a7c5990:1
+      kinolog failures rerun f6c1070f:1
       kinolog failures rerun failure.json --here --json
     """
     from projections.capsule import opened
@@ -260,5 +260,5 @@ async def _capsule(failure: str) -> "Capsule":
     from projections.capsule import capsule_of
 
     with connected() as api:
-        job_id = str(api.get(f"/api/failures/{failure}")["failure"]["job_id"])
-    return capsule_of(failure, await story_of(job_id))
+        found = api.get(f"/api/failures/{failure}")["failure"]
+    return capsule_of(found["failure_id"], await story_of(found["job_id"]))

@@ -51,8 +51,8 @@ def ingest(
 ) -> None:
     """Upload files, follow them through the queue and the encoders, and say where they play.
 
-    A file whose content is known already, by SHA-256, is told and not uploaded again. A broken upload goes on where it
-    stopped. With --json, one line for each stage of each file.
+    A file whose content is there already, by SHA-256, is named and not uploaded again. A broken upload goes on where it
+    stopped. Ctrl-C ends the wait, not the work. With --json, one line for each stage of each file.
 
     \b
     Examples:
@@ -87,7 +87,7 @@ def _opened(stack: ExitStack, *, wait: bool, as_json: bool) -> "Ingestion":
     settings = Settings.from_env(os.environ)
     api = stack.enter_context(connected(settings))
     store = stack.enter_context(httpx.Client(trust_env=False))
-    reporter: Reporter = JsonLines() if as_json else stack.enter_context(Bars(public_url_of(settings)))
+    reporter: Reporter = JsonLines() if as_json else stack.enter_context(Bars(public_url_of(settings), wait=wait))
     return Ingestion(api, Uploads(api, store, settings.var_dir / "uploads"), reporter, wait=wait)
 
 
@@ -108,19 +108,27 @@ class Ingestion:
         self._reporter = reporter
         self._wait = wait
         self._sleep = sleep
-        self._sent: dict[str, str] = {}
+        self._sent: dict[str, dict[str, Any]] = {}
 
     def all(self, files: Iterable[Path | None], title: str | None, priority: str) -> int:
         """Ingest each file; return how many failed. One bad file does not stop the next.
 
         Uploads go one after the other, what was uploaded is followed meanwhile; None among the files is a pause.
         """
-        failed = 0
         pending: deque[_Following] = deque()
+        try:
+            return self._all(files, title, priority, pending)
+        except KeyboardInterrupt:
+            for following in pending:
+                self._reporter.stage(following.path, "left", **following.facts)
+            raise
+
+    def _all(self, files: Iterable[Path | None], title: str | None, priority: str, pending: "deque[_Following]") -> int:
+        failed = 0
         for path in files:
             try:
-                if path is not None and (video_id := self._send(path, title, priority)) and self._wait:
-                    pending.append(_Following(path, video_id))
+                if path is not None and (facts := self._send(path, title, priority)) and self._wait:
+                    pending.append(_Following(path, facts))
             except (KinologError, OSError) as error:
                 if isinstance(error, Retryable) or path is None:
                     raise
@@ -145,28 +153,26 @@ class Ingestion:
                 pending.append(following)
         return failed
 
-    def _send(self, path: Path, title: str | None, priority: str) -> str | None:
-        """Upload one file; return the video's id, None when its content was there already."""
+    def _send(self, path: Path, title: str | None, priority: str) -> dict[str, Any] | None:
+        """Upload one file; return id and address of its video, None when its content was there already."""
         size_bytes = path.stat().st_size
         if size_bytes == 0:
             raise UsageFault("the file is empty")
         sha256 = digest(path, self._reporter.bar(path, "hashing", size_bytes))
-        known = self._sent.get(sha256) or next(
-            (video["video_id"] for video in self._api.get("/api/videos", sha256=sha256, limit=1)["items"]), None
-        )
+        known = self._sent.get(sha256) or next(iter(self._api.get("/api/videos", sha256=sha256, limit=1)["items"]), None)
         if known:
-            self._reporter.stage(path, "known", video_id=known)
+            self._reporter.stage(path, "known", **_address(known))
             return None
         sent = self._uploads.send(
             path, sha256, title=title, priority=priority, report=self._reporter.bar(path, "uploading", size_bytes)
         )
-        video_id = self._sent[sha256] = str(sent["video_id"])
-        self._reporter.stage(path, "queued", video_id=video_id, slug=sent.get("slug"))
-        return video_id
+        facts = self._sent[sha256] = _address(sent)
+        self._reporter.stage(path, "queued", **facts)
+        return facts
 
     def _ask(self, following: "_Following") -> None:
         """Show how far a video is. Raises Away when the admin app stayed away for too long."""
-        path, video_id = following.path, following.video_id
+        path, video_id = following.path, following.facts["video_id"]
         try:
             video = self._api.get(f"/api/videos/{video_id}")
             stage = stage_of(video)
@@ -177,9 +183,11 @@ class Ingestion:
                 raise
             return
         following.refusals = 0
+        if stage == "uploading":
+            return  # the catalog has not read yet that the upload is complete
         if stage != following.stage:
             following.stage = stage
-            self._reporter.stage(path, stage, **_facts(video))
+            self._reporter.stage(path, stage, **(following.facts | _facts(video)))
         for rung in rungs:
             self._reporter.percent(path, rung["name"], rung["progress"])
 
@@ -189,9 +197,14 @@ class _Following:
     """A video that somebody waits for."""
 
     path: Path
-    video_id: str
+    facts: dict[str, Any]
     stage: str = "queued"
     refusals: int = 0
+
+
+def _address(video: dict[str, Any]) -> dict[str, Any]:
+    """Return which video it is and where it plays or will play: known from the upload on."""
+    return {"video_id": video["video_id"], "slug": video["slug"], "watch_url": f"/watch/{video['slug']}"}
 
 
 def stage_of(video: dict[str, Any]) -> str:
@@ -232,8 +245,9 @@ class JsonLines:
 class Bars:
     """Progress bars on standard error; the lines that matter, where a file plays, on standard output."""
 
-    def __init__(self, public_url: str) -> None:
+    def __init__(self, public_url: str, *, wait: bool = True) -> None:
         self._public_url = public_url
+        self._answers = {"published", "known", "left"} if wait else {"published", "known", "queued"}
 
     def __enter__(self) -> "Bars":
         import sys
@@ -261,12 +275,14 @@ class Bars:
         for key in [key for key in self._tasks if key[0] == path]:
             self._progress.remove_task(self._tasks.pop(key))
         said = {
-            "known": "is there already as {video_id}",
+            "queued": "is queued; it will play at {public_url}{watch_url}",
+            "known": "is there already, at {public_url}{watch_url}",
+            "left": "goes on without this command; it will play at {public_url}{watch_url}",
             "published": "plays at {public_url}{watch_url}",
             "failed": "failed: {message}",
         }.get(stage, stage)
-        words = said.format(**{"message": "", "video_id": "", "public_url": self._public_url} | facts)
-        (line if stage == "published" else note)(f"{shown(Path(path.name))}: {words}")
+        words = said.format(**{"message": "", "public_url": self._public_url} | facts)
+        (line if stage in self._answers else note)(f"{shown(Path(path.name))}: {words}")
 
     def bar(self, path: Path, stage: str, total: int) -> Report:
         """Show a bar that counts bytes."""

@@ -6,14 +6,14 @@ import typer
 
 from infra.commands.admin_api import connected
 from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, AsOf, Row, document, fields, line, note, table
+from infra.commands.output import AsJson, AsOf, Row, document, fields, line, note, short, table
 
-app = typer.Typer(rich_markup_mode=None, help="Show the queue; cancel or retry jobs.", invoke_without_command=True)
+app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
-Job = Annotated[str, typer.Argument(help="The job's id.")]
+Job = Annotated[str, typer.Argument(help="The job's id, or eight characters of it.")]
 Reason = Annotated[str, typer.Option(help="Why; it is kept with the event.")]
 Status = Annotated[str | None, typer.Option(help="Only these: queued, claimed, retrying, completed, failed, cancelled.")]
-Video = Annotated[str | None, typer.Option(help="Only jobs of this video (its id).")]
+Video = Annotated[str | None, typer.Option(help="Only jobs of this video: its id, slug, or eight characters of its id.")]
 
 
 @app.callback()
@@ -31,8 +31,8 @@ def jobs(
     \b
     Examples:
       kinolog jobs --status queued
-      kinolog jobs show 01926f9c-0000-7000-8000-000000000000
-      kinolog jobs retry --all --video 01926f9c-0000-7000-8000-000000000000
+      kinolog jobs show f6c1070f
+      kinolog jobs retry --all --video holiday-hfagkw8m
     """
     if context.invoked_subcommand is not None:
         return
@@ -41,13 +41,13 @@ def jobs(
     table(
         rows,
         {
-            "job": lambda row: row["job_id"],
+            "job": lambda row: short(row["job_id"]),
+            "video": lambda row: short(row.get("video_id")),
             "what": lambda row: row.get("what") or row.get("kind"),
             "status": lambda row: row.get("status"),
             "attempt": lambda row: row.get("attempt"),
+            "worker": lambda row: short(row.get("worker_id")),
             "priority": lambda row: row.get("priority"),
-            "worker": lambda row: row.get("worker_id"),
-            "video": lambda row: row.get("video_id"),
             "why": _why,
         },
         as_json=as_json,
@@ -61,7 +61,7 @@ def show(job: Job, as_of: AsOf = None, as_json: AsJson = False) -> None:
 
     \b
     Examples:
-      kinolog jobs show 01926f9c-0000-7000-8000-000000000000 --json
+      kinolog jobs show f6c1070f --json
     """
     with connected() as api:
         fields(api.get(f"/api/jobs/{job}", as_of=as_of), as_json=as_json)
@@ -73,11 +73,11 @@ def cancel(job: Job, reason: Reason = "cancelled by an operator", as_json: AsJso
 
     \b
     Examples:
-      kinolog jobs cancel 01926f9c-0000-7000-8000-000000000000 --reason "wrong file"
+      kinolog jobs cancel f6c1070f --reason "wrong file"
     """
     with connected() as api:
         answer = api.post(f"/api/jobs/{job}/cancel", {"reason": reason})
-    _accepted([job], answer, "cancel", as_json=as_json)
+    _accepted([answer["job_id"]], answer, "cancel", as_json=as_json)
 
 
 @app.command()
@@ -91,11 +91,11 @@ def requeue(
 
     \b
     Examples:
-      kinolog jobs requeue 01926f9c-0000-7000-8000-000000000000 --priority high
+      kinolog jobs requeue f6c1070f --priority high
     """
     with connected() as api:
         answer = api.post(f"/api/jobs/{job}/requeue", {"reason": reason, "priority": priority})
-    _accepted([job], answer, "requeue", as_json=as_json)
+    _accepted([answer["job_id"]], answer, "requeue", as_json=as_json)
 
 
 @app.command()
@@ -116,15 +116,16 @@ def retry(
 
     \b
     Examples:
-      kinolog jobs retry 01926f9c-0000-7000-8000-000000000000
+      kinolog jobs retry f6c1070f
       kinolog jobs retry --all --pool night --code TIMEOUT --reason "more threads now"
-      kinolog jobs retry --all --video 01926f9c-0000-7000-8000-000000000000 --rendition 720p
+      kinolog jobs retry --all --video holiday-hfagkw8m --rendition 720p
     """
     if (job is None) != all_failed:
         raise UsageFault("name one job, or say --all")
     with connected() as api:
         if job is not None:
-            _accepted([job], api.post(f"/api/jobs/{job}/retry", {"reason": reason}), "retry", as_json=as_json)
+            answer = api.post(f"/api/jobs/{job}/retry", {"reason": reason})
+            _accepted([answer["job_id"]], answer, "retry", as_json=as_json)
             return
         wanted = {"status": status, "video_id": video, "kind": kind, "pool": pool, "chunk": chunk}
         wanted |= {"rendition": rendition, "code": code}

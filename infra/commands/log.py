@@ -11,7 +11,8 @@ import typer
 
 from events.errors import NotFound
 from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, document, fields, line, note, printable
+from infra.commands.output import AsJson, document, fields, line, moment, note, printable
+from projections.short_ids import fits
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -39,7 +40,7 @@ class Filter:
 
     def wants(self, event: dict[str, Any], key: bytes | None) -> bool:
         """Tell whether a record with this key and content is wanted. A type may be shortened from the front."""
-        if self.subject is not None and self.subject.encode() != key:
+        if self.subject is not None and not fits(self.subject, (key or b"").decode(errors="replace")):
             return False
         wire_type = str(event.get("type", ""))
         return not self.types or any(wanted in wire_type for wanted in self.types)
@@ -49,7 +50,7 @@ class Filter:
 def tail(
     topic: Annotated[list[str] | None, typer.Option(help="Only this topic (repeatable); also <topic>.dead.")] = None,
     wire_type: Annotated[list[str] | None, typer.Option("--type", help="Only types with this in their name (repeatable).")] = None,
-    subject: Annotated[str | None, typer.Option(help="Only this stream: a video's, job's pool's or worker's id.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only this stream: id of a video or worker, or a part of it; a pool.")] = None,
     last: Annotated[int, typer.Option("--last", "-n", min=0, max=100_000, help="Begin with the last N events.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events, until Ctrl-C.")] = False,
     as_json: AsJson = False,
@@ -68,7 +69,7 @@ def tail(
 
 @app.command()
 def show(
-    event: Annotated[str, typer.Argument(help="An event's id, or its place: topic/partition/offset.")],
+    event: Annotated[str, typer.Argument(help="An event's id or eight characters of it, or its place: topic/partition/offset.")],
     as_json: AsJson = False,
 ) -> None:
     """Print one event in full. By its place it is found at once, by its id the log is searched.
@@ -76,7 +77,7 @@ def show(
     \b
     Examples:
       kinolog events show videos/2/17
-      kinolog events show 01926f9c-0000-7000-8000-000000000000 --json
+      kinolog events show 9b6c1d04 --json
     """
     found = asyncio.run(_show(event))
     if as_json:
@@ -167,10 +168,10 @@ async def _show(event: str) -> dict[str, Any]:
             return await _at(consumer, prefix, place, ends, starts)
         for partition in partitions:
             consumer.seek(partition, starts[partition])
-        needle = f'"id":"{event}"'.encode()
+        needle = event.encode()
         async for record in _scan(consumer, ends, lambda value: needle in value):
             described = describe(record, prefix)
-            if _event(described).get("id") == event:
+            if fits(event, str(_event(described).get("id"))):
                 return described
     raise NotFound(f"no event on the log has the id {event}")
 
@@ -252,6 +253,14 @@ def _event(described: dict[str, Any]) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
+def _time_of(event: dict[str, Any]) -> str:
+    """Return when an event happened; of one that cannot be read, its own words."""
+    try:
+        return moment(event.get("time"), milliseconds=True)
+    except (TypeError, ValueError):
+        return str(event.get("time"))[:24]
+
+
 def _print_event(described: dict[str, Any]) -> None:
     import orjson
 
@@ -261,6 +270,6 @@ def _print_event(described: dict[str, Any]) -> None:
         content = content[: CONTENT_CHARACTERS - 1] + "…"
     place = f"{described['topic']}/{described['partition']}/{described['offset']}"
     wire_type = str(event.get("type", "?")).removeprefix("kinolog.")
-    line(printable(f"{str(event.get('time', ''))[:23]:<23}  {place:<24}  {wire_type:<28}  {content}"))
+    line(printable(f"{_time_of(event):<24}  {place:<24}  {wire_type:<28}  {content}"))
     if described.get("invalid"):
         note(f"  {place} cannot be read: {described['invalid']}")

@@ -1,9 +1,11 @@
 """What commands print: tables or JSON on standard output, everything else on standard error."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +16,10 @@ AsOf = Annotated[
 ]
 Row = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Row], object]]
-"""Heading -> what stands under it."""
+"""Heading -> the cell under it, the most important column first: a narrow terminal leaves out the last ones."""
+WIDTH_MIN = 20
+"""A column is never narrowed below this many characters: times and short ids stay whole."""
+GAP = "  "
 
 
 def note(text: str) -> None:
@@ -29,8 +34,12 @@ def line(text: str) -> None:
 
 
 def document(value: object, *, indent: int | None = None) -> None:
-    """Print a value as JSON: one line, or indented for people."""
-    line(json.dumps(value, ensure_ascii=False, default=str, indent=indent))
+    """Print a value as JSON: one line, or indented for people. Times are ISO 8601."""
+    line(json.dumps(value, ensure_ascii=False, default=_plain, indent=indent))
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def table(rows: Iterable[Row], columns: Columns, *, as_json: bool, empty: str = "nothing") -> None:
@@ -75,29 +84,70 @@ def progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _print_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Print a row per line: as wide as it is into a file or pipe, as the terminal has room on one."""
+    from rich.cells import cell_len, set_cell_size
 
+    widths = [max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)]
     terminal = sys.stdout.isatty()
-    grid = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, show_edge=False)
-    for heading in headings:
-        grid.add_column(heading, overflow="fold")
-    for row in cells:
-        grid.add_row(*(Text(cell) for cell in row))
-    Console(file=sys.stdout, width=None if terminal else 200, highlight=False).print(grid)
+    if terminal:
+        widths = fit(widths, shutil.get_terminal_size().columns)
+
+    def row(texts: Sequence[str]) -> str:
+        shown = (text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…" for text, width in zip(texts, widths))  # noqa: B905
+        return GAP.join(set_cell_size(text, width) for text, width in zip(shown, widths, strict=True)).rstrip()
+
+    line(f"\033[1m{row(headings)}\033[0m" if terminal else row(headings))
+    for texts in cells:
+        line(row(texts))
+    if hidden := headings[len(widths) :]:
+        note(f"no room for: {', '.join(hidden)}; a wider terminal or --json shows them")
+
+
+def fit(widths: Sequence[int], room: int) -> list[int]:
+    """Return the widths of the columns that fit into `room` characters, the first ones; the widest are narrowed first. Pure.
+
+    >>> fit([8, 60, 9], 80), fit([8, 9, 60, 30], 60), fit([8, 20, 20, 20], 60)
+    ([8, 59, 9], [8, 9, 37], [8, 20, 20])
+    """
+    for count in range(len(widths), 0, -1):
+        fitted = list(widths[:count])
+        while (over := sum(fitted) + len(GAP) * (count - 1) - room) > 0 and max(fitted) > WIDTH_MIN:
+            widest = max(range(count), key=fitted.__getitem__)
+            second = max((width for number, width in enumerate(fitted) if number != widest), default=0)
+            fitted[widest] = max(fitted[widest] - over, min(second, fitted[widest] - 1), WIDTH_MIN)
+        if over <= 0 or count == 1:
+            return fitted
+    return []
 
 
 def _text(value: object) -> str:
     if value is None or value == "":
         return "–"
+    if isinstance(value, datetime):
+        return moment(value)
     return printable(f"{value:.1f}" if isinstance(value, float) else str(value))
 
 
 def printable(text: str) -> str:
     """Return the text without what would move a terminal's cursor or colour it."""
     return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def moment(time: datetime | str | None, *, milliseconds: bool = False) -> str:
+    """Return a time in UTC as `--as-of` takes it, to the second or millisecond: `2026-11-20T18:00:00Z`. Text is ISO 8601."""
+    if not time:
+        return "–"
+    found = datetime.fromisoformat(time) if isinstance(time, str) else time
+    found = (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).replace(tzinfo=None)
+    return found.isoformat(timespec="milliseconds" if milliseconds else "seconds") + "Z"
+
+
+def short(id_: str | None) -> str:
+    """Return the short form of an id, which every command takes; `job:epoch` keeps its epoch."""
+    from projections.short_ids import short_id
+
+    head, colon, epoch = (id_ or "–").partition(":")
+    return f"{short_id(head)}{colon}{epoch}"
 
 
 def size(size_bytes: int | None) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from events.errors import NotFound
 from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, document, line, note, progress, table
+from infra.commands.output import AsJson, document, line, moment, note, progress, table
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -46,10 +46,10 @@ def projections(as_json: AsJson = False) -> None:
         {
             "projection": lambda row: row["projection"],
             "version": lambda row: row["version"],
-            "serves since": lambda row: row["serves_from"] if row["serves"] else "",
+            "serves since": lambda row: moment(row["serves_from"]) if row["serves"] else "",
             "events": lambda row: row["events"],
             "lag": lambda row: row["lag_events"],
-            "newest event": lambda row: row["newest_event"],
+            "newest event": lambda row: moment(row["newest_event"]),
             "contiguous": lambda row: contiguous[row["contiguous"]],
             "digest": lambda row: (row["digest"] or "made by other code")[:DIGEST_CHARACTERS],
         },

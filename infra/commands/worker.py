@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra.commands.exits import Away, Refused, UsageFault
-from infra.commands.output import AsJson, document, line, note, table
+from infra.commands.output import AsJson, document, line, moment, note, short, table
 
 if TYPE_CHECKING:
     from infra.runtime.settings import Settings
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     rich_markup_mode=None,
-    help="Run a worker; tokens and keys of workers on other machines.",
     invoke_without_command=True,
 )
 JOIN_S = 30.0
@@ -101,14 +100,14 @@ def keys(as_json: AsJson = False) -> None:
     table(
         rows,
         {
-            "key": lambda row: row["key_id"],
+            "key": lambda row: short(row["key_id"]),
             "begins": lambda row: row["prefix"],
             "for": lambda row: row["purpose"],
-            "worker": lambda row: row["worker_id"],
+            "worker": lambda row: short(row["worker_id"]),
             "name": lambda row: row["name"],
-            "used": lambda row: row["used_at"],
-            "expires": lambda row: row["expires_at"],
-            "revoked": lambda row: row["revoked_at"],
+            "used": lambda row: moment(row["used_at"]),
+            "expires": lambda row: moment(row["expires_at"]),
+            "revoked": lambda row: moment(row["revoked_at"]),
         },
         as_json=as_json,
         empty="no keys",
@@ -117,7 +116,7 @@ def keys(as_json: AsJson = False) -> None:
 
 @app.command()
 def revoke(
-    which: Annotated[str, typer.Argument(help="A worker's id, or that of one of its keys.")],
+    which: Annotated[str, typer.Argument(help="A worker's id, or that of one of its keys, or eight characters of it.")],
     reason: Why = "",
     as_json: AsJson = False,
 ) -> None:
@@ -125,7 +124,7 @@ def revoke(
 
     \b
     Examples:
-      kinolog worker revoke 019ceb74-9b15-7216-ba9e-d6fd5eb561a4 --reason "the machine was sold"
+      kinolog worker revoke d5eb561a --reason "the machine was sold"
     """
     from infra.commands.admin_api import connected
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable
+from infra.commands.output import short
 from infra.runtime import postgres
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
@@ -337,6 +339,33 @@ async def test_failed_jobs_are_retried_by_filter(platform: Platform) -> None:
     async with asyncio.timeout(60):
         while (await platform.admin.get(job)).json()["job"]["epoch"] < 2:
             await asyncio.sleep(0.05)
+
+
+async def test_eight_characters_of_an_id_name_it_in_every_command(platform: Platform) -> None:
+    sent = await platform.admin.post("/api/videos", **form("notes.mp4", b"no video " * 50 + os.urandom(8)))
+    video = await platform.ended(sent.json()["video_id"])
+    (failure,) = (await platform.admin.get("/api/failures", params={"video_id": video["video_id"]})).json()["items"]
+    worker = failure["worker_id"]
+    for id_, words in {
+        video["video_id"]: ("videos", "timeline", "jobs --video", "failures list --video", "events tail --subject"),
+        failure["job_id"]: ("jobs show", "explain job", "failures list --job", "jobs retry"),
+        failure["failure_id"]: ("failures show", "failures capsule"),
+        worker: ("pause --worker", "resume --worker"),
+    }.items():
+        for command in words:
+            done = await asyncio.to_thread(kinolog, platform, *command.split(), short(id_), "--json")
+            assert done.returncode == 0, (command, done.stderr)
+            assert id_ in done.stdout or (command == "explain job" and "queued" in done.stdout), command
+    (event, *_) = (await platform.admin.get(f"/api/videos/{short(video['video_id'])}/timeline")).json()["items"]
+    shown = await asyncio.to_thread(kinolog, platform, "events", "show", short(event["id"]), "--json")
+    assert json.loads(shown.stdout)["event"]["id"] == event["id"]
+    assert (await platform.admin.get(f"/api/jobs/{NOBODY[-8:]}")).status_code == 404
+
+
+async def test_a_pool_that_is_not_there_cannot_be_paused(platform: Platform) -> None:
+    for wish in ("pause", "resume"):
+        answer = await platform.admin.post(f"/api/pools/nosuch/{wish}", json={"reason": "a typing error"})
+        assert (answer.status_code, answer.json()["detail"]) == (404, "there is no pool nosuch; there are: default")
 
 
 async def test_a_paused_pool_gets_no_jobs_until_it_is_resumed(settings: Settings, tmp_path: Path) -> None:

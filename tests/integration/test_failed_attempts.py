@@ -17,6 +17,7 @@ from events.jobs import AnalyseResult, JobAttemptFailed, JobCompleted, JobFailed
 from events.media import Failure
 from events.topics import TOPIC_OF
 from infra.commands.exits import ExitCode
+from infra.commands.output import short
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from projections import failures
@@ -175,7 +176,7 @@ async def test_the_command_line_prints_the_report_and_lists_shows_and_resolves(p
     )
     assert "analysis/validation (FILE_NOT_MEDIA): " in printed.stdout and "    Sample: The file is not a video" in printed.stdout
     assert json.loads(kinolog(platform, "failures", "report", "--format", "json").stdout)["summary"]["period_days"] == 7
-    assert which in kinolog(platform, "failures", "list", "--open").stdout
+    assert short(which) in kinolog(platform, "failures", "list", "--open").stdout
     assert "FILE_NOT_MEDIA" in kinolog(platform, "failures", "show", which).stdout
     assert kinolog(platform, "failures", "resolve", which, "--reason", "no video").returncode == 0
 
@@ -230,7 +231,7 @@ async def test_a_job_is_explained_from_the_log(platform: Platform) -> None:
     failure = await broken_video(platform)
     explained = kinolog(platform, "explain", "job", failure["job_id"])
     assert explained.returncode == 0, explained.stderr
-    sentences = [text[49:] for text in explained.stdout.splitlines()]
+    sentences = [text[50:] for text in explained.stdout.splitlines()]
     assert [sentence.split(":")[0].split(" worker ")[0] for sentence in sentences if "asked for work" not in sentence] == [
         f"Planning asked for analysis of video {failure['video_id']} (priority normal).",
         "The dispatcher queued it",

@@ -1,19 +1,25 @@
 """The command line, against an admin app and an object store that keep state in memory."""
 
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import stamina
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
 
 from events import errors
+from infra.cli import app
 from infra.commands import exits, output
 from infra.commands.admin_api import AdminApi, public_url_of, token_of
 from infra.commands.exits import Away, ExitCode, Refused, UsageFault
@@ -55,7 +61,7 @@ class Platform:
         match (request.method, request.url.path.strip("/").split("/")[1:]):
             case ("POST", ["uploads"]):
                 video_id = f"v{len(self.videos) + 1}"
-                self.videos[video_id] = {"video_id": video_id, "status": "uploading"} | body
+                self.videos[video_id] = {"video_id": video_id, "status": "uploading", "slug": video_id} | body
                 url = None if self.part_bytes else f"http://store/{video_id}"
                 return httpx.Response(201, json={"video_id": video_id, "url": url, "part_bytes": self.part_bytes})
             case ("GET", ["uploads", video_id]) if video_id in self.videos:
@@ -63,7 +69,7 @@ class Platform:
             case ("POST", ["uploads", video_id, "parts"]):
                 return httpx.Response(200, json={"urls": {n: f"http://store/{video_id}/{n}" for n in body["numbers"]}})
             case ("POST", ["uploads", video_id, "complete"]):
-                self.videos[video_id] |= body | {"status": "processing"}
+                self.videos[video_id] |= body | {"status": "processing", "slug": "a-slug"}
                 return httpx.Response(200, json={"slug": "a-slug"})
             case ("GET", ["videos", _, "progress"]):
                 return httpx.Response(200, json={"qualities": [{"name": "720p", "progress": 40.0}]})
@@ -450,3 +456,115 @@ def test_a_folder_is_relative_to_where_it_was_said(tmp_path: Path, monkeypatch: 
         "KINOLOG_VAR_DIR": str(tmp_path / "etc" / "data"),
         "KINOLOG_CONFIG": str(config),
     }
+
+
+class Terminal(io.StringIO):
+    """A standard output that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+ROWS = [{"id": "f6c1070f-269c-5077-ada5-69a29a7c5990", "title": "a:x:[red]long" * 20, "why": "because", "note": "n" * 40}]
+COLUMNS: output.Columns = {
+    "video": lambda row: output.short(row["id"]),
+    ":x:[bold]": lambda row: row["title"],
+    "why": lambda row: row["why"],
+    "note": lambda row: row["note"],
+}
+
+
+def test_a_table_keeps_to_its_terminal_a_row_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    output.table(ROWS, COLUMNS, as_json=False)
+    shown = terminal.getvalue().splitlines()
+    assert len(shown) == 2
+    assert all(len(text.replace("\033[1m", "").replace("\033[0m", "")) <= 60 for text in shown)
+    assert "f6c1070f  a:x:[red]long" in shown[1]
+    assert ":x:[bold]" in shown[0]
+
+
+def test_a_table_in_a_pipe_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(ROWS, COLUMNS, as_json=False)
+    assert ROWS[0]["title"] in capsys.readouterr().out
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=12), st.integers(10, 250))
+def test_columns_fit_or_the_last_ones_are_left_out(widths: list[int], room: int) -> None:
+    fitted = output.fit(widths, room)
+    taken = sum(fitted) + 2 * (len(fitted) - 1)
+    assert taken <= room or len(fitted) == 1
+    assert all(width == natural or width >= output.WIDTH_MIN for width, natural in zip(fitted, widths, strict=False))
+    if sum(widths) + 2 * (len(widths) - 1) <= room:
+        assert fitted == widths
+
+
+def test_what_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    output.table(ROWS, COLUMNS, as_json=False)
+    assert "no room for: note" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("time", ["2026-11-20T19:00:00.123456+01:00", datetime(2026, 11, 20, 18, 0, 0, 123456, UTC)])
+def test_times_are_printed_in_one_way_which_as_of_takes(time: str | datetime) -> None:
+    assert output.moment(time) == "2026-11-20T18:00:00Z"
+    assert output.moment(time, milliseconds=True) == "2026-11-20T18:00:00.123Z"
+
+
+def addresses(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out
+
+
+def test_a_file_that_nobody_waits_for_says_where_it_will_play(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    platform = Platform()
+    with Bars("http://here", wait=False) as bars:
+        uploads = Uploads(platform.api, platform.store, tmp_path / "memory")
+        assert Ingestion(platform.api, uploads, bars, wait=False).all([film(tmp_path)], None, "normal") == 0
+    assert addresses(capsys) == "film.mp4: is queued; it will play at http://here/watch/a-slug\n"
+
+
+def test_a_known_file_says_where_it_plays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    platform = Platform()
+    for name in ("film.mp4", "copy.mp4"):
+        with Bars("http://here") as bars:
+            uploads = Uploads(platform.api, platform.store, tmp_path / "memory")
+            following = Ingestion(platform.api, uploads, bars, wait=True, sleep=lambda seconds: None)
+            assert following.all([film(tmp_path, name)], None, "normal") == 0
+    assert addresses(capsys).splitlines() == [
+        "film.mp4: plays at http://here/watch/a-slug",
+        "copy.mp4: is there already, at http://here/watch/a-slug",
+    ]
+
+
+def test_ctrl_c_says_where_it_will_play(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    platform = Platform()
+    platform.life = [{"status": "processing"}]
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with Bars("http://here") as bars:
+        uploads = Uploads(platform.api, platform.store, tmp_path / "memory")
+        following = Ingestion(platform.api, uploads, bars, wait=True, sleep=interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            following.all([film(tmp_path)], None, "normal")
+    assert "it will play at http://here/watch/a-slug" in addresses(capsys)
+
+
+def test_a_completed_upload_is_never_said_to_be_uploading_again(tmp_path: Path) -> None:
+    platform, told = Platform(), Told()
+    platform.life = [{"status": "uploading", "slug": "v1"}, {"status": "ready", "slug": "a-slug"}]
+    assert ingestion(platform, tmp_path, told).all([film(tmp_path)], None, "normal") == 0
+    assert [stage for _, stage in told.stages] == ["queued", "published"]
+
+
+def test_every_group_shows_examples_of_its_commands() -> None:
+    root = typer.main.get_command(app)
+    groups = [command for command in root.commands.values() if hasattr(command, "commands")]  # type: ignore[attr-defined]
+    assert len(groups) >= 8
+    for group in groups:
+        shown = list(group.examples())
+        assert len(shown) == len(group.commands)
+        assert all(example.startswith(f"kinolog {group.name} ") for example in shown)
