@@ -16,6 +16,7 @@ from api.renderings import Renderings
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, Retryable
+from events.text import Line, line_fault
 from projections.insights import UNCAPPED, Caps
 from projections.positions import Positions, newest, snapshot, wait_for
 
@@ -39,6 +40,7 @@ class Store(Protocol):
     async def create_multipart(self, key: str, content_type: str) -> str: ...
     async def upload_part(self, key: str, multipart_id: str, number: int, data: bytes) -> str: ...
     async def list_parts(self, key: str, multipart_id: str) -> list[tuple[int, str, int]]: ...
+    async def abort_multipart(self, key: str, multipart_id: str) -> None: ...
     async def complete_multipart(self, key: str, multipart_id: str, parts: Sequence[tuple[int, str]]) -> None: ...
 
 
@@ -93,7 +95,7 @@ async def services(request: Request) -> Services:
 async def travel(
     request: Request,
     as_of: Annotated[
-        str | None,
+        Line | None,
         Query(max_length=4096, description="Answer as it was then: a time (ISO 8601), or positions as X-Log-Position has them."),
     ] = None,
 ) -> None:
@@ -104,9 +106,9 @@ async def travel(
 
 
 Given = Annotated[Services, Depends(services)]
-Minimum = Annotated[str | None, Header(alias=MINIMUM_HEADER, description="Answer from at least this position of the log.")]
+Minimum = Annotated[Line | None, Header(alias=MINIMUM_HEADER, description="Answer from at least this position of the log.")]
 Limit = Annotated[int, Query(ge=1, le=100, description="Items on a page.")]
-Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before.")]
+Cursor = Annotated[Line | None, Query(max_length=200, description="`next` of the page before.")]
 
 
 @asynccontextmanager
@@ -165,6 +167,8 @@ def after_of(cursor: str | None) -> tuple[datetime, str] | None:
         return None
     try:
         time, id_ = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if line_fault(str(id_)):
+            raise ValueError("no id has such characters")
         return datetime.fromisoformat(time), str(id_)
     except (ValueError, TypeError, binascii.Error) as error:
         raise InvalidRequest("cursor wants what `next` of the page before was") from error

@@ -6,6 +6,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from events.errors import InvalidRequest
+from events.text import clean_line, line_fault
 
 FIELD_BYTES_MAX = 25_000
 """A description of 5,000 characters of four bytes, and some."""
@@ -83,6 +84,8 @@ class Form:
                 self.filename = options.get(b"filename", b"").decode(errors="replace")
                 if not 1 <= len(self.filename) <= 1024:
                     raise InvalidRequest("`file` wants a name of 1 to 1024 characters")
+                if reason := line_fault(self.filename):
+                    raise InvalidRequest(f"the file name {reason}")
                 self._in_file = True
         self._header.clear()
         self._value.clear()
@@ -94,7 +97,7 @@ class Form:
             self.size_bytes += len(piece)
             self._digest.update(piece)
         elif len(self._field) + end - start > FIELD_BYTES_MAX:
-            raise InvalidRequest(f"the field `{self._name[:50]}` is too long")
+            raise InvalidRequest(f"the field `{clean_line(self._name, 50)}` is too long")
         else:
             self._field += data[start:end]
 

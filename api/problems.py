@@ -12,6 +12,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from api.faults import sentence
 from events.errors import Conflict, InvalidEvent, InvalidRequest, KinologError, NotFound, ObjectMissing, Retryable
 
 TYPE = "application/problem+json"
@@ -35,7 +36,7 @@ _EXAMPLES: dict[int, str] = {
     413: "the body is longer than 1048576 bytes",
     415: "send one JSON object as application/json, without an encoding",
     416: "the range begins after the end",
-    422: "body.size_bytes: Input should be greater than or equal to 1",
+    422: "the size must be at least 1",
     429: "too many requests from this address; wait a moment",
     503: "the log did not acknowledge: KafkaTimeoutError",
 }
@@ -62,7 +63,7 @@ class Fault(BaseModel):
     """One thing that is wrong with a request."""
 
     where: str = Field(examples=["body.size_bytes"])
-    what: str = Field(examples=["Input should be greater than or equal to 1"])
+    what: str = Field(examples=["the size must be at least 1"])
 
 
 class Problem(BaseModel):
@@ -120,9 +121,8 @@ def install(app: FastAPI) -> None:
 
     async def invalid(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        faults = [{"where": ".".join(map(str, fault["loc"])), "what": fault["msg"]} for fault in error.errors()]
-        first = faults[0] if faults else {"where": "request", "what": "is invalid"}
-        detail = f"{first['where']}: {first['what']}"
+        faults = [{"where": ".".join(map(str, fault["loc"])), "what": sentence(fault)} for fault in error.errors()]
+        detail = faults[0]["what"] if faults else "the request is invalid"
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=faults)
 
     async def http(_request: Request, error: Exception) -> Response:

@@ -1,11 +1,12 @@
 """What became of failed attempts: topic `failures`, key = failure_id. That they failed stands in topic `jobs`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from events.envelope import Event
 from events.media import Failure
+from events.text import machine_line
 
 
 class FailureResolved(Event, type="kinolog.failure.resolved.v1"):
@@ -24,7 +25,7 @@ class FailureRerun(Event, type="kinolog.failure.rerun.v1"):
 
     failure_id: str
     verdict: Literal["reproduced", "not_reproduced"]
-    worker: str = Field(max_length=255)
+    worker: Annotated[str, machine_line(255)] = Field(max_length=255)
     seconds: float
     failure: Failure | None = None
 

@@ -22,6 +22,7 @@ from events.media import (
     SubtitlePlan,
     VideoPlan,
 )
+from events.text import MachineLine
 
 JobKind = Literal["analyse", "encode", "audio", "extras", "verify", "rerun"]
 Priority = Literal["high", "normal", "low"]
@@ -126,7 +127,7 @@ class Capabilities(Value):
     """What a worker can do. `gpu` workers go first."""
 
     kinds: tuple[JobKind, ...]
-    encoders: tuple[str, ...] = ()
+    encoders: tuple[MachineLine, ...] = ()
     height_max: int = 4320
     vram_bytes: int = 0
     gpu: bool = False
@@ -149,9 +150,9 @@ class MediaResult(Value):
     kind: Literal["media"] = "media"
     renditions: tuple[Rendition, ...]
     result: ObjectRef
-    encoder: str = ""
-    fallback: str | None = None
-    warnings: tuple[str, ...] = ()
+    encoder: MachineLine = ""
+    fallback: MachineLine | None = None
+    warnings: tuple[MachineLine, ...] = ()
 
 
 class ExtrasResult(Value):
@@ -161,7 +162,7 @@ class ExtrasResult(Value):
     thumbnail: ObjectRef | None = None
     subtitles: tuple[Subtitle, ...] = ()
     result: ObjectRef
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[MachineLine, ...] = ()
 
 
 class VerifyResult(Value):
@@ -171,7 +172,7 @@ class VerifyResult(Value):
     duration_ms: int
     rungs: tuple[str, ...]
     thumbnail: ObjectRef | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[MachineLine, ...] = ()
 
 
 class RerunResult(Value):
@@ -242,7 +243,7 @@ class LeaseReleased(Event, type="kinolog.job.lease-released.v1"):
     pool: str
     worker_id: str
     epoch: int
-    reason: str
+    reason: MachineLine
 
 
 class CancelRequested(Event, type="kinolog.job.cancel-requested.v1"):

@@ -5,11 +5,12 @@ Times are milliseconds or frames, sizes bytes, rates kbit/s; fractions are text,
 
 from functools import lru_cache
 from math import ceil
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
 from events.envelope import Value
+from events.text import MachineLine, MachineProse, machine_prose
 
 FailureStage = Literal["upload", "analysis", "crf_search", "encoding", "post_processing"]
 StreamingFormat = Literal["cmaf", "hls_ts"]
@@ -70,8 +71,8 @@ class AudioTrack(Value):
     codec: str
     channels: int
     sample_rate_hz: int
-    language: str = "und"
-    title: str | None = None
+    language: MachineLine = "und"
+    title: MachineLine | None = None
     default: bool = False
     start_ms: int = 0
     duration_ms: int
@@ -83,8 +84,8 @@ class SubtitleTrack(Value):
     index: int
     codec: str
     kind: Literal["text", "image"]
-    language: str = "und"
-    title: str | None = None
+    language: MachineLine = "und"
+    title: MachineLine | None = None
     default: bool = False
     forced: bool = False
 
@@ -93,8 +94,8 @@ class Attachment(Value):
     """A file inside the container (a font, a cover); kept in the source."""
 
     index: int
-    filename: str | None = None
-    media_type: str | None = None
+    filename: MachineLine | None = None
+    media_type: MachineLine | None = None
 
 
 class Probe(Value):
@@ -109,7 +110,7 @@ class Probe(Value):
     audio: tuple[AudioTrack, ...] = ()
     subtitles: tuple[SubtitleTrack, ...] = ()
     attachments: tuple[Attachment, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[MachineLine, ...] = ()
 
 
 PEAK = 1.5
@@ -178,8 +179,8 @@ class AudioPlan(Value):
 
     name: str
     track: int
-    language: str
-    label: str
+    language: MachineLine
+    label: MachineLine
     default: bool
     channels: int
     kbps: int
@@ -190,8 +191,8 @@ class SubtitlePlan(Value):
 
     name: str
     track: int
-    language: str
-    label: str
+    language: MachineLine
+    label: MachineLine
     default: bool
     forced: bool
 
@@ -222,7 +223,7 @@ class VideoPlan(Value):
     filters: tuple[str, ...] = ()
     rungs: tuple[Rung, ...]
     listed: tuple[Chunk, ...] = Field((), alias="chunks")
-    fallback: str | None = None
+    fallback: MachineLine | None = None
     cut: Cut | None = None
 
     @property
@@ -257,7 +258,7 @@ class Plan(Value):
     audio: tuple[AudioPlan, ...] = ()
     subtitles: tuple[SubtitlePlan, ...] = ()
     thumbnail_ms: int | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[MachineLine, ...] = ()
 
 
 class Segment(Value):
@@ -284,8 +285,8 @@ class Subtitle(Value):
     """One WebVTT file."""
 
     name: str
-    language: str
-    label: str
+    language: MachineLine
+    label: MachineLine
     default: bool
     forced: bool
     object: ObjectRef
@@ -316,8 +317,8 @@ FailureCategory = Literal[
 class ToolVersion(Value):
     """A program or library that an attempt used, as it names its own version."""
 
-    name: str
-    version: str
+    name: MachineLine
+    version: MachineLine
 
 
 class SystemContext(Value):
@@ -327,8 +328,8 @@ class SystemContext(Value):
     of the one that ended it. `load_1m` is the mean length of the run queue over a minute.
     """
 
-    worker: str | None = None
-    command: tuple[str, ...] = ()
+    worker: MachineLine | None = None
+    command: tuple[MachineProse, ...] = ()
     signal: int | None = None
     cpu_count: int | None = None
     load_1m: float | None = None
@@ -343,10 +344,10 @@ class Failure(Value):
     """Why an attempt failed. `message` is a sentence for a person; `detail` has the tail of the tool's own words."""
 
     stage: FailureStage
-    category: str
-    code: str
-    message: str = Field(max_length=2000)
-    detail: str | None = Field(None, max_length=8000)
+    category: MachineLine
+    code: MachineLine
+    message: Annotated[str, machine_prose(2000)] = Field(max_length=2000)
+    detail: MachineProse | None = Field(None, max_length=8000)
     exit_code: int | None = None
     retryable: bool = True
     context: SystemContext | None = None

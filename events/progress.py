@@ -2,6 +2,7 @@
 
 from events.envelope import Event, Value
 from events.jobs import JobKind
+from events.text import MachineLine
 
 
 class RungProgress(Value):
@@ -21,7 +22,7 @@ class ProgressTicked(Event, type="kinolog.progress.ticked.v1"):
     worker_id: str
     epoch: int
     kind: JobKind
-    step: str
+    step: MachineLine
     percent: float
     frames: int | None = None
     speed: float | None = None

@@ -1,36 +1,37 @@
 """Who works here: topics `workers` and `worker-heartbeats`, key = worker_id."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
 from events.envelope import Event, Value
 from events.jobs import Capabilities, JobKind
+from events.text import MachineLine, machine_line
 
 
 class GraphicsCard(Value):
     """One card, as its driver tells; `vram_bytes` is None where it shares the machine's memory or does not tell."""
 
-    model: str
+    model: MachineLine
     vram_bytes: int | None = None
-    driver: str | None = None
+    driver: MachineLine | None = None
 
 
 class EncoderTrial(Value):
     """Whether an encoder encoded one second of a test picture, and if not, why."""
 
-    encoder: str
+    encoder: MachineLine
     works: bool
-    reason: str | None = None
+    reason: MachineLine | None = None
 
 
 class WorkerRegistered(Event, type="kinolog.worker.registered.v1"):
     """A worker process started and says what it can do."""
 
     worker_id: str
-    name: str = Field(max_length=255)
+    name: Annotated[str, machine_line(255)] = Field(max_length=255)
     pool: str
-    version: str
+    version: MachineLine
     capabilities: Capabilities
     cpu_count: int
     memory_bytes: int
@@ -50,7 +51,7 @@ class WorkerDrained(Event, type="kinolog.worker.drained.v1"):
     """The worker takes no more jobs and goes."""
 
     worker_id: str
-    reason: str
+    reason: MachineLine
 
 
 class WorkerOffline(Event, type="kinolog.worker.offline.v1"):

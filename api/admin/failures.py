@@ -12,6 +12,7 @@ from events.errors import Conflict, NotFound
 from events.failures import FailureRerun
 from events.jobs import JobSubmitted, MakingSpec
 from events.media import Failure
+from events.text import Line, Prose
 from producers import failures as failures_producer
 from projections import catalog, failures, jobs
 from projections.failure_report import Report, report
@@ -19,7 +20,7 @@ from projections.failures import FailureShown, Rerun
 
 routes = APIRouter(tags=["failures"])
 FailureId = Annotated[
-    str, Path(max_length=60, description="A job's id or its beginning, a colon, the epoch of the claim that failed.")
+    Line, Path(max_length=60, description="A job's id or its beginning, a colon, the epoch of the claim that failed.")
 ]
 Days = Annotated[int, Query(ge=1, le=3650, description="How many days before now the report is about.")]
 Patterns = Annotated[int, Query(ge=1, le=100, description="How many patterns it names.")]
@@ -37,13 +38,13 @@ class FailureDetail(BaseModel):
 class Resolve(BaseModel):
     """Why the failure is no concern any more; it is kept on the log."""
 
-    reason: str = Field(min_length=1, max_length=500, examples=["the machine got more memory"])
+    reason: Prose = Field(min_length=1, max_length=500, examples=["the machine got more memory"])
 
 
 class RerunDone(BaseModel):
     """How a rerun ended: with `failure`, or well when there is none. `worker` names the machine that it ran on."""
 
-    worker: str = Field(min_length=1, max_length=255, examples=["gpu-2"])
+    worker: Line = Field(min_length=1, max_length=255, examples=["gpu-2"])
     seconds: float = Field(ge=0, examples=[12.5])
     failure: Failure | None = None
 
@@ -78,11 +79,11 @@ async def list_failures(
     response: Response,
     limit: Limit = 50,
     cursor: Cursor = None,
-    stage: Annotated[str | None, Query(max_length=40)] = None,
-    category: Annotated[str | None, Query(max_length=40)] = None,
-    code: Annotated[str | None, Query(max_length=40)] = None,
-    video_id: Annotated[str | None, Query(max_length=100)] = None,
-    job_id: Annotated[str | None, Query(max_length=36)] = None,
+    stage: Annotated[Line | None, Query(max_length=40)] = None,
+    category: Annotated[Line | None, Query(max_length=40)] = None,
+    code: Annotated[Line | None, Query(max_length=40)] = None,
+    video_id: Annotated[Line | None, Query(max_length=100)] = None,
+    job_id: Annotated[Line | None, Query(max_length=36)] = None,
     resolved: Annotated[bool | None, Query(description="Only resolved ones, or only open ones.")] = None,
     minimum: Minimum = None,
 ) -> Page[FailureShown]:

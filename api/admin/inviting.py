@@ -12,6 +12,7 @@ from api.problems import documented
 from api.worker import models
 from api.worker.access import Access
 from api.worker.keys import Key
+from events.text import Prose
 from projections.short_ids import fits, only
 
 routes = APIRouter(prefix="/api/worker-keys", tags=["worker keys"])
@@ -22,7 +23,7 @@ KEYS_MAX = 10_000
 class Reason(BaseModel):
     """Why; it is kept on the log."""
 
-    reason: str = Field("", max_length=500, examples=["the machine was sold"])
+    reason: Prose = Field("", max_length=500, examples=["the machine was sold"])
 
 
 @routes.post("/join-tokens", status_code=201, responses=documented(422))

@@ -15,6 +15,7 @@ from api.deps import Given, Services, reading
 from api.live.hub import LISTENERS_MAX, Channel, Hub, Vector
 from api.problems import documented
 from events.errors import InvalidRequest, Retryable
+from events.text import Line
 from projections import catalog, jobs, progress, workers
 from projections.catalog import Video
 from projections.log import Place
@@ -31,14 +32,14 @@ STREAM: dict[int | str, dict[str, Any]] = {
     **documented(422),
 }
 Last = Annotated[
-    str | None, Header(alias="Last-Event-ID", max_length=4096, description="The id of the last message: go on after it.")
+    Line | None, Header(alias="Last-Event-ID", max_length=4096, description="The id of the last message: go on after it.")
 ]
 
 
 @routes.get("/api/events/progress", response_class=StreamingResponse, responses=STREAM)
 async def follow_progress(
     given: Given,
-    video_ids: Annotated[str | None, Query(max_length=4000, description="Only these videos, comma separated.")] = None,
+    video_ids: Annotated[Line | None, Query(max_length=4000, description="Only these videos, comma separated.")] = None,
     last: Last = None,
 ) -> StreamingResponse:
     """Follow videos: `initial`, then `progress`, `job_completed`, `job_failed`, and a `heartbeat` in silence."""

@@ -26,6 +26,7 @@ from api.models import (
 from api.problems import documented
 from events.errors import Conflict, NotFound
 from events.jobs import JobKind, Priority
+from events.text import Line, Prose
 from producers import catalog as catalog_producer
 from producers import jobs as jobs_producer
 from projections import catalog, jobs, manifests, progress, timeline, workers
@@ -37,11 +38,11 @@ routes = APIRouter(tags=["managing"])
 Kind = JobKind
 RETRIED_MAX = 500
 """Jobs that one call retries at most."""
-Which = Annotated[str, Path(max_length=100, description="A video's id or slug, or eight characters or more of the id.")]
-JobId = Annotated[str, Path(max_length=36, description="A job's id, or eight characters or more of it.")]
-WorkerId = Annotated[str, Path(max_length=100, description="A worker's id, or eight characters or more of it.")]
-OfVideo = Annotated[str | None, Query(max_length=100, description="Only of this video: its id, slug, or a part of the id.")]
-PoolName = Annotated[str, Path(max_length=255)]
+Which = Annotated[Line, Path(max_length=100, description="A video's id or slug, or eight characters or more of the id.")]
+JobId = Annotated[Line, Path(max_length=36, description="A job's id, or eight characters or more of it.")]
+WorkerId = Annotated[Line, Path(max_length=100, description="A worker's id, or eight characters or more of it.")]
+OfVideo = Annotated[Line | None, Query(max_length=100, description="Only of this video: its id, slug, or a part of the id.")]
+PoolName = Annotated[Line, Path(max_length=255)]
 
 
 FOUND = documented(404)
@@ -51,8 +52,8 @@ CHANGED = documented(404, 409, 422)
 class Edit(BaseModel):
     """What is to be told about a video from now on; what is left out stays, and something must be said."""
 
-    title: str | None = Field(None, min_length=1, max_length=255, examples=["Holiday at the sea"])
-    description: str | None = Field(None, max_length=5000, examples=["With everybody"])
+    title: Line | None = Field(None, min_length=1, max_length=255, examples=["Holiday at the sea"])
+    description: Prose | None = Field(None, max_length=5000, examples=["With everybody"])
 
     @model_validator(mode="after")
     def _something(self) -> "Edit":
@@ -64,19 +65,19 @@ class Edit(BaseModel):
 class Reason(BaseModel):
     """Why; it is kept on the log."""
 
-    reason: str = Field("", max_length=500, examples=["the disk was full"])
+    reason: Prose = Field("", max_length=500, examples=["the disk was full"])
 
 
 class Filter(Reason):
     """Which jobs; all failed ones when nothing is said. A chunk is a job; a rung is retried by the jobs that make it."""
 
     status: Literal["failed", "cancelled"] = "failed"
-    video_id: str | None = Field(None, max_length=100, examples=["01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"])
+    video_id: Line | None = Field(None, max_length=100, examples=["01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"])
     kind: Kind | None = Field(None, examples=["encode"])
-    pool: str | None = Field(None, max_length=255, examples=["default"])
+    pool: Line | None = Field(None, max_length=255, examples=["default"])
     chunk: int | None = Field(None, ge=0, le=2**31, examples=[3])
-    rendition: str | None = Field(None, max_length=100, examples=["720p"])
-    code: str | None = Field(None, max_length=100, examples=["TIMEOUT"], description="The failure's code.")
+    rendition: Line | None = Field(None, max_length=100, examples=["720p"])
+    code: Line | None = Field(None, max_length=100, examples=["TIMEOUT"], description="The failure's code.")
 
 
 class Requeue(Reason):
@@ -100,7 +101,7 @@ async def list_videos(
     status: Annotated[Status | None, Query()] = None,
     archived: Annotated[bool | None, Query()] = None,
     sha256: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$", description="Only what is or becomes of this content.")] = None,
-    q: Annotated[str, Query(max_length=200)] = "",
+    q: Annotated[Line, Query(max_length=200)] = "",
     minimum: Minimum = None,
 ) -> Page[VideoShown]:
     """List videos in every state, newest first."""

@@ -2,17 +2,21 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from api.deps import Given, Services, write
+from api.faults import sentence
 from api.forms import Form
 from api.problems import ContentKnown, documented
 from events.clock import Context
-from events.errors import Conflict, InvalidRequest, NotFound, ObjectMissing, Retryable
-from events.videos import VideoUploaded
+from events.envelope import Envelope, Event
+from events.errors import Conflict, InvalidRequest, KinologError, NotFound, ObjectMissing, Retryable
+from events.text import Line, Prose
+from events.videos import UploadStarted, VideoUploaded
 from producers import uploads as producer
 from projections import catalog
 from projections.catalog import Video, slug_for
@@ -31,7 +35,7 @@ Force = Annotated[bool, Query(description="Take content that is there already.")
 class NewUpload(BaseModel):
     """A file that somebody wants to send. `sha256` lets known content be told before a byte is sent."""
 
-    filename: str = Field(min_length=1, max_length=1024, examples=["holiday.mp4"])
+    filename: Line = Field(min_length=1, max_length=1024, examples=["holiday.mp4"])
     size_bytes: int = Field(ge=1, examples=[1_048_576])
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", examples=["5a" * 32])
 
@@ -60,7 +64,7 @@ class SentPart(BaseModel):
     """A part that the store has taken, and the ETag that it answered."""
 
     number: int = Field(ge=1, le=PARTS_MAX, examples=[1])
-    etag: str = Field(min_length=1, max_length=200, examples=["9e107d9d372bb6826bd81d3542a419d6"])
+    etag: Line = Field(min_length=1, max_length=200, examples=["9e107d9d372bb6826bd81d3542a419d6"])
 
 
 class StoredPart(SentPart):
@@ -80,8 +84,8 @@ class OpenUpload(BaseModel):
 class Completion(BaseModel):
     """The whole file was sent. `parts` in any order; None lets the store's own list count."""
 
-    title: str | None = Field(None, min_length=1, max_length=255, examples=["Holiday"])
-    description: str = Field("", max_length=5000, examples=["A week at the sea"])
+    title: Line | None = Field(None, min_length=1, max_length=255, examples=["Holiday"])
+    description: Prose = Field("", max_length=5000, examples=["A week at the sea"])
     priority: Priority = "normal"
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", examples=["5a" * 32])
     origin: Literal["api", "form", "cli"] = "api"
@@ -91,8 +95,8 @@ class Completion(BaseModel):
 class FormDetails(BaseModel):
     """The small fields of a form."""
 
-    title: str | None = Field(None, min_length=1, max_length=255)
-    description: str = Field("", max_length=5000)
+    title: Line | None = Field(None, min_length=1, max_length=255)
+    description: Prose = Field("", max_length=5000)
     priority: Priority = "normal"
 
 
@@ -116,11 +120,11 @@ async def begin(
         raise InvalidRequest(f"the file has {upload.size_bytes} bytes; at most {given.options.upload_max_bytes} are taken")
     if upload.sha256 and not force:
         await _refuse_known(given, upload.sha256)
+    whole = upload.size_bytes <= given.options.upload_part_bytes
+    part_bytes = None if whole else _part_bytes(upload.size_bytes, given.options.upload_part_bytes)
     context = given.context()
     video_id = context.new_id()
     key = producer.source_key(video_id)
-    whole = upload.size_bytes <= given.options.upload_part_bytes
-    part_bytes = None if whole else _part_bytes(upload.size_bytes, given.options.upload_part_bytes)
     multipart_id = await given.store.create_multipart(key, SOURCE_TYPE) if part_bytes else None
     started = producer.started(
         context,
@@ -130,7 +134,8 @@ async def begin(
         multipart_id=multipart_id,
         part_bytes=part_bytes,
     )
-    await write(given, response, [started])
+    async with _multipart_of(given, started):
+        await write(given, response, [started])
     url = None if multipart_id else await given.store.presign_put(key, given.options.presign_ttl_s)
     return BegunUpload(video_id=video_id, url=url, part_bytes=part_bytes)
 
@@ -245,6 +250,20 @@ async def _upload(given: Services, video_id: str) -> Video:
         await asyncio.sleep(0.02)
 
 
+@contextlib.asynccontextmanager
+async def _multipart_of(given: Services, started: Envelope[Event]) -> AsyncIterator[None]:
+    """Take the parts' place in the store back when its upload could not be put on the log: nothing else knows of it."""
+    try:
+        yield
+    except BaseException:
+        upload = started.data
+        assert isinstance(upload, UploadStarted)
+        if upload.multipart_id:
+            with contextlib.suppress(KinologError):
+                await asyncio.shield(given.store.abort_multipart(upload.object_key, upload.multipart_id))
+        raise
+
+
 async def _refuse_known(given: Services, sha256: str) -> None:
     """Raise ContentKnown when a video is, or becomes, of this content."""
     async with given.pool.connection() as connection:
@@ -333,8 +352,7 @@ def _details(form: Form) -> FormDetails:
     try:
         return FormDetails.model_validate({name: value for name, value in form.fields.items() if value})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise InvalidRequest(sentence(error.errors()[0])) from error
 
 
 class _Sending:
@@ -354,6 +372,7 @@ class _Sending:
         if form.size_bytes > self._given.options.upload_max_bytes:
             raise InvalidRequest(f"the file is larger than {self._given.options.upload_max_bytes} bytes")
         if form.filename is not None and self._multipart_id is None:
+            _details(form)  # what came before the file is looked at before anything is done
             await self._begin(form.filename)
         while len(form.pending) >= self._part_bytes:
             await self._send(form, self._part_bytes)
@@ -366,23 +385,27 @@ class _Sending:
         await self._given.store.complete_multipart(self._key, self._multipart_id, self._parts)
 
     async def give_up(self) -> None:
-        """Say so, and what was sent is deleted; when that fails, the sweeper does it later."""
+        """Say so, and what was sent is deleted; when that fails, the sweeper does it later. Nothing is given up that is not on
+        the log.
+        """
         if self._multipart_id is None:
             return
         with contextlib.suppress(Retryable):
             await self._given.append([producer.abandoned(self._context, video_id=self.video_id, reason="cancelled")])
 
     async def _begin(self, filename: str) -> None:
-        self._multipart_id = await self._given.store.create_multipart(self._key, SOURCE_TYPE)
+        multipart_id = await self._given.store.create_multipart(self._key, SOURCE_TYPE)
         started = producer.started(
             self._context,
             video_id=self.video_id,
             filename=filename,
             size_bytes=None,
-            multipart_id=self._multipart_id,
+            multipart_id=multipart_id,
             part_bytes=self._part_bytes,
         )
-        await self._given.append([started])
+        async with _multipart_of(self._given, started):
+            await self._given.append([started])
+        self._multipart_id = multipart_id
 
     async def _send(self, form: Form, size_bytes: int) -> None:
         assert self._multipart_id is not None

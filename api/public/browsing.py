@@ -15,6 +15,7 @@ from api.models import JOB_ID, PROGRESSING, VIDEO_ID
 from api.problems import documented
 from events.errors import NotFound
 from events.media import Failure
+from events.text import Line
 from projections import catalog, jobs, manifests, progress
 from projections.catalog import Edition, Media, Video, VideoSummary
 
@@ -90,7 +91,7 @@ async def browse(
     response: Response,
     limit: Limit = 24,
     cursor: Cursor = None,
-    q: Annotated[str, Query(max_length=200, description="Words in title or description.")] = "",
+    q: Annotated[Line, Query(max_length=200, description="Words in title or description.")] = "",
     minimum: Minimum = None,
 ) -> VideoPage:
     """List published videos, newest first; with `q`, those that have all its words."""

@@ -21,6 +21,7 @@ from api.telemetry.answers import KeptRoute
 from api.telemetry.insights import MAX_AGE_S
 from api.telemetry.reading import Readings
 from events.errors import NotFound
+from events.text import Line as Word
 from projections import estimates
 from projections.insights import NOTHING, Group, Label, Selection
 
@@ -164,7 +165,7 @@ def _day(text: object) -> date:
 
 
 Day = Annotated[date, BeforeValidator(_day)]
-Text = Annotated[str | None, Query(min_length=1, max_length=128)]
+Text = Annotated[Word | None, Query(min_length=1, max_length=128)]
 
 
 async def select(
@@ -172,7 +173,7 @@ async def select(
     encoder: Text = None,
     codec: Text = None,
     resolution: Text = None,
-    version: Annotated[str | None, Query(min_length=1, max_length=64, description="`app_version` of the nodes.")] = None,
+    version: Annotated[Word | None, Query(min_length=1, max_length=64, description="`app_version` of the nodes.")] = None,
     since: Annotated[Day | None, Query(description="First day, UTC.")] = None,
     until: Annotated[Day | None, Query(description="Last day, UTC, inclusive.")] = None,
 ) -> Selection:
@@ -273,8 +274,8 @@ async def trend(
 async def comparison(
     given: Given,
     selection: Selected,
-    other: Annotated[str, Query(min_length=1, max_length=128, description="The encoder to compare `encoder` with.")],
-    encoder: Annotated[str, Query(min_length=1, max_length=128)],
+    other: Annotated[Word, Query(min_length=1, max_length=128, description="The encoder to compare `encoder` with.")],
+    encoder: Annotated[Word, Query(min_length=1, max_length=128)],
     as_format: Format = "json",
 ) -> Response:
     """Compare two encoders head to head, and say whether the difference is significant.

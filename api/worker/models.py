@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from events.jobs import Capabilities, JobClaimed, JobKind, JobResult
 from events.media import Failure
+from events.text import Line, machine_line, machine_prose
 from events.workers import EncoderTrial, GraphicsCard
 
 WORKER = "019ceb74-9b15-7216-ba9e-d6fd5eb561a4"
@@ -24,8 +25,8 @@ class _Sent(BaseModel):
 class WorkerSelf(_Sent):
     """What a worker says of itself."""
 
-    worker_name: str = Field("", max_length=255, examples=["attic"])
-    pool: str = Field("default", max_length=100, examples=["default"])
+    worker_name: Line = Field("", max_length=255, examples=["attic"])
+    pool: Line = Field("default", max_length=100, examples=["default"])
     code_version: Version
     capabilities: Capabilities
     cpu_count: int = Field(ge=1, le=100_000, examples=[16])
@@ -55,7 +56,7 @@ class Heartbeat(_Sent):
 
     status: Literal["active", "idle", "busy", "draining"] = Field("active", examples=["busy"])
     code_version: Version | None = None
-    job_ids: tuple[Annotated[str, Field(max_length=36)], ...] = Field((), max_length=100)
+    job_ids: tuple[Annotated[Line, Field(max_length=36)], ...] = Field((), max_length=100)
 
 
 class HeartbeatAnswer(BaseModel):
@@ -73,7 +74,7 @@ class HeartbeatAnswer(BaseModel):
 class Goodbye(_Sent):
     """Why the worker goes."""
 
-    reason: str = Field("stopped", max_length=500, examples=["stopped"])
+    reason: Annotated[str, machine_line(500)] = Field("stopped", max_length=500, examples=["stopped"])
 
 
 class Deployment(_Sent):
@@ -82,14 +83,14 @@ class Deployment(_Sent):
     event: Literal["deployed", "rolled_back"]
     version: Version
     previous_version: Version | None = None
-    reason: str = Field("", max_length=500)
+    reason: Annotated[str, machine_line(500)] = Field("", max_length=500)
 
 
 class Claim(_Sent):
     """A wish for a job. `claim_id` names it: asked again under the same name, it is answered once."""
 
-    claim_id: str = Field(min_length=8, max_length=64, examples=["019cf119-2f10-7c44-9d20-55e6f0a7b310"])
-    pool: str = Field("default", max_length=100)
+    claim_id: Line = Field(min_length=8, max_length=64, examples=["019cf119-2f10-7c44-9d20-55e6f0a7b310"])
+    pool: Line = Field("default", max_length=100)
     code_version: Version
     capabilities: Capabilities
     wait_s: float = Field(30.0, ge=0, le=30, description="How long the answer may be waited for, seconds.")
@@ -112,7 +113,7 @@ class Claimed(BaseModel):
 class QualityProgress(_Sent):
     """How far one rendition is."""
 
-    name: str = Field(max_length=100, examples=["720p"])
+    name: Line = Field(max_length=100, examples=["720p"])
     status: Literal["pending", "in_progress", "uploading", "completed", "uploaded", "failed", "skipped"] = "in_progress"
     progress: float = Field(ge=0, le=100, examples=[41.5])
     segments_total: int = Field(0, ge=0, le=100_000)
@@ -123,7 +124,7 @@ class Progress(_Sent):
     """A sign that the job is worked on; it extends the claim. With `progress_percent` it is told on, too."""
 
     epoch: Epoch
-    current_step: str = Field("", max_length=50, examples=["encode"])
+    current_step: Annotated[str, machine_line(50)] = Field("", max_length=50, examples=["encode"])
     progress_percent: float | None = Field(None, ge=0, le=100, examples=[41.5])
     frames: int | None = Field(None, ge=0, le=2**53)
     speed: float | None = Field(None, ge=0, le=1e6)
@@ -142,14 +143,14 @@ class Release(_Sent):
     """The job is handed back unfinished; that costs no attempt."""
 
     epoch: Epoch
-    reason: str = Field(max_length=500, examples=["the worker is being stopped"])
+    reason: Annotated[str, machine_line(500)] = Field(max_length=500, examples=["the worker is being stopped"])
 
 
 class Fail(_Sent):
     """The attempt failed. `failure` says it in full; `error_message` is enough."""
 
     epoch: Epoch
-    error_message: str = Field("", max_length=500, examples=["the disk is full"])
+    error_message: Annotated[str, machine_prose(500)] = Field("", max_length=500, examples=["the disk is full"])
     retry: bool = True
     failure: Failure | None = None
 
@@ -207,7 +208,7 @@ class Finalize(_Sent):
     """These segments should all be there: `segment_count` of them, counted from `first_segment`."""
 
     epoch: Epoch
-    quality: str = Field(max_length=64, examples=["720p"])
+    quality: Line = Field(max_length=64, examples=["720p"])
     segment_count: int = Field(ge=0, le=100_000)
     first_segment: int = Field(0, ge=0, le=10_000_000)
     extension: Literal[".m4s", ".ts"] = ".m4s"
@@ -234,7 +235,7 @@ class Verified(BaseModel):
 class Invitation(_Sent):
     """For whom a join token is good, and how long."""
 
-    pools: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field((), max_length=100)
+    pools: tuple[Annotated[Line, Field(min_length=1, max_length=100)], ...] = Field((), max_length=100)
     kinds: tuple[JobKind, ...] = Field((), max_length=10, examples=[["encode", "audio"]])
     life_s: int = Field(3600, ge=1, le=30 * 24 * 3600, examples=[3600])
 

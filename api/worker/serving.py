@@ -21,6 +21,7 @@ from events.errors import InvalidRequest, LogUnavailable
 from events.jobs import STAGE_OF, Capabilities, ClaimRefused, JobAttemptFailed, JobClaimed, JobCompleted, JobFailed, ResultRefused
 from events.media import Failure, FailureStage
 from events.progress import ProgressTicked, RungProgress
+from events.text import Line
 from events.workers import WorkerDeployed, WorkerDrained, WorkerHeartbeat, WorkerRegistered, WorkerRolledBack
 from producers import workers as producer
 
@@ -154,7 +155,7 @@ async def claim(
     given: Given,
     key: Worker,
     wish: models.Claim,
-    job_id: Annotated[str | None, Query(deprecated=True, description="Of the predecessor; refused.")] = None,
+    job_id: Annotated[Line | None, Query(deprecated=True, description="Of the predecessor; refused.")] = None,
 ) -> models.Claimed:
     """Get a job; the answer comes as soon as there is one, or when `wait_s` is over."""
     if job_id is not None:

@@ -16,6 +16,7 @@ from api.worker.services import Given, Worker, WorkerServices
 from events.errors import Conflict, InvalidRequest, NotFound
 from events.jobs import JobResult
 from events.media import ObjectRef
+from events.text import Line
 from producers.uploads import source_key
 
 routes = APIRouter(prefix="/api/worker", tags=["transfers"], responses=documented(401, 403, 404, 409))
@@ -80,8 +81,8 @@ async def upload_segment(
     given: Given,
     key: Worker,
     job_id: JobId,
-    quality: Annotated[str, Path(max_length=300)],
-    filename: Annotated[str, Path(max_length=300)],
+    quality: Annotated[Line, Path(max_length=300)],
+    filename: Annotated[Line, Path(max_length=300)],
     epoch: Epoch,
     sha256: Digest = None,
 ) -> models.FileAnswer:
@@ -95,7 +96,7 @@ async def upload_file(
     given: Given,
     key: Worker,
     job_id: JobId,
-    filename: Annotated[str, Path(max_length=300)],
+    filename: Annotated[Line, Path(max_length=300)],
     epoch: Epoch,
     sha256: Digest = None,
 ) -> models.FileAnswer:

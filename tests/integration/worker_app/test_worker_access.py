@@ -300,7 +300,7 @@ async def test_a_claim_in_the_predecessors_shape_is_told_what_is_wanted(worker: 
     bare = await worker.call("POST", "/claim")
     wish = {"claim_id": str(uuid.uuid4()), "code_version": "0.1.0", "capabilities": CAPABILITIES, "wait_s": 0}
     named = await worker.call("POST", "/claim", json=wish, params={"job_id": NOBODY})
-    assert (bare.status_code, bare.json()["detail"]) == (422, "body: Field required")
+    assert (bare.status_code, bare.json()["detail"]) == (422, "the body is missing")
     assert (named.status_code, "the dispatcher chooses" in named.json()["detail"]) == (422, True)
 
 
