@@ -13,12 +13,13 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from api.faults import sentence
-from events.errors import Conflict, InvalidEvent, InvalidRequest, KinologError, NotFound, ObjectMissing, Retryable
+from events.errors import Conflict, EventTooLarge, InvalidEvent, InvalidRequest, KinologError, NotFound, ObjectMissing, Retryable
 
 TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (EventTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (InvalidEvent, HTTPStatus.UNPROCESSABLE_ENTITY),
     (NotFound, HTTPStatus.NOT_FOUND),
     (ObjectMissing, HTTPStatus.NOT_FOUND),

@@ -140,8 +140,18 @@ class AnalyseResult(Value):
     probe: Probe
 
 
+class Earlier(Value):
+    """What of a result was reported before it, in so many parts."""
+
+    parts: int = Field(ge=1)
+    segments: int = Field(ge=0)
+    size_bytes: int = Field(ge=0)
+
+
 class MediaResult(Value):
     """What an encode or audio job made; `result` is the result.json that repeats this in the store.
+
+    When it has more segments than one record takes, those of `earlier` are in events of their own (`PartAccepted`).
 
     `warnings` are sentences for a person: damage in the source that was covered up. `encoder` is the one that was used;
     when it is not the plan's, `fallback` says why.
@@ -153,6 +163,7 @@ class MediaResult(Value):
     encoder: MachineLine = ""
     fallback: MachineLine | None = None
     warnings: tuple[MachineLine, ...] = ()
+    earlier: Earlier | None = None
 
 
 class ExtrasResult(Value):
@@ -236,6 +247,20 @@ class ResultReported(Event, type="kinolog.job.result-reported.v1"):
     failure: Failure | None = None
 
 
+class PartReported(Event, type="kinolog.job.part-reported.v1"):
+    """Part of what an attempt made, before its result is reported: one record does not take all segments of a long video.
+
+    Parts count from 0, and each rendition's segments go on in the next one; whose objects they are the reporter has checked.
+    """
+
+    job_id: str
+    pool: str
+    worker_id: str
+    epoch: int
+    part: int = Field(ge=0)
+    renditions: tuple[Rendition, ...]
+
+
 class LeaseReleased(Event, type="kinolog.job.lease-released.v1"):
     """The worker hands the job back unfinished (it shuts down); this costs no attempt."""
 
@@ -307,6 +332,7 @@ JobRequest = (
     | ClaimWithdrawn
     | LeaseRenewed
     | ResultReported
+    | PartReported
     | LeaseReleased
     | CancelRequested
     | RetryRequested
@@ -408,6 +434,18 @@ class JobCompleted(Event, type="kinolog.job.completed.v1"):
     reason: Literal["reported"] | None = None
 
 
+class PartAccepted(Event, type="kinolog.job.part-accepted.v1"):
+    """Part of what a running attempt made. It counts when the job is completed in the same epoch, and never otherwise."""
+
+    job_id: str
+    video_id: str
+    pool: str
+    worker_id: str
+    epoch: int
+    part: int
+    renditions: tuple[Rendition, ...]
+
+
 class JobFailed(Event, type="kinolog.job.failed.v1"):
     """The last attempt failed, or the failure cannot be helped by another one. A person can retry it."""
 
@@ -483,6 +521,7 @@ JobFact = (
     | LeaseExpired
     | JobReleased
     | JobCompleted
+    | PartAccepted
     | JobFailed
     | JobCancelled
     | ClaimRefused

@@ -35,6 +35,8 @@ from events.jobs import (
     LeaseExpired,
     LeaseReleased,
     LeaseRenewed,
+    PartAccepted,
+    PartReported,
     PauseRequested,
     RequestRefused,
     RequeueRequested,
@@ -69,6 +71,8 @@ def decide(state: State, request: Envelope[Event], now: datetime) -> list[Envelo
             decision.renew(event)
         case ResultReported():
             decision.report(event)
+        case PartReported():
+            decision.part(event)
         case LeaseReleased():
             decision.release(event)
         case CancelRequested():
@@ -206,6 +210,21 @@ class Decision:
             return
         failure = event.failure or Failure(stage="encoding", category="unknown", code="UNKNOWN", message="No reason was given.")
         self._fail_attempt(event.job_id, failure)
+
+    def part(self, event: PartReported) -> None:
+        """Take a part of the holder's result, for when the job is completed."""
+        if (job := self._holder_or_refuse(event)) is None:
+            return
+        accepted = PartAccepted(
+            job_id=event.job_id,
+            video_id=job.queued.video_id,
+            pool=event.pool,
+            worker_id=event.worker_id,
+            epoch=event.epoch,
+            part=event.part,
+            renditions=event.renditions,
+        )
+        self._take(accepted, event.pool)
 
     def _fail_attempt(self, job_id: str, failure: Failure) -> None:
         job = self._state.jobs[job_id]
@@ -410,7 +429,7 @@ class Decision:
             self._fail(job_id, failure, "lease_expired")
         self._tell_quarantine(worker_id, job.queued.pool, times)
 
-    def _holder_or_refuse(self, event: LeaseRenewed | ResultReported | LeaseReleased) -> Job | None:
+    def _holder_or_refuse(self, event: LeaseRenewed | ResultReported | PartReported | LeaseReleased) -> Job | None:
         """Return the job when the sender holds it; else refuse, with the reason."""
         job = self._state.jobs.get(event.job_id)
         reason = refusal(job, event.worker_id, event.epoch)

@@ -5,8 +5,8 @@ from uuid import UUID, uuid5
 
 from events.clock import Context
 from events.envelope import Envelope, Event
-from events.jobs import Capabilities, ClaimRequested, JobResult, LeaseReleased, LeaseRenewed, ResultReported
-from events.media import Failure
+from events.jobs import Capabilities, ClaimRequested, JobResult, LeaseReleased, LeaseRenewed, PartReported, ResultReported
+from events.media import Failure, Rendition
 from events.progress import ProgressTicked
 from events.workers import WorkerEvent
 
@@ -52,6 +52,14 @@ def result_reported(
 ) -> Envelope[Event]:
     """Say how the attempt ended."""
     event = ResultReported(job_id=job_id, pool=pool, worker_id=worker_id, epoch=epoch, result=result, failure=failure)
+    return _request(context, pool, event)
+
+
+def part_reported(
+    context: Context, *, job_id: str, pool: str, worker_id: str, epoch: int, part: int, renditions: tuple[Rendition, ...]
+) -> Envelope[Event]:
+    """Say what is part of the result that is to come."""
+    event = PartReported(job_id=job_id, pool=pool, worker_id=worker_id, epoch=epoch, part=part, renditions=renditions)
     return _request(context, pool, event)
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter
 from slugify import slugify
 
 from events.envelope import Event, Recorded
-from events.jobs import ExtrasResult, JobCompleted, MediaResult
+from events.jobs import ExtrasResult, JobCompleted, MediaResult, PartAccepted
 from events.media import Failure, ObjectRef, Plan, Probe, Rendition, Subtitle
 from events.topics import JOBS, VIDEOS
 from events.videos import (
@@ -91,7 +91,10 @@ class Video:
 
 @table_row
 class Media:
-    """What one finished job made of a video."""
+    """What one finished job made of a video; `parts` of its renditions, of its `epoch`, are in rows of their own.
+
+    Readers get them together: then a rendition may come several times, each time with other segments.
+    """
 
     video_id: str
     job_id: str
@@ -100,6 +103,19 @@ class Media:
     renditions: tuple[Rendition, ...] = ()
     thumbnail: ObjectRef | None = None
     subtitles: tuple[Subtitle, ...] = ()
+    epoch: int = 0
+    parts: int = 0
+
+
+@table_row
+class Part:
+    """Segments that an attempt has reported before its result. Those of attempts that were not accepted stay and are not read."""
+
+    video_id: str
+    job_id: str
+    epoch: int
+    part: int
+    renditions: tuple[Rendition, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,12 +308,27 @@ def evolve_media(media: Media | None, recorded: Recorded[Event]) -> Media | None
         return media
     time = recorded.envelope.time
     match event.result:
-        case MediaResult(renditions=renditions):
-            return Media(event.video_id, event.job_id, time, "media", renditions)
+        case MediaResult(renditions=renditions, earlier=earlier):
+            parts = earlier.parts if earlier else 0
+            return Media(event.video_id, event.job_id, time, "media", renditions, epoch=event.epoch, parts=parts)
         case ExtrasResult(thumbnail=thumbnail, subtitles=subtitles):
             return Media(event.video_id, event.job_id, time, "extras", thumbnail=thumbnail, subtitles=subtitles)
         case _:
             return media
+
+
+def part_keys(recorded: Recorded[Event]) -> Collection[tuple[str, str, int, int]]:
+    """Return the part of a result."""
+    event = recorded.envelope.data
+    return ((event.video_id, event.job_id, event.epoch, event.part),) if isinstance(event, PartAccepted) else ()
+
+
+def evolve_part(part: Part | None, recorded: Recorded[Event]) -> Part | None:
+    """Fold the topic jobs: what an attempt has said of a part stays."""
+    event = recorded.envelope.data
+    if part is not None or not isinstance(event, PartAccepted):
+        return part
+    return Part(event.video_id, event.job_id, event.epoch, event.part, event.renditions)
 
 
 PROJECTION = Projection(
@@ -306,6 +337,7 @@ PROJECTION = Projection(
     (
         Table("videos", Video, ("video_id",), video_keys, evolve_video),
         Table("media", Media, ("video_id", "job_id"), media_keys, evolve_media),
+        Table("parts", Part, ("video_id", "job_id", "epoch", "part"), part_keys, evolve_part),
     ),
     _SQL["create"],
 )

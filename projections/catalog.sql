@@ -45,7 +45,18 @@ CREATE TABLE media (
     renditions jsonb NOT NULL,
     thumbnail jsonb,
     subtitles jsonb NOT NULL,
+    epoch integer NOT NULL,
+    parts integer NOT NULL,
     PRIMARY KEY (video_id, job_id)
+);
+
+CREATE TABLE parts (
+    video_id text NOT NULL,
+    job_id text NOT NULL,
+    epoch integer NOT NULL,
+    part integer NOT NULL,
+    renditions jsonb NOT NULL,
+    PRIMARY KEY (video_id, job_id, epoch, part)
 );
 
 -- name: page
@@ -108,15 +119,29 @@ SELECT to_json(v)::text FROM catalog.videos v
 WHERE status = 'uploading' AND started_at < %(before)s ORDER BY started_at LIMIT %(limit)s;
 
 -- name: media
-SELECT to_json(m)::text FROM catalog.media m WHERE video_id = %(video_id)s ORDER BY completed_at, job_id;
+-- What finished jobs made, with the parts that were reported before.
+SELECT to_json(m)::text FROM (
+    SELECT video_id, job_id, completed_at, kind, thumbnail, subtitles, epoch, parts,
+           CASE parts WHEN 0 THEN renditions ELSE renditions || (
+               SELECT coalesce(jsonb_agg(r ORDER BY p.part), '[]')
+               FROM catalog.parts p, jsonb_array_elements(p.renditions) r
+               WHERE (p.video_id, p.job_id, p.epoch) = (m.video_id, m.job_id, m.epoch) AND p.part < m.parts
+           ) END AS renditions
+    FROM catalog.media m WHERE video_id = %(video_id)s
+) m ORDER BY completed_at, job_id;
 
 -- name: media_of_rendition
 -- The same, of renditions only one: what a playlist is made of, without reading the others.
 SELECT to_json(m)::text FROM (
-    SELECT video_id, job_id, completed_at, kind, thumbnail, subtitles,
+    SELECT video_id, job_id, completed_at, kind, thumbnail, subtitles, epoch, parts,
            jsonb_path_query_array(renditions, '$[*] ? (@.name == $name)', jsonb_build_object('name', %(rendition)s::text))
-               AS renditions
-    FROM catalog.media WHERE video_id = %(video_id)s
+           || CASE parts WHEN 0 THEN '[]' ELSE (
+               SELECT coalesce(jsonb_agg(r ORDER BY p.part), '[]')
+               FROM catalog.parts p, jsonb_array_elements(p.renditions) r
+               WHERE (p.video_id, p.job_id, p.epoch) = (m.video_id, m.job_id, m.epoch) AND p.part < m.parts
+                 AND r ->> 'name' = %(rendition)s::text
+           ) END AS renditions
+    FROM catalog.media m WHERE video_id = %(video_id)s
 ) m ORDER BY completed_at, job_id;
 
 -- name: extras

@@ -13,6 +13,7 @@ from events.envelope import Event, Recorded, Value
 from events.jobs import (
     DispatchPaused,
     DispatchResumed,
+    Earlier,
     ExtrasResult,
     JobAttemptFailed,
     JobCancelled,
@@ -136,12 +137,17 @@ def renditions_of(spec: JobSpec) -> tuple[str, ...]:
             return ()
 
 
+_NOTHING = Earlier(parts=1, segments=0, size_bytes=0)
+
+
 def made_by(result: JobResult) -> Made:
     """Return what a result consists of, counted."""
     match result:
         case MediaResult():
             sizes = [segment.object.size_bytes for rendition in result.renditions for segment in rendition.segments]
-            return Made(segments=len(sizes), size_bytes=sum(sizes), encoder=result.encoder)
+            before = result.earlier or _NOTHING
+            made, size_bytes = before.segments + len(sizes), before.size_bytes + sum(sizes)
+            return Made(segments=made, size_bytes=size_bytes, encoder=result.encoder)
         case ExtrasResult():
             objects = [subtitle.object for subtitle in result.subtitles]
             if result.thumbnail is not None:

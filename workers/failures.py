@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from events.errors import ObjectMissing, StoreUnavailable
+from events.errors import EventTooLarge, InvalidEvent, ObjectMissing, StoreUnavailable
+from events.jobs import STAGE_OF, JobKind, ResultReported
 from events.media import Failure, FailureCategory, FailureStage, SystemContext
 from workers.redaction import command_line, told
 from workers.transcode.process import ProcessResult
@@ -210,6 +211,23 @@ def outgrown(stage: FailureStage, size_bytes: int, limit_bytes: int) -> Failure:
 def disk_full(stage: FailureStage) -> Failure:
     """Return the failure of a run that has no more room to write."""
     return Failure(stage=stage, category=_DISK.category, code=_DISK.code, message=_DISK.sentence)
+
+
+def unwritable(kind: JobKind, report: ResultReported, error: InvalidEvent) -> Failure:
+    """Return what is reported in place of a report that the log does not take: another attempt would say the same."""
+    stage = report.failure.stage if report.failure is not None else STAGE_OF[kind]
+    too_large = isinstance(error, EventTooLarge)
+    code = "REPORT_TOO_LARGE" if too_large else "REPORT_UNWRITABLE"
+    sentence = (
+        "The worker found or made more of this file than one report can say: it has too many tracks, or too long names."
+        if too_large
+        else "The worker's report has something in it that cannot be written down."
+    )
+    if report.failure is not None:
+        sentence = f"The attempt failed ({report.failure.code[:100]}), and its report cannot be written down in full."
+    detail = told(str(error).encode(errors="replace").decode())[:DETAIL_MAX]
+    retryable = report.failure is not None and report.failure.retryable
+    return Failure(stage=stage, category="size_limits", code=code, message=sentence, detail=detail, retryable=retryable)
 
 
 def complaints(stderr: str) -> str:

@@ -15,11 +15,12 @@ import structlog
 
 from events.clock import Clock, Context
 from events.envelope import Envelope, Event
-from events.errors import LogUnavailable
+from events.errors import InvalidEvent, LogUnavailable
 from events.jobs import Capabilities, JobResult, JobSpec, ResultReported
 from events.media import Failure
 from events.progress import ProgressTicked
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
+from workers import failures
 from workers.attempt import Surroundings, attempt
 from workers.transcode.detect import Hardware
 from workers.transport import Drained, Held, Transport
@@ -27,6 +28,7 @@ from workers.work import Progress, Runner, Work
 
 CLAIM_WAIT_S = 30.0
 HEARTBEAT_S = 10.0
+SLOT_REST_S = 5.0
 Outcome = Literal["completed", "failed", "released", "fenced"]
 log = structlog.get_logger(__name__)
 
@@ -128,8 +130,12 @@ class Worker:
 
     async def _work_in(self, slot: Capabilities) -> None:
         while not self._stopping.is_set():
-            if (held := await self._claim(slot)) is not None:
-                await self._work_on(held)
+            try:
+                if (held := await self._claim(slot)) is not None:
+                    await self._work_on(held)
+            except Exception as error:  # a bug: its lease ends by itself, and what runs in the other slots goes on
+                log.exception("slot_failed", error=str(error))
+                await self._tools.clock.sleep(SLOT_REST_S)
 
     async def _claim(self, slot: Capabilities) -> Held | None:
         claim = asyncio.create_task(self._tools.transport.claim(slot, CLAIM_WAIT_S))
@@ -239,11 +245,11 @@ class Worker:
             speed=progress.speed,
             rungs=progress.rungs,
         )
-        with contextlib.suppress(LogUnavailable):  # nothing depends on a tick
+        with contextlib.suppress(LogUnavailable, InvalidEvent):  # nothing depends on a tick
             await self._append(tick, claim.job_id, held.correlation_id)
 
     async def _report(self, held: Held, result: JobResult | None, failure: Failure | None) -> Outcome:
-        """Report until the log has it or the lease is lost."""
+        """Report until the log has it or the lease is lost. What cannot be written is a failure, and that is reported instead."""
         claim = held.claim
         report = ResultReported(
             job_id=claim.job_id,
@@ -256,6 +262,7 @@ class Worker:
         if failure is not None:
             log.warning("job_failed", code=failure.code, message=failure.message, detail=(failure.detail or "")[-500:])
         deadline = asyncio.get_running_loop().time() + self._lease_s
+        unwritable = 0
         while asyncio.get_running_loop().time() < deadline:
             try:
                 verdict = await self._tools.transport.report(held, report)
@@ -263,11 +270,17 @@ class Worker:
                 log.warning("report_failed", error=str(error))
                 await self._tools.clock.sleep(0.5)
                 continue
+            except InvalidEvent as error:
+                log.error("report_unwritable", failed=report.failure is not None, error=str(error))
+                if (unwritable := unwritable + 1) > 1:
+                    return "fenced"  # not even that: the lease ends by itself
+                report = report.model_copy(update={"result": None, "failure": failures.unwritable(claim.spec.kind, report, error)})
+                continue
             if verdict is None:
                 continue  # no answer: say it again, the dispatcher knows repetitions
             if verdict == "refused":
                 return "fenced"
-            return "failed" if failure is not None else "completed"
+            return "failed" if report.failure is not None else "completed"
         return "fenced"
 
     async def _heartbeats(self) -> None:

@@ -35,7 +35,10 @@ from events.jobs import (
     ResultReported,
 )
 from events.topics import JOBS, partition_for
+from producers.results import in_parts
 
+PARTS_AT_ONCE = 20
+"""So many parts of a result are appended together."""
 DECIDED_S = 20.0
 WITHDRAWN_S = 3.0
 log = structlog.get_logger(__name__)
@@ -74,7 +77,10 @@ class Transport(Protocol):
         ...
 
     async def report(self, held: Held, report: ResultReported) -> Verdict | None:
-        """Report the end of an attempt; return what is decided, None when no answer came in time."""
+        """Report the end of an attempt; return what is decided, None when no answer came in time.
+
+        Raises InvalidEvent when the report cannot be written, however often it is said.
+        """
         ...
 
     async def release(self, held: Held, reason: str) -> None:
@@ -187,11 +193,16 @@ class LogTransport:
     async def renew(self, held: Held) -> None:
         """Say that the job is still being worked on. Raises LogUnavailable."""
         claim = held.claim
-        await self._send(LeaseRenewed(job_id=claim.job_id, pool=claim.pool, worker_id=self._worker_id, epoch=claim.epoch), held)
+        await self._send(held, LeaseRenewed(job_id=claim.job_id, pool=claim.pool, worker_id=self._worker_id, epoch=claim.epoch))
 
     async def report(self, held: Held, report: ResultReported) -> Verdict | None:
-        """Report the end of an attempt; return what is decided, None when no answer came in time. Raises LogUnavailable."""
-        await self._send(report, held)
+        """Report the end of an attempt; return what is decided, None when no answer came in time.
+
+        Raises LogUnavailable, InvalidEvent.
+        """
+        told = in_parts(report)
+        for at in range(0, len(told), PARTS_AT_ONCE):
+            await self._send(held, *told[at : at + PARTS_AT_ONCE])
         try:
             async with asyncio.timeout(DECIDED_S):
                 fact = await asyncio.shield(held.ended)
@@ -204,17 +215,17 @@ class LogTransport:
         """Hand the job back. Raises LogUnavailable."""
         claim = held.claim
         await self._send(
-            LeaseReleased(job_id=claim.job_id, pool=claim.pool, worker_id=self._worker_id, epoch=claim.epoch, reason=reason),
             held,
+            LeaseReleased(job_id=claim.job_id, pool=claim.pool, worker_id=self._worker_id, epoch=claim.epoch, reason=reason),
         )
 
     def forget(self, held: Held) -> None:
         """The attempt is over for this worker."""
         self._held.pop(held.claim.job_id, None)
 
-    async def _send(self, request: Event, held: Held) -> None:
+    async def _send(self, held: Held, *requests: Event) -> None:
         context = self._context(held.correlation_id)
-        await self._append([self._envelope(request, context, context.new_id())])
+        await self._append([self._envelope(request, context, context.new_id()) for request in requests])
 
     def _envelope(self, request: Event, context: Context, id_: str) -> Envelope[Event]:
         return Envelope(id_, context.source, self._pool, context.now, request, context.correlation_id or id_)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from events.jobs import Capabilities, JobClaimed, JobKind, JobResult
-from events.media import Failure
+from events.media import Failure, Rendition
 from events.text import Line, machine_line, machine_prose
 from events.workers import EncoderTrial, GraphicsCard
 
@@ -162,6 +162,14 @@ class FailAnswer(BaseModel):
     will_retry: bool
     attempt_number: int = Field(examples=[1])
     retry_at: datetime | None = None
+
+
+class Part(_Sent):
+    """Some segments of many, with their size and SHA-256; `result.earlier` of the end counts these parts."""
+
+    epoch: Epoch
+    part: int = Field(ge=0, le=100_000)
+    renditions: tuple[Rendition, ...] = Field(max_length=1000)
 
 
 class Complete(_Sent):

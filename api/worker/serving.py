@@ -15,7 +15,7 @@ from api.worker.decisions import Holding, over
 from api.worker.keys import Key
 from api.worker.leases import renewals
 from api.worker.services import Given, Worker, WorkerServices, address_of, required_version, version_ok
-from api.worker.transfers import check_result
+from api.worker.transfers import check_part, check_result
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, LogUnavailable
 from events.jobs import STAGE_OF, Capabilities, ClaimRefused, JobAttemptFailed, JobClaimed, JobCompleted, JobFailed, ResultRefused
@@ -328,6 +328,24 @@ async def fail(given: Given, key: Worker, job_id: JobId, said: models.Fail) -> m
     fact = await _decided(given, holding, said.epoch, result=None, failure=failure)
     retry_at = fact.data.retry_at if isinstance(fact.data, JobAttemptFailed) else None
     return models.FailAnswer(will_retry=retry_at is not None, attempt_number=holding.attempt, retry_at=retry_at)
+
+
+@held_routes.post("/part", responses=documented(422))
+async def part(given: Given, key: Worker, job_id: JobId, said: models.Part) -> models.Accepted:
+    """Name some of many segments before the job is done: what `complete` has too many of for one body. Part by part, from 0 on."""
+    holding = await given.decisions.held(job_id, key.worker_id, said.epoch)
+    await check_part(given, holding, said.renditions)
+    reported = producer.part_reported(
+        given.context(holding.video_id),
+        job_id=job_id,
+        pool=holding.pool,
+        worker_id=key.worker_id,
+        epoch=said.epoch,
+        part=said.part,
+        renditions=said.renditions,
+    )
+    await given.append([reported])
+    return models.Accepted(message="Part accepted")
 
 
 @held_routes.post("/complete", responses=documented(422))

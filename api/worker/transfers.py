@@ -1,7 +1,7 @@
 """Routes for bytes: sources out, files in. Everything is kept under the prefix of its claim, and only while that is held."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -15,7 +15,7 @@ from api.worker.receiving import ARCHIVE_BYTES_MAX, FILE_BYTES_MAX, place, recei
 from api.worker.services import Given, Worker, WorkerServices
 from events.errors import Conflict, InvalidRequest, NotFound
 from events.jobs import JobResult
-from events.media import ObjectRef
+from events.media import ObjectRef, Rendition
 from events.text import Line
 from producers.uploads import source_key
 
@@ -211,8 +211,18 @@ async def check_result(given: WorkerServices, holding: Holding, result: JobResul
         raise InvalidRequest(f"a job of kind {holding.kind} has a result of kind {wanted}, not {result.kind}")
     if result.kind in ("analyse", "verify", "rerun"):
         return
+    await _check_objects(given, holding, list(_objects(result)))
+
+
+async def check_part(given: WorkerServices, holding: Holding, renditions: Iterable[Rendition]) -> None:
+    """Raise InvalidRequest and Conflict as `check_result` does, for a part of a result."""
+    if holding.kind not in ("encode", "audio"):
+        raise InvalidRequest(f"a job of kind {holding.kind} has a result in one part")
+    await _check_objects(given, holding, list(_of_renditions(renditions)))
+
+
+async def _check_objects(given: WorkerServices, holding: Holding, named: Sequence[ObjectRef]) -> None:
     prefix = prefix_of(holding, holding.epoch) + "/"
-    named = list(_objects(result))
     if foreign := [ref.key for ref in named if not ref.key.startswith(prefix)]:
         raise InvalidRequest(f"the result names what this claim did not make: {foreign[0][:200]}")
     there = {stat.key: stat.size_bytes for stat in await given.store.under(prefix)}
@@ -226,10 +236,7 @@ def _objects(result: JobResult) -> Iterator[ObjectRef]:
     match result.kind:
         case "media":
             yield result.result
-            for rendition in result.renditions:
-                if rendition.init is not None:
-                    yield rendition.init
-                yield from (segment.object for segment in rendition.segments)
+            yield from _of_renditions(result.renditions)
         case "extras":
             yield result.result
             if result.thumbnail is not None:
@@ -237,3 +244,10 @@ def _objects(result: JobResult) -> Iterator[ObjectRef]:
             yield from (subtitle.object for subtitle in result.subtitles)
         case _:
             return
+
+
+def _of_renditions(renditions: Iterable[Rendition]) -> Iterator[ObjectRef]:
+    for rendition in renditions:
+        if rendition.init is not None:
+            yield rendition.init
+        yield from (segment.object for segment in rendition.segments)

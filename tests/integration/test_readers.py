@@ -10,15 +10,18 @@ import pytest
 from psycopg import AsyncConnection
 
 from events.envelope import Event, Recorded
+from events.jobs import JobCompleted, PartAccepted, PartReported, ResultReported
 from events.topics import TOPIC_OF
 from events.videos import VideoArchived, VideoEdited, VideoPublished, VideoUploaded
 from events.workers import WorkerHeartbeat, WorkerOffline
 from infra.runtime.settings import Settings
+from producers import results
+from producers.results import in_parts
 from projections import catalog, jobs, manifests, progress, timeline, workers
 from projections.catalog import slug_for
 from projections.fold import Projection
 from projections.registry import PROJECTIONS
-from projections.runner import Batch, Slice, install
+from projections.runner import Batch, Slice, fold, install, touches
 from tests.bench.catalog import fill, library, measure
 from tests.support.folding import folded, gather, history
 from tests.support.footage import START, VIDEO_ID, completions, id_of, life, plan, probe, recorded
@@ -168,6 +171,52 @@ async def test_a_playlist_needs_only_its_own_renditions(connection: AsyncConnect
         part = await catalog.media_of(connection, VIDEO_ID, name)
         assert {rendition.name for row in part for rendition in row.renditions} <= {name}
         assert manifests.hls_media(video, part, name) == manifests.hls_media(video, everything, name)
+
+
+def in_parts_of_two(log: Sequence[Recorded[Event]]) -> list[Recorded[Event]]:
+    """Return completions as they are when a record takes two segments, each after a part of an attempt that failed."""
+    told: list[Event] = []
+    for event in (record.envelope.data for record in log):
+        assert isinstance(event, JobCompleted)
+        about = {"job_id": event.job_id, "pool": event.pool, "worker_id": "w"}
+        *parts, last = in_parts(ResultReported(**about, epoch=event.epoch, result=event.result))
+        assert isinstance(last, ResultReported)
+        for part in parts:
+            assert isinstance(part, PartReported)
+            accepted = PartAccepted(**about, video_id=VIDEO_ID, epoch=event.epoch, part=part.part, renditions=part.renditions)
+            failed = accepted.model_copy(update={"epoch": event.epoch + 1, "renditions": ()})
+            told += [failed, accepted, accepted]
+        told.append(event.model_copy(update={"result": last.result}))
+    return [recorded(event, offset, topic="jobs", at_s=10 + offset) for offset, event in enumerate(told)]
+
+
+async def test_manifests_are_the_same_when_results_came_in_parts(
+    connection: AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(connection, catalog.PROJECTION, [*life(PLAN), *completions(PLAN)])
+    video = await catalog.by_id(connection, VIDEO_ID)
+    assert video is not None
+    names = ("720p", "audio-2-96k", "subtitles-5")
+
+    async def rendered() -> list[str | None]:
+        media = await catalog.media_of(connection, VIDEO_ID)
+        texts = [manifests.hls_master(video, media), manifests.dash(video, media)]
+        for name in names:
+            texts.append(manifests.hls_media(video, media, name))
+            texts.append(manifests.hls_media(video, await catalog.media_of(connection, VIDEO_ID, name), name))
+        return texts
+
+    whole = await rendered()
+    await connection.execute("DELETE FROM catalog_v1.media")
+    monkeypatch.setattr(results, "SEGMENTS_MAX", 2)
+    runner = await install(connection, catalog.PROJECTION)
+    log = in_parts_of_two(completions(PLAN))
+    store = {store.table.name: store for store in runner.stores}
+    for name in ("media", "parts"):
+        await store[name].save(connection, fold(store[name].table, {}, touches(store[name].table, log)))
+
+    assert await rendered() == whole
+    assert None not in whole
 
 
 async def test_an_edition_changes_with_what_its_manifests_are_made_of(connection: AsyncConnection[Any]) -> None:

@@ -10,9 +10,13 @@ import httpx
 import pytest
 import stamina
 
-from events.errors import LogUnavailable, ObjectMissing, StoreUnavailable
+from api.limits import BODY_BYTES_MAX
+from events.errors import EventTooLarge, InvalidEvent, LogUnavailable, ObjectMissing, StoreUnavailable
 from events.jobs import AnalyseSpec, Capabilities, JobClaimed, ResultReported, Source
+from events.media import Failure
 from infra.runtime.clock import new_id
+from producers.results import SEGMENTS_MAX
+from tests.unit.test_results import long_result
 from workers.remote import gateway as module
 from workers.remote.gateway import FAULTS_MAX, Gateway, Lost, NotAdmitted, Rejected
 from workers.remote.membership import Membership, NoMember
@@ -142,6 +146,26 @@ async def test_a_lost_claim_is_noticed_at_any_answer(state: str) -> None:
         await store.put_bytes("videos/v/j/3/result.json", b"{}", "application/json")
     report = ResultReported(job_id="j", pool="default", worker_id="w", epoch=3)
     assert await transport.report(claim, report) == "refused"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(413, EventTooLarge), (422, InvalidEvent)], ids=["too large", "what cannot be written"]
+)
+async def test_a_report_that_the_app_does_not_take_is_told_to_the_loop(status: int, error: type[Exception]) -> None:
+    transport, _, claim = held(Server(says(status, detail="no")))
+    failure = Failure(stage="encoding", category="unknown", code="X", message="It failed.")
+    report = ResultReported(job_id="j", pool="default", worker_id="w", epoch=3, failure=failure)
+    with pytest.raises(error, match="no"):
+        await transport.report(claim, report)
+
+
+async def test_a_result_with_many_segments_is_sent_in_parts() -> None:
+    server = Server(says(200))
+    transport, _, claim = held(server)
+    report = ResultReported(job_id="j", pool="default", worker_id="w", epoch=3, result=long_result(SEGMENTS_MAX * 2 + 1))
+    assert await transport.report(claim, report) == "accepted"
+    assert [request.url.path.rpartition("/")[2] for request in server.asked] == ["part", "part", "complete"]
+    assert all(len(request.content) < BODY_BYTES_MAX for request in server.asked)
 
 
 # --- bytes ----------------------------------------------------------------------------------------------------------

@@ -13,12 +13,14 @@ import pytest
 from pydantic import ValidationError
 
 from events.envelope import Envelope, Event
+from events.errors import EventTooLarge, InvalidEvent
 from events.jobs import Capabilities, ExtrasResult, ExtrasSpec, JobClaimed, JobKind, ResultReported, Source
-from events.media import ObjectRef, SystemContext
+from events.media import Failure, ObjectRef, SystemContext
 from events.workers import WorkerRegistered
 from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.settings import InvalidSettings, Settings
 from tests.support.work import DirectoryStore, local_work
+from workers import loop
 from workers.app import slots
 from workers.loop import Identity, Tools, Worker
 from workers.sources import Sources
@@ -158,6 +160,56 @@ async def test_each_kind_has_its_slots(tmp_path: Path) -> None:
     assert bench.queue.waiting["analyse"] == 1
     (registered,) = [event for event in bench.queue.told if isinstance(event, WorkerRegistered)]
     assert registered.capabilities.kinds == ("encode", "audio")
+
+
+class Narrow(Queue):
+    """A log that does not take what an encode has to say: not its result and, when it is `mute`, not its failure."""
+
+    def __init__(self, error: Exception, *, mute: bool = False, **waiting: int) -> None:
+        super().__init__(**waiting)
+        self.error = error
+        self.mute = mute
+
+    async def report(self, held: Held, report: ResultReported) -> Verdict | None:
+        if held.claim.spec.kind == "encode" and (report.result is not None or self.mute):
+            raise self.error
+        return await super().report(held, report)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(EventTooLarge("1,000,000 bytes"), "REPORT_TOO_LARGE"), (InvalidEvent("half a character: \ud800"), "REPORT_UNWRITABLE")],
+)
+async def test_a_report_that_cannot_be_written_is_a_failure_and_the_other_slots_go_on(
+    tmp_path: Path, error: InvalidEvent, code: str
+) -> None:
+    bench = Bench(tmp_path, Narrow(error, encode=2, audio=3))
+    bench.go_on.set()
+    async with bench.worker("encode=1", "audio=1"), asyncio.timeout(30):
+        while len(bench.queue.reported) < 5:
+            await asyncio.sleep(0)
+    failures = [report.failure for report in bench.queue.reported if report.failure is not None]
+    assert [(failure.code, failure.retryable, failure.stage) for failure in failures] == [(code, False, "encoding")] * 2
+    assert all(failure.message.endswith(".") and encode_json(failure) for failure in failures)
+    assert [report.result for report in bench.queue.reported if report.result is not None] == [MADE] * 3
+
+
+@pytest.mark.parametrize("error", [EventTooLarge("1,000,000 bytes"), RuntimeError("a bug")])
+async def test_a_slot_that_cannot_say_anything_is_left_alone(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SLOT_REST_S", 0.01)
+    bench = Bench(tmp_path, Narrow(error, mute=True, encode=2, audio=3))
+    bench.go_on.set()
+    async with bench.worker("encode=1", "audio=1"), asyncio.timeout(30):
+        while len(bench.queue.reported) < 3 or bench.queue.waiting["encode"]:
+            await asyncio.sleep(0.001)
+    assert [report.result for report in bench.queue.reported] == [MADE] * 3
+
+
+def encode_json(failure: Failure) -> str:
+    """Return the failure's JSON. Raises when it cannot be written."""
+    return failure.model_dump_json()
 
 
 async def test_without_slots_it_does_one_job_of_any_kind_at_a_time(tmp_path: Path) -> None:

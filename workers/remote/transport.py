@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
+from pydantic_core import PydanticSerializationError
 
 from events.envelope import Envelope, Event
-from events.errors import LogUnavailable
-from events.jobs import Capabilities, JobClaimed, ResultReported
+from events.errors import EventTooLarge, InvalidEvent
+from events.jobs import Capabilities, JobClaimed, PartReported, ResultReported
 from events.media import Failure
 from events.progress import ProgressTicked
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
+from producers.results import in_parts
 from workers.remote.gateway import CALLS_S, Gateway, Lost, Rejected
 from workers.transport import Drained, Held, Verdict
 
@@ -19,6 +21,7 @@ ANSWERED_S = 15.0
 """How long after its wait a claim may be answered."""
 GOING_S = 10.0
 """A job is tried to be handed back for so long: who waits for the worker's end is not patient."""
+TOO_LARGE = 413
 NOT_NOW_S = 30.0
 """Before a worker whose version is not wanted asks again."""
 log = structlog.get_logger(__name__)
@@ -111,28 +114,31 @@ class HttpTransport:
             self.lost(job_id, lost)
 
     async def report(self, held: Held, report: ResultReported) -> Verdict | None:
-        """Report the end of an attempt; return what is decided. Raises LogUnavailable."""
-        claim = held.claim
+        """Report the end of an attempt; return what is decided. Raises LogUnavailable, InvalidEvent."""
+        job = f"/api/worker/{held.claim.job_id}"
+        *parts, last = in_parts(report)
         try:
-            if report.result is not None:
-                said = {"epoch": claim.epoch, "result": report.result.model_dump(mode="json")}
-                await self._gateway.call("POST", f"/api/worker/{claim.job_id}/complete", said)
-            else:
-                await self._fail(held, report.failure)
+            for part in parts:
+                assert isinstance(part, PartReported)
+                said = part.model_dump(mode="json", include={"epoch", "part", "renditions"}, exclude_none=True)
+                await self._gateway.call("POST", f"{job}/part", said)
+            assert isinstance(last, ResultReported)
+            how, kept = ("complete", {"epoch", "result"}) if last.result is not None else ("fail", {"epoch", "failure"})
+            await self._gateway.call("POST", f"{job}/{how}", last.model_dump(mode="json", include=kept))
         except Lost as lost:
             log.warning("report_refused", state=lost.state, detail=str(lost))
             return "refused"
         except Rejected as rejected:
+            if rejected.status == TOO_LARGE:
+                raise EventTooLarge(f"the worker app does not take it: {rejected}") from rejected
             if report.result is None:
-                raise LogUnavailable(f"the failure cannot be told: {rejected}") from rejected
+                raise InvalidEvent(f"the worker app does not take it: {rejected}") from rejected
             message = f"The worker app did not take the result: {rejected}"
             failure = Failure(stage="post_processing", category="validation", code="RESULT_REFUSED", message=message[:2000])
             return await self.report(held, report.model_copy(update={"result": None, "failure": failure}))
+        except (UnicodeEncodeError, PydanticSerializationError) as error:
+            raise InvalidEvent(f"the report cannot be sent: {error}") from error
         return "accepted"
-
-    async def _fail(self, held: Held, failure: Failure | None) -> None:
-        said = {"epoch": held.claim.epoch, "failure": failure.model_dump(mode="json") if failure else None}
-        await self._gateway.call("POST", f"/api/worker/{held.claim.job_id}/fail", said)
 
     async def release(self, held: Held, reason: str) -> None:
         """Hand the job back. Raises LogUnavailable."""

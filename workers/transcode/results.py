@@ -4,7 +4,8 @@ from events.envelope import Value
 from events.media import ObjectRef, Rendition, Subtitle
 from workers.work import Work
 
-MAX_BYTES = 16 * 2**20
+MAX_BYTES = 128 * 2**20
+"""All segments of two days of sound take 17 MiB, of pictures that are encoded in one piece three times as much."""
 
 
 class ResultDocument(Value):

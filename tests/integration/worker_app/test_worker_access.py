@@ -94,6 +94,9 @@ def attacks(worker: Worker, thief: Worker, job: dict[str, Any]) -> list[Attack]:
     archived, segment = "/upload/{job_id}/archive", "/upload/{job_id}/segment/{quality}/{filename}"
     final = {"epoch": 1, "quality": "360p", "segment_count": 1}
     done = {"epoch": 1, "result": {"kind": "analyse", "probe": ANALYSED}}
+    foreign = {"key": f"videos/{job['video_id']}/{NOBODY}/1/a.m4s", "size_bytes": 1, "sha256": "5a" * 32}
+    made = {"name": "360p", "kind": "video", "codecs": "avc1", "timescale": 1, "segments": [], "init": foreign}
+    part = {"epoch": 1, "part": 0, "renditions": [made]}
     return [
         Attack(worker, "POST", f"{upload}/segment/360p/a..b.m4s", 422, segment, {"params": epoch, "content": SEGMENT}),
         Attack(worker, "GET", f"/object{of}/..%2F..%2Fsources%2Fx", 422, "/object/{job_id}/{path:path}", {"params": epoch}),
@@ -113,6 +116,8 @@ def attacks(worker: Worker, thief: Worker, job: dict[str, Any]) -> list[Attack]:
         Attack(thief, "POST", f"{upload}/segment/finalize", 403, "/upload/{job_id}/segment/finalize", {"json": final}),
         Attack(thief, "GET", f"{of}/verify-complete", 404, "/{job_id}/verify-complete", {"params": epoch}),
         Attack(thief, "POST", f"{of}/complete", 403, "/{job_id}/complete", {"json": done}),
+        Attack(worker, "POST", f"{of}/part", 422, "/{job_id}/part", {"json": part}),
+        Attack(thief, "POST", f"{of}/part", 403, "/{job_id}/part", {"json": part}),
     ]
 
 

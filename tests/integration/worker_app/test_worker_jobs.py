@@ -2,8 +2,10 @@
 
 import asyncio
 import gzip
+import hashlib
 import tarfile
 import uuid
+from typing import Any
 
 import httpx
 import pytest
@@ -130,6 +132,42 @@ async def test_segments_are_kept_once_listed_and_missed_by_name(gate: Platform, 
     assert (verified["all_files_present"], verified["missing_files"], verified["job_status"]) == (False, ["result.json"], "claimed")
     await worker.call("POST", f"/{job['job_id']}/fail", json={"epoch": 1, "retry": False})
     assert (await worker.upload(job, "360p/00001.m4s", SEGMENT)).status_code == 409
+
+
+async def test_a_result_is_told_in_parts(gate: Platform, worker: Worker, log: Appender) -> None:
+    job = await given_job(log, worker)
+    prefix, of = f"videos/{job['video_id']}/{job['job_id']}/1", f"/{job['job_id']}"
+    for name in ("360p/00000.m4s", "360p/00001.m4s"):
+        await worker.upload(job, name, SEGMENT)
+    await worker.upload(job, "result.json", b"{}")
+
+    def rendition(number: int) -> dict[str, Any]:
+        there = {"key": f"{prefix}/360p/{number:05d}.m4s", "size_bytes": len(SEGMENT), "sha256": SHA256}
+        segments = [{"number": number, "duration": 6000, "object": there}]
+        return {"name": "360p", "kind": "video", "codecs": "avc1.42c01e", "timescale": 1000, "segments": segments}
+
+    first, missing = ({"epoch": 1, "part": 0, "renditions": [rendition(number)]} for number in (0, 7))
+    assert (await worker.call("POST", f"{of}/part", json=missing)).status_code == 409, "what is not in the store is no part"
+    assert (await worker.call("POST", f"{of}/part", json=first)).json()["message"] == "Part accepted"
+    ref = {"key": f"{prefix}/result.json", "size_bytes": 2, "sha256": hashlib.sha256(b"{}").hexdigest()}
+    earlier = {"parts": 1, "segments": 1, "size_bytes": len(SEGMENT)}
+    result = {"kind": "media", "renditions": [rendition(1)], "result": ref, "earlier": earlier}
+    done = await worker.call("POST", f"{of}/complete", json={"epoch": 1, "result": result})
+    assert done.json()["message"] == "Job completed"
+    assert (await worker.call("POST", f"{of}/part", json=first)).status_code == 409
+    assert await facts_of(gate, job["job_id"]) == ["JobQueued", "JobClaimed", "PartAccepted", "JobCompleted"]
+
+
+async def test_a_report_that_is_too_long_is_refused_and_may_be_said_otherwise(
+    gate: Platform, worker: Worker, log: Appender
+) -> None:
+    job = await given_job(log, worker, AnalyseSpec(source=Source(object_key="sources/x", size_bytes=9)))
+    tracks = [{"index": n, "codec": "subrip", "kind": "text", "title": "t" * 950} for n in range(920)]
+    done = {"epoch": 1, "result": {"kind": "analyse", "probe": ANALYSED | {"subtitles": tracks}}}
+    answer = await worker.call("POST", f"/{job['job_id']}/complete", json=done)
+    assert (answer.status_code, "at most 900000" in answer.json()["detail"]) == (413, True)
+    await worker.call("POST", f"/{job['job_id']}/fail", json={"epoch": 1, "retry": False})
+    assert await facts_of(gate, job["job_id"]) == ["JobQueued", "JobClaimed", "JobFailed"]
 
 
 async def test_the_same_segment_sent_twice_at_once_is_written_once(worker: Worker, log: Appender) -> None:

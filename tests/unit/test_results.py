@@ -1,0 +1,85 @@
+"""A result of any length is reported in records of which each fits on the log, and read back whole."""
+
+from datetime import UTC, datetime
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from events.codec import encode
+from events.envelope import Envelope
+from events.jobs import MediaResult, PartAccepted, PartReported, ResultReported
+from events.media import ObjectRef, Rendition, Segment
+from infra.runtime.clock import new_id
+from producers.appender import EVENT_BYTES_MAX
+from producers.results import SEGMENTS_MAX, in_parts
+from tests.support.pools import Pool, kinds
+
+VIDEO = "01890000-0000-7000-8000-000000000001"
+JOB = "5d1f1c8e-3c0b-5d2a-9a43-6f1f0b7c2e10"
+
+
+def rendition(name: str, segments: int) -> Rendition:
+    """Return a rendition with as many segments, each as long in words as the longest."""
+    prefix = f"videos/{VIDEO}/{JOB}/123/{name}"
+    made = tuple(
+        Segment(
+            number=number,
+            duration=288_288,
+            object=ObjectRef(key=f"{prefix}/{number:05d}.m4s", size_bytes=12_345_678, sha256="ab" * 32),
+        )
+        for number in range(segments)
+    )
+    init = ObjectRef(key=f"{prefix}/init.mp4", size_bytes=1000, sha256="cd" * 32)
+    return Rendition(name=name, kind="audio", codecs="mp4a.40.2", timescale=48_000, init=init, segments=made, frames=segments)
+
+
+def long_result(*segments: int) -> MediaResult:
+    """Return the result of a job with renditions of so many segments."""
+    renditions = tuple(rendition(f"audio-{number}-128k", count) for number, count in enumerate(segments))
+    return MediaResult(renditions=renditions, result=ObjectRef(key="r", size_bytes=1, sha256="00"))
+
+
+def report(result: MediaResult) -> ResultReported:
+    """Return the end of an attempt."""
+    return ResultReported(job_id=JOB, pool="default", worker_id="w", epoch=123, result=result)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 3 * SEGMENTS_MAX), max_size=4))
+def test_parts_are_the_whole_and_each_fits(segments: list[int]) -> None:
+    whole = long_result(*segments)
+
+    told = in_parts(report(whole))
+
+    found: dict[str, list[Segment]] = {item.name: [] for item in whole.renditions}
+    frames: dict[str, int] = dict.fromkeys(found, 0)
+    *parts, last = told
+    assert isinstance(last, ResultReported) and isinstance(last.result, MediaResult)
+    for number, part in enumerate(parts):
+        assert isinstance(part, PartReported) and part.part == number
+    for renditions in [*(part.renditions for part in parts if isinstance(part, PartReported)), last.result.renditions]:
+        for item in renditions:
+            found[item.name] += item.segments
+            frames[item.name] += item.frames or 0
+            assert item.init == next(other.init for other in whole.renditions if other.name == item.name)
+    assert found == {item.name: list(item.segments) for item in whole.renditions}
+    assert frames == {item.name: item.frames for item in whole.renditions}
+    earlier = last.result.earlier
+    assert (earlier.parts if earlier else 0) == len(parts)
+    assert parts or last.result == whole, "a short one is reported as ever"
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    for event in told:
+        assert len(encode(Envelope(new_id(), "kinolog/worker/a", "default", now, event, VIDEO))) < EVENT_BYTES_MAX * 0.7
+
+
+def test_parts_are_taken_from_the_holder_alone_and_complete_nothing() -> None:
+    pool = Pool()
+    pool.submit("a")
+    pool.claim("w")
+    part = PartReported(job_id="a", pool="p", worker_id="w", epoch=1, part=0, renditions=(rendition("audio", 1),))
+    (accepted,) = pool.ask(part)
+    assert isinstance(accepted, PartAccepted)
+    assert (accepted.job_id, accepted.epoch, accepted.part, accepted.renditions) == ("a", 1, 0, part.renditions)
+    assert pool.state.jobs["a"].status == "claimed"
+    assert kinds(pool.ask(part.model_copy(update={"epoch": 2}))) == ["ResultRefused"]
+    assert kinds(pool.ask(part.model_copy(update={"worker_id": "thief"}))) == ["ResultRefused"]
