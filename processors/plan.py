@@ -27,6 +27,7 @@ from events.media import (
     VideoPlan,
     VideoTrack,
 )
+from producers.probes import bounded
 
 LADDER = (
     (2160, 15000, 192),
@@ -79,7 +80,11 @@ NVENC_PRESET = "p4"
 
 @dataclass(frozen=True, slots=True)
 class PlanSettings:
-    """What an operator decides about every plan. Lengths in seconds; `encoder` None is the software one of the codec."""
+    """What an operator decides about every plan. Lengths in seconds; `encoder` None is the software one of the codec.
+
+    What is longer than `length_max_s`, or has a picture that stands for more than `gap_max_s`, is not made: its clock jumps.
+    Of each kind of track the first `tracks_max` are used, with names of up to `name_max` characters.
+    """
 
     segment_s: float = 6.0
     chunk_s: float = 60.0
@@ -89,6 +94,10 @@ class PlanSettings:
     hdr: Literal["tonemap", "keep"] = "tonemap"
     encoder: str | None = None
     chunks_max: int = 1000
+    length_max_s: float = 72 * 3600.0
+    gap_max_s: float = 6 * 3600.0
+    tracks_max: int = 32
+    name_max: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +116,9 @@ def plan(probe: Probe, settings: PlanSettings) -> Plan | Failure:
         return _failure("NO_DURATION", "The file has no frame and no sound that lasts.")
     if probe.video is not None and max(probe.video.width, probe.video.height, *_display(probe.video)) > SIDE_MAX:
         return _failure("VIDEO_TOO_LARGE", f"The pictures are larger than {SIDE_MAX} pixels on a side.")
+    if (failure := _too_long(probe, settings)) is not None:
+        return failure
+    probe, cut_notes = bounded(probe, tracks_max=settings.tracks_max, text_max=settings.name_max)
     start_ms = _start_ms(probe)
     video = _video_plan(probe, probe.video, start_ms, settings) if probe.video is not None else _Video(None, ())
     rungs = video.plan.rungs if video.plan is not None else ()
@@ -122,8 +134,31 @@ def plan(probe: Probe, settings: PlanSettings) -> Plan | Failure:
         audio=audio,
         subtitles=subtitles,
         thumbnail_ms=thumbnail_ms(_frames_ms(video.plan)) if video.plan is not None else None,
-        notes=(*video.notes, *audio_notes, *subtitle_notes, *_attachment_notes(probe)),
+        notes=(*cut_notes, *video.notes, *audio_notes, *subtitle_notes, *_attachment_notes(probe)),
     )
+
+
+def _too_long(probe: Probe, settings: PlanSettings) -> Failure | None:
+    """Return why nothing is made of a file that lasts too long, None when it does not."""
+    length_s = max(probe.duration_ms, _end_ms(probe) - _start_ms(probe)) / 1000
+    if length_s > settings.length_max_s:
+        message = (
+            f"The file lasts {_hours(length_s)} by its own clock, and at most {_hours(settings.length_max_s)} are made. "
+            "If it is shorter, its clock jumps: write it anew with ffmpeg; else split it."
+        )
+        return _failure("VIDEO_TOO_LONG", message)
+    gap_s = probe.video.gap_ms / 1000 if probe.video is not None else 0.0
+    if gap_s > settings.gap_max_s:
+        message = (
+            f"By the file's own clock one picture stands for {_hours(gap_s)}, and at most {_hours(settings.gap_max_s)} are made: "
+            "its clock jumps. Write the file anew with ffmpeg, or split it there."
+        )
+        return _failure("CLOCK_GAP", message)
+    return None
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} hours"
 
 
 def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:

@@ -52,6 +52,7 @@ from events.videos import (
 from processors.plan import PlanSettings, jobs_for, plan
 from processors.process import Process
 from processors.reruns import verdict_on
+from producers.probes import bounded
 from projections.fold import Projection, Table, table_row
 from projections.queries import load
 
@@ -218,8 +219,11 @@ class Planning:
         return row, []
 
     def _plan(self, row: Row, source: Source, probe: Probe) -> tuple[Row, list[tuple[Event, str]]]:
+        settings = self._policy.plan
+        decided = plan(probe, settings)
+        probe, _ = bounded(probe, tracks_max=settings.tracks_max, text_max=settings.name_max)
+        row = replace(row, probe=probe)
         probed = VideoProbed(video_id=row.video_id, probe=probe)
-        decided = plan(probe, self._policy.plan)
         if isinstance(decided, Failure):
             row, events = self._fail(row, decided)
             return row, [(probed, row.video_id), *events]

@@ -227,7 +227,8 @@ def unwritable(kind: JobKind, report: ResultReported, error: InvalidEvent) -> Fa
         sentence = f"The attempt failed ({report.failure.code[:100]}), and its report cannot be written down in full."
     detail = told(str(error).encode(errors="replace").decode())[:DETAIL_MAX]
     retryable = report.failure is not None and report.failure.retryable
-    return Failure(stage=stage, category="size_limits", code=code, message=sentence, detail=detail, retryable=retryable)
+    category: FailureCategory = "size_limits" if too_large else "unknown"
+    return Failure(stage=stage, category=category, code=code, message=sentence, detail=detail, retryable=retryable)
 
 
 def complaints(stderr: str) -> str:

@@ -139,6 +139,17 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     segment_s: float = Field(6.0, ge=1, le=20, description="Target length of a segment, seconds.")
     chunk_s: float = Field(60.0, ge=2, le=3600, description="Target length of a chunk, seconds (a whole number of segments).")
     chunks_max: int = Field(1000, ge=10, le=2000, description="Most chunks of a video; in a longer one chunks are longer.")
+    video_length_max_s: float = Field(72 * 3600.0, ge=60, le=14 * 24 * 3600, description="Longest video that is made, seconds.")
+    video_gap_max_s: float = Field(
+        6 * 3600.0,
+        ge=1,
+        le=14 * 24 * 3600,
+        description="Longest time that one picture may stand; a file whose clock jumps has longer ones.",
+    )
+    tracks_max: int = Field(
+        32, ge=1, le=100, description="Sound tracks of a video that are made, and as many subtitles; the rest stays in the source."
+    )
+    track_name_max: int = Field(200, ge=10, le=200, description="Characters of a track's name; longer ones are cut.")
     streaming_format: Literal["cmaf", "hls_ts"] = Field("cmaf", description="CMAF (HLS and DASH) or legacy HLS with MPEG-TS.")
     video_codec: Literal["h264", "hevc", "av1"] = Field("h264", description="Codec of the ladder.")
     video_hardware: Literal["none", "nvenc", "vaapi", "qsv", "videotoolbox"] = Field(

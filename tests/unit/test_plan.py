@@ -282,6 +282,45 @@ def test_what_cannot_be_entered_in_the_middle_is_one_chunk() -> None:
     assert "in one piece" in decided.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"duration_ms": 73 * 3_600_000}, "VIDEO_TOO_LONG"),
+        ({"duration_ms": 45 * 24 * 3_600_000, "gap_ms": 45 * 24 * 3_600_000}, "VIDEO_TOO_LONG"),
+        ({"duration_ms": 47 * 3_600_000, "gap_ms": 47 * 3_600_000}, "CLOCK_GAP"),
+        ({"start_ms": -(10**15), "duration_ms": 10**15}, "VIDEO_TOO_LONG"),
+    ],
+)
+def test_a_clock_that_runs_too_far_is_no_plan(changes: dict[str, int], code: str) -> None:
+    failure = plan(probe(video(**changes), SOUND), PlanSettings())
+
+    assert isinstance(failure, Failure)
+    assert (failure.code, failure.retryable) == (code, False)
+    assert "hours" in failure.message and failure.message.endswith(".")
+
+
+def test_two_days_are_planned() -> None:
+    long = 48 * 3_600_000
+    decided = planned(probe(video(duration_ms=long), SOUND.model_copy(update={"duration_ms": long})))
+
+    assert decided.video is not None and 900 < len(decided.video.chunks) <= 1000
+    assert decided.duration_ms == long
+
+
+def test_of_many_tracks_the_first_are_used_and_long_names_are_cut() -> None:
+    tracks = [SOUND.model_copy(update={"index": n, "title": f"{n} " + "x" * 5000}) for n in range(1, 949)]
+    texts = tuple(SubtitleTrack(index=n, codec="subrip", kind="text", title="y" * 5000) for n in range(1000, 1100))
+
+    decided = planned(probe(VIDEO, *tracks, subtitles=texts), tracks_max=3, name_max=20)
+
+    assert [item.track for item in decided.audio[::2]] == [1, 2, 3]
+    assert len(decided.subtitles) == 3
+    assert all(len(item.label) <= 24 for item in (*decided.audio, *decided.subtitles))
+    assert len({item.label for item in decided.subtitles}) == 3
+    assert "948 sound tracks: the first 3 are used" in decided.notes
+    assert "long names of subtitle tracks are cut to 20 characters" in decided.notes
+
+
 def test_languages_are_kept_and_names_differ() -> None:
     tracks = [
         SOUND.model_copy(update={"language": "eng"}),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from events.jobs import AnalyseResult, AnalyseSpec
 from events.media import Failure
+from producers.probes import bounded
 from workers.failures import after, classify, refused
 from workers.transcode.probe import CONTAINERS, Headers, PacketScan, parse_headers, probe_of, refusal, unreadable
 from workers.transcode.process import ProcessResult, run_process
@@ -53,7 +54,8 @@ async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
     probe = probe_of(headers, scan, size_bytes=size_bytes, sha256=sha256, complaints=result.stderr_tail)
     if isinstance(probe, Failure):
         raise WorkFailed(after(probe, result))
-    yield Done(AnalyseResult(probe=probe))
+    probe, cut = bounded(probe)
+    yield Done(AnalyseResult(probe=probe.model_copy(update={"warnings": (*probe.warnings, *(f"{note}." for note in cut))})))
 
 
 async def _headers(path: Path, head: bytes, work: Work) -> Headers:
