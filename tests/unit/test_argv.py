@@ -6,8 +6,8 @@ import pytest
 
 from events.jobs import AudioSpec, EncodeSpec, Source
 from events.media import AudioPlan, Chunk, Rung, StreamingFormat, VideoPlan
+from workers.transcode.accepted import CONTAINERS
 from workers.transcode.argv import audio_argv, decode_argv, encode_argv
-from workers.transcode.probe import CONTAINERS
 
 SOURCE = Source(object_key="uploads/x", size_bytes=1)
 PLAN = VideoPlan(

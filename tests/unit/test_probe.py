@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.media import Failure, Probe
-from workers.transcode.probe import FrameRate, Headers, PacketScan, frame_rate, parse_headers, probe_of, refusal, unreadable
+from workers.transcode.accepted import refusal, unreadable
+from workers.transcode.packets import FrameRate, PacketScan, frame_rate
+from workers.transcode.probe import Headers, parse_headers, probe_of
 
 VIDEO: dict[str, Any] = {
     "index": 0,

@@ -12,7 +12,9 @@ from events.jobs import AnalyseResult, AnalyseSpec
 from events.media import Failure
 from producers.probes import bounded
 from workers.failures import after, classify, refused
-from workers.transcode.probe import CONTAINERS, Headers, PacketScan, parse_headers, probe_of, refusal, unreadable
+from workers.transcode.accepted import CONTAINERS, refusal, unreadable
+from workers.transcode.packets import PacketScan
+from workers.transcode.probe import Headers, parse_headers, probe_of
 from workers.transcode.process import ProcessResult, run_process
 from workers.work import Done, Progress, Update, Work, WorkFailed
 
@@ -71,7 +73,14 @@ async def _headers(path: Path, head: bytes, work: Work) -> Headers:
         lines.append(line)
 
     argv = [work.ffprobe, *QUIET, *HEADERS, f"file:{path}"]
-    result = await run_process(argv, cwd=work.directory, limits=work.limits, on_stdout_line=keep, timeout_s=HEADERS_TIMEOUT_S)
+    result = await run_process(
+        argv,
+        cwd=work.directory,
+        limits=work.limits,
+        on_stdout_line=keep,
+        line_max_bytes=HEADERS_MAX_CHARS,  # a comment may have a chapter's length, and a cut line is no JSON
+        timeout_s=HEADERS_TIMEOUT_S,
+    )
     if failure := _tool_failure(result):
         raise WorkFailed(failure)
     headers = parse_headers("\n".join(lines))

