@@ -6,6 +6,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api import problems
+from api.compression import Compressed
 from api.deps import Services
 from api.limits import BodyLimited, RateLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
@@ -77,6 +78,7 @@ def finish(app: FastAPI, services: Services, observer: Observer, *, open_to_all:
     app.add_middleware(SecurityHeaders, media_origin=options.media_origin)
     if open_to_all:
         app.add_middleware(CrossOrigin)
+    app.add_middleware(Compressed)
     app.add_middleware(Observed, name=services.name, observer=observer, new_id=lambda: services.context().new_id())
     return app
 

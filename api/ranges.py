@@ -56,8 +56,8 @@ async def answer(
 
 
 def is_known(etag: str, known: str | None) -> bool:
-    """Tell whether an If-None-Match header names this entity tag."""
-    return known is not None and (known.strip() == "*" or etag in known)
+    """Tell whether an If-None-Match header names this entity tag; weak tags and strong ones are alike there."""
+    return known is not None and (known.strip() == "*" or etag.removeprefix("W/") in known)
 
 
 def part_of(wanted: str | None, size_bytes: int) -> range | None:

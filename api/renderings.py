@@ -15,7 +15,7 @@ BYTES_MAX = 32 * 2**20
 
 @dataclass(frozen=True)
 class Rendering:
-    """A manifest's bytes and its entity tag (RFC 9110, 8.8.3)."""
+    """A manifest's bytes and its entity tag (RFC 9110, 8.8.3), a weak one: it is that of every encoding of them."""
 
     body: bytes
     etag: str
@@ -47,7 +47,7 @@ class Renderings:
         return kept
 
     def _keep(self, key: Hashable, body: bytes) -> Rendering:
-        rendering = self._kept[key] = Rendering(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+        rendering = self._kept[key] = Rendering(body, f'W/"{hashlib.sha256(body).hexdigest()[:32]}"')
         self._bytes += len(body)
         while self._bytes > self._bytes_max:
             _, oldest = self._kept.popitem(last=False)

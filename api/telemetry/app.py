@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import health, problems
 from api.app import Prometheus, appender_of, begin, server_config
+from api.compression import Compressed
 from api.limits import BodyLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
 from api.telemetry import comparing, documents
@@ -73,6 +74,7 @@ def create_telemetry(
     app.add_middleware(BodyLimited)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(CrossOrigin)
+    app.add_middleware(Compressed)
     app.add_middleware(Observed, name="telemetry", observer=observer, new_id=new_id)
     app.hot = HotRoutes(app.cold, ingest=ingest)
     return app

@@ -149,10 +149,8 @@ def answer_insights(ingest: Ingest, scope: Scope) -> Response:
         return refusal
     if (snapshot := ingest.snapshots.current) is None:
         return _refusal(503, "there are no insights yet; do the processors run?", {"retry-after": str(RETRY_AFTER_S)})
-    for name, value in scope["headers"]:
-        if name == b"if-none-match":
-            return snapshot.answer(scope["method"], value)
-    return snapshot.answer(scope["method"], None)
+    asked = dict(scope["headers"])
+    return snapshot.answer(scope["method"], asked.get(b"if-none-match"), asked.get(b"accept-encoding", b""))
 
 
 class HotRoutes:

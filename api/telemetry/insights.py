@@ -5,7 +5,7 @@ The predecessor's page depends on some things that its text says otherwise; they
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -13,6 +13,7 @@ from psycopg import Error as PostgresError
 from psycopg_pool import PoolTimeout, TooManyRequests
 from starlette.responses import Response
 
+from api.compression import BYTES_MIN, ENCODINGS, preferred, weak
 from events.errors import Retryable
 from projections.insights import Insights
 
@@ -33,31 +34,41 @@ class Prepared(Response):
         self.fields = b"".join(name + b": " + value + b"\r\n" for name, value in self.raw_headers)
 
 
+Variants = Mapping[str | None, Prepared]
+"""An answer by its content encoding; None for the bytes as they are."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The answers to whoever has not, or has, seen this state already. `position` is that of the projection."""
 
-    full: Prepared
-    head: Prepared
+    full: Variants
+    head: Variants
     unchanged: Prepared
     etag: bytes
     position: str
 
     @classmethod
     def of(cls, insights: Insights, position: str, headers: dict[str, str]) -> "Snapshot":
-        """Make the answers; the entity tag is a digest of the document."""
-        body = insights.document
-        etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        known = {**headers, "etag": etag, "cache-control": f"public, max-age={MAX_AGE_S}", "x-log-position": position}
-        described = {**known, "content-type": "application/json"}
-        head = Prepared(200, "OK", {**described, "content-length": str(len(body))})
-        return cls(Prepared(200, "OK", described, body), head, Prepared(304, "Not Modified", known), etag.encode(), position)
+        """Make the answers; the entity tag is a digest of the document, the same for all its encodings, so a weak one."""
+        tag = f'"{hashlib.sha256(insights.document).hexdigest()[:32]}"'
+        known = {**headers, "etag": weak(tag), "cache-control": f"public, max-age={MAX_AGE_S}", "x-log-position": position}
+        known["vary"] = "Accept-Encoding"
+        full: dict[str | None, Prepared] = {}
+        head: dict[str | None, Prepared] = {}
+        for encoding in (None, *ENCODINGS):
+            body, described = insights.document, {**known, "content-type": "application/json"}
+            if encoding is not None and len(body) >= BYTES_MIN:
+                body, described["content-encoding"] = ENCODINGS[encoding](body), encoding
+            full[encoding] = Prepared(200, "OK", described, body)
+            head[encoding] = Prepared(200, "OK", {**described, "content-length": str(len(body))})
+        return cls(full, head, Prepared(304, "Not Modified", known), tag.encode(), position)
 
-    def answer(self, method: str, if_none_match: bytes | None) -> Prepared:
+    def answer(self, method: str, if_none_match: bytes | None, accept_encoding: bytes = b"") -> Prepared:
         """Return the answer to GET or HEAD."""
         if if_none_match is not None and (self.etag in if_none_match or if_none_match.strip() == b"*"):
             return self.unchanged
-        return self.full if method == "GET" else self.head
+        return (self.full if method == "GET" else self.head)[preferred(accept_encoding.decode("latin-1"))]
 
 
 Look = Callable[[str | None], Awaitable[tuple[Insights, str] | None]]

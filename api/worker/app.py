@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from api import health, problems
 from api.app import Prometheus, appender_of, begin, server_config
+from api.compression import Compressed
 from api.limits import BodyLimited, RateLimited, TimeLimited
 from api.middleware import Observed, Observer, SecurityHeaders
 from api.worker import serving, transfers
@@ -61,6 +62,7 @@ def create_worker(
     app.add_middleware(RateLimited, per_minute=services.options.requests_per_minute)
     app.add_middleware(Audited, append=services.append, context=lambda: services.context(None))
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Compressed)
     app.add_middleware(Observed, name="worker", observer=observer, new_id=lambda: services.context(None).new_id())
     return app
 

@@ -271,3 +271,16 @@ async def test_what_makes_no_sense_is_422(query: str) -> None:
     answer = await get(Shelf(), f"{V2}?{query}")
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
     assert json.loads(answer.content)["errors"]
+
+
+async def test_the_document_comes_in_the_encoding_that_is_asked_for() -> None:
+    shelf = Shelf.of(*(told(n, hardware_model=f"GPU {n}") for n in range(20)))
+    plain = await get(shelf, headers={"Accept-Encoding": "identity"})
+    for encoding in ("zstd", "gzip"):
+        packed = await get(shelf, headers={"Accept-Encoding": encoding})
+        assert packed.headers["content-encoding"] == encoding
+        assert packed.content == plain.content and packed.headers["etag"] == plain.headers["etag"]
+        assert int(packed.headers["content-length"]) < len(plain.content)
+        head = await get(shelf, method="HEAD", headers={"Accept-Encoding": encoding})
+        assert head.headers["content-length"] == packed.headers["content-length"]
+    assert "content-encoding" not in plain.headers and plain.headers["vary"] == "Accept-Encoding"
