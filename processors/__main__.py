@@ -273,7 +273,8 @@ def main() -> None:
     asyncio.set_event_loop(loop)
     app = loop.run_until_complete(build_dispatcher(settings) if name == "dispatcher" else build(settings))
     memory.collect_rarely()
-    worker = faust.Worker(app, loop=loop, loglevel="WARNING", redirect_stdouts=False, override_logging=False)
+    worker = faust.Worker(app, loop=loop, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True)
+    worker.spinner = None  # even a quiet one would draw on standard output, where each line is JSON
     sys.exit(worker.execute_from_commandline())
 
 

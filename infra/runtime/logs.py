@@ -7,11 +7,17 @@ The first argument is the action: snake_case, past participle, fixed and thus gr
 fields. `structlog.contextvars.bound_contextvars(correlation_id=…)` puts fields on every line inside a block, across
 awaits. Lines of libraries (standard library logging) come out alike: their logger's name is the action, their text the
 `message`. Fields whose name speaks of a secret are blanked.
+
+Warnings and errors that repeat are counted instead of written: while a broker is away its clients say so hundreds of times a
+second. Of lines that are alike the first is written at once, then the last one of every 30 s with how many it stands for
+(`repeated`).
 """
 
 import logging
+import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from time import monotonic
 from typing import Any, TextIO
 
 import structlog
@@ -33,7 +39,84 @@ QUIETER = {
 }
 """Libraries whose everyday lines are not ours to keep; at `debug` they speak."""
 
+REPEATS_S = 30.0
+KINDS_MAX = 1000
+"""Kinds of lines that are counted at once; one more and the oldest count is written and forgotten."""
+_NUMBERS = re.compile(r"\d+")
+_SPOKEN = ("error", "message", "reason")
+"""Fields in which only words count: their numbers are times, ports and counts."""
+
 Line = MutableMapping[str, Any]
+
+
+class _Kind:
+    """Lines that are alike: until when they are counted, how many were not written, and the last of these."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.count = 0
+        self.last: logging.LogRecord | None = None
+
+
+class CountingHandler(logging.StreamHandler[TextIO]):
+    """Writes records, warnings and errors that repeat once per 30 s. `seconds` is a clock that never goes back."""
+
+    def __init__(self, stream: TextIO, seconds: Callable[[], float] = monotonic) -> None:
+        super().__init__(stream)
+        self._seconds = seconds
+        self._kinds: dict[tuple[object, ...], _Kind] = {}  # in the order of their ends
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write what is due, then the record, or count it. `handle` holds the lock."""
+        now = self._seconds()
+        for late in self._due(now):
+            super().emit(late)
+        if record.levelno < logging.WARNING:
+            super().emit(record)
+            return
+        kind = self._kinds.get(name := kind_of(record))
+        if kind is None:
+            self._kinds[name] = _Kind(now + REPEATS_S)
+            super().emit(record)
+        else:
+            kind.count, kind.last = kind.count + 1, record
+
+    def close(self) -> None:
+        """Write what was counted last."""
+        self.acquire()
+        try:
+            for late in self._due(float("inf")):
+                super().emit(late)
+        finally:
+            self.release()
+        super().close()
+
+    def _due(self, now: float) -> Iterator[logging.LogRecord]:
+        """Yield the last record of each kind whose time is over, and count on; a kind that was silent so long is forgotten."""
+        while self._kinds:
+            name, kind = next(iter(self._kinds.items()))
+            if kind.until > now and len(self._kinds) < KINDS_MAX:
+                return
+            del self._kinds[name]
+            if kind.last is None:
+                continue
+            if kind.until <= now < float("inf"):
+                self._kinds[name] = _Kind(now + REPEATS_S)
+            kind.last.repeated = kind.count
+            yield kind.last
+
+
+def kind_of(record: logging.LogRecord) -> tuple[object, ...]:
+    """Return what makes lines alike: logger, level and words; of our own lines the action and each field that names something."""
+    if not isinstance(record.msg, dict):
+        return record.name, record.levelno, _NUMBERS.sub("#", record.getMessage())
+    named = {name: value for name, value in record.msg.items() if isinstance(value, str) or name in ("partition", "offset")}
+    named.pop("timestamp", None)
+    return (
+        record.name,
+        record.levelno,
+        *((name, _NUMBERS.sub("#", value) if name in _SPOKEN else value) for name, value in sorted(named.items())),
+    )
 
 
 def configure(settings: Settings, process: str, stream: TextIO | None = None) -> None:
@@ -65,11 +148,11 @@ def configure(settings: Settings, process: str, stream: TextIO | None = None) ->
     else:
         plain = structlog.dev.plain_traceback  # the pretty one prints local variables, secrets among them
         rendering = [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
-    handler = logging.StreamHandler(stream)
+    handler = CountingHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_foreign, *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+            processors=[_repeated, structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     root = logging.getLogger()
@@ -102,6 +185,13 @@ def _foreign(logger: Any, _method: str, line: Line) -> Line:
     record = line.get("_record")
     line["message"] = line["event"]
     line["event"] = record.name if record is not None else getattr(logger, "name", "library")
+    return line
+
+
+def _repeated(_logger: Any, _method: str, line: Line) -> Line:
+    """Say how many lines a line stands for that were counted instead of written."""
+    if count := getattr(line["_record"], "repeated", 0):
+        line["repeated"] = count
     return line
 
 
