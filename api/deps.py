@@ -68,6 +68,10 @@ async def append_nothing(envelopes: Sequence[Envelope[Event]]) -> Sequence[Any]:
     raise AssertionError(f"this app appends nothing: {envelopes}")
 
 
+async def ask_nothing() -> None:
+    """Stand where an app that only reads would ask whether the log answers."""
+
+
 @dataclass(frozen=True)
 class Services:
     """Everything that the routes of the public and the admin app reach; what has a default is the admin app's."""
@@ -78,6 +82,7 @@ class Services:
     context: Callable[[], Context]
     options: Options
     append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]] = append_nothing
+    log_answers: Callable[[], Awaitable[None]] = ask_nothing
     access: "Access | None" = None
     past: Callable[[str], AbstractAsyncContextManager[Any]] | None = None
     as_of: str | None = None

@@ -1,21 +1,52 @@
 """GET /health, /ready and /metrics of every app."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from psycopg import Error as PostgresError
 from psycopg_pool import PoolTimeout
+from pydantic import BaseModel, Field
 
-from api.deps import Given
+from api.deps import Services
 from events.errors import KinologError
 from projections.positions import is_served
 
 NEEDED = ("catalog", "jobs")
 
 
-def router(exposition: Callable[[], bytes], metrics_type: str) -> APIRouter:
-    """Return the routes; `exposition` renders the metrics."""
+class Lacks(NamedTuple):
+    """Why an app cannot answer readers now, and why it cannot take what is written: {part: one sentence}."""
+
+    reads: Mapping[str, str]
+    writes: Mapping[str, str]
+
+
+class Can(BaseModel):
+    """What an app can do now; `write` is left out by an app that takes nothing."""
+
+    read: bool
+    write: bool | None = None
+
+
+class Ready(BaseModel):
+    """Whether an app can do everything that it is for; `missing` names each part that it lacks, with a sentence."""
+
+    status: str = Field(examples=["ready"])
+    can: Can
+    missing: dict[str, str] = Field({}, examples=[{"kafka": "does not answer"}])
+
+
+def router(
+    exposition: Callable[[], bytes],
+    metrics_type: str,
+    lacks: Callable[[], Awaitable[Lacks]],
+    *,
+    writes: bool = True,
+    metrics_paths: Sequence[str] = ("/metrics",),
+) -> APIRouter:
+    """Return the routes; `exposition` renders the metrics, and without `writes` the app only reads."""
     routes = APIRouter(tags=["health"])
 
     @routes.get("/health")
@@ -23,66 +54,51 @@ def router(exposition: Callable[[], bytes], metrics_type: str) -> APIRouter:
         """The process answers."""
         return {"status": "ok"}
 
-    @routes.get("/ready", responses={503: {"description": "Something is missing; the answer says what."}})
-    async def ready(given: Given) -> JSONResponse:
-        """The services that this app needs answer, and the projections are there."""
-        missing: dict[str, str] = {}
+    @routes.get(
+        "/ready", response_model=Ready, responses={503: {"model": Ready, "description": "The app can do a part, or nothing."}}
+    )
+    async def ready() -> JSONResponse:
+        """Say what the app can do now, and what it lacks."""
+        found = await lacks()
+        can = {"read": not found.reads} | ({"write": not found.writes} if writes else {})
+        missing = {**found.reads, **(found.writes if writes else {})}
+        whole = all(can.values())
+        return JSONResponse({"status": "ready" if whole else "not ready", "can": can, "missing": missing}, 200 if whole else 503)
+
+    async def metrics() -> Response:
+        return Response(exposition(), media_type=metrics_type)
+
+    for path in metrics_paths:
+        routes.add_api_route(path, metrics, include_in_schema=False)
+    return routes
+
+
+def stored_in(services: Services) -> Callable[[], Awaitable[Lacks]]:
+    """Return what asks PostgreSQL, the object store and, of an app that writes, the log."""
+
+    async def lacks() -> Lacks:
+        reads: dict[str, str] = {}
         try:
-            async with given.pool.connection(timeout=2) as connection:
+            async with services.pool.connection(timeout=2) as connection:
                 for name in NEEDED:
                     if not await is_served(connection, name):
-                        missing[name] = "the projection is not there yet; do the processors run?"
+                        reads[name] = "the projection is not there yet; do the processors run?"
         except (PostgresError, PoolTimeout) as error:
-            missing["postgres"] = f"does not answer: {type(error).__name__}"
+            reads["postgres"] = f"does not answer: {type(error).__name__}"
         try:
-            await given.store.ready()
+            await services.store.ready()
         except KinologError as error:
-            missing["objects"] = str(error)
-        status = {"status": "not ready", "missing": missing} if missing else {"status": "ready"}
-        return JSONResponse(status, 503 if missing else 200)
+            reads["objects"] = str(error)
+        return Lacks(reads, reads | await log_lacks(services.log_answers))
 
-    @routes.get("/metrics", include_in_schema=False)
-    async def metrics() -> Response:
-        return Response(exposition(), media_type=metrics_type)
-
-    return routes
+    return lacks
 
 
-def probes(exposition: Callable[[], bytes], metrics_type: str, missing: Callable[[], Mapping[str, str]]) -> APIRouter:
-    """Return /ready and /metrics of an app that reads no projection; `missing` says what it lacks, {part: one sentence}."""
-    routes = APIRouter(tags=["health"])
-
-    @routes.get("/ready", responses={503: {"description": "Something is missing; the answer says what."}})
-    async def ready() -> JSONResponse:
-        """The services that this app needs answer."""
-        found = dict(missing())
-        return JSONResponse({"status": "not ready", "missing": found} if found else {"status": "ready"}, 503 if found else 200)
-
-    @routes.get("/metrics", include_in_schema=False)
-    async def metrics() -> Response:
-        return Response(exposition(), media_type=metrics_type)
-
-    return routes
-
-
-def own(exposition: Callable[[], bytes], metrics_type: str, missing: Callable[[], Awaitable[Mapping[str, str]]]) -> APIRouter:
-    """Return /health, /ready and /metrics of an app whose services must be asked; the metrics at /api/metrics as well."""
-    routes = APIRouter(tags=["health"])
-
-    @routes.get("/health")
-    async def health() -> dict[str, str]:
-        """The process answers."""
-        return {"status": "ok"}
-
-    @routes.get("/ready", responses={503: {"description": "Something is missing; the answer says what."}})
-    async def ready() -> JSONResponse:
-        """The services that this app needs answer."""
-        found = dict(await missing())
-        return JSONResponse({"status": "not ready", "missing": found} if found else {"status": "ready"}, 503 if found else 200)
-
-    @routes.get("/metrics", include_in_schema=False)
-    @routes.get("/api/metrics", include_in_schema=False)
-    async def metrics() -> Response:
-        return Response(exposition(), media_type=metrics_type)
-
-    return routes
+async def log_lacks(*answers: Callable[[], Awaitable[Any]]) -> dict[str, str]:
+    """Ask the log; return {"kafka": sentence} when one of these does not get an answer."""
+    for answer in answers:
+        try:
+            await answer()
+        except KinologError as error:
+            return {"kafka": str(error)}
+    return {}

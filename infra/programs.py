@@ -1,5 +1,6 @@
 """The programs that make up an installation: what each is started with, where it listens, how to tell that it is well."""
 
+import json
 import shlex
 import socket
 import struct
@@ -166,7 +167,16 @@ def http_health(url: str, *, refused_is_well: bool = False) -> str | None:
         with urlopen(url, timeout=HEALTH_S) as answer:
             answer.read(4096)
     except HTTPError as error:
-        return None if refused_is_well else f"is not ready: {error.read(300).decode(errors='replace')}"
+        return None if refused_is_well else _missing(error.read(4096))
     except OSError as error:
         return f"does not answer: {type(error).__name__}"
     return None
+
+
+def _missing(said: bytes) -> str:
+    """Return what a process that is not ready says of itself, as a sentence: `is not ready: kafka does not answer`."""
+    try:
+        missing = json.loads(said)["missing"]
+        return "is not ready: " + "; ".join(f"{part} {sentence}" for part, sentence in missing.items())
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return f"is not ready: {said[:300].decode(errors='replace')}"

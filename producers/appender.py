@@ -27,6 +27,9 @@ GATHERING_S = 0.001
 OUTCOME_S = 300.0
 """A batch that has no outcome after this is given up, and its producer with it: longer than a broker takes to restart."""
 
+ASKED_S = 2.0
+"""A broker that does not say in this time what its cluster is counts as away."""
+
 Record = tuple[bytes, bytes, int]
 """An encoded event: its subject, what `events.codec.encode` makes of it, its time in milliseconds since 1970."""
 Place = tuple[str, int]
@@ -139,6 +142,18 @@ class Appender:
     def stuck(self) -> bool:
         """Whether a batch has waited for the broker for longer than its callers did."""
         return self._sending is not None and self._sending.overdue
+
+    async def ask(self) -> None:
+        """Ask the broker for the cluster's state. Raises LogUnavailable when it does not answer, or does not acknowledge."""
+        if self.stuck:
+            raise LogUnavailable("does not acknowledge events")
+        producer = self._producer
+        try:
+            answered = producer is not None and await asyncio.wait_for(producer.client.force_metadata_update(), ASKED_S)
+        except (KafkaError, TimeoutError, OSError):
+            answered = False
+        if not answered:
+            raise LogUnavailable("does not answer")
 
     async def start(self) -> None:
         """Open the producer and begin to flush."""

@@ -36,7 +36,7 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="token", description="The adm
 def create_admin(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
     """Return the administrators' app: uploads, videos, jobs, workers. Everything but health wants the token."""
     app = begin("Kinolog admin", "Uploads, videos, jobs, workers.", 401, 429, 503, kind=FastAPI)
-    app.include_router(health.router(exposition, metrics_type))
+    app.include_router(health.router(exposition, metrics_type, health.stored_in(services)))
     locked = [Depends(authorised), Depends(travel)]
     app.include_router(uploads.routes, dependencies=locked)
     app.include_router(managing.routes, dependencies=locked)
@@ -101,6 +101,7 @@ async def serve(settings: Settings) -> None:
         context,
         options,
         append=appender.append,
+        log_answers=appender.ask,
         access=Access(keys, appender.append, context),
         past=past_of(settings).at,
         live=live,

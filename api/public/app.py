@@ -22,7 +22,7 @@ from infra.runtime.settings import Settings
 def create_public(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
     """Return the viewers' app: browse, search, watch."""
     app = begin("Kinolog", "Browse, search and watch.", 429, 503, kind=FastAPI)
-    app.include_router(health.router(exposition, metrics_type))
+    app.include_router(health.router(exposition, metrics_type, health.stored_in(services), writes=False))
     app.include_router(browsing.routes)
     app.include_router(pages.routes)
     return finish(app, services, observer, open_to_all=True)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvicorn
@@ -58,13 +58,13 @@ def create_telemetry(
     observer: Observer,
     exposition: Callable[[], bytes],
     metrics_type: str,
-    missing: Callable[[], Mapping[str, str]],
+    lacks: Callable[[], Awaitable[health.Lacks]],
     new_id: Callable[[], str],
     readings: Readings,
 ) -> IngestApp:
-    """Return the app that nodes report to, anonymously. `missing` says what ingest lacks, {part: one sentence}."""
+    """Return the app that nodes report to, anonymously. `lacks` says what it cannot do now."""
     app = begin("Kinolog telemetry", "Anonymous reports of transcodes, and what they tell.", 429, 503, kind=IngestApp)
-    app.include_router(health.probes(exposition, metrics_type, missing))
+    app.include_router(health.router(exposition, metrics_type, lacks))
     app.include_router(comparing.routes)
     app.state.readings = readings
     app.state.answers = Answers()
@@ -136,8 +136,8 @@ async def serve(settings: Settings) -> None:
     single, batches = (Intake(appender.offer, time.time, new_id) for appender in appenders)
     hot = HotMetrics("telemetry")
 
-    def missing() -> dict[str, str]:
-        return {"kafka": "does not acknowledge events"} if any(appender.stuck for appender in appenders) else {}
+    async def lacks() -> health.Lacks:
+        return health.Lacks({}, await health.log_lacks(*(appender.ask for appender in appenders)))
 
     pool = await postgres.open_pool(settings, size_max=4, wait=False)
     caps = Caps(settings.telemetry_hardware_max, settings.telemetry_words_max)
@@ -158,7 +158,7 @@ async def serve(settings: Settings) -> None:
         observer=Prometheus(),
         exposition=hot.exposition,
         metrics_type=metrics.CONTENT_TYPE,
-        missing=missing,
+        lacks=lacks,
         new_id=new_id,
         readings=readings,
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import uvicorn
@@ -46,11 +46,11 @@ def create_worker(
     observer: Observer,
     exposition: Callable[[], bytes],
     metrics_type: str,
-    missing: Callable[[], Awaitable[Mapping[str, str]]],
+    lacks: Callable[[], Awaitable[health.Lacks]],
 ) -> FastAPI:
-    """Return the app for workers outside the cluster. `missing` says what it lacks, {part: one sentence}."""
+    """Return the app for workers outside the cluster. `lacks` says what it cannot do now."""
     app = begin("Kinolog workers", "Jobs for workers outside the cluster.", 429, 503, kind=FastAPI)
-    app.include_router(health.own(exposition, metrics_type, missing))
+    app.include_router(health.router(exposition, metrics_type, lacks, metrics_paths=("/metrics", "/api/metrics")))
     app.include_router(serving.routes)
     app.include_router(transfers.routes)
     app.include_router(serving.held_routes)
@@ -102,8 +102,8 @@ async def serve(settings: Settings) -> None:
         _worker_options(settings),
     )
 
-    async def missing() -> dict[str, str]:
-        found = {"kafka": "does not acknowledge events"} if appender.stuck else {}
+    async def lacks() -> health.Lacks:
+        found: dict[str, str] = {}
         try:
             await keys.changed(0.0)
         except Retryable as error:
@@ -112,10 +112,10 @@ async def serve(settings: Settings) -> None:
             await store.ready()
         except KinologError as error:
             found["objects"] = str(error)
-        return found
+        return health.Lacks(found, found | await health.log_lacks(appender.ask))
 
     app = create_worker(
-        services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, missing=missing
+        services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, lacks=lacks
     )
     server = uvicorn.Server(server_config(app, settings.bind_host, settings.worker_port, limit_concurrency=CONNECTIONS_MAX))
     following = asyncio.gather(decisions.follow(), access.follow())

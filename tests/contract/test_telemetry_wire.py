@@ -438,9 +438,11 @@ async def test_health_says_ok() -> None:
 
 async def test_ready_says_what_is_missing() -> None:
     async with client(make(Log()), token=None) as http:
-        assert (await http.get("/ready")).json() == {"status": "ready"}
+        assert (await http.get("/ready")).json() == {"status": "ready", "can": {"read": True, "write": True}, "missing": {}}
     async with client(make(Log(), missing={"kafka": "is away"}), token=None) as http:
-        assert ((await http.get("/ready")).status_code, (await http.get("/health")).status_code) == (503, 200)
+        ready = await http.get("/ready")
+        assert (ready.status_code, (await http.get("/health")).status_code) == (503, 200)
+        assert ready.json() == {"status": "not ready", "can": {"read": True, "write": False}, "missing": {"kafka": "is away"}}
 
 
 @pytest.mark.parametrize("path", ["/v1/event", "/v1/events", "/health", "/ready"])

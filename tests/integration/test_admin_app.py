@@ -459,5 +459,6 @@ async def test_without_database_and_store_health_goes_on_and_readiness_says_what
         assert (await http.get("/health")).status_code == 200
         ready = await http.get("/ready")
         assert (ready.status_code, set(ready.json()["missing"])) == (503, {"postgres", "objects"})
+        assert ready.json()["can"] == {"read": False}
         answer = await http.get("/api/videos")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")

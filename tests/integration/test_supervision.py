@@ -1,5 +1,6 @@
 """Starting, stopping and what may go wrong with it: supervisord itself, over small programs and over the real engine."""
 
+import asyncio
 import json
 import os
 import pty
@@ -24,7 +25,7 @@ from infra.programs import ROOT, Program, http_health
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import admin_token_path
 from tests.support.engine import free_ports
-from tests.support.platform import environment
+from tests.support.platform import Platform, environment
 
 SERVER = "import http.server as h; h.ThreadingHTTPServer(('127.0.0.1', {port}), h.SimpleHTTPRequestHandler).serve_forever()"
 
@@ -229,6 +230,28 @@ def test_orphans_of_a_killed_supervisord_are_ended_and_the_data_is_there_again(e
     assert not set(before.values()) & set(marked(settings))
     with psycopg.connect(resolve(settings).postgres_url.get_secret_value()) as connection:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
+
+
+async def test_while_the_broker_is_away_apps_say_what_they_can_do_and_logs_stay_short(engine_of_its_own: Settings) -> None:
+    async with Platform(resolve(engine_of_its_own)) as platform:
+        with supervision._connected(engine_of_its_own) as connected:
+            assert connected is not None
+            connected.supervisor.stopProcess("kafka")
+        for _ in range(40):  # a while: clients ask for the broker again and again
+            ready = await platform.admin.get("/ready")
+            assert (ready.status_code, ready.json()["can"]) == (503, {"read": True, "write": False})
+            assert "kafka" in ready.json()["missing"]
+            assert (await platform.public.get("/ready")).json() == {"status": "ready", "can": {"read": True}, "missing": {}}
+            assert (await platform.worker.get("/ready")).json()["can"] == {"read": True, "write": False}
+            assert (await platform.admin.get("/api/videos")).status_code == 200
+            await asyncio.sleep(0.1)
+        supervision.start(engine_of_its_own, engine_only=True)
+        await platform.recovered()
+        assert (await platform.admin.get("/ready")).json()["can"] == {"read": True, "write": True}
+    for name in platform.names:
+        lines = [json.loads(line) for line in platform.log(name).splitlines()]
+        loud = [line for line in lines if line["level"] in ("warning", "error", "critical")]
+        assert len(loud) < 60, f"{name} wrote {len(loud)} warnings and errors"
 
 
 def test_orphans_are_ended_by_stop_too(installation: Settings, consists_of: Callable[..., None]) -> None:

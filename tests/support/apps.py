@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from api.admin.app import create_admin
 from api.deps import Options, Services, append_nothing
+from api.health import Lacks
 from api.live.hub import Hub
 from api.public.app import create_public
 from api.worker.access import Access
@@ -72,8 +73,13 @@ def make(
 
 
 async def nothing(*_: object) -> Any:
-    """Know of no job, and lack nothing."""
+    """Know of no job."""
     return {}
+
+
+async def lack_nothing() -> Lacks:
+    """Stand for services that all answer."""
+    return Lacks({}, {})
 
 
 def make_worker(observer: Seen | None = None, **parts: Any) -> FastAPI:
@@ -88,7 +94,7 @@ def make_worker(observer: Seen | None = None, **parts: Any) -> FastAPI:
     nothing_behind = WorkerServices(access, Decisions(none, nothing), none, Shelf(none), append_nothing, context, options)
     services = replace(nothing_behind, **parts)
     return create_worker(
-        services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, missing=nothing
+        services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, lacks=lack_nothing
     )
 
 

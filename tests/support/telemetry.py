@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from api.health import Lacks
 from api.telemetry.app import IngestApp, create_telemetry
 from api.telemetry.ingest import OPEN, Ingest
 from api.telemetry.insights import Snapshots
@@ -104,12 +105,16 @@ def make(
     snapshots = Snapshots(shelf.look, OPEN)
     snapshots.current = shelf.snapshot()
     ingest = Ingest(intake, intake, limiter, Addresses(trusted), snapshots, tally.observe, tally.count)
+
+    async def lacks() -> Lacks:
+        return Lacks({}, missing or {})
+
     return create_telemetry(
         ingest,
         observer=Seen(),
         exposition=metrics.exposition,
         metrics_type=metrics.CONTENT_TYPE,
-        missing=lambda: missing or {},
+        lacks=lacks,
         new_id=new_id,
         readings=shelf,
     )
