@@ -490,11 +490,16 @@ class ResultRefused(Event, type="kinolog.job.result-refused.v1"):
 
 
 class RequestRefused(Event, type="kinolog.job.request-refused.v1"):
-    """A person's or planner's request was refused, and why."""
+    """A person's or planner's request was refused, and why.
+
+    A job that was refused, as `too_large`, will never be: `failure` says so to the video that wanted it.
+    """
 
     job_id: str
     pool: str
-    reason: Literal["unknown_job", "already_ended", "not_ended", "unknown_pool"]
+    reason: Literal["unknown_job", "already_ended", "not_ended", "unknown_pool", "too_large"]
+    video_id: str | None = None
+    failure: Failure | None = None
 
 
 class DispatchPaused(Event, type="kinolog.dispatch.paused.v1"):

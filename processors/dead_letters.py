@@ -9,9 +9,12 @@ from aiokafka import AIOKafkaProducer
 from events.topics import TOPICS
 from projections.log import DeadLetter
 
+VALUE_BYTES_MAX = 600_000
+"""So much of a record stands in its letter: in base64 it becomes a third longer, and a letter must fit on the log as well."""
+
 
 def encode(letter: DeadLetter, reader: str) -> bytes:
-    """Return the dead letter's JSON; `value` is base64 of the record's bytes."""
+    """Return the dead letter's JSON; `value` is base64 of the record's bytes, of a long one's the first of `value_bytes`."""
     return orjson.dumps(
         {
             "topic": letter.topic,
@@ -19,7 +22,8 @@ def encode(letter: DeadLetter, reader: str) -> bytes:
             "offset": letter.offset,
             "reason": letter.reason,
             "reader": reader,
-            "value": base64.b64encode(letter.value).decode(),
+            "value": base64.b64encode(letter.value[:VALUE_BYTES_MAX]).decode(),
+            "value_bytes": len(letter.value),
         }
     )
 

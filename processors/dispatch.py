@@ -45,22 +45,29 @@ from events.jobs import (
     ResumeRequested,
     RetryRequested,
 )
-from events.media import Failure
+from events.media import Failure, FailureStage
 from events.workers import WorkerCleared, WorkerQuarantined
 from processors.matching import Why, best_job, best_pair
 from processors.pool_state import Claim, Gpu, Job, State, bar, evolve, hear, next_wakeup, requeue, set_alarm, set_alarms_for_claims
 
 SOURCE = "kinolog/dispatcher"
 CLAIMS_MAX = 10_000
+NOTE_MAX = 2000
+"""Characters of what a person said that stand in a fact beside the job."""
 
 
-def decide(state: State, request: Envelope[Event], now: datetime) -> list[Envelope[Event]]:
-    """Return the facts that follow from a request, already applied to the state. A repetition yields nothing new."""
+def decide(state: State, request: Envelope[Event], now: datetime, *, too_large: bool = False) -> list[Envelope[Event]]:
+    """Return the facts that follow from a request, already applied to the state. A repetition yields nothing new.
+
+    A request is `too_large` when a fact that repeats it would not fit on the log: then the fact says that instead.
+    """
     if request.id in state.answered:
         return []
     decision = Decision(state, request, now)
     event = request.data
     match event:
+        case JobSubmitted() | ResultReported() | PartReported() if too_large:
+            decision.refuse_size(event)
         case JobSubmitted():
             decision.submit(event)
         case ClaimRequested():
@@ -124,6 +131,25 @@ class Decision:
         )
         self._take(queued, event.pool)
         self._give(event.pool)
+
+    def refuse_size(self, event: JobSubmitted | ResultReported | PartReported) -> None:
+        """Say that a job cannot be queued, or that an attempt has failed, because there is too much to say of it."""
+        if isinstance(event, JobSubmitted):
+            if event.job_id not in self._state.jobs:
+                sentence = "The job that was planned is too large to be written down: the file has too many parts."
+                failure = _too_large(STAGE_OF[event.spec.kind], "JOB_TOO_LARGE", sentence)
+                refused = RequestRefused(
+                    job_id=event.job_id, pool=event.pool, reason="too_large", video_id=event.video_id, failure=failure
+                )
+                self._take(refused, event.pool)
+            return
+        if (job := self._holder_or_refuse(event)) is None:
+            return
+        sentence = "The worker's report is too large to be written down."
+        failure = _too_large(STAGE_OF[job.queued.spec.kind], "RESULT_TOO_LARGE", sentence)
+        if isinstance(event, ResultReported) and event.failure is not None:
+            failure = event.failure.model_copy(update={"detail": None, "context": None})
+        self._fail_attempt(event.job_id, failure)
 
     def claim(self, request: Envelope[Event], event: ClaimRequested) -> None:
         """Give the best job that fits, or let the claim wait until its deadline: also one that gets no job for now."""
@@ -341,7 +367,7 @@ class Decision:
                 reason = "already_ended" if job.status == "completed" else "not_ended"
             self._refuse_request(event.job_id, event.pool, reason)
             return
-        self._take(job.queued.model_copy(update={"reason": "retried", "note": event.reason}), event.pool)
+        self._take(job.queued.model_copy(update={"reason": "retried", "note": event.reason[:NOTE_MAX]}), event.pool)
         self._give(event.pool)
 
     def requeue(self, event: RequeueRequested) -> None:
@@ -353,7 +379,7 @@ class Decision:
         if job.status == "claimed":
             self._release(event.job_id, job, event.reason)
         priority = event.priority or job.queued.priority
-        again = job.queued.model_copy(update={"reason": "requeued", "note": event.reason, "priority": priority})
+        again = job.queued.model_copy(update={"reason": "requeued", "note": event.reason[:NOTE_MAX], "priority": priority})
         self._take(again, event.pool)
         self._give(event.pool)
 
@@ -438,6 +464,10 @@ class Decision:
         refused = ResultRefused(job_id=event.job_id, pool=event.pool, worker_id=event.worker_id, epoch=event.epoch, reason=reason)
         self._take(refused, event.pool)
         return None
+
+
+def _too_large(stage: FailureStage, code: str, sentence: str) -> Failure:
+    return Failure(stage=stage, category="size_limits", code=code, message=sentence, retryable=False)
 
 
 def refusal(

@@ -28,20 +28,24 @@ from mode import Service
 from events.clock import Clock
 from events.codec import HEADERS, decode, encode
 from events.envelope import Envelope, Event
-from events.errors import InvalidEvent, ObjectMissing, StoreUnavailable
+from events.errors import EventTooLarge, InvalidEvent, ObjectMissing, StoreUnavailable
 from events.jobs import ClaimRequested, ClockTicked, LeaseRenewed
 from events.topics import JOB_REQUESTS, JOBS, TOPIC_OF, TOPICS, WORKERS, Topic, partition_for
 from processors.dead_letters import encode as encode_dead
 from processors.dispatch import SOURCE, decide, remember
 from processors.pool_state import Policy, State, evolve, next_wakeup
 from processors.snapshots import BYTES_MAX, Mark, Snapshot, dump, load, restore, take
+from producers.appender import EVENT_BYTES_MAX
 from projections.log import DeadLetter
 
 IDLE_MS = 1000
 COMMIT_S = 1.0
 BATCH = 2000
+REQUEST_BYTES_MAX = EVENT_BYTES_MAX - 50_000
+"""Of a larger request no fact is made that repeats it: facts have a few words more."""
 SNAPSHOT_FACTS = 20_000
 """A snapshot is taken after so many facts; a new owner folds as many in one or two seconds."""
+REASON_MAX = 500
 CLAIM_LIFE = timedelta(seconds=60)
 """Requests as old as this are looked through for claims that still wait, when an owner starts."""
 log = structlog.get_logger(__name__)
@@ -251,7 +255,8 @@ class Dispatcher(Service):
                 owner = self._owners.get(partition)
                 if owner is not None:
                     await self._answer(owner, partition, messages)
-                    self._put_aside(owner, partition.partition)
+                    if self._owners.get(partition) is owner:
+                        self._put_aside(owner, partition.partition)
             await self._wake_due()
 
     @Service.task
@@ -288,19 +293,39 @@ class Dispatcher(Service):
         now = self._clock.now()
         facts: list[Envelope[Event]] = []
         dead: list[DeadLetter] = []
+        undecided = False
         for message in messages:
+            value = message.value or b""
+            owner.read = message.offset + 1
             try:
-                request = decode(message.value or b"")
+                request = decode(value)
             except InvalidEvent as error:
-                dead.append(DeadLetter(JOB_REQUESTS.name, partition.partition, message.offset, str(error), message.value or b""))
+                dead.append(DeadLetter(JOB_REQUESTS.name, partition.partition, message.offset, str(error), value))
                 continue
             if isinstance(request.data, ClockTicked):
                 owner.tick_sent = None
-            facts += decide(owner.state, request, now)
+            try:
+                facts += decide(owner.state, request, now, too_large=len(value) > REQUEST_BYTES_MAX)
+            except Exception as error:  # a bug, and only this request's; a tick would come again and again
+                if isinstance(request.data, ClockTicked):
+                    raise
+                log.exception("request_undecided", type=request.data.TYPE, partition=partition.partition, offset=message.offset)
+                reason = f"it cannot be decided: {type(error).__name__}: {error}"[:REASON_MAX]
+                dead.append(DeadLetter(JOB_REQUESTS.name, partition.partition, message.offset, reason, value))
+                undecided = True
+                break
         if facts or dead:
             await self._write(owner, partition, facts, dead)
             self._decided(owner.state, facts, self.loop.time() - started)
-        owner.read = messages[-1].offset + 1
+        if undecided:
+            await self._begin_again(owner, partition)
+
+    async def _begin_again(self, owner: _Owner, partition: TopicPartition) -> None:
+        """Give an owner up whose state may be half changed; the next one reads it from the log, and goes on behind the request."""
+        assert self._consumer is not None
+        await self._consumer.commit({partition: owner.read})
+        self._consumer.seek(partition, owner.read)
+        await self._lose([partition])
 
     async def _write(
         self,
@@ -344,7 +369,8 @@ class Dispatcher(Service):
             if builder.append(**record) is None:
                 yield topic, number, builder
                 builder = open_[topic.name, number] = producer.create_batch()
-                builder.append(**record)
+                if builder.append(**record) is None:
+                    raise EventTooLarge(f"{fact.data.TYPE} of {fact.subject} does not fit into an empty batch")
         for (name, number), builder in open_.items():
             yield TOPICS[name], number, builder
 

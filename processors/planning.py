@@ -30,6 +30,7 @@ from events.jobs import (
     JobSpec,
     JobSubmitted,
     MediaResult,
+    RequestRefused,
     Requirements,
     RerunResult,
     RerunSpec,
@@ -103,6 +104,8 @@ def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str]]:
             return ((event.video_id,),)
         case JobQueued(spec=RerunSpec()):
             return ((event.video_id,),)
+        case RequestRefused(video_id=str() as video_id):
+            return ((video_id,),)
         case _:
             return ()
 
@@ -118,7 +121,7 @@ def evolve(row: Row | None, recorded: Recorded[Event]) -> Row | None:
                 row = replace(row, source=source, priority=event.priority)
         case JobCompleted():
             row = _with_result(row or Row(event.video_id), event)
-        case JobFailed():
+        case JobFailed() | RequestRefused(failure=Failure()):
             mine = row is not None and event.job_id in row.submitted
             if row is not None and mine and row.failed_job is None and row.state == "working":
                 row = replace(row, failed_job=event.job_id, failure=event.failure)

@@ -72,7 +72,8 @@ class _Part:
         """Add a record to a new batch."""
         self.batches.append(self._create_batch())
         self.append = self.batches[-1].append
-        self.append(key=key, value=value, timestamp=timestamp_ms, headers=HEADERS)
+        if self.append(key=key, value=value, timestamp=timestamp_ms, headers=HEADERS) is None:
+            raise EventTooLarge(f"a record of {len(value)} bytes does not fit into an empty batch")
 
 
 class _Group:

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from events.codec import HEADERS, encode
+from events.codec import HEADERS
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable
-from events.topics import TOPIC_OF, partition_for
+from events.topics import TOPIC_OF, partition_of
 from infra.runtime.settings import Settings
+from producers.appender import record_of
 
 TIMEOUT_S = 20.0
 
@@ -41,21 +42,19 @@ class FencedAppender:
         await self._run(lambda: self._producer.init_transactions(TIMEOUT_S))
 
     async def append(self, envelopes: Sequence[Envelope[Event]]) -> None:
-        """Append all or nothing. Raises LogUnavailable; then this appender is of no use any more, and it is not known which."""
+        """Append all or nothing. Raises InvalidEvent for what cannot be written.
+
+        Raises LogUnavailable; then this appender is of no use any more, and it is not known which.
+        """
         await self._run(lambda: self._append(envelopes))
 
     def _append(self, envelopes: Sequence[Envelope[Event]]) -> None:
         self._producer.begin_transaction()
         for envelope in envelopes:
             topic = TOPIC_OF[envelope.data.TYPE]
-            self._producer.produce(
-                self._prefix + topic.name,
-                encode(envelope),
-                envelope.subject.encode(),
-                partition_for(envelope.subject, topic.partitions),
-                timestamp=int(envelope.time.timestamp() * 1000),
-                headers=list(HEADERS),
-            )
+            key, value, time_ms = record_of(envelope)
+            partition = partition_of(key, topic.partitions)
+            self._producer.produce(self._prefix + topic.name, value, key, partition, timestamp=time_ms, headers=list(HEADERS))
         self._producer.commit_transaction(TIMEOUT_S)
 
     async def close(self) -> None:

@@ -27,6 +27,8 @@ T = TypeVar("T")
 REQUEST_TIMEOUT_S = 10.0
 FETCH_RECORDS = 1_000
 """So many are taken over from librdkafka at once: of 10,000 each costs a quarter more, for they have left the cache."""
+FETCH_BYTES = 32 << 20
+"""A batch is hardly longer than this: a record may have nearly a megabyte, and takes several times that when it is decoded."""
 GATHERED_BYTES = 256 << 10
 """More than this is not few: the broker answers at once."""
 EARLIEST, LATEST = -2, -1
@@ -151,6 +153,7 @@ class LogConsumer:
 
         A few at a time: a message is read while it still lies in the processor's cache.
         """
+        size_bytes = 0
         held: dict[tuple[str | None, int | None], list[tuple[int, bytes]]] = defaultdict(list)
         others: list[Message] = []
         first = self._consumer.poll(wait_s)
@@ -162,7 +165,9 @@ class LogConsumer:
                 else:
                     others.append(message)
             records_max -= len(messages)
-            messages = self._consumer.consume(min(records_max, FETCH_RECORDS), 0) if records_max else []
+            size_bytes += sum([len(message) for message in messages])
+            room = records_max and size_bytes < FETCH_BYTES
+            messages = self._consumer.consume(min(records_max, FETCH_RECORDS), 0) if room else []
         skip = len(self._prefix)
         return {(topic[skip:], number): records for (topic, number), records in held.items()}, others  # type: ignore[index,misc]
 

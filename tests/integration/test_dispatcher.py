@@ -7,7 +7,7 @@ import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from events.jobs import (
     JobClaimed,
     JobQueued,
     JobSubmitted,
+    RequestRefused,
     Requirements,
     Source,
 )
@@ -31,11 +32,12 @@ from infra.runtime import kafka
 from infra.runtime.clock import SystemClock, new_id
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
+from processors import dispatcher as dispatcher_module
 from processors.__main__ import policy_of
 from processors.dispatcher import Clients, Dispatcher
 from processors.pool_state import State, evolve
 from processors.snapshots import Mark, dump, take
-from producers.appender import Appender
+from producers.appender import EVENT_BYTES_MAX, Appender
 from projections.audit import JobAudit
 from tests.support.log import appending, read_topic
 from tests.support.platform import Platform
@@ -193,6 +195,41 @@ async def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(settings: 
                 letters += (await consumer.getmany(dead, timeout_ms=500)).get(dead, [])
         await consumer.stop()
         assert [json.loads(letter.value)["offset"] for letter in letters] == [0, 1, 2]
+
+
+async def test_a_request_that_cannot_be_decided_stops_no_other(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is larger than its fact may be, one meets a bug that leaves the state half changed: the rest is decided."""
+    decide, states = dispatcher_module.decide, []
+    large = submitted()
+    spec = AnalyseSpec(source=Source(object_key="x" * (EVENT_BYTES_MAX - 1000), size_bytes=1))
+    large = large._replace(data=large.data.model_copy(update={"spec": spec}))
+    cursed, others = submitted(), [submitted() for _ in range(20)]
+
+    def stumble(state: State, request: Envelope[Event], now: datetime, **more: bool) -> list[Envelope[Event]]:
+        facts = decide(state, request, now, **more)
+        if request.id == cursed.id:
+            raise KeyError("a bug")
+        return facts
+
+    monkeypatch.setattr(dispatcher_module, "decide", stumble)
+    async with appending(settings) as appender:
+        dispatcher = dispatcher_of(settings, appender, owned=lambda pool, state: states.append(state))
+        await dispatcher.start()
+        await owning(dispatcher)
+        await appender.append([*others[:10], large, cursed, *others[10:]])
+        await counted(settings, JobQueued, 20)
+        await counted(settings, RequestRefused, 1)
+        assert {fact.job_id for fact in await facts_of(settings, JobQueued)} == {other.id for other in others}  # type: ignore[attr-defined]
+        (refused,) = await facts_of(settings, RequestRefused)
+        assert isinstance(refused, RequestRefused) and (refused.job_id, refused.reason) == (large.id, "too_large")
+
+        async def the_same() -> bool:
+            return contents(states[-1]) == contents(await folded(settings))
+
+        await until(the_same)
+        assert not dispatcher.crashed
+        await dispatcher.stop()
+        await assert_sound(settings)
 
 
 async def test_a_dispatcher_killed_in_the_middle_of_a_batch_goes_on_where_it_was(settings: Settings) -> None:

@@ -52,15 +52,15 @@ class Pool:
         self.facts: list[Envelope[Event]] = []
         self.requests = 0
 
-    def ask(self, event: Event, seconds: float = 0, id_: str | None = None) -> list[Any]:
+    def ask(self, event: Event, seconds: float = 0, id_: str | None = None, *, too_large: bool = False) -> list[Any]:
         """Decide a request; return the facts' data."""
         self.requests += 1
         id_ = id_ or str(uuid5(ROOT, f"request {self.requests}"))
-        return self.again(Envelope(id_, "test", POOL, at(seconds), event, id_), seconds)
+        return self.again(Envelope(id_, "test", POOL, at(seconds), event, id_), seconds, too_large=too_large)
 
-    def again(self, request: Envelope[Event], seconds: float = 0) -> list[Any]:
+    def again(self, request: Envelope[Event], seconds: float = 0, *, too_large: bool = False) -> list[Any]:
         """Decide a request that may have been decided before."""
-        found = decide(self.state, request, at(seconds))
+        found = decide(self.state, request, at(seconds), too_large=too_large)
         self.facts += found
         return [fact.data for fact in found]
 

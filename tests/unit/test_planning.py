@@ -18,6 +18,7 @@ from events.jobs import (
     JobFailed,
     JobSubmitted,
     MediaResult,
+    RequestRefused,
     RetryRequested,
     VerifyResult,
     VerifySpec,
@@ -151,6 +152,17 @@ def test_a_job_that_failed_for_good_fails_the_video_and_calls_off_the_rest() -> 
     assert {cancel.job_id for cancel in cancels if isinstance(cancel, CancelRequested)} == {
         job_id(VIDEO, 0, name) for name in ("audio-1", "extras")
     }
+
+
+def test_a_job_that_cannot_be_queued_fails_its_video() -> None:
+    story = Story().given(uploaded(), analysed())
+    job = job_id(VIDEO, 0, "encode-1")
+    video_failed, *cancels = story.given(
+        RequestRefused(job_id=job, pool="default", reason="too_large", video_id=VIDEO, failure=BROKEN)
+    ).then()
+    assert isinstance(video_failed, VideoFailed) and (video_failed.job_id, video_failed.failure) == (job, BROKEN)
+    assert len(cancels) == 3
+    assert Story().given(uploaded(), analysed(), RequestRefused(job_id=job, pool="default", reason="unknown_job")).then() == []
 
 
 def test_hardware_that_fails_at_a_chunk_makes_way_for_software_for_the_whole_video() -> None:

@@ -7,12 +7,21 @@ from hypothesis import strategies as st
 
 from events.codec import encode
 from events.envelope import Envelope
-from events.jobs import MediaResult, PartAccepted, PartReported, ResultReported
-from events.media import ObjectRef, Rendition, Segment
+from events.jobs import (
+    JobFailed,
+    JobSubmitted,
+    MediaResult,
+    PartAccepted,
+    PartReported,
+    RequestRefused,
+    Requirements,
+    ResultReported,
+)
+from events.media import Failure, ObjectRef, Rendition, Segment
 from infra.runtime.clock import new_id
 from producers.appender import EVENT_BYTES_MAX
 from producers.results import SEGMENTS_MAX, in_parts
-from tests.support.pools import Pool, kinds
+from tests.support.pools import SPEC, Pool, kinds
 
 VIDEO = "01890000-0000-7000-8000-000000000001"
 JOB = "5d1f1c8e-3c0b-5d2a-9a43-6f1f0b7c2e10"
@@ -83,3 +92,31 @@ def test_parts_are_taken_from_the_holder_alone_and_complete_nothing() -> None:
     assert pool.state.jobs["a"].status == "claimed"
     assert kinds(pool.ask(part.model_copy(update={"epoch": 2}))) == ["ResultRefused"]
     assert kinds(pool.ask(part.model_copy(update={"worker_id": "thief"}))) == ["ResultRefused"]
+
+
+def test_what_is_too_large_is_decided_and_not_dropped() -> None:
+    """A job that cannot be queued is refused to its video, a result that cannot be accepted fails its attempt."""
+    pool = Pool()
+    pool.submit("a")
+    pool.claim("w")
+    asked = JobSubmitted(job_id="b", video_id="v", pool="p", spec=SPEC, requirements=Requirements(kind="analyse"))
+    (refused,) = pool.ask(asked, too_large=True)
+    assert isinstance(refused, RequestRefused) and refused.failure is not None
+    assert (refused.reason, refused.video_id, refused.failure.code) == ("too_large", "v", "JOB_TOO_LARGE")
+    assert pool.ask(asked.model_copy(update={"job_id": "a"}), too_large=True) == [], "it is known"
+
+    reported = report(long_result(1)).model_copy(update={"job_id": "a", "worker_id": "w", "epoch": 1})
+    assert kinds(pool.ask(reported.model_copy(update={"epoch": 7}), too_large=True)) == ["ResultRefused"]
+    (failed,) = pool.ask(reported, too_large=True)
+    assert isinstance(failed, JobFailed) and failed.failure.code == "RESULT_TOO_LARGE"
+    assert failed.failure.message.endswith(".")
+
+
+def test_a_failure_that_is_too_large_keeps_its_code() -> None:
+    pool = Pool()
+    pool.submit("a")
+    pool.claim("w")
+    failure = Failure(stage="encoding", category="unknown", code="X", message="It failed.", detail="x" * 8000, retryable=False)
+    told = ResultReported(job_id="a", pool="p", worker_id="w", epoch=1, failure=failure)
+    (failed,) = pool.ask(told, too_large=True)
+    assert isinstance(failed, JobFailed) and (failed.failure.code, failed.failure.detail) == ("X", None)
