@@ -19,7 +19,7 @@ def main() -> None:
     if len(sys.argv) != 2 or sys.argv[1] not in APPS:
         sys.exit(f"usage: python -m api {'|'.join(APPS)}")
     name = sys.argv[1]
-    settings = resolve(Settings.from_env(os.environ))
+    settings = resolve(Settings.from_env(os.environ), "worker-app" if name == "worker" else name)
     logs.configure(settings, name)
     app = importlib.import_module(f"api.{name}.app")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

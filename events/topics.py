@@ -49,7 +49,7 @@ VIDEOS = Topic(
     "video_id",
     "The life of a video: upload, probe, plan, published or failed, edits, archive.",
     get_args(VideoEvent),
-    producers=("admin app", "planning"),
+    producers=("admin app", "planning", "chores"),
     consumers=("planning", "catalog", "timeline"),
 )
 JOB_REQUESTS = Topic(
@@ -83,7 +83,7 @@ WORKERS = Topic(
     "worker_id",
     "Workers that came, went and were quarantined; their keys and what was refused to them.",
     tuple(event for event in get_args(WorkerEvent) if event is not WorkerHeartbeat),
-    producers=("workers", "dispatcher", "worker app", "admin app"),
+    producers=("workers", "dispatcher", "worker app", "admin app", "chores"),
     consumers=("workers",),
     partitions=1,
 )

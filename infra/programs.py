@@ -15,10 +15,10 @@ from urllib.request import urlopen
 
 import psycopg
 
-from infra.engine import configs, postgres
+from infra.engine import access, configs, postgres
 from infra.engine.configs import places
 from infra.engine.endpoints import resolve
-from infra.runtime.folders import private_folder
+from infra.runtime.folders import private_file, private_folder
 from infra.runtime.postgres import NoInstallation, url_of
 from infra.runtime.settings import Settings
 
@@ -28,7 +28,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Program:
-    """One supervised program. `ports` maps the setting's name to the port, on `host`; `health` returns what is wrong, or None."""
+    """One supervised program. `ports` maps the setting's name to the port, on `host`; `health` returns what is wrong, or None.
+
+    `prepare` is called before it is started, `provide` once it is well.
+    """
 
     name: str
     command: list[str]
@@ -40,6 +43,7 @@ class Program:
     stop_wait_s: int = 30
     engine: bool = False
     prepare: Callable[[], object] = field(default=lambda: None)
+    provide: Callable[[], object] = field(default=lambda: None)
 
     @property
     def command_line(self) -> str:
@@ -70,13 +74,21 @@ def programs(settings: Settings) -> list[Program]:
 
 def _kafka(settings: Settings) -> Program:
     where = places(settings)
-    properties = where.run / "kafka.properties"
+    properties, secrets = where.run / "kafka.properties", where.run / "kafka.secrets"
 
     def prepare() -> None:
         private_folder(where.kafka)
-        properties.write_text(configs.kafka_properties(settings, where.kafka))
+        password = access.ensure_passwords(settings)[access.ENGINE]
         if not (where.kafka / "meta.properties").exists():
-            _run(configs.kafka_format_command(properties, uuid.uuid4().hex[:22]))
+            access.note_provided(settings)
+            private_file(properties, configs.kafka_properties(settings, where.kafka, password))
+            private_file(secrets, configs.kafka_secrets(password))
+            try:
+                _run(configs.kafka_format_command(properties, uuid.uuid4().hex[:22], secrets))
+            finally:
+                secrets.unlink()
+        provided = access.is_provided(settings)
+        private_file(properties, configs.kafka_properties(settings, where.kafka, password, provided=provided))
 
     return Program(
         "kafka",
@@ -85,6 +97,7 @@ def _kafka(settings: Settings) -> Program:
         lambda: _kafka_health(settings),
         engine=True,
         prepare=prepare,
+        provide=lambda: access.provide(settings),
     )
 
 
@@ -109,9 +122,8 @@ def _objects(settings: Settings) -> Program:
 
     def prepare() -> None:
         private_folder(where.objects)
-        properties.touch(mode=0o600)
-        properties.write_text(configs.objects_properties(settings, where.objects))
-        logback.write_text(configs.LOGBACK)
+        private_file(properties, configs.objects_properties(settings, where.objects))
+        private_file(logback, configs.LOGBACK)
 
     port = settings.s3_port
     return Program(

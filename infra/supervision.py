@@ -79,6 +79,9 @@ def _start_programs(settings: Settings, server: Any, wanted: list[Program]) -> N
                 program.prepare()
                 _call(server.supervisor.startProcess, program.name, False)
         _wait_until_well(settings, server, [program for program in wanted if program.engine is stage])
+        for program in missing:
+            if program.engine is stage:
+                program.provide()
 
 
 def stop(settings: Settings) -> None:

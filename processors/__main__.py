@@ -265,7 +265,7 @@ def main() -> None:
         sys.exit("usage: python -m processors [dispatcher]")
     name = "dispatcher" if sys.argv[1:] else "processors"
     del sys.argv[1:]  # Faust reads them, too
-    settings = resolve(Settings.from_env(os.environ))
+    settings = resolve(Settings.from_env(os.environ), name)
     logs.configure(settings, name)
     if name == "processors":
         os.nice(NICENESS)

@@ -12,7 +12,10 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
+from infra.engine import access
 from infra.engine.endpoints import resolve
+from infra.runtime.folders import private_file, private_folder
+from infra.runtime.kafka import librdkafka
 from infra.runtime.settings import Settings
 from tests.support.engine import running_engine
 from tests.support.platform import Platform
@@ -50,10 +53,11 @@ def settings(engine: Settings, tmp_path: Path) -> Iterator[Settings]:
     """Settings of a world of one's own; its topics go with it, since a killed broker reads each of them when it starts."""
     world = new_world(engine, tmp_path)
     yield world
-    admin = AdminClient({"bootstrap.servers": world.kafka_bootstrap})
+    admin = AdminClient(librdkafka(world))
     if names := [name for name in admin.list_topics(timeout=60).topics if name.startswith(world.topic_prefix)]:
         for deleted in admin.delete_topics(names, request_timeout=60).values():
             deleted.result()
+    access.ensure_rights(access.as_user(world, access.ENGINE), set())
 
 
 def new_world(engine: Settings, directory: Path) -> Settings:
@@ -62,14 +66,18 @@ def new_world(engine: Settings, directory: Path) -> Settings:
     url = engine.postgres_url.get_secret_value()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE t{world}")
-    return engine.model_copy(
+    var, users = directory / "var", access.passwords_file(engine)
+    private_file(private_folder(var / "run") / users.name, users.read_text())
+    made = engine.model_copy(
         update={
             "topic_prefix": f"t{world}.",
             "postgres_url": SecretStr(url.rsplit("/", 1)[0] + f"/t{world}"),
             "s3_bucket": f"t{world}",
-            "var_dir": directory / "var",
+            "var_dir": var,
         }
     )
+    access.ensure_rights(access.as_user(made, access.ENGINE))
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ async def run(settings: Settings, number: int) -> None:
 
 def main() -> None:
     """Start one worker."""
-    settings = resolve(Settings.from_env(os.environ))
+    settings = resolve(Settings.from_env(os.environ), "worker")
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     logs.configure(settings, f"worker-{number}")
     gc.freeze()

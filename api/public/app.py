@@ -12,7 +12,7 @@ from api.app import REQUESTS_MAX, Prometheus, begin, finish, server_config
 from api.deps import Options, Services
 from api.middleware import Observer
 from api.public import browsing, pages
-from infra.runtime import kafka, metrics, postgres
+from infra.runtime import metrics, postgres
 from infra.runtime.clock import system_context
 from infra.runtime.memory import collect_rarely
 from infra.runtime.objects import ObjectStore
@@ -31,7 +31,6 @@ def create_public(services: Services, *, observer: Observer, exposition: Callabl
 async def serve(settings: Settings) -> None:
     """Serve viewers until SIGTERM."""
     collect_rarely()  # a film's manifests are made of 20,000 values; walking them took four fifths of the time
-    await kafka.ensure_topics(settings)
     pool = await postgres.open_pool(settings)
     store = ObjectStore(settings)
     await store.ensure_bucket()

@@ -33,18 +33,33 @@ def places(settings: Settings) -> Places:
     return Places(var, var / "kafka", var / "objects", var / "run", var / "log")
 
 
-def kafka_properties(settings: Settings, data: Path) -> str:
-    """Return server.properties: KRaft, broker and controller in one, one replica, no topics by accident."""
-    host = "127.0.0.1"
+def kafka_properties(settings: Settings, data: Path, password: str, *, provided: bool = True) -> str:
+    """Return server.properties: KRaft, broker and controller in one, one replica, no topics by accident, users with rights only.
+
+    `password` is the one of the user `engine`, which the broker is to itself. Controllers keep no SCRAM secrets, so theirs is
+    PLAIN; they speak only among themselves. Not yet `provided` with the engine's SCRAM secret, the broker takes it over PLAIN.
+    """
+    host, engine = "127.0.0.1", f'required username="engine" password="{password}"'
+    plain = f'org.apache.kafka.common.security.plain.PlainLoginModule {engine} user_engine="{password}";'
+    scram = f"org.apache.kafka.common.security.scram.ScramLoginModule {engine};"
     values = {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@{host}:{settings.kafka_controller_port}",
-        "listeners": f"PLAINTEXT://{host}:{settings.kafka_port},CONTROLLER://{host}:{settings.kafka_controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{host}:{settings.kafka_port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": f"CLIENTS://{host}:{settings.kafka_port},CONTROLLER://{host}:{settings.kafka_controller_port}",
+        "advertised.listeners": f"CLIENTS://{host}:{settings.kafka_port}",
+        "listener.security.protocol.map": "CLIENTS:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
         "controller.listener.names": "CONTROLLER",
-        "inter.broker.listener.name": "PLAINTEXT",
+        "inter.broker.listener.name": "CLIENTS",
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512" if provided else "SCRAM-SHA-512,PLAIN",
+        "sasl.mechanism.inter.broker.protocol": "SCRAM-SHA-512" if provided else "PLAIN",
+        "sasl.mechanism.controller.protocol": "PLAIN",
+        "listener.name.controller.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.controller.plain.sasl.jaas.config": plain,
+        "listener.name.clients.scram-sha-512.sasl.jaas.config": scram,
+        **({} if provided else {"listener.name.clients.plain.sasl.jaas.config": plain}),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:engine",
         "log.dirs": str(data),
         "auto.create.topics.enable": "false",
         "default.replication.factor": "1",
@@ -80,10 +95,15 @@ def kafka_command(properties: Path) -> list[str]:
     ]
 
 
-def kafka_format_command(properties: Path, cluster_id: str) -> list[str]:
-    """Return the command that formats Kafka's data directory once."""
-    tool = "kafka.tools.StorageTool"
-    return ["java", "-cp", str(JARS / "kafka" / "*"), tool, "format", "-t", cluster_id, "-c", str(properties), "--ignore-formatted"]
+def kafka_format_command(properties: Path, cluster_id: str, secrets: Path) -> list[str]:
+    """Return the command that formats Kafka's data directory once; `secrets` is a file with `kafka_secrets`."""
+    tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties), "--ignore-formatted", f"@{secrets}"]
+    return ["java", "-cp", str(JARS / "kafka" / "*"), *tool]
+
+
+def kafka_secrets(password: str) -> str:
+    """Return arguments of the format command that no other user of this machine may see among its processes."""
+    return f"--add-scram\nSCRAM-SHA-512=[name=engine,password={password}]\n"
 
 
 def objects_properties(settings: Settings, data: Path) -> str:

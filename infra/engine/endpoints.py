@@ -2,14 +2,18 @@
 
 from pydantic import SecretStr
 
-from infra.engine import postgres
+from infra.engine import access, postgres
 from infra.runtime.settings import Settings
 
 
-def resolve(settings: Settings) -> Settings:
-    """Return the settings with every empty service address filled in with the local engine's, as far as there is one."""
+def resolve(settings: Settings, user: str = access.OPERATOR) -> Settings:
+    """Return the settings with every empty service address filled in with the local engine's, as far as there is one.
+
+    `user` is the program that will use them, as the local Kafka knows it.
+    """
     found: dict[str, object] = {}
     if not settings.kafka_bootstrap:
+        settings = access.as_user(settings, user)
         found["kafka_bootstrap"] = f"127.0.0.1:{settings.kafka_port}"
     if not settings.postgres_url.get_secret_value() and (secret := postgres.password(settings)) is not None:
         found["postgres_url"] = SecretStr(f"postgresql://kinolog:{secret}@127.0.0.1:{settings.postgres_port}/postgres")

@@ -4,7 +4,6 @@ confluent-kafka, because aiokafka's sender dies of being fenced and its callers 
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +13,7 @@ from events.codec import HEADERS
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable
 from events.topics import TOPIC_OF, partition_of
+from infra.runtime.kafka import LOGGER, librdkafka
 from infra.runtime.settings import Settings
 from producers.appender import record_of
 
@@ -28,13 +28,13 @@ class FencedAppender:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fenced-appender")
         self._producer = Producer(
             {
-                "bootstrap.servers": settings.kafka_bootstrap,
+                **librdkafka(settings),
                 "transactional.id": settings.topic_prefix + transactional_id,
                 "transaction.timeout.ms": int(TIMEOUT_S * 1000),
                 "linger.ms": 0,
                 "message.max.bytes": 4 << 20,
             },
-            logger=logging.getLogger("kafka"),
+            logger=LOGGER,
         )
 
     async def open(self) -> None:

@@ -1,10 +1,23 @@
-"""Folders that nobody else may look into: sources, the log and the database's password lie in them."""
+"""Folders and files that nobody else may look into: sources, the log and passwords lie in them."""
 
+import os
 from pathlib import Path
+
+
+def keep_private() -> None:
+    """Let nobody else read what this process and its children write from now on; for composition roots."""
+    os.umask(0o077)
 
 
 def private_folder(path: Path) -> Path:
     """Make a folder with mode 0700, or give an existing one that mode; return it."""
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.chmod(0o700)
     return path
+
+
+def private_file(path: Path, text: str) -> None:
+    """Write a file with mode 0600, or give an existing one that mode first."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text)

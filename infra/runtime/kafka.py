@@ -1,7 +1,9 @@
 """Kafka: the one place where its sockets are opened."""
 
+import logging
 import platform
-from collections.abc import Iterable
+import ssl
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -11,9 +13,39 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from events.topics import TOPICS, Topic
 from infra.runtime.settings import Settings
 
+LOGGER = logging.getLogger("kafka")
+NO_GROUP = "kinolog-no-group"
+"""librdkafka wants a name also of consumers that never join a group."""
 DEAD_LETTER_RETENTION_MS = 90 * 24 * 3600 * 1000
 RETRY_MS = 100
 """While the broker is away every client asks for it this often: ten times more often they kept it from starting."""
+
+
+def librdkafka(settings: Settings) -> dict[str, str | int | float | bool]:
+    """Return how a client of confluent-kafka reaches the broker."""
+    found: dict[str, str | int | float | bool] = {
+        "bootstrap.servers": settings.kafka_bootstrap,
+        "security.protocol": settings.kafka_security,
+    }
+    if settings.kafka_security.startswith("sasl"):
+        found["sasl.mechanism"] = settings.kafka_mechanism
+        found["sasl.username"] = settings.kafka_user
+        found["sasl.password"] = settings.kafka_password.get_secret_value()
+    if settings.kafka_ca is not None:
+        found["ssl.ca.location"] = str(settings.kafka_ca)
+    return found
+
+
+def aiokafka(settings: Settings) -> Mapping[str, Any]:
+    """Return how a client of aiokafka reaches the broker."""
+    found: dict[str, Any] = {"bootstrap_servers": settings.kafka_bootstrap, "security_protocol": settings.kafka_security.upper()}
+    if settings.kafka_security.startswith("sasl"):
+        found["sasl_mechanism"] = settings.kafka_mechanism
+        found["sasl_plain_username"] = settings.kafka_user
+        found["sasl_plain_password"] = settings.kafka_password.get_secret_value()
+    if settings.kafka_security.endswith("ssl"):
+        found["ssl_context"] = ssl.create_default_context(cafile=settings.kafka_ca)
+    return found
 
 
 def topic_name(settings: Settings, topic: Topic | str) -> str:
@@ -38,7 +70,7 @@ async def open_consumer(
     `idle_ms` bounds how long the broker holds a fetch that finds nothing; data is answered at once.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap,
+        **aiokafka(settings),
         group_id=group,
         enable_auto_commit=False,
         isolation_level="read_committed",
@@ -60,7 +92,7 @@ async def open_consumer(
 async def open_producer(settings: Settings, *, transactional_id: str | None = None) -> AIOKafkaProducer:
     """Return a started producer: acks=all, idempotent; transactional when an id is given."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap,
+        **aiokafka(settings),
         acks="all",
         enable_idempotence=True,
         transactional_id=transactional_id,
@@ -81,7 +113,7 @@ async def open_producer(settings: Settings, *, transactional_id: str | None = No
 
 async def ensure_topics(settings: Settings, topics: Iterable[Topic] = TOPICS.values()) -> None:
     """Create the declared topics and their dead-letter topics that are missing; idempotent."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, request_timeout_ms=20_000)
+    admin = AIOKafkaAdminClient(**aiokafka(settings), request_timeout_ms=20_000)
     await admin.start()
     try:
         wanted = {}

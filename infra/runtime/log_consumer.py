@@ -6,7 +6,6 @@ record costs 1 µs. Everything that folds reads through this; who needs transact
 """
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ import stamina
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from events.errors import LogTruncated, LogUnavailable, ReaderLost
+from infra.runtime.kafka import LOGGER, NO_GROUP, librdkafka
 from infra.runtime.settings import Settings
 
 Place = tuple[str, int]
@@ -33,8 +33,6 @@ GATHERED_BYTES = 256 << 10
 """More than this is not few: the broker answers at once."""
 EARLIEST, LATEST = -2, -1
 """What stands for a time in a request for offsets."""
-_NO_GROUP = "kinolog-no-group"
-"""librdkafka wants a name also of consumers that never join a group."""
 
 
 class LogConsumer:
@@ -57,8 +55,8 @@ class LogConsumer:
         self.generation = 0
         self._consumer = Consumer(
             {
-                "bootstrap.servers": settings.kafka_bootstrap,
-                "group.id": group or _NO_GROUP,
+                **librdkafka(settings),
+                "group.id": group or NO_GROUP,
                 **({"group.instance.id": member} if member else {}),
                 "session.timeout.ms": 10_000,  # so long the partitions of a killed reader wait for another member
                 "enable.auto.commit": False,
@@ -75,7 +73,7 @@ class LogConsumer:
                 "topic.metadata.refresh.interval.ms": 60_000,
                 "allow.auto.create.topics": False,
             },
-            logger=logging.getLogger("kafka"),
+            logger=LOGGER,
         )
 
     async def assign(self, positions: Mapping[Place, int]) -> None:

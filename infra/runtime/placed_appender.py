@@ -1,7 +1,6 @@
 """Appends records at offsets that they had before; see projections/backup.py for how. Nobody else may append meanwhile."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -12,13 +11,13 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from events.codec import HEADERS, read_wire
 from events.errors import Conflict, LogUnavailable
+from infra.runtime.kafka import LOGGER, librdkafka
 from infra.runtime.settings import Settings
 from projections.backup import Step
 
 T = TypeVar("T")
 TIMEOUT_S = 60.0
 FILLER = b"filler"
-LOGGER = logging.getLogger("kafka")
 NO_TIME_MS = 1
 """Stands for a time where there is none; for the client, zero means now."""
 
@@ -27,12 +26,16 @@ class PlacedAppender:
     """One at a time: opening it fences whoever was at it before, and aborts what that one had begun."""
 
     def __init__(self, settings: Settings) -> None:
-        servers: dict[str, str | int | float | bool] = {"bootstrap.servers": settings.kafka_bootstrap}
-        common = {**servers, "linger.ms": 0, "enable.idempotence": True, "message.max.bytes": 4 << 20}
+        common: dict[str, str | int | float | bool] = {
+            **librdkafka(settings),
+            "linger.ms": 0,
+            "enable.idempotence": True,
+            "message.max.bytes": 4 << 20,
+        }
         self._prefix = settings.topic_prefix
         self._plain = Producer(common, logger=LOGGER)
         self._transactional = Producer({**common, "transactional.id": f"{settings.topic_prefix}kinolog.restore"}, logger=LOGGER)
-        self._admin = AdminClient(servers, logger=LOGGER)
+        self._admin = AdminClient(librdkafka(settings), logger=LOGGER)
         self._time_ms: dict[tuple[str, int], int] = {}
         self._marked: set[tuple[str, int]] = set()
 
@@ -174,7 +177,7 @@ def store_group(settings: Settings, group: str, offsets: Mapping[tuple[str, int]
 
 def _of_group(settings: Settings, group: str, act: Callable[[Consumer], T]) -> T:
     """Act as a consumer that is no member: unlike the admin client it waits for a coordinator that is starting."""
-    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap, "group.id": group}, logger=LOGGER)
+    consumer = Consumer({**librdkafka(settings), "group.id": group}, logger=LOGGER)
     try:
         return act(consumer)
     finally:

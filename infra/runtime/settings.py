@@ -7,9 +7,9 @@ Sources, strongest first: environment variables `KINOLOG_<NAME>`, the file named
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, IPvAnyNetwork, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, FilePath, IPvAnyNetwork, SecretStr, ValidationError, model_validator
 
 PREFIX = "KINOLOG_"
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -33,6 +33,17 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
 
     # Services: empty means that the local engine provides it
     kafka_bootstrap: str = Field("", description="host:port[,host:port] of Kafka; empty uses the local engine.")
+    kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        "plaintext", description="With kafka_bootstrap: whether that Kafka wants TLS (ssl), a user (sasl_plaintext), or both."
+    )
+    kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        "SCRAM-SHA-512", description="With kafka_user: how it proves itself; PLAIN sends the password."
+    )
+    kafka_user: str = Field("", description="User at the Kafka of kafka_bootstrap; the local engine has a user per program.")
+    kafka_password: SecretStr = Field(SecretStr(""), description="Password of kafka_user.")
+    kafka_ca: FilePath | None = Field(
+        None, description="PEM file of the authority that signed that Kafka's certificate; empty: those that this machine trusts."
+    )
     postgres_url: SecretStr = Field(SecretStr(""), description="postgresql:// URL; empty uses the local engine.")
     s3_endpoint: str = Field("", description="http(s)://host:port of an S3 store; empty uses the local engine.")
     s3_public_endpoint: str = Field("", description="Address of the S3 store for browsers; empty: same as s3_endpoint.")
@@ -171,6 +182,23 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     # Behaviour of processes
     log_format: Literal["console", "json"] = Field("json", description="Structured logs as JSON lines or for a console.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+
+    @model_validator(mode="after")
+    def _kafka_is_reachable_as_described(self) -> Self:
+        """Refuse credentials that would not be used, and the lack of those that would."""
+        with_user, with_tls = self.kafka_security.startswith("sasl"), self.kafka_security.endswith("ssl")
+        secret = self.kafka_password.get_secret_value()
+        if not self.kafka_bootstrap and (self.kafka_security != "plaintext" or self.kafka_user or secret or self.kafka_ca):
+            raise ValueError(
+                "kafka_security, kafka_user, kafka_password and kafka_ca are for the Kafka of kafka_bootstrap: name it"
+            )
+        if with_user and not (self.kafka_user and secret):
+            raise ValueError(f"kafka_security={self.kafka_security} wants kafka_user and kafka_password")
+        if not with_user and (self.kafka_user or secret):
+            raise ValueError("kafka_user and kafka_password want kafka_security=sasl_ssl (or sasl_plaintext, without TLS)")
+        if self.kafka_ca and not with_tls:
+            raise ValueError("kafka_ca wants kafka_security=ssl or sasl_ssl")
+        return self
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 import faust
+from faust.types.auth import SASLMechanism
 
 from events.codec import decode
 from events.envelope import Recorded
@@ -32,6 +33,11 @@ def main() -> None:
     app = faust.App(
         f"bench-{new_id()}",
         broker=f"kafka://{settings.kafka_bootstrap}",
+        broker_credentials=faust.SASLCredentials(
+            username=settings.kafka_user,
+            password=settings.kafka_password.get_secret_value(),
+            mechanism=SASLMechanism.SCRAM_SHA_512,
+        ),
         datadir=settings.var_dir / "faust",
         consumer_auto_offset_reset="earliest",
         web_enabled=False,

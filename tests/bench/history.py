@@ -45,9 +45,7 @@ async def put_on_the_log(settings: Settings, count: int) -> None:
     """Append that many ticks to a fresh topic."""
     await kafka.ensure_topics(settings)
     topic = kafka.topic_name(settings, PROGRESS)
-    producer = Producer(
-        {"bootstrap.servers": settings.kafka_bootstrap, "linger.ms": 20, "batch.size": 1 << 20, "enable.idempotence": True}
-    )
+    producer = Producer({**kafka.librdkafka(settings), "linger.ms": 20, "batch.size": 1 << 20, "enable.idempotence": True})
     for n, (key, partition, ms, value) in enumerate(history(count)):
         while True:
             try:

@@ -50,6 +50,7 @@ def running_engine(directory: Path, *, keep: bool = False) -> Iterator[Settings]
         kafka_controller_port=controller,
         postgres_port=database,
         s3_port=objects,
+        topic_prefix="engine.",  # whoever has none has rights to everything
         workers=0,
     )
     try:

@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from infra.engine import access
+from infra.runtime import kafka
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import ensure_admin_token
 from tests.support.engine import free_ports
@@ -91,6 +93,7 @@ class Platform:
 
     async def __aenter__(self) -> "Platform":
         try:
+            await kafka.ensure_topics(self.settings)
             await asyncio.gather(*map(self.start, self.names))
             await asyncio.gather(*map(self.ready, self.names))
         except BaseException as error:
@@ -145,11 +148,14 @@ class Platform:
             settings = settings.model_copy(update={"worker_metrics_port": port})
         else:
             command = COMMANDS[name]
-        settings.var_dir.mkdir(parents=True, exist_ok=True)
-        with (settings.var_dir / f"{name}.log").open("ab") as log:
+        settings = access.as_user(settings, {"worker": "worker-app", "public": "nobody"}.get(name, name.partition("-")[0]))
+        log = os.open(settings.var_dir / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
             self.processes[name] = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", *command, cwd=ROOT, env=environment(settings), stdout=log, stderr=log
             )
+        finally:
+            os.close(log)
 
     def _port(self, name: str) -> int:
         if name.startswith("worker-"):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from prometheus_client import Metric
 
-from infra.engine.configs import kafka_properties, objects_properties
+from infra.engine.configs import kafka_properties, kafka_secrets, objects_properties
 from infra.programs import Program, programs
 from infra.runtime import metrics
 from infra.runtime.settings import PREFIX, Settings
@@ -63,6 +63,7 @@ def test_the_services_settings_are_settings_and_name_the_other_services() -> Non
         assert all(key.startswith(PREFIX) for key in environment)
         settings = Settings.from_env(environment)
         assert settings.kafka_bootstrap == f"kafka:{settings.kafka_port}"
+        assert settings.kafka_user == "engine" and settings.kafka_mechanism == "SCRAM-SHA-512"
         assert settings.s3_endpoint == f"http://objects:{settings.s3_port}"
         assert "@postgres:5432/kinolog" in settings.postgres_url.get_secret_value()
         assert settings.bind_host == "0.0.0.0"
@@ -91,7 +92,7 @@ def test_a_service_is_healthy_restarted_bounded_and_not_root(name: str) -> None:
 def test_no_secret_is_written_down() -> None:
     text = (ROOT / "infra/compose/compose.yaml").read_text()
     found = re.findall(r"^\s*(?:[\w.]*(?:SECRET|PASSWORD|TOKEN|credential)\w*)(?:: |=)(.*)$", text, re.MULTILINE)
-    assert len(found) >= 3
+    assert len(found) >= 4
     assert all(value.startswith("${") and ":?" in value for value in found)
     assert Settings().s3_secret_key.get_secret_value() not in text
 
@@ -99,15 +100,17 @@ def test_no_secret_is_written_down() -> None:
 def test_kafka_and_the_object_store_are_told_what_the_local_engine_tells_them() -> None:
     theirs = {"listeners", "advertised.listeners", "s3proxy.endpoint", "s3proxy.credential"}
     local = {
-        "kafka": kafka_properties(Settings(kafka_controller_port=9093), Path("/data")),
+        "kafka": kafka_properties(Settings(kafka_controller_port=9093), Path("/data"), "given", provided=False),
         "objects": objects_properties(Settings(), Path("/data")),
     }
     for name, text in local.items():
         expected = dict(line.split("=", 1) for line in text.splitlines())
-        found = dict(line.split("=", 1) for line in COMPOSE["configs"][name]["content"].splitlines())
+        found = dict(line.split("=", 1) for line in filled(COMPOSE["configs"][name]["content"]).splitlines())
         assert found.keys() == expected.keys()
         assert {key for key in found if found[key] != expected[key]} == theirs & found.keys()
         assert SERVICES[name]["configs"][0]["source"] == name
+    assert filled(COMPOSE["configs"]["kafka-secrets"]["content"]) == kafka_secrets("given")
+    assert f"@{SERVICES['kafka']['configs'][1]['target']}" in SERVICES["kafka"]["command"][-1]
 
 
 def test_the_dockerfile_copies_what_there_is_pins_and_gives_up_root() -> None:

@@ -1,0 +1,195 @@
+"""Who may do what on the local Kafka: a user per program with a password of its own, and the rights of each.
+
+The broker asks for SCRAM-SHA-512, so that neither side learns the other's password, and refuses what no rule allows. The passwords
+are made at the first start and lie in `var/run/kafka.passwords`, mode 0600. `provide` brings the broker up to date at every start.
+The public app reads no log and has no user.
+"""
+
+import asyncio
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+from pydantic import SecretStr
+
+from events.errors import LogUnavailable
+from events.topics import TOPICS
+from infra.runtime import kafka
+from infra.runtime.folders import private_file, private_folder
+from infra.runtime.settings import Settings
+
+ENGINE, OPERATOR = "engine", "operator"
+"""The broker itself, which may do everything; the command line, which may do everything with the installation's topics."""
+WRITES: Mapping[str, tuple[str, ...]] = {
+    "admin": ("admin app",),
+    "worker-app": ("worker app",),
+    "telemetry": ("telemetry app",),
+    "processors": ("planning", "chores", "archiver"),
+    "dispatcher": ("dispatcher",),
+    "worker": ("workers",),
+}
+"""Program -> its names among the producers of a topic. Every one of them reads every topic."""
+GROUPS: Mapping[str, str] = {"processors": "kinolog.", "dispatcher": "kinolog."}
+"""Program -> prefix of its consumer groups and transactional ids."""
+BURIES = ("processors", "dispatcher")
+"""Programs that write dead letters."""
+USERS = (ENGINE, OPERATOR, *WRITES)
+ITERATIONS = 4096
+"""Of SCRAM: the passwords are random, 192 bits."""
+REQUEST_S = 30.0
+ANYTHING: Any = (ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY)
+
+
+def passwords_file(settings: Settings) -> Path:
+    """Return where the passwords lie."""
+    return settings.var_dir / "run" / "kafka.passwords"
+
+
+def _known(settings: Settings) -> Path:
+    """The file that says that the broker knows the engine's password."""
+    return settings.var_dir / "run" / "kafka.provided"
+
+
+def passwords(settings: Settings) -> Mapping[str, str]:
+    """Return the password of each user, none before the first start."""
+    try:
+        return dict(json.loads(passwords_file(settings).read_text()))
+    except FileNotFoundError:
+        return {}
+
+
+def ensure_passwords(settings: Settings) -> Mapping[str, str]:
+    """Return the password of each user; make those that are missing."""
+    there = passwords(settings)
+    if missing := [name for name in USERS if name not in there]:
+        there = {**there, **{name: secrets.token_urlsafe(24) for name in missing}}
+        if ENGINE in missing:
+            _known(settings).unlink(missing_ok=True)
+        path = passwords_file(settings)
+        private_folder(path.parent)
+        unfinished = path.with_suffix(".new")
+        private_file(unfinished, json.dumps(there))
+        unfinished.replace(path)
+    return there
+
+
+def is_provided(settings: Settings) -> bool:
+    """Tell whether the broker knows the engine's password."""
+    return _known(settings).exists()
+
+
+def note_provided(settings: Settings) -> None:
+    """Remember that the broker knows the engine's password."""
+    private_file(_known(settings), "")
+
+
+def as_user(settings: Settings, user: str) -> Settings:
+    """Return the settings with which a user of the local Kafka reaches it; unchanged for one that has no password (yet)."""
+    password = passwords(settings).get(user)
+    if password is None:
+        return settings
+    return settings.model_copy(
+        update={
+            "kafka_security": "sasl_plaintext",
+            "kafka_mechanism": "SCRAM-SHA-512",
+            "kafka_user": user,
+            "kafka_password": SecretStr(password),
+        }
+    )
+
+
+def rights(prefix: str) -> Iterator[AclBinding]:
+    """Yield what each user may do with the topics, groups and transactions of an installation. Pure."""
+    for user in WRITES:
+        yield _under(ResourceType.TOPIC, prefix, user, AclOperation.READ)  # which allows to describe
+        yield _on(ResourceType.GROUP, kafka.NO_GROUP, user, AclOperation.READ)
+        for topic in TOPICS.values():
+            if set(WRITES[user]) & set(topic.producers):
+                yield _on(ResourceType.TOPIC, prefix + topic.name, user, AclOperation.WRITE)
+            if user in BURIES:
+                yield _on(ResourceType.TOPIC, prefix + topic.dead_letters, user, AclOperation.WRITE)
+    for user, of_user in GROUPS.items():
+        yield _under(ResourceType.GROUP, prefix + of_user, user, AclOperation.READ)
+        yield _under(ResourceType.TRANSACTIONAL_ID, prefix + of_user, user, AclOperation.WRITE)
+    yield _on(ResourceType.GROUP, kafka.NO_GROUP, OPERATOR, AclOperation.READ)
+    for resource in (ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID):
+        yield _under(resource, prefix, OPERATOR, AclOperation.ALL)
+
+
+def _on(resource: ResourceType, name: str, user: str, operation: AclOperation) -> AclBinding:
+    pattern = ResourcePatternType.LITERAL
+    return AclBinding(resource, name, pattern, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
+
+
+def _under(resource: ResourceType, prefix: str, user: str, operation: AclOperation) -> AclBinding:
+    """Return a right to everything whose name begins so, to everything for the empty prefix."""
+    if not prefix:
+        return _on(resource, "*", user, operation)
+    pattern = ResourcePatternType.PREFIXED
+    return AclBinding(resource, prefix, pattern, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
+
+
+def provide(settings: Settings) -> None:
+    """Bring users, rights and topics of the local Kafka up to date; it must be running. Raises LogUnavailable.
+
+    `settings` name no other Kafka. A broker of before there were passwords is told them over PLAIN, which it offers then only.
+    """
+    engine = as_user(settings, ENGINE).model_copy(update={"kafka_bootstrap": f"127.0.0.1:{settings.kafka_port}"})
+    first = engine if is_provided(settings) else engine.model_copy(update={"kafka_mechanism": "PLAIN"})
+    try:
+        _ensure_users(first, passwords(settings))
+        note_provided(settings)
+        ensure_rights(engine)
+    except KafkaException as error:
+        raise LogUnavailable(f"Kafka did not take its users and their rights: {error.args[0].str()}") from error
+    asyncio.run(kafka.ensure_topics(engine))
+
+
+def _ensure_users(engine: Settings, known: Mapping[str, str]) -> None:
+    admin, scram = _admin(engine), ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, ITERATIONS)
+    wanted = [UserScramCredentialUpsertion(name, scram, password.encode()) for name, password in known.items()]
+    for done in admin.alter_user_scram_credentials([*wanted], request_timeout=REQUEST_S).values():
+        done.result()
+
+
+def ensure_rights(engine: Settings, wanted: Set[AclBinding] | None = None) -> None:
+    """Give our users the rights that they should have under the settings' prefix, and take any others under it away."""
+    admin, prefix = _admin(engine), engine.topic_prefix
+    wanted = set(rights(prefix)) if wanted is None else wanted
+    anything = AclBindingFilter(*ANYTHING)
+    there = {acl for acl in admin.describe_acls(anything, request_timeout=REQUEST_S).result() if _is_ours(acl, prefix)}
+    if missing := list(wanted - there):
+        for done in admin.create_acls(missing, request_timeout=REQUEST_S).values():
+            done.result()
+    if outdated := [_exactly(acl) for acl in there - wanted]:
+        for done in admin.delete_acls(outdated, request_timeout=REQUEST_S).values():
+            done.result()
+
+
+def _is_ours(acl: AclBinding, prefix: str) -> bool:
+    return acl.principal.removeprefix("User:") in USERS and acl.name.startswith(prefix)
+
+
+def _exactly(acl: AclBinding) -> AclBindingFilter:
+    return AclBindingFilter(
+        acl.restype, acl.name, acl.resource_pattern_type, acl.principal, acl.host, acl.operation, acl.permission_type
+    )
+
+
+def _admin(settings: Settings) -> AdminClient:
+    return AdminClient(kafka.librdkafka(settings), logger=kafka.LOGGER)
