@@ -9,6 +9,7 @@ import uvloop
 
 from infra.engine.endpoints import resolve
 from infra.runtime import logs
+from infra.runtime.folders import keep_private
 from infra.runtime.settings import Settings
 
 APPS = ("public", "admin", "worker", "telemetry")
@@ -19,6 +20,7 @@ def main() -> None:
     if len(sys.argv) != 2 or sys.argv[1] not in APPS:
         sys.exit(f"usage: python -m api {'|'.join(APPS)}")
     name = sys.argv[1]
+    keep_private()
     settings = resolve(Settings.from_env(os.environ), "worker-app" if name == "worker" else name)
     logs.configure(settings, name)
     app = importlib.import_module(f"api.{name}.app")

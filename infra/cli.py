@@ -31,6 +31,7 @@ from infra.commands import (
 from infra.commands.exits import ExitCode
 from infra.commands.exits import explain as explain_fault
 from infra.commands.groups import Group
+from infra.runtime.folders import keep_private
 
 EXITS = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)
 
@@ -89,6 +90,7 @@ app.command()(configuration.docs)
 def main() -> None:
     """Run the command line; ends the process with an ExitCode."""
     logging.getLogger().addHandler(logging.NullHandler())  # libraries' words are not for a person at a terminal
+    keep_private()
     try:
         app()
     except KeyboardInterrupt:

@@ -39,6 +39,7 @@ from infra.engine.endpoints import resolve
 from infra.programs import ROOT
 from infra.runtime import kafka
 from infra.runtime.binaries import ffmpeg
+from infra.runtime.folders import keep_private
 from infra.runtime.settings import Settings
 from projections.registry import PROJECTIONS
 from projections.runner import install
@@ -105,6 +106,7 @@ class Demo:
 
 def main() -> None:
     """Run the demo; say in one sentence why it failed, when it did."""
+    keep_private()
     console = Console(highlight=False)
     given = Settings.from_env(os.environ)
     telemetry = f"http://{given.bind_host}:{given.telemetry_port}"

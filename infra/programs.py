@@ -15,10 +15,10 @@ from urllib.request import urlopen
 
 import psycopg
 
-from infra.engine import access, configs, postgres
+from infra.engine import access, configs, objects, postgres
 from infra.engine.configs import places
 from infra.engine.endpoints import resolve
-from infra.runtime.folders import private_file, private_folder
+from infra.runtime.folders import PRIVATE_UMASK, private_file, private_folder
 from infra.runtime.postgres import NoInstallation, url_of
 from infra.runtime.settings import Settings
 
@@ -122,7 +122,7 @@ def _objects(settings: Settings) -> Program:
 
     def prepare() -> None:
         private_folder(where.objects)
-        private_file(properties, configs.objects_properties(settings, where.objects))
+        private_file(properties, configs.objects_properties(settings, where.objects, objects.ensure_secret(settings)))
         private_file(logback, configs.LOGBACK)
 
     port = settings.s3_port
@@ -143,7 +143,7 @@ def _python(name: str, module: list[str], setting: str, port: int, settings: Set
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, umask=PRIVATE_UMASK)
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed: {(done.stderr or done.stdout)[-500:]}")
 

@@ -24,7 +24,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from events.errors import KinologError
 from infra.engine.configs import places
 from infra.programs import ROOT, Program, programs
-from infra.runtime.folders import private_folder
+from infra.runtime.folders import PRIVATE_UMASK, private_file, private_folder
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import ensure_admin_token
 
@@ -191,17 +191,18 @@ def _connected(settings: Settings) -> Iterator[Any | None]:
 
 def _launch(settings: Settings, every: Iterable[Program]) -> None:
     where = places(settings)
-    for folder in (where.run, where.logs):
+    for folder in (where.var, where.run, where.logs):
         private_folder(folder)
     _socket(settings).unlink(missing_ok=True)
     config = where.run / "supervisord.conf"
-    config.write_text(render(settings, every))
+    private_file(config, render(settings, every))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(config)],
         capture_output=True,
         text=True,
         check=False,
         cwd=ROOT,
+        umask=PRIVATE_UMASK,
         env=os.environ | settings.absolute_paths(os.environ) | {MARK: str(where.var)},
     )
     if done.returncode or not _until(lambda: _answers(settings), ANSWERS_S):
@@ -220,7 +221,8 @@ def render(settings: Settings, every: Iterable[Program]) -> str:
         f"[unix_http_server]\nfile={_socket(settings)}\nchmod=0600\n",
         "[supervisord]\n"
         f"logfile={where.logs}/supervisord.log\nlogfile_maxbytes=1MB\nlogfile_backups=1\n"
-        f"pidfile={where.run}/supervisord.pid\nchildlogdir={where.logs}\n" + ("user=root\n" if os.geteuid() == 0 else ""),
+        f"pidfile={where.run}/supervisord.pid\nchildlogdir={where.logs}\numask=077\n"
+        + ("user=root\n" if os.geteuid() == 0 else ""),
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n",
     ]
     for program in every:

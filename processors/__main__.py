@@ -23,6 +23,7 @@ from infra.policy import policy_of
 from infra.runtime import kafka, logs, memory, metrics, postgres
 from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.fenced_appender import FencedAppender
+from infra.runtime.folders import keep_private
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
@@ -265,6 +266,7 @@ def main() -> None:
         sys.exit("usage: python -m processors [dispatcher]")
     name = "dispatcher" if sys.argv[1:] else "processors"
     del sys.argv[1:]  # Faust reads them, too
+    keep_private()
     settings = resolve(Settings.from_env(os.environ), name)
     logs.configure(settings, name)
     if name == "processors":

@@ -67,6 +67,7 @@ def new_world(engine: Settings, directory: Path) -> Settings:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE t{world}")
     var, users = directory / "var", access.passwords_file(engine)
+    private_folder(var)
     private_file(private_folder(var / "run") / users.name, users.read_text())
     made = engine.model_copy(
         update={

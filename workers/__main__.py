@@ -12,7 +12,7 @@ from events.errors import KinologError
 from infra.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics
 from infra.runtime.clock import new_id, system_context
-from infra.runtime.folders import private_folder
+from infra.runtime.folders import keep_private, private_folder
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from producers.appender import Appender
@@ -52,6 +52,7 @@ async def run(settings: Settings, number: int) -> None:
 
 def main() -> None:
     """Start one worker."""
+    keep_private()
     settings = resolve(Settings.from_env(os.environ), "worker")
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     logs.configure(settings, f"worker-{number}")

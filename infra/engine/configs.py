@@ -106,13 +106,13 @@ def kafka_secrets(password: str) -> str:
     return f"--add-scram\nSCRAM-SHA-512=[name=engine,password={password}]\n"
 
 
-def objects_properties(settings: Settings, data: Path) -> str:
+def objects_properties(settings: Settings, data: Path, secret: str) -> str:
     """Return s3proxy.conf: a directory as a store, signed requests only, open to browsers."""
     values = {
         "s3proxy.endpoint": f"http://127.0.0.1:{settings.s3_port}",
         "s3proxy.authorization": "aws-v2-or-v4",
         "s3proxy.identity": settings.s3_access_key,
-        "s3proxy.credential": settings.s3_secret_key.get_secret_value(),
+        "s3proxy.credential": secret,
         "s3proxy.cors-allow-all": "true",
         "s3proxy.v4-max-non-chunked-request-size": str(64 << 20),
         "jclouds.provider": "filesystem",

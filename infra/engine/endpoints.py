@@ -2,7 +2,7 @@
 
 from pydantic import SecretStr
 
-from infra.engine import access, postgres
+from infra.engine import access, objects, postgres
 from infra.runtime.settings import Settings
 
 
@@ -19,4 +19,5 @@ def resolve(settings: Settings, user: str = access.OPERATOR) -> Settings:
         found["postgres_url"] = SecretStr(f"postgresql://kinolog:{secret}@127.0.0.1:{settings.postgres_port}/postgres")
     if not settings.s3_endpoint:
         found["s3_endpoint"] = f"http://127.0.0.1:{settings.s3_port}"
+        found["s3_secret_key"] = SecretStr(objects.secret(settings) or "")
     return settings.model_copy(update=found)

@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
+PRIVATE_UMASK = 0o077
+
 
 def keep_private() -> None:
     """Let nobody else read what this process and its children write from now on; for composition roots."""
-    os.umask(0o077)
+    os.umask(PRIVATE_UMASK)
 
 
 def private_folder(path: Path) -> Path:

@@ -48,7 +48,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     s3_endpoint: str = Field("", description="http(s)://host:port of an S3 store; empty uses the local engine.")
     s3_public_endpoint: str = Field("", description="Address of the S3 store for browsers; empty: same as s3_endpoint.")
     s3_access_key: str = Field("kinolog", description="S3 access key.")
-    s3_secret_key: SecretStr = Field(SecretStr("kinolog-local-secret"), description="S3 secret key.")
+    s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key; empty: the local engine's own.")
     s3_bucket: str = Field("kinolog", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="The one bucket.")
     s3_region: str = Field("us-east-1", description="Region used in S3 signatures.")
     kafka_port: Port = Field(9092, description="Local engine: Kafka's port.")
@@ -184,6 +184,13 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
     @model_validator(mode="after")
+    def _an_outside_store_has_a_key(self) -> Self:
+        """Refuse to sign with nothing."""
+        if self.s3_endpoint and not self.s3_secret_key.get_secret_value():
+            raise ValueError("s3_endpoint wants s3_secret_key, the secret key of that store")
+        return self
+
+    @model_validator(mode="after")
     def _kafka_is_reachable_as_described(self) -> Self:
         """Refuse credentials that would not be used, and the lack of those that would."""
         with_user, with_tls = self.kafka_security.startswith("sasl"), self.kafka_security.endswith("ssl")
@@ -224,8 +231,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         try:
             return cls(**values)
         except ValidationError as error:
-            lines = [f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
-            raise InvalidSettings("\n".join(lines)) from error
+            raise InvalidSettings("\n".join(_sentence(e["loc"], e["msg"]) for e in error.errors(include_input=False))) from error
 
     @property
     def local_host(self) -> str:
@@ -236,3 +242,10 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         """Return the variables that a process in another directory needs instead of those of `environ`."""
         config = environ.get(PREFIX + "CONFIG")
         return {PREFIX + "VAR_DIR": str(self.var_dir)} | ({PREFIX + "CONFIG": str(Path(config).resolve())} if config else {})
+
+
+def _sentence(place: tuple[int | str, ...], message: str) -> str:
+    """Return what is wrong with a setting, or between settings."""
+    if place:
+        return f"{PREFIX}{'.'.join(map(str, place)).upper()}: {message}"
+    return message.removeprefix("Value error, ")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from infra import supervision
 from infra.engine import postgres
+from infra.runtime.folders import private_file, private_folder
 from infra.runtime.settings import Settings
 
 PORTS_EACH = 5_000
@@ -41,8 +42,7 @@ def running_engine(directory: Path, *, keep: bool = False) -> Iterator[Settings]
     """
     remembered = directory / "ports"
     ports = list(map(int, remembered.read_text().split())) if remembered.exists() else free_ports(4)
-    directory.mkdir(parents=True, exist_ok=True)
-    remembered.write_text(" ".join(map(str, ports)))
+    private_file(private_folder(directory) / remembered.name, " ".join(map(str, ports)))
     kafka, controller, database, objects = ports
     local = Settings(
         var_dir=directory,
