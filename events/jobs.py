@@ -82,6 +82,7 @@ class ExtrasSpec(Value):
     track: int | None = None
     start_ms: int = 0
     thumbnail_ms: int | None = None
+    decoder: str | None = None
     filters: tuple[str, ...] = ()
     subtitles: tuple[SubtitlePlan, ...] = ()
 

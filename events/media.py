@@ -30,11 +30,13 @@ class ObjectRef(Value):
 
 
 class VideoTrack(Value):
-    """The video stream that is used. Width and height are coded; display_* are after rotation and pixel aspect.
+    """The video stream that is used. Width and height are coded; display_* are after cropping, rotation and pixel aspect.
 
     `start_ms` is the container's own timestamp of the first picture. `frame_rate` is that of the usual distance between
     two pictures, measured; `frame_count` counts the packets that are shown. `keyframe_interval_ms` is the longest stretch
     that follows a key frame, `gap_ms` the longest that a picture stands. What is not `seekable` is read from its start.
+    `field_order` is that of interlaced pictures that do not say so themselves. `decoder` is ffmpeg's name of the one that
+    sees everything, where it is not the usual one. `captions`: closed captions (CEA-608/708) lie inside the pictures.
     """
 
     index: int
@@ -57,6 +59,10 @@ class VideoTrack(Value):
     color_range: str | None = None
     hdr: Literal["pq", "hlg"] | None = None
     interlaced: bool = False
+    field_order: Literal["tff", "bff"] | None = None
+    premultiplied: bool = False
+    captions: bool = False
+    decoder: str | None = None
     start_ms: int = 0
     duration_ms: int
     keyframe_interval_ms: int | None = None
@@ -201,8 +207,9 @@ class VideoPlan(Value):
     """How every worker encodes the video stream, alike: pinned encoder family and settings.
 
     Frame n shows what the source shows at its own timestamp `start_ms` + n / `frame_rate`. To meet the first picture of
-    a chunk, reading must begin `lead_ms` earlier, or at the start. `filters` come before the split and the scaling; they
-    expect timestamps whose zero is the chunk's first frame: an `fps` filter among them puts every picture on the grid
+    a chunk, reading must begin `lead_ms` earlier, or at the start. `decoder` None is the usual one. `source_filters` see the
+    pictures as they are decoded, of changing sizes. `filters` come before the split and the scaling; they expect
+    timestamps whose zero is the chunk's first frame: an `fps` filter among them puts every picture on the grid
     (nearest), leaves out what is before 0 and fills gaps by repetition. A frame lasts a whole number of ticks of
     `timescale`. `workers.transcode.entry` turns this into arguments. `fallback` says why software encodes all of it
     after hardware was planned. `cut` is the rule for the chunks; older plans have none and list them.
@@ -220,6 +227,8 @@ class VideoPlan(Value):
     segment_frames: int
     start_ms: int = 0
     lead_ms: int = 0
+    decoder: str | None = None
+    source_filters: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
     rungs: tuple[Rung, ...]
     listed: tuple[Chunk, ...] = Field((), alias="chunks")

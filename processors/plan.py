@@ -27,6 +27,7 @@ from events.media import (
     VideoPlan,
     VideoTrack,
 )
+from processors.filters import filters, still_filters
 from producers.probes import bounded
 
 LADDER = (
@@ -189,7 +190,8 @@ def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
             track=None if plan.video is None else plan.video.track,
             start_ms=plan.start_ms,
             thumbnail_ms=plan.thumbnail_ms,
-            filters=() if probe.video is None or plan.video is None else _still_filters(probe.video, plan.video),
+            decoder=None if plan.video is None else plan.video.decoder,
+            filters=() if probe.video is None or plan.video is None else still_filters(probe.video),
             subtitles=plan.subtitles,
         )
     return jobs | encodes
@@ -203,7 +205,7 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
     codec, codec_notes = _codec(settings, rungs)
     keep_hdr = track.hdr is not None and settings.hdr == "keep" and codec != "h264"
     rate, rate_notes = constant_rate(track)
-    filters, filter_notes = _filters(track, rate, keep_hdr)
+    picture = filters(track, rate, keep_hdr)
     frames = max(1, round(Fraction(track.start_ms + track.duration_ms - start_ms, 1000) * rate))
     segment_frames = max(1, round(Fraction(settings.segment_s) * rate))
     per_chunk = _chunk_segments(frames, segment_frames, settings) if track.seekable else ceil(frames / segment_frames)
@@ -220,11 +222,13 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
         segment_frames=segment_frames,
         start_ms=start_ms,
         lead_ms=_read_lead_ms(probe, track),
-        filters=filters,
+        decoder=track.decoder,
+        source_filters=picture.source,
+        filters=picture.picture,
         rungs=rungs,
         cut=Cut(frames=frames, chunk_segments=per_chunk),
     )
-    return _Video(video, (*codec_notes, *rate_notes, *filter_notes, *seek_notes))
+    return _Video(video, (*codec_notes, *rate_notes, *picture.notes, *seek_notes))
 
 
 def _chunk_segments(frames: int, segment_frames: int, settings: PlanSettings) -> int:
@@ -301,53 +305,6 @@ def _codec(settings: PlanSettings, rungs: tuple[Rung, ...]) -> tuple[VideoCodec,
     if smallest < SIDE_MIN[settings.codec]:
         return "h264", (f"H.264 instead of {settings.codec.upper()}: no encoder for {smallest} pixels",)
     return settings.codec, ()
-
-
-def _filters(track: VideoTrack, rate: Fraction, keep_hdr: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the filters before split and scaling, and what they do to the picture, in words."""
-    filters = [*_deinterlace(track), f"fps=fps={_text(rate)}:start_time=0:round=near"]
-    notes = []
-    if track.interlaced:
-        notes.append("interlaced, deinterlaced (one picture per frame)")
-    if track.hdr is not None:
-        name = track.hdr.upper()
-        notes.append(f"HDR ({name}) is kept, 10 bit" if keep_hdr else f"HDR ({name}) is tone-mapped to SDR (BT.709)")
-    if track.sample_aspect_ratio not in ("1:1", "0:1"):
-        notes.append(f"pixels of {track.sample_aspect_ratio} are made square")
-    return (*filters, *_colors(track, keep_hdr)), tuple(notes)
-
-
-def _deinterlace(track: VideoTrack) -> tuple[str, ...]:
-    return ("bwdif=mode=send_frame:parity=auto:deint=all",) if track.interlaced else ()
-
-
-def _colors(track: VideoTrack, keep_hdr: bool) -> tuple[str, ...]:
-    """Return the filters that bring the colours to what the pixel format of the plan can say."""
-    if track.hdr is not None and not keep_hdr:
-        transfer = {"pq": "smpte2084", "hlg": "arib-std-b67"}[track.hdr]
-        full = "full" if track.color_range == "pc" else "limited"
-        return (
-            f"zscale=tin={transfer}:min=bt2020nc:pin=bt2020:rin={full}:t=linear:npl=100",
-            "format=gbrpf32le",
-            "zscale=p=bt709",
-            "tonemap=tonemap=hable:desat=0",
-            "zscale=t=bt709:m=bt709:r=limited",
-            "format=yuv420p",
-        )
-    if track.color_space in ("gbr", "rgb") or track.pixel_format.startswith(
-        ("rgb", "bgr", "gbr", "0rgb", "0bgr", "argb", "abgr", "pal8")
-    ):
-        return ("scale=out_color_matrix=bt709:out_range=limited", "format=yuv420p")
-    if track.color_range == "pc":
-        return ("scale=out_range=limited",)
-    return ()
-
-
-def _still_filters(track: VideoTrack, video: VideoPlan) -> tuple[str, ...]:
-    """Return the filters for the thumbnail: colours for an eight-bit picture, square pixels, no frame rate."""
-    sar = track.sample_aspect_ratio
-    square = () if sar in ("1:1", "0:1") else ("scale=trunc(iw*sar/2)*2:trunc(ih/2)*2", "setsar=1")
-    return (*_deinterlace(track), *square, *_colors(track, keep_hdr=False))
 
 
 def thumbnail_ms(duration_ms: int) -> int:

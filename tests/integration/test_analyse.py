@@ -15,6 +15,7 @@ from tests.support.recipes import Failed, Published
 from tests.support.work import ffmpeg_path, local_source, local_work
 from workers.transcode.accepted import CONTAINERS
 from workers.transcode.analyse import run
+from workers.transcode.argv import decoding
 from workers.transcode.entry import Entry, enter_chunk, enter_sound
 from workers.work import Done, Limits, WorkFailed
 
@@ -133,16 +134,25 @@ async def test_a_tool_without_memory_may_be_tried_again(tmp_path: Path) -> None:
 
 def frames_of(path: Path, video: VideoPlan, entry: Entry) -> list[str]:
     """Return the digest of every picture that ffmpeg makes of this part; timestamps must count from 0."""
-    chain = [*entry.filters, *video.filters, *entry.padding, "scale=64:36", f"format={video.pixel_format}"]
-    text = _ffmpeg(path, entry, "-filter_complex", f"[0:{video.track}]{','.join(chain)}[v]", "-map", "[v]", "-f", "framemd5")
+    chain = [
+        *entry.filters,
+        *video.source_filters,
+        "scale",
+        *video.filters,
+        *entry.padding,
+        "scale=64:36",
+        f"format={video.pixel_format}",
+    ]
+    graph = ("-filter_complex", f"[0:{video.track}]{','.join(chain)}[v]", "-map", "[v]")
+    text = _ffmpeg(path, entry, *graph, "-f", "framemd5", decoder=decoding(video.decoder))
     rows = [row.split(",") for row in text.decode().splitlines() if not row.startswith("#")]
     assert [int(row[2]) for row in rows] == list(range(len(rows)))
     return [row[-1].strip() for row in rows]
 
 
-def _ffmpeg(path: Path, entry: Entry, *arguments: str) -> bytes:
+def _ffmpeg(path: Path, entry: Entry, *arguments: str, decoder: tuple[str, ...] = ()) -> bytes:
     allowed = ("-protocol_whitelist", "file", "-format_whitelist", CONTAINERS)
-    command = [ffmpeg_path(), "-v", "error", "-threads", "1", *allowed, *entry.input, "-i", f"file:{path}"]
+    command = [ffmpeg_path(), "-v", "error", "-threads", "1", *allowed, *entry.input, *decoder, "-i", f"file:{path}"]
     done = subprocess.run([*command, *arguments, *entry.output, "-"], capture_output=True, check=True)
     return done.stdout
 

@@ -14,9 +14,15 @@ from tests.support.recipes import (
     Recipe,
     constant,
     corrupt_middle,
+    cropped_mkv,
+    cropped_mp4,
     cut_at_90_percent,
+    fields,
+    in_yuv,
     lying_mkv,
     lying_mp4,
+    marked,
+    patches,
     pgs,
     picture,
     random_bytes,
@@ -32,6 +38,11 @@ def _published(*rungs: str, **details: object) -> Published:
 TALKIE = _published("240p", sizes=((320, 240),), audio_tracks=1)
 HDR = ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-color_primaries", "bt2020")
 HDR_X265 = "log-level=error:pools=1:frame-threads=1:colorprim=bt2020:colormatrix=bt2020nc:transfer="
+HALF_TRANSPARENT = (
+    *("-f", "lavfi", "-i"),
+    "color=0xFF00FF@0:s=160x240:r=25:d=0.2,format=rgba[l];color=0x00B000@1:s=160x240:r=25:d=0.2,format=rgba[r];[l][r]hstack",
+)
+"""Magenta that nobody may see on the left, opaque green on the right."""
 M3U8 = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nhttp://169.254.169.254/latest/meta-data/\n#EXTINF:2,\n/etc/passwd\n#EXT-X-ENDLIST\n"
 FFCONCAT = b"ffconcat version 1.0\nfile '/etc/passwd'\nfile 'http://169.254.169.254/x.mp4'\n"
 MPD = (
@@ -162,6 +173,138 @@ AWKWARD: dict[str, Recipe] = {
         "two video tracks",
         _published("240p", warnings=("more than one video",)),
         (*picture(), *picture("160x120"), "-map", "0", "-map", "1", *X264),
+    ),
+    "cropped_mkv": Recipe(
+        "cropped.mkv",
+        "cropped by the container (Matroska)",
+        _published("264p", sizes=((640, 264),), duration_ms=200),
+        (*marked(), *X264),
+        edit=cropped_mkv,
+    ),
+    "cropped_mp4": Recipe(
+        "cropped.mp4",
+        "cropped by the container (clean aperture in MP4)",
+        _published("264p", sizes=((640, 264),), duration_ms=200),
+        (*marked(), *X264),
+        edit=cropped_mp4,
+    ),
+    "cropped_portrait": Recipe(
+        "cropped_portrait.mp4",
+        "cropped by the container, turned, and with pixels that are not square",
+        _published("352p", sizes=((352, 640),), duration_ms=200, warnings=("made square",)),
+        ("-display_rotation", "90", "-i", "{clip:cropped_mp4}", "-c", "copy", "-aspect", "4:3"),
+    ),
+    "marked": Recipe(
+        "marked.mp4",
+        "plain pictures, for comparison with turned ones",
+        _published("360p", sizes=((640, 360),), duration_ms=200),
+        (*marked(), *X264),
+    ),
+    "turned_by_sei": Recipe(
+        "turned.mp4",
+        "turned by a message in the H.264 stream (SEI)",
+        _published("360p", sizes=((360, 640),), duration_ms=200),
+        ("-i", "{clip:marked}", "-c", "copy", "-bsf:v", "h264_metadata=display_orientation=insert:rotate=90"),
+    ),
+    "mirrored": Recipe(
+        "mirrored.mp4",
+        "mirrored by the container's matrix",
+        _published("360p", sizes=((640, 360),), duration_ms=200),
+        ("-display_hflip", "-i", "{clip:marked}", "-c", "copy"),
+    ),
+    "odd_hdr": Recipe(
+        "odd_hdr.mkv",
+        "high dynamic range with odd sides",
+        _published("240p", sizes=((320, 240),), duration_ms=200, warnings=("tone-mapped",)),
+        (
+            *("-f", "lavfi", "-i", "testsrc=s=321x241:r=25:d=0.2", "-c:v", "ffv1"),
+            *in_yuv("bt2020", "tv", "yuv420p10le", "bt2020nc", "bt2020", "smpte2084"),
+        ),
+    ),
+    "hdr_other_primaries": Recipe(
+        "hdr_p3.mkv",
+        "PQ with other primaries than BT.2020, in 8 bit",
+        _published("240p", duration_ms=200, warnings=("tone-mapped",)),
+        (
+            *(*picture(seconds="0.2"), "-c:v", "ffv1"),
+            *in_yuv("bt709", "tv", "yuv420p", "bt709", "smpte432", "smpte2084"),
+        ),
+    ),
+    "interlaced_dv": Recipe(
+        "interlaced.dv",
+        "interlaced, known only to the pictures (DV)",
+        _published("480p", "360p", sizes=((640, 480), (480, 360)), duration_ms=400, warnings=("deinterlaced",)),
+        (*fields("bff"), "-vf", "setfield=bff,fieldorder=bff,setsar=16/15", "-c:v", "dvvideo", "-pix_fmt", "yuv420p"),
+    ),
+    "interlaced_mpeg4": Recipe(
+        "interlaced.avi",
+        "interlaced, known only to the pictures (MPEG-4 in AVI)",
+        _published("480p", "360p", sizes=((600, 480), (450, 360)), duration_ms=400, warnings=("deinterlaced",)),
+        (*fields("tff"), "-vf", "setfield=tff", "-c:v", "mpeg4", "-b:v", "3M", "-flags", "+ildct+ilme"),
+    ),
+    "combed": Recipe(
+        "combed.mkv",
+        "interlaced and not flagged at all",
+        _published("480p", "360p", sizes=((600, 480), (450, 360)), duration_ms=400, warnings=("deinterlaced",)),
+        (*fields("bff"), *X264),
+    ),
+    "untagged_hd": Recipe(
+        "untagged.mp4",
+        "high definition without colour tags",
+        _published("720p", "480p", "360p", duration_ms=200),
+        (*patches("214x720"), *in_yuv("bt709", "tv", "yuv420p"), *X264),
+    ),
+    "untagged_sd": Recipe(
+        "untagged.mkv",
+        "standard definition without colour tags, 4:4:4",
+        _published("360p", duration_ms=200),
+        (*patches(), *in_yuv("bt601", "tv", "yuv444p"), *X264, "-pix_fmt", "yuv444p"),
+    ),
+    "reserved_matrix": Recipe(
+        "reserved.mp4",
+        "a colour matrix that no scaler knows",
+        _published("720p", "480p", "360p", duration_ms=200, warnings=("colour matrix",)),
+        (
+            *("-i", "{clip:untagged_hd}", "-c", "copy", "-bsf:v"),
+            "h264_metadata=colour_primaries=0:transfer_characteristics=0:matrix_coefficients=13",
+        ),
+    ),
+    "full_range": Recipe(
+        "full_range.avi",
+        "full range, as cameras write it (Motion JPEG)",
+        _published("720p", "480p", "360p", duration_ms=200),
+        (*patches("214x720"), *in_yuv("bt601", "pc", "yuvj420p"), "-c:v", "mjpeg", "-q:v", "2"),
+    ),
+    "rgb": Recipe("rgb.mkv", "H.264 in RGB", _published("360p", duration_ms=200), (*patches(), "-c:v", "libx264rgb")),
+    "gray": Recipe(
+        "gray.mkv",
+        "shades of grey",
+        _published("240p", duration_ms=200),
+        (*picture(seconds="0.2"), "-c:v", "ffv1", "-pix_fmt", "gray"),
+    ),
+    "transparent": Recipe(
+        "transparent.mov",
+        "transparent pictures (PNG in QuickTime)",
+        _published("240p", duration_ms=200, warnings=("black is shown",)),
+        (*HALF_TRANSPARENT, "-c:v", "png", "-pix_fmt", "rgba"),
+    ),
+    "transparent_vp9": Recipe(
+        "transparent.webm",
+        "transparent pictures (VP9)",
+        _published("240p", duration_ms=200, warnings=("black is shown",)),
+        (
+            *HALF_TRANSPARENT,
+            "-c:v",
+            "libvpx-vp9",
+            "-pix_fmt",
+            "yuva420p",
+            "-deadline",
+            "realtime",
+            "-cpu-used",
+            "8",
+            "-b:v",
+            "500k",
+        ),
     ),
     # --- sound
     "silent": Recipe("silent.mp4", "no sound", _published("240p"), (*picture(), *X264)),

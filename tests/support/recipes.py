@@ -70,6 +70,36 @@ def tone(hertz: int = 440, seconds: str = "1", layout: str = "stereo") -> tuple[
     return ("-f", "lavfi", "-i", f"sine=f={hertz}:r=48000:d={seconds},aformat=channel_layouts={layout}")
 
 
+PATCHES = ((180, 20, 20), (20, 180, 20), (20, 20, 180), (224, 128, 64), (128, 128, 128), (235, 235, 235))
+"""Red, green and blue of the six patches, from left to right."""
+
+
+def patches(size: str = "120x360", seconds: str = "0.2") -> tuple[str, ...]:
+    """Return ffmpeg's arguments for a picture of six patches, each of this size, in RGB."""
+    colors = "".join(f"color=c=#{r:02x}{g:02x}{b:02x}:s={size}:r=25:d={seconds}[{n}];" for n, (r, g, b) in enumerate(PATCHES))
+    return ("-f", "lavfi", "-i", f"{colors}[0][1][2][3][4][5]hstack=6,format=gbrp")
+
+
+def in_yuv(matrix: str, color_range: str, pixel_format: str, *tags: str) -> tuple[str, ...]:
+    """Return ffmpeg's arguments that convert exactly, and write these tags (matrix, primaries, transfer) or none."""
+    space, primaries, transfer = tags or ("unknown",) * 3
+    exact = f"scale=out_color_matrix={matrix}:out_range={color_range}:flags=accurate_rnd+full_chroma_int,format={pixel_format}"
+    return ("-vf", f"{exact},setparams=colorspace={space}:color_primaries={primaries}:color_trc={transfer}")
+
+
+def marked(size: str = "640x360", seconds: str = "0.2") -> tuple[str, ...]:
+    """Return ffmpeg's arguments for a white square of a sixth of the height, in the middle of the upper left quarter."""
+    box = "drawbox=x=iw/4-ih/12:y=ih/4-ih/12:w=ih/6:h=ih/6:t=fill:color=white"
+    return ("-f", "lavfi", "-i", f"color=black:s={size}:r=25:d={seconds},{box}")
+
+
+def fields(order: str, seconds: str = "0.4") -> tuple[str, ...]:
+    """Return ffmpeg's arguments for a bar that moves 8 pixels a field, interlaced and not flagged as such."""
+    bar = f"nullsrc=s=720x576:r=50:d={seconds},geq=lum='if(between(mod(X-T*400,720),0,100),235,40)':cb=128:cr=128"
+    rows = {"tff": "interleave_top", "bff": "interleave_bottom"}[order]
+    return ("-f", "lavfi", "-i", f"{bar},tinterlace={rows},setfield=prog")
+
+
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "25", "-bf", "2")
 AAC = ("-c:a", "aac", "-b:a", "64k")
 
@@ -147,6 +177,25 @@ def lying_mkv(data: bytes) -> bytes:
     at = data.index(b"\x44\x89\x88")
     (value,) = struct.unpack_from(">d", data, at + 3)
     return data[: at + 3] + struct.pack(">d", value * 10) + data[at + 11 :]
+
+
+def cropped_mkv(data: bytes) -> bytes:
+    """Crop 48 rows above and below: PixelCropTop and PixelCropBottom in place of FlagInterlaced and Colour, as long."""
+    at = data.index(b"\x9a\x81\x02\x55\xb0\x84")
+    return data[:at] + b"\x54\xbb\x82\x00\x30\x54\xaa\x82\x00\x30" + data[at + 10 :]
+
+
+def cropped_mp4(data: bytes) -> bytes:
+    """Give the first sample entry a clean aperture of 640x264; the index (moov) must come last."""
+    aperture = struct.pack(">I4s8I", 40, b"clap", 640, 1, 264, 1, 0, 1, 0, 1)
+    at = 0
+    patched = bytearray(data)
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
+        at = patched.index(box, at)
+        (size,) = struct.unpack_from(">I", patched, at - 4)
+        struct.pack_into(">I", patched, at - 4, size + len(aperture))
+    end = at - 4 + size
+    return bytes(patched[:end] + aperture + patched[end:])
 
 
 def corrupt_middle(data: bytes) -> bytes:

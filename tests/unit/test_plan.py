@@ -171,7 +171,9 @@ def test_the_usual_plan() -> None:
     assert (decided.video.encoder, decided.video.preset, decided.video.pixel_format) == ("libx264", "veryfast", "yuv420p")
     assert (decided.video.frame_rate, decided.video.timescale, decided.video.segment_frames) == ("30000/1001", 30000, 180)
     assert decided.segment_ms == 6006
-    assert decided.video.filters == ("fps=fps=30000/1001:start_time=0:round=near",)
+    standard = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
+    assert decided.video.source_filters == (standard,)
+    assert decided.video.filters == ("fps=fps=30000/1001:start_time=0:round=near", standard)
     assert [(c.start_frame, c.frames) for c in decided.video.chunks] == [(n * 1800, 1800) for n in range(10)]
     assert [(a.name, a.channels) for a in decided.audio] == [("audio-1-128k", 2), ("audio-1-96k", 2)]
     assert decided.thumbnail_ms == 5000
@@ -185,8 +187,12 @@ def test_the_usual_plan() -> None:
         ({"hdr": "pq", "color_transfer": "smpte2084"}, "tonemap", "HDR (PQ) is tone-mapped"),
         ({"hdr": "hlg", "color_transfer": "arib-std-b67"}, "tin=arib-std-b67", "HDR (HLG) is tone-mapped"),
         ({"sample_aspect_ratio": "4:3"}, "fps", "made square"),
-        ({"color_range": "pc"}, "out_range=limited", ""),
-        ({"pixel_format": "bgr0", "color_space": "gbr"}, "out_color_matrix=bt709", ""),
+        ({"interlaced": True, "field_order": "bff"}, "parity=bff", "deinterlaced"),
+        ({"color_range": "pc"}, "zscale=min=bt709:pin=bt709:tin=bt709:m=bt709:p=bt709:t=bt709:r=limited", ""),
+        ({"pixel_format": "bgr0", "color_space": "gbr"}, "zscale=min=gbr", ""),
+        ({"color_space": "smpte170m", "color_primaries": "smpte170m"}, "zscale=min=smpte170m:pin=smpte170m", ""),
+        ({"color_space": "chroma-derived-c"}, "fps", "colour matrix chroma-derived-c is unknown"),
+        ({"pixel_format": "yuva420p"}, "premultiply", "black is shown"),
     ],
 )
 def test_what_a_picture_needs(changes: dict[str, Any], filters: str, note: str) -> None:

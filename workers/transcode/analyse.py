@@ -1,19 +1,21 @@
 """Find out what a source is: fetch it, refuse what is no video, read its headers and the times of its packets.
 
-Two short processes: ffprobe's headers, then a demux of every packet. Both run with protocols and containers restricted to
-a single local file, and with the limits of `process`.
+Short processes: ffprobe's headers, a demux of every packet, and a few pictures decoded as the encoder will decode them. All
+run with protocols and containers restricted to a single local file, and with the limits of `process`.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
+from fractions import Fraction
 from pathlib import Path
 
 from events.jobs import AnalyseResult, AnalyseSpec
-from events.media import Failure
+from events.media import Failure, VideoTrack
 from producers.probes import bounded
 from workers.failures import after, classify, refused
 from workers.transcode.accepted import CONTAINERS, refusal, unreadable
 from workers.transcode.packets import PacketScan
+from workers.transcode.pictures import Sample, as_decoded, sample_argv, sample_moments
 from workers.transcode.probe import Headers, parse_headers, probe_of
 from workers.transcode.process import ProcessResult, run_process
 from workers.work import Done, Progress, Update, Work, WorkFailed
@@ -21,6 +23,7 @@ from workers.work import Done, Progress, Update, Work, WorkFailed
 HEAD_BYTES = 4096
 HEADERS_MAX_CHARS = 16 * 2**20
 HEADERS_TIMEOUT_S = 120.0
+SAMPLE_TIMEOUT_S = 120.0
 PROGRESS_S = 1.0
 LONG_S = 30 * 60
 """Of longer sources only the video packets are read; the sound is taken to last as long as it declares."""
@@ -56,6 +59,8 @@ async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
     probe = probe_of(headers, scan, size_bytes=size_bytes, sha256=sha256, complaints=result.stderr_tail)
     if isinstance(probe, Failure):
         raise WorkFailed(after(probe, result))
+    if probe.video is not None:
+        probe = probe.model_copy(update={"video": await _decoded(path, probe.video, work)})
     probe, cut = bounded(probe)
     yield Done(AnalyseResult(probe=probe.model_copy(update={"warnings": (*probe.warnings, *(f"{note}." for note in cut))})))
 
@@ -98,6 +103,27 @@ async def _scan(path: Path, headers: Headers, scan: PacketScan, work: Work) -> P
     result = await run_process(argv, cwd=work.directory, limits=work.limits, on_stdout_line=scan.add)
     scan.finish()
     return result
+
+
+async def _decoded(path: Path, track: VideoTrack, work: Work) -> VideoTrack:
+    """Return the track as a sample of its pictures is."""
+
+    async def sample(at_s: Fraction | None) -> Sample:
+        seen = Sample()
+        argv = sample_argv(work.ffmpeg, path, track, work.limits.threads, at_s)
+        result = await run_process(
+            argv,
+            cwd=work.directory,
+            limits=work.limits,
+            on_stderr_line=seen.add,
+            stall_s=SAMPLE_TIMEOUT_S,
+            timeout_s=SAMPLE_TIMEOUT_S,
+        )
+        if result.cut is not None or result.signal is not None:
+            raise WorkFailed(classify("analysis", result).model_copy(update={"retryable": True}))
+        return seen
+
+    return as_decoded(track, await asyncio.gather(*map(sample, sample_moments(track))))
 
 
 def _percent(headers: Headers, scan: PacketScan) -> float:

@@ -57,7 +57,7 @@ def encode_argv(ffmpeg: str, spec: EncodeSpec, source: Path, directory: Path, th
     plan, chunk = spec.plan, spec.chunk
     entry = enter_chunk(plan, chunk)
     rate = Fraction(plan.frame_rate)
-    chain = ",".join((*entry.filters, "scale", *plan.filters, *entry.padding))
+    chain = ",".join((*entry.filters, *plan.source_filters, "scale", *plan.filters, *entry.padding))
     names = [f"v{index}" for index in range(len(plan.rungs))]
     graph = f"[0:{plan.track}]{chain},split={len(names)}" + "".join(f"[s{name}]" for name in names)
     for name, rung in zip(names, plan.rungs, strict=True):
@@ -65,7 +65,7 @@ def encode_argv(ffmpeg: str, spec: EncodeSpec, source: Path, directory: Path, th
             f";[s{name}]scale={rung.width}:{rung.height}:flags=bicubic,setsar=1,{upload(plan.encoder, plan.pixel_format)}[{name}]"
         )
     argv = [
-        *reading(ffmpeg, entry, source, threads, *device_argv(plan.encoder), "-reinit_filter", "0"),
+        *reading(ffmpeg, entry, source, threads, *device_argv(plan.encoder), *decoding(plan.decoder), "-reinit_filter", "0"),
         *_filtering(graph, threads),
     ]
     outputs = []
@@ -126,6 +126,11 @@ def reading(ffmpeg: str, entry: Entry | None, source: Path, threads: int, *more:
         *more,
         *("-i", f"file:{source}"),
     ]
+
+
+def decoding(decoder: str | None) -> tuple[str, ...]:
+    """Return the options that choose a decoder of pictures, before the input."""
+    return () if decoder is None else ("-c:v", decoder)
 
 
 def _filtering(graph: str, threads: int) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from events.jobs import ExtrasResult, ExtrasSpec
 from events.media import ObjectRef, Subtitle, SubtitlePlan
 from workers import failures
-from workers.transcode.argv import reading
+from workers.transcode.argv import decoding, reading
 from workers.transcode.process import ProcessResult, run_process
 from workers.transcode.progress import Meter
 from workers.transcode.results import ResultDocument, store_result
@@ -41,11 +41,11 @@ async def run(spec: ExtrasSpec, work: Work) -> AsyncIterator[Update]:
 async def _thumbnail(spec: ExtrasSpec, source: Path, work: Work) -> ObjectRef | None:
     """Return a JPEG of the picture at `thumbnail_ms`, else of the first picture; None when no picture decodes."""
     target = work.directory / "thumbnail.jpg"
-    scale = f"scale='min({THUMBNAIL_WIDTH_MAX},iw)':-2"
+    scale = f"scale='min({THUMBNAIL_WIDTH_MAX},iw)':-2:out_color_matrix=bt601:out_range=full"
     chain = ",".join((*spec.filters, scale, "format=yuvj420p"))
     at = (spec.start_ms + (spec.thumbnail_ms or 0)) / 1000
     for seek in (["-seek_timestamp", "1", "-ss", f"{at:.3f}"], []):
-        argv = reading(work.ffmpeg, None, source, work.limits.threads, *seek)
+        argv = reading(work.ffmpeg, None, source, work.limits.threads, *decoding(spec.decoder), *seek)
         argv += ["-map", f"0:{spec.track}", "-vf", chain, "-map_metadata", "-1", "-fflags", "+bitexact", "-flags", "+bitexact"]
         argv += ["-frames:v", "1", "-update", "1", "-q:v", "4", "-f", "image2", str(target)]
         result = await _run(argv, work)

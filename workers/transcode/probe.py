@@ -17,6 +17,8 @@ TEXT_SUBTITLES = frozenset(("subrip", "srt", "ass", "ssa", "mov_text", "webvtt",
     *("subviewer", "subviewer1", "mpl2", "ttml", "jacosub", "stl", "pjs", "vplayer")
 }
 INTERLACED = frozenset(("tt", "bb", "tb", "bt"))
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""ffmpeg's own decoders leave the alpha channel out."""
 HDR_TRANSFERS: Mapping[str | None, Any] = {"smpte2084": "pq", "arib-std-b67": "hlg"}
 PROBE_SCORE_MIN = 26
 """ffmpeg's AVPROBE_SCORE_RETRY + 1: what scores less was taken for media by its name or by accident."""
@@ -142,7 +144,7 @@ def _video_track(raw: Mapping[str, Any], scan: PacketScan, *, seekable: bool) ->
     measured = frame_rate(times.distances, time_base, declared)
     start_s, duration_s = _extent(times, time_base, 1 / measured.rate)
     rotation = _rotation(raw)
-    sar = _aspect(raw.get("sample_aspect_ratio"))
+    sar = aspect(raw.get("sample_aspect_ratio"))
     display = (max(1, round(width * sar)), height)
     transfer = raw.get("color_transfer")
     return VideoTrack(
@@ -159,13 +161,14 @@ def _video_track(raw: Mapping[str, Any], scan: PacketScan, *, seekable: bool) ->
         variable_frame_rate=measured.variable,
         frame_count=times.packets,
         pixel_format=str(pixel_format),
-        bit_depth=_bit_depth(str(pixel_format), raw),
+        bit_depth=bit_depth(str(pixel_format), ticks(str(raw.get("bits_per_raw_sample", "")))),
         color_primaries=raw.get("color_primaries"),
         color_transfer=transfer,
         color_space=raw.get("color_space"),
         color_range=raw.get("color_range"),
         hdr=HDR_TRANSFERS.get(transfer),
         interlaced=raw.get("field_order") in INTERLACED,
+        decoder=ALPHA_DECODERS.get(str(codec)) if _tag(raw, "alpha_mode") == "1" else None,
         start_ms=_ms(start_s),
         duration_ms=_ms(duration_s),
         keyframe_interval_ms=_ms(times.key_distance * time_base) if times.key_at is not None else None,
@@ -277,7 +280,7 @@ def _ratio(text: Any) -> Fraction | None:
     return value if value > 0 else None
 
 
-def _aspect(text: Any) -> Fraction:
+def aspect(text: Any) -> Fraction:
     """Parse `16:11`; unknown, zero or absurd (beyond 1:20 and 20:1) is square."""
     value = _ratio(str(text).replace(":", "/")) or Fraction(1)
     return value if Fraction(1, 20) <= value <= 20 else Fraction(1)
@@ -291,12 +294,12 @@ def _rotation(raw: Mapping[str, Any]) -> int:
     return 0
 
 
-def _bit_depth(pixel_format: str, raw: Mapping[str, Any]) -> int:
+def bit_depth(pixel_format: str, declared: int | None) -> int:
     """Return bits per component: from names like yuv420p10le and p010le, else as declared, else 8."""
     for depth in (9, 10, 12, 14, 16):
         if pixel_format.endswith((f"p{depth}le", f"p{depth}be", f"p0{depth}le", f"y{depth}le")):
             return depth
-    declared = ticks(str(raw.get("bits_per_raw_sample", ""))) or 8
+    declared = declared or 8
     return declared if 8 <= declared <= 16 else 8
 
 

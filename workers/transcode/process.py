@@ -60,9 +60,10 @@ class ProcessResult:
 class _Watch:
     """What the readers of one child share: the last sign of progress and the tail of standard error."""
 
-    def __init__(self, on_line: LineHandler | None, line_max_bytes: int) -> None:
+    def __init__(self, on_line: LineHandler | None, line_max_bytes: int, on_stderr_line: Callable[[str], None] | None) -> None:
         self.on_line = on_line
         self.line_max_bytes = line_max_bytes
+        self.on_stderr_line = on_stderr_line
         self.tail = bytearray()
         self.progressed_at = asyncio.get_running_loop().time()
 
@@ -70,9 +71,15 @@ class _Watch:
         self.progressed_at = asyncio.get_running_loop().time()
 
     async def read_stderr(self, stream: asyncio.StreamReader) -> None:
+        rest = b""
         while data := await stream.read(READ_BYTES):
             self.tail += data
             del self.tail[:-STDERR_MAX_BYTES]
+            if self.on_stderr_line is not None:
+                *lines, rest = (rest + data).split(b"\n")
+                rest = rest[:LINE_MAX_BYTES]
+                for line in lines:
+                    self.on_stderr_line(line[:LINE_MAX_BYTES].decode("utf-8", "replace"))
 
     async def read_stdout(self, stream: asyncio.StreamReader) -> None:
         rest = b""
@@ -101,6 +108,7 @@ async def run_process(
     stdin: AsyncIterator[bytes] | None = None,
     on_stdout_line: LineHandler | None = None,
     line_max_bytes: int = LINE_MAX_BYTES,
+    on_stderr_line: Callable[[str], None] | None = None,
     stall_s: float | None = None,
     timeout_s: float | None = None,
 ) -> ProcessResult:
@@ -110,7 +118,7 @@ async def run_process(
 
     `stall_s` (default `limits.stall_s`) is the longest time without a sign of progress on standard output, see
     `LineHandler`; `timeout_s` bounds the whole run. Standard error is no sign of progress. Lines longer than
-    `line_max_bytes` are cut. An exception of `on_stdout_line`, like cancellation, kills the process group, waits for it,
+    `line_max_bytes` are cut. An exception of a line's handler, like cancellation, kills the process group, waits for it,
     and goes on up.
     Raises FileNotFoundError when there is no such program.
     """
@@ -126,7 +134,7 @@ async def run_process(
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    watch = _Watch(on_stdout_line, line_max_bytes)
+    watch = _Watch(on_stdout_line, line_max_bytes, on_stderr_line)
     cut: Literal["stalled", "timed_out"] | None = None
     try:
         _limit(process.pid, limits)
