@@ -49,10 +49,9 @@ class FencedAppender:
         await self._run(lambda: self._append(envelopes))
 
     def _append(self, envelopes: Sequence[Envelope[Event]]) -> None:
+        records = [(TOPIC_OF[envelope.data.TYPE], record_of(envelope)) for envelope in envelopes]
         self._producer.begin_transaction()
-        for envelope in envelopes:
-            topic = TOPIC_OF[envelope.data.TYPE]
-            key, value, time_ms = record_of(envelope)
+        for topic, (key, value, time_ms) in records:
             partition = partition_of(key, topic.partitions)
             self._producer.produce(self._prefix + topic.name, value, key, partition, timestamp=time_ms, headers=list(HEADERS))
         self._producer.commit_transaction(TIMEOUT_S)
