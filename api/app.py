@@ -1,15 +1,12 @@
 """What every app is made of: documents, problems, limits, measures; each app's own `app.py` puts itself together and serves."""
 
-import resource
 from typing import Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
 
 from api import problems
-from api.addresses import Addresses, Forwarded
 from api.compression import Compressed
-from api.connections import FILES_KEPT, HELD_MAX, IDLE_S, Connection, Connections
 from api.deps import Services
 from api.limits import BodyLimited, RateLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
@@ -47,13 +44,7 @@ App = TypeVar("App", bound=FastAPI)
 def begin(title: str, summary: str, *statuses: int, kind: type[App]) -> App:
     """Return an app without routes; every route may answer the problems of `statuses`."""
     app = kind(
-        redirect_slashes=False,  # a redirect would repeat whatever Host a client makes up
-        title=title,
-        version=VERSION,
-        summary=summary,
-        docs_url=None,
-        redoc_url=None,
-        responses=problems.documented(*statuses),
+        title=title, version=VERSION, summary=summary, docs_url=None, redoc_url=None, responses=problems.documented(*statuses)
     )
     plain = app.openapi
 
@@ -89,7 +80,6 @@ def finish(app: FastAPI, services: Services, observer: Observer, *, open_to_all:
         app.add_middleware(CrossOrigin)
     app.add_middleware(Compressed)
     app.add_middleware(Observed, name=services.name, observer=observer, new_id=lambda: services.context().new_id())
-    app.add_middleware(Forwarded, addresses=options.addresses)
     return app
 
 
@@ -104,28 +94,18 @@ def appender_of(settings: Settings, **bounds: Any) -> Appender:
     )
 
 
-def connections_of(addresses: Addresses, *, requests_max: int = REQUESTS_MAX, share_max: int = 0) -> Connections:
-    """Return the limits of a server's connections, as many as the system grants; of one address half the requests, or its share."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = HELD_MAX + FILES_KEPT if hard == resource.RLIM_INFINITY else min(hard, HELD_MAX + FILES_KEPT)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    held_max = max(wanted - FILES_KEPT, wanted // 2)
-    return Connections(addresses, requests_max=requests_max, share_max=share_max or requests_max // 2, held_max=held_max)
-
-
-def server_config(app: FastAPI, host: str, port: int, protocol: type[Connection]) -> uvicorn.Config:
-    """Return uvicorn's configuration. It never rewrites addresses: `Forwarded` does, by the settings."""
+def server_config(app: FastAPI, host: str, port: int, *, limit_concurrency: int, proxy_headers: bool = True) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=protocol,
+        http="httptools",
         ws="none",
         log_config=None,
         access_log=False,
-        proxy_headers=False,
-        timeout_keep_alive=IDLE_S,
+        proxy_headers=proxy_headers,
+        limit_concurrency=limit_concurrency,
+        timeout_keep_alive=30,
         timeout_graceful_shutdown=10,
         server_header=False,
     )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 from fastapi import Depends, Header, Query, Request, Response
 from psycopg import AsyncConnection, IsolationLevel
 
-from api.addresses import Addresses
 from api.renderings import Renderings
 from events.clock import Context
 from events.envelope import Envelope, Event
@@ -62,7 +61,6 @@ class Options:
     token: str = ""
     caps: Caps = UNCAPPED
     pools: tuple[str, ...] = ()
-    addresses: Addresses = field(default_factory=Addresses)
 
 
 async def append_nothing(envelopes: Sequence[Envelope[Event]]) -> Sequence[Any]:

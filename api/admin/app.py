@@ -12,10 +12,8 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api import health
-from api.addresses import Addresses
 from api.admin import failures, inviting, live, managing, telemetry, uploads
-from api.app import REQUESTS_MAX, Prometheus, appender_of, begin, connections_of, finish, server_config
-from api.connections import Server, protocol_for
+from api.app import REQUESTS_MAX, Prometheus, appender_of, begin, finish, server_config
 from api.deps import Options, Services, travel
 from api.live.hub import LISTENERS_MAX, Hub
 from api.middleware import Observer
@@ -58,7 +56,7 @@ async def authorised(request: Request, presented: Annotated[HTTPAuthorizationCre
         raise HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
-class _Server(Server):
+class _Server(uvicorn.Server):
     """Ends live streams when the server is to stop, which would otherwise wait for them."""
 
     def __init__(self, config: uvicorn.Config, live: Hub) -> None:
@@ -94,7 +92,6 @@ async def serve(settings: Settings) -> None:
         token_place=str(admin_token_path(settings)),
         token=ensure_admin_token(settings),
         pools=settings.pools,
-        addresses=Addresses(settings.trusted_proxies),
         caps=Caps(settings.telemetry_hardware_max, settings.telemetry_words_max),
     )
     services = Services(
@@ -110,10 +107,7 @@ async def serve(settings: Settings) -> None:
         live=live,
     )
     app = create_admin(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
-    connections = connections_of(
-        options.addresses, requests_max=REQUESTS_MAX + LISTENERS_MAX, share_max=REQUESTS_MAX // 2 + LISTENERS_MAX
-    )
-    config = server_config(app, settings.bind_host, settings.admin_port, protocol_for(connections))
+    config = server_config(app, settings.bind_host, settings.admin_port, limit_concurrency=REQUESTS_MAX + LISTENERS_MAX)
     try:
         await _serve_with(live, _Server(config, live))
     finally:

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from urllib.parse import urlsplit
 
+import uvicorn
 from fastapi import FastAPI
 
 from api import health
-from api.addresses import Addresses
-from api.app import Prometheus, begin, connections_of, finish, server_config
-from api.connections import Server, protocol_for
+from api.app import REQUESTS_MAX, Prometheus, begin, finish, server_config
 from api.deps import Options, Services
 from api.middleware import Observer
 from api.public import browsing, pages
@@ -40,13 +39,11 @@ async def serve(settings: Settings) -> None:
         media_delivery=settings.media_delivery,
         media_origin=_origin(settings) if settings.media_delivery == "redirect" else "",
         presign_ttl_s=settings.presign_ttl_s,
-        addresses=Addresses(settings.trusted_proxies),
     )
     services = Services("public", pool, store, partial(system_context, "kinolog/public"), options)
     app = create_public(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
     try:
-        protocol = protocol_for(connections_of(options.addresses))
-        await Server(server_config(app, settings.bind_host, settings.public_port, protocol)).serve()
+        await uvicorn.Server(server_config(app, settings.bind_host, settings.public_port, limit_concurrency=REQUESTS_MAX)).serve()
     finally:
         await pool.close()
 

@@ -7,22 +7,22 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from api import health, problems
-from api.addresses import Addresses
-from api.app import Prometheus, appender_of, begin, connections_of, server_config
+from api.app import Prometheus, appender_of, begin, server_config
 from api.compression import Compressed
-from api.connections import Server
 from api.limits import BodyLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
 from api.telemetry import comparing, documents
 from api.telemetry.answers import Answers
+from api.telemetry.connections import end_slow
 from api.telemetry.ingest import OBSERVED, OPEN, HotRoutes, Ingest
 from api.telemetry.insights import Snapshots
 from api.telemetry.intake import Intake
-from api.telemetry.limiter import Limiter
+from api.telemetry.limiter import Addresses, Limiter
 from api.telemetry.protocol import protocol_for
 from api.telemetry.reading import Limits, Readings, StoredReadings
 from events.topics import TELEMETRY
@@ -32,7 +32,7 @@ from infra.runtime.memory import collect_rarely, keep_freed_memory
 from infra.runtime.settings import Settings
 from projections.insights import Caps
 
-REQUESTS_MAX = 5_000
+CONNECTIONS_MAX = 5_000
 """A connection without a request counts, too; more than this are refused with 503."""
 LOG_WAIT_S = 3.0
 """Reporting clients give up after 4 s; they are to hear that the log is away before."""
@@ -144,12 +144,11 @@ async def serve(settings: Settings) -> None:
     limits = Limits(caps, settings.telemetry_floor, settings.telemetry_samples_min)
     readings = StoredReadings(pool, limits)
     snapshots = Snapshots(readings.look, OPEN, lambda label, count: metrics.TELEMETRY_WORDS_CAPPED.labels(label).set(count))
-    addresses = Addresses(settings.trusted_proxies)
     ingest = Ingest(
         single,
         batches,
         Limiter(settings.telemetry_requests_per_minute, settings.telemetry_burst, os.urandom(16)),
-        addresses,
+        Addresses(settings.trusted_proxies),
         snapshots,
         hot.observe,
         hot.count,
@@ -163,15 +162,20 @@ async def serve(settings: Settings) -> None:
         new_id=new_id,
         readings=readings,
     )
-    connections = connections_of(addresses, requests_max=REQUESTS_MAX)
-    config = server_config(app, settings.bind_host, settings.telemetry_port, protocol_for(connections, ingest))
-    following = asyncio.create_task(snapshots.follow(), name="insights")
+    config = server_config(app, settings.bind_host, settings.telemetry_port, limit_concurrency=CONNECTIONS_MAX, proxy_headers=False)
+    config.http = protocol_for(ingest)
+    server = uvicorn.Server(config)
+    tasks = [
+        asyncio.create_task(end_slow(server.server_state.connections), name="slow connections"),
+        asyncio.create_task(snapshots.follow(), name="insights"),
+    ]
     collect_rarely()
     try:
-        await Server(config).serve()
+        await server.serve()
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for appender in appenders:
             await appender.stop()
         await pool.close()

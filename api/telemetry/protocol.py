@@ -11,36 +11,45 @@ from time import perf_counter
 from typing import Any
 
 from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.connections import Connection, Connections
-from api.connections import protocol_for as usual_protocol_for
 from api.telemetry.ingest import ACCEPTED, EVENT, EVENT_BYTES_MAX, EventRoute, Ingest, answer_insights, bug
 from api.telemetry.insights import INSIGHTS, Prepared
 
 _INSIGHTS = INSIGHTS.encode()
 _BODY = {b"content-length", b"transfer-encoding"}
 """Headers of a request that has a body."""
+HEAD_BYTES_MAX = 512 * 1024
+"""More than this and no end of a head: the connection is closed. One read may bring 256 KiB, some of it a body."""
 
 
-def protocol_for(connections: Connections, ingest: Ingest) -> type[Connection]:
+def protocol_for(ingest: Ingest) -> type[HttpToolsProtocol]:
     """Return the class to give uvicorn as `http`."""
-    return usual_protocol_for(connections, IngestConnection, ingest=ingest, event=EventRoute(ingest))
+    return type("IngestProtocol", (_IngestProtocol,), {"ingest": ingest, "event": EventRoute(ingest)})
 
 
-class IngestConnection(Connection):
-    """A connection whose small events and looks at the insights take the short way."""
-
+class _IngestProtocol(HttpToolsProtocol):
     ingest: Ingest
     event: EventRoute
     _awaited: Any = None
     """The request whose body is awaited here."""
+    _head_bytes = 0
     _was_read = False
     """Insights were answered to the request whose end is parsed next."""
 
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; a head without end is not kept."""
+        if self.cycle is None or self.cycle.response_complete:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self.transport.close()
+                return
+        super().data_received(data)
+
     def on_headers_complete(self) -> None:
-        """Begin the request; insights are answered before there is one."""
-        if self.url == _INSIGHTS and self._is_plain_read() and self.refusal() is None:
-            self._head_bytes = 0
+        """Begin the request; who reads the insights has the answer before there is one."""
+        self._head_bytes = 0
+        if self.url == _INSIGHTS and self._is_plain_read():
             self._read()
         else:
             super().on_headers_complete()
@@ -72,12 +81,8 @@ class IngestConnection(Connection):
             finally:
                 self.app = app
 
-    def awaits_body(self, cycle: Any) -> bool:
-        """Tell whether the body of one event is awaited: no other limit holds for it."""
-        return bool(cycle.more_body and cycle.scope["path"] == EVENT)
-
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        if app is self.config.loaded_app and self._is_short(cycle):
+        if app is self.app and self._is_short(cycle):
             self._awaited = cycle
             if not cycle.more_body:
                 self._take(cycle)

@@ -5,13 +5,12 @@ import shutil
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+import uvicorn
 from fastapi import FastAPI
 
 from api import health, problems
-from api.addresses import Addresses, Forwarded
-from api.app import Prometheus, appender_of, begin, connections_of, server_config
+from api.app import Prometheus, appender_of, begin, server_config
 from api.compression import Compressed
-from api.connections import Server, protocol_for
 from api.limits import BodyLimited, RateLimited, TimeLimited
 from api.middleware import Observed, Observer, SecurityHeaders
 from api.worker import serving, transfers
@@ -37,7 +36,7 @@ STORED_S = 5.0
 """A claim that the app does not remember is looked up in the database for so long."""
 ANSWER_S = 60.0
 """A claim is answered after 30 s at most, when there is no job."""
-REQUESTS_MAX = 5_000
+CONNECTIONS_MAX = 5_000
 """Workers wait, each on a connection of its own; more than this are refused with 503."""
 
 
@@ -65,7 +64,6 @@ def create_worker(
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Compressed)
     app.add_middleware(Observed, name="worker", observer=observer, new_id=lambda: services.context(None).new_id())
-    app.add_middleware(Forwarded, addresses=services.options.addresses)
     return app
 
 
@@ -119,8 +117,7 @@ async def serve(settings: Settings) -> None:
     app = create_worker(
         services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, lacks=lacks
     )
-    protocol = protocol_for(connections_of(services.options.addresses, requests_max=REQUESTS_MAX))
-    server = Server(server_config(app, settings.bind_host, settings.worker_port, protocol))
+    server = uvicorn.Server(server_config(app, settings.bind_host, settings.worker_port, limit_concurrency=CONNECTIONS_MAX))
     following = asyncio.gather(decisions.follow(), access.follow())
     following.add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
@@ -148,5 +145,4 @@ def _worker_options(settings: Settings) -> Options:
         renew_every=timedelta(seconds=settings.lease_renew_s) / 2,
         requests_per_minute=settings.worker_requests_per_minute,
         directory=directory,
-        addresses=Addresses(settings.trusted_proxies),
     )

@@ -11,7 +11,6 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from packaging.version import InvalidVersion, Version
 
-from api.addresses import Addresses
 from api.worker.access import Access, Denied
 from api.worker.decisions import Decisions
 from api.worker.keys import Key
@@ -46,7 +45,6 @@ class Options:
     renew_every: timedelta
     requests_per_minute: int
     directory: Path
-    addresses: Addresses = field(default_factory=Addresses)
 
 
 @dataclass(frozen=True)

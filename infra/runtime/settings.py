@@ -116,8 +116,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         10, ge=1, le=10**6, description="Insights v2 leave out groups of fewer finished jobs, unless they are asked for."
     )
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
-        (),
-        description="Networks of proxies whose X-Forwarded-For and -Proto are believed, comma separated; else nobody's.",
+        (), description="Networks whose X-Forwarded-For the telemetry app believes, comma separated."
     )
 
     # Dispatch

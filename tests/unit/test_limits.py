@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from ipaddress import IPv4Network, ip_network
 from typing import Any
 
 import httpx
@@ -11,7 +10,6 @@ from fastapi import FastAPI, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from api import problems
-from api.addresses import Addresses
 from api.limits import BodyLimited, RateLimited, TimeLimited
 from tests.support.apps import Seen, client, make
 from tests.support.minutes import stop_the_minute
@@ -181,26 +179,3 @@ async def test_players_of_other_sites_may_read_the_public_app_only() -> None:
         assert "Range" in preflight.headers["access-control-allow-headers"]
     async with client(make("admin")) as http:
         assert "access-control-allow-origin" not in (await http.get("/health")).headers
-
-
-LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8"))
-
-
-@pytest.mark.parametrize("name", ["public", "admin"])
-@pytest.mark.parametrize(
-    ("trusted", "forwarded", "is_limited"),
-    [
-        ((), ("192.0.2.1", "192.0.2.2"), True),  # the header is anybody's
-        (LOOPBACK, ("192.0.2.1", "192.0.2.2"), False),  # two viewers behind a proxy
-        (LOOPBACK, ("192.0.2.9, 192.0.2.1", "192.0.2.8, 192.0.2.1"), True),  # the rest was made up by one of them
-        (LOOPBACK, ("192.0.2.1, 10.0.0.7", "192.0.2.2, 10.0.0.7"), False),  # by way of two proxies
-        (LOOPBACK, ("2001:db8::1", "2001:db8::2"), True),  # one network of 64 bits is one client
-        (LOOPBACK, ("2001:db8:0:1::1", "2001:db8:0:2::1"), False),
-    ],
-)
-async def test_one_rule_for_who_comes(
-    name: str, trusted: tuple[IPv4Network, ...], forwarded: tuple[str, str], is_limited: bool
-) -> None:
-    async with client(make(name, requests_per_minute=1, addresses=Addresses(trusted))) as http:
-        first, second = [(await http.get("/nowhere", headers={"X-Forwarded-For": address})).status_code for address in forwarded]
-    assert (first, second == 429) == (404, is_limited)
