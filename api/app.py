@@ -1,15 +1,17 @@
 """What every app is made of: documents, problems, limits, measures; each app's own `app.py` puts itself together and serves."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from api import problems
 from api.compression import Compressed
 from api.deps import Services
 from api.limits import BodyLimited, RateLimited, TimeLimited
-from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
+from api.middleware import Observed, Observer, SecurityHeaders
 from infra.runtime import kafka, metrics
 from infra.runtime.settings import Settings
 from producers.appender import Appender
@@ -67,8 +69,8 @@ def begin(title: str, summary: str, *statuses: int, kind: type[App]) -> App:
     return app
 
 
-def finish(app: FastAPI, services: Services, observer: Observer, *, open_to_all: bool = False) -> FastAPI:
-    """Put the limits and measures around the routes, the innermost first."""
+def finish(app: FastAPI, services: Services, observer: Observer, *around: Callable[[ASGIApp], ASGIApp]) -> FastAPI:
+    """Put the limits and measures around the routes, the innermost first; middleware of the app's own is `around` the limits."""
     options = services.options
     app.state.services = services
     problems.install(app)
@@ -76,8 +78,8 @@ def finish(app: FastAPI, services: Services, observer: Observer, *, open_to_all:
     app.add_middleware(BodyLimited, form_max_bytes=options.upload_max_bytes + FORM_FIELDS_BYTES)
     app.add_middleware(RateLimited, per_minute=options.requests_per_minute)
     app.add_middleware(SecurityHeaders, media_origin=options.media_origin)
-    if open_to_all:
-        app.add_middleware(CrossOrigin)
+    for middleware in around:
+        app.add_middleware(middleware)
     app.add_middleware(Compressed)
     app.add_middleware(Observed, name=services.name, observer=observer, new_id=lambda: services.context().new_id())
     return app

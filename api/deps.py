@@ -48,13 +48,15 @@ class Store(Protocol):
 class Options:
     """Settings of the public and the admin app. Times in seconds, sizes in bytes; the last five are the admin app's.
 
-    `media_origin` is where the store is for browsers when `media_delivery` is `redirect`, empty otherwise.
+    `media_origin` is where the store is for browsers when `media_delivery` is `redirect`, empty otherwise. `public_url` is the
+    public app's address for people; empty: as each request has it.
     """
 
     requests_per_minute: int
     media_delivery: str
     presign_ttl_s: int
     media_origin: str = ""
+    public_url: str = ""
     upload_max_bytes: int = 0
     upload_part_bytes: int = 0
     token_place: str = ""

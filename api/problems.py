@@ -17,6 +17,8 @@ from events.errors import Conflict, EventTooLarge, InvalidEvent, InvalidRequest,
 
 TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+AWAY = (OperationalError, PoolTimeout, TooManyRequests)
+"""The database does not answer."""
 _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY),
     (EventTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
@@ -39,6 +41,7 @@ _EXAMPLES: dict[int, str] = {
     416: "the range begins after the end",
     422: "the size must be at least 1",
     429: "too many requests from this address; wait a moment",
+    501: "oEmbed is answered as JSON only: leave `format` out, or say json",
     503: "the log did not acknowledge: KafkaTimeoutError",
 }
 
@@ -128,7 +131,14 @@ def install(app: FastAPI) -> None:
 
     async def http(_request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return problem(error.status_code, error.detail, headers=dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        detail = error.detail
+        if detail == HTTPStatus(error.status_code).phrase:  # the router's own words
+            allowed = sorted(headers.get("Allow", "").split(", "))  # the router writes down a set: the order is chance
+            headers |= {"Allow": ", ".join(allowed)} if "Allow" in headers else {}
+            own = {404: "there is nothing at this address", 405: f"this address takes {' or '.join(allowed)}"}
+            detail = own.get(error.status_code) or detail
+        return problem(error.status_code, detail, headers=headers)
 
     async def bug(_request: Request, _error: Exception) -> Response:
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "something is wrong with Kinolog; its log says more")
@@ -137,6 +147,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(DataError, unspeakable)
-    for kind in (OperationalError, PoolTimeout, TooManyRequests):
+    for kind in AWAY:
         app.add_exception_handler(kind, away)
     app.add_exception_handler(Exception, bug)

@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from api import health
 from api.app import REQUESTS_MAX, Prometheus, begin, finish, server_config
 from api.deps import Options, Services
-from api.middleware import Observer
-from api.public import browsing, pages
+from api.middleware import CrossOrigin, Observer
+from api.public import browsing, pages, previews
 from infra.runtime import metrics, postgres
 from infra.runtime.clock import system_context
 from infra.runtime.memory import collect_rarely
@@ -24,8 +24,9 @@ def create_public(services: Services, *, observer: Observer, exposition: Callabl
     app = begin("Kinolog", "Browse, search and watch.", 429, 503, kind=FastAPI)
     app.include_router(health.router(exposition, metrics_type, health.stored_in(services), writes=False))
     app.include_router(browsing.routes)
+    app.include_router(previews.routes)
     app.include_router(pages.routes)
-    return finish(app, services, observer, open_to_all=True)
+    return finish(app, services, observer, pages.ProblemPages, CrossOrigin)
 
 
 async def serve(settings: Settings) -> None:
@@ -39,6 +40,7 @@ async def serve(settings: Settings) -> None:
         media_delivery=settings.media_delivery,
         media_origin=_origin(settings) if settings.media_delivery == "redirect" else "",
         presign_ttl_s=settings.presign_ttl_s,
+        public_url=settings.public_url,
     )
     services = Services("public", pool, store, partial(system_context, "kinolog/public"), options)
     app = create_public(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)

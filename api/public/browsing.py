@@ -83,6 +83,8 @@ class WatchedVideo(BaseModel):
     dash_url: str | None = Field(examples=["/videos/holiday-hfagkw8m/manifest.mpd"])
     failure: FailureReason | None
     subtitles: list[SubtitleFile]
+    uploaded_at: datetime | None
+    published_at: datetime | None
 
 
 @routes.get("/api/videos")
@@ -125,6 +127,8 @@ async def show(given: Given, response: Response, slug: Slug, minimum: Minimum = 
             SubtitleFile(name=text.name, language=text.language, label=text.label, url=manifests.media_path(text.object.key))
             for text in manifests.subtitles(video, media)
         ],
+        uploaded_at=video.uploaded_at,
+        published_at=video.published_at,
     )
 
 
@@ -221,6 +225,12 @@ async def _manifest(
 async def _video(connection: Any, slug: str) -> Video:
     """Return a video that viewers may see. Raises NotFound."""
     return _shown(await catalog.by_slug(connection, slug), slug)
+
+
+async def shown_video(given: Services, slug: str) -> Video:
+    """Return a video that viewers may see. Raises NotFound."""
+    async with given.pool.connection() as connection:
+        return await _video(connection, slug)
 
 
 def _shown(found: Shown | None, slug: str) -> Shown:

@@ -1,36 +1,82 @@
-"""The viewers' pages: plain files in api/web, the player from its npm package."""
+"""The viewers' pages: plain files in api/web with a few words filled in, the player from its npm package."""
 
 import hashlib
-from functools import lru_cache
+import json
+import re
+from functools import cache, lru_cache
+from html import escape
+from http import HTTPStatus
 from pathlib import Path
+from string import Template
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import FileResponse, HTMLResponse, Response
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.public.browsing import Known
+from api import problems
+from api.deps import Given
+from api.public.browsing import Known, shown_video
+from api.public.previews import Preview, head_of, preview_of, site_of
 from api.ranges import is_known
 from events.errors import NotFound
 
 WEB = Path(__file__).resolve().parent.parent / "web"
 VENDOR = {"hls.js": WEB / "node_modules" / "hls.js" / "dist" / "hls.min.js"}
-TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".mjs": "text/javascript"}
+TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".png": "image/png", ".mjs": "text/javascript"}
+TITLES = {
+    404: "There is nothing at this address",
+    429: "You asked too often",
+    500: "Something went wrong",
+    503: "Kinolog cannot answer at the moment",
+}
+ROBOTS = "User-agent: *\nDisallow: /metrics\n"
+READ = ["GET", "HEAD"]
+_SLUG = re.compile(r"[a-z0-9-]{1,100}")
 
 routes = APIRouter(include_in_schema=False)
 
 
-@routes.get("/")
+@routes.api_route("/", methods=READ)
 async def library() -> FileResponse:
     """The library."""
     return FileResponse(WEB / "index.html", media_type="text/html", headers={"Cache-Control": "no-cache"})
 
 
-@routes.get("/watch/{slug}")
-async def watch(slug: str) -> FileResponse:
-    """The page of one video; its script asks for what it shows."""
-    return FileResponse(WEB / "watch.html", media_type="text/html", headers={"Cache-Control": "no-cache"})
+async def described(given: Given, request: Request, slug: str) -> Preview | None:
+    """Return a video in brief, None while the database is away. Raises NotFound."""
+    if not _SLUG.fullmatch(slug):
+        raise NotFound("there is no such video: its address is not complete")
+    try:
+        return preview_of(await shown_video(given, slug), site_of(given, request))
+    except problems.AWAY:
+        return None
 
 
-@routes.get("/assets/vendor/{name}")
+@routes.api_route("/watch/{slug}", methods=READ)
+async def watch(preview: Annotated[Preview | None, Depends(described)]) -> HTMLResponse:
+    """The page of one video; its script asks for what it shows, and goes on asking while the database is away."""
+    if preview is None:
+        retry = {"Cache-Control": "no-store", "Retry-After": str(problems.RETRY_AFTER_S)}
+        return HTMLResponse(_filled("watch.html", name="Kinolog"), 503, retry)
+    page = _filled("watch.html", head_of(preview), name=f"{preview.title} · Kinolog", title=preview.title)
+    return HTMLResponse(page, headers={"Cache-Control": "no-cache"})
+
+
+@routes.api_route("/robots.txt", methods=READ)
+async def robots() -> Response:
+    """Programs that read the web may read everything that people may."""
+    return Response(ROBOTS, media_type="text/plain", headers={"Cache-Control": "public, max-age=3600"})
+
+
+@routes.api_route("/favicon.ico", methods=READ)
+async def favicon() -> FileResponse:
+    """The icon where browsers look for it when no page names one."""
+    return FileResponse(WEB / "favicon.ico", media_type="image/x-icon", headers={"Cache-Control": "public, max-age=3600"})
+
+
+@routes.api_route("/assets/vendor/{name}", methods=READ)
 async def vendor(name: str, known: Known = None) -> Response:
     """The player."""
     if name not in VENDOR or not VENDOR[name].is_file():
@@ -38,7 +84,7 @@ async def vendor(name: str, known: Known = None) -> Response:
     return _whole(VENDOR[name], "public, max-age=3600", known)
 
 
-@routes.get("/assets/{name}")
+@routes.api_route("/assets/{name}", methods=READ)
 async def asset(name: str, known: Known = None) -> Response:
     """A script, style or picture of the pages."""
     path = WEB / name
@@ -61,3 +107,83 @@ def _read(path: Path, modified_ns: int) -> tuple[bytes, str]:
     """Return a file's bytes and their tag, a weak one: it is that of every encoding of them."""
     body = path.read_bytes()
     return body, f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+
+class ProblemPages:
+    """Shows people a page where programs get a problem document: the status and the words are the same."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        wanted = prefers_page(Headers(scope=scope).get("accept", ""))
+        start: Message | None = None
+        body = bytearray()
+
+        async def exchanged(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=[*message["headers"]])
+                if headers.get("content-type") == problems.TYPE:
+                    headers.add_vary_header("Accept")
+                    message = {**message, "headers": headers.raw}
+                    if wanted:
+                        start = message
+                        return
+            elif start is not None:
+                body.extend(message.get("body", b""))
+                if message.get("more_body"):
+                    return
+                page = problem_page(start["status"], json.loads(body), scope["path"]).encode()
+                headers = MutableHeaders(raw=[*start["headers"]])
+                headers["content-type"], headers["content-length"] = "text/html; charset=utf-8", str(len(page))
+                await send({**start, "headers": headers.raw})
+                message = {"type": "http.response.body", "body": page}
+            await send(message)
+
+        await self._app(scope, receive, exchanged)
+
+
+def problem_page(status: int, document: Any, path: str) -> str:
+    """Return the page of a problem document; what may pass by itself can be tried again."""
+    passing = status in (408, 429) or status >= 500
+    return _filled(
+        "problem.html",
+        title=TITLES.get(status, HTTPStatus(status).phrase),
+        words=sentence(str(document.get("detail", ""))),
+        href=path if passing and path.startswith("/") and not path.startswith("//") else "/",
+        label="Try again" if passing else "Back to the library",
+    )
+
+
+def sentence(words: str) -> str:
+    """Return words with a capital letter and a full stop."""
+    words = words.strip()
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?", "…")) or not words else ".")
+
+
+def prefers_page(accept: str) -> bool:
+    """Tell whether an Accept header (RFC 9110, 12.5.1) would rather have HTML than JSON; a browser's does when it opens a page."""
+    weights: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        kind, *parameters = (piece.strip() for piece in part.split(";"))
+        given = [value.removeprefix("q=") for value in parameters if value.startswith("q=")]
+        weights[kind] = float(given[0]) if given and re.fullmatch(r"[01](\.[0-9]{0,3})?", given[0]) else 1.0
+    page = weights.get("text/html", 0.0)
+    programs = max(weights.get(kind, 0.0) for kind in ("application/json", problems.TYPE, "application/*", "*/*"))
+    return page > programs
+
+
+@cache
+def _template(name: str) -> Template:
+    return Template((WEB / name).read_text())
+
+
+def _filled(file: str, head: str = "", **words: str) -> str:
+    """Return a page of api/web with words in it, which may be anything: they are escaped. `head` is HTML."""
+    blank = {"title": "", "name": "", "words": ""}
+    return _template(file).substitute(blank | {part: escape(text) for part, text in words.items()}, head=head)

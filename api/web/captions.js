@@ -8,7 +8,7 @@ export function board(video, place) {
   track.mode = "hidden";
   track.oncuechange = () => {
     const active = [...(track.activeCues || [])].sort((one, other) => one.startTime - other.startTime);
-    place.replaceChildren(...active.map((cue) => element("p", {}, cue.getCueAsHTML())));
+    place.replaceChildren(...active.map((cue) => element("p", { dir: "auto" }, cue.getCueAsHTML())));
   };
   return {
     show: (cues) => { for (const cue of cues) track.addCue(cue); },

@@ -26,18 +26,23 @@ export function clock(milliseconds) {
 
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60]];
 
+// The pages are in English, and so are their dates; as the reader writes them, when that is English too.
+const LOCALE = navigator.languages.find((one) => /^en\b/i.test(one)) || "en";
+
+/** Return a time element of the day. */
+export function day(text) {
+  const words = new Date(text).toLocaleDateString(LOCALE, { year: "numeric", month: "long", day: "numeric" });
+  return element("time", { dateTime: text, title: words, textContent: words });
+}
+
 /** Return a time element that says how long ago, or the day when it is more than a month. */
 export function since(text, now = Date.now()) {
-  const then = new Date(text);
-  const seconds = (now - then) / 1000;
-  const exact = then.toLocaleDateString(undefined, { year: "numeric", month: "long", day: "numeric" });
-  let words = "just now";
-  if (seconds > 30 * 86400) words = exact;
-  else if (seconds >= 60) {
-    const [unit, length] = UNITS.find((one) => seconds >= one[1]);
-    words = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" }).format(-Math.floor(seconds / length), unit);
-  }
-  return element("time", { dateTime: text, title: exact, textContent: words });
+  const made = day(text);
+  const seconds = (now - new Date(text)) / 1000;
+  if (seconds > 30 * 86400) return made;
+  const [unit, length] = UNITS.find((one) => seconds >= one[1]) || [];
+  made.textContent = unit ? new Intl.RelativeTimeFormat(LOCALE, { numeric: "auto" }).format(-Math.floor(seconds / length), unit) : "just now";
+  return made;
 }
 
 export function element(name, properties = {}, ...children) {

@@ -11,6 +11,8 @@ const heading = document.getElementById("heading");
 const query = document.getElementById("query");
 let current = new AbortController();
 let next = null;
+let shown = "";
+let restoring = false;
 
 function still(video) {
   const frame = element("div", { className: "still" });
@@ -39,7 +41,7 @@ function card(video) {
   const facts = element("p", {}, best);
   if (video.published_at) facts.append(" · ", since(video.published_at));
   return element("li", {}, element("a", { className: "card", href: video.watch_url },
-    still(video), element("h2", { textContent: video.title || video.slug }), facts));
+    still(video), element("h2", { dir: "auto", textContent: video.title || video.slug }), facts));
 }
 
 function bones(count) {
@@ -48,22 +50,25 @@ function bones(count) {
 }
 
 function tell(picture, title, words, again) {
-  const parts = [icon(picture), element("h2", { textContent: title }), element("p", { textContent: words })];
+  const parts = [icon(picture), element("h2", { textContent: title }), element("p", {}, ...words)];
   if (again) parts.push(element("button", { className: "button", type: "button", textContent: "Try again", onclick: again }));
   notice.replaceChildren(...parts);
   notice.hidden = false;
-  status.textContent = `${title} ${words}`;
+  status.textContent = `${title} ${notice.querySelector("p").textContent}`;
 }
+
+/** Words of a person's own, whichever way they are written. */
+const quoted = (words) => element("bdi", { textContent: `“${words}”` });
 
 function settle(words, added) {
   const count = list.children.length;
-  heading.hidden = !count && !words;
+  heading.classList.toggle("hidden", !count && !words);
   if (count) {
     status.textContent = `${count}${next ? " or more" : ""} ${count === 1 ? "video" : "videos"}`;
     more.hidden = !next;
-    if (next) watchEnd();
-  } else if (words) tell("search", "Nothing was found", `No video has all the words of “${words}”.`);
-  else tell("empty", "There is no video yet", "Add one with: kinolog ingest FILE");
+    if (next && !restoring) watchEnd();
+  } else if (words) tell("search", "Nothing was found", ["No video has all the words of ", quoted(words), "."]);
+  else tell("empty", "There is no video yet", ["Add one with: ", element("code", { textContent: "kinolog ingest FILE" })]);
   return added;
 }
 
@@ -71,13 +76,14 @@ function settle(words, added) {
 async function load(cursor = null) {
   current.abort();
   const { signal } = current = new AbortController();
-  const words = query.value.trim();
+  const words = shown = query.value.trim();
   list.setAttribute("aria-busy", "true");
   end.disconnect();
   notice.hidden = true;
   more.hidden = true;
-  heading.hidden = false;
-  heading.textContent = words ? `Results for “${words}”` : "Latest videos";
+  heading.classList.remove("hidden");
+  heading.replaceChildren(...(words ? ["Results for ", quoted(words)] : ["Latest videos"]));
+  document.title = words ? `${words} · Kinolog` : "Kinolog";
   const bone = bones(cursor ? 4 : 12);
   if (cursor) list.append(...bone);
   else list.replaceChildren(...bone);
@@ -92,7 +98,7 @@ async function load(cursor = null) {
   } catch (error) {
     if (error.name === "AbortError") return [];
     bone.forEach((one) => one.remove());
-    tell("broken", "The videos could not be loaded", error.message, () => load(cursor));
+    tell("broken", "The videos could not be loaded", [error.message], () => load(cursor));
     return [];
   } finally {
     if (!signal.aborted) list.setAttribute("aria-busy", "false");
@@ -106,6 +112,30 @@ function watchEnd() {
   end.observe(more);
 }
 
+// --- back and forward: the same words, as many videos, the same place ---
+
+const wanted = () => new URLSearchParams(location.search).get("q")?.trim() || "";
+
+function remember() {
+  const count = list.querySelectorAll(".card").length;
+  try { if (count) sessionStorage.setItem(`kinolog.place ${shown}`, JSON.stringify([count, scrollY])); } catch { /* Private windows keep nothing. */ }
+}
+
+/** Show what the address says, as it was left. */
+async function restore() {
+  remember();
+  query.value = wanted();
+  let [count, top] = [0, 0];
+  try { [count, top] = JSON.parse(sessionStorage.getItem(`kinolog.place ${query.value}`)) || [0, 0]; } catch { /* It begins at its top. */ }
+  restoring = true;
+  let added = await load();
+  while (added.length && next && list.children.length < count) added = await load(next);
+  restoring = false;
+  if (!added.length) return;
+  scrollTo({ top, behavior: "instant" });
+  if (next) watchEnd();
+}
+
 let typing;
 
 function search() {
@@ -113,11 +143,17 @@ function search() {
   const words = query.value.trim();
   const address = words ? `/?q=${encodeURIComponent(words)}` : "/";
   if (address === location.pathname + location.search) return;
-  history.replaceState(null, "", address);
+  remember();
+  // The way back leads to the list before the search, not through every letter of it.
+  if (wanted() && words) history.replaceState(null, "", address);
+  else history.pushState(null, "", address);
+  scrollTo({ top: 0, behavior: "instant" });
   load();
 }
 
-query.value = new URLSearchParams(location.search).get("q") || "";
+history.scrollRestoration = "manual";
+addEventListener("pagehide", remember);
+addEventListener("popstate", () => { if (wanted() !== shown) restore(); });
 query.addEventListener("input", () => {
   clearTimeout(typing);
   typing = setTimeout(search, TYPING_MS);
@@ -133,4 +169,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 more.addEventListener("click", async () => (await load(next))[0]?.firstElementChild.focus());
-load();
+if (performance.getEntriesByType("navigation")[0]?.type === "navigate") {
+  query.value = wanted();
+  load();
+} else restore();

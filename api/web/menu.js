@@ -31,7 +31,8 @@ export function menu(place, name, choose, picture = null) {
     offered = wanted;
     place.hidden = options.length < 2;
     const label = options.find(([value]) => value === chosen)?.[1] || "";
-    button.ariaLabel = label ? `${name}: ${label}` : name;
+    const said = !face || face === label ? label : `${label}, ${face}`;
+    button.ariaLabel = said ? `${name}: ${said}` : name;
     button.title = name;
     button.replaceChildren(picture ? icon(picture) : element("span", { className: "face", textContent: face || label }));
     button.classList.toggle("on", Boolean(picture) && chosen !== -1 && options[0]?.[0] === -1);
@@ -39,7 +40,7 @@ export function menu(place, name, choose, picture = null) {
     list.replaceChildren(element("div", { className: "menu-title", ariaHidden: "true", textContent: name }),
       ...options.map(([value, words, hint]) => {
         const item = element("button", { type: "button", role: "menuitemradio", ariaChecked: String(value === chosen), tabIndex: -1 },
-          icon("done"), element("span", { textContent: words }));
+          icon("done"), element("span", { dir: "auto", textContent: words }));
         if (hint) item.append(element("small", { textContent: hint }));
         item.addEventListener("click", () => { toggle(false); choose(value); });
         return item;

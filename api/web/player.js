@@ -88,8 +88,7 @@ function offer(chosen = null) {
   const levels = source.levels().sort((one, other) => other.height - one.height || other.id - one.id);
   const name = (id) => levels.find((level) => level.id === id)?.name;
   const level = typeof chosen === "number" ? chosen : source.level();
-  const automatic = name(source.playing()) ? `Automatic (${name(source.playing())})` : "Automatic";
-  menus.quality.offer(levels.length > 1 ? [[AUTOMATIC, automatic], ...levels.map((one) => [one.id, one.name, one.hint])] : [],
+  menus.quality.offer(levels.length > 1 ? [[AUTOMATIC, "Automatic", name(source.playing())], ...levels.map((one) => [one.id, one.name, one.hint])] : [],
     level, level === AUTOMATIC ? name(source.playing()) || "Auto" : name(level));
   menus.sound.offer(source.sounds().map((track) => [track.id, named(track)]), source.sound());
   const captions = source.captions();
@@ -274,6 +273,11 @@ video.addEventListener("loadedmetadata", () => {
   stage.classList.toggle("sounding", !video.videoWidth);
 });
 video.addEventListener("ratechange", () => offer());
-video.addEventListener("volumechange", () => { kept.set("volume", String(video.muted ? 0 : video.volume)); paintVolume(); });
+video.addEventListener("volumechange", () => {
+  kept.set("volume", String(video.volume));
+  kept.set("muted", String(video.muted));
+  paintVolume();
+});
 video.volume = Math.min(1, Math.max(0, Number(kept.get("volume") ?? 1) || 0));
+video.muted = kept.get("muted") === "true";
 paintVolume();

@@ -1,5 +1,5 @@
 // The page of one video: plays as soon as something can be played, shows how far it is until then.
-import { ask, clock, element, icon } from "./common.js";
+import { ask, clock, day, element, icon } from "./common.js";
 import * as making from "./making.js";
 import * as player from "./player.js";
 
@@ -85,6 +85,7 @@ function describe(video) {
   if (video.duration_ms != null) facts.push(element("span", { textContent: clock(video.duration_ms) }));
   facts.push(...video.rungs.map((rung) => element("span", { className: "rung", textContent: rung })));
   if (video.subtitles?.length) facts.push(element("span", { className: "rung", textContent: "CC", title: "Captions" }));
+  if (video.uploaded_at) facts.push(element("span", {}, "Uploaded ", day(video.uploaded_at)));
   by("facts").replaceChildren(...facts);
   by("about").removeAttribute("aria-busy");
   by("rest").hidden = by("description").scrollHeight <= by("description").clientHeight + 2 && by("rest").ariaExpanded === "false";
@@ -101,8 +102,9 @@ function fail(title, words, code, again) {
   stage.dataset.state = "failed";
   if (!by("title").textContent) {
     document.title = `${title} · Kinolog`;
-    by("about").hidden = true;
+    write(by("title"), title);
   }
+  by("about").removeAttribute("aria-busy");
   const parts = [icon("broken"), element("h2", { textContent: title }), element("p", { textContent: words })];
   if (code) parts.push(element("code", { textContent: code }));
   parts.push(again ? element("button", { className: "button", type: "button", textContent: "Try again", onclick: again })

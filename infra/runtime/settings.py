@@ -66,7 +66,8 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     telemetry_port: Port = Field(3000, description="Telemetry app: anonymous ingest and insights.")
     admin_url: str = Field("", description="For the command line: URL of the admin app; empty: the one on this machine.")
     public_url: str = Field(
-        "", description="For the command line: URL of the public app; empty: the one beside the admin app of this machine."
+        "",
+        description="URL of the public app, for link previews and the command line; empty: as asked, or beside the admin app here.",
     )
     admin_token: SecretStr = Field(
         SecretStr(""), description="For the command line: administrator's token; empty: the file tokens/admin in var_dir."

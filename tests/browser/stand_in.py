@@ -15,8 +15,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.responses import FileResponse
 
+from api import problems
 from api.middleware import SecurityHeaders
 from api.public import pages
+from api.public.previews import Preview
 from events.errors import NotFound
 
 DURATION_S = 6
@@ -168,8 +170,9 @@ class StandIn:
         app.add_api_route("/api/videos/{slug}", self._show)
         app.add_api_route("/api/videos/{slug}/progress", self._progress)
         app.add_api_route("/videos/{slug}/{name}", self._media)
-        app.add_exception_handler(NotFound, lambda _, error: _problem(404, str(error)))
-        return SecurityHeaders(app)
+        app.dependency_overrides[pages.described] = self._described
+        problems.install(app)
+        return SecurityHeaders(pages.ProblemPages(app))
 
     async def _list(self, request: Request) -> Response:
         words = request.query_params.get("q", "").lower().split()
@@ -177,7 +180,7 @@ class StandIn:
         if self.held:
             await self.held.wait()
         if self.broken:
-            return _problem(503, "the database is away for a moment")
+            return problems.problem(503, "the database is away for a moment")
         listed = [one for one in self.videos.values() if one["status"] == "ready"]
         found = [one for one in listed if all(word in one["title"].lower() for word in words)]
         begin, limit = int(request.query_params.get("cursor", "0")), int(request.query_params["limit"])
@@ -186,8 +189,16 @@ class StandIn:
 
     async def _show(self, slug: str) -> Response:
         if self.broken:
-            return _problem(503, "the database is away for a moment")
-        return JSONResponse(self.videos[slug]) if slug in self.videos else _problem(404, f"there is no video {slug}")
+            return problems.problem(503, "the database is away for a moment")
+        return JSONResponse(self.videos[slug]) if slug in self.videos else problems.problem(404, f"there is no video {slug}")
+
+    async def _described(self, slug: str) -> Preview | None:
+        if self.broken:
+            return None
+        if slug not in self.videos:
+            raise NotFound(f"there is no video {slug}")
+        title, address = self.videos[slug]["title"], f"{self.base_url}/watch/{slug}"
+        return Preview(title=title, description="", address=address, site=self.base_url)
 
     async def _progress(self, slug: str) -> Response:
         return JSONResponse(self.progress[slug])
@@ -195,7 +206,7 @@ class StandIn:
     async def _media(self, name: str) -> Response:
         path = self.media / Path(name).name
         if not path.is_file():
-            return _problem(404, f"there is no {name}")
+            return problems.problem(404, f"there is no {name}")
         if path.suffix == ".m3u8" and self.segments is not None:
             return PlainTextResponse(_begin(path.read_text(), self.segments), media_type=TYPES[".m3u8"])
         return FileResponse(path, media_type=TYPES[path.suffix])
@@ -207,10 +218,6 @@ def _begin(playlist: str, segments: int) -> str:
         return playlist
     head, *parts = playlist.replace("#EXT-X-ENDLIST\n", "").split("#EXTINF:")
     return "#EXTINF:".join([head, *parts[:segments]])
-
-
-def _problem(status: int, detail: str) -> JSONResponse:
-    return JSONResponse({"title": "Problem", "detail": detail, "status": status}, status, media_type="application/problem+json")
 
 
 @asynccontextmanager

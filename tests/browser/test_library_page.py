@@ -114,3 +114,62 @@ async def test_nothing_is_wider_than_a_phone(browser: Browser, stand_in: StandIn
     async with open_page(browser, stand_in.base_url, viewport={"width": 320, "height": 640}) as page:
         await expect(page.locator(".card")).to_have_count(1)
         assert await page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+async def test_the_way_back_leads_to_the_same_words_and_the_same_place(browser: Browser, stand_in: StandIn) -> None:
+    stand_in.add(*(video(f"clip-{n}", f"Clip {n}") for n in range(80)))
+    async with open_page(browser, f"{stand_in.base_url}/?q=clip") as page:
+        await expect(page.locator(".card")).to_have_count(24)
+        for count in (48, 72):
+            await page.locator(".card").last.scroll_into_view_if_needed()
+            await expect(page.locator(".card")).to_have_count(count)
+        card = page.get_by_role("link", name="Clip 60", exact=False)
+        await card.scroll_into_view_if_needed()
+        place = await page.evaluate("scrollY")
+        assert place > 1000
+        await card.click()
+        await expect(page.get_by_role("heading", name="Clip 60")).to_be_visible()
+        await page.go_back()
+        await expect(card).to_be_in_viewport()
+        await expect(page.get_by_label("Search videos")).to_have_value("clip")
+        assert abs(await page.evaluate("scrollY") - place) < 2
+        await page.locator(".card").last.scroll_into_view_if_needed()
+        await expect(page.locator(".card")).to_have_count(80)
+
+
+async def test_back_and_forward_go_through_searches(browser: Browser, stand_in: StandIn) -> None:
+    stand_in.add(*(video(f"clip-{n}", f"Clip {n}") for n in range(30)), video("harbour", "Harbour at dusk"))
+    async with open_page(browser, stand_in.base_url) as page:
+        await page.locator(".card").last.scroll_into_view_if_needed()
+        await expect(page.locator(".card")).to_have_count(31)
+        await page.get_by_label("Search videos").fill("har")
+        await expect(page.locator(".card")).to_have_count(1)
+        await page.get_by_label("Search videos").fill("harbour")
+        await expect(page).to_have_title("harbour · Kinolog")
+        await page.go_back()
+        await expect(page.locator(".card")).to_have_count(31)
+        await expect(page.get_by_label("Search videos")).to_have_value("")
+        await expect(page).to_have_title("Kinolog")
+        await page.go_forward()
+        await expect(page.get_by_label("Search videos")).to_have_value("harbour")
+        await expect(page.locator(".card")).to_have_count(1)
+
+
+async def test_without_scripts_a_page_says_what_is_missing(browser: Browser, stand_in: StandIn) -> None:
+    stand_in.add(video("harbour", "Harbour at dusk"))
+    async with open_page(browser, stand_in.base_url, java_script_enabled=False) as page:
+        await expect(page.locator("noscript p")).to_be_visible()
+        await page.goto(f"{stand_in.base_url}/watch/harbour")
+        await expect(page.locator("noscript p")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Harbour at dusk")).to_be_visible()
+        await expect(page.locator("#spinner")).to_be_hidden()
+
+
+async def test_words_are_written_in_their_own_direction(browser: Browser, stand_in: StandIn) -> None:
+    stand_in.add(video("sea", "סרט על הים", description="הים\nand the harbour"))
+    async with open_page(browser, stand_in.base_url) as page:
+        await expect(page.locator(".card h2")).to_have_css("direction", "rtl")
+        await page.locator(".card").click()
+        await expect(page.locator("#title")).to_have_css("direction", "rtl")
+        await expect(page.locator("#description")).to_have_css("direction", "rtl")
+        await expect(page.locator("#facts")).to_have_css("direction", "ltr")

@@ -56,6 +56,30 @@ async def test_captions_once_chosen_are_there_next_time(browser: Browser, stand_
         await expect(page.get_by_role("button", name="Captions: English")).to_be_visible()
 
 
+async def test_mute_and_volume_are_kept_apart(browser: Browser, stand_in: StandIn) -> None:
+    stand_in.add(video("harbour", "Harbour at dusk"))
+    async with open_page(browser, f"{stand_in.base_url}/watch/harbour") as page:
+        await expect(page.get_by_role("button", name="Quality: Automatic")).to_be_visible()
+        await page.locator(".volume").hover()
+        await page.locator("#volume").fill("0.4")
+        await page.keyboard.press("m")
+        await expect(page.get_by_role("button", name="Unmute")).to_be_visible()
+        await page.reload()
+        await expect(page.get_by_role("button", name="Unmute")).to_be_visible()
+        player = page.locator("#player")
+        await expect(player).to_have_js_property("volume", 0.4)
+        await page.keyboard.press("m")
+        await expect(page.get_by_role("button", name="Mute", exact=True)).to_be_visible()
+        await expect(page.locator("#volume")).to_have_value("0.4")
+
+
+async def test_the_day_of_the_upload_is_shown_in_the_language_of_the_page(browser: Browser, stand_in: StandIn) -> None:
+    stand_in.add(video("harbour", "Harbour at dusk"))
+    async with open_page(browser, f"{stand_in.base_url}/watch/harbour", locale="de-DE", timezone_id="UTC") as page:
+        await expect(page.locator("#facts")).to_contain_text("Uploaded March 1, 2026")
+        await expect(page.locator("#facts time")).to_have_attribute("datetime", "2026-03-01T12:00:00Z")
+
+
 async def at(page: Page, seconds: float) -> None:
     """Wait until the player is there: parts of a duration, which grows by part of a frame once the sound is there."""
     await page.wait_for_function("seconds => Math.abs(document.querySelector('#player').currentTime - seconds) < 0.1", arg=seconds)
@@ -186,7 +210,10 @@ async def test_a_video_that_fails_while_it_is_watched_stops_with_the_reason(brow
 
 async def test_an_unknown_address_says_so(browser: Browser, stand_in: StandIn) -> None:
     async with open_page(browser, f"{stand_in.base_url}/watch/nowhere", expected=["404"]) as page:
-        await expect(page.get_by_role("alert")).to_contain_text("There is no such video")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("There is nothing at this address")
+        await expect(page.locator("main")).to_contain_text("There is no video nowhere.")
+        await page.get_by_role("link", name="Back to the library").click()
+        await expect(page).to_have_url(f"{stand_in.base_url}/")
 
 
 async def test_a_server_that_is_away_is_asked_again(browser: Browser, stand_in: StandIn) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import html
 import os
 import re
 from collections.abc import AsyncIterator
@@ -208,5 +209,60 @@ async def test_the_pages_are_there_and_load_only_what_is_ours(platform: Platform
             found = await platform.public.get(asset)
             assert found.status_code == 200, asset
             assert found.headers["x-content-type-options"] == "nosniff"
-        assert not re.findall(r'(?:src|href)="(?![/#])', page.text)
+        assert not re.findall(r'<(?!link rel="(?:canonical|alternate)")[^>]*(?:src|href)="(?![/#])', page.text)
         assert not re.findall(r"<script(?![^>]*src)|<style|style=|onclick=", page.text)
+
+
+async def test_a_link_to_a_video_has_a_preview(platform: Platform, published: dict[str, Any]) -> None:
+    base = str(platform.public.base_url).rstrip("/")
+    page = (await platform.public.get(f"/watch/{published['slug']}")).text
+    tags = dict(re.findall(r'<meta (?:property|name)="([^"]+)" content="([^"]*)">', page))
+    assert (tags["og:title"], tags["og:description"]) == ("Cyclists &amp; cars", "In a town")
+    assert tags["og:url"] == f"{base}/watch/{published['slug']}"
+    picture = await platform.public.get(tags["og:image"])
+    assert (tags["og:image"], picture.headers["content-type"]) == (base + published["thumbnail_url"], "image/jpeg")
+    ((kind, address),) = re.findall(r'<link rel="alternate" type="([^"]+)" href="([^"]+)"', page)
+    found = await platform.public.get(html.unescape(address))
+    assert (kind, found.headers["access-control-allow-origin"]) == ("application/json+oembed", "*")
+    width, height = jpeg_size(picture.content)
+    assert found.json() == {
+        "version": "1.0",
+        "type": "link",
+        "title": "Cyclists & cars",
+        "provider_name": "Kinolog",
+        "provider_url": base,
+        "thumbnail_url": tags["og:image"],
+        "thumbnail_width": width,
+        "thumbnail_height": height,
+    }
+    small = await platform.public.get("/oembed", params={"url": tags["og:url"], "maxwidth": width - 1})
+    assert "thumbnail_url" not in small.json()
+    for url in (
+        f"{base}/watch/nowhere",
+        f"{base}/watch/{published['slug']}/more",
+        "http://[",
+        "",
+        "https://elsewhere.example/watch/x",
+    ):
+        assert (await platform.public.get("/oembed", params={"url": url})).status_code == 404, url
+    assert (await platform.public.get("/oembed", params={"url": tags["og:url"], "format": "xml"})).status_code == 501
+    assert published["uploaded_at"] and published["published_at"]
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Return width and height as the frame header says them."""
+    at = 2
+    while not 0xC0 <= data[at + 1] <= 0xC3:
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+
+
+@pytest.mark.parametrize("slug", ["no-such-video-00000000", "NoSlug", "a%00b", "%F0%9F%8E%AC", "x" * 300, "%ED%A0%80"])
+async def test_the_page_of_a_missing_video_says_404(platform: Platform, slug: str) -> None:
+    for accept, kind in (
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "text/html; charset=utf-8"),
+        ("*/*", "application/problem+json"),
+    ):
+        answer = await platform.public.get(f"/watch/{slug}", headers={"Accept": accept})
+        assert (answer.status_code, answer.headers["content-type"]) == (404, kind)
+        assert "Accept" in answer.headers["vary"].split(", ")
