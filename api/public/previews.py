@@ -16,6 +16,7 @@ from api.models import JOB_ID, VIDEO_ID
 from api.problems import documented
 from api.public.browsing import shown_video
 from events.errors import NotFound
+from events.text import Line
 from projections.catalog import Video
 from projections.manifests import media_path
 
@@ -111,8 +112,8 @@ def _tags(preview: Preview) -> Iterator[tuple[str, str, object]]:
 async def oembed(
     given: Given,
     request: Request,
-    url: Annotated[str, Query(max_length=2000, description="Address of a video's page.")],
-    format: Annotated[str, Query(max_length=20, description="Only json.")] = "json",
+    url: Annotated[Line, Query(max_length=2000, description="Address of a video's page.")],
+    format: Annotated[Line, Query(max_length=20, description="Only json.")] = "json",
     maxwidth: Annotated[int | None, Query(ge=1, description="Widest thumbnail in pixels.")] = None,
     maxheight: Annotated[int | None, Query(ge=1, description="Highest thumbnail in pixels.")] = None,
 ) -> Embed:
