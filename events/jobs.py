@@ -63,7 +63,11 @@ class EncodeSpec(Value):
 
 
 class AudioSpec(Value):
-    """Encode one audio track into its renditions, in one decode: `duration_ms` from the timestamp `start_ms`."""
+    """Encode one audio track into its renditions, in one decode: `duration_ms` from the timestamp `start_ms`.
+
+    `channels` and `channel_layout` are the source's (0: not known, as of old). When the track cannot be decoded and is
+    `optional`, because there are pictures or other sound, it becomes silence, and the result says so.
+    """
 
     kind: Literal["audio"] = "audio"
     source: Source
@@ -72,6 +76,9 @@ class AudioSpec(Value):
     start_ms: int = 0
     duration_ms: int
     renditions: tuple[AudioPlan, ...]
+    channels: int = 0
+    channel_layout: MachineLine = "unknown"
+    optional: bool = False
 
 
 class ExtrasSpec(Value):

@@ -71,11 +71,15 @@ class VideoTrack(Value):
 
 
 class AudioTrack(Value):
-    """One audio stream. `language` is BCP 47 or ISO 639-2 as found, `und` when absent. `start_ms`: its first timestamp."""
+    """One audio stream. `language` is BCP 47 or ISO 639-2 as found, `und` when absent. `start_ms`: its first timestamp.
+
+    `channel_layout` is ffmpeg's name, `unknown` when nothing says which channel is which.
+    """
 
     index: int
     codec: str
     channels: int
+    channel_layout: MachineLine = "unknown"
     sample_rate_hz: int
     language: MachineLine = "und"
     title: MachineLine | None = None
@@ -116,6 +120,7 @@ class Probe(Value):
     audio: tuple[AudioTrack, ...] = ()
     subtitles: tuple[SubtitleTrack, ...] = ()
     attachments: tuple[Attachment, ...] = ()
+    chapters: int = 0
     warnings: tuple[MachineLine, ...] = ()
 
 

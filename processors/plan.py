@@ -15,7 +15,6 @@ from events.jobs import AudioSpec, EncodeSpec, ExtrasSpec, JobSpec, Source
 from events.media import (
     SOFTWARE_ENCODERS,
     AudioPlan,
-    AudioTrack,
     Cut,
     Failure,
     Plan,
@@ -57,6 +56,8 @@ LEAD_MAX_MS = 100
 
 INDEXED_CONTAINERS = ("mov,", "matroska,")
 """ffprobe's format names of containers in which ffmpeg finds the key frame before any moment (tried)."""
+CHANGING_CONTAINERS = frozenset(("mpegts", "mpeg", "ogg", "flv", "rm", "aac", "mp3", "ac3", "eac3"))
+"""ffprobe's format names of containers whose sound may change from mono to stereo on the way, as broadcasts do."""
 READ_LEAD_MAX_MS = 30_000
 READ_LEAD_MARGIN_MS = 1_000
 DEINTERLACE_LEAD_MS = 200
@@ -123,7 +124,7 @@ def plan(probe: Probe, settings: PlanSettings) -> Plan | Failure:
     start_ms = _start_ms(probe)
     video = _video_plan(probe, probe.video, start_ms, settings) if probe.video is not None else _Video(None, ())
     rungs = video.plan.rungs if video.plan is not None else ()
-    audio, audio_notes = _audio_plans(probe.audio, rungs)
+    audio, audio_notes = _audio_plans(probe, rungs)
     subtitles, subtitle_notes = _subtitle_plans(probe)
     duration_ms = max(1, _end_ms(probe) - start_ms)
     return Plan(
@@ -135,7 +136,7 @@ def plan(probe: Probe, settings: PlanSettings) -> Plan | Failure:
         audio=audio,
         subtitles=subtitles,
         thumbnail_ms=thumbnail_ms(_frames_ms(video.plan)) if video.plan is not None else None,
-        notes=(*cut_notes, *video.notes, *audio_notes, *subtitle_notes, *_attachment_notes(probe)),
+        notes=(*cut_notes, *video.notes, *audio_notes, *subtitle_notes, *_attachment_notes(probe), *_chapter_notes(probe)),
     )
 
 
@@ -175,6 +176,7 @@ def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
             encodes[f"encode-{chunk.index}"] = EncodeSpec(source=source, format=plan.format, plan=plan.video, chunk=chunk)
         first = next(iter(encodes))
         jobs[first] = encodes.pop(first)
+    sounds = {track.index: track for track in probe.audio}
     for track in dict.fromkeys(rendition.track for rendition in plan.audio):
         jobs[f"audio-{track}"] = AudioSpec(
             source=source,
@@ -183,6 +185,9 @@ def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
             start_ms=plan.start_ms,
             duration_ms=plan.duration_ms,
             renditions=tuple(rendition for rendition in plan.audio if rendition.track == track),
+            channels=sounds[track].channels,
+            channel_layout=sounds[track].channel_layout,
+            optional=plan.video is not None or len(sounds) > 1,
         )
     if plan.thumbnail_ms is not None or plan.subtitles:
         jobs["extras"] = ExtrasSpec(
@@ -206,9 +211,13 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
     keep_hdr = track.hdr is not None and settings.hdr == "keep" and codec != "h264"
     rate, rate_notes = constant_rate(track)
     picture = filters(track, rate, keep_hdr)
-    frames = max(1, round(Fraction(track.start_ms + track.duration_ms - start_ms, 1000) * rate))
+    standing_ms = _standing_ms(probe, track)
+    end_ms = track.start_ms + track.duration_ms + standing_ms
+    frames = max(1, round(Fraction(end_ms - start_ms, 1000) * rate))
     segment_frames = max(1, round(Fraction(settings.segment_s) * rate))
-    per_chunk = _chunk_segments(frames, segment_frames, settings) if track.seekable else ceil(frames / segment_frames)
+    whole = not track.seekable or standing_ms > 0  # nothing can be entered after the last picture
+    per_chunk = ceil(frames / segment_frames) if whole else _chunk_segments(frames, segment_frames, settings)
+    stand_notes = (f"the last picture stands for {standing_ms / 1000:.1f} s: the sound is longer",) if standing_ms else ()
     seek_notes = () if track.seekable else ("the source can only be read from its start: it is encoded in one piece",)
     encoder = settings.encoder if settings.encoder is not None and codec == settings.codec else SOFTWARE_ENCODERS[codec]
     video = VideoPlan(
@@ -228,7 +237,7 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
         rungs=rungs,
         cut=Cut(frames=frames, chunk_segments=per_chunk),
     )
-    return _Video(video, (*codec_notes, *rate_notes, *picture.notes, *seek_notes))
+    return _Video(video, (*codec_notes, *rate_notes, *picture.notes, *stand_notes, *seek_notes))
 
 
 def _chunk_segments(frames: int, segment_frames: int, settings: PlanSettings) -> int:
@@ -315,8 +324,13 @@ def thumbnail_ms(duration_ms: int) -> int:
 # --- sound and text -------------------------------------------------------------------------------------------------
 
 
-def _audio_plans(tracks: tuple[AudioTrack, ...], rungs: tuple[Rung, ...]) -> tuple[tuple[AudioPlan, ...], tuple[str, ...]]:
-    """Return every track at the highest and the lowest bit rate that the rungs ask for; more than two channels become two."""
+def _audio_plans(probe: Probe, rungs: tuple[Rung, ...]) -> tuple[tuple[AudioPlan, ...], tuple[str, ...]]:
+    """Return every track at the highest and the lowest bit rate that the rungs ask for; more than two channels become two.
+
+    One channel stays one where it cannot become more on the way.
+    """
+    tracks = probe.audio
+    fixed = probe.container not in CHANGING_CONTAINERS
     wanted = sorted({rung.audio_kbps for rung in rungs} or AUDIO_ONLY_KBPS, reverse=True)
     rates = sorted({wanted[0], wanted[-1]}, reverse=True)
     default = next((track.index for track in tracks if track.default), tracks[0].index if tracks else None)
@@ -327,7 +341,7 @@ def _audio_plans(tracks: tuple[AudioTrack, ...], rungs: tuple[Rung, ...]) -> tup
             language=track.language,
             label=label,
             default=track.index == default,
-            channels=min(2, track.channels),
+            channels=1 if track.channels == 1 and fixed else 2,
             kbps=kbps,
         )
         for track, label in zip(tracks, _labels((t.title, t.language) for t in tracks), strict=True)
@@ -362,6 +376,10 @@ def _attachment_notes(probe: Probe) -> tuple[str, ...]:
     return (f"attachments stay in the source: {', '.join(names)[:500]}",) if names else ()
 
 
+def _chapter_notes(probe: Probe) -> tuple[str, ...]:
+    return (f"{probe.chapters} chapters stay in the source",) if probe.chapters else ()
+
+
 def _labels(tracks: Iterable[tuple[str | None, str]]) -> list[str]:
     """Return a name for people for each (title, language); no two alike, because players choose tracks by name."""
     labels: list[str] = []
@@ -393,6 +411,12 @@ def _end_ms(probe: Probe) -> int:
     """Return the source's timestamp at which its last track ends."""
     tracks = [track for track in (probe.video, *probe.audio) if track is not None]
     return max(track.start_ms + track.duration_ms for track in tracks)
+
+
+def _standing_ms(probe: Probe, track: VideoTrack) -> int:
+    """Return how long the last picture stands while sound goes on: players end, or never begin, where pictures run out."""
+    rest = _end_ms(probe) - track.start_ms - track.duration_ms
+    return rest if rest > LEAD_MAX_MS else 0
 
 
 def _read_lead_ms(probe: Probe, track: VideoTrack) -> int:

@@ -96,6 +96,20 @@ _INNER_EXIT_CODE = re.compile(r"exit code (\d{1,3})\b")
 _ERRNO_KINDS = {28: _DISK, 12: _MEMORY, 27: _OUTPUT}
 _INVALID_DATA = 256 - ord("I")
 """Exit code of ffmpeg for AVERROR_INVALIDDATA, whose tag begins with an I."""
+_OF_FFMPEG: dict[int, str] = {
+    22: "ffmpeg cannot make of this file what was planned: it refused a format or a value that it met in it.",
+    33: "ffmpeg cannot make of this file what was planned: a value in it is impossible.",
+    34: "ffmpeg cannot make of this file what was planned: a value in it is out of bounds.",
+    38: "ffmpeg has no function for something that this file contains.",
+    ord("B"): "ffmpeg found a fault in itself at this file.",
+    ord("P"): "This file uses something that ffmpeg does not know yet.",
+    ord("E"): "A library inside ffmpeg failed at this file.",
+    0x08: "ffmpeg lacks a decoder, encoder or filter that this file needs.",
+}
+"""Sentences for the numbers with which ffmpeg gives a file up. The same command ends alike on every worker: none is
+tried again, but for what a library of hardware did (`E`: AVERROR_EXTERNAL)."""
+_HARDWARE_WORDS = re.compile(r"(?i)nvenc|cuda|vaapi|qsv|videotoolbox|mfx")
+_OTHERWISE = "ffmpeg stopped at this file and gave no reason that is known here; its own words are among the details."
 _CATEGORIES: dict[int, FailureCategory] = {
     137: "resource_exhaustion",
     143: "resource_exhaustion",
@@ -262,7 +276,7 @@ def _kind(stage: FailureStage, result: ProcessResult, words: str) -> tuple[_Kind
     """Return what kind of failure it is and the exit code that a shell would show."""
     if result.cut is not None:
         why = "made no progress" if result.cut == "stalled" else "took too long"
-        return _Kind("timeout", "TIMEOUT", f"The tool {why} and was ended."), None
+        return _Kind("timeout", "TIMEOUT", f"Reading or encoding {why} and was ended."), None
     if result.signal is not None:
         exhausted = result.signal == signal.SIGABRT and re.search(_OUT_OF_MEMORY, words)
         return (_MEMORY, 128 + result.signal) if exhausted else _by_signal(result.signal)
@@ -278,7 +292,9 @@ def _kind(stage: FailureStage, result: ProcessResult, words: str) -> tuple[_Kind
     if code == _INVALID_DATA:
         return _CORRUPT, code
     category = _CATEGORIES.get(code) or _CATEGORIES.get(number, "process_failure")
-    return _Kind(category, f"EXIT_{code}", f"The tool ended with exit code {code}."), code
+    sentence = _OF_FFMPEG.get(number)
+    again = sentence is None or (number == ord("E") and _HARDWARE_WORDS.search(words) is not None)
+    return _Kind(category, f"EXIT_{code}", sentence or _OTHERWISE, again), code
 
 
 def _by_signal(number: int) -> tuple[_Kind, int]:
@@ -288,5 +304,7 @@ def _by_signal(number: int) -> tuple[_Kind, int]:
     name = next((known.name for known in signal.Signals if known == number), f"signal {number}")
     exhausted = number in (signal.SIGKILL, signal.SIGTERM)
     category = _CATEGORIES.get(code, "process_failure")
-    sentence = f"The tool was ended by {name}" + ("; the machine may be out of memory." if exhausted else ".")
+    sentence = (
+        f"The worker's system ended ffmpeg ({name}); its memory may be used up." if exhausted else f"ffmpeg crashed ({name})."
+    )
     return _Kind(category, f"EXIT_{code}", sentence), code

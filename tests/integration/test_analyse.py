@@ -17,6 +17,7 @@ from workers.transcode.accepted import CONTAINERS
 from workers.transcode.analyse import run
 from workers.transcode.argv import decoding
 from workers.transcode.entry import Entry, enter_chunk, enter_sound
+from workers.transcode.mixing import mix
 from workers.work import Done, Limits, WorkFailed
 
 PUBLISHED = [name for name, recipe in AWKWARD.items() if isinstance(recipe.expected, Published)]
@@ -180,7 +181,8 @@ async def test_sound_lasts_exactly_as_planned(name: str, tmp_path: Path) -> None
 
     for spec in (job for job in jobs.values() if isinstance(job, AudioSpec)):
         entry = enter_sound(spec)
-        track = ("-map", f"0:{spec.renditions[0].track}", "-af", ",".join((*entry.filters, *entry.padding)))
+        mixed = mix(spec.channel_layout, spec.channels) or "anull"
+        track = ("-map", f"0:{spec.renditions[0].track}", "-af", ",".join((mixed, *entry.filters, *entry.padding)))
         samples = _ffmpeg(clip(name), entry, *track, "-ac", "1", "-ar", "48000", "-f", "s16le")
 
         assert Fraction(len(samples), 2 * 48) == spec.duration_ms == decided.duration_ms

@@ -5,6 +5,7 @@
 
 from typing import assert_never
 
+from tests.support.broadcasts import STREAMS
 from tests.support.recipes import (
     AAC,
     SRT,
@@ -516,6 +517,7 @@ AWKWARD: dict[str, Recipe] = {
         edit=constant(MPD),
     ),
 }
+AWKWARD |= STREAMS
 AWKWARD |= {
     f"nasty_name_{number}": Recipe(
         name if name.count("/") == 0 and name != ".." else f"nasty_{number}.mp4",

@@ -8,6 +8,7 @@ from events.jobs import AudioSpec, EncodeSpec, Source
 from events.media import AudioPlan, Chunk, Rung, StreamingFormat, VideoPlan
 from workers.transcode.accepted import CONTAINERS
 from workers.transcode.argv import audio_argv, decode_argv, encode_argv
+from workers.transcode.mixing import LIMITER
 
 SOURCE = Source(object_key="uploads/x", size_bytes=1)
 PLAN = VideoPlan(
@@ -140,7 +141,7 @@ def test_sound_is_brought_to_one_format_before_it_is_timed() -> None:
         READING + "-threads 1 -copyts -i file:/in "
         "-map 0:2 -af asetpts=PTS-(0.080000)/TB,aformat=sample_fmts=flt:sample_rates=48000:channel_layouts=stereo "
         "-c:a pcm_f32le -f null - -dec 0:0 -filter_complex_threads 1 "
-        "-filter_complex [dec:0]aresample=async=1000:first_pts=0,aformat=sample_fmts=fltp,apad,"
+        "-filter_complex [dec:0]aresample=async=1000:first_pts=0," + LIMITER + ",aformat=sample_fmts=fltp,apad,"
         "atrim=start_sample=1024,asetpts=N/SR/TB,asplit=2[a0][a1] "
         "-map [a0] -c:a aac -b:a 128k -t 120.000000 "
         + PLAIN

@@ -84,6 +84,28 @@ def test_what_ffmpeg_says_is_more_exact_than_its_exit_code(stderr: str, category
     assert failure.category in CATEGORIES
 
 
+@pytest.mark.parametrize("exit_code", [256 - 22, 256 - 34, 256 - 38, 256 - ord("P"), 256 - ord("E"), 256 - 8, 22])
+def test_what_ffmpeg_gives_up_is_not_tried_again(exit_code: int) -> None:
+    failure = classify("encoding", ended(exit_code, "[error] Conversion failed!"))
+
+    assert not failure.retryable
+    assert failure.message.startswith(("ffmpeg ", "This file ", "A library "))
+
+
+def test_a_failure_of_hardware_is_tried_again() -> None:
+    assert classify("encoding", ended(256 - ord("E"), "[h264_nvenc] [error] OpenEncodeSessionEx failed")).retryable
+
+
+@given(
+    st.integers(1, 255), st.sampled_from([None, signal.SIGSEGV, signal.SIGKILL]), st.sampled_from([None, "stalled", "timed_out"])
+)
+def test_no_sentence_names_an_exit_code(exit_code: int, number: int | None, cut: str | None) -> None:
+    failure = classify("encoding", ended(None if number else exit_code, "", number, cut=cut))
+
+    assert "exit code" not in failure.message and "tool" not in failure.message.lower()
+    assert failure.message.endswith(".") and len(failure.message.split()) >= 3
+
+
 def test_damage_on_the_way_does_not_hide_how_it_ended() -> None:
     tail = "[dec:h264 @ 0x2] [error] Error submitting packet to decoder: Invalid data found when processing input"
 

@@ -5,15 +5,37 @@ from collections.abc import Iterable
 from events.media import Failure, FailureCategory
 from workers.failures import refused
 
-CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,gxf,nut,dv,ivf,gif,"
-    "wav,w64,mp3,aac,flac,aiff,caf,ac3,eac3,amr"
-)
+ACCEPTED = {
+    "MP4, QuickTime, 3GPP, M4A, M4B": "mov,mp4,m4a,3gp,3g2,mj2",
+    "Matroska, WebM": "matroska,webm",
+    "AVI": "avi",
+    "MPEG transport and programme streams, VOB": "mpegts,mpeg",
+    "Flash video": "flv",
+    "Windows Media, recordings of Windows Media Center": "asf,wtv",
+    "RealMedia": "rm",
+    "Ogg": "ogg",
+    "MXF, GXF": "mxf,gxf",
+    "DV, NUT, IVF, Y4M": "dv,nut,ivf,yuv4mpegpipe",
+    "animated GIF and PNG": "gif,apng",
+    "pictures without a container: H.264, HEVC, VVC, AV1, MPEG-1, -2 and -4": "h264,hevc,vvc,obu,mpegvideo,m4v",
+    "sound: WAV, AIFF, CAF, AU, MP3, AAC, FLAC, AC-3, E-AC-3, AMR, DTS, TrueHD, MLP, WavPack, Monkey's Audio, TTA, DSF": (
+        "wav,w64,aiff,caf,au,mp3,aac,flac,ac3,eac3,amr,dts,dtshd,truehd,mlp,wv,ape,tta,dsf"
+    ),
+}
+"""What people call the containers that are taken, and ffmpeg's names of their demuxers."""
+
+CONTAINERS = ",".join(ACCEPTED.values())
 """The demuxers that ffprobe and ffmpeg may use (`-format_whitelist`): real containers, each a single file. None of them
 follows a reference to another file or address; playlists, manifests, picture sequences and devices are left out."""
 
 PLAYLIST_DEMUXERS = frozenset(("hls", "concat", "dash", "sdp", "imf", "webm_dash_manifest", "rtsp"))
 PLAYLIST_STARTS = (b"#extm3u", b"ffconcat", b"[playlist]", b"<mpd", b"<smil", b"<asx", b"[reference]", b"<smoothstreamingmedia")
+PICTURE_DEMUXERS = frozenset(("image2", "image2pipe", "ico", "webp_anim", "jpegxl_anim", "fits", "svg"))
+TEXT_DEMUXERS = frozenset(
+    ("tty", "srt", "ass", "webvtt", "lrc", "sami", "subviewer", "subviewer1", "microdvd", "mpl2", "jacosub", "stl", "pjs", "scc")
+) | {"realtext", "vplayer", "aqtitle", "mcc", "ffmetadata"}
+STILL_BRANDS = frozenset(("avif", "mif1", "mif2", "heic", "heix", "heim", "heis", "miaf", "jpeg", "jxl "))
+"""Major brands (ISO/IEC 14496-12) of files of single pictures; sequences of them have others (`avis`, `msf1`, `hevc`)."""
 ISO_BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"moof", b"styp"))
 
 
@@ -33,7 +55,10 @@ def unreadable(complaints: str, head: bytes) -> Failure:
         demuxer = complaints.split("Format not on whitelist")[0].rpartition("[")[2].partition(" ")[0]
         if demuxer in PLAYLIST_DEMUXERS:
             return _playlist()
-        return not_media(f"it was recognised as {demuxer[:40]}", complaints)
+        if demuxer in TEXT_DEMUXERS or demuxer.endswith("_pipe") or demuxer in PICTURE_DEMUXERS:
+            return not_media("it is text" if demuxer in TEXT_DEMUXERS else "it is a still picture", complaints)
+        message = f"The file is in a container that is not taken ({demuxer[:40]}); write it anew, for example as MP4 or Matroska."
+        return failure("validation", "CONTAINER_REFUSED", message, complaints)
     if head[4:8] in ISO_BOXES and "moov atom not found" in complaints:
         message = "The file is incomplete: its index, which this kind of file has at the end, is missing."
         return failure("validation", "FILE_TRUNCATED", message, complaints)
@@ -53,6 +78,12 @@ def _playlist() -> Failure:
 def failure(category: FailureCategory, code: str, message: str, detail: str = "") -> Failure:
     """Return a failure of the analysis that no other attempt can change."""
     return refused("analysis", code, message, detail, category=category, retryable=False)
+
+
+def encrypted() -> Failure:
+    """Return the failure of a file that is protected against copying."""
+    message = "The file is encrypted: it is protected against copying and cannot be read without its key."
+    return failure("validation", "FILE_ENCRYPTED", message)
 
 
 def nothing_to_play(kinds: Iterable[str]) -> Failure:

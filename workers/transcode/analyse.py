@@ -20,17 +20,18 @@ from workers.transcode.probe import Headers, parse_headers, probe_of
 from workers.transcode.process import ProcessResult, run_process
 from workers.work import Done, Progress, Update, Work, WorkFailed
 
-HEAD_BYTES = 4096
+HEAD_BYTES = 64 * 1024
 HEADERS_MAX_CHARS = 16 * 2**20
 HEADERS_TIMEOUT_S = 120.0
 SAMPLE_TIMEOUT_S = 120.0
 PROGRESS_S = 1.0
-LONG_S = 30 * 60
-"""Of longer sources only the video packets are read; the sound is taken to last as long as it declares."""
 
 QUIET = ("-v", "error", "-threads", "1", "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS)
-HEADERS = ("-show_streams", "-show_format", "-of", "json")
-PACKETS = ("-show_entries", "packet=stream_index,pts,dts,duration,flags", "-of", "csv=p=0")
+HEADERS = ("-show_streams", "-show_format", "-show_programs", "-show_chapters", "-of", "json")
+PACKETS = (
+    *("-show_entries", "packet=stream_index,pts,dts,duration,flags:packet_side_data=side_data_type"),
+    *("-of", "csv=p=0"),
+)
 
 
 async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
@@ -61,8 +62,25 @@ async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
         raise WorkFailed(after(probe, result))
     if probe.video is not None:
         probe = probe.model_copy(update={"video": await _decoded(path, probe.video, work)})
+    if probe.video is not None and probe.video.seekable and not await _can_be_entered(path, probe.video, work):
+        probe = probe.model_copy(update={"video": probe.video.model_copy(update={"seekable": False})})
     probe, cut = bounded(probe)
     yield Done(AnalyseResult(probe=probe.model_copy(update={"warnings": (*probe.warnings, *(f"{note}." for note in cut))})))
+
+
+async def _can_be_entered(path: Path, track: VideoTrack, work: Work) -> bool:
+    """Tell whether reading may begin in the middle: whether ffmpeg finds a picture after seeking there.
+
+    It seeks by the stream that it takes for the main one; where that is a cover, or no key frame is listed, it finds none.
+    """
+    middle_s = (track.start_ms + track.duration_ms / 2) / 1000
+    argv = [work.ffmpeg, "-nostdin", *QUIET, "-copyts", "-seek_timestamp", "1", "-noaccurate_seek", "-ss", f"{middle_s:.6f}"]
+    argv += ["-i", f"file:{path}", "-map", f"0:{track.index}", "-frames:v", "1", "-f", "framecrc", "-"]
+    lines: list[str] = []
+    result = await run_process(
+        argv, cwd=work.directory, limits=work.limits, on_stdout_line=lines.append, timeout_s=HEADERS_TIMEOUT_S
+    )
+    return result.ok and any(not line.startswith("#") for line in lines)
 
 
 async def _headers(path: Path, head: bytes, work: Work) -> Headers:
@@ -96,10 +114,7 @@ async def _headers(path: Path, head: bytes, work: Work) -> Headers:
 
 async def _scan(path: Path, headers: Headers, scan: PacketScan, work: Work) -> ProcessResult:
     """Fold every packet into `scan`."""
-    long = headers.duration_s is None or headers.duration_s > LONG_S
-    video = headers.video
-    selected = ("-select_streams", str(video["index"])) if long and video is not None else ()
-    argv = [work.ffprobe, *QUIET, *PACKETS, *selected, f"file:{path}"]
+    argv = [work.ffprobe, *QUIET, *PACKETS, f"file:{path}"]
     result = await run_process(argv, cwd=work.directory, limits=work.limits, on_stdout_line=scan.add)
     scan.finish()
     return result

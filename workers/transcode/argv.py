@@ -20,6 +20,7 @@ from events.media import PEAK, Rung, StreamingFormat, VideoPlan
 from workers.transcode.accepted import CONTAINERS
 from workers.transcode.encoders import device_argv, family_of, upload
 from workers.transcode.entry import Entry, enter_chunk, enter_sound
+from workers.transcode.mixing import LIMITER, mix
 
 AUDIO_RATE_HZ = 48_000
 AAC_PRIMING = 1024
@@ -79,19 +80,27 @@ def encode_argv(ffmpeg: str, spec: EncodeSpec, source: Path, directory: Path, th
     return argv, outputs
 
 
-def audio_argv(ffmpeg: str, spec: AudioSpec, source: Path, directory: Path) -> tuple[list[str], list[Output]]:
-    """Return the command that encodes a whole sound track into its renditions, and what it makes."""
+def audio_argv(
+    ffmpeg: str, spec: AudioSpec, source: Path, directory: Path, *, silent: bool = False
+) -> tuple[list[str], list[Output]]:
+    """Return the command that encodes a whole sound track into its renditions, and what it makes; `silent` reads no source."""
     entry = enter_sound(spec)
     track = spec.renditions[0].track
     layout = "mono" if spec.renditions[0].channels == 1 else "stereo"
     moved, *timed = entry.filters
     one_format = f"aformat=sample_fmts=flt:sample_rates={AUDIO_RATE_HZ}:channel_layouts={layout}"
-    chain = ",".join((*timed, "aformat=sample_fmts=fltp", *entry.padding, f"atrim=start_sample={AAC_PRIMING}", "asetpts=N/SR/TB"))
+    to_one_format = ",".join(filter(None, (moved, mix(spec.channel_layout, spec.channels), one_format)))
+    cut = (f"atrim=start_sample={AAC_PRIMING}", "asetpts=N/SR/TB")
+    chain = ",".join((*timed, LIMITER, "aformat=sample_fmts=fltp", *entry.padding, *cut))
     names = [f"a{index}" for index in range(len(spec.renditions))]
-    graph = f"[dec:0]{chain},asplit={len(names)}" + "".join(f"[{name}]" for name in names)
-    argv = reading(ffmpeg, entry, source, threads=1)
-    argv += ["-map", f"0:{track}", "-af", f"{moved},{one_format}", "-c:a", "pcm_f32le", "-f", "null", "-"]
-    argv += ["-dec", "0:0", *_filtering(graph, threads=1)]
+    graph = f"{chain},asplit={len(names)}" + "".join(f"[{name}]" for name in names)
+    if silent:
+        argv = [*_telling(ffmpeg), "-f", "lavfi", "-i", f"anullsrc=r={AUDIO_RATE_HZ}:cl={layout}"]
+        argv += _filtering(f"[0:0]{graph}", threads=1)
+    else:
+        argv = reading(ffmpeg, entry, source, threads=1)
+        argv += ["-map", f"0:{track}", "-af", to_one_format, "-c:a", "pcm_f32le", "-f", "null", "-"]
+        argv += ["-dec", "0:0", *_filtering(f"[dec:0]{graph}", threads=1)]
     outputs = []
     for name, rendition in zip(names, spec.renditions, strict=True):
         output = _output(rendition.name, "audio", directory, spec.format)
@@ -119,8 +128,8 @@ def reading(ffmpeg: str, entry: Entry | None, source: Path, threads: int, *more:
     Messages carry their level, and the statistics of the streams are among them (`verbose`): `workers.failures` reads both.
     """
     return [
-        *(ffmpeg, "-nostdin", "-hide_banner", "-y", "-v", "level+verbose"),
-        *("-progress", "pipe:1", "-nostats", "-stats_period", "0.5", "-max_error_rate", str(DAMAGED_SHARE_MAX)),
+        *_telling(ffmpeg),
+        *("-max_error_rate", str(DAMAGED_SHARE_MAX)),
         *("-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-threads", str(threads)),
         *(entry.input if entry is not None else ("-copyts",)),
         *more,
@@ -131,6 +140,14 @@ def reading(ffmpeg: str, entry: Entry | None, source: Path, threads: int, *more:
 def decoding(decoder: str | None) -> tuple[str, ...]:
     """Return the options that choose a decoder of pictures, before the input."""
     return () if decoder is None else ("-c:v", decoder)
+
+
+def _telling(ffmpeg: str) -> list[str]:
+    """Return the beginning of a command whose progress is read."""
+    return [
+        *(ffmpeg, "-nostdin", "-hide_banner", "-y", "-v", "level+verbose"),
+        *("-progress", "pipe:1", "-nostats", "-stats_period", "0.5"),
+    ]
 
 
 def _filtering(graph: str, threads: int) -> list[str]:

@@ -1,8 +1,12 @@
 """Encodes one sound track into its renditions, whole: sound is quick, and cutting it costs gaps."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from math import ceil
+from pathlib import Path
+
+import structlog
 
 from events.jobs import AudioSpec, MediaResult
 from events.media import Failure
@@ -14,14 +18,34 @@ from workers.transcode.timeouts import timeout_s
 from workers.work import Done, Update, Work, WorkFailed
 
 ENCODING_SHARE = 0.8
+log = structlog.get_logger(__name__)
 TOLERANCE_MS = 100
 """A track may be this much longer or shorter than planned: an AAC frame lasts 21 ms, and the encoder fills the last."""
 
 
 async def run(spec: AudioSpec, work: Work) -> AsyncIterator[Update]:
-    """Encode, store and decode the track."""
+    """Encode, store and decode the track; a track that cannot be decoded and is not all there is becomes silence."""
     source, _digest = await work.sources.fetch(spec.source)
-    argv, outputs = audio_argv(work.ffmpeg, spec, source, work.directory)
+    try:
+        async with aclosing(_encode(spec, source, work, silent=False)) as updates:
+            async for update in updates:
+                yield update
+    except WorkFailed as error:
+        if not spec.optional or error.failure.retryable or error.failure.stage != "encoding":
+            raise
+        reason = error.failure
+    else:
+        return
+    log.warning("sound_left_out", track=spec.renditions[0].track, code=reason.code, reason=reason.message)
+    directory = work.directory / "silence"
+    directory.mkdir()
+    async with aclosing(_encode(spec, source, replace(work, directory=directory), silent=True)) as updates:
+        async for update in updates:
+            yield update
+
+
+async def _encode(spec: AudioSpec, source: Path, work: Work, *, silent: bool) -> AsyncGenerator[Update, None]:
+    argv, outputs = audio_argv(work.ffmpeg, spec, source, work.directory, silent=silent)
     making = Making(
         argv,
         outputs,
@@ -38,8 +62,11 @@ async def run(spec: AudioSpec, work: Work) -> AsyncIterator[Update]:
     made = await collect(making)
     if complaint := misplaced(spec, made):
         raise WorkFailed(complaint)
-    damaged = damage(making.stderr, spec.renditions[0].track)
-    warnings = (f"damaged pieces of sound: {damaged}, in track {spec.renditions[0].track}",) if damaged else ()
+    track = spec.renditions[0].track
+    damaged = damage(making.stderr, track)
+    warnings = (f"damaged pieces of sound: {damaged}, in track {track}",) if damaged else ()
+    if silent:
+        warnings = (f"sound track {track} cannot be decoded; it is silent",)
     result = await store_result(ResultDocument(renditions=made.renditions, warnings=warnings), work)
     yield Done(MediaResult(renditions=made.renditions, result=result, encoder="aac", warnings=warnings))
 
@@ -51,10 +78,10 @@ def misplaced(spec: AudioSpec, made: Made) -> Failure | None:
         for number, found in enumerate(made.times[rendition.name] or ()):
             if found.decode_time != expected:
                 message = f"{rendition.name}: segment {number} begins at {found.decode_time} ticks instead of {expected}."
-                return refused("encoding", "SEGMENT_MISPLACED", message)
+                return refused("encoding", "SEGMENT_MISPLACED", message, retryable=False)
             expected += found.duration
         length_ms = 1000 * sum(segment.duration for segment in rendition.segments) / rendition.timescale
         if abs(length_ms - spec.duration_ms) > TOLERANCE_MS:
             message = f"{rendition.name} lasts {length_ms:.0f} ms instead of {spec.duration_ms} ms."
-            return refused("encoding", "DURATION_DIFFERS", message)
+            return refused("encoding", "DURATION_DIFFERS", message, retryable=False)
     return None

@@ -81,20 +81,21 @@ async def _encode(spec: EncodeSpec, source: Path, work: Work) -> AsyncGenerator[
 
 def misplaced(spec: EncodeSpec, made: Made) -> Failure | None:
     """Return what is wrong when a segment does not hold the pictures, at the times, that the plan says; else None. Pure."""
+    again = is_hardware(spec.plan.encoder)  # software makes the same of it everywhere
     wanted = planned(spec.plan, [spec.chunk])
     numbers = list(range(spec.chunk.first_segment, spec.chunk.first_segment + spec.chunk.segments))
     for rendition in made.renditions:
         times = made.times[rendition.name]
         if [segment.number for segment in rendition.segments] != numbers:
             message = f"{rendition.name}: {len(rendition.segments)} segments instead of {len(numbers)}."
-            return refused("encoding", "SEGMENTS_MISSING", message)
+            return refused("encoding", "SEGMENTS_MISSING", message, retryable=again)
         for number, found, expected in zip(numbers, times or wanted, wanted, strict=True):
             if found != expected:
                 message = f"{rendition.name}: segment {number} has {found}, the plan {expected}."
-                return refused("encoding", "SEGMENT_MISPLACED", message)
+                return refused("encoding", "SEGMENT_MISPLACED", message, retryable=again)
         if rendition.frames != spec.chunk.frames:
             message = f"{rendition.name}: {rendition.frames} pictures instead of {spec.chunk.frames}."
-            return refused("encoding", "FRAMES_MISSING", message)
+            return refused("encoding", "FRAMES_MISSING", message, retryable=again)
     return None
 
 

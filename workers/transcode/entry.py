@@ -40,8 +40,8 @@ def enter_chunk(plan: VideoPlan, chunk: Chunk) -> Entry:
     rate = Fraction(plan.frame_rate)
     first_s = Fraction(plan.start_ms, 1000) + chunk.start_frame / rate
     reading: tuple[str, ...] = ("-copyts",)
-    if chunk.start_frame > 0:
-        from_s = first_s - Fraction(plan.lead_ms, 1000) - 1 / (2 * rate)
+    from_s = first_s - Fraction(plan.lead_ms, 1000) - 1 / (2 * rate)
+    if chunk.start_frame > 0 and from_s > Fraction(plan.start_ms, 1000):  # some containers find nothing before their start
         reading = (*reading, "-seek_timestamp", "1", "-noaccurate_seek", "-ss", _text(from_s))
     return Entry(
         input=reading,

@@ -25,11 +25,14 @@ SINGLE_FRAME_RATE = Fraction(25)
 class StreamTimes:
     """What the packets of one stream tell, in ticks of its time base; packets that are not shown do not count.
 
-    The times of damaged packets are not trusted: a cut-off file ends with its last whole one.
+    The times of damaged packets are not trusted: a cut-off file ends with its last whole one. Where no packet has a time
+    (`untimed`: pictures without a container) each begins where the one before ends.
     """
 
     packets: int = 0
     corrupt: int = 0
+    encrypted: bool = False
+    untimed: bool = False
     first: int | None = None
     end: int | None = None
     last_has_length: bool = False
@@ -47,6 +50,9 @@ class StreamTimes:
             self.corrupt += 1
         elif at is not None:
             self._timed(at, length, key="K" in flags)
+        elif length and (self.first is None or self.untimed):
+            self.untimed = True
+            self._timed(self.end or 0, length, key="K" in flags)
 
     def _timed(self, at: int, length: int, *, key: bool) -> None:
         self.first = at if self.first is None else min(self.first, at)
@@ -77,7 +83,7 @@ class StreamTimes:
 
 
 class PacketScan:
-    """Folds lines of `ffprobe -show_entries packet=stream_index,pts,dts,duration,flags -of csv=p=0`."""
+    """Folds lines of `ffprobe -show_packets` as CSV: stream, pts, dts, duration, flags, and what lies beside the data."""
 
     def __init__(self) -> None:
         self.streams: dict[int, StreamTimes] = {}
@@ -93,6 +99,7 @@ class PacketScan:
         times = self.streams.get(index)
         if times is None:
             times = self.streams[index] = StreamTimes()
+        times.encrypted = times.encrypted or "Encryption info" in line
         at = ticks(fields[1])
         times.add(at if at is not None else ticks(fields[2]), max(0, ticks(fields[3]) or 0), fields[4])
 

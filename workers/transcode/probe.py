@@ -10,8 +10,9 @@ from fractions import Fraction
 from typing import Any
 
 from events.media import Attachment, AudioTrack, Failure, Probe, SubtitleTrack, VideoTrack
-from workers.transcode.accepted import failure, not_media, nothing_to_play
+from workers.transcode.accepted import STILL_BRANDS, encrypted, not_media, nothing_to_play
 from workers.transcode.packets import PacketScan, StreamTimes, frame_rate, ticks
+from workers.transcode.streams import Program, choose, programs_of
 
 TEXT_SUBTITLES = frozenset(("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "microdvd", "sami", "realtext")) | {
     *("subviewer", "subviewer1", "mpl2", "ttml", "jacosub", "stl", "pjs", "vplayer")
@@ -30,10 +31,12 @@ COMPLAINTS_CUT = ("partial file", "File ended prematurely", "Truncat", "truncat"
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """What `ffprobe -show_streams -show_format -of json` says."""
+    """What `ffprobe -show_streams -show_format -show_programs -show_chapters -of json` says."""
 
     format: Mapping[str, Any]
     streams: tuple[Mapping[str, Any], ...]
+    programs: tuple[Program, ...] = ()
+    chapters: int = 0
 
     @property
     def start_s(self) -> Fraction:
@@ -45,19 +48,9 @@ class Headers:
         """Return the declared duration."""
         return _seconds(self.format.get("duration"))
 
-    @property
-    def video(self) -> Mapping[str, Any] | None:
-        """Return the video stream that is used: the first default one, else the first; covers do not count."""
-        videos = [stream for stream in self.streams if _is_video(stream)]
-        return next((stream for stream in videos if _flag(stream, "default")), videos[0] if videos else None)
-
     def time_base(self, index: int) -> Fraction:
         """Return the length of a tick of the stream, seconds."""
         return next(Fraction(stream["time_base"]) for stream in self.streams if stream["index"] == index)
-
-    def of_kind(self, kind: str) -> list[Mapping[str, Any]]:
-        """Return the streams of a codec type."""
-        return [stream for stream in self.streams if stream.get("codec_type") == kind]
 
 
 def parse_headers(text: str) -> Headers | None:
@@ -68,7 +61,7 @@ def parse_headers(text: str) -> Headers | None:
         return None
     if not isinstance(parsed, dict) or not parsed.get("format"):
         return None
-    return Headers(parsed["format"], tuple(parsed.get("streams", ())))
+    return Headers(parsed["format"], tuple(parsed.get("streams", ())), programs_of(parsed), len(parsed.get("chapters", ())))
 
 
 def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str, complaints: str = "") -> Probe | Failure:
@@ -78,24 +71,24 @@ def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str
     """
     if int(headers.format.get("probe_score", 100)) < PROBE_SCORE_MIN:
         return not_media("what it holds was recognised by accident at best")
-    warnings: list[str] = []
-    raw = headers.video
+    if "DRM protected" in complaints:
+        return encrypted()
+    chosen = choose(headers.streams, headers.programs, scan)
+    if isinstance(chosen, Failure):
+        return chosen
     cut = any(word in complaints for word in COMPLAINTS_CUT)
-    video = None if raw is None else _video_track(raw, scan, seekable=_is_seekable(headers, raw, cut=cut))
-    if isinstance(video, Failure):
-        return video
-    audio = tuple(t for raw in headers.of_kind("audio") if (t := _audio_track(raw, headers, scan)) is not None)
+    video = (
+        None if chosen.video is None else _video_track(chosen.video, scan, seekable=_is_seekable(headers, chosen.video, cut=cut))
+    )
+    audio = tuple(track for raw in chosen.audio if (track := _audio_track(raw, scan)) is not None)
     if video is None and not audio:
         return nothing_to_play(str(stream.get("codec_type", "unknown")) for stream in headers.streams)
+    if video is not None and not audio and _is_still(headers, video):
+        return not_media("it is a still picture")
     tracks: list[VideoTrack | AudioTrack] = [*audio] if video is None else [video, *audio]
     duration_ms = max(t.start_ms + t.duration_ms for t in tracks) - min(t.start_ms for t in tracks)
     declared_ms = None if headers.duration_s is None else _ms(headers.duration_s)
-    if sum(_is_video(stream) for stream in headers.streams) > 1:
-        warnings.append("The file has more than one video track; the default one is used.")
-    unused = len(headers.of_kind("audio")) - len(audio)
-    if unused:
-        warnings.append(f"{unused} sound track(s) cannot be decoded and are left out.")
-    warnings.extend(_damage(duration_ms, declared_ms, scan, complaints))
+    warnings = [*chosen.warnings, *_damage(duration_ms, declared_ms, scan, complaints)]
     return Probe(
         container=str(headers.format.get("format_name", "")),
         duration_ms=duration_ms,
@@ -104,41 +97,46 @@ def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str
         sha256=sha256,
         video=video,
         audio=audio,
-        subtitles=tuple(_subtitle_track(stream) for stream in headers.of_kind("subtitle")),
+        subtitles=tuple(_subtitle_track(stream) for stream in chosen.subtitles),
         attachments=tuple(
             _attachment(stream)
             for stream in headers.streams
-            if stream.get("codec_type") == "attachment" or _flag(stream, "attached_pic")
+            if stream.get("codec_type") == "attachment" or _flag(stream, "attached_pic") or stream in chosen.covers
         ),
+        chapters=headers.chapters,
         warnings=tuple(warnings),
     )
+
+
+def _is_still(headers: Headers, video: VideoTrack) -> bool:
+    """Whether the file is a picture (AVIF, HEIC, GIF, PNG) and not a film that is one picture long."""
+    brand = str(headers.format.get("tags", {}).get("major_brand", ""))
+    picture = brand in STILL_BRANDS or headers.format.get("format_name") in ("gif", "apng")
+    return picture and video.frame_count == 1
 
 
 def _is_seekable(headers: Headers, video: Mapping[str, Any], *, cut: bool) -> bool:
     """Whether reading may begin in the middle and still give each picture its own time (tried).
 
     A Matroska file without its end has lost its index, and seeking in it may find nothing. AVI has no presentation
-    times: with B-frames they are guessed, and guessed differently after seeking.
+    times: with B-frames they are guessed, and guessed differently after seeking. Pictures without a container have no times.
     """
     match headers.format.get("format_name"):
         case "matroska,webm":
             return not cut
         case "avi":
             return not video.get("has_b_frames")
+        case "h264" | "hevc" | "vvc" | "obu" | "mpegvideo" | "m4v" | "rm" | "apng":
+            return False
         case _:
             return True
 
 
-def _video_track(raw: Mapping[str, Any], scan: PacketScan, *, seekable: bool) -> VideoTrack | Failure | None:
-    """Return the video track; None when it holds no picture at all."""
+def _video_track(raw: Mapping[str, Any], scan: PacketScan, *, seekable: bool) -> VideoTrack:
+    """Return the video track."""
     index = int(raw["index"])
-    times = scan.streams.get(index, StreamTimes())
-    if times.packets == 0:
-        return None
-    width, height = int(raw.get("width") or 0), int(raw.get("height") or 0)
-    codec, pixel_format = raw.get("codec_name"), raw.get("pix_fmt")
-    if not codec or codec == "unknown" or not pixel_format or width <= 0 or height <= 0:
-        return failure("codec_issues", "VIDEO_UNREADABLE", f"The pictures cannot be decoded (codec: {codec or 'unknown'}).")
+    times = scan.streams[index]
+    width, height, codec, pixel_format = int(raw["width"]), int(raw["height"]), raw["codec_name"], raw["pix_fmt"]
     time_base = Fraction(raw["time_base"])
     declared = [rate for name in ("r_frame_rate", "avg_frame_rate") if (rate := _ratio(raw.get(name))) is not None]
     measured = frame_rate(times.distances, time_base, declared)
@@ -177,25 +175,17 @@ def _video_track(raw: Mapping[str, Any], scan: PacketScan, *, seekable: bool) ->
     )
 
 
-def _audio_track(raw: Mapping[str, Any], headers: Headers, scan: PacketScan) -> AudioTrack | None:
-    """Return the sound track; None when it is empty or nobody can decode it."""
-    channels, rate = int(raw.get("channels") or 0), int(raw.get("sample_rate") or 0)
-    codec = raw.get("codec_name")
-    times = scan.streams.get(int(raw["index"]))
-    if not codec or codec == "unknown" or channels <= 0 or rate <= 0:
-        return None
-    if times is not None:
-        start_s, duration_s = _extent(times, Fraction(raw["time_base"]), Fraction(0))
-    else:
-        start_s = _seconds(raw.get("start_time")) or headers.start_s
-        duration_s = _seconds(raw.get("duration")) or headers.duration_s or Fraction(0)
+def _audio_track(raw: Mapping[str, Any], scan: PacketScan) -> AudioTrack | None:
+    """Return the sound track; None when nothing in it lasts."""
+    start_s, duration_s = _extent(scan.streams[int(raw["index"])], Fraction(raw["time_base"]), Fraction(0))
     if duration_s <= 0:
         return None
     return AudioTrack(
         index=int(raw["index"]),
-        codec=str(codec),
-        channels=channels,
-        sample_rate_hz=rate,
+        codec=str(raw["codec_name"]),
+        channels=int(raw["channels"]),
+        channel_layout=str(raw.get("channel_layout") or "unknown")[:100],
+        sample_rate_hz=int(raw["sample_rate"]),
         language=_tag(raw, "language") or "und",
         title=_tag(raw, "title"),
         default=_flag(raw, "default"),
@@ -218,7 +208,7 @@ def _subtitle_track(raw: Mapping[str, Any]) -> SubtitleTrack:
 
 
 def _attachment(raw: Mapping[str, Any]) -> Attachment:
-    cover = _flag(raw, "attached_pic")
+    cover = raw.get("codec_type") == "video"
     media_type = f"image/{raw.get('codec_name')}" if cover else _tag(raw, "mimetype")
     return Attachment(index=int(raw["index"]), filename=_tag(raw, "filename"), media_type=media_type)
 
@@ -244,11 +234,6 @@ def _damage(duration_ms: int, declared_ms: int | None, scan: PacketScan, complai
 
 
 # --- values ---------------------------------------------------------------------------------------------------------
-
-
-def _is_video(stream: Mapping[str, Any]) -> bool:
-    """Whether the stream is moving pictures: not a cover, not a still in a sound file."""
-    return stream.get("codec_type") == "video" and not _flag(stream, "attached_pic")
 
 
 def _flag(stream: Mapping[str, Any], name: str) -> bool:
