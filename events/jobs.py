@@ -12,6 +12,7 @@ from events.envelope import Event, Value
 from events.media import (
     AudioPlan,
     Chunk,
+    ClockPiece,
     Failure,
     FailureStage,
     ObjectRef,
@@ -79,6 +80,7 @@ class AudioSpec(Value):
     channels: int = 0
     channel_layout: MachineLine = "unknown"
     optional: bool = False
+    clock: tuple[ClockPiece, ...] = ()
 
 
 class ExtrasSpec(Value):

@@ -108,6 +108,17 @@ class Attachment(Value):
     media_type: MachineLine | None = None
 
 
+class ClockPiece(Value):
+    """A stretch of a source between two jumps of its clock: the timestamps `from_ms` to `to_ms` are shown `shift_ms` later.
+
+    A source whose clock runs through has none. The first one's shift is 0; each next begins where the one before ended.
+    """
+
+    from_ms: int
+    to_ms: int
+    shift_ms: int
+
+
 class Probe(Value):
     """What a source is, measured: ffprobe plus a demux of every packet. `duration_ms` is what can be played."""
 
@@ -121,6 +132,7 @@ class Probe(Value):
     subtitles: tuple[SubtitleTrack, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     chapters: int = 0
+    clock: tuple[ClockPiece, ...] = ()
     warnings: tuple[MachineLine, ...] = ()
 
 
@@ -232,6 +244,7 @@ class VideoPlan(Value):
     segment_frames: int
     start_ms: int = 0
     lead_ms: int = 0
+    clock: tuple[ClockPiece, ...] = ()
     decoder: str | None = None
     source_filters: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
