@@ -59,6 +59,10 @@ class ObjectMissing(KinologError):
     """The object is not in the store."""
 
 
+class ObjectChanged(KinologError):
+    """The object is another than the one that was meant."""
+
+
 class InvalidRequest(KinologError):
     """The request cannot be carried out as it stands; the message says what to do."""
 

@@ -39,11 +39,14 @@ STAGE_OF: dict[JobKind, FailureStage] = {
 
 
 class Source(Value):
-    """The uploaded file that a job reads."""
+    """The uploaded file that a job reads. `etag` is the store's, from when its upload was completed: addresses to send it to may
+    outlive that.
+    """
 
     object_key: str
     size_bytes: int
     sha256: str | None = None
+    etag: str | None = None
 
 
 class AnalyseSpec(Value):

@@ -28,7 +28,9 @@ class UploadAbandoned(Event, type="kinolog.upload.abandoned.v1"):
 
 
 class VideoUploaded(Event, type="kinolog.video.uploaded.v1"):
-    """A whole source lies in the object store. `sha256` is what the sender said, if it did; analysis checks it."""
+    """A whole source lies in the object store. `sha256` is what the sender said, if it did, `etag` what the store says; work on it
+    checks both.
+    """
 
     video_id: str
     title: str = Field(min_length=1, max_length=255)
@@ -37,6 +39,7 @@ class VideoUploaded(Event, type="kinolog.video.uploaded.v1"):
     object_key: str
     size_bytes: int
     sha256: str | None = None
+    etag: str | None = None
     origin: Literal["api", "form", "cli"] = "api"
     priority: Literal["high", "normal", "low"] = "normal"
 

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from events.envelope import REGISTRY
+from events.errors import InvalidRequest
 from events.topics import TOPICS, Topic
+from infra.runtime.folders import private_folder
 from infra.runtime.history import archived, fetch
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
@@ -46,16 +48,51 @@ async def open_warehouse(
     store = ObjectStore(settings)
     everything, names = await archived(store), {topic.name for topic in topics}
     segments = [segment for segment in everything if segment.topic in names]
-    folder = settings.var_dir / "archive"
+    folder = private_folder(settings.var_dir / "archive")
     _forget(folder, everything)
-    files = await _local(store, segments, folder)
+    files = await _local(store, segments, folder, scratch)
     files += await _tail(settings, topics, segments, scratch)
     connection = duckdb.connect(config={"memory_limit": MEMORY_MAX, "temp_directory": str(scratch)})
     connection.execute("SET GLOBAL TimeZone = 'UTC'")  # at its default days begin, and moments are told, in the machine's zone
     for topic in topics:
         paths = [str(path) for name, path in files if name == topic.name]
         _create_view(connection, topic, paths, wanted)
+    _lock(connection, [path for _, path in files])
     return connection
+
+
+def ask(connection: "duckdb.DuckDBPyConnection", query: str) -> "duckdb.DuckDBPyRelation":
+    """Return the answer to one SELECT, to be fetched, which may raise duckdb.Error. Raises InvalidRequest for anything else."""
+    try:
+        statements = connection.extract_statements(query)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise InvalidRequest("ask one SELECT: no other statement, and no second one")
+        return connection.sql(statements[0])
+    except duckdb.Error as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def names_of(answer: "duckdb.DuckDBPyRelation") -> list[str]:
+    """Return the names of an answer's columns; those that repeat are numbered, so that none is lost."""
+    names: list[str] = []
+    for name in answer.columns:
+        numbered = (f"{name}_{number}" if number else name for number in count())
+        names.append(next(other for other in numbered if other not in names))
+    return names
+
+
+def _lock(connection: "duckdb.DuckDBPyConnection", files: Sequence[Path]) -> None:
+    """Let queries read these files and nothing else: no other file, no network, no extension, no variable of this program."""
+    listed = ", ".join(_quoted(str(path)) for path in files)
+    for setting in (
+        f"allowed_paths = [{listed}]",
+        "python_enable_replacements = false",
+        "autoinstall_known_extensions = false",
+        "autoload_known_extensions = false",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        connection.execute(f"SET {setting}")
 
 
 def read_batches(connection: "duckdb.DuckDBPyConnection", topic: Topic, columns: Sequence[str]) -> pa.RecordBatchReader:
@@ -92,23 +129,22 @@ def _quoted(text: str) -> str:
 
 
 def _forget(folder: Path, segments: Sequence[Segment]) -> None:
-    """Delete local files that were joined into others in the archive."""
+    """Delete local files that were joined into others in the archive, and halves that a killed command left."""
     kept = {segment.sha256 for segment in segments}
-    for path in folder.glob("*.parquet"):
-        if path.stem not in kept:
+    for path in folder.glob("*"):
+        if path.stem not in kept or path.suffix != ".parquet":
             path.unlink(missing_ok=True)
 
 
-async def _local(store: ObjectStore, segments: Sequence[Segment], folder: Path) -> list[tuple[str, Path]]:
+async def _local(store: ObjectStore, segments: Sequence[Segment], folder: Path, scratch: Path) -> list[tuple[str, Path]]:
     """Fetch what is not there yet; a file's name is its SHA-256, so what is there is right."""
-    folder.mkdir(parents=True, exist_ok=True)
     running = asyncio.Semaphore(FETCHES)
 
     async def get(segment: Segment) -> tuple[str, Path]:
         path = folder / f"{segment.sha256}.parquet"
         if not path.exists():
             async with running:
-                unfinished = path.with_suffix(".part")
+                unfinished = scratch / path.name  # another command may be fetching the same file
                 unfinished.write_bytes(await fetch(store, segment))
                 unfinished.rename(path)
         return segment.topic, path

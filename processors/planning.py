@@ -117,7 +117,7 @@ def evolve(row: Row | None, recorded: Recorded[Event]) -> Row | None:
         case VideoUploaded():
             row = row or Row(event.video_id)
             if row.source is None:
-                source = Source(object_key=event.object_key, size_bytes=event.size_bytes, sha256=event.sha256)
+                source = Source(object_key=event.object_key, size_bytes=event.size_bytes, sha256=event.sha256, etag=event.etag)
                 row = replace(row, source=source, priority=event.priority)
         case JobCompleted():
             row = _with_result(row or Row(event.video_id), event)

@@ -53,6 +53,7 @@ def uploaded(
     filename: str,
     size_bytes: int,
     sha256: str | None,
+    etag: str,
     origin: Literal["api", "form", "cli"],
     priority: Literal["high", "normal", "low"],
 ) -> Envelope[Event]:
@@ -65,6 +66,7 @@ def uploaded(
         object_key=source_key(video_id),
         size_bytes=size_bytes,
         sha256=sha256,
+        etag=etag,
         origin=origin,
         priority=priority,
     )

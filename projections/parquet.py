@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import cache
 from itertools import chain
 from types import UnionType
-from typing import Any, NamedTuple, Union, get_args, get_origin
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -72,6 +72,11 @@ def column_of(event: type[Event]) -> str:
 def schema_of(topic: str) -> pa.Schema:
     """Return the columns of a topic's files."""
     return pa.schema([*_ENVELOPE, *(pa.field(column_of(event), _struct(event)) for event in TOPICS[topic].events)])
+
+
+def columns_of(row: type[Any]) -> pa.Schema:
+    """Return the columns of a file of such rows, dataclasses."""
+    return pa.schema([pa.field(name, _arrow(annotation)) for name, annotation in get_type_hints(row).items()])
 
 
 def _struct(event: type[Event]) -> pa.DataType:

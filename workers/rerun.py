@@ -55,6 +55,6 @@ class Unkept:
         """Read an object."""
         return await self.store.get_bytes(key, max_bytes)
 
-    async def get_file(self, key: str, path: Path) -> str:
+    async def get_file(self, key: str, path: Path, etag: str | None = None) -> str:
         """Read an object into a file; return its SHA-256."""
-        return await self.store.get_file(key, path)
+        return await self.store.get_file(key, path, etag)

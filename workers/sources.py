@@ -7,6 +7,7 @@ import asyncio
 from collections import OrderedDict, defaultdict
 from pathlib import Path
 
+from events.errors import ObjectChanged
 from events.jobs import Source
 from workers.failures import refused
 from workers.work import ObjectStore, SourceCache, WorkFailed
@@ -42,7 +43,15 @@ class Sources:
                 path = self._directory / f"{self._fetched}-{key.replace('/', '_')}"
                 self._fetched += 1
                 try:
-                    digest = await self._store.get_file(key, path)
+                    digest = await self._store.get_file(key, path, source.etag)
+                    if (size_bytes := path.stat().st_size) != source.size_bytes:
+                        raise ObjectChanged(f"{key} has {size_bytes} bytes, not {source.size_bytes}")
+                except ObjectChanged as changed:
+                    path.unlink(missing_ok=True)
+                    message = "The stored file was replaced after its upload was completed. Upload it again."
+                    raise WorkFailed(
+                        refused("analysis", "FILE_CHANGED", message, str(changed), category="file_access", retryable=False)
+                    ) from changed
                 except BaseException:
                     path.unlink(missing_ok=True)
                     raise

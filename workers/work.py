@@ -59,8 +59,8 @@ class ObjectStore(Protocol):
 
     async def get_bytes(self, key: str, max_bytes: int) -> bytes: ...
 
-    async def get_file(self, key: str, path: Path) -> str:
-        """Download to `path`; return the SHA-256 of what came, lower-case hex."""
+    async def get_file(self, key: str, path: Path, etag: str | None = None) -> str:
+        """Download to `path`; return the SHA-256 of what came, lower-case hex. Raises ObjectChanged for another ETag."""
         ...
 
 

@@ -184,6 +184,7 @@ async def complete(given: Given, response: Response, video_id: VideoId, completi
         filename=video.filename,
         size_bytes=stat.size_bytes,
         sha256=completion.sha256,
+        etag=stat.etag,
         origin=completion.origin,
         priority=completion.priority,
     )
@@ -327,7 +328,7 @@ async def upload_form(
         details = _details(form)
         if not force:
             await _refuse_known(given, form.sha256)
-        await sending.finish(form)
+        stat = await sending.finish(form)
     except BaseException:
         await asyncio.shield(sending.give_up())
         raise
@@ -339,6 +340,7 @@ async def upload_form(
         filename=form.filename or "",
         size_bytes=form.size_bytes,
         sha256=form.sha256,
+        etag=stat.etag,
         origin="form",
         priority=details.priority,
     )
@@ -377,12 +379,13 @@ class _Sending:
         while len(form.pending) >= self._part_bytes:
             await self._send(form, self._part_bytes)
 
-    async def finish(self, form: Form) -> None:
-        """Send the rest and join the parts."""
+    async def finish(self, form: Form) -> Any:
+        """Send the rest and join the parts; return the store's words on the whole file."""
         assert self._multipart_id is not None
         if form.pending:
             await self._send(form, len(form.pending))
         await self._given.store.complete_multipart(self._key, self._multipart_id, self._parts)
+        return await self._given.store.stat(self._key)
 
     async def give_up(self) -> None:
         """Say so, and what was sent is deleted; when that fails, the sweeper does it later. Nothing is given up that is not on

@@ -1,8 +1,6 @@
 """`kinolog backup` and `kinolog restore`."""
 
 import asyncio
-import tempfile
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -45,11 +43,12 @@ async def _backup(where: str) -> dict[str, Any]:
     from infra.backup.shelf import open_shelf
     from infra.commands.services import settings_of_services
     from infra.runtime.objects import ObjectStore
+    from infra.runtime.scratch import scratch
 
     settings = settings_of_services()
     shelf = await open_shelf(settings, where)
-    with tempfile.TemporaryDirectory() as scratch, progress("backup") as report:
-        done = await Making(settings, ObjectStore(settings), shelf, Path(scratch), report).run()
+    with scratch(settings) as folder, progress("backup") as report:
+        done = await Making(settings, ObjectStore(settings), shelf, folder, report).run()
     events = sum(segment.records for segment in done.segments)
     return {"events": events, "objects": len(done.objects), "size": size(done.size_bytes), "into": where}
 
@@ -59,9 +58,10 @@ async def _restore(where: str) -> dict[str, Any]:
     from infra.backup.shelf import open_shelf
     from infra.commands.services import settings_of_services
     from infra.runtime.objects import ObjectStore
+    from infra.runtime.scratch import scratch
 
     settings = settings_of_services()
     shelf = await open_shelf(settings, where)
-    with tempfile.TemporaryDirectory() as scratch, progress("restore") as report:
-        digests = await Restoring(settings, ObjectStore(settings), shelf, Path(scratch), report).run()
+    with scratch(settings) as folder, progress("restore") as report:
+        digests = await Restoring(settings, ObjectStore(settings), shelf, folder, report).run()
     return {f"{name}.{table}": digest for name, tables in digests.items() for table, digest in tables.items()}

@@ -1,9 +1,7 @@
 """`kinolog sql`: all of history as tables, from the archive and the log."""
 
 import asyncio
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -43,13 +41,13 @@ def sql(
 
 async def _query(query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     from infra.commands.services import settings_of_services
-    from infra.warehouse import open_warehouse, topics_of
+    from infra.runtime.scratch import scratch
+    from infra.warehouse import ask, names_of, open_warehouse, topics_of
 
-    with tempfile.TemporaryDirectory() as scratch:
-        connection = await open_warehouse(settings_of_services(), topics_of(query), Path(scratch))
-        with connection:
-            answer = connection.execute(query)
-            return [column[0] for column in answer.description or ()], answer.fetchall()
+    settings = settings_of_services()
+    with scratch(settings) as folder, await open_warehouse(settings, topics_of(query), folder) as connection:
+        answer = ask(connection, query)
+        return names_of(answer), answer.fetchall()
 
 
 def _print_csv(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

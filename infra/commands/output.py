@@ -71,7 +71,7 @@ def progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    console, texts = Console(file=sys.stderr), (TextColumn("{task.description}"), TextColumn("{task.fields[rate]}"))
+    console, texts = Console(file=sys.stderr), (TextColumn("{task.description}", markup=False), TextColumn("{task.fields[rate]}"))
     columns = (texts[0], BarColumn(), TaskProgressColumn(), texts[1], TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task(name, total=None, rate="")
@@ -87,6 +87,7 @@ def _print_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> Non
     """Print a row per line: as wide as it is into a file or pipe, as the terminal has room on one."""
     from rich.cells import cell_len, set_cell_size
 
+    headings = [printable(heading) for heading in headings]
     widths = [max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)]
     terminal = sys.stdout.isatty()
     if terminal:

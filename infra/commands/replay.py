@@ -1,7 +1,6 @@
 """`kinolog replay`: new questions to all of history, from the archive and the log."""
 
 import asyncio
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -90,26 +89,33 @@ async def _query(path: Path, into: str, wanted: "Wanted") -> dict[str, Any]:
     import duckdb
 
     from infra.commands.services import settings_of_services
-    from infra.warehouse import open_warehouse, topics_of
+    from infra.runtime.scratch import scratch
+    from infra.warehouse import ask, names_of, open_warehouse, topics_of
 
     query = path.read_text().strip().rstrip(";")
     settings, topics = settings_of_services(), topics_of(query)
-    with tempfile.TemporaryDirectory() as scratch, await open_warehouse(settings, topics, Path(scratch), wanted) as connection:
+    with scratch(settings) as folder, await open_warehouse(settings, topics, folder, wanted) as connection:
         try:
-            answer = connection.execute(query)
-            headings, rows = [column[0] for column in answer.description or ()], answer.fetchall()
+            answer = ask(connection, query)
+            names = names_of(answer)
+            if into == "-":
+                rows = answer.fetchall()
+                _write([dict(zip(names, row, strict=True)) for row in rows], into, path.stem)
+                return {"rows": len(rows), "into": into}
+            found = answer.to_arrow_table().rename_columns(names)
         except duckdb.Error as error:
             raise UsageFault(str(error)) from error
-    _write([dict(zip(headings, row, strict=True)) for row in rows], into, path.stem)
-    return {"rows": len(rows), "into": into}
+    _write(found, into, path.stem)
+    return {"rows": found.num_rows, "into": into}
 
 
 async def _aggregate(question: "Aggregation", into: str, wanted: "Wanted") -> dict[str, Any]:
     from infra.commands.services import settings_of_services
+    from infra.runtime.scratch import scratch
     from infra.warehouse import open_warehouse, read_batches
 
     settings, topics = settings_of_services(), question.topics
-    with tempfile.TemporaryDirectory() as scratch, await open_warehouse(settings, topics, Path(scratch), wanted) as connection:
+    with scratch(settings) as folder, await open_warehouse(settings, topics, folder, wanted) as connection:
         found = question([read_batches(connection, topic, question.columns) for topic in topics])
     _write(found, into, question.name)
     return {"rows": found.num_rows, "into": into}
@@ -129,6 +135,7 @@ async def _fold(view: "View", into: str, wanted: "Wanted", *, follow: bool) -> d
 
 async def _into_rows(view: "View", reader: "LogReader", wanted: "Wanted", into: str, *, follow: bool) -> dict[str, Any]:
     from infra.checkpoints import Checkpoint
+    from projections.parquet import columns_of
     from projections.replay import FoldFailed, InMemory
 
     checkpoint = Checkpoint(Path(f"{into}.checkpoint" if into != "-" else f"{view.table.name}.checkpoint"))
@@ -148,7 +155,8 @@ async def _into_rows(view: "View", reader: "LogReader", wanted: "Wanted", into: 
         note(f"{state.events} events were folded and are kept in {checkpoint.path}; repair the fold and run this again")
         raise
     checkpoint.clear()
-    _write([_as_mapping(state.rows[key]) for key in sorted(state.rows, key=repr)], into, view.table.name)
+    rows = [_as_mapping(state.rows[key]) for key in sorted(state.rows, key=repr)]
+    _write(rows if rows or into == "-" else columns_of(view.table.row).empty_table(), into, view.table.name)
     return {"events": state.events, "rows": len(state.rows), "into": into}
 
 
@@ -198,4 +206,8 @@ def _write(found: "pa.Table | Sequence[Mapping[str, Any]]", into: str, name: str
     else:
         with duckdb.connect(into) as connection:
             connection.register("found", table)
-            connection.execute(f'CREATE OR REPLACE TABLE "{name}" AS SELECT * FROM found')
+            connection.execute(f"CREATE OR REPLACE TABLE {_identifier(name)} AS SELECT * FROM found")
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,7 +1,6 @@
 """Runs a failed attempt again, here, with the worker's own code; what it makes is deleted."""
 
 import platform
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from infra.runtime import hardware
 from infra.runtime.binaries import ffmpeg, ffprobe
 from infra.runtime.clock import SystemClock, new_id
 from infra.runtime.objects import ObjectStore
+from infra.runtime.scratch import scratch
 from infra.runtime.settings import Settings
 from projections.capsule import Capsule
 from workers.attempt import attempt
@@ -34,9 +34,9 @@ async def rerun(settings: Settings, capsule: Capsule) -> Outcome:
     store = ObjectStore(settings)
     prefix = f"reruns/{capsule.job_id}/{new_id()}"
     limits = Limits(threads=settings.worker_threads, memory_max_bytes=settings.ffmpeg_memory_max_bytes)
-    with tempfile.TemporaryDirectory(prefix="kinolog-rerun-") as scratch:
-        sources = Sources(Path(scratch, "sources"), store, bytes_max=settings.work_dir_max_bytes // 2)
-        job = Path(scratch, "job")
+    with scratch(settings) as folder:
+        sources = Sources(folder / "sources", store, bytes_max=settings.work_dir_max_bytes // 2)
+        job = folder / "job"
         work = Work(prefix, job, store, sources.used_in(job), SystemClock(), ffmpeg(settings), ffprobe(settings), limits)
 
         async def surroundings(directory: Path) -> SystemContext:

@@ -8,6 +8,7 @@ The public app reads no log and has no user.
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -168,21 +169,31 @@ def _ensure_users(engine: Settings, known: Mapping[str, str]) -> None:
 
 
 def ensure_rights(engine: Settings, wanted: Set[AclBinding] | None = None) -> None:
-    """Give our users the rights that they should have under the settings' prefix, and take any others under it away."""
+    """Give our users the rights that they should have under the settings' prefix, and take any others under it away.
+
+    Returns when the broker goes by them: it learns of them a moment after its controller.
+    """
     admin, prefix = _admin(engine), engine.topic_prefix
     wanted = set(rights(prefix)) if wanted is None else wanted
-    anything = AclBindingFilter(*ANYTHING)
-    there = {acl for acl in admin.describe_acls(anything, request_timeout=REQUEST_S).result() if _is_ours(acl, prefix)}
-    if missing := list(wanted - there):
-        for done in admin.create_acls(missing, request_timeout=REQUEST_S).values():
-            done.result()
-    if outdated := [_exactly(acl) for acl in there - wanted]:
-        for done in admin.delete_acls(outdated, request_timeout=REQUEST_S).values():
-            done.result()
+    missing, outdated = _changes(admin, prefix, wanted)
+    if missing:
+        for created in admin.create_acls([*missing], request_timeout=REQUEST_S).values():
+            created.result()
+    if outdated:
+        for deleted in admin.delete_acls([_exactly(acl) for acl in outdated], request_timeout=REQUEST_S).values():
+            deleted.result()
+    deadline = time.monotonic() + REQUEST_S
+    while (missing or outdated) and any(_changes(admin, prefix, wanted)):
+        if time.monotonic() > deadline:
+            raise LogUnavailable("Kafka does not go by the rights of its users")
+        time.sleep(0.01)
 
 
-def _is_ours(acl: AclBinding, prefix: str) -> bool:
-    return acl.principal.removeprefix("User:") in USERS and acl.name.startswith(prefix)
+def _changes(admin: AdminClient, prefix: str, wanted: Set[AclBinding]) -> tuple[Set[AclBinding], Set[AclBinding]]:
+    """Return the rights that are missing and those that are outdated."""
+    found = admin.describe_acls(AclBindingFilter(*ANYTHING), request_timeout=REQUEST_S).result()
+    there = {acl for acl in found if acl.principal.removeprefix("User:") in USERS}
+    return wanted - there, {acl for acl in there if acl.name.startswith(prefix)} - wanted
 
 
 def _exactly(acl: AclBinding) -> AclBindingFilter:

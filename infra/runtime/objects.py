@@ -23,7 +23,7 @@ from minio.datatypes import Part
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 
-from events.errors import Conflict, ObjectMissing, StoreUnavailable
+from events.errors import Conflict, ObjectChanged, ObjectMissing, StoreUnavailable
 from events.media import ObjectRef
 from infra.runtime.metrics import STORE_FAILURES, STORE_SECONDS
 from infra.runtime.settings import Settings
@@ -110,13 +110,15 @@ class ObjectStore:
 
         return await self._call("get", get)
 
-    async def get_file(self, key: str, path: Path) -> str:
-        """Download to `path` with flat memory; return the SHA-256 of what came."""
+    async def get_file(self, key: str, path: Path, etag: str | None = None) -> str:
+        """Download to `path` with flat memory; return the SHA-256 of what came. Raises ObjectChanged for another ETag."""
 
         def get() -> str:
             answer = self._client.get_object(self._bucket, key)
             digest = hashlib.sha256()
             try:
+                if etag is not None and (found := answer.headers.get("etag", "").strip('"')) != etag:
+                    raise ObjectChanged(f"{key} has the ETag {found}, not {etag}")
                 with path.open("wb") as file:
                     for piece in answer.stream(READ_BYTES):
                         digest.update(piece)

@@ -9,12 +9,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from events.errors import Conflict, ObjectMissing, StoreUnavailable
+from events.errors import Conflict, ObjectChanged, ObjectMissing, StoreUnavailable
+from events.jobs import Source
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from tests.support.cutting import cutting
 from tests.support.work import DirectoryStore
 from workers import work
+from workers.sources import Sources
+from workers.work import WorkFailed
 
 DATA = bytes(range(256)) * 64
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -51,6 +54,15 @@ async def test_what_is_put_comes_back(either: work.ObjectStore, tmp_path: Path, 
     assert await either.get_bytes(key, len(DATA)) == DATA
     assert await either.get_file(key, tmp_path / "got") == SHA256
     assert (tmp_path / "got").read_bytes() == DATA
+
+
+async def test_an_object_that_was_replaced_is_told_by_its_etag(either: work.ObjectStore, tmp_path: Path) -> None:
+    etag = hashlib.md5(DATA, usedforsecurity=False).hexdigest()
+    await either.put_bytes("sources/v/original", DATA, "video/mp4")
+    assert await either.get_file("sources/v/original", tmp_path / "got", etag) == SHA256
+    await either.put_bytes("sources/v/original", DATA[::-1], "video/mp4")
+    with pytest.raises(ObjectChanged):
+        await either.get_file("sources/v/original", tmp_path / "got", etag)
 
 
 async def test_bytes_and_nothing_at_all_are_objects_too(either: work.ObjectStore, tmp_path: Path) -> None:
@@ -277,6 +289,38 @@ async def test_a_wrong_secret_and_a_missing_bucket_are_said_and_not_repeated(set
             with pytest.raises((StoreUnavailable, ObjectMissing)):
                 await wrong.put_bytes("k", b"x", "text/plain")
             assert proxy.connections == 1
+
+
+async def test_a_source_that_is_replaced_after_its_upload_is_refused_with_a_code(store: ObjectStore, tmp_path: Path) -> None:
+    """An address to send a file to lives on after the upload was completed; of the same size or another."""
+    key = "sources/v/original"
+    address = await store.presign_put(key, 300)
+    for number, (first, second) in enumerate([(b"a" * 1000, b"b" * 1000), (b"a" * 1000, b"b" * 10)]):
+        async with httpx.AsyncClient() as http:
+            (await http.put(address, content=first)).raise_for_status()
+            stat = await store.stat(key)
+            source = Source(object_key=key, size_bytes=stat.size_bytes, etag=stat.etag)
+            assert await Sources(tmp_path / f"first-{number}", store, bytes_max=10**6).fetch(source, tmp_path)
+            (await http.put(address, content=second)).raise_for_status()
+        with pytest.raises(WorkFailed) as caught:
+            await Sources(tmp_path / f"second-{number}", store, bytes_max=10**6).fetch(source, tmp_path)
+        assert caught.value.failure.code == "FILE_CHANGED"
+        assert not caught.value.failure.retryable
+
+
+async def test_parts_of_a_completed_upload_cannot_be_sent_again(store: ObjectStore, tmp_path: Path) -> None:
+    key = "sources/w/original"
+    upload = await store.create_multipart(key, "video/mp4")
+    address = await store.presign_part(key, upload, 1, 300)
+    async with httpx.AsyncClient() as http:
+        (await http.put(address, content=b"a" * 1000)).raise_for_status()
+        ((number, etag, _),) = await store.list_parts(key, upload)
+        await store.complete_multipart(key, upload, [(number, etag)])
+        stat = await store.stat(key)
+        await http.put(address, content=b"b" * 1000)
+    source = Source(object_key=key, size_bytes=stat.size_bytes, etag=stat.etag)
+    path, _digest = await Sources(tmp_path / "sources", store, bytes_max=10**6).fetch(source, tmp_path)
+    assert path.read_bytes() == b"a" * 1000
 
 
 async def test_big_files_pass_with_flat_memory(store: ObjectStore, tmp_path: Path) -> None:

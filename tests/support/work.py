@@ -6,7 +6,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from events.errors import ObjectMissing
+from events.errors import ObjectChanged, ObjectMissing
 from events.jobs import Source
 from events.media import Failure, ObjectRef
 from infra.runtime.binaries import ffprobe
@@ -64,11 +64,13 @@ class DirectoryStore:
         with path.open("rb") as file:
             return file.read(max_bytes)
 
-    async def get_file(self, key: str, path: Path) -> str:
-        """Copy the object to `path`; return its SHA-256."""
+    async def get_file(self, key: str, path: Path, etag: str | None = None) -> str:
+        """Copy the object to `path`; return its SHA-256. Its ETag is its MD5."""
         source = self.path_of(key)
         if not source.is_file():
             raise ObjectMissing(f"no object {key!r}")
+        if etag is not None and (found := hashlib.md5(source.read_bytes(), usedforsecurity=False).hexdigest()) != etag:
+            raise ObjectChanged(f"{key} has the ETag {found}, not {etag}")
         shutil.copyfile(source, path)
         return sha256_of(path)
 

@@ -18,7 +18,7 @@ from events.videos import UploadAbandoned, UploadStarted, VideoEdited, VideoUplo
 from producers import catalog, jobs, uploads
 
 VIDEO = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
-UPLOADED = {"title": "t", "description": "", "filename": "f", "size_bytes": 1, "sha256": None, "origin": "api"}
+UPLOADED = {"title": "t", "description": "", "filename": "f", "size_bytes": 1, "sha256": None, "etag": "e", "origin": "api"}
 
 
 def context() -> Context:

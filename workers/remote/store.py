@@ -14,7 +14,7 @@ import httpx
 import stamina
 from purgatory.domain.model import OpenedState
 
-from events.errors import ObjectMissing, StoreUnavailable
+from events.errors import ObjectChanged, ObjectMissing, StoreUnavailable
 from events.media import ObjectRef
 from workers.remote.gateway import WAIT_INITIAL_S, WAIT_MAX_S, Gateway, Later, Lost, Rejected
 from workers.remote.transport import HttpTransport
@@ -79,10 +79,10 @@ class GatewayStore:
                 return b""  # the object is empty
             raise
 
-    async def get_file(self, key: str, path: Path) -> str:
-        """Download to `path`; return the SHA-256 of what came."""
+    async def get_file(self, key: str, path: Path, etag: str | None = None) -> str:
+        """Download to `path`; return the SHA-256 of what came. Raises ObjectChanged for another ETag than `etag`."""
         with path.open("wb") as file:
-            download = _Download(file)
+            download = _Download(file, etag)
             await self._get(key, partial(download.go_on, self._gateway), moved=lambda: download.size_bytes)
         return download.digest.hexdigest()
 
@@ -131,8 +131,9 @@ class GatewayStore:
 class _Download:
     """A file that is being fetched, in as many pieces as the connection wants."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], wanted: str | None) -> None:
         self._file = file
+        self._wanted = wanted
         self._etag: str | None = None
         self.size_bytes = 0
         self.digest = hashlib.sha256()
@@ -144,6 +145,8 @@ class _Download:
             headers = {"Range": f"bytes={self.size_bytes}-", "If-Range": self._etag}
         try:
             async with gateway.answer("GET", where, params=query, headers=headers, timeout=SILENCE_S) as answer:
+                if self._wanted is not None and (found := answer.headers.get("etag", "").strip('"')) != self._wanted:
+                    raise ObjectChanged(f"the object has the ETag {found}, not {self._wanted}")
                 if answer.status_code != 206:
                     self._begin()
                 elif not answer.headers.get("content-range", "").startswith(f"bytes {self.size_bytes}-"):
