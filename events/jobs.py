@@ -224,12 +224,17 @@ class JobSubmitted(Event, type="kinolog.job.submitted.v1"):
 
 
 class ClaimRequested(Event, type="kinolog.job.claim-requested.v1"):
-    """A worker has a free slot. The answer, JobClaimed or ClaimRefused, names this event's id; it comes before `deadline`."""
+    """A worker has a free slot. The answer, JobClaimed or ClaimRefused, names this event's id; it comes before `deadline`.
+
+    `process_id` tells apart the processes that work under one `worker_id` one after the other: the first claim of a new one
+    says that the one before is gone, and what that held is free.
+    """
 
     worker_id: str
     pool: str
     capabilities: Capabilities
     deadline: AwareDatetime
+    process_id: str | None = None
 
 
 class ClaimWithdrawn(Event, type="kinolog.job.claim-withdrawn.v1"):
@@ -392,6 +397,7 @@ class JobClaimed(Event, type="kinolog.job.claimed.v1"):
     lease_expires_at: AwareDatetime
     spec: JobSpec
     reason: Literal["best_job", "first_waiting", "same_video", "gpu_first", "probation"] | None = None
+    process_id: str | None = None
 
 
 class JobAttemptFailed(Event, type="kinolog.job.attempt-failed.v1"):
@@ -424,7 +430,10 @@ class LeaseExpired(Event, type="kinolog.job.lease-expired.v1"):
 
 
 class JobReleased(Event, type="kinolog.job.released.v1"):
-    """The worker handed the job back, or a person took it away; it waits again, and the attempt does not count."""
+    """The worker handed the job back, or a person took it away; it waits again, and the attempt does not count.
+
+    `abandoned`: the worker's process ended without a word, and another one has started in its place.
+    """
 
     job_id: str
     video_id: str
@@ -432,6 +441,7 @@ class JobReleased(Event, type="kinolog.job.released.v1"):
     worker_id: str
     epoch: int
     reason: str
+    abandoned: bool = False
 
 
 class JobCompleted(Event, type="kinolog.job.completed.v1"):
@@ -484,7 +494,7 @@ class JobCancelled(Event, type="kinolog.job.cancelled.v1"):
 
 
 class ClaimRefused(Event, type="kinolog.job.claim-refused.v1"):
-    """A claim request ended without a job. A worker that is told `draining` stops."""
+    """A claim request ended without a job. A worker that is told `draining` stops; so is one whose place another process took."""
 
     worker_id: str
     pool: str

@@ -48,7 +48,20 @@ from events.jobs import (
 from events.media import Failure, FailureStage
 from events.workers import WorkerCleared, WorkerQuarantined
 from processors.matching import Why, best_job, best_pair
-from processors.pool_state import Claim, Gpu, Job, State, bar, evolve, hear, next_wakeup, requeue, set_alarm, set_alarms_for_claims
+from processors.pool_state import (
+    Claim,
+    Gpu,
+    Job,
+    State,
+    bar,
+    evolve,
+    hear,
+    next_wakeup,
+    note_process,
+    requeue,
+    set_alarm,
+    set_alarms_for_claims,
+)
 
 SOURCE = "kinolog/dispatcher"
 CLAIMS_MAX = 10_000
@@ -152,7 +165,15 @@ class Decision:
         self._fail_attempt(event.job_id, failure)
 
     def claim(self, request: Envelope[Event], event: ClaimRequested) -> None:
-        """Give the best job that fits, or let the claim wait until its deadline: also one that gets no job for now."""
+        """Give the best job that fits, or let the claim wait until its deadline: also one that gets no job for now.
+
+        The first claim of a worker's new process frees what the one before held. That one may still be there, frozen for a
+        while: its jobs are lost to it by their epochs, and when it asks for others it is told to stop.
+        """
+        if event.process_id in self._state.superseded:
+            self._refuse_claim(event, request.id, "draining")
+            return
+        started = self._take_over(event)
         if event.capabilities.gpu:
             self._state.gpus[event.worker_id] = Gpu(event.pool, event.capabilities, self._now)
             hear(self._state, event.worker_id, self._now)
@@ -164,7 +185,19 @@ class Decision:
             if event.capabilities.gpu:
                 self._give(event.pool)  # nobody needs to wait for this one any longer
         else:
-            remember(self._state, request)
+            _line_up(self._state, request, event)
+        if started:
+            self._give(event.pool)
+
+    def _take_over(self, event: ClaimRequested) -> bool:
+        """Free what earlier processes of a worker held, if this one is new. Their claims get nothing any more (`matching`)."""
+        if not note_process(self._state, event.worker_id, event.process_id):
+            return False
+        if event.worker_id in self._state.held:
+            for job_id, job in list(self._state.jobs.items()):
+                if job.status == "claimed" and job.worker_id == event.worker_id and job.process_id != event.process_id:
+                    self._hand_back(job_id, job, "the worker has started again", abandoned=True)
+        return True
 
     def withdraw(self, event: ClaimWithdrawn) -> None:
         """Let nobody wait for a worker that is leaving. One that was given a job meanwhile hands it back itself."""
@@ -177,13 +210,14 @@ class Decision:
             self._state.gpus.pop(event.worker_id, None)
             self._give(event.pool)
 
-    def _refuse_claim(self, event: ClaimRequested, claim_id: str) -> None:
-        reason = bar(self._state, event.pool, event.worker_id, self._now) or "no_job"
+    def _refuse_claim(self, event: ClaimRequested, claim_id: str, reason: Literal["draining"] | None = None) -> None:
+        reason = reason or bar(self._state, event.pool, event.worker_id, self._now) or "no_job"
         refused = ClaimRefused(worker_id=event.worker_id, pool=event.pool, claim_id=claim_id, reason=reason)
         self._take(refused, event.pool)
         hear(self._state, event.worker_id, self._now)
 
     def _assign(self, job_id: str, claim_id: str, event: ClaimRequested, why: Why) -> None:
+        self._take_over(event)  # its claim may have waited while this dispatcher was started again
         job = self._state.jobs[job_id]
         claimed = JobClaimed(
             job_id=job_id,
@@ -196,6 +230,7 @@ class Decision:
             lease_expires_at=self._now + self._state.policy.lease,
             spec=job.queued.spec,
             reason="probation" if event.worker_id in self._state.quarantined else why,
+            process_id=event.process_id,
         )
         self._take(claimed, event.pool)
 
@@ -327,16 +362,19 @@ class Decision:
         job = self._holder_or_refuse(event)
         if job is None:
             return
-        self._release(event.job_id, job, event.reason)
+        self._hand_back(event.job_id, job, event.reason)
+        self._give(event.pool)
+
+    def _hand_back(self, job_id: str, job: Job, reason: str, *, abandoned: bool = False) -> None:
+        """Let a job wait again, unless it was handed back too often."""
+        self._release(job_id, job, reason, abandoned=abandoned)
         if job.attempts >= self._state.policy.attempts_max:
             bounced = "The job was handed back too often; look at the workers' logs."
             stage = STAGE_OF[job.queued.spec.kind]
             failure = Failure(stage=stage, category="process_failure", code="BOUNCED", message=bounced)
-            self._fail(event.job_id, failure, "released_too_often")
-        else:
-            self._give(event.pool)
+            self._fail(job_id, failure, "released_too_often")
 
-    def _release(self, job_id: str, job: Job, reason: str) -> None:
+    def _release(self, job_id: str, job: Job, reason: str, *, abandoned: bool = False) -> None:
         released = JobReleased(
             job_id=job_id,
             video_id=job.queued.video_id,
@@ -344,6 +382,7 @@ class Decision:
             worker_id=job.worker_id,
             epoch=job.epoch,
             reason=reason,
+            abandoned=abandoned,
         )
         self._take(released, job.queued.pool)
 
@@ -487,16 +526,23 @@ def refusal(
     return None
 
 
+def _line_up(state: State, request: Envelope[Event], event: ClaimRequested) -> None:
+    """Let a claim wait for a job."""
+    if not state.claim_groups:
+        set_alarms_for_claims(state, request.time)
+    key = (event.pool, event.capabilities)
+    state.claims.setdefault(key, OrderedDict())[request.id] = Claim(request)  # type: ignore[arg-type]
+    state.claim_groups[request.id] = key
+    set_alarm(state, event.deadline, "claim", request.id)
+
+
 def remember(state: State, request: Envelope[Event], now: datetime | None = None) -> None:
     """Keep what is no fact: a claim that waits, or (with `now`) a renewal of the holder."""
     event = request.data
     if isinstance(event, ClaimRequested) and request.id not in state.answered:
-        if not state.claim_groups:
-            set_alarms_for_claims(state, request.time)
-        key = (event.pool, event.capabilities)
-        state.claims.setdefault(key, OrderedDict())[request.id] = Claim(request)  # type: ignore[arg-type]
-        state.claim_groups[request.id] = key
-        set_alarm(state, event.deadline, "claim", request.id)
+        if event.worker_id not in state.processes:  # else the facts know better: this may be one of an earlier process
+            note_process(state, event.worker_id, event.process_id)
+        _line_up(state, request, event)
     elif isinstance(event, LeaseRenewed) and now is not None:
         job = state.jobs.get(event.job_id)
         if job is not None and refusal(job, event.worker_id, event.epoch) is None:

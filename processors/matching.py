@@ -59,7 +59,9 @@ def _best_claim(state: State, pool: str, wanted: Requirements, video_id: str, no
             continue
         for claim in group.values():
             event = claim.request.data
-            if event.deadline <= now or event.worker_id == wanted.not_worker or bar(state, pool, event.worker_id, now) is not None:
+            if event.deadline <= now or event.worker_id == wanted.not_worker or event.process_id in state.superseded:
+                continue
+            if bar(state, pool, event.worker_id, now) is not None:
                 continue
             others = others or not capabilities.gpu
             rank = (not capabilities.gpu, state.last_video.get(event.worker_id) != video_id)

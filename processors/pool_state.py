@@ -35,6 +35,8 @@ ANSWERED_MAX = 100_000
 WORKERS_MAX = 10_000
 RELEASES_FREE = 10
 """A job may be handed back this often; after that a release costs an attempt, so that nothing is bounced for ever."""
+ABANDONED_WEIGHT = 4
+"""A job whose worker died counts as so many releases: it may be the job that kills."""
 FORGET_AFTER = timedelta(days=8)
 """Ended jobs are known for longer than a request is kept on the log (7 days), so that no late repetition revives one."""
 PRIORITY_LEAD = {"high": timedelta(), "normal": timedelta(minutes=10), "low": timedelta(hours=1)}
@@ -84,6 +86,7 @@ class Job:
     releases: int = 0
     place: int = -1
     worker_id: str = ""
+    process_id: str | None = None
     lease_expires_at: datetime | None = None
     retry_at: datetime | None = None
     ended_at: datetime | None = None
@@ -122,7 +125,10 @@ class Claim:
 
 @dataclass
 class State:
-    """All jobs of the pools in one partition. `held` counts a worker's claims; `paused` maps (pool, worker or "") to `drain`."""
+    """All jobs of the pools in one partition. `held` counts a worker's claims; `paused` maps (pool, worker or "") to `drain`.
+
+    `processes` is the process that speaks for a worker now, `superseded` are those that did before, the latest last.
+    """
 
     policy: Policy = field(default_factory=Policy)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -133,6 +139,8 @@ class State:
     paused: dict[tuple[str, str], bool] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
     last_video: dict[str, str] = field(default_factory=dict)
+    processes: dict[str, str] = field(default_factory=dict)
+    superseded: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
     claims: dict[tuple[str, Capabilities], "OrderedDict[str, Claim]"] = field(default_factory=dict)
     claim_groups: dict[str, tuple[str, Capabilities]] = field(default_factory=dict)
     gpus: dict[str, Gpu] = field(default_factory=dict)
@@ -150,7 +158,7 @@ class State:
 def evolve(state: State, fact: Envelope[Event]) -> None:
     """Apply one fact to the state, in place."""
     event = fact.data
-    if fact.causationid is not None:
+    if fact.causationid is not None and not (isinstance(event, JobReleased) and event.abandoned):  # the claim still waits
         _note_answer(state, fact.causationid)
     match event:
         case JobQueued():
@@ -167,7 +175,7 @@ def evolve(state: State, fact: Envelope[Event]) -> None:
         case JobReleased():
             _leave(state, event.job_id, False, fact.time)
             job = state.jobs[event.job_id]
-            job.releases += 1
+            job.releases += ABANDONED_WEIGHT if event.abandoned else 1
             if job.releases <= RELEASES_FREE:
                 job.attempts -= 1
             requeue(state, event.job_id)
@@ -194,6 +202,20 @@ def evolve(state: State, fact: Envelope[Event]) -> None:
                 state.failures_in_row.pop(event.worker_id, None)
         case _:
             return
+
+
+def note_process(state: State, worker_id: str, process_id: str | None) -> bool:
+    """Note which process speaks for a worker; tell whether it is a new one. One that was superseded never is again."""
+    if process_id is None or process_id in state.superseded or state.processes.get(worker_id) == process_id:
+        return False
+    if (before := state.processes.pop(worker_id, None)) is not None:
+        state.superseded[before] = None
+    state.processes[worker_id] = process_id
+    if len(state.processes) > WORKERS_MAX:
+        del state.processes[next(iter(state.processes))]
+    if len(state.superseded) > WORKERS_MAX:
+        state.superseded.popitem(last=False)
+    return True
 
 
 def bar(state: State, pool: str, worker_id: str, now: datetime) -> Bar | None:
@@ -285,7 +307,8 @@ def _queue(state: State, event: JobQueued, fact: Envelope[Event]) -> None:
 def _claim(state: State, event: JobClaimed) -> None:
     job, worker_id = state.jobs[event.job_id], event.worker_id
     job.status, job.worker_id, job.epoch, job.attempts = "claimed", worker_id, event.epoch, event.attempt
-    job.lease_expires_at, job.retry_at = event.lease_expires_at, None
+    job.lease_expires_at, job.retry_at, job.process_id = event.lease_expires_at, None, event.process_id
+    note_process(state, worker_id, event.process_id)
     state.held[worker_id] = state.held.get(worker_id, 0) + 1
     if (quarantine := state.quarantined.get(worker_id)) is not None:
         quarantine.job_id = event.job_id

@@ -40,6 +40,8 @@ class _Header:
     quarantined: dict[str, Quarantine] = field(default_factory=dict)
     paused: list[tuple[str, str, bool]] = field(default_factory=list)
     last_video: dict[str, str] = field(default_factory=dict)
+    processes: dict[str, str] = field(default_factory=dict)
+    superseded: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ def take(state: State, mark: Mark) -> Snapshot:
         {worker_id: copy.copy(quarantine) for worker_id, quarantine in state.quarantined.items()},
         [(pool, worker_id, drain) for (pool, worker_id), drain in state.paused.items()],
         dict(state.last_video),
+        dict(state.processes),
+        list(state.superseded),
     )
     return Snapshot(header, [(job_id, copy.copy(job)) for job_id, job in state.jobs.items()])
 
@@ -107,6 +111,8 @@ def restore(snapshot: Snapshot) -> State:
         quarantined=header.quarantined,
         paused={(pool, worker_id): drain for pool, worker_id, drain in header.paused},
         last_video=header.last_video,
+        processes=header.processes,
+        superseded=OrderedDict.fromkeys(header.superseded),
         places=header.places,
     )
     for job_id, job in snapshot.jobs:

@@ -402,7 +402,12 @@ class Replay:
             )
             can = self._workers[worker_id].capabilities
             event = event.model_copy(
-                update={"worker_id": worker_id, "capabilities": can, "deadline": time + (event.deadline - decided)}
+                update={
+                    "worker_id": worker_id,
+                    "capabilities": can,
+                    "deadline": time + (event.deadline - decided),
+                    "process_id": event.process_id if worker_id == event.worker_id else None,
+                }
             )
         else:
             event = event.model_copy(update={"worker_id": worker_id, "epoch": epoch, "job_id": job_id})
@@ -430,7 +435,12 @@ class Replay:
         assert isinstance(model.data, ClaimRequested)
         deadline = time + (model.data.deadline - at)
         event = model.data.model_copy(
-            update={"worker_id": worker.worker_id, "capabilities": worker.capabilities, "deadline": deadline}
+            update={
+                "worker_id": worker.worker_id,
+                "capabilities": worker.capabilities,
+                "deadline": deadline,
+                "process_id": None,
+            }
         )
         self._plan(time, next(self._later), model._replace(id=self._new_id(), time=time, data=event))
 

@@ -18,15 +18,22 @@ def told(context: Context, event: WorkerEvent) -> Envelope[Event]:
 
 
 def claim_requested(
-    context: Context, *, claim_id: str, worker_id: str, pool: str, capabilities: Capabilities, deadline: datetime
+    context: Context,
+    *,
+    claim_id: str,
+    worker_id: str,
+    pool: str,
+    capabilities: Capabilities,
+    deadline: datetime,
+    process_id: str | None = None,
 ) -> Envelope[Event]:
     """Ask for a job. Said again with the same `claim_id` it is the same request, so that it is answered once."""
-    event = ClaimRequested(worker_id=worker_id, pool=pool, capabilities=capabilities, deadline=deadline)
+    event = ClaimRequested(worker_id=worker_id, pool=pool, capabilities=capabilities, deadline=deadline, process_id=process_id)
     return Envelope(claim_id, context.source, pool, context.now, event, claim_id)
 
 
 def claim_id_of(worker_id: str, chosen: str) -> str:
-    """Return the id of the request that a worker calls `chosen`: no worker can say the id of another one's."""
+    """Return the id of the request, or process, that a worker calls `chosen`: no worker can say the id of another one's."""
     return str(uuid5(UUID(worker_id), chosen))
 
 

@@ -25,7 +25,10 @@ _WEIGHTS = {"analyse": 2.0, "encode": 90.0, "audio": 3.0, "extras": 1.0, "verify
 
 @table_row
 class Tick:
-    """The latest tick of a job: of the highest epoch, then the latest time."""
+    """The latest tick of a job: of the highest epoch, then the latest time. Percents are the highest that any tick had.
+
+    An attempt that begins anew is at nothing, but nobody likes to see a bar go back: it stands until it is overtaken.
+    """
 
     job_id: str
     video_id: str
@@ -53,6 +56,8 @@ def evolve(tick: Tick | None, recorded: Recorded[Event]) -> Tick | None:
         return tick
     if tick is not None and (event.epoch, time) <= (tick.epoch, tick.ticked_at):
         return tick
+    reached = {rung.name: rung.percent for rung in tick.rungs} if tick is not None else {}
+    rungs = (rung.model_copy(update={"percent": max(rung.percent, reached.get(rung.name, 0.0))}) for rung in event.rungs)
     return Tick(
         event.job_id,
         event.video_id,
@@ -60,10 +65,10 @@ def evolve(tick: Tick | None, recorded: Recorded[Event]) -> Tick | None:
         event.epoch,
         event.kind,
         event.step,
-        event.percent,
+        event.percent if tick is None else max(event.percent, tick.percent),
         event.frames,
         event.speed,
-        event.rungs,
+        tuple(rungs),
         time,
     )
 
@@ -139,21 +144,23 @@ def _current(video: Video, jobs: Sequence[Job]) -> list[Job]:
 
 
 def _percent(job: Job, tick_of: dict[str, Tick], rendition: str | None = None) -> float:
-    """Return how far a job is, or one rendition of it. What an older attempt did does not count."""
+    """Return how far a job is, or one rendition of it: as far as any attempt was."""
     if job.status == "completed":
         return 100.0
     tick = tick_of.get(job.job_id)
-    if tick is None or job.status != "claimed" or tick.epoch != job.epoch:
+    if tick is None:
         return 0.0
     percent = next((rung.percent for rung in tick.rungs if rung.name == rendition), tick.percent)
     return min(100.0, max(0.0, percent))
 
 
 def _overall(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick]) -> float:
-    """Return percent of the whole work; below 100 until it is published."""
-    planned = {"analyse", "verify", *(job.kind for job in jobs)}
-    if video.plan is None:
-        planned.add("encode")
+    """Return percent of the whole work; below 100 until it is published. What the plan leaves out makes it grow, never fall."""
+    planned = set(_WEIGHTS)
+    if video.plan is not None:
+        extras = video.plan.thumbnail_ms is not None or video.plan.subtitles
+        parts = {"encode": video.plan.video, "audio": video.plan.audio, "extras": extras}
+        planned -= {kind for kind, part in parts.items() if not part}
     done = total = 0.0
     for kind, weight in _WEIGHTS.items():
         if kind in planned:
@@ -163,12 +170,13 @@ def _overall(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick]) -> flo
 
 
 def _mean(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick], rendition: str | None = None) -> float:
-    """Return the mean percent of jobs, chunks weighted by their frames."""
+    """Return the mean percent of jobs, chunks weighted by their frames; those whose jobs are not known yet are at nothing."""
     chunks = video.plan.video.chunks if video.plan and video.plan.video else ()
     frames = {chunk.index: chunk.frames for chunk in chunks}
     weights = [frames.get(job.chunk, 1) if job.chunk is not None else 1 for job in jobs]
     parts = [weight * _percent(job, tick_of, rendition) for job, weight in zip(jobs, weights, strict=True)]
-    return sum(parts) / sum(weights) if sum(weights) > 0 else 0.0
+    total = max(sum(weights), sum(frames.values()) if any(job.chunk is not None for job in jobs) else 0)
+    return sum(parts) / total if total > 0 else 0.0
 
 
 def _step(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick]) -> str:

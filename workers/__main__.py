@@ -5,6 +5,8 @@ import gc
 import os
 import platform
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from aiokafka.errors import KafkaConnectionError
 
@@ -20,9 +22,19 @@ from workers.app import Link, reporting, work_until_stopped
 from workers.transport import LogTransport
 
 
+def identity(place: Path, new_id: Callable[[], str]) -> str:
+    """Return the worker's id, which outlives its processes: by it a new one gives back at once what a killed one held."""
+    if not place.exists():
+        fresh = place.with_suffix(".new")
+        fresh.write_text(new_id())
+        fresh.replace(place)
+    return place.read_text()
+
+
 async def run(settings: Settings, number: int) -> None:
     """Work until SIGTERM or SIGINT. Raises PortTaken, KafkaConnectionError."""
-    name, worker_id = f"{platform.node()}-{number}", new_id()
+    directory = private_folder(settings.var_dir / "work") / str(number)
+    name, worker_id = f"{platform.node()}-{number}", identity(directory.with_suffix(".id"), new_id)
     appender = Appender(
         lambda: kafka.open_producer(settings),
         topic_prefix=settings.topic_prefix,
@@ -32,12 +44,12 @@ async def run(settings: Settings, number: int) -> None:
     transport = LogTransport(
         worker_id,
         settings.worker_pool,
+        process_id=new_id(),
         append=appender.append,
         open_consumer=lambda: kafka.open_consumer(settings, idle_ms=5000),
         context=lambda correlation_id: system_context(f"kinolog/worker/{name}", correlation_id),
         topic_prefix=settings.topic_prefix,
     )
-    directory = private_folder(settings.var_dir / "work") / str(number)
     async with reporting(settings, settings.var_dir / "telemetry" / str(number)) as report:
         await appender.start()
         await transport.start()

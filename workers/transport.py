@@ -92,13 +92,14 @@ class Transport(Protocol):
 
 
 class LogTransport:
-    """Claims and reports over the log, for one worker and one pool."""
+    """Claims and reports over the log, for one worker and one pool. `process_id` tells this process from those before it."""
 
     def __init__(
         self,
         worker_id: str,
         pool: str,
         *,
+        process_id: str,
         append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]],
         open_consumer: Callable[[], Awaitable[AIOKafkaConsumer]],
         context: Callable[[str | None], Context],
@@ -106,6 +107,7 @@ class LogTransport:
     ) -> None:
         self._worker_id = worker_id
         self._pool = pool
+        self._process_id = process_id
         self._append = append
         self._open_consumer = open_consumer
         self._context = context
@@ -144,7 +146,9 @@ class LogTransport:
         """
         context = self._context(None)
         deadline = context.now + timedelta(seconds=wait_s)
-        request = ClaimRequested(worker_id=self._worker_id, pool=self._pool, capabilities=capabilities, deadline=deadline)
+        request = ClaimRequested(
+            worker_id=self._worker_id, pool=self._pool, capabilities=capabilities, deadline=deadline, process_id=self._process_id
+        )
         claim_id = context.new_id()
         answer: asyncio.Future[Envelope[Event]] = asyncio.get_running_loop().create_future()
         self._claims[claim_id] = answer
@@ -251,7 +255,7 @@ class LogTransport:
         match event:
             case JobClaimed() if event.worker_id == self._worker_id and event.claim_id in self._claims:
                 _fulfil(self._claims[event.claim_id], fact)
-            case JobClaimed() if event.worker_id == self._worker_id and event.job_id not in self._held:
+            case JobClaimed() if event.process_id == self._process_id and event.job_id not in self._held:
                 held = self._hold(fact)  # the answer came after we had given up waiting for it
                 self.forget(held)
                 try:

@@ -94,6 +94,12 @@ class Claim(_Sent):
     code_version: Version
     capabilities: Capabilities
     wait_s: float = Field(30.0, ge=0, le=30, description="How long the answer may be waited for, seconds.")
+    process_id: Line | None = Field(
+        None,
+        min_length=8,
+        max_length=64,
+        description="The same for all claims of one process; the first claim of another one frees what that had held.",
+    )
 
 
 class Claimed(BaseModel):

@@ -209,6 +209,7 @@ async def _ask(
                     pool=wish.pool,
                     capabilities=capabilities,
                     deadline=deadline,
+                    process_id=producer.claim_id_of(key.worker_id, wish.process_id) if wish.process_id else None,
                 )
             ]
         )

@@ -52,6 +52,7 @@ async def dispatch(settings: Settings) -> Sequence[Figure]:
         transport = LogTransport(
             "bench",
             POOL,
+            process_id="p",
             append=appender.append,
             open_consumer=lambda: kafka.open_consumer(settings, idle_ms=5000),
             context=lambda correlation: system_context("bench", correlation),

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from events.jobs import JobReleased, LeaseExpired, ResultRefused
+from events.jobs import JobClaimed, JobReleased, LeaseExpired, ResultRefused
 from infra.runtime.settings import Settings
 from tests.support.log import assert_whole, completions, read_topic
 from tests.support.platform import Platform, answers
@@ -87,6 +87,26 @@ async def test_uploads_completed_twice_or_wrongly(settings: Settings, clip: Path
         assert video["filename"] == "../\N{PILE OF POO}.mp4"
 
 
+async def test_a_killed_worker_that_is_back_costs_neither_time_nor_an_attempt(settings: Settings, clip: Path) -> None:
+    changes = QUICK | {"lease_s": 600.0, "encoder_preset": "medium"}  # nobody waits for the end of a lease
+    async with Platform(settings, workers=1, supervised=True, **changes) as platform:
+        video_id = await platform.upload(clip)
+        shown: list[float] = []
+        for wanted in (1, 3):
+            await until(lambda wanted=wanted: chunks_done(platform, video_id, wanted))  # type: ignore[misc]
+            await until(lambda: encodes(platform, video_id))
+            await platform.kill("worker-1")
+            shown.append(
+                (await platform.public.get(f"/api/videos/{await slug_of(platform, video_id)}/progress")).json()["progress_percent"]
+            )
+        await published_once(platform, video_id)
+        facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
+        assert [fact.abandoned for fact in facts if isinstance(fact, JobReleased)] == [True, True]
+        assert not [fact for fact in facts if isinstance(fact, LeaseExpired | ResultRefused)]
+        assert {fact.attempt for fact in facts if isinstance(fact, JobClaimed)} == {1}
+        assert shown == sorted(shown)
+
+
 # --- workers outside the cluster ------------------------------------------------------------------------------------
 
 
@@ -122,9 +142,33 @@ async def test_a_worker_far_away_that_is_told_to_go_twice_hands_its_job_back_at_
         assert (released.worker_id, released.epoch) == (made["worker_id"], 1)
 
 
+async def test_a_worker_far_away_that_is_killed_and_back_goes_on_at_once(settings: Settings, clip: Path, tmp_path: Path) -> None:
+    changes = QUICK | {"lease_s": 600.0, "encoder_preset": "medium"}
+    async with Platform(settings, workers=0, **changes) as platform:
+        url, made = str(platform.worker.base_url), await token(platform)
+        async with remote_worker(url, made["token"], tmp_path / "attic", worker_threads=1, lease_s=600.0):
+            video_id = await platform.upload(clip)
+            await until(lambda: holds(platform, video_id, made["worker_id"]))
+        async with remote_worker(url, made["token"], tmp_path / "attic", worker_threads=1, lease_s=600.0):
+            await published_once(platform, video_id)
+        facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
+        assert [fact.abandoned for fact in facts if isinstance(fact, JobReleased)] == [True]
+        assert {fact.attempt for fact in facts if isinstance(fact, JobClaimed)} == {1}
+
+
 async def chunks_done(platform: Platform, video_id: str, count: int) -> bool:
     """Tell whether so many chunks are done."""
     return [job["status"] for job in await jobs_of(platform, video_id) if job["kind"] == "encode"].count("completed") >= count
+
+
+async def encodes(platform: Platform, video_id: str) -> bool:
+    """Tell whether a chunk is being encoded now."""
+    return any((job["kind"], job["status"]) == ("encode", "claimed") for job in await jobs_of(platform, video_id))
+
+
+async def slug_of(platform: Platform, video_id: str) -> str:
+    """Return the name under which viewers find a video."""
+    return str((await platform.video(video_id))["slug"])
 
 
 async def holds(platform: Platform, video_id: str, worker_id: str) -> bool:

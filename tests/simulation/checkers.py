@@ -37,6 +37,7 @@ class Seen:
     first_wait: bool = True
     attempts: int = 0
     worker_id: str = ""
+    process_id: str | None = None
     ended: bool = False
 
     @property
@@ -57,6 +58,8 @@ class Checker:
     paused: set[str] = field(default_factory=set)
     until: dict[str, datetime] = field(default_factory=dict)
     probation: dict[str, str] = field(default_factory=dict)
+    processes: dict[str, str | None] = field(default_factory=dict)
+    replaced: set[str | None] = field(default_factory=set)
     waiting: dict[object, dict[str, Seen]] = field(default_factory=dict)
 
     def see(self, fact: Envelope[Event]) -> None:
@@ -126,10 +129,18 @@ class Checker:
         job.attempts += 1
         if job.attempts > self.policy.attempts_max:
             self._complain(event, f"had {job.attempts} attempts")
+        if event.process_id in self.replaced:
+            self._complain(event, "went to a process that another one has replaced")
+        before = self.processes.get(worker_id, event.process_id)
+        if before != event.process_id:
+            self.replaced.add(before)
+            if any((other.worker_id, other.process_id) == (worker_id, before) for other in self.jobs.values()):
+                self._complain(event, "went to a new process while the one before still held a job")
+        self.processes[worker_id] = event.process_id
         if event.reason is None:
             self._complain(event, "was given without a reason")
         alike.pop(event.job_id, None)
-        job.waits, job.first_wait, job.worker_id = False, False, worker_id
+        job.waits, job.first_wait, job.worker_id, job.process_id = False, False, worker_id, event.process_id
 
     def _complain(self, event: JobClaimed, what: str) -> None:
         self.complaints.append(f"job {event.job_id}, epoch {event.epoch}: {what}")

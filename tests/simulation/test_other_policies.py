@@ -16,7 +16,7 @@ from processors.pool_state import Policy
 from processors.whatif import Alternative, Figures, Recording, Replay, Worker, claims_of, measure, record
 from tests.simulation.world import START, Outcome, Scale, run
 
-CALM = Scale(calamities=0)
+CALM = Scale(calamities=0, returning=0)
 POLICY = CALM.policy
 
 
@@ -99,7 +99,7 @@ def test_half_the_work_keeps_workers_and_those_who_wait_for_a_shorter_time(seed:
 
 def encoding(outcome: Outcome) -> Outcome:
     """Return a world in which every job encodes the chunk of the stored example."""
-    (path,) = [path for path in examples_of(JobSubmitted) if "encode" in str(path)]
+    (path,) = [path for path in examples_of(JobSubmitted) if "encode-chunk-by-rule" in str(path)]
     example = decode((ROOT / path).read_bytes()).data
     assert isinstance(example, JobSubmitted)
 

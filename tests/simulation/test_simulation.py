@@ -135,6 +135,8 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "pauses are forgotten": wrapped("bar", never_barred_for("paused")),
     "snapshots forget what was answered": wrapped("restore", forgetful),
     "snapshots skip facts": wrapped("take", boastful),
+    "processes are not told apart": wrapped("note_process", lambda _: lambda state, worker_id, process_id: False),
+    "the dead keep their jobs": forgetting("_take_over"),
     "retries are never ready": wrapped("_wait", lambda wait: lambda state, job_id, retry_at: wait(state, job_id, None)),
 }
 

@@ -1,7 +1,8 @@
 """A world of workers around the real decider, in virtual time: seeded, so that a seed is a story that can be told again.
 
 Requests are delayed, reordered and repeated; the broker is away for a while; workers crash, sleep beyond their leases and
-come back, fail every job for a while, have wrong clocks and different hardware; people cancel, retry, requeue, pause and
+come back, perhaps beside a process that took their place, fail every job for a while, have wrong clocks and different
+hardware; people cancel, retry, requeue, pause and
 resume; the dispatcher is killed between two requests or before its facts are written, and reads its memory back from a
 snapshot, an old one or none, and from the facts. `run(seed)` returns what went onto the log.
 """
@@ -59,7 +60,10 @@ ONLY_GPU = Requirements(kind="analyse", encoder="h264_nvenc")
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a world is. Seconds, unless a name says otherwise; `shortest` is how long it goes on at least."""
+    """How large a world is. Seconds, unless a name says otherwise; `shortest` is how long it goes on at least.
+
+    `returning` is the share of workers that come back under their own name after they have died.
+    """
 
     workers: int = 20
     jobs: int = 100
@@ -68,6 +72,7 @@ class Scale:
     length: tuple[float, float] = (1, 150)
     claim_wait: float = 30
     calamities: int = 6
+    returning: float = 0.7
     shortest: timedelta = timedelta(minutes=40)
     horizon: timedelta = timedelta(days=2)
 
@@ -122,6 +127,7 @@ class Sim:
     numbers: "count[int]" = field(default_factory=count)
     crashed: set[str] = field(default_factory=set)
     poison: set[str] = field(default_factory=set)
+    processes: dict[str, str] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
     skews: dict[str, float] = field(default_factory=dict)
     capabilities: dict[str, Capabilities] = field(default_factory=dict)
@@ -268,57 +274,69 @@ class Sim:
             self.later(self.rng.uniform(1, 60), lambda: self.meddle(event.job_id))
 
     def join(self, worker: str, capabilities: Capabilities) -> None:
-        """A worker process starts."""
+        """A worker process starts; under the name of one that worked before it takes over from that."""
         self.capabilities[worker] = capabilities
-        self.skews[worker] = self.rng.uniform(-0.3, 0.3) * self.scale.claim_wait
-        self.ask(worker)
+        skew = self.rng.uniform(-0.3, 0.3) * self.scale.claim_wait
+        self.skews.setdefault(worker, skew)  # that of the machine
+        self.processes[worker] = f"process {next(self.numbers)}"
+        self.ask(worker, self.processes[worker])
 
-    def leave(self, worker: str) -> None:
-        """The process ends, and a fresh one takes its place a while later."""
-        self.crashed.add(worker)
-        self.later(self.rng.uniform(5, 120), lambda: self.join(f"{worker}'", self.capabilities[worker]))
+    def leave(self, worker: str, process: str) -> None:
+        """The process ends, and a fresh one takes its place a while later: under its name, or another."""
+        self.crashed.add(process)
+        self.follow(worker, process)
+
+    def follow(self, worker: str, process: str) -> None:
+        """Start the next process, unless another one works under the name already."""
+        wait = self.rng.uniform(5, 120)
+        name = worker if self.scale.returning and self.rng.random() < self.scale.returning else f"{worker}'"
+        self.later(wait, lambda: self.join(name, self.capabilities[worker]) if self.processes[worker] == process else None)
 
     def stop(self, worker: str) -> None:
         """The process is told to stop while it waits: it withdraws its request, and hands back what it is given meanwhile."""
-        if worker in self.asked and worker not in self.crashed:
-            self.send(ClaimWithdrawn(worker_id=worker, pool=POOL, claim_id=self.asked.pop(worker)), worker=worker)
-            self.later(3.0, lambda: self.leave(worker))
+        process = self.processes[worker]
+        if process in self.asked and process not in self.crashed:
+            self.send(ClaimWithdrawn(worker_id=worker, pool=POOL, claim_id=self.asked.pop(process)), worker=worker)
+            self.later(3.0, lambda: self.leave(worker, process))
 
-    def ask(self, worker: str) -> None:
+    def ask(self, worker: str, process: str) -> None:
         """Request a job; ask again when no answer came."""
-        if worker in self.crashed:
+        if process in self.crashed:
             return
         deadline = self.now + timedelta(seconds=self.scale.claim_wait + self.skews[worker])
         can = self.capabilities[worker]
-        asked = self.send(ClaimRequested(worker_id=worker, pool=POOL, capabilities=can, deadline=deadline), worker=worker)
-        self.asked[worker] = asked
-        self.later(self.scale.claim_wait + 5, lambda: self.ask(worker) if self.asked.get(worker) == asked else None)
+        wish = ClaimRequested(worker_id=worker, pool=POOL, capabilities=can, deadline=deadline, process_id=process)
+        asked = self.asked[process] = self.send(wish, worker=worker)
+        self.later(self.scale.claim_wait + 5, lambda: self.ask(worker, process) if self.asked.get(process) == asked else None)
 
     def refused(self, event: ClaimRefused) -> None:
-        if self.asked.get(event.worker_id) != event.claim_id or event.worker_id in self.crashed:
+        process = next((process for process, asked in self.asked.items() if asked == event.claim_id), None)
+        if process is None or process in self.crashed:
             return
-        del self.asked[event.worker_id]
+        del self.asked[process]
         if event.reason == "draining":
-            self.leave(event.worker_id)
+            self.leave(event.worker_id, process)
         else:
-            self.later(self.rng.random(), lambda: self.ask(event.worker_id))
+            self.later(self.rng.random(), lambda: self.ask(event.worker_id, process))
 
     def work(self, claim: JobClaimed) -> None:
         """Work on a claim: to its end, or until something happens to the worker. One that comes too late is handed back."""
-        worker = claim.worker_id
-        if worker in self.crashed:
+        worker, process = claim.worker_id, str(claim.process_id)
+        if process in self.crashed:
             return
-        if self.asked.get(worker) != claim.claim_id:
+        if self.asked.get(process) != claim.claim_id:
             self.send(self.released(claim), worker=worker)
             return
-        del self.asked[worker]
+        del self.asked[process]
         length, lease = self.rng.uniform(*self.scale.length), self.scale.lease
         fate = self.rng.random()
         if self.now < self.bad_until.get(worker, START):
             self.later(1.0, lambda: self.report(claim, failed=True))
         elif fate < 0.06:
-            self.leave(worker)
-        elif fate < 0.12:  # asleep far beyond the lease; wakes up and reports all the same
+            self.leave(worker, process)
+        elif fate < 0.12:  # asleep far beyond the lease; wakes up and reports all the same, perhaps beside one that took over
+            if self.scale.returning and fate < 0.09:
+                self.follow(worker, process)
             self.later(length + self.rng.uniform(1.5, 7) * lease, lambda: self.report(claim, failed=False))
         elif fate < 0.17:
             self.later(length / 2, lambda: self.release(claim))
@@ -336,7 +354,7 @@ class Sim:
 
     def release(self, claim: JobClaimed) -> None:
         self.send(self.released(claim), worker=claim.worker_id)
-        self.later(1.0, lambda: self.ask(claim.worker_id))
+        self.later(1.0, lambda: self.ask(claim.worker_id, str(claim.process_id)))
 
     def report(self, claim: JobClaimed, *, failed: bool) -> None:
         ended = ResultReported(
@@ -350,7 +368,7 @@ class Sim:
         id_ = self.send(ended, worker=claim.worker_id)
         if self.rng.random() < 0.2:
             self.send(ended, worker=claim.worker_id, id_=id_)
-        self.later(0.5, lambda: self.ask(claim.worker_id))
+        self.later(0.5, lambda: self.ask(claim.worker_id, str(claim.process_id)))
 
 
 def run(seed: int, scale: Scale = SMALL) -> Outcome:

@@ -69,10 +69,17 @@ class Pool:
         event = JobSubmitted(job_id=job, pool=POOL, spec=SPEC, requirements=needs, **{"video_id": job, **more})
         return self.ask(event, seconds)
 
-    def claim(self, worker: str = "w", seconds: float = 0, capabilities: Capabilities = ANY, wait: float = 30) -> list[Any]:
-        return self.ask(
-            ClaimRequested(worker_id=worker, pool=POOL, capabilities=capabilities, deadline=at(seconds + wait)), seconds
-        )
+    def claim(
+        self,
+        worker: str = "w",
+        seconds: float = 0,
+        capabilities: Capabilities = ANY,
+        wait: float = 30,
+        process: str | None = None,
+    ) -> list[Any]:
+        deadline = at(seconds + wait)
+        wish = ClaimRequested(worker_id=worker, pool=POOL, capabilities=capabilities, deadline=deadline, process_id=process)
+        return self.ask(wish, seconds)
 
     def withdraw(self, claim: str, worker: str = "w", seconds: float = 0) -> list[Any]:
         return self.ask(ClaimWithdrawn(worker_id=worker, pool=POOL, claim_id=claim), seconds)
@@ -108,7 +115,13 @@ def requests(draw: st.DrawFn) -> list[tuple[Event, float, bool]]:
             st.sampled_from(
                 [
                     JobSubmitted(job_id=job, video_id="x", pool=POOL, spec=SPEC, requirements=needs),
-                    ClaimRequested(worker_id=worker, pool=POOL, capabilities=able, deadline=at(seconds + 30)),
+                    ClaimRequested(
+                        worker_id=worker,
+                        pool=POOL,
+                        capabilities=able,
+                        deadline=at(seconds + 30),
+                        process_id=f"{worker} {draw(st.integers(0, 2))}",
+                    ),
                     ClaimWithdrawn(worker_id=worker, pool=POOL, claim_id=str(uuid5(ROOT, f"asked {draw(st.integers(0, 25))}"))),
                     LeaseRenewed(job_id=job, pool=POOL, worker_id=worker, epoch=epoch),
                     ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, result=AnalyseResult(probe=probe())),

@@ -499,3 +499,70 @@ def test_whatever_is_asked_the_facts_alone_give_the_state(asked: list[tuple[Even
     for field in ("quarantined", "paused", "held", "failures_in_row", "answered", "ended"):
         assert getattr(told, field) == getattr(pool.state, field), field
     assert len({envelope.id for envelope in pool.facts}) == len(pool.facts)
+
+
+# --- a worker that was killed and is back ------------------------------------------------------------------------------
+
+
+def test_a_new_process_frees_at_once_what_the_one_before_held_and_no_attempt_is_lost() -> None:
+    pool = Pool()
+    pool.submit("a")
+    pool.claim("w", process="first")
+    released, claimed = pool.claim("w", 3, process="second")
+    assert (released.worker_id, released.epoch, released.abandoned) == ("w", 1, True)
+    assert (claimed.job_id, claimed.epoch, claimed.attempt, claimed.process_id) == ("a", 2, 1, "second")
+    assert kinds(pool.finish("a", 1)) == ["ResultRefused"], "the former process is fenced"
+    assert kinds(pool.finish("a", 2, seconds=5)) == ["JobCompleted"]
+
+
+def test_what_it_frees_goes_to_another_that_waits_when_it_cannot_do_it_itself_and_its_own_claim_still_waits() -> None:
+    pool = Pool()
+    pool.submit("a")
+    pool.claim("w", process="first")
+    pool.claim("v", 1, process="another")
+    encodes = Capabilities(kinds=("encode",))
+    assert [type(fact).__name__ for fact in pool.claim("w", 3, encodes, process="second")] == ["JobReleased", "JobClaimed"]
+    assert pool.state.jobs["a"].worker_id == "v"
+    assert kinds(pool.submit("b", 4, requirements=Requirements(kind="encode"))) == ["JobQueued", "JobClaimed"]
+    assert pool.state.jobs["b"].worker_id == "w"
+
+
+def test_a_former_process_that_is_still_there_is_told_to_stop_and_its_claims_get_nothing() -> None:
+    pool = Pool()
+    pool.claim("w", process="first")
+    pool.claim("w", 1, Capabilities(kinds=("encode",)), process="second")
+    assert kinds(pool.submit("a", 2)) == ["JobQueued"], "the claim that waits is of a process that is gone"
+    (refused,) = pool.claim("w", 3, process="first")
+    assert refused.reason == "draining"
+    assert kinds(pool.claim("w", 4, process="second")) == ["JobClaimed"]
+
+
+def test_claims_of_one_process_do_not_free_each_others_jobs() -> None:
+    pool = Pool()
+    for job in ("a", "b"):
+        pool.submit(job)
+        assert kinds(pool.claim("w", process="first")) == ["JobClaimed"]
+    assert pool.state.held == {"w": 2}
+
+
+def test_a_job_that_kills_its_worker_every_time_ends() -> None:
+    pool = Pool()
+    pool.submit("a")
+    facts: list[Any] = []
+    for number in range(20):
+        facts += pool.claim("w", number, process=f"process {number}")
+    assert kinds(facts)[-1] == "JobFailed" and facts[-1].failure.code == "BOUNCED"
+    assert kinds(facts).count("JobClaimed") <= 6
+
+
+def test_who_speaks_for_a_worker_is_known_after_a_restart_of_the_dispatcher() -> None:
+    pool = Pool()
+    for number, process in enumerate(("first", "second")):
+        pool.submit(process)
+        pool.claim("w", number, process=process)
+    recovered = Pool()
+    for fact in pool.facts:
+        evolve(recovered.state, fact)
+    assert recovered.state.processes == pool.state.processes == {"w": "second"}
+    recovered.requests = pool.requests
+    assert recovered.claim("w", 9, process="first")[0].reason == "draining"

@@ -171,7 +171,9 @@ async def test_inside_the_cluster_such_a_report_is_refused_too(end: str) -> None
         for fact in GIVEN_UP[end][0][-1:]:  # the last one alone: who reads from the tail may not have seen the others
             await transport._see(Envelope("f", "test", "default", NOON, fact, "c"))
 
-    transport = LogTransport(WORKER, "default", append=nowhere, open_consumer=None, context=lambda _: system_context("test"))  # type: ignore[arg-type]
+    transport = LogTransport(
+        WORKER, "default", process_id="p", append=nowhere, open_consumer=None, context=lambda _: system_context("test")
+    )  # type: ignore[arg-type]
     claim = JobClaimed(**OF_CLAIM, worker_id=WORKER, claim_id="c", attempt=1, lease_expires_at=NOON, spec=SPEC)
     held = transport._hold(Envelope("f", "test", "default", NOON, claim, "c"))
     report = ResultReported(job_id=JOB, pool="default", worker_id=WORKER, epoch=1, result=RESULT)

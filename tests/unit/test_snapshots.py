@@ -19,7 +19,10 @@ def contents(state: State) -> dict[str, Any]:
     """Everything that a state knows; queues and alarms in order, without what no longer holds."""
     known = {
         name: getattr(state, name)
-        for name in ("jobs", "ended", "answered", "failures_in_row", "quarantined", "paused", "held", "last_video", "places")
+        for name in (
+            *("jobs", "ended", "answered", "failures_in_row", "quarantined", "paused", "held", "last_video", "places"),
+            *("processes", "superseded"),
+        )
     }
     lines = {key: sorted(entry for entry in line if _stands(state, *entry[1:])) for key, line in state.ready.items()}
     next_wakeup(state)

@@ -61,8 +61,9 @@ def test_a_tick_that_comes_late_or_from_an_older_claim_changes_nothing() -> None
     assert latest((ticked(5, epoch=2), 1), (ticked(90, epoch=1), 2)).percent == 5
 
 
-def test_a_new_claim_begins_again() -> None:
-    assert latest((ticked(90, epoch=1), 1), (ticked(0, epoch=2), 2)).percent == 0
+def test_a_new_claim_begins_again_and_what_is_shown_stands_until_it_is_overtaken() -> None:
+    again = latest((ticked(90, epoch=1), 1), (ticked(0, epoch=2), 2))
+    assert (again.epoch, again.percent, again.rungs[0].percent) == (2, 90, 45)
 
 
 def test_a_video_without_a_plan_is_at_its_analysis() -> None:
@@ -86,11 +87,18 @@ def test_a_rung_is_as_far_as_its_chunks_weighted_by_their_frames() -> None:
     assert 30 < told.progress_percent < 60
 
 
-def test_what_an_older_attempt_did_does_not_count() -> None:
-    states = {"chunk_0": {"status": "claimed", "epoch": 2, "attempt": 2}}
-    told = progress_of(video(), planned(**states), [latest((ticked(90), 1))])
-    assert told.qualities[0].progress == 0
-    assert told.attempt == 2
+def test_progress_never_falls_whoever_works_on_the_job() -> None:
+    shown: list[tuple[float, float]] = []
+    analysed = [job("analysis", "analyse", status="completed")]
+    told = progress_of(replace(video(), plan=None, job_ids=()), analysed, [])
+    shown.append((told.progress_percent, 0.0))
+    told = progress_of(video(), [*analysed, job("chunk 0", "encode", chunk=0, status="completed")], [])
+    shown.append((told.progress_percent, told.qualities[0].progress))
+    for status, epoch in (("claimed", 1), ("queued", 1), ("claimed", 2), ("retrying", 2), ("completed", 2)):
+        states = {"chunk_0": {"status": "completed"}, "chunk_1": {"status": status, "epoch": epoch}}
+        told = progress_of(video(), planned(**states), [latest((ticked(90, job="chunk 1"), 1))])
+        shown.append((told.progress_percent, told.qualities[0].progress))
+    assert shown == sorted(shown) and shown[0][0] > 0
 
 
 def test_only_publication_is_a_hundred_percent() -> None:

@@ -27,6 +27,7 @@ class Log:
         self.transport = LogTransport(
             "w",
             POOL,
+            process_id="p",
             append=self.append,
             open_consumer=None,  # type: ignore[arg-type]
             context=lambda _: system_context("test"),

@@ -35,6 +35,7 @@ class HttpTransport:
         self._pool = pool
         self._version = version
         self._new_id = new_id
+        self._process_id = new_id()
         self._held: dict[str, Held] = {}
 
     def held_for(self, video_id: str) -> Held | None:
@@ -84,6 +85,7 @@ class HttpTransport:
         """
         wish = {
             "claim_id": self._new_id(),
+            "process_id": self._process_id,
             "pool": self._pool,
             "code_version": self._version,
             "capabilities": capabilities.model_dump(mode="json"),
