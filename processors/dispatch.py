@@ -210,8 +210,8 @@ class Decision:
             self._state.gpus.pop(event.worker_id, None)
             self._give(event.pool)
 
-    def _refuse_claim(self, event: ClaimRequested, claim_id: str, reason: Literal["draining"] | None = None) -> None:
-        reason = reason or bar(self._state, event.pool, event.worker_id, self._now) or "no_job"
+    def _refuse_claim(self, event: ClaimRequested, claim_id: str, told: Literal["draining"] | None = None) -> None:
+        reason = told or bar(self._state, event.pool, event.worker_id, self._now) or "no_job"
         refused = ClaimRefused(worker_id=event.worker_id, pool=event.pool, claim_id=claim_id, reason=reason)
         self._take(refused, event.pool)
         hear(self._state, event.worker_id, self._now)
