@@ -441,7 +441,7 @@ class JobReleased(Event, type="kinolog.job.released.v1"):
     worker_id: str
     epoch: int
     reason: str
-    abandoned: bool = False
+    abandoned: bool | None = None
 
 
 class JobCompleted(Event, type="kinolog.job.completed.v1"):

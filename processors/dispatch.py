@@ -382,7 +382,7 @@ class Decision:
             worker_id=job.worker_id,
             epoch=job.epoch,
             reason=reason,
-            abandoned=abandoned,
+            abandoned=abandoned or None,
         )
         self._take(released, job.queued.pool)
 
