@@ -1,6 +1,7 @@
 """What every app is made of: documents, problems, limits, measures; each app's own `app.py` puts itself together and serves."""
 
 from collections.abc import Callable
+import resource
 from typing import Any, TypeVar
 
 import uvicorn
@@ -8,7 +9,9 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from api import problems
+from api.addresses import Addressed, Addresses
 from api.compression import Compressed
+from api.connections import Connection, Limits, connection_class
 from api.deps import Services
 from api.limits import BodyLimited, RateLimited, TimeLimited
 from api.middleware import Observed, Observer, SecurityHeaders
@@ -21,6 +24,8 @@ FORM_FIELDS_BYTES = 2**20
 """What a form may have besides its file."""
 REQUESTS_MAX = 500
 """More requests than this at once are refused with 503."""
+FILES_MIN = 200
+"""Files that are open besides connections to clients."""
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -46,7 +51,13 @@ App = TypeVar("App", bound=FastAPI)
 def begin(title: str, summary: str, *statuses: int, kind: type[App]) -> App:
     """Return an app without routes; every route may answer the problems of `statuses`."""
     app = kind(
-        title=title, version=VERSION, summary=summary, docs_url=None, redoc_url=None, responses=problems.documented(*statuses)
+        title=title,
+        version=VERSION,
+        summary=summary,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=problems.documented(*statuses),
     )
     plain = app.openapi
 
@@ -81,6 +92,7 @@ def finish(app: FastAPI, services: Services, observer: Observer, *around: Callab
     for middleware in around:
         app.add_middleware(middleware)
     app.add_middleware(Compressed)
+    app.add_middleware(Addressed, addresses=Addresses(options.trusted_proxies))
     app.add_middleware(Observed, name=services.name, observer=observer, new_id=lambda: services.context().new_id())
     return app
 
@@ -96,18 +108,37 @@ def appender_of(settings: Settings, **bounds: Any) -> Appender:
     )
 
 
-def server_config(app: FastAPI, host: str, port: int, *, limit_concurrency: int, proxy_headers: bool = True) -> uvicorn.Config:
+def server_config(
+    app: FastAPI, settings: Settings, port: int, *, requests_max: int = REQUESTS_MAX, kind: type[Connection] = Connection
+) -> uvicorn.Config:
+    """Return how the app is served: with limits on connections, and on requests that are answered at once."""
+    limits = Limits(
+        connections_max=min(settings.connections_max, _open_files_max() - FILES_MIN),
+        waiting_per_address_max=settings.connections_waiting_max,
+        requests_max=requests_max,
+        head_bytes_max=settings.head_max_bytes,
+        head_s=settings.head_s,
+        first_byte_s=settings.head_s,
+        idle_s=settings.connection_idle_s,
+    )
+    ended = metrics.HTTP_CONNECTIONS_ENDED
     return uvicorn.Config(
         app,
-        host=host,
+        host=settings.bind_host,
         port=port,
-        http="httptools",
+        http=connection_class(limits, Addresses(settings.trusted_proxies), lambda reason: ended.labels(reason).inc(), kind),
         ws="none",
         log_config=None,
         access_log=False,
-        proxy_headers=proxy_headers,
-        limit_concurrency=limit_concurrency,
-        timeout_keep_alive=30,
+        proxy_headers=False,  # `Addressed` reads them, by one rule for all
         timeout_graceful_shutdown=10,
         server_header=False,
     )
+
+
+def _open_files_max() -> int:
+    """Let this process have as many open files as it may; return how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else 2**20

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 from fastapi import Depends, Header, Query, Request, Response
 from psycopg import AsyncConnection, IsolationLevel
 
+from api.addresses import Network
 from api.renderings import Renderings
 from events.clock import Context
 from events.envelope import Envelope, Event
@@ -46,7 +47,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of the public and the admin app. Times in seconds, sizes in bytes; the last five are the admin app's.
+    """Settings of the public and the admin app. Times in seconds, sizes in bytes; what follows `metrics_token` is the admin app's.
 
     `media_origin` is where the store is for browsers when `media_delivery` is `redirect`, empty otherwise. `public_url` is the
     public app's address for people; empty: as each request has it.
@@ -57,6 +58,8 @@ class Options:
     presign_ttl_s: int
     media_origin: str = ""
     public_url: str = ""
+    trusted_proxies: tuple[Network, ...] = ()
+    metrics_token: str = ""
     upload_max_bytes: int = 0
     upload_part_bytes: int = 0
     token_place: str = ""

@@ -1,9 +1,10 @@
 """GET /health, /ready and /metrics of every app."""
 
+import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from psycopg import Error as PostgresError
 from psycopg_pool import PoolTimeout
@@ -14,6 +15,7 @@ from events.errors import KinologError
 from projections.positions import is_served
 
 NEEDED = ("catalog", "jobs")
+NO_METRICS = "metrics want `Authorization: Bearer TOKEN` with the setting metrics_token; without one only this machine sees them"
 
 
 class Lacks(NamedTuple):
@@ -44,9 +46,13 @@ def router(
     lacks: Callable[[], Awaitable[Lacks]],
     *,
     writes: bool = True,
+    metrics_token: str = "",
     metrics_paths: Sequence[str] = ("/metrics",),
 ) -> APIRouter:
-    """Return the routes; `exposition` renders the metrics, and without `writes` the app only reads."""
+    """Return the routes; `exposition` renders the metrics, and without `writes` the app only reads.
+
+    Metrics are shown to those who have the token; without a token, to this machine.
+    """
     routes = APIRouter(tags=["health"])
 
     @routes.get("/health")
@@ -65,12 +71,19 @@ def router(
         whole = all(can.values())
         return JSONResponse({"status": "ready" if whole else "not ready", "can": can, "missing": missing}, 200 if whole else 503)
 
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
+        if not may_read_metrics(request.headers.get("authorization"), metrics_token, local=getattr(request.state, "local", False)):
+            raise HTTPException(401, NO_METRICS, headers={"WWW-Authenticate": "Bearer"})
         return Response(exposition(), media_type=metrics_type)
 
     for path in metrics_paths:
         routes.add_api_route(path, metrics, include_in_schema=False)
     return routes
+
+
+def may_read_metrics(presented: str | None, token: str, *, local: bool) -> bool:
+    """Tell whether metrics are shown to a client with this Authorization header. Pure."""
+    return hmac.compare_digest((presented or "").encode(), f"Bearer {token}".encode()) if token else local
 
 
 def stored_in(services: Services) -> Callable[[], Awaitable[Lacks]]:

@@ -7,6 +7,13 @@ from typing import Protocol
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+PLAIN = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""For answers that no browser shows as a page."""
+
 
 class Observer(Protocol):
     """Told of every request; `route` is the template, never the path. The composition root gives it to Prometheus."""

@@ -36,7 +36,9 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="token", description="The adm
 def create_admin(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
     """Return the administrators' app: uploads, videos, jobs, workers. Everything but health wants the token."""
     app = begin("Kinolog admin", "Uploads, videos, jobs, workers.", 401, 429, 503, kind=FastAPI)
-    app.include_router(health.router(exposition, metrics_type, health.stored_in(services)))
+    app.include_router(
+        health.router(exposition, metrics_type, health.stored_in(services), metrics_token=services.options.metrics_token)
+    )
     locked = [Depends(authorised), Depends(travel)]
     app.include_router(uploads.routes, dependencies=locked)
     app.include_router(managing.routes, dependencies=locked)
@@ -87,6 +89,8 @@ async def serve(settings: Settings) -> None:
         requests_per_minute=settings.admin_requests_per_minute,
         media_delivery=settings.media_delivery,
         presign_ttl_s=settings.presign_ttl_s,
+        trusted_proxies=settings.trusted_proxies,
+        metrics_token=settings.metrics_token.get_secret_value(),
         upload_max_bytes=settings.upload_max_bytes,
         upload_part_bytes=settings.upload_part_bytes,
         token_place=str(admin_token_path(settings)),
@@ -107,7 +111,7 @@ async def serve(settings: Settings) -> None:
         live=live,
     )
     app = create_admin(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
-    config = server_config(app, settings.bind_host, settings.admin_port, limit_concurrency=REQUESTS_MAX + LISTENERS_MAX)
+    config = server_config(app, settings, settings.admin_port, requests_max=REQUESTS_MAX + LISTENERS_MAX)
     try:
         await _serve_with(live, _Server(config, live))
     finally:

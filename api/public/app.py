@@ -8,7 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api import health
-from api.app import REQUESTS_MAX, Prometheus, begin, finish, server_config
+from api.app import Prometheus, begin, finish, server_config
 from api.deps import Options, Services
 from api.middleware import CrossOrigin, Observer
 from api.public import browsing, pages, previews
@@ -22,7 +22,11 @@ from infra.runtime.settings import Settings
 def create_public(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
     """Return the viewers' app: browse, search, watch."""
     app = begin("Kinolog", "Browse, search and watch.", 429, 503, kind=FastAPI)
-    app.include_router(health.router(exposition, metrics_type, health.stored_in(services), writes=False))
+    app.include_router(
+        health.router(
+            exposition, metrics_type, health.stored_in(services), writes=False, metrics_token=services.options.metrics_token
+        )
+    )
     app.include_router(browsing.routes)
     app.include_router(previews.routes)
     app.include_router(pages.routes)
@@ -41,11 +45,13 @@ async def serve(settings: Settings) -> None:
         media_origin=_origin(settings) if settings.media_delivery == "redirect" else "",
         presign_ttl_s=settings.presign_ttl_s,
         public_url=settings.public_url,
+        trusted_proxies=settings.trusted_proxies,
+        metrics_token=settings.metrics_token.get_secret_value(),
     )
     services = Services("public", pool, store, partial(system_context, "kinolog/public"), options)
     app = create_public(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
     try:
-        await uvicorn.Server(server_config(app, settings.bind_host, settings.public_port, limit_concurrency=REQUESTS_MAX)).serve()
+        await uvicorn.Server(server_config(app, settings, settings.public_port)).serve()
     finally:
         await pool.close()
 

@@ -12,17 +12,17 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from api import health, problems
+from api.addresses import Addressed, Addresses
 from api.app import Prometheus, appender_of, begin, server_config
 from api.compression import Compressed
 from api.limits import BodyLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
 from api.telemetry import comparing, documents
 from api.telemetry.answers import Answers
-from api.telemetry.connections import end_slow
 from api.telemetry.ingest import OBSERVED, OPEN, HotRoutes, Ingest
 from api.telemetry.insights import Snapshots
 from api.telemetry.intake import Intake
-from api.telemetry.limiter import Addresses, Limiter
+from api.telemetry.limiter import Limiter
 from api.telemetry.protocol import protocol_for
 from api.telemetry.reading import Limits, Readings, StoredReadings
 from events.topics import TELEMETRY
@@ -32,8 +32,8 @@ from infra.runtime.memory import collect_rarely, keep_freed_memory
 from infra.runtime.settings import Settings
 from projections.insights import Caps
 
-CONNECTIONS_MAX = 5_000
-"""A connection without a request counts, too; more than this are refused with 503."""
+REQUESTS_MAX = 5_000
+"""More requests than this at once are refused with 503."""
 LOG_WAIT_S = 3.0
 """Reporting clients give up after 4 s; they are to hear that the log is away before."""
 
@@ -61,10 +61,11 @@ def create_telemetry(
     lacks: Callable[[], Awaitable[health.Lacks]],
     new_id: Callable[[], str],
     readings: Readings,
+    metrics_token: str = "",
 ) -> IngestApp:
     """Return the app that nodes report to, anonymously. `lacks` says what it cannot do now."""
     app = begin("Kinolog telemetry", "Anonymous reports of transcodes, and what they tell.", 429, 503, kind=IngestApp)
-    app.include_router(health.router(exposition, metrics_type, lacks))
+    app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=metrics_token))
     app.include_router(comparing.routes)
     app.state.readings = readings
     app.state.answers = Answers()
@@ -75,6 +76,7 @@ def create_telemetry(
     app.add_middleware(SecurityHeaders)
     app.add_middleware(CrossOrigin)
     app.add_middleware(Compressed)
+    app.add_middleware(Addressed, addresses=ingest.addresses)
     app.add_middleware(Observed, name="telemetry", observer=observer, new_id=new_id)
     app.hot = HotRoutes(app.cold, ingest=ingest)
     return app
@@ -161,21 +163,17 @@ async def serve(settings: Settings) -> None:
         lacks=lacks,
         new_id=new_id,
         readings=readings,
+        metrics_token=settings.metrics_token.get_secret_value(),
     )
-    config = server_config(app, settings.bind_host, settings.telemetry_port, limit_concurrency=CONNECTIONS_MAX, proxy_headers=False)
-    config.http = protocol_for(ingest)
+    config = server_config(app, settings, settings.telemetry_port, requests_max=REQUESTS_MAX, kind=protocol_for(ingest))
     server = uvicorn.Server(config)
-    tasks = [
-        asyncio.create_task(end_slow(server.server_state.connections), name="slow connections"),
-        asyncio.create_task(snapshots.follow(), name="insights"),
-    ]
+    following = asyncio.create_task(snapshots.follow(), name="insights")
     collect_rarely()
     try:
         await server.serve()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
         for appender in appenders:
             await appender.stop()
         await pool.close()

@@ -16,11 +16,13 @@ import structlog
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.addresses import Addresses
+from api.middleware import PLAIN
 from api.problems import problem
 from api.telemetry.batches import DECODERS, Batch, Damaged, TooMuch, Verdicts, slices
 from api.telemetry.insights import INSIGHTS, Prepared, Snapshots
 from api.telemetry.intake import Intake
-from api.telemetry.limiter import Addresses, Limiter
+from api.telemetry.limiter import Limiter
 from events.errors import KinologError, LogUnavailable
 from producers.anonymity import Refused
 from producers.appender import OutcomeUnknown
@@ -38,7 +40,7 @@ DRAINED_BYTES_MAX = 2 * 2**20
 """A body that is refused for its length is read up to here, so that the client gets to see the answer."""
 SILENCE_S = 10.0
 EVENTS_S = 300.0
-"""Between two pieces of a batch, and for all of it. One event has the limit of `api.telemetry.connections`."""
+"""Between two pieces of a batch, and for all of it. One event has the limit of `api.telemetry.protocol`."""
 BATCHES_MAX = 16
 RETRY_AFTER_S = 1
 
@@ -46,6 +48,7 @@ JSON = (b"application/json",)
 LINES = (b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b"application/x-jsonlines", b"application/json")
 
 OPEN = {"access-control-allow-origin": "*", "access-control-expose-headers": "*"}
+OPEN |= {name.decode(): value.decode() for name, value in PLAIN}
 PREFLIGHT = OPEN | {
     "access-control-allow-methods": "*",
     "access-control-allow-headers": "*",

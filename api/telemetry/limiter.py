@@ -1,17 +1,9 @@
-"""How often one address may come, and which address that is. What is kept is a keyed hash, in memory, for seconds."""
+"""How often one address may come. What is kept is a keyed hash, in memory, for seconds."""
 
-from collections.abc import Iterable
-from functools import lru_cache
 from hashlib import blake2b
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-
-from starlette.types import Scope
 
 ENTRIES_MAX = 200_000
 """Addresses remembered at most, about 30 MB; beyond, the least recent half is forgotten early."""
-UNKNOWN = "unknown"
-
-Network = IPv4Network | IPv6Network
 
 
 class Limiter:
@@ -51,58 +43,3 @@ class Limiter:
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
-
-
-class Addresses:
-    """Finds the address that a request comes from: X-Forwarded-For counts only when a trusted proxy says it."""
-
-    def __init__(self, trusted: Iterable[Network] = ()) -> None:
-        self._trusted = tuple(trusted)
-        self._group = lru_cache(maxsize=4096)(_group)
-        self._is_trusted = lru_cache(maxsize=4096)(self._lies_within)
-
-    def of(self, scope: Scope) -> str:
-        """Return the client's address; of IPv6 the network of 64 bits, since a client may have all of that."""
-        client = scope.get("client")
-        peer: str = client[0] if client else UNKNOWN
-        if self._trusted and self._is_trusted(peer):
-            values = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-            for hop in reversed(b",".join(values).decode("latin-1").split(",")):
-                address = _without_port(hop.strip())
-                if not _is_address(address):
-                    break  # whoever wrote this is the last one that can be believed
-                peer = address
-                if not self._is_trusted(peer):
-                    break
-        return peer if ":" not in peer else self._group(peer)
-
-    def _lies_within(self, address: str) -> bool:
-        if not _is_address(address):
-            return False
-        parsed = ip_address(address)
-        if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
-            parsed = parsed.ipv4_mapped
-        return any(parsed.version == network.version and parsed in network for network in self._trusted)
-
-
-def _group(address: str) -> str:
-    try:
-        parsed = IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return UNKNOWN
-    return str(parsed.ipv4_mapped or parsed.exploded[:19])
-
-
-def _without_port(hop: str) -> str:
-    """Return the address of `1.2.3.4:80` and `[::1]:80`."""
-    if hop.startswith("["):
-        return hop[1:].partition("]")[0]
-    return hop.partition(":")[0] if hop.count(":") == 1 else hop
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -11,48 +11,41 @@ from time import perf_counter
 from typing import Any
 
 from starlette.responses import Response
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from api.connections import BODY, Connection
 from api.telemetry.ingest import ACCEPTED, EVENT, EVENT_BYTES_MAX, EventRoute, Ingest, answer_insights, bug
 from api.telemetry.insights import INSIGHTS, Prepared
 
 _INSIGHTS = INSIGHTS.encode()
 _BODY = {b"content-length", b"transfer-encoding"}
 """Headers of a request that has a body."""
-HEAD_BYTES_MAX = 512 * 1024
-"""More than this and no end of a head: the connection is closed. One read may bring 256 KiB, some of it a body."""
+EVENT_S = 10.0
+"""The whole body of one event is waited for so long."""
 
 
-def protocol_for(ingest: Ingest) -> type[HttpToolsProtocol]:
-    """Return the class to give uvicorn as `http`."""
+def protocol_for(ingest: Ingest) -> type[Connection]:
+    """Return the class to give to `api.app.server_config`."""
     return type("IngestProtocol", (_IngestProtocol,), {"ingest": ingest, "event": EventRoute(ingest)})
 
 
-class _IngestProtocol(HttpToolsProtocol):
+class _IngestProtocol(Connection):
     ingest: Ingest
     event: EventRoute
     _awaited: Any = None
     """The request whose body is awaited here."""
-    _head_bytes = 0
     _was_read = False
     """Insights were answered to the request whose end is parsed next."""
 
-    def data_received(self, data: bytes) -> None:
-        """Parse what came; a head without end is not kept."""
-        if self.cycle is None or self.cycle.response_complete:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX:
-                self.transport.close()
-                return
-        super().data_received(data)
+    def patience_s(self) -> float:
+        """Return how long it may wait for what is wanted; of events alone the app does not limit that."""
+        return EVENT_S if self.wanted == BODY and self.cycle.scope["path"] == EVENT else super().patience_s()
 
-    def on_headers_complete(self) -> None:
+    def begin_request(self) -> None:
         """Begin the request; who reads the insights has the answer before there is one."""
-        self._head_bytes = 0
         if self.url == _INSIGHTS and self._is_plain_read():
             self._read()
         else:
-            super().on_headers_complete()
+            super().begin_request()
 
     def _is_plain_read(self) -> bool:
         """Tell whether this is a GET without a body on a connection on which nothing else is under way."""
@@ -77,7 +70,7 @@ class _IngestProtocol(HttpToolsProtocol):
             usual: Any = response
             app, self.app = self.app, usual
             try:
-                super().on_headers_complete()
+                super().begin_request()
             finally:
                 self.app = app
 

@@ -9,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api import health, problems
+from api.addresses import Addressed, Addresses
 from api.app import Prometheus, appender_of, begin, server_config
 from api.compression import Compressed
 from api.limits import BodyLimited, RateLimited, TimeLimited
@@ -36,8 +37,8 @@ STORED_S = 5.0
 """A claim that the app does not remember is looked up in the database for so long."""
 ANSWER_S = 60.0
 """A claim is answered after 30 s at most, when there is no job."""
-CONNECTIONS_MAX = 5_000
-"""Workers wait, each on a connection of its own; more than this are refused with 503."""
+REQUESTS_MAX = 5_000
+"""Workers wait for answers to their claims; more requests than this at once are refused with 503."""
 
 
 def create_worker(
@@ -50,7 +51,9 @@ def create_worker(
 ) -> FastAPI:
     """Return the app for workers outside the cluster. `lacks` says what it cannot do now."""
     app = begin("Kinolog workers", "Jobs for workers outside the cluster.", 429, 503, kind=FastAPI)
-    app.include_router(health.router(exposition, metrics_type, lacks, metrics_paths=("/metrics", "/api/metrics")))
+    paths = ("/metrics", "/api/metrics")
+    token = services.options.metrics_token
+    app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=token, metrics_paths=paths))
     app.include_router(serving.routes)
     app.include_router(transfers.routes)
     app.include_router(serving.held_routes)
@@ -62,6 +65,7 @@ def create_worker(
     app.add_middleware(RateLimited, per_minute=services.options.requests_per_minute)
     app.add_middleware(Audited, append=services.append, context=lambda: services.context(None))
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Addressed, addresses=Addresses(services.options.trusted_proxies))
     app.add_middleware(Compressed)
     app.add_middleware(Observed, name="worker", observer=observer, new_id=lambda: services.context(None).new_id())
     return app
@@ -117,7 +121,7 @@ async def serve(settings: Settings) -> None:
     app = create_worker(
         services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, lacks=lacks
     )
-    server = uvicorn.Server(server_config(app, settings.bind_host, settings.worker_port, limit_concurrency=CONNECTIONS_MAX))
+    server = uvicorn.Server(server_config(app, settings, settings.worker_port, requests_max=REQUESTS_MAX))
     following = asyncio.gather(decisions.follow(), access.follow())
     following.add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
@@ -145,4 +149,6 @@ def _worker_options(settings: Settings) -> Options:
         renew_every=timedelta(seconds=settings.lease_renew_s) / 2,
         requests_per_minute=settings.worker_requests_per_minute,
         directory=directory,
+        trusted_proxies=settings.trusted_proxies,
+        metrics_token=settings.metrics_token.get_secret_value(),
     )

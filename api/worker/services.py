@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from packaging.version import InvalidVersion, Version
 
+from api.addresses import Network
 from api.worker.access import Access, Denied
 from api.worker.decisions import Decisions
 from api.worker.keys import Key
@@ -45,6 +46,8 @@ class Options:
     renew_every: timedelta
     requests_per_minute: int
     directory: Path
+    trusted_proxies: tuple[Network, ...] = ()
+    metrics_token: str = ""
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,12 @@ HTTP_SECONDS = Histogram(
 )
 HTTP_IN_FLIGHT = Gauge("kinolog_http_requests_in_flight", "Requests being answered.", ["app"], registry=REGISTRY)
 HTTP_RESPONSE_BYTES = Counter("kinolog_http_response_bytes", "Bytes of bodies sent.", ["app", "route"], registry=REGISTRY)
+HTTP_CONNECTIONS_ENDED = Counter(
+    "kinolog_http_connections_ended",
+    "Connections ended because of their clients; reason: slow (nothing came in time) or crowded (too many waited).",
+    ["reason"],
+    registry=REGISTRY,
+)
 LIVE_LISTENERS = Gauge("kinolog_live_listeners", "Listeners of live status.", registry=REGISTRY)
 
 # --- Showing them ---------------------------------------------------------------------------------------------------

@@ -77,6 +77,25 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     worker_metrics_port: Port = Field(
         9004, description="Health and metrics of the first local worker; the next use the ports after it."
     )
+    connections_max: int = Field(
+        8000, ge=50, le=10**6, description="Connections to one HTTP app; beyond, those that have waited longest are ended."
+    )
+    connections_waiting_max: int = Field(
+        256,
+        ge=8,
+        le=10**6,
+        description="Connections of one client address that wait for the client: for a request, the rest of it, or its reading. "
+        "Beyond, those that have waited longest are ended. Trusted proxies have no such limit.",
+    )
+    connection_idle_s: float = Field(30.0, ge=1, le=3600, description="A connection waits so long for the next request, seconds.")
+    head_max_bytes: int = Field(32 * 1024, ge=4096, le=2**20, description="Length of a request's head, bytes.")
+    head_s: float = Field(
+        10.0, ge=1, le=600, description="A request's first byte, and the rest of its head, come so soon, seconds."
+    )
+    metrics_token: SecretStr = Field(
+        SecretStr(""),
+        description="`/metrics` of every process wants this as a bearer token; empty: it is shown to this machine only.",
+    )
     media_delivery: Literal["proxy", "redirect"] = Field(
         "proxy", description="Segments are proxied by the public app, or answered by a signed redirect to the store."
     )
@@ -117,7 +136,9 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         10, ge=1, le=10**6, description="Insights v2 leave out groups of fewer finished jobs, unless they are asked for."
     )
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
-        (), description="Networks whose X-Forwarded-For the telemetry app believes, comma separated."
+        (),
+        description="Networks of proxies, comma separated, whose X-Forwarded-For, or Forwarded where there is none, every app "
+        "believes, and X-Forwarded-Proto.",
     )
 
     # Dispatch

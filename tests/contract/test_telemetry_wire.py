@@ -16,8 +16,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.addresses import Network
 from api.telemetry import batches, documents, ingest
-from api.telemetry.limiter import Network
 from events.codec import encode
 from events.envelope import Envelope, Event
 from events.telemetry import TelemetryReported

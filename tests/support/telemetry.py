@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from api.addresses import Addresses, Network
 from api.health import Lacks
 from api.telemetry.app import IngestApp, create_telemetry
 from api.telemetry.ingest import OPEN, Ingest
 from api.telemetry.insights import Snapshots
 from api.telemetry.intake import Intake
-from api.telemetry.limiter import Addresses, Limiter, Network
+from api.telemetry.limiter import Limiter
 from events.codec import decode
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable

@@ -1,4 +1,4 @@
-"""The parts of ingest by themselves: how often one may come, groups of records that wait for the log, slow connections."""
+"""The parts of ingest by themselves: how often one may come, groups of records that wait for the log."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,8 +12,6 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.telemetry import connections as slow
-from api.telemetry.connections import ANSWER, REQUEST_S, Waiting, look
 from api.telemetry.limiter import Limiter
 from events.errors import LogUnavailable
 from events.topics import TELEMETRY
@@ -221,81 +219,3 @@ async def test_a_broken_producer_is_replaced() -> None:
     producer.broken = False
     assert await appender.offer(TELEMETRY, records(1))
     await appender.stop()
-
-
-# --- connections ------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Transport:
-    """What was written before it was closed."""
-
-    written: bytes = b""
-    closed: bool = False
-
-    def write(self, data: bytes) -> None:
-        """Remember it."""
-        self.written += data
-
-    def close(self) -> None:
-        """Remember it."""
-        self.closed = True
-
-
-class Connection(SimpleNamespace):
-    """A connection as uvicorn has it."""
-
-    __hash__ = object.__hash__
-
-
-def connection(*, cycle: object = None, idle: bool = False) -> Any:
-    """Return one, with a request on its way or none."""
-    timer = object() if idle else None
-    return Connection(cycle=cycle, timeout_keep_alive_task=timer, transport=Transport())
-
-
-def cycle(path: str, *, more_body: bool, complete: bool = False) -> object:
-    """A request on its way."""
-    return SimpleNamespace(scope={"path": path}, more_body=more_body, response_complete=complete)
-
-
-@pytest.mark.parametrize(
-    ("one", "ended"),
-    [
-        (connection(), True),  # no head yet
-        (connection(idle=True), False),  # the server's own limit holds
-        (connection(cycle=cycle("/v1/event", more_body=True)), True),
-        (connection(cycle=cycle("/v1/event", more_body=False)), False),  # it is our turn
-        (connection(cycle=cycle("/v1/events", more_body=True)), False),  # batches have limits of their own
-        (connection(cycle=cycle("/v1/event", more_body=False, complete=True)), True),  # a second head that trickles in
-        (connection(cycle=cycle("/v1/event", more_body=False, complete=True), idle=True), False),
-    ],
-)
-def test_a_connection_that_does_not_get_on_is_ended(one: Any, ended: bool) -> None:
-    waiting = look([one], {}, now=100.0)
-    waiting = look([one], waiting, now=100.0 + REQUEST_S)
-    assert not one.transport.closed
-    look([one], waiting, now=100.1 + REQUEST_S)
-    assert one.transport.closed is ended
-    assert one.transport.written.startswith(ANSWER) is ended
-
-
-def test_a_connection_that_gets_on_is_left_alone() -> None:
-    one = connection(cycle=cycle("/v1/event", more_body=True))
-    waiting: Waiting = {}
-    for beat in range(10):
-        one.cycle = cycle("/v1/event", more_body=True)
-        waiting = look([one], waiting, now=beat * REQUEST_S)
-        waiting = look([one], waiting, now=(beat + 0.9) * REQUEST_S)
-    assert not one.transport.closed
-
-
-async def test_slow_connections_are_looked_for_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow, "REQUEST_S", 0.02)
-    monkeypatch.setattr(slow, "LOOK_S", 0.005)
-    one = connection(cycle=cycle("/v1/event", more_body=True))
-    guard = asyncio.create_task(slow.end_slow({one}))
-    async with asyncio.timeout(30):
-        while not one.transport.closed:
-            await asyncio.sleep(0.005)
-    guard.cancel()
