@@ -1,24 +1,25 @@
 """What routes are given: services opened by the composition root, and small readers of a request."""
 
 import base64
-import binascii
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 from fastapi import Depends, Header, Query, Request, Response
 from psycopg import AsyncConnection, IsolationLevel
 
 from api.addresses import Network
+from api.limits import Attempts
 from api.renderings import Renderings
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, Retryable
 from events.text import Line, line_fault
 from projections.insights import UNCAPPED, Caps
+from projections.moments import time_of
 from projections.positions import Positions, newest, snapshot, wait_for
 
 if TYPE_CHECKING:  # the public app has neither
@@ -27,6 +28,8 @@ if TYPE_CHECKING:  # the public app has neither
 
 POSITION_HEADER = "X-Log-Position"
 MINIMUM_HEADER = "X-Min-Position"
+TOKENS_PER_MINUTE = 300
+"""Wrong administrator's tokens per address: to compare one costs nothing, so that a page with an old one may ask often."""
 
 
 class Store(Protocol):
@@ -62,7 +65,6 @@ class Options:
     metrics_token: str = ""
     upload_max_bytes: int = 0
     upload_part_bytes: int = 0
-    token_place: str = ""
     token: str = ""
     caps: Caps = UNCAPPED
     pools: tuple[str, ...] = ()
@@ -93,6 +95,7 @@ class Services:
     as_of: str | None = None
     live: "Hub | None" = None
     renderings: Renderings = field(default_factory=Renderings)
+    attempts: Attempts = field(default_factory=lambda: Attempts(TOKENS_PER_MINUTE))
 
 
 async def services(request: Request) -> Services:
@@ -152,11 +155,9 @@ async def moment(given: Services, connection: AsyncConnection[Any], projection: 
     """Return the time that an answer is about: now, or what `as_of` says; of positions, the newest event before them."""
     if given.as_of is None:
         return given.context().now
-    try:
-        time = datetime.fromisoformat(given.as_of)
-    except ValueError:
+    if "=" in given.as_of:
         return await newest(connection, projection) or given.context().now
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    return time_of(given.as_of, "as_of")
 
 
 async def write(given: Services, response: Response, envelopes: Sequence[Envelope[Event]]) -> None:
@@ -179,6 +180,8 @@ def after_of(cursor: str | None) -> tuple[datetime, str] | None:
         time, id_ = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         if line_fault(str(id_)):
             raise ValueError("no id has such characters")
-        return datetime.fromisoformat(time), str(id_)
-    except (ValueError, TypeError, binascii.Error) as error:
+        if not isinstance(id_, str) or line_fault(id_):
+            raise ValueError(id_)
+        return time_of(time, "cursor"), id_
+    except (ValueError, TypeError, RecursionError, InvalidRequest) as error:
         raise InvalidRequest("cursor wants what `next` of the page before was") from error

@@ -11,6 +11,8 @@ from events.text import clean_line, line_fault
 FIELD_BYTES_MAX = 25_000
 """A description of 5,000 characters of four bytes, and some."""
 FIELDS_MAX = 20
+BOUNDARY_BYTES_MAX = 70
+"""RFC 2046, 5.1.1."""
 HEADER_BYTES_MAX = 8192
 """A file's name of 1,024 characters of four bytes, and some."""
 
@@ -26,6 +28,8 @@ class Form:
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise InvalidRequest("send multipart/form-data with a field `file`")
+        if len(options[b"boundary"]) > BOUNDARY_BYTES_MAX:
+            raise InvalidRequest(f"the boundary of a form has at most {BOUNDARY_BYTES_MAX} characters")
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self.size_bytes = 0

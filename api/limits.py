@@ -2,16 +2,20 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.aio.strategies import FixedWindowRateLimiter, SlidingWindowCounterRateLimiter
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import problem
 
 UNLIMITED = ("/health", "/ready", "/metrics", "/media/", "/assets/", "/videos/")
+PROBES = ("/health", "/ready")
+FAULTS = "faults"
 FORM = ("POST", "/api/videos")
 WORKERS_FILE = re.compile(r"/api/worker/upload/[^/]+/(segment/[^/]+/[^/]+|file/[^/]+|archive)")
 """The requests whose body is a file: it is as long as a source or an archive may be, and takes as long as it takes."""
@@ -20,6 +24,41 @@ ANSWER_S = 30.0
 JOIN_S = 600.0
 """For the answer to a completed upload: stores join parts at about 1 GB/s."""
 SILENCE_S = 60.0
+FAULTS_PER_MINUTE = 30
+"""Wrong secrets per address, before it has to wait: each of them may cost a proof."""
+
+
+class TooManyAttempts(HTTPException):
+    """An address has tried too many wrong secrets."""
+
+    def __init__(self) -> None:
+        super().__init__(429, "too many wrong keys from this address; wait a minute", headers={"Retry-After": "60"})
+
+
+class Attempts:
+    """How often one address may present a secret that is wrong; `address` is None when nobody's address is known.
+
+    An attempt counts before its secret is looked at, and is given back when it was right: however many come at once, no
+    more are tried.
+    """
+
+    def __init__(self, per_minute: int = FAULTS_PER_MINUTE) -> None:
+        self._limit = RateLimitItemPerMinute(per_minute)
+        self._storage = MemoryStorage()
+        self._limiter = FixedWindowRateLimiter(self._storage)
+
+    async def check(self, address: str) -> None:
+        """Raise TooManyAttempts when the address has to wait."""
+        if not await self._limiter.test(self._limit, address):
+            raise TooManyAttempts
+
+    @asynccontextmanager
+    async def one(self, address: str) -> AsyncIterator[None]:
+        """Count an attempt; an error within means that the secret was wrong. Raises TooManyAttempts."""
+        if not await self._limiter.hit(self._limit, address):
+            raise TooManyAttempts
+        yield
+        await self._storage.decr(self._limit.key_for(address))
 
 
 def is_form(scope: Scope) -> bool:
@@ -34,7 +73,7 @@ def is_completion(scope: Scope) -> bool:
 
 
 class RateLimited:
-    """Refuses with 429 what comes too often from one address. Media and health are free."""
+    """Refuses with 429 what comes too often from one address. Media and health are free, mistakes about them are not."""
 
     def __init__(self, app: ASGIApp, *, per_minute: int) -> None:
         self._app = app
@@ -43,13 +82,23 @@ class RateLimited:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] == "http" and not scope["path"].startswith(UNLIMITED):
-            client = scope["client"][0] if scope.get("client") else "unknown"
-            if not await self._limiter.hit(self._limit, client):
-                detail = "too many requests from this address; wait a moment"
-                await problem(429, detail, headers={"Retry-After": "5"})(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        client = scope["client"][0] if scope.get("client") else "unknown"
+        free = scope["path"].startswith(UNLIMITED)
+        allowed = self._limiter.test(self._limit, FAULTS, client) if free else self._limiter.hit(self._limit, client)
+        if not await allowed and scope["path"] not in PROBES:
+            detail = "too many requests from this address; wait a moment"
+            await problem(429, detail, headers={"Retry-After": "5"})(scope, receive, send)
+            return
+
+        async def watch(message: Message) -> None:
+            if 400 <= message.get("status", 200) < 500:
+                await self._limiter.hit(self._limit, FAULTS, client)
+            await send(message)
+
+        await self._app(scope, receive, watch if free else send)
 
 
 class BodyLimited:

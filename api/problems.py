@@ -30,7 +30,7 @@ _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
 )
 _EXAMPLES: dict[int, str] = {
     400: "JSON is malformed: trailing characters (byte 38)",
-    401: "send `Authorization: Bearer TOKEN`; the token lies in /srv/kinolog/var/tokens/admin",
+    401: "send `Authorization: Bearer TOKEN` with the administrator's token",
     403: "another worker holds this job",
     404: "there is no video big-buck-bunny-hfagkw8m",
     405: "events are sent with POST",

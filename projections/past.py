@@ -12,7 +12,6 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +19,11 @@ import orjson
 from psycopg import AsyncConnection, sql
 from psycopg.errors import DuplicateDatabase, ObjectInUse
 
-from events.errors import InvalidRequest
 from events.topics import TOPICS
 from projections.bulk import BulkRunner, fold_until
 from projections.fold import Projection, Table
 from projections.log import LogReader, Place, Source
+from projections.moments import time_of
 from projections.positions import Positions
 from projections.queries import load
 from projections.registry import PROJECTIONS
@@ -206,10 +205,4 @@ async def positions_at(history: Source, moment: str) -> dict[Place, int]:
         named = Positions.parse(moment).next
         ends = await history.ends(places)
         return {place: min(named.get(place, end), end) for place, end in ends.items()}
-    try:
-        time = datetime.fromisoformat(moment)
-    except ValueError as error:
-        raise InvalidRequest(
-            f"{moment!r} is no moment: wants a time, as 2026-11-21T12:00:00Z, or topic:partition=offset"
-        ) from error
-    return dict(await history.after(places, time if time.tzinfo else time.replace(tzinfo=UTC)))
+    return dict(await history.after(places, time_of(moment, "a moment that is no topic:partition=offset")))

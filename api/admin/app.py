@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api import health
+from api.addresses import UNKNOWN
 from api.admin import failures, inviting, live, managing, telemetry, uploads
 from api.app import REQUESTS_MAX, Prometheus, appender_of, begin, finish, server_config
 from api.deps import Options, Services, travel
@@ -25,11 +26,12 @@ from infra.runtime.log_consumer import open_log
 from infra.runtime.memory import collect_rarely
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from infra.runtime.tokens import admin_token_path, ensure_admin_token
+from infra.runtime.tokens import ensure_admin_token
 from infra.runtime.worker_keys import KeyTable
 from projections.insights import Caps
 
 LIVE_IDLE_MS = 250
+NO_TOKEN = "send `Authorization: Bearer TOKEN` with the administrator's token"
 _bearer = HTTPBearer(auto_error=False, scheme_name="token", description="The administrator's token: var/tokens/admin.")
 
 
@@ -50,12 +52,15 @@ def create_admin(services: Services, *, observer: Observer, exposition: Callable
 
 
 async def authorised(request: Request, presented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-    """Raise 401 unless the request carries the administrator's token; compared in constant time."""
+    """Raise 401 unless the request carries the administrator's token; 429 after too many wrong ones. Compared in constant time."""
     services: Services = request.app.state.services
-    expected = services.options.token
-    if presented is None or not expected or not hmac.compare_digest(presented.credentials.encode(), expected.encode()):
-        detail = f"send `Authorization: Bearer TOKEN`; the token lies in {services.options.token_place}"
-        raise HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})
+    denied = HTTPException(401, NO_TOKEN, headers={"WWW-Authenticate": "Bearer"})
+    if presented is None:
+        raise denied
+    async with services.attempts.one(request.client.host if request.client else UNKNOWN):
+        expected = services.options.token
+        if not expected or not hmac.compare_digest(presented.credentials.encode(), expected.encode()):
+            raise denied
 
 
 class _Server(uvicorn.Server):
@@ -93,7 +98,6 @@ async def serve(settings: Settings) -> None:
         metrics_token=settings.metrics_token.get_secret_value(),
         upload_max_bytes=settings.upload_max_bytes,
         upload_part_bytes=settings.upload_part_bytes,
-        token_place=str(admin_token_path(settings)),
         token=ensure_admin_token(settings),
         pools=settings.pools,
         caps=Caps(settings.telemetry_hardware_max, settings.telemetry_words_max),

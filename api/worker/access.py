@@ -9,15 +9,14 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
-from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.exceptions import HTTPException
 
+from api.limits import Attempts
 from api.worker.keys import KEY_CHARS, PREFIX_CHARS, Key, hashed, issued, key_revoked, make, proves
 from events.clock import Context
 from events.envelope import Envelope, Event
@@ -39,8 +38,6 @@ USED_EVERY_S = 30.0
 REMEMBERED_MAX = 20_000
 PROOFS_AT_ONCE = 2
 """A proof takes 64 MiB and a core for a tenth of a second."""
-FAULTS_PER_MINUTE = 30
-"""Keys that do not prove, per address, before it has to wait: each of them may cost a proof."""
 log = structlog.get_logger(__name__)
 
 
@@ -87,8 +84,7 @@ class Access:
         self._telling = asyncio.Lock()
         self._away = False
         self._proofs = asyncio.Semaphore(PROOFS_AT_ONCE)
-        self._faults = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._fault_limit = RateLimitItemPerMinute(FAULTS_PER_MINUTE)
+        self.attempts = Attempts()
 
     # --- presenting -------------------------------------------------------------------------------------------------
 
@@ -114,15 +110,13 @@ class Access:
 
     async def _prove(self, text: str, address: str) -> Key:
         """Find and prove a key: the only place that hashes. Ended ones are found, too, so that the answer can say so."""
-        if not await self._faults.test(self._fault_limit, address):
-            raise Denied("too_many_faults", "too many wrong keys from this address; wait a minute", status=429)
-        if len(text) == KEY_CHARS:
-            for key, hash_ in await self._keys.with_prefix(text[:PREFIX_CHARS]):
-                async with self._proofs:
-                    if await asyncio.to_thread(proves, text, hash_):
-                        return key
-        await self._faults.hit(self._fault_limit, address)
-        raise Denied("unknown" if len(text) == KEY_CHARS else "malformed", "nobody has this key")
+        await self.attempts.check(address)
+        found = await self._keys.with_prefix(text[:PREFIX_CHARS]) if len(text) == KEY_CHARS else []
+        async with self._proofs if found else nullcontext(), self.attempts.one(address):
+            for key, hash_ in found:
+                if await asyncio.to_thread(proves, text, hash_):
+                    return key
+            raise Denied("unknown" if len(text) == KEY_CHARS else "malformed", "nobody has this key")
 
     # --- forgetting -------------------------------------------------------------------------------------------------
 

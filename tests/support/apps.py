@@ -33,7 +33,6 @@ OPTIONS = Options(
     presign_ttl_s=60,
     requests_per_minute=1_000_000,
     media_delivery="proxy",
-    token_place="/srv/var/tokens/admin",
     token=TOKEN,
 )
 

@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from api.limits import FAULTS_PER_MINUTE, TooManyAttempts
 from api.worker import access as module
 from api.worker.access import Access, Denied
+from api.worker.keys import KEY_CHARS, PREFIX_CHARS
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable, Retryable
@@ -125,14 +127,32 @@ async def test_a_key_that_is_remembered_ends_in_time(world: World) -> None:
 async def test_guessing_has_to_wait_and_others_have_not(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_the_minute(monkeypatch)
     _, text = await world.access.issue()
-    for _ in range(module.FAULTS_PER_MINUTE):
+    for _ in range(FAULTS_PER_MINUTE):
         with pytest.raises(Denied) as denied:
             await world.access.worker("x" * 43, "guesser")
         assert denied.value.status_code == 401
-    with pytest.raises(Denied) as denied:
+    with pytest.raises(TooManyAttempts) as refused:
         await world.access.worker("y" * 43, "guesser")
-    assert (denied.value.status_code, denied.value.headers) == (429, {"Retry-After": "60"})
+    assert (refused.value.status_code, refused.value.headers) == (429, {"Retry-After": "60"})
     await world.access.worker(text, "somebody else")
+
+
+async def test_no_more_are_tried_however_many_come_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_the_minute(monkeypatch)
+    _, text = await world.access.issue()
+    proven: list[str] = []
+    monkeypatch.setattr(module, "proves", lambda text, hash_: proven.append(text))
+    tried = [world.access.worker(text[:PREFIX_CHARS] + f"{n:0{KEY_CHARS - PREFIX_CHARS}}", "guesser") for n in range(45)]
+    answers = await asyncio.gather(*tried, return_exceptions=True)
+    assert len(proven) == FAULTS_PER_MINUTE
+    assert sum(isinstance(answer, TooManyAttempts) for answer in answers) == 45 - FAULTS_PER_MINUTE
+
+
+async def test_right_keys_are_no_attempts_however_many_come_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_the_minute(monkeypatch)
+    issued = [await world.access.issue() for _ in range(FAULTS_PER_MINUTE + 15)]
+    found = await asyncio.gather(*(world.access.worker(text, "a") for _, text in issued))
+    assert [key.key_id for key in found] == [key.key_id for key, _ in issued]
 
 
 async def test_no_key_is_good_that_the_log_was_not_told_of(world: World) -> None:

@@ -110,7 +110,7 @@ async def test_the_admin_app_is_closed_without_the_token(authorisation: str | No
             answer = await http.request(method, path.replace("{", "").replace("}", ""), headers=headers)  # type: ignore[arg-type]
             assert answer.status_code == 401, (method, path)
             assert answer.headers["www-authenticate"] == "Bearer"
-            assert "/srv/var/tokens/admin" in answer.json()["detail"]
+            assert "var" not in answer.json()["detail"], "no place of the token"
 
 
 async def test_an_app_without_a_token_lets_nobody_in() -> None:
