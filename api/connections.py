@@ -136,6 +136,8 @@ class Connection(HttpToolsProtocol):
     _pending_bytes = 0
     """Bytes since the last head, piece of a body or end of a body was complete."""
     _refusal = (400, "this is not HTTP as it is spoken here")
+    _refused = False
+    """The refusal follows the answers to what came before; nothing more is read."""
 
     def connection_made(self, transport: Any) -> None:
         """Join the crowd."""
@@ -185,11 +187,13 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; what leads to nothing is not kept."""
+        if self._refused:
+            return
         for start in range(0, len(data), PIECE_BYTES):
             piece = data if len(data) <= PIECE_BYTES else data[start : start + PIECE_BYTES]
             self._pending_bytes += len(piece)
             super().data_received(piece)
-            if self.transport.is_closing():
+            if self._refused or self.transport.is_closing():
                 return
             if self._pending_bytes > self.crowd.limits.head_bytes_max:
                 self._refusal = 431, f"a head has at most {self.crowd.limits.head_bytes_max} bytes"
@@ -261,16 +265,22 @@ class Connection(HttpToolsProtocol):
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
+        elif self._refused:
+            self._refuse(*self._refusal)
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what came, and end."""
-        self._refuse(*self._refusal)
+        """Refuse what came, and end; whole requests before it are answered first."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            self._refused = True
+            return
+        if cycle is None or cycle.response_complete or not (cycle.response_started or self.pipeline):
+            self._refuse(*self._refusal)
         self.transport.close()
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Write a problem, unless that would stand in the middle of an answer."""
-        if self.cycle is not None and not self.cycle.response_complete and (self.cycle.response_started or self._in_head):
-            return
+        """Write a problem, the last answer of this connection."""
         body = bytes(problem(status, detail).body)
         fields = (*PLAIN, (b"content-type", TYPE.encode()), (b"content-length", b"%d" % len(body)), (b"connection", b"close"))
         head = b"".join(b"%b: %b\r\n" % field for field in fields)

@@ -8,8 +8,8 @@ goes on there, from the ring, or from the log when the ring has moved on.
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from heapq import merge
@@ -164,6 +164,45 @@ class Channel:
             self._news = None
 
 
+class Replays:
+    """Consumers by which listeners read the log for themselves, at most `REPLAYS_MAX`, each used again and again.
+
+    One that was closed keeps memory of the threads that used it until it is collected, of which a process has 1,024: a crowd
+    that came back together took them all, and its streams broke in their middle.
+    """
+
+    def __init__(self, open_source: Callable[[], AbstractAsyncContextManager[Source]]) -> None:
+        self._open = open_source
+        self._turns = asyncio.Semaphore(REPLAYS_MAX)
+        self._idle: list[tuple[AsyncExitStack, Source]] = []
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[Source]:
+        """Yield a consumer that nobody else uses; it is given back, but for one at which the log went away."""
+        async with self._turns:
+            stack, source = self._idle.pop() if self._idle else await self._opened()
+            try:
+                yield source
+                await source.assign({})
+            except Retryable:
+                await stack.aclose()
+                raise
+            except BaseException:
+                self._idle.append((stack, source))  # the next one assigns anew
+                raise
+            self._idle.append((stack, source))
+
+    async def _opened(self) -> tuple[AsyncExitStack, Source]:
+        stack = AsyncExitStack()
+        return stack, await stack.enter_async_context(self._open())
+
+    async def close(self) -> None:
+        """Close those that nobody uses."""
+        while self._idle:
+            stack, _ = self._idle.pop()
+            await stack.aclose()
+
+
 Initial = Callable[[], Awaitable[tuple[Mapping[Place, int], dict[str, object]]]]
 """Reads the present state from the projections: the position at which it stands, and the data of the `initial` message."""
 
@@ -180,13 +219,19 @@ class Hub:
         self.workers = Channel((WORKERS, WORKER_HEARTBEATS), of_workers, kept_max)
         self._channels = (self.progress, self.workers)
         self._states = asyncio.Semaphore(STATES_MAX)
-        self._replays = asyncio.Semaphore(REPLAYS_MAX)
+        self._replays = Replays(open_source)
         self._started = asyncio.Event()
         self._stopping = False
 
     async def run(self) -> None:
         """Read until cancelled; when the log is away, go on where it stood. Raises LogTruncated when that is gone."""
         positions: dict[Place, int] = {}
+        try:
+            await self._run(positions)
+        finally:
+            await self._replays.close()
+
+    async def _run(self, positions: dict[Place, int]) -> None:
         while True:
             try:
                 async with self._open() as source:
@@ -242,10 +287,13 @@ class Hub:
             while not channel.has(vector):
                 target = tuple(map(max, channel.reached, vector))
                 try:
-                    async with self._replays, self._open() as source:
-                        async for frame in _replay(channel, source, vector, target, wanted):
+                    async with self._replays.one() as source, aclosing(_replay(channel, source, vector, target, wanted)) as frames:
+                        async for frame in frames:
                             yield frame
                     vector = target
+                except Retryable as error:
+                    log.warning("live_replay_stumbled", error=str(error))
+                    return  # the listener comes back, and goes on after the last message that it has
                 except LogTruncated:
                     if last is None:
                         raise  # what the projections have not read is gone: they must be repaired first
@@ -303,7 +351,7 @@ def _distance(vector: Vector, reached: Vector) -> int:
 
 async def _replay(
     channel: Channel, source: Source, vector: Vector, target: Vector, wanted: Collection[str] | None
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Yield what is wanted between two positions of the log, each with the position after it. Raises LogTruncated."""
     until = dict(zip(channel.places, target, strict=True))
     positions = dict(zip(channel.places, vector, strict=True))

@@ -210,6 +210,7 @@ class LogConsumer:
         """Leave the group and close."""
         await self._run(self._consumer.close)
         self._thread.shutdown(wait=False)
+        del self._consumer  # only what is freed gives back its place in the threads' local storage, of which there are 1,024
 
     async def _offsets(self, places: Iterable[Place], time_ms: int) -> dict[Place, int]:
         """Ask for offsets by time, in one request: asked one by one, each would wait for the fetch that is under way."""
