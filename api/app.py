@@ -1,7 +1,7 @@
 """What every app is made of: documents, problems, limits, measures; each app's own `app.py` puts itself together and serves."""
 
-from collections.abc import Callable
 import resource
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import uvicorn
