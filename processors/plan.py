@@ -188,6 +188,7 @@ def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
             channels=sounds[track].channels,
             channel_layout=sounds[track].channel_layout,
             optional=plan.video is not None or len(sounds) > 1,
+            clock=probe.clock,
         )
     if plan.thumbnail_ms is not None or plan.subtitles:
         jobs["extras"] = ExtrasSpec(
@@ -231,6 +232,7 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
         segment_frames=segment_frames,
         start_ms=start_ms,
         lead_ms=_read_lead_ms(probe, track),
+        clock=probe.clock,
         decoder=track.decoder,
         source_filters=picture.source,
         filters=picture.picture,

@@ -28,6 +28,61 @@ def without_stream(pid: int) -> Edit:
     return edit
 
 
+def twice(data: bytes) -> bytes:
+    """Join the file to itself: its clock starts anew in the middle."""
+    return data * 2
+
+
+def jump(seconds: int) -> tuple[str, ...]:
+    """Return ffmpeg's arguments that set the clock ahead after half a second."""
+    ahead = f"gte(DTS*TB\\,0.5)*{seconds}/TB"
+    return tuple(word for kind in "va" for word in (f"-bsf:{kind}", f"setts=pts=PTS+{ahead}:dts=DTS+{ahead}"))
+
+
+FLASH = "drawbox=enable='between(t,0.479,0.579)':t=fill:color=white"
+FLASHES = (
+    *("-f", "lavfi", "-i", f"color=c=0x303030:s=320x240:r=25:d=1,{FLASH}"),
+    *("-f", "lavfi", "-i", "aevalsrc='0.5*sin(2*PI*1000*t)*between(t,0.48,0.58)':s=48000:d=1"),
+)
+"""A second of grey in which picture and sound flash together at 0.48 s."""
+
+CLOCKS: dict[str, Recipe] = {
+    "clock_restarts": Recipe(
+        "clock_restarts.ts",
+        "two transport streams joined: the clock starts anew",
+        _published("240p", audio_tracks=1, duration_ms=2000, warnings=("clock", "in one piece")),
+        (*FLASHES, *X264, *AAC),
+        edit=twice,
+    ),
+    "clock_restarts_vob": Recipe(
+        "clock_restarts.vob",
+        "the same with programme streams",
+        _published("240p", audio_tracks=1, duration_ms=1960, warnings=("clock", "in one piece")),
+        (*FLASHES, "-c:v", "mpeg2video", "-q:v", "3", "-c:a", "mp2", "-f", "vob"),
+        edit=twice,
+    ),
+    "chained_ogg": Recipe(
+        "chained.ogv",
+        "two Ogg files joined",
+        _published("240p", audio_tracks=1, duration_ms=2080, warnings=("clock", "in one piece")),
+        (*FLASHES, "-c:v", "libtheora", "-q:v", "6", "-c:a", "libvorbis"),
+        edit=twice,
+    ),
+    "clock_jumps": Recipe(
+        "clock_jumps.ts",
+        "a transport stream whose clock jumps by five minutes",
+        _published("240p", audio_tracks=1, duration_ms=1080, warnings=("clock",)),
+        (*FLASHES, *X264, *AAC, *jump(300)),
+    ),
+    "clock_jumps_days": Recipe(
+        "clock_jumps_days.mkv",
+        "a Matroska file whose clock jumps by 45 days",
+        _published("240p", audio_tracks=1, duration_ms=1080, warnings=("clock",)),
+        (*FLASHES, *X264, *AAC, *jump(45 * 86_400)),
+    ),
+}
+"""Sources whose clocks jump."""
+
 STREAMS: dict[str, Recipe] = {
     "unknown_length": Recipe(
         "unknown_length.webm",
@@ -174,3 +229,4 @@ STREAMS: dict[str, Recipe] = {
     ),
 }
 """Name -> how it is made and what becomes of it."""
+STREAMS |= CLOCKS

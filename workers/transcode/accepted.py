@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from events.media import Failure, FailureCategory
 from workers.failures import refused
+from workers.transcode.clock import PIECES_MAX
 
 ACCEPTED = {
     "MP4, QuickTime, 3GPP, M4A, M4B": "mov,mp4,m4a,3gp,3g2,mj2",
@@ -78,6 +79,12 @@ def _playlist() -> Failure:
 def failure(category: FailureCategory, code: str, message: str, detail: str = "") -> Failure:
     """Return a failure of the analysis that no other attempt can change."""
     return refused("analysis", code, message, detail, category=category, retryable=False)
+
+
+def clock_broken() -> Failure:
+    """Return the failure of a file whose clock jumps too often."""
+    message = f"The clock of the file jumps more than {PIECES_MAX} times; write the file anew with ffmpeg."
+    return failure("validation", "CLOCK_BROKEN", message)
 
 
 def encrypted() -> Failure:

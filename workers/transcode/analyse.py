@@ -10,10 +10,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from events.jobs import AnalyseResult, AnalyseSpec
-from events.media import Failure, VideoTrack
+from events.media import Failure, Probe, VideoTrack
 from producers.probes import bounded
 from workers.failures import after, classify, refused
 from workers.transcode.accepted import CONTAINERS, refusal, unreadable
+from workers.transcode.clock import in_source
 from workers.transcode.packets import PacketScan
 from workers.transcode.pictures import Sample, as_decoded, sample_argv, sample_moments
 from workers.transcode.probe import Headers, parse_headers, probe_of
@@ -44,7 +45,7 @@ async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
     if failure := refusal(head, size_bytes):
         raise WorkFailed(failure)
     headers = await _headers(path, head, work)
-    scan = PacketScan()
+    scan = headers.scan()
     scanning = asyncio.create_task(_scan(path, headers, scan, work))
     try:
         while not (await asyncio.wait({scanning}, timeout=PROGRESS_S))[0]:
@@ -62,18 +63,18 @@ async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
         raise WorkFailed(after(probe, result))
     if probe.video is not None:
         probe = probe.model_copy(update={"video": await _decoded(path, probe.video, work)})
-    if probe.video is not None and probe.video.seekable and not await _can_be_entered(path, probe.video, work):
+    if probe.video is not None and probe.video.seekable and not await _can_be_entered(path, probe, probe.video, work):
         probe = probe.model_copy(update={"video": probe.video.model_copy(update={"seekable": False})})
     probe, cut = bounded(probe)
     yield Done(AnalyseResult(probe=probe.model_copy(update={"warnings": (*probe.warnings, *(f"{note}." for note in cut))})))
 
 
-async def _can_be_entered(path: Path, track: VideoTrack, work: Work) -> bool:
+async def _can_be_entered(path: Path, probe: Probe, track: VideoTrack, work: Work) -> bool:
     """Tell whether reading may begin in the middle: whether ffmpeg finds a picture after seeking there.
 
     It seeks by the stream that it takes for the main one; where that is a cover, or no key frame is listed, it finds none.
     """
-    middle_s = (track.start_ms + track.duration_ms / 2) / 1000
+    middle_s = in_source(probe.clock, track.start_ms + track.duration_ms // 2) / 1000
     argv = [work.ffmpeg, "-nostdin", *QUIET, "-copyts", "-seek_timestamp", "1", "-noaccurate_seek", "-ss", f"{middle_s:.6f}"]
     argv += ["-i", f"file:{path}", "-map", f"0:{track.index}", "-frames:v", "1", "-f", "framecrc", "-"]
     lines: list[str] = []

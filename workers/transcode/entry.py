@@ -16,6 +16,7 @@ from fractions import Fraction
 
 from events.jobs import AudioSpec
 from events.media import Chunk, VideoPlan
+from workers.transcode.clock import in_source, joined_time
 
 NUDGE = Fraction(1, 17)
 
@@ -40,12 +41,13 @@ def enter_chunk(plan: VideoPlan, chunk: Chunk) -> Entry:
     rate = Fraction(plan.frame_rate)
     first_s = Fraction(plan.start_ms, 1000) + chunk.start_frame / rate
     reading: tuple[str, ...] = ("-copyts",)
-    from_s = first_s - Fraction(plan.lead_ms, 1000) - 1 / (2 * rate)
+    in_source_s = Fraction(in_source(plan.clock, round(1000 * first_s)), 1000) if plan.clock else first_s
+    from_s = in_source_s - Fraction(plan.lead_ms, 1000) - 1 / (2 * rate)
     if chunk.start_frame > 0 and from_s > Fraction(plan.start_ms, 1000):  # some containers find nothing before their start
         reading = (*reading, "-seek_timestamp", "1", "-noaccurate_seek", "-ss", _text(from_s))
     return Entry(
         input=reading,
-        filters=("settb=AVTB", f"setpts=PTS-({_text(first_s - NUDGE / rate)})/TB"),
+        filters=("settb=AVTB", f"setpts={joined_time(plan.clock, _text(first_s - NUDGE / rate))}"),
         padding=("tpad=stop_mode=clone:stop=-1",),
         output=("-frames:v", str(chunk.frames)),
     )
@@ -57,9 +59,11 @@ def enter_sound(spec: AudioSpec) -> Entry:
     The source's samples are stretched or squeezed only where their timestamps say so (`async`), so sound stays with the
     pictures.
     """
+    hard = ":min_hard_comp=0.015" if spec.clock else ""  # where stretches are joined, sound is cut and not squeezed
+    time = joined_time(spec.clock, _text(Fraction(spec.start_ms, 1000)))
     return Entry(
         input=("-copyts",),
-        filters=(f"asetpts=PTS-({_text(Fraction(spec.start_ms, 1000))})/TB", "aresample=async=1000:first_pts=0"),
+        filters=(f"asetpts={time}", f"aresample=async=1000{hard}:first_pts=0"),
         padding=("apad",),
         output=("-t", _text(Fraction(spec.duration_ms, 1000))),
     )

@@ -5,9 +5,12 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+
+from events.media import ClockPiece
+from workers.transcode.clock import FORWARD_US, STANDING_US, Clock
 
 STANDARD_RATES = tuple(Fraction(rate) for rate in (24, 25, 30, 48, 50, 60, 100, 120)) + tuple(
     Fraction(rate * 1000, 1001) for rate in (24, 30, 60, 120)
@@ -15,6 +18,9 @@ STANDARD_RATES = tuple(Fraction(rate) for rate in (24, 25, 30, 48, 50, 60, 100, 
 
 REORDER_PACKETS = 32
 """Pictures that may be stored before one that is shown earlier: H.264 and HEVC allow 16."""
+REORDER_US = 5_000_000
+"""No picture waits longer for one that is stored after it; where it seems so, the time of decoding was made up."""
+NO_LIMIT = 2**62
 DISTANCES_MAX = 4096
 IRREGULAR_SHARE_MAX = Fraction(2, 100)
 LOST_SHARE_MAX = Fraction(10, 100)
@@ -73,6 +79,11 @@ class StreamTimes:
         while self._waiting:
             self._shown(heapq.heappop(self._waiting))
 
+    def jumped(self) -> None:
+        """Begin anew after a jump of the clock: nothing is measured across it."""
+        self.finish()
+        self._previous = self.key_at = None
+
     def _shown(self, at: int) -> None:
         if self._previous is not None:
             distance = at - self._previous
@@ -82,11 +93,40 @@ class StreamTimes:
         self._previous = at
 
 
-class PacketScan:
-    """Folds lines of `ffprobe -show_packets` as CSV: stream, pts, dts, duration, flags, and what lies beside the data."""
+@dataclass(frozen=True, slots=True)
+class _Packet:
+    """A packet: when it is shown and how long, in ticks."""
 
-    def __init__(self) -> None:
+    at: int | None
+    length: int
+    flags: str
+
+
+class PacketScan:
+    """Folds lines of `ffprobe -show_packets` as CSV: stream, pts, dts, duration, flags, and what lies beside the data.
+
+    `time_bases` are those of the streams of pictures and sound, seconds; without them clocks are not looked at. `programs`
+    have clocks of their own. `jumping` says that the container's clocks are known to jump.
+    """
+
+    def __init__(
+        self,
+        time_bases: Mapping[int, Fraction] | None = None,
+        videos: frozenset[int] = frozenset(),
+        programs: Sequence[frozenset[int]] = (),
+        *,
+        jumping: bool = False,
+    ) -> None:
         self.streams: dict[int, StreamTimes] = {}
+        self._time_bases = time_bases or {}
+        self._videos = videos
+        shared = Clock(FORWARD_US if jumping else STANDING_US)
+        own = [(program, Clock(shared.forward_us)) for program in programs] if len(programs) > 1 else []
+        self._clocks = {index: next((c for p, c in own if index in p), shared) for index in self._time_bases}
+        self._extents: dict[int, dict[int, tuple[int, int]]] = {}
+        self._places: dict[int, int] = {}
+        self._held: dict[int, _Packet] = {}
+        self._longest = {index: int(shared.forward_us / 1_000_000 / base) for index, base in self._time_bases.items()}
 
     def add(self, line: str) -> None:
         """Count one line: `0,3003,0,1001,K__`. A packet without a presentation time counts at its decoding time."""
@@ -100,13 +140,68 @@ class PacketScan:
         if times is None:
             times = self.streams[index] = StreamTimes()
         times.encrypted = times.encrypted or "Encryption info" in line
-        at = ticks(fields[1])
-        times.add(at if at is not None else ticks(fields[2]), max(0, ticks(fields[3]) or 0), fields[4])
+        shown, decoded = ticks(fields[1]), ticks(fields[2])
+        length = min(max(0, ticks(fields[3]) or 0), self._longest.get(index, NO_LIMIT))
+        packet = _Packet(shown if shown is not None else decoded, length, fields[4])
+        if packet.at is None or "C" in packet.flags or index not in self._clocks:
+            times.add(packet.at, length, packet.flags)
+        else:
+            self._place(index, times, packet, decoded)
+
+    def _place(self, index: int, times: StreamTimes, packet: _Packet, decoded: int | None) -> None:
+        """Count a packet in its stretch of the clock. One whose time is off is held: the next one says if the clock jumped."""
+        assert packet.at is not None
+        shown_us = self._us(index, packet.at)
+        decoded_us = shown_us if decoded is None else self._us(index, decoded)
+        guessed = decoded is None or abs(shown_us - decoded_us) > REORDER_US
+        number = self._clocks[index].place(index, shown_us if guessed else decoded_us, guessed=guessed)
+        held = self._held.pop(index, None)
+        jumped = number is not None and self._places.setdefault(index, number) != number
+        if held is not None and not jumped:
+            times.add(held.at, held.length, f"{held.flags}C")
+        if number is None:
+            self._held[index] = packet
+            return
+        if jumped:
+            times.jumped()
+            self._places[index] = number
+        for counted in (held, packet) if held is not None and jumped else (packet,):
+            at = counted.at
+            assert at is not None
+            self._clocks[index].extend(index, self._us(index, at), self._us(index, counted.length))
+            extents = self._extents.setdefault(index, {})
+            first, end = extents.get(number, (at, at + counted.length))
+            extents[number] = min(first, at), max(end, at + counted.length)
+            times.add(at, counted.length, counted.flags)
+
+    def _us(self, index: int, ticks_: int) -> int:
+        base = self._time_bases[index]
+        return ticks_ * 1_000_000 * base.numerator // base.denominator
 
     def finish(self) -> None:
-        """Say that there are no more packets."""
+        """Say that there are no more packets; the first and last moments are now those of the joined clock."""
+        for index, held in self._held.items():
+            self.streams[index].add(held.at, held.length, f"{held.flags}C")
         for times in self.streams.values():
             times.finish()
+        for index, extents in self._extents.items():
+            pieces = self.clock(index)
+            if pieces:
+                moved = [
+                    (first + shift, end + shift)
+                    for number, (first, end) in extents.items()
+                    for shift in (round(Fraction(pieces[number].shift_ms, 1000) / self._time_bases[index]),)
+                ]
+                self.streams[index].first = min(first for first, _ in moved)
+                self.streams[index].end = max(end for _, end in moved)
+
+    def clock(self, index: int) -> tuple[ClockPiece, ...]:
+        """Return the stretches of the clock of a stream; nothing when it runs through."""
+        return self._clocks[index].joined(self._videos) if index in self._clocks else ()
+
+    def is_broken(self, index: int) -> bool:
+        """Whether the clock of a stream jumps too often to be mended."""
+        return index in self._clocks and self._clocks[index].broken
 
 
 def ticks(text: str) -> int | None:

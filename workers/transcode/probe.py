@@ -10,9 +10,10 @@ from fractions import Fraction
 from typing import Any
 
 from events.media import Attachment, AudioTrack, Failure, Probe, SubtitleTrack, VideoTrack
-from workers.transcode.accepted import STILL_BRANDS, encrypted, not_media, nothing_to_play
+from workers.transcode.accepted import STILL_BRANDS, clock_broken, encrypted, not_media, nothing_to_play
+from workers.transcode.clock import JUMPING, in_order
 from workers.transcode.packets import PacketScan, StreamTimes, frame_rate, ticks
-from workers.transcode.streams import Program, choose, programs_of
+from workers.transcode.streams import Program, choose, is_video, programs_of
 
 TEXT_SUBTITLES = frozenset(("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "microdvd", "sami", "realtext")) | {
     *("subviewer", "subviewer1", "mpl2", "ttml", "jacosub", "stl", "pjs", "vplayer")
@@ -52,6 +53,16 @@ class Headers:
         """Return the length of a tick of the stream, seconds."""
         return next(Fraction(stream["time_base"]) for stream in self.streams if stream["index"] == index)
 
+    def scan(self) -> PacketScan:
+        """Return a scan of this file's packets."""
+        timed = [stream for stream in self.streams if stream.get("codec_type") == "audio" or is_video(stream)]
+        return PacketScan(
+            {int(stream["index"]): base for stream in timed if (base := _ratio(stream.get("time_base"))) is not None},
+            frozenset(int(stream["index"]) for stream in timed if is_video(stream)),
+            [program.streams for program in self.programs],
+            jumping=self.format.get("format_name") in JUMPING,
+        )
+
 
 def parse_headers(text: str) -> Headers | None:
     """Parse ffprobe's JSON; None when it says nothing of a format."""
@@ -76,10 +87,13 @@ def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str
     chosen = choose(headers.streams, headers.programs, scan)
     if isinstance(chosen, Failure):
         return chosen
+    raw = chosen.video
+    main = next((int(stream["index"]) for stream in (raw, *chosen.audio) if stream is not None), -1)
+    if scan.is_broken(main):
+        return clock_broken()
+    clock = scan.clock(main)
     cut = any(word in complaints for word in COMPLAINTS_CUT)
-    video = (
-        None if chosen.video is None else _video_track(chosen.video, scan, seekable=_is_seekable(headers, chosen.video, cut=cut))
-    )
+    video = None if raw is None else _video_track(raw, scan, seekable=in_order(clock) and _is_seekable(headers, raw, cut=cut))
     audio = tuple(track for raw in chosen.audio if (track := _audio_track(raw, scan)) is not None)
     if video is None and not audio:
         return nothing_to_play(str(stream.get("codec_type", "unknown")) for stream in headers.streams)
@@ -88,7 +102,8 @@ def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str
     tracks: list[VideoTrack | AudioTrack] = [*audio] if video is None else [video, *audio]
     duration_ms = max(t.start_ms + t.duration_ms for t in tracks) - min(t.start_ms for t in tracks)
     declared_ms = None if headers.duration_s is None else _ms(headers.duration_s)
-    warnings = [*chosen.warnings, *_damage(duration_ms, declared_ms, scan, complaints)]
+    jumps = (f"The clock of the file jumps, {len(clock) - 1} time(s); what lies before and after is joined.",) if clock else ()
+    warnings = [*chosen.warnings, *jumps, *_damage(duration_ms, declared_ms, scan, complaints)]
     return Probe(
         container=str(headers.format.get("format_name", "")),
         duration_ms=duration_ms,
@@ -104,6 +119,7 @@ def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str
             if stream.get("codec_type") == "attachment" or _flag(stream, "attached_pic") or stream in chosen.covers
         ),
         chapters=headers.chapters,
+        clock=clock,
         warnings=tuple(warnings),
     )
 

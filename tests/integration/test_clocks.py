@@ -1,0 +1,49 @@
+"""Pictures and sound stay together where a source's clock jumps, and channels of every kind come out."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.broadcasts import CLOCKS
+from tests.support.clips import clip
+from tests.support.transcoding import SAMPLE_RATE_HZ, ffmpeg_path, samples, transcode, verify
+
+STEP_MS = 20
+APART = SAMPLE_RATE_HZ // 5
+
+
+def flashes_ms(path: Path, rate: int = 25) -> list[float]:
+    """Return when the picture turns white."""
+    command = [ffmpeg_path(), "-v", "error", "-i", str(path), "-vf", "scale=1:1,format=gray", "-f", "rawvideo", "-"]
+    light = subprocess.run(command, capture_output=True, check=True).stdout
+    return [1000 * n / rate for n, level in enumerate(light) if level > 120 and (n == 0 or light[n - 1] <= 120)]
+
+
+def beeps_ms(path: Path) -> list[float]:
+    """Return when sound sets in."""
+    loud = [at for at, value in enumerate(samples(path)) if abs(value) > 2500]
+    return [1000 * at / SAMPLE_RATE_HZ for n, at in enumerate(loud) if n == 0 or at - loud[n - 1] > APART]
+
+
+@pytest.mark.parametrize("name", CLOCKS)
+async def test_flash_and_beep_stay_together_over_a_jump(name: str, tmp_path: Path) -> None:
+    video = await transcode(clip(name), tmp_path)
+    await verify(video, tmp_path)
+
+    flashes = flashes_ms(video.whole("240p"))
+    beeps = beeps_ms(video.whole(video.plan.audio[0].name))
+
+    assert len(flashes) == len(beeps) == (1 if "jumps" in name else 2)
+    assert all(abs(flash - beep) <= STEP_MS for flash, beep in zip(flashes, beeps, strict=True))
+    assert video.plan.duration_ms < 2200
+
+
+@pytest.mark.parametrize("name", ["ambisonic", "nine_channels", "hamasaki"])
+async def test_every_layout_of_channels_is_heard_and_never_clipped(name: str, tmp_path: Path) -> None:
+    video = await transcode(clip(name), tmp_path)
+    await verify(video, tmp_path)
+
+    loudest = max(abs(value) for value in samples(video.whole(video.plan.audio[0].name)))
+
+    assert 1000 < loudest < 32767
