@@ -87,13 +87,18 @@ class AudioSpec(Value):
 
 
 class ExtrasSpec(Value):
-    """Make the thumbnail and convert the text subtitles; their time 0 is the source's timestamp `start_ms`."""
+    """Make the thumbnail and convert the text subtitles; their time 0 is the source's timestamp `start_ms`.
+
+    `demuxer` and `decoder` are ffmpeg's names of the source's format, and of the decoder of its pictures where that is not
+    the usual one.
+    """
 
     kind: Literal["extras"] = "extras"
     source: Source
     track: int | None = None
     start_ms: int = 0
     thumbnail_ms: int | None = None
+    demuxer: str | None = None
     decoder: str | None = None
     filters: tuple[str, ...] = ()
     subtitles: tuple[SubtitlePlan, ...] = ()

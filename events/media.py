@@ -71,7 +71,7 @@ class VideoTrack(Value):
 
 
 class AudioTrack(Value):
-    """One audio stream. `language` is BCP 47 or ISO 639-2 as found, `und` when absent. `start_ms`: its first timestamp.
+    """One audio stream. `language` is as found, `und` when absent; plans have tags of RFC 5646. `start_ms`: its first timestamp.
 
     `channel_layout` is ffmpeg's name, `unknown` when nothing says which channel is which.
     """
@@ -210,10 +210,11 @@ class AudioPlan(Value):
 
 
 class SubtitlePlan(Value):
-    """One text subtitle track that becomes WebVTT."""
+    """One text subtitle track that becomes WebVTT; `track` of `eia_608` may be that of the pictures which carry it."""
 
     name: str
     track: int
+    codec: str | None = None
     language: MachineLine
     label: MachineLine
     default: bool

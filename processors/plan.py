@@ -5,13 +5,13 @@ picture, so that a portrait clip of 1080x1920 gets 1080p, 720p, 480p and 360p, u
 source whose shorter side is below 360 gets one rung of its own size. `docs/inputs.md` tells every decision to people.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from typing import Literal
 
 from events.jobs import AudioSpec, EncodeSpec, ExtrasSpec, JobSpec, Source
+from events.languages import language_tag
 from events.media import (
     SOFTWARE_ENCODERS,
     AudioPlan,
@@ -21,12 +21,12 @@ from events.media import (
     Probe,
     Rung,
     StreamingFormat,
-    SubtitlePlan,
     VideoCodec,
     VideoPlan,
     VideoTrack,
 )
 from processors.filters import filters, still_filters
+from processors.text import labels, subtitle_plans
 from producers.probes import bounded
 
 LADDER = (
@@ -62,9 +62,6 @@ READ_LEAD_MAX_MS = 30_000
 READ_LEAD_MARGIN_MS = 1_000
 DEINTERLACE_LEAD_MS = 200
 
-CONVERTIBLE_SUBTITLES = frozenset(
-    ("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "microdvd", "sami", "realtext", "subviewer", "mpl2")
-)
 SVT_PRESETS = {
     "ultrafast": "12",
     "superfast": "11",
@@ -125,7 +122,7 @@ def plan(probe: Probe, settings: PlanSettings) -> Plan | Failure:
     video = _video_plan(probe, probe.video, start_ms, settings) if probe.video is not None else _Video(None, ())
     rungs = video.plan.rungs if video.plan is not None else ()
     audio, audio_notes = _audio_plans(probe, rungs)
-    subtitles, subtitle_notes = _subtitle_plans(probe)
+    subtitles, subtitle_notes = subtitle_plans(probe)
     duration_ms = max(1, _end_ms(probe) - start_ms)
     return Plan(
         format=settings.format,
@@ -196,6 +193,7 @@ def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
             track=None if plan.video is None else plan.video.track,
             start_ms=plan.start_ms,
             thumbnail_ms=plan.thumbnail_ms,
+            demuxer=probe.container.split(",")[0],
             decoder=None if plan.video is None else plan.video.decoder,
             filters=() if probe.video is None or plan.video is None else still_filters(probe.video),
             subtitles=plan.subtitles,
@@ -340,37 +338,17 @@ def _audio_plans(probe: Probe, rungs: tuple[Rung, ...]) -> tuple[tuple[AudioPlan
         AudioPlan(
             name=f"audio-{track.index}-{kbps}k",
             track=track.index,
-            language=track.language,
+            language=language_tag(track.language),
             label=label,
             default=track.index == default,
             channels=1 if track.channels == 1 and fixed else 2,
             kbps=kbps,
         )
-        for track, label in zip(tracks, _labels((t.title, t.language) for t in tracks), strict=True)
+        for track, label in zip(tracks, labels((t.title, t.language) for t in tracks), strict=True)
         for kbps in rates
     ]
     mixed = [track for track in tracks if track.channels > 2]
     return tuple(plans), tuple(f"sound track {t.index}: {t.channels} channels are mixed down to stereo" for t in mixed)
-
-
-def _subtitle_plans(probe: Probe) -> tuple[tuple[SubtitlePlan, ...], tuple[str, ...]]:
-    """Return the text tracks that become WebVTT, and a note for each that stays in the source."""
-    text = [t for t in probe.subtitles if t.kind == "text" and t.codec in CONVERTIBLE_SUBTITLES]
-    default = next((track.index for track in text if track.default), None)
-    plans = [
-        SubtitlePlan(
-            name=f"subtitles-{track.index}",
-            track=track.index,
-            language=track.language,
-            label=label,
-            default=track.index == default,
-            forced=track.forced,
-        )
-        for track, label in zip(text, _labels((t.title, t.language) for t in text), strict=True)
-    ]
-    kept = [t for t in probe.subtitles if t not in text]
-    words = {"image": "image subtitles", "text": "text subtitles that cannot be converted"}
-    return tuple(plans), tuple(f"track {t.index}: {words[t.kind]} ({t.codec}) stay in the source" for t in kept)
 
 
 def _attachment_notes(probe: Probe) -> tuple[str, ...]:
@@ -380,17 +358,6 @@ def _attachment_notes(probe: Probe) -> tuple[str, ...]:
 
 def _chapter_notes(probe: Probe) -> tuple[str, ...]:
     return (f"{probe.chapters} chapters stay in the source",) if probe.chapters else ()
-
-
-def _labels(tracks: Iterable[tuple[str | None, str]]) -> list[str]:
-    """Return a name for people for each (title, language); no two alike, because players choose tracks by name."""
-    labels: list[str] = []
-    for number, (title, language) in enumerate(tracks, 1):
-        label = title or (language if language != "und" else f"Track {number}")
-        while label in labels:
-            label = f"{label} ({number})"
-        labels.append(label)
-    return labels
 
 
 # --- arithmetic -----------------------------------------------------------------------------------------------------

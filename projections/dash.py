@@ -14,6 +14,7 @@ from itertools import accumulate
 from math import ceil
 from xml.sax.saxutils import escape, quoteattr
 
+from events.languages import UNKNOWN, language_tag
 from events.media import AudioPlan, Plan, Subtitle
 from projections.catalog import Media, Video
 from projections.tracks import Address, Track, default_sound, from_app, subtitles, target_s, tracks
@@ -143,7 +144,8 @@ def _aligned(kind: str) -> dict[str, str]:
 
 
 def _language(language: str) -> dict[str, str]:
-    return {} if language == "und" else {"lang": language}
+    tag = language_tag(language)  # plans of before have what the file said
+    return {} if tag == UNKNOWN else {"lang": tag}
 
 
 def _role(value: str) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import ceil
 
+from events.languages import UNKNOWN, language_tag
 from events.media import PEAK, AudioPlan, Plan, Rung, Subtitle
 from projections.catalog import Media, Video
 from projections.tracks import (
@@ -187,8 +188,8 @@ def _subtitle_line(text: Subtitle) -> str:
 
 def _named(kind: str, group: str, label: str, language: str) -> dict[str, str]:
     values = {"TYPE": kind, "GROUP-ID": f'"{group}"', "NAME": f'"{_quotable(label)}"'}
-    if language != "und":
-        values["LANGUAGE"] = f'"{_quotable(language)}"'
+    if (tag := language_tag(language)) != UNKNOWN:  # plans of before have what the file said
+        values["LANGUAGE"] = f'"{tag}"'
     return values
 
 

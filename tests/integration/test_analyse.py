@@ -94,9 +94,16 @@ async def test_two_languages_keep_their_names_and_default(tmp_path: Path) -> Non
         ("ger", "Kommentar", True),
     ]
     assert [(sound.language, sound.label, sound.default) for sound in decided.audio] == [
-        ("eng", "eng", False),
-        ("ger", "Kommentar", True),
+        ("en", "English", False),
+        ("de", "Kommentar", True),
     ]
+
+
+async def test_strange_languages_become_valid_tags_and_distinct_names(tmp_path: Path) -> None:
+    _, decided = await planned(clip("strange_languages"), tmp_path)
+
+    tracks = dict.fromkeys((sound.language, sound.label) for sound in decided.audio)
+    assert list(tracks) == [("de", "Deutsch"), ("de", "Deutsch (2)"), ("und", "Track 3")]
 
 
 async def test_hdr_is_kept_when_the_codec_can(tmp_path: Path) -> None:

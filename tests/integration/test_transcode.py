@@ -208,8 +208,8 @@ async def test_subtitles_become_webvtt_on_the_clock_of_the_video(tmp_path: Path)
     text = video.data(extras.subtitles[0].object).decode()
 
     assert text.startswith("WEBVTT\n")
-    assert "00:00.100 --> 00:00.500\nHello, <i>world</i>" in text
-    assert "00:00.600 --> 00:00.900\nZwei: äö" in text
+    assert "00:00:00.100 --> 00:00:00.500\nHello, <i>world</i>" in text
+    assert "00:00:00.600 --> 00:00:00.900\nZwei: äö" in text
     assert extras.thumbnail is not None
     assert video.data(extras.thumbnail)[:3] == b"\xff\xd8\xff"
 

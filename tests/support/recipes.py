@@ -2,8 +2,11 @@
 
 import random
 import struct
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+from tests.support.work import ffmpeg_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,59 @@ def talkie(*inputs: str) -> tuple[str, ...]:
 
 
 SRT = b"1\n00:00:00,100 --> 00:00:00,500\nHello, <i>world</i>\n\n2\n00:00:00,600 --> 00:00:00,900\nZwei: \xc3\xa4\xc3\xb6\n"
+
+
+MARKS = (
+    "1\n00:00:00,100 --> 00:00:00,300\nAT&T <3 you & me\n\n"
+    "2\n00:00:00,300 --> 00:00:00,500\nif a < b and b > c then a --> c\n\n"
+    '3\n00:00:00,500 --> 00:00:00,700\n{\\an8}<i>top <b>both</i> italics</b> <font color="red">red</font> {text}\n\n'
+    "4\n00:00:00,700 --> 00:00:00,900\n\u202bשלום, עולם!\u202c\n\n"
+).encode()
+ASS = b"""[Script Info]
+ScriptType: v4.00+
+PlayResX: 640
+PlayResY: 480
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, Alignment
+Style: Default,Arial,28,&H00FFFFFF,2
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+Dialogue: 0,0:00:00.10,0:00:00.30,Default,,0,0,0,,{unseen}plain & <simple>
+Dialogue: 0,0:00:00.30,0:00:00.50,Default,,0,0,0,,first\\N\\Nthird {\\i1}after{\\i0} an empty line
+Dialogue: 0,0:00:00.50,0:00:00.70,Default,,0,0,0,,{\\p1}m 0 0 l 100 0 100 100 0 100{\\p0}
+Comment: 0,0:00:00.50,0:00:00.70,Default,,0,0,0,,a note of the author
+Dialogue: 0,0:00:00.70,0:00:00.90,Default,,0,0,0,,{\\pos(320,48)}sign
+"""
+WEBVTT = b"""WEBVTT
+
+first
+00:00:00.100 --> 00:00:00.500 line:10% position:10% align:start
+<v Anna>Hello &amp; welcome
+
+00:00:00.500 --> 00:00:00.900
+<c.yellow>yellow</c> &lt;tag&gt; & more
+"""
+SCC = b"Scenarist_SCC V1.0\n\n00:00:00:05\t9420 9420 9470 9470 c8e5 ecec ef80 942f 942f\n\n00:00:00:20\t942c 942c\n"
+
+
+def captioned(data: bytes) -> bytes:
+    """Put closed captions (CEA-608, "Hello" from 0.36 s to 0.8 s) into the H.264 pictures of an MP4 file in fragments."""
+    words = dict(enumerate(("9420", "9420", "9470", "9470", "c8e5", "ecec", "ef80", "942f", "942f"), 1)) | {20: "942c", 21: "942c"}
+    delimiter = b"\0\0\0\1\x09"
+    stream = _remuxed(data, "mov", "h264", "-bsf:v", "h264_mp4toannexb,h264_metadata=aud=insert")
+    captions = b""
+    for number, picture in enumerate(stream.split(delimiter)[1:]):
+        body = bytes.fromhex(f"b5003147413934 03c1ff fc{words.get(number, '8080')} ff")
+        message = b"\x04" + bytes([len(body)]) + body + b"\x80"
+        captions += delimiter + picture[:1] + b"\0\0\0\1\x06" + message + picture[1:]
+    return _remuxed(captions, "h264", "mp4", "-movflags", "frag_keyframe+empty_moov")
+
+
+def _remuxed(data: bytes, source: str, target: str, *more: str) -> bytes:
+    argv = [ffmpeg_path(), "-v", "error", "-r", "25", "-f", source, "-i", "pipe:0", "-c", "copy", *more, "-f", target, "pipe:1"]
+    return subprocess.run(argv, input=data, capture_output=True, check=True).stdout
 
 
 def pgs() -> bytes:

@@ -117,6 +117,16 @@ def test_every_group_of_sound_has_the_same_members_and_one_default() -> None:
     assert texts == [("EN", "en", "YES", "NO", "subtitles-5.m3u8"), ("FR", "fr", "NO", "NO", "subtitles-6.m3u8")]
 
 
+def test_languages_that_older_plans_have_as_files_said_them_are_valid_tags() -> None:
+    made = plan(languages=("ger", "x<&>", "pt-BR"), subtitles=("jpn",))
+
+    media = parsed(manifests.hls_master(*seen(made))).media
+    sets = all_of(mpd(made), "AdaptationSet")
+
+    assert [m.language for m in media if m.group_id in ("audio-128k", "subtitles")] == ["de", None, "pt-BR", "ja"]
+    assert [one.get("lang") for one in sets if one.get("contentType") != "video"] == ["de", None, "pt-BR", "ja"]
+
+
 def test_bandwidth_is_measured_over_pictures_and_sound() -> None:
     made = plan()
     video, media = seen(made)

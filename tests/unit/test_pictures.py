@@ -98,7 +98,7 @@ def test_combs_may_begin_later() -> None:
 
 def test_captions_inside_pictures_are_seen() -> None:
     assert as_decoded(
-        HEADERS, [seen(picture(), "[Parsed_showinfo_0 @ 0x7f] [info]   side data - ATSC A/53 closed captions: 3 bytes")]
+        HEADERS, [seen(picture(), "[Parsed_showinfo_0 @ 0x7f] [info]   side data - ATSC A53 Part 4 Closed Captions: (3 bytes)")]
     ).captions
 
 

@@ -338,8 +338,8 @@ def test_languages_are_kept_and_names_differ() -> None:
 
     best = [a for a in decided.audio if a.kbps == 128]
     assert [(a.track, a.label, a.channels, a.default) for a in best] == [
-        (1, "eng", 2, False),
-        (2, "eng (2)", 2, True),
+        (1, "English", 2, False),
+        (2, "English (2)", 2, True),
         (3, "Director", 1, False),
     ]
     assert decided.notes == ("sound track 2: 6 channels are mixed down to stereo",)
@@ -364,8 +364,8 @@ def test_text_becomes_webvtt_and_images_stay() -> None:
     decided = planned(probe(subtitles=tracks, attachments=(Attachment(index=6, filename="font.ttf"),)))
 
     assert [(s.track, s.label, s.default, s.forced) for s in decided.subtitles] == [
-        (2, "eng", True, False),
-        (5, "eng (2)", False, True),
+        (2, "English", True, False),
+        (5, "English (2)", False, True),
     ]
     assert len(decided.notes) == 3
 

@@ -13,11 +13,12 @@ from events.jobs import AnalyseResult, AnalyseSpec
 from events.media import Failure, Probe, VideoTrack
 from producers.probes import bounded
 from workers.failures import after, classify, refused
+from workers.transcode import matroska
 from workers.transcode.accepted import CONTAINERS, refusal, unreadable
 from workers.transcode.clock import in_source
 from workers.transcode.packets import PacketScan
 from workers.transcode.pictures import Sample, as_decoded, sample_argv, sample_moments
-from workers.transcode.probe import Headers, parse_headers, probe_of
+from workers.transcode.probe import MATROSKA, Headers, parse_headers, probe_of, with_languages
 from workers.transcode.process import ProcessResult, run_process
 from workers.work import Done, Progress, Update, Work, WorkFailed
 
@@ -45,6 +46,8 @@ async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
     if failure := refusal(head, size_bytes):
         raise WorkFailed(failure)
     headers = await _headers(path, head, work)
+    if headers.format.get("format_name") == MATROSKA:
+        headers = with_languages(headers, await asyncio.to_thread(matroska.languages_of, path))
     scan = headers.scan()
     scanning = asyncio.create_task(_scan(path, headers, scan, work))
     try:

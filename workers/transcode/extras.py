@@ -1,11 +1,13 @@
 """Makes the thumbnail, and WebVTT of the text subtitles."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from events.jobs import ExtrasResult, ExtrasSpec
 from events.media import ObjectRef, Subtitle, SubtitlePlan
 from workers import failures
+from workers.transcode import captions
 from workers.transcode.argv import decoding, reading
 from workers.transcode.process import ProcessResult, run_process
 from workers.transcode.progress import Meter
@@ -14,6 +16,10 @@ from workers.work import Done, Progress, Update, Work, WorkFailed
 
 TIMEOUT_S = 600.0
 THUMBNAIL_WIDTH_MAX = 640
+TEXT_MAX_BYTES = 16 * 2**20
+EXTRACTED = {codec: (kind, "copy") for codec, kind in (("webvtt", "webvtt"), ("subrip", "srt"), ("ass", "ass"), ("ssa", "ass"))}
+"""Format and encoder that a track is extracted with, by its codec; ffmpeg decodes all others to ASS."""
+CAPTIONS = "eia_608"
 
 
 async def run(spec: ExtrasSpec, work: Work) -> AsyncIterator[Update]:
@@ -55,18 +61,50 @@ async def _thumbnail(spec: ExtrasSpec, source: Path, work: Work) -> ObjectRef | 
 
 
 async def _subtitle(plan: SubtitlePlan, spec: ExtrasSpec, source: Path, work: Work) -> Subtitle | None:
-    """Return the track as WebVTT whose time 0 is that of the plan; None when it cannot be converted."""
-    target = work.directory / f"{plan.name}.vtt"
-    argv = reading(work.ffmpeg, None, source, work.limits.threads)
-    argv += ["-map", f"0:{plan.track}", "-c:s", "webvtt", "-map_metadata", "-1"]
-    argv += ["-output_ts_offset", f"{-spec.start_ms / 1000:.3f}", "-f", "webvtt", str(target)]
-    result = await _run(argv, work)
-    if not result.ok or not target.exists():
+    """Return the track as WebVTT whose time 0 is that of the plan; None when it cannot be converted, or captions say nothing."""
+    kind, codec = EXTRACTED.get(plan.codec or "", ("ass", "ass"))
+    raw, target = work.directory / f"{plan.name}.{kind}", work.directory / f"{plan.name}.vtt"
+    if plan.codec == CAPTIONS and plan.track == spec.track:
+        argv = _captions_argv(spec, source, work)
+    else:
+        argv = [*reading(work.ffmpeg, None, source, work.limits.threads), "-map", f"0:{plan.track}"]
+    argv += ["-c:s", codec, "-map_metadata", "-1", "-avoid_negative_ts", "disabled"]
+    argv += ["-output_ts_offset", f"{-spec.start_ms / 1000:.3f}"] if kind == "webvtt" else []
+    result = await _run([*argv, "-f", kind, str(raw)], work)
+    if not result.ok or not raw.exists() or raw.stat().st_size > TEXT_MAX_BYTES:
         return None
+    try:
+        text = await asyncio.to_thread(_converted, raw, kind, spec.start_ms, copied=codec == "copy")
+    except ValueError:
+        return None
+    target.write_text(text)
     stored = await work.store.put_file(f"{work.prefix}/{target.name}", target, "text/vtt")
     return Subtitle(
         name=plan.name, language=plan.language, label=plan.label, default=plan.default, forced=plan.forced, object=stored
     )
+
+
+def _captions_argv(spec: ExtrasSpec, source: Path, work: Work) -> list[str]:
+    """Return the beginning of the command that reads the captions inside the pictures: these are decoded for them.
+
+    `movie` opens the file by a name that needs no escapes, as the format that the analysis found, and nothing but files.
+    """
+    (work.directory / "source").symlink_to(source)
+    demuxer = f":f={spec.demuxer}" if spec.demuxer is not None else ""
+    opened = f"movie=source{demuxer}:si={spec.track}:dec_threads={work.limits.threads}:format_opts=protocol_whitelist=file"
+    quiet = ("-nostdin", "-hide_banner", "-y", "-v", "level+error", "-progress", "pipe:1", "-nostats")
+    return [work.ffmpeg, *quiet, "-copyts", "-f", "lavfi", "-i", f"{opened}[out+subcc]", "-map", "0:s"]
+
+
+def _converted(raw: Path, kind: str, start_ms: int, *, copied: bool) -> str:
+    data = raw.read_bytes()
+    match kind:
+        case "webvtt":
+            return captions.repaired(captions.decoded(data))
+        case "srt":
+            return captions.webvtt(captions.from_srt(data), start_ms)
+        case _:
+            return captions.webvtt(captions.from_ass(captions.decoded(data), comments=copied), start_ms)
 
 
 async def _run(argv: list[str], work: Work) -> ProcessResult:

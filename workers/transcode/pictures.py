@@ -65,7 +65,7 @@ class Sample:
             if self.fields.total() == 1:
                 known = [None if word in _UNKNOWN else word for word in found.groups()]
                 self.colors = (known[0], known[1], known[2], known[3])
-        elif "A/53" in line:
+        elif "A53 Part 4" in line:
             self.captions = True
         elif "alpha_mode:premultiplied" in line:
             self.premultiplied = True

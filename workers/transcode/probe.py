@@ -16,8 +16,9 @@ from workers.transcode.packets import PacketScan, StreamTimes, frame_rate, ticks
 from workers.transcode.streams import Program, choose, is_video, programs_of
 
 TEXT_SUBTITLES = frozenset(("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "microdvd", "sami", "realtext")) | {
-    *("subviewer", "subviewer1", "mpl2", "ttml", "jacosub", "stl", "pjs", "vplayer")
+    *("subviewer", "subviewer1", "mpl2", "ttml", "jacosub", "stl", "pjs", "vplayer", "eia_608", "dvb_teletext", "arib_caption")
 }
+MATROSKA = "matroska,webm"
 INTERLACED = frozenset(("tt", "bb", "tb", "bt"))
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """ffmpeg's own decoders leave the alpha channel out."""
@@ -73,6 +74,16 @@ def parse_headers(text: str) -> Headers | None:
     if not isinstance(parsed, dict) or not parsed.get("format"):
         return None
     return Headers(parsed["format"], tuple(parsed.get("streams", ())), programs_of(parsed), len(parsed.get("chapters", ())))
+
+
+def with_languages(headers: Headers, languages: Mapping[int, str]) -> Headers:
+    """Return the headers with languages that ffprobe does not report, by the stream's index."""
+
+    def told(stream: Mapping[str, Any]) -> Mapping[str, Any]:
+        tag = languages.get(int(stream["index"]))
+        return stream if tag is None else {**stream, "tags": {**stream.get("tags", {}), "language": tag}}
+
+    return Headers(headers.format, tuple(told(stream) for stream in headers.streams))
 
 
 def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str, complaints: str = "") -> Probe | Failure:
@@ -138,7 +149,7 @@ def _is_seekable(headers: Headers, video: Mapping[str, Any], *, cut: bool) -> bo
     times: with B-frames they are guessed, and guessed differently after seeking. Pictures without a container have no times.
     """
     match headers.format.get("format_name"):
-        case "matroska,webm":
+        case value if value == MATROSKA:
             return not cut
         case "avi":
             return not video.get("has_b_frames")

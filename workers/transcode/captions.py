@@ -1,0 +1,264 @@
+"""Subtitles become WebVTT: from SubRip and ASS, as ffmpeg writes them, to cues. Pure.
+
+WebVTT itself is passed on as it is. Everything else that ffmpeg decodes arrives as ASS, whose file format `pysubs2` reads.
+Marks that WebVTT has are kept (italic, bold, underline, the place on the screen); others go, and what only looks like a mark
+is text.
+"""
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pysubs2
+from charset_normalizer import from_bytes
+
+CUE_MAX_CHARS = 10_000
+"""Text of one cue; the rest of a longer one is left out."""
+DETECTED_BYTES = 64 * 1024
+ENCODINGS = (
+    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874"),
+    *("shift_jis", "euc_jp", "euc_kr", "gb18030", "big5"),
+)
+"""Those that subtitles are written in besides Unicode."""
+
+_SRT_CUE = re.compile(rb"(?:\A|\n\n)\d+\n(\d+):(\d\d):(\d\d),(\d{3}) --> (\d+):(\d\d):(\d\d),(\d{3})\n")
+_SRT_MARK = re.compile(r"<(/?)(i|b|u|em|strong|s|strike|font|span)(?:\s[^<>]*)?>|\{(\\[^{}]*)\}|<br\s*/?>|\r?\n|\r", re.IGNORECASE)
+_ASS_TIMES = re.compile(r"(?:Dialogue|Comment): *[\w= ]*,\d+:\d\d:\d\d\.\d\d,\d+:\d\d:\d\d\.\d\d,(?:[^,]*,){6}")
+_ASS_MARK = re.compile(r"\{([^{}]*)\}|\\([Nnh])")
+_ASS_SWITCH = re.compile(r"\\(i|b|u|p)(\d+)|\\r")
+_EMPTY = re.compile(r"<(\w)></\1>")
+_NO_ENTITY = re.compile(r"&(?!#?\w+;)")
+_NO_MARK = re.compile(r"<(?!/?(?:[cibuv]|lang|ruby|rt)[\s.>]|[\d:.]+>)")
+_PLACE = re.compile(r"\\an(\d)|\\a(\d+)|\\pos\(\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*\)")
+_SAME = {"em": "i", "strong": "b"}
+_LEGACY = {1: 1, 2: 2, 3: 3, 5: 7, 6: 8, 7: 9, 9: 4, 10: 5, 11: 6}
+"""SSA's numbers of alignment as those of the numeric keypad."""
+_BOTTOM, _MIDDLE = 2, 5
+_BRACES = {r"\{": "\ufdd0", r"\}": "\ufdd1"}
+"""Escaped braces, for as long as marks are looked for, as characters that no text has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """Text that is shown for a time; `text` is a WebVTT payload, `settings` its place."""
+
+    start_ms: int
+    end_ms: int
+    text: str
+    settings: str = ""
+
+
+def decoded(data: bytes) -> str:
+    """Return text whose encoding its container does not say: UTF-8 as it should be, UTF-16 by its mark or zeros, else detected."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    if data[1::2].count(0) > len(data) // 4:
+        return data.decode("utf-16-le", "replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode(_detected(data), "replace")
+
+
+def repaired(text: str) -> str:
+    """Return WebVTT in which what is no mark and no entity is text: others would not be shown."""
+    lines = text.replace("\r\n", "\n").replace("\0", "\ufffd").split("\n")
+    return "\n".join(line if "-->" in line else _NO_MARK.sub("&lt;", _NO_ENTITY.sub("&amp;", line)) for line in lines)
+
+
+def from_srt(data: bytes) -> Iterator[Cue]:
+    """Yield the cues of SubRip as ffmpeg writes it: a text may hold empty lines and arrows."""
+    heads = list(_SRT_CUE.finditer(data))
+    ends = [*(head.start() for head in heads[1:]), len(data)]
+    texts = [data[head.end() : end].rstrip(b"\n") for head, end in zip(heads, ends, strict=False)]
+    whole = b"\n".join(texts)
+    encoding = None if _is_utf8(whole) or 0 in whole else _detected(whole)
+    for head, text in zip(heads, texts, strict=True):
+        times = [int(number) for number in head.groups()]
+        said = text.decode(encoding, "replace") if encoding is not None else decoded(text)
+        yield _marked_cue(_ms(*times[:4]), _ms(*times[4:]), said)
+
+
+def _detected(data: bytes) -> str:
+    """Return the likeliest encoding; of those that are as likely, the one of western Europe."""
+    found = from_bytes(data[:DETECTED_BYTES], cp_isolation=[*ENCODINGS])
+    best = found.best()
+    western = next((match for match in found if match.encoding == ENCODINGS[0]), None)
+    if best is None or (western is not None and western.chaos <= best.chaos and western.coherence >= best.coherence):
+        return ENCODINGS[0]
+    return str(best.encoding)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _ms(hours: int, minutes: int, seconds: int, milliseconds: int) -> int:
+    return ((hours * 60 + minutes) * 60 + seconds) * 1000 + milliseconds
+
+
+def _marked_cue(start_ms: int, end_ms: int, said: str) -> Cue:
+    """Return a cue of a text with the marks of HTML, and of ASS in braces, that SubRip borrows."""
+    line, place, at = _Line(), "", 0
+    said = said[:CUE_MAX_CHARS].replace("\ufeff", "")
+    for mark in _SRT_MARK.finditer(said):
+        line.add(said[at : mark.start()])
+        at = mark.end()
+        closing, name, override = mark[1], mark[2], mark[3]
+        if override is not None:
+            place += override
+        elif name is None:
+            line.break_()
+        elif (tag := _SAME.get(name.lower(), name.lower())) in ("i", "b", "u"):
+            line.switch(tag, on=not closing)
+    line.add(said[at:])
+    return Cue(start_ms, end_ms, line.text(), _settings(place, _BOTTOM, 384, 288))
+
+
+def from_ass(text: str, *, comments: bool) -> Iterator[Cue]:
+    """Yield the cues of an ASS script: no drawings, and no `comments`, which are text in braces where a script has none.
+
+    Raises ValueError when it is no script.
+    """
+    lines = (line for line in text.splitlines() if _ASS_TIMES.match(line) or not line.startswith(("Dialogue:", "Comment:")))
+    try:
+        script = pysubs2.SSAFile.from_string("\n".join(lines), format_="ass")
+    except pysubs2.Pysubs2Error as error:
+        raise ValueError(f"no ASS script: {error}") from error
+    width, height = (_positive(script.info.get(name), default) for name, default in (("PlayResX", 384), ("PlayResY", 288)))
+    for event in script.events:
+        if event.type == "Dialogue":
+            style = script.styles.get(event.style, pysubs2.SSAStyle())
+            said = event.text[:CUE_MAX_CHARS]
+            settings = _settings("".join(re.findall(r"\{[^{}]*\}", said)), int(style.alignment), width, height)
+            yield Cue(event.start, event.end, _ass_text(said, style, comments=comments), settings)
+
+
+def _positive(text: str | None, default: int) -> int:
+    return int(text) if text is not None and text.strip().isdigit() and int(text) > 0 else default
+
+
+def _ass_text(said: str, style: pysubs2.SSAStyle, *, comments: bool) -> str:
+    line, drawing, at = _Line(), False, 0
+    own = {"i": style.italic, "b": style.bold, "u": style.underline}
+    for escaped, stand_in in _BRACES.items():
+        said = said.replace(escaped, stand_in)
+    for tag, on in own.items():
+        line.switch(tag, on=on)
+    for mark in _ASS_MARK.finditer(said):
+        if not drawing:
+            line.add(said[at : mark.start()])
+        at = mark.end()
+        if mark[2] == "h":
+            line.add("\u00a0")
+        elif mark[2] is not None:
+            line.break_()
+        elif not comments and not mark[1].startswith("\\"):
+            line.add(mark[0])
+        else:
+            for switch in _ASS_SWITCH.finditer(mark[1]):
+                if switch[1] == "p":
+                    drawing = int(switch[2]) > 0
+                elif switch[1] is None:
+                    for tag, on in own.items():
+                        line.switch(tag, on=on)
+                else:
+                    line.switch(switch[1], on=switch[2] == "1" or int(switch[2]) >= 600)
+    if not drawing:
+        line.add(said[at:])
+    return line.text()
+
+
+def _is_text(character: str) -> bool:
+    """Tell controls, lone surrogates and non-characters from text; marks of direction are text."""
+    return character == "\t" or unicodedata.category(character) not in ("Cc", "Cs", "Cn")
+
+
+class _Line:
+    """A WebVTT payload in the making: marks nest, text is escaped, no line is empty."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._open: list[str] = []
+        self._said = False
+
+    def add(self, said: str) -> None:
+        for stand_in, brace in (("\ufdd0", "{"), ("\ufdd1", "}")):
+            said = said.replace(stand_in, brace)
+        kept = "".join(" " if character == "\t" else character for character in said if _is_text(character))
+        kept = kept if self._said else kept.lstrip()
+        self._said = self._said or bool(kept)
+        self._parts.append(html.escape(kept, quote=False))
+
+    def break_(self) -> None:
+        """Begin a line, when there is something on this one."""
+        if self._said:
+            self._parts.append("\n")
+        self._said = False
+
+    def switch(self, tag: str, *, on: bool) -> None:
+        """Begin or end a mark; ends the marks inside it, and begins these again."""
+        if on and tag not in self._open:
+            self._open.append(tag)
+            self._parts.append(f"<{tag}>")
+        elif not on and tag in self._open:
+            at = self._open.index(tag)
+            inside = self._open[at + 1 :]
+            self._parts += [f"</{other}>" for other in reversed(self._open[at:])]
+            self._parts += [f"<{other}>" for other in inside]
+            self._open[at:] = inside
+
+    def text(self) -> str:
+        """Return the payload; an empty line would end the cue."""
+        if not self._said and "\n" in self._parts:
+            del self._parts[len(self._parts) - 1 - self._parts[::-1].index("\n")]
+        whole = "".join([*self._parts, *(f"</{tag}>" for tag in reversed(self._open))])
+        while (shorter := _EMPTY.sub("", whole)) != whole:
+            whole = shorter
+        return whole.strip()
+
+
+def _settings(marks: str, alignment: int, width: int, height: int) -> str:
+    """Return where a cue stands: the last alignment, as on a numeric keypad, and the first position decide."""
+    position = None
+    for mark in _PLACE.finditer(marks):
+        if mark[1] is not None:
+            alignment = int(mark[1]) or alignment
+        elif mark[2] is not None:
+            alignment = _LEGACY.get(int(mark[2]), alignment)
+        elif position is None:
+            position = (_percent(mark[3], width), _percent(mark[4], height))
+    column, row = (alignment - 1) % 3, (alignment - 1) // 3
+    align = ("align:left", "", "align:right")[column]
+    if position is not None:
+        x, y = position
+        return " ".join(filter(None, (f"line:{max(0, y - (8, 4, 0)[min(row, 2)])}%", f"position:{x}%", align)))
+    return " ".join(filter(None, (("", "line:45%", "line:0")[min(row, 2)], align)))
+
+
+def _percent(text: str, whole: int) -> int:
+    try:
+        return max(0, min(100, round(100 * float(text) / whole)))
+    except (ValueError, OverflowError):
+        return 50
+
+
+def webvtt(cues: Iterable[Cue], start_ms: int) -> str:
+    """Return a WebVTT file whose time 0 is the source's `start_ms`; what ends before that, or says nothing, is left out."""
+    parts = ["WEBVTT\n"]
+    for cue in sorted(cues, key=lambda cue: (cue.start_ms, cue.end_ms)):
+        begins, ends = max(0, cue.start_ms - start_ms), cue.end_ms - start_ms
+        if ends > begins and cue.text:
+            parts.append(f"\n{_time(begins)} --> {_time(ends)}{' ' if cue.settings else ''}{cue.settings}\n{cue.text}\n")
+    return "".join(parts)
+
+
+def _time(milliseconds: int) -> str:
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{milliseconds:03}"
