@@ -111,9 +111,22 @@ AWKWARD: dict[str, Recipe] = {
         _published("240p", frame_rate="30/1", duration_ms=2000, warnings=("variable frame rate",)),
         (
             *picture(rate="30", seconds="2"),
-            *("-vf", "select='if(between(t,0.5,1.1),not(mod(n,4)),1)*not(eq(mod(n,11),3))'", "-fps_mode", "passthrough"),
+            *(
+                "-vf",
+                "settb=1/1000,setpts='(N/30+eq(mod(N,4),3)*0.012)/TB'",
+                "-fps_mode",
+                "passthrough",
+                "-enc_time_base:v",
+                "1:1000",
+            ),
             *X264,
         ),
+    ),
+    "standing_pictures": Recipe(
+        "standing.mkv",
+        "pictures that only stand are left out",
+        _published("240p", frame_rate="30/1", duration_ms=1900),
+        (*picture(rate="30", seconds="2"), "-vf", "select='not(mod(n,4))+not(mod(n,7))'", "-fps_mode", "passthrough", *X264),
     ),
     "fps120": Recipe(
         "fps120.mp4",

@@ -24,6 +24,7 @@ NO_LIMIT = 2**62
 DISTANCES_MAX = 4096
 IRREGULAR_SHARE_MAX = Fraction(2, 100)
 LOST_SHARE_MAX = Fraction(10, 100)
+GRID_RATE_MAX = Fraction(60)
 SINGLE_FRAME_RATE = Fraction(25)
 
 
@@ -225,8 +226,9 @@ def frame_rate(distances: Mapping[int, int], time_base: Fraction, declared: Iter
 
     `distances` counts distances in ticks. Usual are those within a tenth, or a tick and a half (containers round to
     milliseconds), of the median. The rate is variable when more than 2 % are neither usual nor a whole number of usual
-    ones, or when more than 10 % are such multiples: fewer of those are lost pictures. The mean of the usual ones is
-    taken for a declared or standard rate when it cannot be told from it.
+    ones, or when more than 10 % are such multiples: fewer of those are lost pictures. It is not, however rare pictures
+    are, when all lie on the grid of a declared rate: recorders leave out pictures that only stand. The mean of the usual
+    ones is taken for a declared or standard rate when it cannot be told from it.
     """
     counts = sorted((distance, count) for distance, count in distances.items() if distance > 0)
     total = sum(count for _, count in counts)
@@ -243,7 +245,21 @@ def frame_rate(distances: Mapping[int, int], time_base: Fraction, declared: Iter
     lost = sum(count for distance, count in counts if distance > median + reach and _is_multiple(distance, median, reach))
     irregular = total - usual_count - lost
     variable = irregular > IRREGULAR_SHARE_MAX * total or lost > LOST_SHARE_MAX * total
+    if variable and (grid := _grid(counts, total, time_base, given)) is not None:
+        return FrameRate(_recognised(grid, error, given), False)
     return FrameRate(_recognised(measured, error, given), variable)
+
+
+def _grid(counts: list[tuple[int, int]], total: int, time_base: Fraction, declared: list[Fraction]) -> Fraction | None:
+    """Return the declared rate whose single frames and multiples of them all distances are; none above `GRID_RATE_MAX`."""
+    for rate in sorted(rate for rate in declared if rate <= GRID_RATE_MAX):
+        frame = 1 / (rate * time_base)
+        reach = max(Fraction(3, 2), frame / 10)
+        places = [(round(distance / frame), distance, count) for distance, count in counts]
+        on_grid = sum(count for place, distance, count in places if place and abs(distance - place * frame) <= reach)
+        if on_grid >= (1 - IRREGULAR_SHARE_MAX) * total and any(place == 1 for place, _, _ in places):
+            return rate
+    return None
 
 
 def _is_multiple(distance: int, median: int, reach: Fraction) -> bool:
