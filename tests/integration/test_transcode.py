@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -212,6 +213,18 @@ async def test_subtitles_become_webvtt_on_the_clock_of_the_video(tmp_path: Path)
     assert "00:00:00.600 --> 00:00:00.900\nZwei: äö" in text
     assert extras.thumbnail is not None
     assert video.data(extras.thumbnail)[:3] == b"\xff\xd8\xff"
+
+
+async def test_captions_that_say_nothing_are_left_out_and_told(tmp_path: Path) -> None:
+    blank = tmp_path / "blank.mp4"
+    spoken = clip("captions_in_pictures").read_bytes()
+    blank.write_bytes(re.sub(rb"(?<=\x03\xc1\xff\xfc)..(?=\xff)", b"\x80\x80", spoken, flags=re.DOTALL))
+
+    video = await transcode(blank, tmp_path)
+
+    (extras,) = (result for result in video.results.values() if isinstance(result, ExtrasResult))
+    assert extras.subtitles == ()
+    assert extras.warnings == ("closed captions inside the pictures say nothing, or could not be read",)
 
 
 # --- sound ----------------------------------------------------------------------------------------------------------

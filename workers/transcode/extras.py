@@ -15,6 +15,8 @@ from workers.transcode.results import ResultDocument, store_result
 from workers.work import Done, Progress, Update, Work, WorkFailed
 
 TIMEOUT_S = 600.0
+CAPTIONS_TIMEOUT_S = 3600.0
+"""For captions inside the pictures, which are all decoded; a video that takes longer plays without."""
 THUMBNAIL_WIDTH_MAX = 640
 TEXT_MAX_BYTES = 16 * 2**20
 EXTRACTED = {codec: (kind, "copy") for codec, kind in (("webvtt", "webvtt"), ("subrip", "srt"), ("ass", "ass"), ("ssa", "ass"))}
@@ -35,7 +37,9 @@ async def run(spec: ExtrasSpec, work: Work) -> AsyncIterator[Update]:
     subtitles = []
     for plan in spec.subtitles:
         subtitle = await _subtitle(plan, spec, source, work)
-        if subtitle is None:
+        if subtitle is None and _is_inside(plan, spec):
+            warnings.append("closed captions inside the pictures say nothing, or could not be read")
+        elif subtitle is None:
             warnings.append(f"subtitle track {plan.label} could not be converted to WebVTT")
         else:
             subtitles.append(subtitle)
@@ -60,22 +64,30 @@ async def _thumbnail(spec: ExtrasSpec, source: Path, work: Work) -> ObjectRef | 
     return None
 
 
+def _is_inside(plan: SubtitlePlan, spec: ExtrasSpec) -> bool:
+    """Tell whether the text is captions that the pictures carry."""
+    return plan.codec == CAPTIONS and plan.track == spec.track
+
+
 async def _subtitle(plan: SubtitlePlan, spec: ExtrasSpec, source: Path, work: Work) -> Subtitle | None:
     """Return the track as WebVTT whose time 0 is that of the plan; None when it cannot be converted, or captions say nothing."""
     kind, codec = EXTRACTED.get(plan.codec or "", ("ass", "ass"))
     raw, target = work.directory / f"{plan.name}.{kind}", work.directory / f"{plan.name}.vtt"
-    if plan.codec == CAPTIONS and plan.track == spec.track:
+    inside = _is_inside(plan, spec)
+    if inside:
         argv = _captions_argv(spec, source, work)
     else:
         argv = [*reading(work.ffmpeg, None, source, work.limits.threads), "-map", f"0:{plan.track}"]
     argv += ["-c:s", codec, "-map_metadata", "-1", "-avoid_negative_ts", "disabled"]
     argv += ["-output_ts_offset", f"{-spec.start_ms / 1000:.3f}"] if kind == "webvtt" else []
-    result = await _run([*argv, "-f", kind, str(raw)], work)
+    result = await _run([*argv, "-f", kind, str(raw)], work, may_take_long=inside)
     if not result.ok or not raw.exists() or raw.stat().st_size > TEXT_MAX_BYTES:
         return None
     try:
         text = await asyncio.to_thread(_converted, raw, kind, spec.start_ms, copied=codec == "copy")
     except ValueError:
+        return None
+    if inside and "-->" not in text:
         return None
     target.write_text(text)
     stored = await work.store.put_file(f"{work.prefix}/{target.name}", target, "text/vtt")
@@ -107,12 +119,13 @@ def _converted(raw: Path, kind: str, start_ms: int, *, copied: bool) -> str:
             return captions.webvtt(captions.from_ass(captions.decoded(data), comments=copied), start_ms)
 
 
-async def _run(argv: list[str], work: Work) -> ProcessResult:
+async def _run(argv: list[str], work: Work, *, may_take_long: bool = False) -> ProcessResult:
     """Run ffmpeg. Raises WorkFailed when another attempt may fare better: the machine failed, not the file."""
+    timeout_s = CAPTIONS_TIMEOUT_S if may_take_long else TIMEOUT_S
     result = await run_process(
-        argv, cwd=work.directory, limits=work.limits, on_stdout_line=Meter().read, stall_s=TIMEOUT_S, timeout_s=TIMEOUT_S
+        argv, cwd=work.directory, limits=work.limits, on_stdout_line=Meter().read, stall_s=timeout_s, timeout_s=timeout_s
     )
-    if not result.ok:
+    if not result.ok and not (may_take_long and result.cut is not None):
         failure = failures.classify("encoding", result)
         if failure.category in ("resource_exhaustion", "timeout", "system_environment") and failure.retryable:
             raise WorkFailed(failure)
