@@ -23,10 +23,13 @@ def language_tag(text: str) -> str:
 
 
 def _by_name(said: str) -> str:
-    try:
-        return langcodes.find(said).to_tag()
-    except LookupError:
+    if not all(character.isalpha() or character in " ()'’-" for character in said):
         return UNKNOWN
+    try:
+        tag = langcodes.find(said).to_tag()
+    except (LookupError, ValueError):  # the library's index of names is also found by fragments of its own separators
+        return UNKNOWN
+    return tag if langcodes.tag_is_valid(tag) else UNKNOWN
 
 
 @lru_cache(maxsize=1024)
