@@ -130,9 +130,10 @@ class Worker:
 
     async def _work_in(self, slot: Capabilities) -> None:
         while not self._stopping.is_set():
+            if (held := await self._claim(slot)) is None:
+                continue
             try:
-                if (held := await self._claim(slot)) is not None:
-                    await self._work_on(held)
+                await self._work_on(held)
             except Exception as error:  # a bug: its lease ends by itself, and what runs in the other slots goes on
                 log.exception("slot_failed", error=str(error))
                 await self._tools.clock.sleep(SLOT_REST_S)
@@ -153,7 +154,7 @@ class Worker:
             if not self._stopping.is_set():  # another slot may have been told before
                 self.stop()
             return None
-        except LogUnavailable as error:
+        except (LogUnavailable, InvalidEvent) as error:
             log.warning("claim_failed", error=str(error))
             await self._tools.clock.sleep(1.0)
             return None

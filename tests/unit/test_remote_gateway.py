@@ -137,6 +137,14 @@ async def test_a_claim_keeps_its_name_however_often_it_is_said() -> None:
     assert len(server.asked) == 3 and len({request.content for request in server.asked}) == 1
 
 
+async def test_a_job_that_this_worker_does_not_know_is_told_to_the_loop() -> None:
+    claim = CLAIM.model_dump(mode="json") | {"spec": {"kind": "dance"}}
+    server = Server(says(200, claim=claim, reason="claimed", message="", correlation_id="v"))
+    transport = HttpTransport(server.gateway(), pool="default", version="0.1.0", new_id=new_id)
+    with pytest.raises(InvalidEvent, match="does not know"):
+        await transport.claim(Capabilities(kinds=("analyse",)), 1.0)
+
+
 @pytest.mark.parametrize("state", ["fenced", "cancelled", "not_yours"])
 async def test_a_lost_claim_is_noticed_at_any_answer(state: str) -> None:
     transport, store, claim = held(Server(says(409, detail="stop", state=state)))

@@ -1,6 +1,8 @@
 """A result of any length is reported in records of which each fits on the log, and read back whole."""
 
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +10,8 @@ from hypothesis import strategies as st
 from events.codec import encode
 from events.envelope import Envelope
 from events.jobs import (
+    EncodeSpec,
+    JobCompleted,
     JobFailed,
     JobSubmitted,
     MediaResult,
@@ -23,6 +27,7 @@ from producers.appender import EVENT_BYTES_MAX
 from producers.results import SEGMENTS_MAX, in_parts
 from tests.support.pools import SPEC, Pool, kinds
 
+ROOT = Path(__file__).resolve().parents[2]
 VIDEO = "01890000-0000-7000-8000-000000000001"
 JOB = "5d1f1c8e-3c0b-5d2a-9a43-6f1f0b7c2e10"
 
@@ -53,7 +58,7 @@ def report(result: MediaResult) -> ResultReported:
     return ResultReported(job_id=JOB, pool="default", worker_id="w", epoch=123, result=result)
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(st.lists(st.integers(0, 3 * SEGMENTS_MAX), max_size=4))
 def test_parts_are_the_whole_and_each_fits(segments: list[int]) -> None:
     whole = long_result(*segments)
@@ -120,3 +125,35 @@ def test_a_failure_that_is_too_large_keeps_its_code() -> None:
     told = ResultReported(job_id="a", pool="p", worker_id="w", epoch=1, failure=failure)
     (failed,) = pool.ask(told, too_large=True)
     assert isinstance(failed, JobFailed) and (failed.failure.code, failed.failure.detail) == ("X", None)
+
+
+def facts_about(hours: int) -> list[int]:
+    """Return the bytes of all facts about the encoding of a video in six rungs, with its sound: from queue to completion."""
+    segments, chunks = hours * 600, min(1000, hours * 60)
+    jobs = {f"encode-{number}": [segments // chunks] * 6 for number in range(chunks)} | {"audio-1": [segments] * 2}
+    pool, told = Pool(), {tuple(made): in_parts(report(long_result(*made))) for made in jobs.values()}
+    for job, made in jobs.items():
+        pool.submit(job)
+        pool.claim("w")
+        for event in told[tuple(made)]:
+            pool.ask(event.model_copy(update={"job_id": job, "worker_id": "w", "epoch": 1}))
+    assert sum(isinstance(fact.data, JobCompleted) for fact in pool.facts) == len(jobs)
+    return [len(encode(fact)) for fact in pool.facts]
+
+
+def test_facts_about_two_days_are_bounded_and_grow_with_the_length() -> None:
+    quarter, whole = facts_about(12), facts_about(48)
+
+    assert max(whole) < EVENT_BYTES_MAX * 0.7
+    assert sum(whole) < 4.1 * sum(quarter)
+
+
+def test_a_plan_and_a_job_from_before_the_rule_are_read_as_they_were() -> None:
+    """Their chunks are listed; what is folded of them has the same bytes as ever."""
+    data = json.loads((ROOT / "events/examples/kinolog.job.submitted.v1/encode-chunk.json").read_text())["data"]
+
+    spec = JobSubmitted.model_validate(data).spec
+
+    assert isinstance(spec, EncodeSpec) and spec.plan.cut is None
+    assert spec.plan.chunks == (spec.chunk,)
+    assert spec.plan.model_dump(mode="json", exclude_none=True) == data["spec"]["plan"]

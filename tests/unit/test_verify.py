@@ -8,7 +8,7 @@ import pytest
 from events.media import AudioPlan, Chunk, ObjectRef, Plan, Rendition, Rung, Segment, VideoPlan
 from workers.transcode.mpegts import Packets
 from workers.transcode.segments import Fragments, planned
-from workers.transcode.verify import Joined, first_complaint
+from workers.transcode.verify import WARNINGS_MAX, Joined, bounded_warnings, first_complaint
 
 VIDEO = VideoPlan(
     track=0,
@@ -151,3 +151,9 @@ def test_legacy_segments_are_held_to_the_same() -> None:
     assert code(transport(shift=3003), sound()) == "TIME_GAP"
     short = replace(transport(), times=(*transport().times[:3], Packets("video", transport().times[3].times[1:], b"")))  # type: ignore[union-attr]
     assert code(short, sound()) == "FRAMES_MISSING"
+
+
+def test_a_thousand_damaged_chunks_are_not_a_thousand_sentences() -> None:
+    assert bounded_warnings(["a", "b", "a"]) == ("a", "b")
+    told = bounded_warnings(f"damaged in chunk {number}" for number in range(1000))
+    assert (len(told), told[0], told[-1]) == (WARNINGS_MAX, "damaged in chunk 0", "801 more warnings of this kind")

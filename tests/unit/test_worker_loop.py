@@ -23,6 +23,7 @@ from tests.support.work import DirectoryStore, local_work
 from workers import loop
 from workers.app import slots
 from workers.loop import Identity, Tools, Worker
+from workers.remote.gateway import NotAdmitted
 from workers.sources import Sources
 from workers.transcode.detect import Hardware
 from workers.transport import Drained, Held, Verdict
@@ -210,6 +211,22 @@ async def test_a_slot_that_cannot_say_anything_is_left_alone(
 def encode_json(failure: Failure) -> str:
     """Return the failure's JSON. Raises when it cannot be written."""
     return failure.model_dump_json()
+
+
+class Closed(Queue):
+    """A worker app that does not take the worker's key."""
+
+    async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
+        self.moved.set()
+        raise NotAdmitted("this key is revoked")
+
+
+async def test_who_is_not_admitted_ends(tmp_path: Path) -> None:
+    """What is wrong with a job is the slot's affair; what is wrong with the worker is not."""
+    bench = Bench(tmp_path, Closed())
+    with pytest.raises(NotAdmitted):
+        async with bench.worker("encode=1", "audio=1"):
+            await bench.queue.moved.wait()
 
 
 async def test_without_slots_it_does_one_job_of_any_kind_at_a_time(tmp_path: Path) -> None:

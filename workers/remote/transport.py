@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
+from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from events.envelope import Envelope, Event
@@ -79,7 +80,7 @@ class HttpTransport:
                 raise TypeError(f"a worker does not say {event.TYPE}")
 
     async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
-        """Ask for a job and wait up to `wait_s` for one; None when there is none. Raises LogUnavailable, Drained.
+        """Ask for a job and wait up to `wait_s` for one; None when there is none. Raises LogUnavailable, InvalidEvent, Drained.
 
         However often the connection breaks, it is one claim, and answered once.
         """
@@ -99,7 +100,10 @@ class HttpTransport:
                 log.warning("no_job_for_us", reason=answer["reason"], message=answer["message"])
                 await asyncio.sleep(NOT_NOW_S)
             return None
-        claim = JobClaimed.model_validate(answer["claim"])
+        try:
+            claim = JobClaimed.model_validate(answer["claim"])
+        except ValidationError as error:
+            raise InvalidEvent(f"this worker does not know such a job: {error.error_count()} errors") from error
         loop = asyncio.get_running_loop()
         held = Held(claim, answer["correlation_id"], loop.create_future(), loop.create_future())
         self._held[claim.job_id] = held

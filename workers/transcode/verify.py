@@ -19,6 +19,8 @@ from workers.work import Done, ObjectStore, Progress, Update, Work, WorkFailed
 
 PARALLEL = 8
 TICK_S = 1.0
+WARNINGS_MAX = 200
+"""A video of a thousand damaged chunks is published, and its event fits on the log."""
 TOLERANCE_MS = 100
 """Sound may end this much before or after the pictures; AAC frames alone last 21 ms."""
 
@@ -68,9 +70,17 @@ async def run(spec: VerifySpec, work: Work) -> AsyncIterator[Update]:
             duration_ms=round(max(rendition.length_ms for rendition in joined)),
             rungs=tuple(rung.name for rung in spec.plan.video.rungs) if spec.plan.video else (),
             thumbnail=next((document.thumbnail for document in documents if document.thumbnail), None),
-            warnings=tuple(dict.fromkeys(warning for document in documents for warning in document.warnings)),
+            warnings=bounded_warnings(warning for document in documents for warning in document.warnings),
         )
     )
+
+
+def bounded_warnings(warnings: Iterable[str]) -> tuple[str, ...]:
+    """Return each warning once, the first of very many, and then how many there are besides. Pure."""
+    once = tuple(dict.fromkeys(warnings))
+    if len(once) <= WARNINGS_MAX:
+        return once
+    return (*once[: WARNINGS_MAX - 1], f"{len(once) - WARNINGS_MAX + 1} more warnings of this kind")
 
 
 async def _document(ref: ObjectRef, store: ObjectStore) -> ResultDocument:
