@@ -50,6 +50,17 @@ def kinolog_calls() -> list[tuple[str, list[str]]]:
 CALLS = kinolog_calls()
 
 
+def unquoted(line: str) -> str:
+    """Return a shell line without what stands in quotes or is escaped."""
+    return re.sub(r"\\.|'[^']*'|\"(?:\\.|[^\"\\])*\"", "", line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_the_pages_mean_the_same_in_every_shell(page: Path) -> None:
+    """zsh takes an unquoted ?, * or [ for the name of a file, and ends when there is none."""
+    assert [line for line in shell_lines(page.read_text()) if re.search(r"[?*\[]", unquoted(line))] == []
+
+
 @pytest.mark.parametrize(("where", "words"), CALLS, ids=[" ".join(words) for _, words in CALLS])
 def test_commands_in_the_pages_exist(where: str, words: list[str]) -> None:
     path: tuple[str, ...] = ("kinolog",)
