@@ -1,8 +1,10 @@
 """Faults of a request as sentences for a person: the field in human words, then what is wrong with it. Pure."""
 
+import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
+from urllib.parse import quote
 
 _NAMES = {
     "body": "body",
@@ -20,6 +22,24 @@ _NAMES = {
     "failure_id": "failure's id",
 }
 """Fields whose name is not what a person calls them; elsewhere an underscore is a space."""
+
+_UNITS = {
+    "_bytes": "in bytes",
+    "_kbps": "in kbit/s",
+    "_ms": "in milliseconds",
+    "_px": "in pixels",
+    "_percent": "in per cent",
+    "_s": "in seconds",
+}
+"""Ends of fields' names that are units."""
+
+_MOMENT = "must be a moment with its time zone, such as 2026-03-01T12:00:00Z"
+_DAY = "must be a day, such as 2026-03-01"
+_LISTS = ("list", "tuple", "set", "frozen_set", "deque", "iterable")
+_OBJECTS = ("dict", "frozen_dict", "ordered_dict", "counter", "mapping", "model", "dataclass", "arguments", "named_tuple")
+_MOMENTS = ("datetime_type", "datetime_parsing", "datetime_object_invalid", "datetime_from_date_parsing", "timezone_aware")
+_DAYS = ("date_type", "date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact")
+_SHOULD = re.compile(r"^.*?\bshould (not )?")
 
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "missing": lambda _: "is missing",
@@ -45,17 +65,38 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "extra_forbidden": lambda _: "is not known here; leave it out",
     "json_invalid": lambda c: f"is not JSON: {c['error']}",
     "model_attributes_type": lambda _: "must be a JSON object",
-    "dict_type": lambda _: "must be a JSON object",
+    "int_parsing_size": lambda _: "has too many digits",
+    "finite_number": lambda _: "must be a finite number",
+    "enum": lambda c: f"must be {c['expected']}",
+    "union_tag_invalid": lambda c: f"must have one of {c['expected_tags']} as its {str(c['discriminator']).strip(chr(39))}",
+    "union_tag_not_found": lambda c: f"must have a {str(c['discriminator']).strip(chr(39))}",
+    "timezone_naive": lambda _: "must have no time zone",
+    **dict.fromkeys((f"{kind}_type" for kind in _LISTS), lambda _: "must be a list"),
+    **dict.fromkeys((f"{kind}_type" for kind in _OBJECTS), lambda _: "must be a JSON object"),
+    **dict.fromkeys(("uuid_type", "uuid_parsing", "uuid_version"), lambda _: "must be a UUID"),
+    **dict.fromkeys(("url_type", "url_parsing", "url_syntax_violation"), lambda _: "must be a URL"),
+    **dict.fromkeys(_MOMENTS, lambda _: _MOMENT),
+    **dict.fromkeys(_DAYS, lambda _: _DAY),
 }
 
 
 def name_of(where: tuple[int | str, ...]) -> str:
-    """Return what a person calls a field: `("body", "parts", 2, "etag")` is "ETag (3 in parts)"."""
+    """Return what a person calls a field: `("body", "parts", 2, "etag")` is "ETag (3 in parts)", "wait_s" is "wait in seconds"."""
     names = [part for part in where if isinstance(part, str)]
     last = names[-1] if names else "request"
-    called = _NAMES.get(last, last.replace("_", " "))
+    if where[:1] == ("header",):
+        return f"header {last.title()}"
+    unit = next((end for end in _UNITS if last.endswith(end) and last not in _NAMES), "")
+    called = _NAMES.get(last, " ".join([*last.removesuffix(unit).split("_"), _UNITS.get(unit, "")]).strip())
     places = [(before, part + 1) for before, part in pairwise(where) if isinstance(part, int)]
     return called + "".join(f" ({place} in {before})" for before, place in places if isinstance(before, str) and before != "body")
+
+
+def pointer_of(where: tuple[int | str, ...]) -> str | None:
+    """Return where in the body a field is, as JSON Pointer in a fragment (RFC 6901, 6); None for what is not in the body."""
+    if where[:1] != ("body",):
+        return None
+    return "#" + "".join("/" + quote(str(part).replace("~", "~0").replace("/", "~1"), safe="~") for part in where[1:])
 
 
 def sentence(fault: Mapping[str, Any]) -> str:
@@ -70,5 +111,6 @@ def sentence(fault: Mapping[str, Any]) -> str:
     words = _WORDS[kind](context) if kind in _WORDS else None
     if words is None:
         message = str(fault["msg"])
-        words = message if kind == "text" else f"cannot be taken: {message[:1].lower()}{message[1:]}"
+        plain, count = _SHOULD.subn(lambda found: f"must {found[1] or ''}", message)
+        words = message if kind == "text" else plain if count else f"cannot be taken: {message[:1].lower()}{message[1:]}"
     return f"the {name_of(where)} {words}"

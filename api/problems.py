@@ -1,5 +1,6 @@
 """Errors as problem documents (RFC 9457): `application/problem+json` with a title, a status and what to do."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -12,7 +13,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from api.faults import sentence
+from api.faults import pointer_of, sentence
 from events.errors import Conflict, EventTooLarge, InvalidEvent, InvalidRequest, KinologError, NotFound, ObjectMissing, Retryable
 
 TYPE = "application/problem+json"
@@ -64,9 +65,10 @@ class Fenced(Conflict):
 
 
 class Fault(BaseModel):
-    """One thing that is wrong with a request."""
+    """One thing that is wrong with a request. `where` and `pointer` are for programs: the pointer leads into the body."""
 
     where: str = Field(examples=["body.size_bytes"])
+    pointer: str | None = Field(None, examples=["#/size_bytes"])
     what: str = Field(examples=["the size must be at least 1"])
 
 
@@ -105,6 +107,12 @@ def problem(status: int, detail: str, *, headers: dict[str, str] | None = None, 
     return JSONResponse(jsonable_encoder(body), status, headers=headers, media_type=TYPE)
 
 
+def _fault(fault: Mapping[str, Any]) -> dict[str, str]:
+    where = tuple(fault["loc"])
+    said = Fault(where=".".join(map(str, where)), pointer=pointer_of(where), what=sentence(fault))
+    return said.model_dump(exclude_none=True)
+
+
 def install(app: FastAPI) -> None:
     """Answer every fault with a problem document."""
 
@@ -125,7 +133,7 @@ def install(app: FastAPI) -> None:
 
     async def invalid(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        faults = [{"where": ".".join(map(str, fault["loc"])), "what": sentence(fault)} for fault in error.errors()]
+        faults = [_fault(fault) for fault in error.errors()]
         detail = faults[0]["what"] if faults else "the request is invalid"
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=faults)
 

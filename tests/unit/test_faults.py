@@ -1,0 +1,74 @@
+"""Faults of a request are sentences with the field's human name; programs find the place beside them."""
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from pydantic import AwareDatetime, BaseModel, Field
+from pydantic_core._pydantic_core import list_all_errors
+
+from api import problems
+from api.faults import name_of, pointer_of, sentence
+from tests.support.apps import client
+
+CONTEXT = {"expected": "'a' or 'b'", "expected_tags": "'a', 'b'", "discriminator": "'kind'"}
+
+
+@pytest.mark.parametrize("known", list_all_errors(), ids=lambda known: known["type"])
+def test_every_fault_that_pydantic_knows_is_a_sentence(known: dict[str, Any]) -> None:
+    """Also those that no model of today can have."""
+    context = (known["example_context"] or {}) | CONTEXT
+    fault = {"loc": ("body", "title"), "type": known["type"], "msg": known["example_message_python"], "ctx": context, "input": "x"}
+    said = sentence(fault)
+    assert said.startswith("the body " if known["type"] == "json_invalid" else "the title ") or known["type"] == "value_error"
+    for foreign in (" should ", "Input", "body.", "dictionary", "instance of"):
+        assert foreign not in said or known["type"] in ("is_instance_of", "dataclass_exact_type")
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "pointer"),
+    [
+        (("body", "title"), "title", "#/title"),
+        (("body",), "body", "#"),
+        (("body", "parts", 2, "etag"), "ETag (3 in parts)", "#/parts/2/etag"),
+        (("body", "cards", 0, "memory_bytes"), "memory in bytes (1 in cards)", "#/cards/0/memory_bytes"),
+        (("body", "a/b~c d"), "a/b~c d", "#/a~1b~0c%20d"),
+        (("query", "wait_s"), "wait in seconds", None),
+        (("header", "x-min-position"), "header X-Min-Position", None),
+    ],
+)
+def test_a_field_has_a_name_for_people_and_a_place_for_programs(
+    where: tuple[int | str, ...], name: str, pointer: str | None
+) -> None:
+    assert (name_of(where), pointer_of(where)) == (name, pointer)
+
+
+async def test_a_refused_body_says_all_that_is_wrong() -> None:
+    class Part(BaseModel):
+        size_bytes: int = Field(ge=1)
+
+    class Body(BaseModel):
+        title: str = Field(max_length=5)
+        taken_at: AwareDatetime
+        parts: list[Part]
+
+    app = FastAPI()
+    problems.install(app)
+
+    @app.post("/films")
+    async def take(body: Body) -> None:
+        """Take it."""
+
+    async with client(app) as http:
+        answer = await http.post("/films", json={"title": "Holiday", "taken_at": "yesterday", "parts": [{"size_bytes": 0}]})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, problems.TYPE)
+    assert answer.json()["detail"] == "the title has more than 5 characters"
+    assert answer.json()["errors"] == [
+        {"where": "body.title", "pointer": "#/title", "what": "the title has more than 5 characters"},
+        {
+            "where": "body.taken_at",
+            "pointer": "#/taken_at",
+            "what": "the taken at must be a moment with its time zone, such as 2026-03-01T12:00:00Z",
+        },
+        {"where": "body.parts.0.size_bytes", "pointer": "#/parts/0/size_bytes", "what": "the size (1 in parts) must be at least 1"},
+    ]
