@@ -157,7 +157,8 @@ class Platform:
         finally:
             os.close(log)
 
-    def _port(self, name: str) -> int:
+    def port_of(self, name: str) -> int:
+        """Return where a process answers HTTP."""
         if name.startswith("worker-"):
             return self._worker_ports[int(name.removeprefix("worker-")) - 1]
         return int(getattr(self.settings, f"{name}_port"))
@@ -196,7 +197,7 @@ class Platform:
     async def _says(self, name: str) -> tuple[bool, str]:
         """Ask a process whether it is ready; return that, and its words."""
         try:
-            answer = await self.public.get(f"http://127.0.0.1:{self._port(name)}/ready")
+            answer = await self.public.get(f"http://127.0.0.1:{self.port_of(name)}/ready")
         except httpx.TransportError as error:
             return False, repr(error)
         return answer.status_code == 200, answer.text
