@@ -72,14 +72,18 @@ async def faults(page: Page) -> list[str]:
     return [f"{one['id']}: {node['html'][:200]} {node['failureSummary']}" for one in found["violations"] for node in one["nodes"]]
 
 
+async def too_wide(page: Page, width: int) -> list[str]:
+    """Return that a page is wider than its window, if it is."""
+    wide = await page.evaluate("document.documentElement.scrollWidth")
+    return [f"{wide} px wide at {width}"] if wide > width else []
+
+
 async def judged(page: Page, state: str) -> list[str]:
     """Return what is wrong with a page at every width, bright and dark."""
-    wrong = []
+    wrong: list[str] = []
     for width in WIDTHS:
         await page.set_viewport_size({"width": width, "height": 900})
-        wide = await page.evaluate("document.documentElement.scrollWidth")
-        if wide > width:
-            wrong.append(f"{wide} px wide at {width}")
+        wrong += await too_wide(page, width)
         scheme: Any = "dark" if width in (320, 768) else "light"
         await page.emulate_media(color_scheme=scheme)
         await page.screenshot(path=SHOTS / f"state-{state}-{width}-{scheme}.png")
@@ -142,3 +146,27 @@ async def test_tab_reaches_everything_and_is_caught_nowhere(browser: Browser, st
         assert reached == reachable and len(reached) > 12
         await page.keyboard.press("Tab")
         assert await page.evaluate("document.activeElement === document.body || document.activeElement.matches('.skip')")
+
+
+async def test_what_opens_and_what_breaks_is_free_of_faults_too(browser: Browser, stand_in: StandIn) -> None:
+    """A menu, the list of keys, a library that cannot be loaded, a video that plays while the rest of it is made."""
+    fill(stand_in)
+    async with shown(browser, stand_in, "watch", color_scheme="dark") as page:
+        await page.get_by_role("button", name="Quality: Automatic, 360p").click()
+        await expect(page.get_by_role("menuitemradio", name="240p")).to_be_visible()
+        found = await faults(page)
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("?")
+        await expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+        found += await faults(page)
+    stand_in.add(video("half", "Half of it is there", status="processing"))
+    stand_in.progress["half"] = progress(60)
+    stand_in.segments = 1
+    async with open_page(browser, f"{stand_in.base_url}/watch/half", viewport={"width": 390, "height": 800}) as page:
+        await expect(page.locator("#below").get_by_role("region", name="Progress")).to_be_visible()
+        found += [*await faults(page), *await too_wide(page, 390)]
+    stand_in.broken = True
+    async with open_page(browser, stand_in.base_url, expected=["503"], viewport={"width": 320, "height": 800}) as page:
+        await expect(page.get_by_role("button", name="Try again")).to_be_visible()
+        found += [*await faults(page), *await too_wide(page, 320)]
+    assert found == []
