@@ -88,7 +88,7 @@ def _describe(app: FastAPI, paths: dict[str, Any], schemas: dict[str, Any]) -> N
 
     def openapi() -> dict[str, Any]:
         document = plain()
-        document["paths"] = paths | document["paths"]
+        document["paths"] |= paths  # hot routes are answered first
         document["components"]["schemas"] |= schemas
         return document
 
