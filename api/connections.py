@@ -134,7 +134,7 @@ class Connection(HttpToolsProtocol):
     _in_head = False
     _hosts = 0
     _pending_bytes = 0
-    """Bytes since the last head, piece of a body or end of a body was complete."""
+    """Bytes since a head or a piece of a body was complete."""
     _refusal = (400, "this is not HTTP as it is spoken here")
     _refused = False
     """The refusal follows the answers to what came before; nothing more is read."""
@@ -187,18 +187,15 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; what leads to nothing is not kept."""
-        if self._refused:
-            return
         for start in range(0, len(data), PIECE_BYTES):
+            if self._refused or self.transport.is_closing():
+                return
             piece = data if len(data) <= PIECE_BYTES else data[start : start + PIECE_BYTES]
             self._pending_bytes += len(piece)
             super().data_received(piece)
-            if self._refused or self.transport.is_closing():
-                return
-            if self._pending_bytes > self.crowd.limits.head_bytes_max:
+            if self._pending_bytes > self.crowd.limits.head_bytes_max and not self.transport.is_closing():
                 self._refusal = 431, f"a head has at most {self.crowd.limits.head_bytes_max} bytes"
                 self.send_400_response("")
-                return
 
     def on_message_begin(self) -> None:
         """Begin a head."""
@@ -240,11 +237,6 @@ class Connection(HttpToolsProtocol):
         """Take a piece of a body."""
         self._pending_bytes = 0
         super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """Note the end of a request."""
-        self._pending_bytes = 0
-        super().on_message_complete()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Answer in HTTP/1.1, without a word in the log."""

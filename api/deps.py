@@ -115,6 +115,10 @@ async def travel(
     """Note the moment that a request is about. Raises InvalidRequest for one that would change the past."""
     if as_of and request.method not in ("GET", "HEAD"):
         raise InvalidRequest("as_of is for reading: the past cannot be changed")
+    if as_of and "=" in as_of:
+        Positions.parse(as_of)
+    elif as_of:
+        time_of(as_of, "as_of")
     request.state.as_of = as_of
 
 

@@ -69,15 +69,22 @@ class Metrics:
 class Server(Service):
     """Health, readiness and metrics."""
 
-    def __init__(self, host: str, port: int, missing: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, settings: Settings, port: int, missing: Callable[[], Mapping[str, str]]) -> None:
         super().__init__()
-        self._host = host
+        self._settings = settings
         self._port = port
         self._missing = missing
 
     async def on_start(self) -> None:
         """Listen."""
-        await self.add_async_context(metrics.serve(self._port, self._ready, host=self._host))
+        await self.add_async_context(
+            metrics.serve(
+                self._port,
+                self._ready,
+                host=self._settings.bind_host,
+                metrics_token=self._settings.metrics_token.get_secret_value(),
+            )
+        )
 
     async def _ready(self) -> Mapping[str, str]:
         return self._missing()
@@ -190,7 +197,7 @@ async def build(settings: Settings) -> App:
     def missing() -> Mapping[str, str]:
         return {feed.name: "has no partitions yet" for feed in feeds if not feed.ready.is_set()}
 
-    app.add_service(Server(settings.bind_host, settings.processors_port, missing))
+    app.add_service(Server(settings, settings.processors_port, missing))
     return app
 
 
@@ -222,7 +229,7 @@ async def build_dispatcher(settings: Settings) -> App:
     def missing() -> Mapping[str, str]:
         return {} if dispatcher.ready else {"dispatcher": "does not own its pools yet"}
 
-    app.add_service(Server(settings.bind_host, settings.dispatcher_port, missing))
+    app.add_service(Server(settings, settings.dispatcher_port, missing))
     return app
 
 

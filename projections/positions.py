@@ -19,8 +19,10 @@ from events.topics import TOPICS
 from projections.queries import load
 
 _SQL = load(Path(__file__).with_name("runner.sql"))
-_HEADER = re.compile(r"[a-z-]+:\d+=\d+(,\d+=\d+)*(;[a-z-]+:\d+=\d+(,\d+=\d+)*)*")
+_HEADER = re.compile(r"[a-z-]+:\d+=\d+(,\d+=\d+)*(;[a-z-]+:\d+=\d+(,\d+=\d+)*)*", re.ASCII)
 HEADER_LENGTH_MAX = 4096
+DIGITS_MAX = 18
+"""Offsets have 63 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Positions:
                 raise InvalidRequest(f"X-Min-Position names an unknown topic: {topic}")
             for part in parts.split(","):
                 partition, _, position = part.partition("=")
+                if len(partition) > DIGITS_MAX or len(position) > DIGITS_MAX:
+                    raise InvalidRequest("X-Min-Position names a partition or an offset that no log has")
                 found[topic, int(partition)] = int(position)
         return cls(found)
 

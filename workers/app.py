@@ -146,7 +146,7 @@ async def work_until_stopped(
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, worker.stop)
     try:
-        async with metrics.serve(metrics_port, host=settings.bind_host):
+        async with metrics.serve(metrics_port, host=settings.bind_host, metrics_token=settings.metrics_token.get_secret_value()):
             await worker.run()
     finally:
         shutil.rmtree(directory, ignore_errors=True)

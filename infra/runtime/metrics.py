@@ -6,10 +6,12 @@ below them gets callbacks. `docs/reference/metrics.md` is generated from here.
 """
 
 import asyncio
+import hmac
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 
 from prometheus_client import (
     GC_COLLECTOR,
@@ -156,12 +158,19 @@ LIVE_LISTENERS = Gauge("kinolog_live_listeners", "Listeners of live status.", re
 # --- Showing them ---------------------------------------------------------------------------------------------------
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+HEADERS = (
+    "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
+    "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
+)
+NO_METRICS = b'{"title":"send the bearer token of the setting metrics_token; without one only this machine sees the metrics"}'
 
 Ready = Callable[[], Awaitable[Mapping[str, str]]]
 """Returns what is missing, {part: one sentence}; nothing missing means ready."""
 
 REQUEST_SECONDS_MAX = 5.0
 REQUEST_BYTES_MAX = 16_384
+CONNECTIONS_MAX = 64
+"""More than these at once: the oldest one ends."""
 
 
 def exposition() -> bytes:
@@ -179,21 +188,30 @@ class PortTaken(KinologError):
 
 
 @asynccontextmanager
-async def serve(port: int, ready: Ready = always_ready, *, host: str = "127.0.0.1") -> AsyncIterator[int]:
+async def serve(port: int, ready: Ready = always_ready, *, host: str = "127.0.0.1", metrics_token: str = "") -> AsyncIterator[int]:
     """Answer GET /health, /ready and /metrics while the block runs; yields the port (0 chose one).
+
+    Metrics are shown to those who have the token; without a token, to this machine.
 
     `/health` says that the event loop turns; `/ready` is 503 with what is missing. Raises PortTaken.
     """
 
+    connections: dict[asyncio.StreamWriter, None] = {}
+
     async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections[writer] = None
+        if len(connections) > CONNECTIONS_MAX:
+            next(iter(connections)).transport.abort()
+        peer = writer.get_extra_info("peername") or ("",)
         try:
             async with asyncio.timeout(REQUEST_SECONDS_MAX):
                 head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(await _answer(head, ready))
+                writer.write(await _answer(head, ready, metrics_token, local=_is_loopback(peer[0])))
                 await writer.drain()
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return  # whoever asked is gone, too slow or speaks no HTTP
         finally:
+            connections.pop(writer, None)
             writer.close()
 
     try:
@@ -209,16 +227,33 @@ async def serve(port: int, ready: Ready = always_ready, *, host: str = "127.0.0.
         await server.wait_closed()
 
 
-async def _answer(head: bytes, ready: Ready) -> bytes:
+def _is_loopback(address: str) -> bool:
+    return ip_address(address.partition("%")[0].removeprefix("::ffff:")).is_loopback if address else False
+
+
+def _may_read(head: bytes, token: str, *, local: bool) -> bool:
+    """Tell whether a request with this head may read the metrics."""
+    fields = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+    named = {name.strip().lower(): value.strip() for name, _, value in fields}
+    if token:
+        return hmac.compare_digest(named.get(b"authorization", b""), b"Bearer " + token.encode())
+    return local and not {b"forwarded", b"x-forwarded-for"} & named.keys()
+
+
+async def _answer(head: bytes, ready: Ready, metrics_token: str, *, local: bool) -> bytes:
     """Return the whole HTTP response to a request's head."""
     method, _, rest = head.partition(b" ")
     path = rest.split(b" ", 1)[0].split(b"?", 1)[0]
-    if method not in (b"GET", b"HEAD"):
+    if head.lower().count(b"\r\nhost:") != 1 and b" HTTP/1.0\r\n" not in head:
+        status, media_type, body = "400 Bad Request", "application/json", b'{"title":"a request names one host"}'
+    elif method not in (b"GET", b"HEAD"):
         status, media_type, body = (
             "405 Method Not Allowed",
             "application/json",
             b'{"title":"only GET is answered here"}',
         )
+    elif path == b"/metrics" and not _may_read(head, metrics_token, local=local):
+        status, media_type, body = "401 Unauthorized", "application/json", NO_METRICS
     elif path == b"/metrics":
         status, media_type, body = "200 OK", CONTENT_TYPE, exposition()
     elif path == b"/health":
@@ -229,5 +264,5 @@ async def _answer(head: bytes, ready: Ready) -> bytes:
         body = json.dumps({"status": "not ready", "missing": missing} if missing else {"status": "ready"}).encode()
     else:
         status, media_type, body = "404 Not Found", "application/json", b'{"title":"try /health, /ready or /metrics"}'
-    lines = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    lines = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{HEADERS}\r\n"
     return lines.encode() + (b"" if method == b"HEAD" else body)

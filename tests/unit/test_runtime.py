@@ -103,6 +103,41 @@ async def test_health_readiness_and_metrics_are_served() -> None:
         assert (await http.head("/metrics")).content == b""
         assert (await http.get("/")).status_code == 404
         assert (await http.post("/ready")).status_code == 405
+        for path in ("/health", "/metrics", "/"):
+            assert (await http.get(path)).headers["x-content-type-options"] == "nosniff"
+
+
+async def test_metrics_are_shown_to_this_machine_or_to_who_has_the_token() -> None:
+    async with metrics.serve(0) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        assert (await http.get("/metrics")).status_code == 200
+        assert (await http.get("/metrics", headers={"X-Forwarded-For": "192.0.2.1"})).status_code == 401
+    async with metrics.serve(0, metrics_token="secret") as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        assert (await http.get("/metrics")).status_code == 401
+        assert (await http.get("/metrics", headers={"Authorization": "Bearer other"})).status_code == 401
+        assert (await http.get("/metrics", headers={"Authorization": "Bearer secret"})).status_code == 200
+        assert (await http.get("/health")).status_code == 200
+
+
+async def test_silent_connections_do_not_keep_the_metrics_server_from_answering() -> None:
+    async with metrics.serve(0) as port:
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * metrics.CONNECTIONS_MAX)]
+        async with httpx.AsyncClient() as http:
+            assert (await http.get(f"http://127.0.0.1:{port}/health")).status_code == 200
+        ended = [reader for reader, _ in opened[: metrics.CONNECTIONS_MAX]]
+        for reader in ended:
+            with suppress(ConnectionResetError):
+                assert not await reader.read()
+        for _, writer in opened:
+            writer.close()
+
+
+@pytest.mark.parametrize("hosts", ["", "Host: a\r\nHost: b\r\n"])
+async def test_the_metrics_server_wants_one_host(hosts: str) -> None:
+    async with metrics.serve(0) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET /health HTTP/1.1\r\n{hosts}\r\n".encode())
+        assert (await reader.read()).startswith(b"HTTP/1.1 400")
+        writer.close()
 
 
 @pytest.mark.parametrize("request_bytes", [b"", b"\x16\x03\x01\r\n\r\n", b"GET\r\n\r\n", b"x" * 100_000])
