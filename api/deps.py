@@ -13,6 +13,7 @@ from psycopg import AsyncConnection, IsolationLevel
 
 from api.addresses import Network
 from api.limits import Attempts
+from api.locks import Locks
 from api.renderings import Renderings
 from events.clock import Context
 from events.envelope import Envelope, Event
@@ -96,6 +97,8 @@ class Services:
     live: "Hub | None" = None
     renderings: Renderings = field(default_factory=Renderings)
     attempts: Attempts = field(default_factory=lambda: Attempts(TOKENS_PER_MINUTE))
+    accepted: set[tuple[str, str, int]] = field(default_factory=set)
+    locks: Locks = field(default_factory=Locks)
 
 
 async def services(request: Request) -> Services:

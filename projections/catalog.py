@@ -432,6 +432,13 @@ async def extras_of(connection: AsyncConnection[Any], video_id: str) -> Sequence
     return [_MEDIA.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
+async def is_accepted(connection: AsyncConnection[Any], video_id: str, job_id: str, epoch: int) -> bool:
+    """Tell whether what a job made under an epoch was accepted; before, its objects are nobody's."""
+    cursor = await connection.execute(_SQL["accepted"], {"video_id": video_id, "job_id": job_id, "epoch": epoch})
+    (found,) = await cursor.fetchone() or (False,)
+    return bool(found)
+
+
 async def edition_of(connection: AsyncConnection[Any], slug: str) -> Edition | None:
     """Return which manifests the video with this address has."""
     cursor = await connection.execute(_SQL["edition"], {"slug": slug})

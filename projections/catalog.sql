@@ -144,6 +144,10 @@ SELECT to_json(m)::text FROM (
     FROM catalog.media m WHERE video_id = %(video_id)s
 ) m ORDER BY completed_at, job_id;
 
+-- name: accepted
+-- Whether a job's result was accepted, as it was made under this epoch.
+SELECT EXISTS (SELECT FROM catalog.media WHERE (video_id, job_id, epoch) = (%(video_id)s, %(job_id)s, %(epoch)s));
+
 -- name: extras
 -- The same, of what lies beside the renditions.
 SELECT to_json(m)::text FROM catalog.media m WHERE video_id = %(video_id)s AND kind = 'extras' ORDER BY completed_at, job_id;

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
-from api.deps import Given, Services, write
+from api.deps import POSITION_HEADER, Given, Services, write
 from api.faults import sentence
 from api.forms import Form
 from api.problems import ContentKnown, documented
@@ -20,6 +20,7 @@ from events.videos import UploadStarted, VideoUploaded
 from producers import uploads as producer
 from projections import catalog
 from projections.catalog import Video, slug_for
+from projections.positions import Positions, wait_for
 
 routes = APIRouter(tags=["uploads"])
 VideoId = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]
@@ -172,7 +173,8 @@ async def complete(given: Given, response: Response, video_id: VideoId, completi
         raise Conflict("this upload was given up; begin a new one")
     if video.status != "uploading":
         return CompletedUpload(video_id=video_id, slug=video.slug, status=video.status)
-    stat = await _stored(given, video, completion.parts)
+    async with given.locks.of(video_id):  # who asks again meanwhile finds the parts joined
+        stat = await _stored(given, video, completion.parts)
     if video.size_bytes is not None and stat.size_bytes != video.size_bytes:
         raise Conflict(f"the store has {stat.size_bytes} bytes; {video.size_bytes} were announced. Send the file again")
     title = completion.title or producer.title_of(video.filename)
@@ -211,19 +213,8 @@ async def _stored(given: Services, video: Video, parts: list[SentPart] | None) -
     try:
         await _join(given, video, video.multipart_id, parts)
         return await given.store.stat(video.object_key)
-    except (Conflict, ObjectMissing) as error:
-        if (stat := await _joined_meanwhile(given, video)) is not None:
-            return stat
+    except ObjectMissing as error:
         raise Conflict(str(error)) from error
-
-
-async def _joined_meanwhile(given: Services, video: Video) -> Any | None:
-    """Return the whole file when another request is just joining its parts: then they look as if they were not there."""
-    for _ in range(10):
-        with contextlib.suppress(ObjectMissing):
-            return await given.store.stat(video.object_key)
-        await asyncio.sleep(0.1)
-    return None
 
 
 async def _join(given: Services, video: Video, multipart_id: str, parts: list[SentPart] | None) -> None:
@@ -326,14 +317,22 @@ async def upload_form(
             await sending.take(form)
         form.finish()
         details = _details(form)
-        if not force:
-            await _refuse_known(given, form.sha256)
-        stat = await sending.finish(form)
+        async with given.locks.of(form.sha256):  # of several forms with the same content at once one becomes a video
+            if not force:
+                await _refuse_known(given, form.sha256)
+            return await _uploaded_by(given, response, sending, form, details)
     except BaseException:
         await asyncio.shield(sending.give_up())
         raise
+
+
+async def _uploaded_by(
+    given: Services, response: Response, sending: "_Sending", form: Form, details: FormDetails
+) -> CompletedUpload:
+    """Make a video of a form's file; return when the catalog knows its content, or is late."""
+    stat = await sending.finish(form)
     done = producer.uploaded(
-        context,
+        sending.context,
         video_id=sending.video_id,
         title=details.title or producer.title_of(form.filename or ""),
         description=details.description,
@@ -344,8 +343,11 @@ async def upload_form(
         origin="form",
         priority=details.priority,
     )
+    sending.completed = True
     await write(given, response, [done])
     assert isinstance(done.data, VideoUploaded)
+    with contextlib.suppress(Retryable):
+        await wait_for(given.pool, "catalog", Positions.parse(response.headers[POSITION_HEADER]))
     return CompletedUpload(video_id=sending.video_id, slug=slug_for(done.data.title, sending.video_id), status="processing")
 
 
@@ -363,7 +365,8 @@ class _Sending:
     def __init__(self, given: Services, context: Context, part_bytes: int) -> None:
         self.video_id = context.new_id()
         self._given = given
-        self._context = context
+        self.context = context
+        self.completed = False
         self._part_bytes = part_bytes
         self._key = producer.source_key(self.video_id)
         self._multipart_id: str | None = None
@@ -391,15 +394,15 @@ class _Sending:
         """Say so, and what was sent is deleted; when that fails, the sweeper does it later. Nothing is given up that is not on
         the log.
         """
-        if self._multipart_id is None:
+        if self._multipart_id is None or self.completed:
             return
         with contextlib.suppress(Retryable):
-            await self._given.append([producer.abandoned(self._context, video_id=self.video_id, reason="cancelled")])
+            await self._given.append([producer.abandoned(self.context, video_id=self.video_id, reason="cancelled")])
 
     async def _begin(self, filename: str) -> None:
         multipart_id = await self._given.store.create_multipart(self._key, SOURCE_TYPE)
         started = producer.started(
-            self._context,
+            self.context,
             video_id=self.video_id,
             filename=filename,
             size_bytes=None,

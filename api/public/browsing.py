@@ -24,6 +24,8 @@ Slug = Annotated[str, Path(max_length=100, pattern=r"^[a-z0-9-]+$")]
 Known = Annotated[str | None, Header(alias="If-None-Match")]
 Shown = TypeVar("Shown", Video, Edition)
 IMMUTABLE = "public, max-age=31536000, immutable"
+ACCEPTED_MAX = 10_000
+"""Accepted results that are remembered."""
 
 SAME: dict[int | str, dict[str, Any]] = {304: {"description": "It is what you have."}, **documented(404)}
 HLS: dict[int | str, dict[str, Any]] = {200: {"content": {manifests.HLS_TYPE: {"example": "#EXTM3U\n…"}}}, **SAME}
@@ -186,14 +188,35 @@ async def media_object(
     known: Known = None,
     same: Annotated[str | None, Header(alias="If-Range")] = None,
 ) -> Response:
-    """A segment, picture or subtitle file: it never changes under its address. Ranges are answered."""
+    """A segment, picture or subtitle file: it never changes under its address. Ranges are answered.
+
+    Only of results that were accepted: others may still be written, or refused.
+    """
     key = manifests.object_key(path)
+    if not await _is_accepted(given, path):
+        raise NotFound(f"there is nothing at /media/{path}")
     if given.options.media_delivery == "redirect":
         life_s = given.options.presign_ttl_s
         headers = {"Cache-Control": f"private, max-age={life_s // 2}"}
         return RedirectResponse(await given.store.presign_get(key, life_s), 302, headers=headers)
     caching = {"Cache-Control": IMMUTABLE}
     return await ranges.answer(given.store, key, request.method, wanted=wanted, known=known, same=same, headers=caching)
+
+
+async def _is_accepted(given: Services, path: str) -> bool:
+    """Tell whether a path is VIDEO/JOB/EPOCH/… of an accepted result; those are remembered, since that cannot change."""
+    video_id, job_id, epoch, *names = [*path.split("/"), "", ""]
+    if not names[:-2] or not (epoch.isdecimal() and len(epoch) <= 9):
+        return False
+    place = video_id, job_id, int(epoch)
+    if place not in given.accepted:
+        async with given.pool.connection() as connection:
+            if not await catalog.is_accepted(connection, *place):
+                return False
+        if len(given.accepted) >= ACCEPTED_MAX:
+            given.accepted.clear()
+        given.accepted.add(place)
+    return True
 
 
 async def _manifest(

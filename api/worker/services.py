@@ -21,6 +21,8 @@ from events.envelope import Envelope, Event
 from events.media import ObjectRef
 
 KEY_HEADER = "X-Worker-API-Key"
+UNPACKING_MAX = 4
+"""Archives that are unpacked at once; the others wait, as files on disk."""
 _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="The worker's key; X-Worker-API-Key has it as well.")
 
 
@@ -67,6 +69,7 @@ class WorkerServices:
     renewed: dict[tuple[str, int], float] = field(default_factory=dict)
     abandoned: "dict[str, asyncio.Future[Envelope[Event]]]" = field(default_factory=dict)
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
+    unpacking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UNPACKING_MAX))
 
 
 async def services(request: Request) -> WorkerServices:

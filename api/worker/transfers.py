@@ -135,16 +135,17 @@ async def upload_archive(
         received = await receive(request, spool, ARCHIVE_BYTES_MAX)
         if sha256 is not None and sha256.lower() != received.sha256:
             raise InvalidRequest(f"the bytes that came have another SHA-256: {received.sha256}")
-        unpacking = unpack(spool, given.options.directory)
-        try:
-            while (found := await asyncio.to_thread(next, unpacking, None)) is not None:
-                name, file = found
-                holding = await given.decisions.held(job_id, key.worker_id, epoch)
-                where = f"{prefix_of(holding, epoch)}/{name}"
-                fresh = await given.shelf.put(where, file, guards.content_type(name, None))
-                files, written, size_bytes = files + 1, written + fresh, size_bytes + file.size_bytes * fresh
-        finally:
-            await asyncio.to_thread(unpacking.close)
+        async with given.unpacking:
+            unpacking = unpack(spool, given.options.directory)
+            try:
+                while (found := await asyncio.to_thread(next, unpacking, None)) is not None:
+                    name, file = found
+                    holding = await given.decisions.held(job_id, key.worker_id, epoch)
+                    where = f"{prefix_of(holding, epoch)}/{name}"
+                    fresh = await given.shelf.put(where, file, guards.content_type(name, None))
+                    files, written, size_bytes = files + 1, written + fresh, size_bytes + file.size_bytes * fresh
+            finally:
+                await asyncio.to_thread(unpacking.close)
     return models.ArchiveAnswer(files=files, written=written, bytes_written=size_bytes)
 
 

@@ -5,9 +5,10 @@ import hashlib
 import html
 import os
 import re
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import m3u8
@@ -186,18 +187,35 @@ async def test_by_redirect_the_store_answers_itself(platform: Platform, segment:
     assert direct.content == (await platform.public.get(segment, headers={"Range": "bytes=0-99"})).content
 
 
-async def test_a_file_that_the_store_lost_is_said(platform: Platform) -> None:
+async def test_a_result_that_was_not_accepted_is_nobodys(platform: Platform, segment: str) -> None:
+    """A worker's objects lie beside the others from the moment when it has sent them."""
+    store, path = ObjectStore(platform.settings), urlsplit(segment).path
+    video_id, job_id, epoch, *names = path.removeprefix("/media/").split("/")
+    for other in (
+        f"{video_id}/{job_id}/{int(epoch) + 1}/{'/'.join(names)}",
+        f"{video_id}/{uuid.uuid4()}/{epoch}/{'/'.join(names)}",
+        f"{video_id}/{names[-1]}",
+        f"test/{os.urandom(4).hex()}.m4s",
+    ):
+        await store.put_bytes(f"videos/{other}", b"not accepted", "video/iso.segment")
+        assert (await platform.public.get(f"/media/{other}")).status_code == 404
+        assert (await platform.public.head(f"/media/{other}")).status_code == 404
+        await store.delete([f"videos/{other}"])
+    assert (await platform.public.get(path)).status_code == 200
+
+
+async def test_a_file_that_the_store_lost_is_said(platform: Platform, segment: str) -> None:
     """Not the catalog's word counts, but what is there."""
-    store = ObjectStore(platform.settings)
-    key = f"videos/test/{os.urandom(4).hex()}.m4s"
-    await store.put_bytes(key, b"x" * 10, "video/iso.segment")
-    path = "/media/" + key.removeprefix("videos/")
-    assert (await platform.public.get(path)).content == b"x" * 10
+    store, path = ObjectStore(platform.settings), urlsplit(segment).path
+    key = "videos/" + path.removeprefix("/media/")
+    whole = (await platform.public.get(path)).content
     await store.put_bytes(key, b"", "video/iso.segment")
     empty = await platform.public.get(path)
     assert (empty.status_code, empty.headers["content-length"]) == (200, "0")
     await store.delete([key])
     assert (await platform.public.get(path)).status_code == 404
+    await store.put_bytes(key, whole, "video/iso.segment")
+    assert (await platform.public.get(path)).content == whole
 
 
 async def test_the_pages_are_there_and_load_only_what_is_ours(platform: Platform, published: dict[str, Any]) -> None:
