@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from events.media import Failure, Probe
 from workers.transcode.accepted import refusal, unreadable
 from workers.transcode.packets import FrameRate, PacketScan, frame_rate
-from workers.transcode.probe import Headers, parse_headers, probe_of
+from workers.transcode.probe import Headers, parse_headers, probe_of, with_languages
 
 VIDEO: dict[str, Any] = {
     "index": 0,
@@ -274,3 +274,13 @@ def test_pictures_may_be_stored_in_another_order_than_shown(order: list[int]) ->
 @given(st.text())
 def test_no_line_breaks_the_scan(line: str) -> None:
     scan(line)
+
+
+def test_languages_from_elsewhere_leave_all_other_headers_as_they_are() -> None:
+    streams = ({"index": 0, "tags": {"language": "por", "title": "x"}}, {"index": 1})
+    headers = Headers({"format_name": "matroska,webm"}, streams, chapters=3)
+
+    told = with_languages(headers, {0: "pt-BR"})
+
+    assert told.streams == ({"index": 0, "tags": {"language": "pt-BR", "title": "x"}}, {"index": 1})
+    assert (told.format, told.programs, told.chapters) == (headers.format, headers.programs, 3)

@@ -5,7 +5,7 @@ Headers may lie and often do, so duration, frame rate and its constancy are meas
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -83,7 +83,7 @@ def with_languages(headers: Headers, languages: Mapping[int, str]) -> Headers:
         tag = languages.get(int(stream["index"]))
         return stream if tag is None else {**stream, "tags": {**stream.get("tags", {}), "language": tag}}
 
-    return Headers(headers.format, tuple(told(stream) for stream in headers.streams))
+    return replace(headers, streams=tuple(told(stream) for stream in headers.streams))
 
 
 def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str, complaints: str = "") -> Probe | Failure:
