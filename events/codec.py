@@ -8,13 +8,14 @@ msgspec reads the envelope and leaves `data` as bytes, pydantic reads `data` as 
 
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
+from copy import deepcopy
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, SchemaValidator
+from pydantic import ValidationError
+from pydantic_core import CoreSchema, PydanticSerializationError, SchemaValidator, core_schema
 
 from events import archive, failures, jobs, progress, telemetry, videos, workers  # noqa: F401  (declares the types)
 from events.envelope import REGISTRY, Envelope, Event, new_tuple
@@ -30,6 +31,8 @@ _UUID = b"00000000-0000-0000-0000-000000000000"
 _HEX_DIGITS = bytes.maketrans(b"0123456789abcdef", b"0" * 16)
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _REASON_CHARACTERS_MAX = 500
+ID_MAX = 300
+"""Characters of an id or of a pool's name: none that is longer fits into an index of PostgreSQL, and no reader may stop at it."""
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -57,7 +60,7 @@ def encode(envelope: Envelope[Event]) -> bytes:
     """Return one line of JSON, without the newline.
 
     Raises InvalidEvent for what could not be read back: an id that is no UUID, a time without a zone, a text with a
-    NUL or with half a character (a lone surrogate).
+    NUL or with half a character (a lone surrogate), an id that is too long.
     """
     id, source, subject, time, data, correlationid, causationid = envelope
     if not is_uuid(id) or (causationid is not None and not is_uuid(causationid)):
@@ -66,6 +69,9 @@ def encode(envelope: Envelope[Event]) -> bytes:
         raise InvalidEvent("not an envelope: source, subject and correlationid must not be empty")
     if time.utcoffset() is None:
         raise InvalidEvent("not an envelope: time has no zone")
+    for name in _ids_of(type(data)):
+        if len(getattr(data, name) or "") > ID_MAX:
+            raise InvalidEvent(f"{data.TYPE} cannot be written: {name} has more than {ID_MAX} characters")
     try:
         record = write_wire(
             Wire(
@@ -108,7 +114,7 @@ def decode(record: bytes) -> Envelope[Event]:
             raw = msgspec.json.encode(old)
         if (event := REGISTRY.get(wire_type)) is None:
             raise InvalidEvent(f"unknown type {wire_type!r}"[:_REASON_CHARACTERS_MAX])
-        data = event.__pydantic_validator__.validate_json(raw)
+        data = _validator(event).validate_json(raw)
         return new_tuple(Envelope, (id, wire.source, wire.subject, time, data, wire.correlationid, causationid))
     except msgspec.ValidationError as error:
         raise InvalidEvent(f"not an envelope: {error}"[:_REASON_CHARACTERS_MAX]) from error
@@ -172,7 +178,44 @@ def _list_of(wire_type: str) -> Callable[[bytes], list[Event]]:
 
 @cache
 def _list_validator(event: type[Event]) -> SchemaValidator:
-    return TypeAdapter(list[event]).validator  # type: ignore[return-value, valid-type]
+    return SchemaValidator(core_schema.list_schema(_limited(event)), _use_prebuilt=False)
+
+
+@cache
+def _validator(event: type[Event]) -> SchemaValidator:
+    return SchemaValidator(_limited(event), _use_prebuilt=False)
+
+
+def _limited(event: type[Event]) -> CoreSchema:
+    """Return the schema of an event whose ids, also those of values inside it, have at most ID_MAX characters."""
+
+    def limit(schema: Any) -> None:
+        if isinstance(schema, dict):
+            for name, field in schema["fields"].items() if schema.get("type") == "model-fields" else ():
+                inner = field["schema"] if _is_id(name) else {}
+                while isinstance(inner, dict) and inner.get("type") != "str":
+                    inner = inner.get("schema")
+                if inner:
+                    inner.setdefault("max_length", ID_MAX)
+            for inner in schema.values():
+                limit(inner)
+        elif isinstance(schema, list | tuple):
+            for inner in schema:
+                limit(inner)
+
+    schema = deepcopy(event.__pydantic_core_schema__)
+    limit(schema)
+    return schema
+
+
+@cache
+def _ids_of(event: type[Event]) -> tuple[str, ...]:
+    """Return the fields of an event that are ids, not those of values inside it."""
+    return tuple(name for name, field in event.model_fields.items() if _is_id(name) and field.annotation in (str, str | None))
+
+
+def _is_id(name: str) -> bool:
+    return name.endswith("_id") or name == "pool"
 
 
 def _are_uuids(ids: Sequence[str]) -> bool:

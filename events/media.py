@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from events.envelope import Value
-from events.text import MachineLine, MachineProse, machine_prose
+from events.text import MachineLine, MachineProse, machine_line, machine_prose
 
 FailureStage = Literal["upload", "analysis", "crf_search", "encoding", "post_processing"]
 StreamingFormat = Literal["cmaf", "hls_ts"]
@@ -372,8 +372,8 @@ class Failure(Value):
     """Why an attempt failed. `message` is a sentence for a person; `detail` has the tail of the tool's own words."""
 
     stage: FailureStage
-    category: MachineLine
-    code: MachineLine
+    category: Annotated[str, machine_line(100)]
+    code: Annotated[str, machine_line(100)]
     message: Annotated[str, machine_prose(2000)] = Field(max_length=2000)
     detail: MachineProse | None = Field(None, max_length=8000)
     exit_code: int | None = None

@@ -28,6 +28,8 @@ from projections.short_ids import whole_id
 EPOCHS_MAX = 256
 """A success resolves the attempts of as many claims before it; no job is claimed more often."""
 PAGE_MAX = 500
+WORD_MAX = 100
+"""Characters of a category or code that rows are found by; `failure` has all of them."""
 FILTERS = ("stage", "category", "code", "video_id", "job_id")
 _SQL = load(Path(__file__).with_name("failures.sql"))
 
@@ -139,8 +141,8 @@ def _failed(recorded: Recorded[Event], event: JobAttemptFailed | LeaseExpired | 
         event.worker_id,
         event.kind,
         failure.stage,
-        failure.category,
-        failure.code,
+        failure.category[:WORD_MAX],
+        failure.code[:WORD_MAX],
         failure,
         isinstance(event, JobFailed),
         recorded.envelope.time,

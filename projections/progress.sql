@@ -3,7 +3,7 @@ CREATE TABLE ticks (
     job_id text PRIMARY KEY,
     video_id text NOT NULL,
     worker_id text NOT NULL,
-    epoch integer NOT NULL,
+    epoch bigint NOT NULL,
     kind text NOT NULL,
     step text NOT NULL,
     percent double precision NOT NULL,
