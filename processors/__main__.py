@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 import faust
 import structlog
@@ -38,6 +39,9 @@ from producers.appender import Appender
 from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS
 from projections.runner import ProjectionOutdated, install
+
+if TYPE_CHECKING:
+    from processors.archiver import Archiver
 
 log = structlog.get_logger(__name__)
 UPLOADS_SWEPT_S = 300.0
@@ -171,13 +175,17 @@ async def build(settings: Settings) -> App:
         metrics=Metrics(),
         clock=clock,
         topic_prefix=settings.topic_prefix,
+        dead_letters_max=settings.dead_letters_max,
+        effect_failures_max=settings.effect_failures_max,
     )
     await _rebuild_outdated(settings, pool)
     app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
     feeds = [add_projection(app, projection, services) for projection in PROJECTIONS.values()]
     policy = planning.Policy(plan_settings(settings), pool=settings.pools[0])
     feeds.append(add_process(app, planning.process(policy, clock.now), services))
-    feeds.append(add_effect(app, files.PROJECTION, files.act_with(pool, store, clock), services))
+    feeds.append(add_effect(app, files.PROJECTION, files.act_with(pool, store), services, files.away_with(store)))
+    for feed in feeds:
+        metrics.PROJECTION_STANDING.labels(feed.name).set_function(feed.standing_s)
     chores = Chores(
         pool,
         store,
@@ -192,10 +200,12 @@ async def build(settings: Settings) -> App:
         (chores.note_silent_workers, WORKERS_CHECKED_S),
     ):
         app.timer(every_s, name=chore.__name__)(put_off(chore))
-    app.add_service(archiver(settings, store, clock))
+    app.add_service(archives := archiver(settings, store, clock))
 
     def missing() -> Mapping[str, str]:
-        return {feed.name: "has no partitions yet" for feed in feeds if not feed.ready.is_set()}
+        faults = {feed.name: feed.fault() for feed in feeds} | {"archiver": archives.fault}
+        unready = {feed.name: "has no partitions yet" for feed in feeds if not feed.ready.is_set()}
+        return unready | {name: fault for name, fault in faults.items() if fault}
 
     app.add_service(Server(settings, settings.processors_port, missing))
     return app
@@ -233,7 +243,7 @@ async def build_dispatcher(settings: Settings) -> App:
     return app
 
 
-def archiver(settings: Settings, store: ObjectStore, clock: SystemClock) -> Service:
+def archiver(settings: Settings, store: ObjectStore, clock: SystemClock) -> "Archiver":
     """Return the archiver of this installation."""
     from processors.archiver import Archiver, Clients  # Parquet takes 70 MB, which the dispatcher need not have
 
@@ -254,21 +264,24 @@ def archiver(settings: Settings, store: ObjectStore, clock: SystemClock) -> Serv
 
 async def _rebuild_outdated(settings: Settings, pool: postgres.Pool) -> None:
     """Make projections anew whose tables are not those of this code; readers keep the old ones meanwhile."""
-    for projection in PROJECTIONS.values():
-        async with pool.connection() as connection:
-            try:
-                await install(connection, projection)
-            except ProjectionOutdated:
-                from infra.runtime.history import open_history
+    from infra.runtime.history import open_history
 
-                log.info("projection_rebuilding", projection=projection.name)
-                async with open_history(settings) as history:
-                    done = await rebuild(projection, connection, history)
-                log.info("projection_rebuilt", projection=projection.name, version=done.version, events=done.events)
+    for projection in PROJECTIONS.values():
+        try:
+            async with pool.connection() as connection:
+                try:
+                    await install(connection, projection)
+                except ProjectionOutdated:
+                    log.info("projection_rebuilding", projection=projection.name)
+                    async with open_history(settings) as history:
+                        done = await rebuild(projection, connection, history)
+                    log.info("projection_rebuilt", projection=projection.name, version=done.version, events=done.events)
+        except Exception:  # its feed says so, and the others go on
+            log.exception("projection_not_rebuilt", projection=projection.name)
 
 
 def main() -> None:
-    """Run until SIGTERM; exit 1 when an agent failed beyond its retries."""
+    """Run until SIGTERM."""
     if sys.argv[1:] not in ([], ["dispatcher"]):
         sys.exit("usage: python -m processors [dispatcher]")
     name = "dispatcher" if sys.argv[1:] else "processors"

@@ -15,8 +15,10 @@ from mode import Service
 
 from events.clock import Clock
 from events.envelope import Envelope, Event, Recorded
-from processors.feed import Feed, FeedMetrics, GroupSource, each
+from processors.dead_letters import Graves
+from processors.feed import Feed, FeedMetrics, GroupSource, Tries, each
 from processors.process import Process, run_batch
+from processors.standing import is_away
 from projections.fold import Projection
 from projections.log import DeadLetter
 from projections.runner import Batch, Runner, install
@@ -73,6 +75,8 @@ class Services:
     metrics: FeedMetrics
     clock: Clock
     topic_prefix: str = ""
+    dead_letters_max: int = 100
+    effect_failures_max: int = 10
 
 
 class Installed:
@@ -118,17 +122,30 @@ def add_process(app: App, process: Process[Any], services: Services) -> Feed:
     return _add_agent(app, process.projection, installed, handle, services)
 
 
-def add_effect(app: App, projection: Projection, act: Callable[[Recorded[Event]], Awaitable[None]], services: Services) -> Feed:
-    """Act on each event outside of the log and the database, before the position moves: at least once."""
+def add_effect(
+    app: App,
+    projection: Projection,
+    act: Callable[[Recorded[Event]], Awaitable[None]],
+    services: Services,
+    away: Callable[[Exception], Awaitable[bool]] = is_away,
+) -> Feed:
+    """Act on each event outside of the log and the database, before the position moves: at least once.
+
+    An event at which this fails, although nothing that it needs is `away`, is tried some times and becomes a dead letter.
+    """
     installed = Installed(projection, services.pool)
+
+    async def move(batch: Batch) -> None:
+        async with services.pool.connection() as connection:
+            await installed.runner.apply(connection, batch)
 
     async def handle(batch: Batch) -> None:
         for recorded in batch.records:
             await act(recorded)
-        async with services.pool.connection() as connection:
-            await installed.runner.apply(connection, batch)
+        await move(batch)
 
-    return _add_agent(app, projection, installed, handle, services)
+    tries = Tries(move, services.effect_failures_max, away)
+    return _add_agent(app, projection, installed, handle, services, tries=tries)
 
 
 def _add_agent(
@@ -138,6 +155,7 @@ def _add_agent(
     handle: Callable[[Batch], Awaitable[None]],
     services: Services,
     gather_ms: int = 0,
+    tries: Tries | None = None,
 ) -> Feed:
     channel: Any = app.channel(maxsize=1)
 
@@ -151,9 +169,11 @@ def _add_agent(
         channel,
         open_source=lambda group: services.open_source(group, gather_ms),
         stored=installed.stored,
-        bury=services.bury,
+        graves=Graves(services.bury, services.dead_letters_max),
         metrics=services.metrics,
+        clock=services.clock,
         topic_prefix=services.topic_prefix,
+        tries=tries,
     )
     app.add_service(feed)
     return feed

@@ -25,6 +25,7 @@ from events.envelope import Envelope, Event
 from events.errors import KinologError, ObjectMissing
 from events.media import ObjectRef
 from events.topics import ARCHIVE, TOPICS
+from processors.standing import words_of
 from projections.archive import MANIFEST, PREFIX, Files, Segment, joinable
 from projections.log import LogReader, Place, Source
 from projections.parquet import NO_LINK, Parsed, Record, parsed, read_segment, write_segment
@@ -36,6 +37,7 @@ JOINED_BYTES_MAX = 16 << 20
 KEPT = timedelta(days=1)
 """So long a file stays after it was replaced: for those who read by an older manifest."""
 RETRY_S = (1.0, 60.0)
+REPORTED_FAILURES = 5
 log = structlog.get_logger(__name__)
 
 
@@ -110,6 +112,9 @@ class Archiver(Service):
         self._archived = archived
         self._files = Files()
         self._heads: dict[Place, _Head] = {}
+        self._failures = 0
+        self.fault: str | None = None
+        """Why nothing is archived, once that failed several times in a row."""
 
     @property
     def unwritten(self) -> int:
@@ -122,8 +127,11 @@ class Archiver(Service):
         while not self.should_stop:
             try:
                 await self._archive_from_the_log()
-            except (KinologError, OSError) as error:
-                log.warning("archiver_begins_again", error=str(error), wait_s=wait_s)
+            except Exception as error:  # also a bug: the feeds of the same process go on
+                known = isinstance(error, KinologError | OSError)
+                self._failures += 1
+                self.fault = f"begins again: {words_of(error)}" if self._failures >= REPORTED_FAILURES else None
+                log.warning("archiver_begins_again", error=words_of(error), wait_s=wait_s, exc_info=not known)
                 await self.sleep(wait_s)
                 wait_s = min(RETRY_S[1], 2 * wait_s)
 
@@ -139,9 +147,9 @@ class Archiver(Service):
                 for place, records in (await source.read(records_max=10_000, wait_s=1.0)).items():
                     self._hold(place, records)
                 if due := [place for place, head in self._heads.items() if self._is_due(head)]:
-                    for place in due:
-                        await self._write(appender, place)
+                    await self._write_all(appender, due)
                     await self._tidy(appender, due)
+                    self._failures, self.fault = 0, None
         finally:
             await source.close()
             await appender.close()
@@ -179,6 +187,20 @@ class Archiver(Service):
             return False
         full = len(head.pending) >= self._records_max or sum(h.size_bytes for h in self._heads.values()) > PENDING_BYTES_MAX
         return full or self._clock.now() - head.since >= self._every
+
+    async def _write_all(self, appender: Appender, places: Sequence[Place]) -> None:
+        """Write each partition, also when one before it fails; raise the first failure then."""
+        failed: Exception | None = None
+        for place in places:
+            try:
+                await self._write(appender, place)
+            except Exception as error:  # noqa: BLE001  (named here, raised when the others are written)
+                log.warning(
+                    "not_archived", topic=place[0], partition=place[1], offset=self._heads[place].next, error=words_of(error)
+                )
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     async def _write(self, appender: Appender, place: Place) -> None:
         """Store what is pending of a partition, a file per day, and tell it."""
@@ -226,7 +248,13 @@ class Archiver(Service):
             for run in joinable(self._files.of(*place), self._records_max, JOINED_BYTES_MAX):
                 if self.should_stop:
                     return
-                await self._join(appender, place, run)
+                try:
+                    await self._join(appender, place, run)
+                except (KinologError, OSError):
+                    raise
+                except Exception:  # the files stay as they are; what comes is archived all the same
+                    log.exception("archive_not_joined", topic=place[0], partition=place[1], first=run[0].first)
+                    break
         await self._write_manifest()
         now = self._clock.now()
         if old := [key for key, since in self._files.replaced.items() if now - since >= KEPT]:

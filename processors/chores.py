@@ -5,24 +5,29 @@ before a completion. Objects of an attempt go when the log says that it ended wi
 since a fenced worker may still be writing when it is told.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from events.clock import Context
 from events.envelope import Envelope, Event
-from events.errors import Retryable
 from events.workers import WorkerOffline
+from processors.standing import is_away, words_of
 from producers import uploads
 from projections import catalog, jobs, manifests, workers
+from projections.catalog import Video
 from projections.jobs import Attempt, Job
+from projections.workers import Worker
 
 SWEPT_FOR = timedelta(days=7)
 """Attempts that ended longer ago were swept often enough; their prefixes are not listed for ever."""
 log = structlog.get_logger(__name__)
+S = TypeVar("S")
+AWAY_IN_A_ROW = 3
+"""Subjects at which a service may fail before it counts as away; a single object may be at fault itself."""
 
 
 class Store(Protocol):
@@ -43,15 +48,34 @@ def orphaned(attempt: Attempt, job: Job | None, before: datetime) -> str | None:
 
 
 def put_off(chore: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[None]]:
-    """Return the chore as a timer calls it: when a service is away, the next time is soon enough."""
+    """Return the chore as a timer calls it: when it fails, the next time is soon enough, and nobody else waits for it."""
 
     async def attempt() -> None:
         try:
             await chore()
-        except Retryable as error:
-            log.warning("chore_put_off", chore=chore.__name__, error=str(error))
+        except Exception as error:  # also a bug: the feeds of the same process go on
+            away = await is_away(error)
+            log.warning("chore_put_off", chore=chore.__name__, error=words_of(error), exc_info=not away)
 
     return attempt
+
+
+async def each(chore: str, subjects: Iterable[tuple[str, S]], do: Callable[[S], Awaitable[int]]) -> int:
+    """Do a chore for each (name, subject), and return the sum; one at which it fails is named and left for the next time.
+
+    Raises the fault of a service that is away after AWAY_IN_A_ROW subjects met it: the others would, too.
+    """
+    done = in_a_row = 0
+    for name, subject in subjects:
+        try:
+            done += await do(subject)
+            in_a_row = 0
+        except Exception as error:
+            in_a_row = in_a_row + 1 if await is_away(error) else 0
+            if in_a_row == AWAY_IN_A_ROW:
+                raise
+            log.error("chore_failed", chore=chore, subject=name, error=words_of(error), exc_info=not in_a_row)
+    return done
 
 
 @dataclass(frozen=True)
@@ -70,30 +94,40 @@ class Chores:
         context = self.context()
         async with self.pool.connection() as connection:
             stale = await catalog.stale_uploads(connection, context.now - self.upload_ttl)
-        for video in stale:
+
+        async def give_up(video: Video) -> int:
             await self.append([uploads.abandoned(context, video_id=video.video_id, reason="expired")])
             log.info("upload_expired", video_id=video.video_id)
-        return len(stale)
+            return 1
+
+        return await each("sweep_uploads", ((video.video_id, video) for video in stale), give_up)
 
     async def sweep_attempts(self) -> int:
         """Delete the objects of attempts that came to nothing; return how many objects."""
         before = self.context().now - self.orphan_ttl
         async with self.pool.connection() as connection:
             ended = await jobs.unaccepted(connection, before - SWEPT_FOR, before)
-        deleted = 0
-        for attempt, job in ended:
-            if (prefix := orphaned(attempt, job, before)) and (objects := await self.store.delete_prefix(prefix)):
-                deleted += objects
+
+        async def sweep(found: tuple[Attempt, Job | None]) -> int:
+            attempt, job = found
+            prefix = orphaned(attempt, job, before)
+            objects = await self.store.delete_prefix(prefix) if prefix else 0
+            if objects:
                 log.info("attempt_swept", job_id=attempt.job_id, epoch=attempt.epoch, outcome=attempt.outcome, objects=objects)
-        return deleted
+            return objects
+
+        return await each("sweep_attempts", ((found[0].job_id, found) for found in ended), sweep)
 
     async def note_silent_workers(self) -> int:
         """Write down which workers were not heard of for too long; return how many."""
         context = self.context()
         async with self.pool.connection() as connection:
             silent = await workers.silent(connection, context.now - workers.OFFLINE_AFTER)
-        for worker in silent:
+
+        async def note(worker: Worker) -> int:
             event = WorkerOffline(worker_id=worker.worker_id)
             id_ = context.new_id()
             await self.append([Envelope(id_, context.source, worker.worker_id, context.now, event, id_)])
-        return len(silent)
+            return 1
+
+        return await each("note_silent_workers", ((worker.worker_id, worker) for worker in silent), note)

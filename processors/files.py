@@ -1,29 +1,36 @@
 """Files that follow from events: final manifests beside the segments, the end of what was purged or never completed.
 
 At least once, and the same however often. The manifests in the store are for a CDN that serves the bucket; the public
-app renders its own.
+app renders its own. An event waits for the catalog's position, never for a row: what is not there then will not come.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import structlog
 
-from events.clock import Clock
 from events.envelope import Event, Recorded
-from events.errors import Retryable
+from events.errors import KinologError, Retryable, StoreUnavailable
 from events.media import ObjectRef
-from events.topics import VIDEOS
+from events.topics import JOBS, VIDEOS
 from events.videos import UploadAbandoned, VideoPublished, VideoPurged
+from processors.standing import is_away
 from producers.uploads import source_key
 from projections import catalog, manifests
-from projections.catalog import Media, Video
 from projections.fold import Projection
+from projections.positions import Positions, is_served, snapshot, wait_for
 
 PROJECTION = Projection("files", (VIDEOS,), (), "SELECT")
 CATALOG_WAIT_S = 30.0
 log = structlog.get_logger(__name__)
+
+
+class CatalogBehind(Retryable):
+    """The catalog has not read the log as far as this event yet."""
+
+
+class MediaMissing(KinologError):
+    """A published video lacks what a job made of it: its manifests would have gaps."""
 
 
 class Store(Protocol):
@@ -33,17 +40,32 @@ class Store(Protocol):
     async def abort_multipart(self, key: str, multipart_id: str) -> None: ...
     async def delete(self, keys: list[str]) -> None: ...
     async def delete_prefix(self, prefix: str) -> int: ...
+    async def ready(self) -> bool: ...
 
 
-def act_with(pool: Any, store: Store, clock: Clock) -> Callable[[Recorded[Event]], Awaitable[None]]:
+def away_with(store: Store) -> Callable[[Exception], Awaitable[bool]]:
+    """Return the function that tells whether a service is away: a store that answers refused the one object."""
+
+    async def away(error: Exception) -> bool:
+        if isinstance(error, StoreUnavailable):
+            try:
+                return not await store.ready()
+            except KinologError:
+                return True
+        return await is_away(error)
+
+    return away
+
+
+def act_with(pool: Any, store: Store) -> Callable[[Recorded[Event]], Awaitable[None]]:
     """Return the function that acts on one event."""
 
     async def act(recorded: Recorded[Event]) -> None:
         match recorded.envelope.data:
             case VideoPublished(video_id=video_id):
-                await _store_manifests(pool, store, clock, video_id)
+                await _store_manifests(pool, store, recorded, video_id)
             case UploadAbandoned(video_id=video_id):
-                await _delete_upload(pool, store, clock, video_id)
+                await _delete_upload(pool, store, recorded, video_id)
             case VideoPurged(video_id=video_id):
                 await store.delete([source_key(video_id)])
                 deleted = await store.delete_prefix(f"{manifests.OBJECTS}{video_id}/")
@@ -54,37 +76,43 @@ def act_with(pool: Any, store: Store, clock: Clock) -> Callable[[Recorded[Event]
     return act
 
 
-async def _store_manifests(pool: Any, store: Store, clock: Clock, video_id: str) -> None:
-    """Render from the catalog. Raises Retryable when it stays behind."""
-
-    def shows_it(video: Video, media: list[Media]) -> bool:
-        return video.status == "purged" or (video.status == "ready" and {row.job_id for row in media} >= set(video.job_ids))
-
-    video, media = await _look_until(shows_it, pool, clock, video_id)
+async def _store_manifests(pool: Any, store: Store, recorded: Recorded[Event], video_id: str) -> None:
+    """Render from the catalog. Raises CatalogBehind, MediaMissing."""
+    await _catch_up(pool, recorded, jobs=True)
+    async with pool.connection() as connection:
+        video = await catalog.by_id(connection, video_id)
+        media = list(await catalog.media_of(connection, video_id))
+    if video is None or video.status != "ready":
+        return  # purged since
+    if missing := set(video.job_ids) - {row.job_id for row in media}:
+        raise MediaMissing(f"{video_id} was published, and the catalog has nothing of {', '.join(sorted(missing)[:3])}")
     for key, (text, media_type) in manifests.stored(video, media).items():
         await store.put_bytes(key, text.encode(), media_type)
 
 
-async def _delete_upload(pool: Any, store: Store, clock: Clock, video_id: str) -> None:
-    """Delete what was sent, unless the upload was completed before it was given up. Raises Retryable as above."""
-    video, _media = await _look_until(lambda video, media: video.status != "uploading", pool, clock, video_id)
-    if video.status == "abandoned":
-        if video.multipart_id:
-            await store.abort_multipart(video.object_key, video.multipart_id)
-        await store.delete([video.object_key])
-        log.info("upload_deleted", video_id=video_id)
+async def _delete_upload(pool: Any, store: Store, recorded: Recorded[Event], video_id: str) -> None:
+    """Delete what was sent, unless the upload was completed before it was given up, or never begun. Raises CatalogBehind."""
+    await _catch_up(pool, recorded)
+    async with pool.connection() as connection:
+        video = await catalog.by_id(connection, video_id)
+    if video is None or video.status != "abandoned":
+        return
+    if video.multipart_id:
+        await store.abort_multipart(video.object_key, video.multipart_id)
+    await store.delete([video.object_key])
+    log.info("upload_deleted", video_id=video_id)
 
 
-async def _look_until(
-    condition: Callable[[Video, list[Media]], bool], pool: Any, clock: Clock, video_id: str
-) -> tuple[Video, list[Media]]:
-    """Return what the catalog says of a video once a condition holds: it may be a moment behind this event."""
-    async with asyncio.timeout(CATALOG_WAIT_S + 5):
-        for _ in range(int(CATALOG_WAIT_S / 0.1)):
-            async with pool.connection() as connection:
-                video = await catalog.by_id(connection, video_id)
-                media = list(await catalog.media_of(connection, video_id))
-            if video is not None and condition(video, media):
-                return video, media
-            await clock.sleep(0.1)
-    raise Retryable(f"the catalog is behind: it does not show what happened to {video_id}")
+async def _catch_up(pool: Any, recorded: Recorded[Event], *, jobs: bool = False) -> None:
+    """Wait until the catalog has read this event; with `jobs`, also all completions that led to it. Raises CatalogBehind.
+
+    Planning lets a video be verified, and so published, when it has stored that it read those completions.
+    """
+    async with pool.connection() as connection:
+        if not await is_served(connection, "catalog"):
+            raise CatalogBehind
+        planned = (await snapshot(connection, "planning")).next if jobs else {}
+    needed = {place: position for place, position in planned.items() if place[0] == JOBS.name}
+    needed[recorded.topic, recorded.partition] = recorded.offset + 1
+    if not await wait_for(pool, "catalog", Positions(needed), CATALOG_WAIT_S):
+        raise CatalogBehind(f"the catalog has not read {recorded.topic}/{recorded.partition}/{recorded.offset} and what led to it")

@@ -44,13 +44,14 @@ class Source(Protocol):
 
 
 class DeadLetter(NamedTuple):
-    """A record that could not be decoded, and why."""
+    """A record that could not be decoded, or that an effect (`reader`) could not act on, and why."""
 
     topic: str
     partition: int
     offset: int
     reason: str
     value: bytes
+    reader: str = ""
 
 
 def decoded(topic: str, partition: int, records: Sequence[tuple[int, bytes]]) -> tuple[list[Recorded[Event]], list[DeadLetter]]:

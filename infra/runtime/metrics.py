@@ -64,6 +64,12 @@ PROJECTION_CONFLICTS = Counter(
     ["projection"],
     registry=REGISTRY,
 )
+PROJECTION_STANDING = Gauge(
+    "kinolog_projection_standing_seconds",
+    "For how long a projection, process or effect has stood still at one place of the log; 0 when it goes on.",
+    ["projection"],
+    registry=REGISTRY,
+)
 DEAD_LETTERS = Counter("kinolog_dead_letters", "Records put on a dead-letter topic.", ["topic", "reader"], registry=REGISTRY)
 
 ARCHIVED_EVENTS = Counter("kinolog_archived_events", "Events written to the archive.", ["topic"], registry=REGISTRY)

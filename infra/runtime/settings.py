@@ -193,6 +193,12 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         "tonemap", description="HDR sources: tone-mapped to SDR, or kept (10-bit HEVC or AV1 only)."
     )
 
+    dead_letters_max: int = Field(
+        100, ge=0, description="Records that one feed puts on the dead letters before it stands still, when they are over a tenth."
+    )
+    effect_failures_max: int = Field(
+        15, ge=1, description="Failures of an effect (files of a video) on one event before that becomes a dead letter."
+    )
     orphan_ttl_s: int = Field(
         3600, ge=1, description="Objects of attempts whose result was not accepted are swept this long after their end, seconds."
     )

@@ -1,31 +1,52 @@
 """One input never stops the others: whatever stands on the log, every feed goes on, or says where it stands and why."""
 
+import asyncio
+import base64
+import inspect
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
+import pytest
+from aiokafka import TopicPartition
 from hypothesis import HealthCheck, given
 from hypothesis import settings as bounds
 from hypothesis import strategies as st
 
-from events.codec import encode
+from events.codec import decode, encode
 from events.envelope import Event, Recorded
-from events.topics import TOPIC_OF, Topic, partition_for
-from infra.runtime import postgres
+from events.errors import ObjectMissing, StoreUnavailable
+from events.topics import PROGRESS, TOPIC_OF, Topic, partition_for
+from infra.runtime import kafka, postgres
+from infra.runtime.clock import SystemClock, system_context
+from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors import files, planning
+from processors.app import App, Services, add_effect, add_projection, create_app
+from processors.dead_letters import bury_with
+from processors.feed import Feed
+from producers import catalog as cataloguing
+from producers import uploads
+from projections import catalog
 from projections.fold import Projection
 from projections.log import decoded
 from projections.registry import PROJECTIONS
 from projections.runner import Batch, Slice, install
+from tests.support.counting import counting, ticks
 from tests.support.folding import gather
+from tests.support.log import appending
 from tests.support.strategies import EVENT_TYPES, envelopes
 
-EXAMPLES = 12
+EXAMPLES = 8
 """Of each event."""
-NASTY = st.text(st.characters(), max_size=40) | st.text(st.sampled_from("\0\ud800\udfff\x07\x1b\n'\"\\\u2028\U0001f600"), max_size=9)
-LONG = st.integers(0, 2**32).map(lambda seed: "".join(map(chr, random.Random(seed).choices(range(0x100, 0xD7FF), k=30_000))))
+NASTY = st.text(st.characters(), max_size=40) | st.text(
+    st.sampled_from("\0\ud800\udfff\x07\x1b\n'\"\\\u2028\U0001f600"), max_size=9
+)
+LONG = st.integers(0, 2**32).map(lambda seed: "".join(map(chr, random.Random(seed).choices(range(0x100, 0xD7FF), k=6_000))))
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -67,7 +88,9 @@ async def test_no_text_on_the_log_stops_a_fold(settings: Settings) -> None:
     pool = await postgres.open_pool(settings)
     complaints: list[str] = []
     async with pool.connection() as connection:
-        runners = [await install(connection, projection) for projection in (*PROJECTIONS.values(), planning.PROJECTION, files.PROJECTION)]
+        runners = [
+            await install(connection, projection) for projection in (*PROJECTIONS.values(), planning.PROJECTION, files.PROJECTION)
+        ]
         for runner in runners:
             positions = await runner.positions(connection)
             for topic, value in told:
@@ -77,7 +100,7 @@ async def test_no_text_on_the_log_stops_a_fold(settings: Settings) -> None:
                 readable, _dead = decoded(*place, [(positions[place], value)])
                 try:
                     await runner.apply(connection, batch(runner.projection, place, positions[place], readable))
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  (whatever it is)
                     complaints.append(f"{runner.projection.name}: {type(error).__name__}: {error} of {value[:60]!r}")
                     continue
                 positions[place] += 1
@@ -90,3 +113,219 @@ def batch(projection: Projection, place: tuple[str, int], start: int, readable: 
     return Batch((Slice(*place, start, start + 1, 1, None),), readable, gather(projection, readable))
 
 
+# --- feeds ----------------------------------------------------------------------------------------------------------
+
+
+class Quiet:
+    """Metrics that nobody looks at."""
+
+    def folded(self, name: str, events: int, seconds: float) -> None:
+        """Ignore."""
+
+    def behind(self, name: str, lag: Mapping[tuple[str, int], int]) -> None:
+        """Ignore."""
+
+    def failed(self, name: str) -> None:
+        """Ignore."""
+
+
+@asynccontextmanager
+async def processing(settings: Settings, add: Callable[[App, Services], Sequence[Feed]], **limits: int) -> AsyncIterator[Any]:
+    """Run feeds on the real log and database; yield (appender, pool, feeds)."""
+    pool = await postgres.open_pool(settings)
+    async with appending(settings) as appender, asyncio.timeout(120):
+        producer = await kafka.open_producer(settings)
+        services = Services(
+            pool=pool,
+            append=appender.append,
+            bury=bury_with(producer, "test", topic_prefix=settings.topic_prefix, observe=lambda topic, reader: None),
+            open_source=lambda group, gather_ms: LogConsumer(settings, group=group, idle_ms=100, gather_ms=gather_ms),
+            metrics=Quiet(),
+            clock=SystemClock(),
+            topic_prefix=settings.topic_prefix,
+            **limits,
+        )
+        app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
+        feeds = add(app, services)
+        await app.start()
+        for feed in feeds:
+            await feed.ready.wait()
+        try:
+            yield appender, pool, feeds
+        finally:
+            await app.stop()
+            await producer.stop()
+            await pool.close()
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait until a condition holds."""
+    while not (await found if inspect.isawaitable(found := condition()) else found):
+        await asyncio.sleep(0.02)
+
+
+async def letters(settings: Settings, topic: Topic) -> list[dict[str, Any]]:
+    """Return the dead letters of a topic."""
+    consumer = await kafka.open_consumer(settings, idle_ms=50)
+    place = TopicPartition(kafka.topic_name(settings, topic.dead_letters), 0)
+    consumer.assign([place])
+    end = (await consumer.end_offsets([place]))[place]
+    found = [json.loads((await consumer.getone()).value) for _ in range(end)]
+    await consumer.stop()
+    return found
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails is tried again at once, or nearly so."""
+    monkeypatch.setattr("processors.feed.RETRY_S", (0.05, 0.5))
+    monkeypatch.setattr("processors.feed.AWAY_S", 0.2)
+
+
+class Trap:
+    """A fold that fails at one subject for as long as it is set."""
+
+    def __init__(self, projection: Projection, subject: str) -> None:
+        (table,) = projection.tables
+        self.set = True
+        self._subject = subject
+        self._evolve = table.evolve
+        self.projection = replace(projection, tables=(replace(table, evolve=self),))
+
+    def __call__(self, row: Any, recorded: Recorded[Event]) -> Any:
+        """Fold, or fail."""
+        if self.set and recorded.envelope.subject == self._subject:
+            raise ZeroDivisionError("a bug in a fold")
+        return self._evolve(row, recorded)
+
+
+async def folded_ids(pool: Any, name: str) -> dict[str, list[str]]:
+    """Return what readers see of a counting projection."""
+    async with pool.connection() as connection:
+        return dict(await (await connection.execute(f"SELECT job_id, ids FROM {name}.seen")).fetchall())
+
+
+@pytest.mark.usefixtures("soon")
+async def test_an_event_at_which_a_fold_fails_stops_its_partition_alone_and_is_named(settings: Settings) -> None:
+    events = ticks(400, jobs=8)
+    subject = events[0].subject
+    trap = Trap(counting("trapped"), subject)
+    stopped = partition_for(subject, PROGRESS.partitions)
+    expected: dict[str, list[str]] = {}
+    for event in events:
+        expected.setdefault(event.subject, []).append(event.id)
+    elsewhere = {name: ids for name, ids in expected.items() if partition_for(name, PROGRESS.partitions) != stopped}
+    assert elsewhere
+
+    def add(app: App, services: Services) -> list[Feed]:
+        return [add_projection(app, projection, services) for projection in (trap.projection, counting("free"))]
+
+    async with processing(settings, add) as (appender, pool, (feed, free)):
+        await appender.append(events[:200])
+        await until(lambda: feed.fault())
+        await appender.append(events[200:])
+
+        async def others_went_on() -> bool:
+            seen, all_of_it = await folded_ids(pool, "trapped"), await folded_ids(pool, "free")
+            return elsewhere.items() <= seen.items() and all_of_it == expected
+
+        await until(others_went_on)
+        (standing,) = feed.standings()
+        assert (standing.place, standing.subject) == ((PROGRESS.name, stopped), subject)
+        assert f"progress/{stopped}/{standing.offset} ({subject})" in (feed.fault() or "")
+        assert "ZeroDivisionError: a bug in a fold" in (feed.fault() or "") and feed.standing_s() > 0
+        assert free.fault() is None and free.standing_s() == 0
+        assert subject not in await folded_ids(pool, "trapped")
+        trap.set = False
+
+        async def all_there() -> bool:
+            return await folded_ids(pool, "trapped") == expected
+
+        await until(all_there)
+        await until(lambda: feed.fault() is None)
+    assert await letters(settings, PROGRESS) == [], "a fold is never skipped"
+
+
+@pytest.mark.usefixtures("soon")
+async def test_an_effect_that_fails_on_one_event_is_buried_and_the_others_are_done(settings: Settings) -> None:
+    events = ticks(60, jobs=8)
+    bad = events[8]
+    done: list[str] = []
+    outage = True
+
+    async def act(recorded: Recorded[Event]) -> None:
+        if outage or recorded.envelope.id == bad.id:
+            raise StoreUnavailable("the store refused it")
+        done.append(recorded.envelope.id)
+
+    async def away(error: Exception) -> bool:
+        return outage
+
+    effect = Projection("acting", (PROGRESS,), (), "SELECT")
+    async with processing(
+        settings, lambda app, services: [add_effect(app, effect, act, services, away)], effect_failures_max=3
+    ) as (appender, _pool, (feed,)):
+        await appender.append(events)
+        await until(lambda: feed.fault())
+        assert await letters(settings, PROGRESS) == [], "while the store is away nothing is given up"
+        outage = False
+        await until(lambda: {event.id for event in events} - set(done) == {bad.id})
+        await until(lambda: feed.fault() is None)
+    (letter,) = await letters(settings, PROGRESS)
+    place = (letter["topic"], letter["partition"], letter["reader"])
+    assert place == (PROGRESS.name, partition_for(bad.subject, PROGRESS.partitions), "acting")
+    assert "acting failed 3 times: StoreUnavailable: the store refused it" in letter["reason"]
+    assert decode(base64.b64decode(letter["value"])).id == bad.id
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_whole_topic_is_never_buried(settings: Settings) -> None:
+    """As after a deployment of code that is older than the events."""
+    good = ticks(5, jobs=1)
+
+    def add(app: App, services: Services) -> list[Feed]:
+        return [add_projection(app, counting(), services)]
+
+    async with processing(settings, add, dead_letters_max=10) as (appender, pool, (feed,)):
+        producer = await kafka.open_producer(settings)
+        name, number = kafka.topic_name(settings, PROGRESS), partition_for(good[0].subject, PROGRESS.partitions)
+        for n in range(10):
+            await producer.send_and_wait(name, b"{not an event %d" % n, partition=number)
+        await appender.append(good)
+        await until(lambda: folded_ids(pool, "counting"))
+        for n in range(40):
+            await producer.send(name, b"{newer than this code %d" % n, partition=number)
+        await producer.flush()
+        await until(lambda: feed.fault())
+        assert "records cannot be used" in (feed.fault() or "") and "KINOLOG_DEAD_LETTERS_MAX" in (feed.fault() or "")
+        await producer.stop()
+    assert len(await letters(settings, PROGRESS)) == 10
+
+
+async def test_an_end_without_a_start_does_not_stop_the_deletion_of_what_is_purged(settings: Settings) -> None:
+    """What a form with NUL in its file name left on logs that are there already."""
+    store = ObjectStore(settings)
+    await store.ensure_bucket()
+    context = system_context("test")
+    unknown, video = context.new_id(), context.new_id()
+    segment = f"videos/{video}/job/1/720p/0.m4s"
+    await store.put_bytes(segment, b"x", "video/mp4")
+    await store.put_bytes(uploads.source_key(video), b"x", "video/mp4")
+    begun = uploads.started(context, video_id=video, filename="a.mp4", size_bytes=1, multipart_id=None, part_bytes=None)
+
+    def add(app: App, services: Services) -> list[Feed]:
+        acting = add_effect(app, files.PROJECTION, files.act_with(services.pool, store), services, files.away_with(store))
+        return [add_projection(app, catalog.PROJECTION, services), acting]
+
+    async with processing(settings, add) as (appender, _pool, (_, feed)):
+        dangling = uploads.abandoned(context, video_id=unknown, reason="cancelled")
+        await appender.append([dangling, begun])
+        await appender.append([cataloguing.purged(context, video), uploads.abandoned(context, video_id=video, reason="expired")])
+
+        async def gone() -> bool:
+            return not await store.under(f"videos/{video}/")
+
+        await until(gone)
+        assert feed.fault() is None
+    with pytest.raises(ObjectMissing):
+        await store.stat(uploads.source_key(video))

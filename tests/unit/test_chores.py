@@ -23,7 +23,7 @@ from events.jobs import (
     VerifyResult,
 )
 from events.media import Failure
-from processors.chores import orphaned, put_off
+from processors.chores import AWAY_IN_A_ROW, each, orphaned, put_off
 from projections import jobs
 from projections.jobs import Attempt, Job
 from tests.support.folding import folded
@@ -110,12 +110,34 @@ def test_a_prefix_ends_with_a_slash_so_that_epoch_1_is_not_the_beginning_of_epoc
     assert not any(one != other and other.startswith(one) for one in prefixes for other in prefixes)
 
 
-async def test_a_chore_whose_service_is_away_is_put_off_and_any_other_fault_is_not() -> None:
+@pytest.mark.parametrize("fault", [StoreUnavailable(), ValueError("a bug")])
+async def test_a_chore_that_fails_is_put_off_and_stops_nobody(fault: Exception) -> None:
     async def chore() -> int:
         raise fault
 
-    fault: Exception = StoreUnavailable()
     await put_off(chore)()
-    fault = ValueError("a bug")
-    with pytest.raises(ValueError, match="a bug"):
-        await put_off(chore)()
+
+
+async def test_one_subject_never_stops_the_sweep_of_the_others() -> None:
+    swept: list[str] = []
+
+    async def sweep(name: str) -> int:
+        if name in "bd":
+            raise StoreUnavailable if name == "b" else ValueError(name)
+        swept.append(name)
+        return 1
+
+    assert await each("sweep", ((name, name) for name in "abcde"), sweep) == 3
+    assert swept == ["a", "c", "e"]
+
+
+async def test_a_service_that_is_away_ends_a_sweep_soon() -> None:
+    asked: list[str] = []
+
+    async def sweep(name: str) -> int:
+        asked.append(name)
+        raise StoreUnavailable
+
+    with pytest.raises(StoreUnavailable):
+        await each("sweep", ((name, name) for name in "abcdefgh"), sweep)
+    assert len(asked) == AWAY_IN_A_ROW
