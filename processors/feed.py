@@ -284,7 +284,7 @@ class Feed(Service):
             await self.sleep(min(AWAY_S, 0.05 * 4 ** min(self._outage.failures, 5)))
         elif batch.count > 1:
             self._size = batch.count // 2
-            log.warning("batch_halved", exc_info=True, **self._standing(batch, words_of(error)).fields())
+            log.warning("batch_halved", **self._standing(batch, words_of(error)).fields())
         else:
             await self._put_aside(batch, error)
 
@@ -295,6 +295,7 @@ class Feed(Service):
         standing = self._standing(batch, words_of(error), before)
         rest_s = min(RETRY_S[1], RETRY_S[0] * 2.0 ** min(standing.failures - 1, 10))
         self._aside[place] = standing, self.loop.time() + rest_s
+        self._size = self._records_max
         if not standing.failures & (standing.failures - 1):
             log.error("feed_stands_still", exc_info=standing.failures == 1, **standing.fields())
         if self._tries is not None and standing.failures >= self._tries.failures_max:
