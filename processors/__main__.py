@@ -35,6 +35,7 @@ from processors.dead_letters import bury_with
 from processors.dispatcher import Clients, Dispatcher
 from processors.plan import PlanSettings
 from processors.pool_state import State
+from processors.standing import words_of
 from producers.appender import Appender
 from projections.rebuild import rebuild
 from projections.registry import PROJECTIONS
@@ -276,8 +277,8 @@ async def _rebuild_outdated(settings: Settings, pool: postgres.Pool) -> None:
                     async with open_history(settings) as history:
                         done = await rebuild(projection, connection, history)
                     log.info("projection_rebuilt", projection=projection.name, version=done.version, events=done.events)
-        except Exception:  # its feed says so, and the others go on
-            log.exception("projection_not_rebuilt", projection=projection.name)
+        except Exception as error:  # its feed says so, and the others go on
+            log.exception("projection_not_rebuilt", projection=projection.name, error=words_of(error))
 
 
 def main() -> None:

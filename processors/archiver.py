@@ -252,8 +252,9 @@ class Archiver(Service):
                     await self._join(appender, place, run)
                 except (KinologError, OSError):
                     raise
-                except Exception:  # the files stay as they are; what comes is archived all the same
-                    log.exception("archive_not_joined", topic=place[0], partition=place[1], first=run[0].first)
+                except Exception as error:  # the files stay as they are; what comes is archived all the same
+                    where = {"topic": place[0], "partition": place[1], "offset": run[0].first}
+                    log.exception("archive_not_joined", error=words_of(error), **where)
                     break
         await self._write_manifest()
         now = self._clock.now()
