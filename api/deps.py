@@ -99,6 +99,8 @@ class Services:
     attempts: Attempts = field(default_factory=lambda: Attempts(TOKENS_PER_MINUTE))
     accepted: set[tuple[str, str, int]] = field(default_factory=set)
     locks: Locks = field(default_factory=Locks)
+    written: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Next offset of each partition that this app has appended to."""
 
 
 async def services(request: Request) -> Services:
@@ -171,6 +173,7 @@ async def write(given: Services, response: Response, envelopes: Sequence[Envelop
     """Append events; the answer names the position from which on they can be read."""
     positions = await given.append(envelopes)
     ends = {(place.topic, place.partition): place.offset + 1 for place in positions}
+    given.written.update(ends)
     response.headers[POSITION_HEADER] = Positions(ends).header()
 
 

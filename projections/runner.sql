@@ -74,6 +74,10 @@ WHERE name = %(name)s AND version = %(version)s ORDER BY topic, partition;
 SELECT topic, partition, position FROM kinolog.positions JOIN kinolog.projections USING (name, version)
 WHERE name = %(name)s ORDER BY topic, partition;
 
+-- name: every_position
+SELECT name, topic, partition, position FROM kinolog.positions JOIN kinolog.projections USING (name, version)
+ORDER BY name, topic, partition;
+
 -- name: newest
 SELECT max(event_time) FROM kinolog.positions JOIN kinolog.projections USING (name, version) WHERE name = %(name)s;
 

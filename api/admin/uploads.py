@@ -16,6 +16,7 @@ from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import Conflict, InvalidRequest, KinologError, NotFound, ObjectMissing, Retryable
 from events.text import Line, Prose
+from events.topics import VIDEOS, partition_for
 from events.videos import UploadStarted, VideoUploaded
 from producers import uploads as producer
 from projections import catalog
@@ -26,7 +27,7 @@ routes = APIRouter(tags=["uploads"])
 VideoId = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]
 PARTS_MAX = 10_000
 SEEN_S = 5.0
-"""How late the catalog may be on a busy machine: who was just given an id must not be told that there is no such upload."""
+"""How late the catalog may be on a busy machine: it is waited for so long to read an upload that this app has just begun."""
 EXAMPLE_ID = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
 SOURCE_TYPE = "application/octet-stream"
 Priority = Literal["high", "normal", "low"]
@@ -229,17 +230,22 @@ async def _join(given: Services, video: Video, multipart_id: str, parts: list[Se
 
 
 async def _upload(given: Services, video_id: str) -> Video:
-    """Return the upload's row; a fresh one may take a moment to be read from the log. Raises NotFound."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + SEEN_S
-    while True:
+    """Return the upload's row. One that is not there is looked for again when the catalog has read what this app wrote.
+
+    Raises NotFound, or Retryable when the catalog does not get so far in time.
+    """
+    async with given.pool.connection() as connection:
+        video = await catalog.by_id(connection, video_id)
+    if video is None:
+        place = (VIDEOS.name, partition_for(video_id, VIDEOS.partitions))
+        mine = Positions({place: given.written[place]} if place in given.written else {})
+        if not await wait_for(given.pool, "catalog", mine, SEEN_S):
+            raise Retryable("the catalog has not read the newest uploads yet; try again")
         async with given.pool.connection() as connection:
             video = await catalog.by_id(connection, video_id)
-        if video is not None:
-            return video
-        if loop.time() > deadline:
-            raise NotFound(f"there is no upload {video_id}")
-        await asyncio.sleep(0.02)
+    if video is None:
+        raise NotFound(f"there is no upload {video_id}")
+    return video
 
 
 @contextlib.asynccontextmanager

@@ -261,7 +261,9 @@ async def _verify() -> dict[str, Any]:
     from projections.proof import audit_archive
 
     async with _opened() as (connection, source):
+        before = await verifying.every_position(connection)
         found = await verifying.verify(connection, source)
+        found["findings"] += await verifying.standing(connection, source, before, asyncio.sleep)
         found["findings"] += await audit_archive(source.log, source.segments, source.fetch)
         return {**found, "archived_files": sum(map(len, source.segments.values()))}
 

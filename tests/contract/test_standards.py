@@ -1,6 +1,7 @@
 """The contract files, read by the standards' own tools: AsyncAPI's parser, an OpenAPI validator, Ajv, promtool."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,10 @@ def test_every_schema_is_valid_and_every_example_is_valid_against_its_schema() -
 def test_promtool_finds_no_fault_in_rules_and_configuration() -> None:
     assert "rules found" in tools.promtool("check", "rules", str(MONITORING / "alerts.yml"))
     assert "is valid" in tools.promtool("check", "config", str(MONITORING / "prometheus.yml"))
+
+
+def test_alerts_ring_when_they_should() -> None:
+    assert "SUCCESS" in tools.promtool("test", "rules", str(Path(__file__).with_name("alerts_test.yml")))
 
 
 def test_promtool_finds_no_fault_in_the_metrics_of_a_program() -> None:

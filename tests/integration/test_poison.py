@@ -22,7 +22,7 @@ from events.errors import ObjectMissing, StoreUnavailable
 from events.topics import PROGRESS, TOPIC_OF, Topic, partition_for
 from infra.runtime import kafka, postgres
 from infra.runtime.clock import SystemClock, system_context
-from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors import files, planning
@@ -36,6 +36,8 @@ from projections.fold import Projection
 from projections.log import decoded
 from projections.registry import PROJECTIONS
 from projections.runner import Batch, Slice, install
+from projections.verify import every_position
+from projections.verify import standing as still_standing
 from tests.support.counting import counting, ticks
 from tests.support.folding import gather
 from tests.support.log import appending
@@ -206,7 +208,9 @@ async def folded_ids(pool: Any, name: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.usefixtures("soon")
-async def test_an_event_at_which_a_fold_fails_stops_its_partition_alone_and_is_named(settings: Settings) -> None:
+async def test_an_event_at_which_a_fold_fails_stops_its_partition_alone_and_is_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events = ticks(400, jobs=8)
     subject = events[0].subject
     trap = Trap(counting("trapped"), subject)
@@ -235,6 +239,11 @@ async def test_an_event_at_which_a_fold_fails_stops_its_partition_alone_and_is_n
         assert f"progress/{stopped}/{standing.offset} ({subject})" in (feed.fault() or "")
         assert "ZeroDivisionError: a bug in a fold" in (feed.fault() or "") and feed.standing_s() > 0
         assert free.fault() is None and free.standing_s() == 0
+        async with pool.connection() as connection, open_log(settings, idle_ms=50) as source:
+            before = await every_position(connection)
+            monkeypatch.setattr("projections.verify.STILL_S", 0.5)
+            (finding,) = await still_standing(connection, source, before, asyncio.sleep)
+        assert finding.startswith(f"trapped stands still at progress/{stopped}/{standing.offset} ({subject})")
         assert subject not in await folded_ids(pool, "trapped")
         trap.set = False
 
