@@ -14,7 +14,7 @@ from events.envelope import Envelope, Event, Recorded, derive
 from events.jobs import AnalyseResult, JobCompleted, JobSubmitted
 from events.media import AudioTrack, Failure
 from events.topics import JOBS, VIDEOS
-from events.videos import VideoArchived, VideoFailed, VideoRestored, VideoUploaded
+from events.videos import VideoArchived, VideoFailed, VideoPublished, VideoRestored, VideoUploaded
 from infra.runtime.clock import new_id
 from processors import planning
 from processors.plan import PlanSettings
@@ -57,15 +57,15 @@ def of_natures(natures: list[Nature]) -> Process[Row]:
 
     def react(row: Row | None, recorded: Recorded[Event]) -> Step[Row]:
         assert row is not None
-        told = row.video_id
+        told, rungs = row.video_id, ("720p",)
         match nature(recorded):
             case "raises in react" | "cannot even fail":
                 raise RecursionError("another bug")
             case "too large":
-                told = HUGE
+                rungs = (HUGE,)
             case "unwritable":
                 told = "\ud800"
-        events = [VideoArchived(video_id=told), VideoRestored(video_id=row.video_id)]
+        events = [VideoPublished(video_id=told, duration_ms=1, rungs=rungs), VideoRestored(video_id=row.video_id)]
         return row, [answer(recorded, index, event) for index, event in enumerate(events)]
 
     def fail(key: Key, row: Row | None, recorded: Recorded[Event], failure: Failure) -> Step[Row]:
