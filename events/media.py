@@ -4,6 +4,7 @@ Times are milliseconds or frames, sizes bytes, rates kbit/s; fractions are text,
 """
 
 from functools import lru_cache
+from itertools import pairwise
 from math import ceil
 from typing import Annotated, Literal
 
@@ -163,34 +164,36 @@ class Chunk(Value):
 class Cut(Value):
     """Where the chunks begin: a rule of a few numbers, so that a plan is as small for two days as for a minute.
 
-    `frames` is the whole video's, `chunk_segments` how many segments a chunk has; see `chunks`.
+    `frames` is the whole video's, `chunk_segments` how many segments a chunk has, `first_segments` how many the first one
+    has when that is another number; see `chunks`.
     """
 
     frames: int = Field(ge=1)
     chunk_segments: int = Field(ge=1)
+    first_segments: int | None = Field(None, ge=1)
 
 
 @lru_cache(maxsize=64)
-def chunks(frames: int, segment_frames: int, segments_per_chunk: int) -> tuple[Chunk, ...]:
-    """Cut `frames` into chunks of whole segments; only the last segment may be short.
+def chunks(frames: int, segment_frames: int, segments_per_chunk: int, first_segments: int | None = None) -> tuple[Chunk, ...]:
+    """Cut `frames` into chunks of whole segments; only the last segment may be short, and the first chunk, to be there soon.
 
     A rest shorter than half a segment makes no chunk of its own: it is one more segment of the chunk before it.
     """
     assert frames > 0 and segment_frames > 0 and segments_per_chunk > 0
     chunk_frames = segment_frames * segments_per_chunk
-    count = ceil(frames / chunk_frames)
-    if count > 1 and 2 * (frames - (count - 1) * chunk_frames) < segment_frames:
-        count -= 1
+    first_frames = segment_frames * (first_segments or segments_per_chunk)
+    starts = [0, *range(first_frames, frames, chunk_frames)]
+    if len(starts) > 1 and 2 * (frames - starts[-1]) < segment_frames:
+        starts.pop()
     made = []
-    for index in range(count):
-        start = index * chunk_frames
-        length = frames - start if index == count - 1 else chunk_frames
+    for index, (start, end) in enumerate(pairwise([*starts, frames])):
+        length = end - start
         made.append(
             Chunk(
                 index=index,
                 start_frame=start,
                 frames=length,
-                first_segment=index * segments_per_chunk,
+                first_segment=start // segment_frames,
                 segments=ceil(length / segment_frames),
             )
         )
@@ -230,7 +233,8 @@ class VideoPlan(Value):
     timestamps whose zero is the chunk's first frame: an `fps` filter among them puts every picture on the grid
     (nearest), leaves out what is before 0 and fills gaps by repetition. A frame lasts a whole number of ticks of
     `timescale`. `workers.transcode.entry` turns this into arguments. `fallback` says why software encodes all of it
-    after hardware was planned. `cut` is the rule for the chunks; older plans have none and list them.
+    after hardware was planned. `cut` is the rule for the chunks; older plans have none and list them. A segment has a key
+    frame every `gop_frames`; None for one at its beginning alone.
     """
 
     model_config = ConfigDict(serialize_by_alias=True)
@@ -253,11 +257,16 @@ class VideoPlan(Value):
     listed: tuple[Chunk, ...] = Field((), alias="chunks")
     fallback: MachineLine | None = None
     cut: Cut | None = None
+    gop_frames: int | None = None
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:
         """All chunks, in order."""
-        return self.listed if self.cut is None else chunks(self.cut.frames, self.segment_frames, self.cut.chunk_segments)
+        return (
+            self.listed
+            if self.cut is None
+            else chunks(self.cut.frames, self.segment_frames, self.cut.chunk_segments, self.cut.first_segments)
+        )
 
 
 def is_hardware(encoder: str) -> bool:

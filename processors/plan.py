@@ -50,6 +50,12 @@ SIDE_MAX = 8192
 SIDE_MIN: dict[VideoCodec, int] = {"h264": 2, "hevc": 16, "av1": 4}
 """Pixels; encoders make nothing of smaller pictures (tried: x265 fails at 2x2 and works at 16x16, SVT-AV1 fails at 2x2)."""
 
+GOP_MAX_S = 2.0
+"""Between two key frames, about: where players can seek to at once, and what they show of a video that is wound."""
+FIRST_SEGMENTS = 1
+"""Playing begins when the first chunk is there: that of a video longer than `EARLY_MIN_S` is one segment."""
+EARLY_MIN_S = 12.0
+
 THUMBNAIL_MS = 5000
 LEAD_MAX_MS = 100
 """Sound may start this much before the first picture (encoder delay) and is cut; a longer lead keeps its still picture."""
@@ -163,8 +169,9 @@ def _hours(seconds: float) -> str:
 def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
     """Return the jobs that make everything in the plan, by a name that is unique in the video, in the order of the queue.
 
-    One job per chunk, one per source audio track, and one for thumbnail and subtitles when there are any. The sound comes
-    after the first chunk: playing may begin with these.
+    One job per chunk, one per source audio track, one for the thumbnail and one for subtitles when there are any. The sound
+    comes after the first chunk: playing may begin with these. Subtitles are last but for the other chunks: to find them all of
+    the source is read, and the thumbnail does not wait for that.
     """
     jobs: dict[str, JobSpec] = {}
     encodes: dict[str, JobSpec] = {}
@@ -187,15 +194,21 @@ def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
             optional=plan.video is not None or len(sounds) > 1,
             clock=probe.clock,
         )
-    if plan.thumbnail_ms is not None or plan.subtitles:
+    if plan.video is not None and plan.thumbnail_ms is not None:
         jobs["extras"] = ExtrasSpec(
+            source=source,
+            track=plan.video.track,
+            start_ms=plan.start_ms,
+            thumbnail_ms=plan.thumbnail_ms,
+            decoder=plan.video.decoder,
+            filters=() if probe.video is None else still_filters(probe.video),
+        )
+    if plan.subtitles:
+        jobs["subtitles"] = ExtrasSpec(
             source=source,
             track=None if plan.video is None else plan.video.track,
             start_ms=plan.start_ms,
-            thumbnail_ms=plan.thumbnail_ms,
             demuxer=probe.container.split(",")[0],
-            decoder=None if plan.video is None else plan.video.decoder,
-            filters=() if probe.video is None or plan.video is None else still_filters(probe.video),
             subtitles=plan.subtitles,
         )
     return jobs | encodes
@@ -217,6 +230,7 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
     whole = not track.seekable or standing_ms > 0  # nothing can be entered after the last picture
     per_chunk = ceil(frames / segment_frames) if whole else _chunk_segments(frames, segment_frames, settings)
     stand_notes = (f"the last picture stands for {standing_ms / 1000:.1f} s: the sound is longer",) if standing_ms else ()
+    early = not whole and settings.chunks_max > 1 and per_chunk > FIRST_SEGMENTS and frames > EARLY_MIN_S * rate
     seek_notes = () if track.seekable else ("the source can only be read from its start: it is encoded in one piece",)
     encoder = settings.encoder if settings.encoder is not None and codec == settings.codec else SOFTWARE_ENCODERS[codec]
     video = VideoPlan(
@@ -235,15 +249,22 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
         source_filters=picture.source,
         filters=picture.picture,
         rungs=rungs,
-        cut=Cut(frames=frames, chunk_segments=per_chunk),
+        cut=Cut(frames=frames, chunk_segments=per_chunk, first_segments=FIRST_SEGMENTS if early else None),
+        gop_frames=_gop_frames(segment_frames, settings),
     )
     return _Video(video, (*codec_notes, *rate_notes, *picture.notes, *stand_notes, *seek_notes))
+
+
+def _gop_frames(segment_frames: int, settings: PlanSettings) -> int | None:
+    """Return the pictures between two key frames, `GOP_MAX_S` or somewhat less; None where a segment has no such parts."""
+    least = ceil(settings.segment_s / GOP_MAX_S)
+    return next((segment_frames // count for count in range(least, 2 * least + 1) if segment_frames % count == 0), None)
 
 
 def _chunk_segments(frames: int, segment_frames: int, settings: PlanSettings) -> int:
     """Return how many segments a chunk has: as the settings say, more when there would be too many chunks."""
     wanted = max(1, round(settings.chunk_s / settings.segment_s))
-    return max(wanted, ceil(frames / (segment_frames * settings.chunks_max)))
+    return max(wanted, ceil(frames / (segment_frames * max(1, settings.chunks_max - 1))))
 
 
 def _preset(preset: str, encoder: str) -> str:

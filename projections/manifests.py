@@ -23,7 +23,7 @@ from projections import hls
 from projections.catalog import Media, Video
 from projections.dash import MEDIA_TYPE as DASH_TYPE
 from projections.hls import MEDIA_TYPE as HLS_TYPE
-from projections.tracks import OBJECTS, Track, from_app, from_store, media_path, object_key, subtitles, tracks
+from projections.tracks import OBJECTS, Track, from_app, from_store, media_path, object_key, subtitles, thumbnail, tracks
 
 __all__ = [
     "DASH_TYPE",
@@ -39,6 +39,7 @@ __all__ = [
     "object_key",
     "stored",
     "subtitles",
+    "thumbnail",
     "tracks",
 ]
 

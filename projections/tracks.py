@@ -105,7 +105,12 @@ def _continues(first: Rendition, part: Rendition) -> bool:
 
 def subtitles(video: Video, media: Sequence[Media]) -> tuple[Subtitle, ...]:
     """Return the video's WebVTT files."""
-    return next((row.subtitles for row in _current(video, media) if row.kind == "extras"), ())
+    return tuple(text for row in _current(video, media) for text in row.subtitles)
+
+
+def thumbnail(video: Video, media: Sequence[Media]) -> ObjectRef | None:
+    """Return the video's picture, also while the rest is still being made."""
+    return video.thumbnail or next((row.thumbnail for row in _current(video, media) if row.thumbnail), None)
 
 
 def _current(video: Video, media: Sequence[Media]) -> list[Media]:

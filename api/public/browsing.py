@@ -121,7 +121,7 @@ async def show(given: Given, response: Response, slug: Slug, minimum: Minimum = 
         description=video.description,
         duration_ms=video.duration_ms,
         rungs=video.rungs or tuple(progress.rung_names(video.plan)),
-        thumbnail_url=manifests.media_path(video.thumbnail.key) if video.thumbnail else None,
+        thumbnail_url=manifests.media_path(picture.key) if (picture := manifests.thumbnail(video, media)) else None,
         hls_url=f"/videos/{video.slug}/master.m3u8" if manifests.has_hls(video, media) else None,
         dash_url=f"/videos/{video.slug}/manifest.mpd" if manifests.has_dash(video) else None,
         failure=_reason(video.failure),

@@ -17,12 +17,12 @@ from tests.support.remote import remote_worker, token
 from tests.support.work import ffmpeg_path
 
 QUICK = {"lease_s": 3.0, "lease_renew_s": 0.5, "backoff_base_s": 0.2, "chunk_s": 4.0, "segment_s": 2.0, "worker_threads": 1}
-CHUNKS = 6
+CHUNKS = 7
 
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 seconds, thus six chunks, busy enough that a chunk takes half a second or more."""
+    """24 seconds, thus seven chunks, the first short, busy enough that a chunk takes half a second or more."""
     path = tmp_path_factory.mktemp("clips") / "busy.mp4"
     recipe = ["-f", "lavfi", "-i", "testsrc2=s=640x360:r=60:d=24", "-f", "lavfi", "-i", "sine=440:d=24"]
     encoding = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", str(path)]

@@ -61,7 +61,7 @@ def encoding(plan: VideoPlan = PLAN, streaming_format: StreamingFormat = "cmaf",
 
 def test_a_chunk_is_one_decode_and_an_output_for_each_rung() -> None:
     muxer = (
-        "-output_ts_offset 60.060000 -avoid_negative_ts disabled -f hls -hls_time 5.989317 -hls_playlist_type vod "
+        "-output_ts_offset 60.060000 -avoid_negative_ts disabled -f hls -hls_time 6.006000 -hls_playlist_type vod "
         "-hls_flags temp_file+independent_segments -start_number 10 -hls_segment_type fmp4 "
         "-hls_segment_options movflags=+cmaf+frag_discont -hls_fmp4_init_filename init.mp4 "
     )

@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 from events.jobs import AudioSpec, EncodeSpec, ExtrasSpec, Source
 from events.media import Attachment, AudioTrack, Failure, Plan, Probe, SubtitleTrack, VideoCodec, VideoPlan, VideoTrack, chunks
-from processors.plan import RATE_MAX, RATE_MIN, PlanSettings, constant_rate, jobs_for, ladder, plan, thumbnail_ms, timescale
+from processors.plan import (
+    RATE_MAX,
+    RATE_MIN,
+    STANDARD_RATES,
+    PlanSettings,
+    constant_rate,
+    jobs_for,
+    ladder,
+    plan,
+    thumbnail_ms,
+    timescale,
+)
 
 VIDEO = VideoTrack(
     index=0,
@@ -97,19 +108,20 @@ def test_no_rung_is_above_the_source_and_all_are_even(width: int, height: int) -
     assert [min(r.width, r.height) for r in rungs] == sorted((min(r.width, r.height) for r in rungs), reverse=True)
 
 
-@given(st.integers(1, 2_000_000), st.integers(1, 1200), st.integers(1, 100))
-def test_chunks_tile_the_frames_and_segments_tile_the_chunks(frames: int, segment: int, per_chunk: int) -> None:
+@given(st.integers(1, 2_000_000), st.integers(1, 1200), st.integers(1, 100), st.none() | st.integers(1, 5))
+def test_chunks_tile_the_frames_and_segments_tile_the_chunks(frames: int, segment: int, per_chunk: int, first: int | None) -> None:
     if frames // (segment * per_chunk) > 3000:
         frames = segment * per_chunk * 3000
-    made = chunks(frames, segment, per_chunk)
+    made = chunks(frames, segment, per_chunk, first)
 
     at, number = 0, 0
     for index, chunk in enumerate(made):
         last = index == len(made) - 1
         assert (chunk.index, chunk.start_frame, chunk.first_segment) == (index, at, number)
         assert chunk.segments == -(-chunk.frames // segment)
-        assert last or chunk.frames == segment * per_chunk
-        assert chunk.segments <= per_chunk + last
+        most = per_chunk if index or first is None else first
+        assert last or chunk.frames == segment * most
+        assert chunk.segments <= most + last
         at, number = at + chunk.frames, number + chunk.segments
     assert at == frames
     assert len(made) == 1 or 2 * made[-1].frames >= segment
@@ -174,7 +186,10 @@ def test_the_usual_plan() -> None:
     standard = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
     assert decided.video.source_filters == (standard,)
     assert decided.video.filters == ("fps=fps=30000/1001:start_time=0:round=near", standard)
-    assert [(c.start_frame, c.frames) for c in decided.video.chunks] == [(n * 1800, 1800) for n in range(10)]
+    starts = [0, *range(180, 18_000, 1800)]
+    cut = [(start, min(1800, 18_000 - start) if start else 180) for start in starts]
+    assert [(c.start_frame, c.frames) for c in decided.video.chunks] == cut, "the first is short: playing begins with it"
+    assert decided.video.gop_frames == 60, "a key frame every two seconds"
     assert [(a.name, a.channels) for a in decided.audio] == [("audio-1-128k", 2), ("audio-1-96k", 2)]
     assert decided.thumbnail_ms == 5000
     assert decided.notes == ()
@@ -401,14 +416,34 @@ def test_jobs_make_everything_in_the_plan() -> None:
 
     jobs = jobs_for(SOURCE, decided, given_probe)
 
-    assert list(jobs) == ["encode-0", "audio-1", "extras", *(f"encode-{n}" for n in range(1, 10))], "sound soon: play soon"
-    encode, audio, extras = jobs["encode-3"], jobs["audio-1"], jobs["extras"]
+    others = (f"encode-{n}" for n in range(1, 11))
+    assert list(jobs) == ["encode-0", "audio-1", "extras", "subtitles", *others], "sound soon: play soon"
+    encode, audio, extras, texts = jobs["encode-3"], jobs["audio-1"], jobs["extras"], jobs["subtitles"]
     assert isinstance(encode, EncodeSpec)
     assert encode.chunk == decided.video.chunks[3]
     assert encode.plan.listed == (), "a job lists no chunks but its own"
     assert isinstance(audio, AudioSpec)
     assert audio.renditions == decided.audio
-    assert isinstance(extras, ExtrasSpec)
-    assert extras.subtitles == decided.subtitles
+    assert isinstance(extras, ExtrasSpec) and isinstance(texts, ExtrasSpec)
+    assert (extras.subtitles, texts.subtitles) == ((), decided.subtitles), "the picture does not wait for the text"
+    assert (extras.thumbnail_ms, texts.thumbnail_ms) == (decided.thumbnail_ms, None)
     assert not any(text.startswith("fps") for text in extras.filters)
     assert any(text.startswith("tonemap") for text in extras.filters)
+
+
+@given(st.floats(0.2, 60), st.sampled_from(STANDARD_RATES))
+def test_key_frames_come_at_least_every_two_seconds_or_so_and_segments_are_whole_groups(segment_s: float, rate: Fraction) -> None:
+    decided = planned(probe(video(frame_rate=f"{rate.numerator}/{rate.denominator}")), segment_s=segment_s).video
+    assert decided is not None
+    if decided.gop_frames is not None:
+        assert decided.segment_frames % decided.gop_frames == 0
+        assert decided.gop_frames <= 2 * rate + 1
+    elif segment_s in (6.0, 4.0, 2.0):
+        raise AssertionError("usual lengths have key frames inside")
+
+
+@pytest.mark.parametrize(("seconds", "first_s"), [(10, 10), (12, 12), (20, 6), (600, 6)])
+def test_the_first_chunk_of_all_but_short_videos_is_there_soon(seconds: int, first_s: int) -> None:
+    decided = planned(probe(video(frame_rate="25/1", duration_ms=seconds * 1000))).video
+    assert decided is not None
+    assert decided.chunks[0].frames == first_s * 25

@@ -37,7 +37,7 @@ VIDEO = "01890000-0000-7000-8000-000000000001"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROBE = Probe(
     container="mov,mp4",
-    duration_ms=120_000,
+    duration_ms=60_000,
     size_bytes=1000,
     sha256="ab" * 32,
     video=VideoTrack(
@@ -48,11 +48,11 @@ PROBE = Probe(
         display_width=640,
         display_height=360,
         frame_rate="25/1",
-        frame_count=3000,
+        frame_count=1500,
         pixel_format="yuv420p",
-        duration_ms=120_000,
+        duration_ms=60_000,
     ),
-    audio=(AudioTrack(index=1, codec="aac", channels=2, sample_rate_hz=48_000, duration_ms=120_000),),
+    audio=(AudioTrack(index=1, codec="aac", channels=2, sample_rate_hz=48_000, duration_ms=60_000),),
 )
 BROKEN = Failure(stage="encoding", category="process_failure", code="EXIT_1", message="ffmpeg ended with 1")
 
@@ -107,7 +107,7 @@ def ref(name: str) -> ObjectRef:
 
 MADE = (media("encode-0"), media("encode-1"), media("audio-1"))
 EXTRAS = completed("extras", ExtrasResult(thumbnail=ref("thumbnail"), result=ref("extras")))
-VERIFIED = completed("verify", VerifyResult(duration_ms=120_000, rungs=("360p",), warnings=("Damaged.",)))
+VERIFIED = completed("verify", VerifyResult(duration_ms=60_000, rungs=("360p",), warnings=("Damaged.",)))
 
 
 def test_an_uploaded_video_is_analysed() -> None:
@@ -140,7 +140,7 @@ def test_a_verified_video_is_published_once() -> None:
     story = Story().given(uploaded(), analysed(), *MADE, EXTRAS, VERIFIED)
     (published,) = story.then()
     assert published == VideoPublished(
-        video_id=VIDEO, duration_ms=120_000, rungs=("360p",), thumbnail=ref("thumbnail"), warnings=("Damaged.",)
+        video_id=VIDEO, duration_ms=60_000, rungs=("360p",), thumbnail=ref("thumbnail"), warnings=("Damaged.",)
     )
     assert story.given(VERIFIED).then() == []
 

@@ -13,6 +13,7 @@ format by a filter graph that may be rebuilt, then timed by another that never i
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import floor
 from pathlib import Path
 
 from events.jobs import AudioSpec, EncodeSpec
@@ -73,7 +74,7 @@ def encode_argv(ffmpeg: str, spec: EncodeSpec, source: Path, directory: Path, th
     for name, rung in zip(names, plan.rungs, strict=True):
         output = _output(rung.name, "video", directory, spec.format)
         outputs.append(output)
-        segment_s = (plan.segment_frames - Fraction(1, 2)) / rate
+        segment_s = Fraction(floor(plan.segment_frames / rate * 1_000_000), 1_000_000)  # not more: the muxer counts from the start
         argv += ["-map", f"[{name}]", *_video_codec(plan, rung, threads), *entry.output]
         argv += ["-r", plan.frame_rate, "-video_track_timescale", str(plan.timescale)]
         argv += _hls(output, segment_s, chunk.first_segment, Fraction(chunk.start_frame) / rate)
@@ -159,12 +160,12 @@ def _output(name: str, kind: str, directory: Path, streaming_format: StreamingFo
 
 
 def _video_codec(plan: VideoPlan, rung: Rung, threads: int) -> list[str]:
-    """Return encoder and rate control; groups of pictures are closed and exactly one segment long.
+    """Return encoder and rate control; groups of pictures are closed, and a segment is a whole number of them.
 
     The headers must not depend on `threads`: x265 says in them whether it works by rows (`wpp`), and what machine it runs
     on (`info`).
     """
-    keyint = plan.segment_frames
+    keyint = plan.gop_frames or plan.segment_frames
     rate = ["-b:v", f"{rung.video_kbps}k", "-maxrate", f"{int(rung.video_kbps * PEAK)}k", "-bufsize", f"{rung.video_kbps * 2}k"]
     common = ["-c:v", plan.encoder, "-preset", plan.preset, "-pix_fmt", plan.pixel_format, "-threads", str(threads)]
     groups = f"scenecut=0:keyint={keyint}:min-keyint={keyint}:open-gop=0"
