@@ -241,7 +241,13 @@ class Decision:
             self._assign(job_id, claim.id, claim.request.data, why)
 
     def renew(self, event: LeaseRenewed) -> None:
-        """Extend the lease of its holder; no fact. Who is not the holder is told so."""
+        """Extend the lease of its holder; no fact. A sender that is not the holder is refused.
+
+        A renewal that crosses its holder's own result on the way is no offence.
+        """
+        job = self._state.jobs.get(event.job_id)
+        if job is not None and job.ended_at is not None and (job.epoch, job.worker_id) == (event.epoch, event.worker_id):
+            return
         if self._holder_or_refuse(event) is not None:
             remember(self._state, self._request, self._now)
 

@@ -205,14 +205,14 @@ async def test_high_dynamic_range_becomes_standard(tmp_path: Path) -> None:
 async def test_subtitles_become_webvtt_on_the_clock_of_the_video(tmp_path: Path) -> None:
     video = await transcode(clip("text_subtitles_mkv"), tmp_path)
 
-    (extras,) = (result for result in video.results.values() if isinstance(result, ExtrasResult))
+    picture, extras = (result for result in video.results.values() if isinstance(result, ExtrasResult))
     text = video.data(extras.subtitles[0].object).decode()
 
     assert text.startswith("WEBVTT\n")
     assert "00:00:00.100 --> 00:00:00.500\nHello, <i>world</i>" in text
     assert "00:00:00.600 --> 00:00:00.900\nZwei: äö" in text
-    assert extras.thumbnail is not None
-    assert video.data(extras.thumbnail)[:3] == b"\xff\xd8\xff"
+    assert picture.thumbnail is not None
+    assert video.data(picture.thumbnail)[:3] == b"\xff\xd8\xff"
 
 
 async def test_captions_that_say_nothing_are_left_out_and_told(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ async def test_captions_that_say_nothing_are_left_out_and_told(tmp_path: Path) -
 
     video = await transcode(blank, tmp_path)
 
-    (extras,) = (result for result in video.results.values() if isinstance(result, ExtrasResult))
+    _picture, extras = (result for result in video.results.values() if isinstance(result, ExtrasResult))
     assert extras.subtitles == ()
     assert extras.warnings == ("closed captions inside the pictures say nothing, or could not be read",)
 
