@@ -57,7 +57,7 @@ JOB_REQUESTS = Topic(
     "pool",
     "What workers, planners and people ask of the dispatcher.",
     get_args(JobRequest),
-    producers=("planning", "workers", "worker app", "admin app"),
+    producers=("planning", "dispatcher", "workers", "worker app", "admin app"),
     consumers=("dispatcher",),
     retention_ms=7 * DAY_MS,
 )
@@ -102,7 +102,7 @@ FAILURES = Topic(
     "failure_id",
     "What became of failed attempts: resolved by a person, run again.",
     get_args(FailureEvent),
-    producers=("admin app",),
+    producers=("admin app", "planning"),
     consumers=("failures",),
     partitions=1,
 )
