@@ -34,7 +34,7 @@ stop:  ## Stop what `make start` started.
 
 test: setup browser tools  ## Lint, types and every test, on the real engine.
 	@infra/steps.sh check "make --no-print-directory check" \
-	    tests "$(BIN)/python -m pytest -n 2 --dist worksteal --durations=15"
+	    tests "infra/tests.sh $(BIN)/python"
 
 check: $(VENV)/.ready  ## Lint, format and types.
 	$(BIN)/ruff check .
