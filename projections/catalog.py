@@ -312,7 +312,7 @@ def evolve_media(media: Media | None, recorded: Recorded[Event]) -> Media | None
             parts = earlier.parts if earlier else 0
             return Media(event.video_id, event.job_id, time, "media", renditions, epoch=event.epoch, parts=parts)
         case ExtrasResult(thumbnail=thumbnail, subtitles=subtitles):
-            return Media(event.video_id, event.job_id, time, "extras", thumbnail=thumbnail, subtitles=subtitles)
+            return Media(event.video_id, event.job_id, time, "extras", (), thumbnail, subtitles, event.epoch)
         case _:
             return media
 

@@ -26,8 +26,8 @@ _CUES = """(text) => new Promise((resolve, reject) => {
 async def texts(name: str, folder: Path, browser: Browser) -> list[dict[str, Any]]:
     """Return the cues of a clip's one subtitle track, as the browser understands them."""
     _, _, specs = await planned(clip(name), folder)
-    work = job_work(folder, clip(name), "extras")
-    result, _ = await finish(specs["extras"], work)
+    work = job_work(folder, clip(name), "subtitles")
+    result, _ = await finish(specs["subtitles"], work)
     assert isinstance(result, ExtrasResult) and isinstance(work.store, DirectoryStore)
     page = await browser.new_page()
     try:
