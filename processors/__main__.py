@@ -197,6 +197,7 @@ async def build(settings: Settings) -> App:
     )
     for chore, every_s in (
         (chores.sweep_uploads, min(UPLOADS_SWEPT_S, settings.upload_ttl_s)),
+        (chores.sweep_multiparts, min(UPLOADS_SWEPT_S, settings.upload_ttl_s)),
         (chores.sweep_attempts, min(ATTEMPTS_SWEPT_S, settings.orphan_ttl_s)),
         (chores.note_silent_workers, WORKERS_CHECKED_S),
     ):

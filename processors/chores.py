@@ -17,6 +17,7 @@ from events.envelope import Envelope, Event
 from events.workers import WorkerOffline
 from processors.standing import is_away, words_of
 from producers import uploads
+from producers.uploads import begun_at
 from projections import catalog, jobs, manifests, workers
 from projections.catalog import Video
 from projections.jobs import Attempt, Job
@@ -34,6 +35,8 @@ class Store(Protocol):
     """The part of the object store that this needs."""
 
     async def delete_prefix(self, prefix: str) -> int: ...
+    async def open_multiparts(self, prefix: str) -> list[tuple[str, str]]: ...
+    async def abort_multipart(self, key: str, multipart_id: str) -> None: ...
 
 
 def orphaned(attempt: Attempt, job: Job | None, before: datetime) -> str | None:
@@ -101,6 +104,27 @@ class Chores:
             return 1
 
         return await each("sweep_uploads", ((video.video_id, video) for video in stale), give_up)
+
+    async def sweep_multiparts(self) -> int:
+        """Abort multipart uploads of the store that no open upload of the log has; return how many.
+
+        The app may die between the store's word and the log's. Their age is in their keys: stores do not all tell it.
+        """
+        before = self.context().now - self.upload_ttl
+        found = [(key, id_, begun) for key, id_ in await self.store.open_multiparts(uploads.SOURCES) if (begun := begun_at(key))]
+
+        async def abort(multipart: tuple[str, str, str]) -> int:
+            key, multipart_id, video_id = multipart
+            async with self.pool.connection() as connection:
+                video = await catalog.by_id(connection, video_id)
+            if video is not None and video.status == "uploading" and video.multipart_id == multipart_id:
+                return 0  # `sweep_uploads` gives it up
+            await self.store.abort_multipart(key, multipart_id)
+            log.info("multipart_swept", video_id=video_id)
+            return 1
+
+        old = ((video_id, (key, id_, video_id)) for key, id_, (video_id, time) in found if time < before)
+        return await each("sweep_multiparts", old, abort)
 
     async def sweep_attempts(self) -> int:
         """Delete the objects of attempts that came to nothing; return how many objects."""

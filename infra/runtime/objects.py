@@ -229,6 +229,21 @@ class ObjectStore:
         except ObjectMissing:
             return
 
+    async def open_multiparts(self, prefix: str) -> list[tuple[str, str]]:
+        """Return (key, id) of the multipart uploads under a prefix that were neither completed nor given up."""
+
+        def uploads() -> list[tuple[str, str]]:
+            found: list[tuple[str, str]] = []
+            key = id_ = None
+            while True:
+                page = self._client._list_multipart_uploads(self._bucket, prefix=prefix, key_marker=key, upload_id_marker=id_)
+                found += [(upload.object_name, str(upload.upload_id)) for upload in page.uploads]
+                if not page.is_truncated or (page.next_key_marker, page.next_upload_id_marker) == (key, id_):
+                    return found
+                key, id_ = page.next_key_marker, page.next_upload_id_marker
+
+        return await self._call("multipart", uploads)
+
     # --- calls ------------------------------------------------------------------------------------------------------
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

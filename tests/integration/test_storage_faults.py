@@ -114,6 +114,10 @@ async def test_an_upload_that_nobody_completes_is_swept(settings: Settings) -> N
         single = (await platform.admin.post("/api/uploads", json=whole)).raise_for_status().json()
         (await platform.store.put(single["url"], content=bytes(1000))).raise_for_status()
 
+        unknown = source_key("01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04")  # of an app that died before it told the log
+        stray = await store.create_multipart(unknown, "video/mp4")
+        await store.upload_part(unknown, stray, 1, bytes(5 * 2**20))
+
         platform.settings = platform.settings.model_copy(update={"upload_ttl_s": 1})  # not before everything was sent
         await platform.kill("processors")
         await platform.start("processors")
@@ -127,6 +131,8 @@ async def test_an_upload_that_nobody_completes_is_swept(settings: Settings) -> N
         assert multipart_id
         async with asyncio.timeout(60):
             while await parts_of(store, source_key(begun["video_id"]), multipart_id) or await store.under("sources/"):
+                await asyncio.sleep(0.05)
+            while await store.open_multiparts("sources/"):
                 await asyncio.sleep(0.05)
         given_up = {fact.video_id: fact.reason for fact in facts if isinstance(fact, UploadAbandoned)}
         assert given_up == dict.fromkeys(started, "expired")
