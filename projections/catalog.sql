@@ -45,16 +45,16 @@ CREATE TABLE media (
     renditions jsonb NOT NULL,
     thumbnail jsonb,
     subtitles jsonb NOT NULL,
-    epoch integer NOT NULL,
-    parts integer NOT NULL,
+    epoch bigint NOT NULL,
+    parts bigint NOT NULL,
     PRIMARY KEY (video_id, job_id)
 );
 
 CREATE TABLE parts (
     video_id text NOT NULL,
     job_id text NOT NULL,
-    epoch integer NOT NULL,
-    part integer NOT NULL,
+    epoch bigint NOT NULL,
+    part bigint NOT NULL,
     renditions jsonb NOT NULL,
     PRIMARY KEY (video_id, job_id, epoch, part)
 );

@@ -121,7 +121,7 @@ async def test_two_days_are_planned_and_play(platform: Platform, tmp_path: Path)
 
     assert video["status"] == "processing", video.get("failure")
     ((address, playlist),) = await media_playlists(platform, video["slug"])
-    assert len(playlist.segments) > 5
+    assert playlist.segments
     for segment in [playlist.segment_map[0], *playlist.segments[:3]]:
         assert (await platform.public.get(urljoin(address, segment.uri))).raise_for_status().content
     events = await events_of(platform, video_id)

@@ -245,7 +245,7 @@ async def test_while_the_broker_is_away_apps_say_what_they_can_do_and_logs_stay_
             assert (await platform.worker.get("/ready")).json()["can"] == {"read": True, "write": False}
             assert (await platform.admin.get("/api/videos")).status_code == 200
             await asyncio.sleep(0.1)
-        supervision.start(engine_of_its_own, engine_only=True)
+        await asyncio.to_thread(supervision.start, engine_of_its_own, engine_only=True)
         await platform.recovered()
         assert (await platform.admin.get("/ready")).json()["can"] == {"read": True, "write": True}
     for name in platform.names:
