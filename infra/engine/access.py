@@ -10,6 +10,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,8 @@ def provide(settings: Settings) -> None:
         ensure_rights(engine)
     except KafkaException as error:
         raise LogUnavailable(f"Kafka did not take its users and their rights: {error.args[0].str()}") from error
-    asyncio.run(kafka.ensure_topics(engine))
+    with ThreadPoolExecutor(1) as beside:  # the caller may have an event loop of its own
+        beside.submit(asyncio.run, kafka.ensure_topics(engine)).result()
 
 
 def _ensure_users(engine: Settings, known: Mapping[str, str]) -> None:
