@@ -4,15 +4,12 @@ import io
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.runtime import logs
-from infra.runtime.settings import Settings
 
 
 class Clock:
@@ -84,30 +81,3 @@ def test_kinds_without_end_take_no_memory_without_end() -> None:
         say(to, f"{chr(0x4E00 + number)}")
     assert len(to._kinds) <= logs.KINDS_MAX
     assert len(written()) == 3 * logs.KINDS_MAX
-
-
-@pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    """Where the log goes; afterwards logging is as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield io.StringIO()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
-
-
-def test_lines_of_ours_about_other_subjects_are_never_taken_for_repeats(stream: io.StringIO) -> None:
-    logs.configure(Settings(log_format="json"), "processors", stream)
-    log = structlog.get_logger("processors")
-    for _ in range(5):
-        for subject in ("v1", "v2"):
-            for offset in (17, 18):
-                log.warning("batch_failed", subject=subject, offset=offset, failures=3, error="no answer after 3 s")
-    logging.getLogger().handlers[0].close()
-    found = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert Counter((line["subject"], line["offset"]) for line in found) == dict.fromkeys(
-        [("v1", 17), ("v1", 18), ("v2", 17), ("v2", 18)], 2
-    )
-    assert [line["repeated"] for line in found[4:]] == [4] * 4

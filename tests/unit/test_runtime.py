@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC
@@ -69,6 +70,21 @@ def test_below_the_level_nothing_is_said(stream: io.StringIO) -> None:
     structlog.get_logger().info("seen")
     logging.getLogger("anything").info("seen")
     assert stream.getvalue() == ""
+
+
+def test_lines_of_ours_about_other_subjects_are_never_taken_for_repeats(stream: io.StringIO) -> None:
+    logs.configure(Settings(log_format="json"), "processors", stream)
+    log = structlog.get_logger("processors")
+    for _ in range(5):
+        for subject in ("v1", "v2"):
+            for offset in (17, 18):
+                log.warning("batch_failed", subject=subject, offset=offset, failures=3, error="no answer after 3 s")
+    logging.getLogger().handlers[0].close()
+    found = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert Counter((line["subject"], line["offset"]) for line in found) == dict.fromkeys(
+        [("v1", 17), ("v1", 18), ("v2", 17), ("v2", 18)], 2
+    )
+    assert [line["repeated"] for line in found[4:]] == [4] * 4
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
