@@ -19,9 +19,9 @@ from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, Retryable
 from events.text import Line, line_fault
-from projections.insights import UNCAPPED, Caps
+from projections.folding.positions import Positions, newest, snapshot, wait_for
 from projections.moments import time_of
-from projections.positions import Positions, newest, snapshot, wait_for
+from projections.telemetry.insights import UNCAPPED, Caps
 
 if TYPE_CHECKING:  # the public app has neither
     from api.live.hub import Hub

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from api.deps import Services
 from events.errors import KinologError
-from projections.positions import is_served
+from projections.folding.positions import is_served
 
 NEEDED = ("catalog", "jobs")
 NO_METRICS = "metrics want `Authorization: Bearer TOKEN` with the setting metrics_token; without one only this machine sees them"

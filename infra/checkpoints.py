@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter
 
-from projections.replay import InMemory, View
+from projections.history.replay import InMemory, View
 
 _POSITIONS = TypeAdapter(list[tuple[str, int, int]])
 

@@ -41,8 +41,8 @@ from infra.runtime import kafka
 from infra.runtime.binaries import ffmpeg
 from infra.runtime.folders import keep_private
 from infra.runtime.settings import Settings
+from projections.folding.runner import install
 from projections.registry import PROJECTIONS
-from projections.runner import install
 
 DEADLINE_S = 300.0
 TELEMETRY_S, TELEMETRY_LOOK_S = 60.0, 2.5

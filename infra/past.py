@@ -3,7 +3,7 @@
 from infra.runtime import postgres
 from infra.runtime.history import open_history
 from infra.runtime.settings import Settings
-from projections.past import Past
+from projections.history.past import Past
 
 
 def past_of(settings: Settings) -> Past:

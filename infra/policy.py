@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from infra.runtime.settings import Settings
-from processors.pool_state import Policy
+from processors.dispatch.state import Policy
 
 
 def policy_of(settings: Settings) -> Policy:

@@ -9,10 +9,10 @@ from heapq import heapify, heapreplace
 from infra.runtime.history import open_history
 from infra.runtime.postgres import connected
 from infra.runtime.settings import Settings
-from projections.bulk import BulkRunner, fold_until
-from projections.log import LogReader, Place
+from projections.folding.bulk import BulkRunner, fold_until
+from projections.folding.log import LogReader, Place
+from projections.folding.runner import Runner
 from projections.registry import PROJECTIONS
-from projections.runner import Runner
 
 WATCH_S = 0.25
 Share = dict[Place, int]

@@ -16,10 +16,10 @@ from infra.runtime.history import archived, fetch
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from projections.archive import Segment
-from projections.log import Place, stretches
-from projections.parquet import NO_LINK, Record, parsed, write_segment
-from projections.replay import EVERYTHING, Wanted
+from projections.folding.log import Place, stretches
+from projections.history.archive import Segment
+from projections.history.parquet import NO_LINK, Record, parsed, write_segment
+from projections.history.replay import EVERYTHING, Wanted
 
 MEMORY_MAX = "512MB"
 FETCHES = 8

@@ -28,18 +28,19 @@ from infra.runtime.folders import keep_private
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from processors import files, planning
-from processors.app import App, Services, add_effect, add_process, add_projection, create_app
+from processors import files
+from processors.agents.app import App, Services, add_effect, add_process, add_projection, create_app
+from processors.agents.dead_letters import bury_with
+from processors.agents.standing import words_of
 from processors.chores import Chores, put_off
-from processors.dead_letters import bury_with
-from processors.dispatcher import Clients, Dispatcher
-from processors.plan import PlanSettings
-from processors.pool_state import State
-from processors.standing import words_of
+from processors.dispatch.owner import Clients, Dispatcher
+from processors.dispatch.state import State
+from processors.planning import process as planning
+from processors.planning.plan import PlanSettings
 from producers.appender import Appender
-from projections.rebuild import rebuild
+from projections.folding.rebuild import rebuild
+from projections.folding.runner import ProjectionOutdated, install
 from projections.registry import PROJECTIONS
-from projections.runner import ProjectionOutdated, install
 
 if TYPE_CHECKING:
     from processors.archiver import Archiver

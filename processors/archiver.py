@@ -25,10 +25,10 @@ from events.envelope import Envelope, Event
 from events.errors import KinologError, ObjectMissing
 from events.media import ObjectRef
 from events.topics import ARCHIVE, TOPICS
-from processors.standing import words_of
-from projections.archive import MANIFEST, PREFIX, Files, Segment, joinable
-from projections.log import LogReader, Place, Source
-from projections.parquet import NO_LINK, Parsed, Record, parsed, read_segment, write_segment
+from processors.agents.standing import words_of
+from projections.folding.log import LogReader, Place, Source
+from projections.history.archive import MANIFEST, PREFIX, Files, Segment, joinable
+from projections.history.parquet import NO_LINK, Parsed, Record, parsed, read_segment, write_segment
 
 PARQUET_TYPE = "application/vnd.apache.parquet"
 PENDING_BYTES_MAX = 64 << 20

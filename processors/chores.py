@@ -15,12 +15,13 @@ import structlog
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.workers import WorkerOffline
-from processors.standing import is_away, words_of
+from processors.agents.standing import is_away, words_of
 from producers import uploads
 from producers.uploads import begun_at
-from projections import catalog, jobs, manifests, workers
+from projections import catalog, jobs, workers
 from projections.catalog import Video
 from projections.jobs import Attempt, Job
+from projections.playback import manifests
 from projections.workers import Worker
 
 SWEPT_FOR = timedelta(days=7)

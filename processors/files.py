@@ -14,11 +14,12 @@ from events.errors import KinologError, Retryable, StoreUnavailable
 from events.media import ObjectRef
 from events.topics import JOBS, VIDEOS
 from events.videos import UploadAbandoned, VideoPublished, VideoPurged
-from processors.standing import is_away
+from processors.agents.standing import is_away
 from producers.uploads import source_key
-from projections import catalog, manifests
-from projections.fold import Projection
-from projections.positions import Positions, is_served, snapshot, wait_for
+from projections import catalog
+from projections.folding.fold import Projection
+from projections.folding.positions import Positions, is_served, snapshot, wait_for
+from projections.playback import manifests
 
 PROJECTION = Projection("files", (VIDEOS,), (), "SELECT")
 CATALOG_WAIT_S = 30.0

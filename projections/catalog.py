@@ -35,9 +35,9 @@ from events.videos import (
     VideoRetryRequested,
     VideoUploaded,
 )
-from projections.fold import Projection, Table, table_row
-from projections.queries import load
-from projections.repeats import once
+from projections.folding.fold import Projection, Table, table_row
+from projections.folding.queries import load
+from projections.folding.repeats import once
 from projections.short_ids import whole_id
 
 Status = Literal["uploading", "processing", "ready", "failed", "abandoned", "purged"]
@@ -57,7 +57,7 @@ class Video:
     """One video, from its first upload address on.
 
     `words` is what a search finds it by, as PostgreSQL writes a tsvector. `failed_job_id` is the job that failed, when
-    it was one. `seen`: see `projections.repeats`.
+    it was one. `seen`: see `projections.folding.repeats`.
     """
 
     video_id: str

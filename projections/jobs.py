@@ -29,9 +29,9 @@ from events.jobs import (
 )
 from events.media import Failure
 from events.topics import JOBS
-from projections.fold import Projection, Table, table_row
-from projections.queries import load
-from projections.repeats import once
+from projections.folding.fold import Projection, Table, table_row
+from projections.folding.queries import load
+from projections.folding.repeats import once
 from projections.short_ids import whole_id
 
 Status = Literal["queued", "claimed", "retrying", "completed", "failed", "cancelled"]
@@ -52,7 +52,7 @@ class Made(Value):
 class Job:
     """One job. `what` says it for a person: `chunk 3`, `audio track 1`; `chunk` is the index of the chunk.
 
-    `renditions` names what it makes. `seen`: see `projections.repeats`.
+    `renditions` names what it makes. `seen`: see `projections.folding.repeats`.
     """
 
     job_id: str
@@ -96,7 +96,7 @@ class Attempt:
 class Pause:
     """A worker, or a whole pool where `worker_id` is empty, that gets no jobs since `paused_at`; with `drain`, its workers stop.
 
-    Without `paused_at` it is over. `seen`: see `projections.repeats`.
+    Without `paused_at` it is over. `seen`: see `projections.folding.repeats`.
     """
 
     pool: str

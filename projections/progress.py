@@ -13,9 +13,9 @@ from events.media import Plan
 from events.progress import ProgressTicked, RungProgress
 from events.topics import PROGRESS
 from projections.catalog import Video
-from projections.fold import Projection, Table, table_row
+from projections.folding.fold import Projection, Table, table_row
+from projections.folding.queries import load
 from projections.jobs import Job
-from projections.queries import load
 
 _SQL = load(Path(__file__).with_name("progress.sql"))
 ATTEMPTS_MAX = 3

@@ -1,7 +1,9 @@
 """The projections that exist, one line each."""
 
-from projections import catalog, failures, jobs, progress, telemetry, timeline, workers
-from projections.fold import Projection
+from projections import catalog, jobs, progress, timeline, workers
+from projections.failures import projection as failures
+from projections.folding.fold import Projection
+from projections.telemetry import projection as telemetry
 
 PROJECTIONS: dict[str, Projection] = {
     projection.name: projection

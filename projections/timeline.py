@@ -15,9 +15,9 @@ from events.envelope import Event, Recorded
 from events.jobs import JobAttemptFailed, JobClaimed, JobCompleted, JobFailed, JobQueued
 from events.topics import JOBS, VIDEOS
 from events.videos import VideoFailed, VideoPlanned, VideoProbed, VideoPublished, VideoUploaded
-from projections.fold import Projection, Table, table_row
+from projections.folding.fold import Projection, Table, table_row
+from projections.folding.queries import load
 from projections.jobs import describe
-from projections.queries import load
 
 SUMMARY_MAX = 500
 _SQL = load(Path(__file__).with_name("timeline.sql"))

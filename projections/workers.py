@@ -25,9 +25,9 @@ from events.workers import (
     WorkerQuarantined,
     WorkerRegistered,
 )
-from projections.fold import Projection, Table, table_row
-from projections.queries import load
-from projections.repeats import once
+from projections.folding.fold import Projection, Table, table_row
+from projections.folding.queries import load
+from projections.folding.repeats import once
 from projections.short_ids import whole_id
 
 OFFLINE_AFTER = timedelta(seconds=60)
@@ -40,7 +40,7 @@ class Worker:
     """One worker process, from its start to its end.
 
     `heartbeat_at`, `status` and `job_ids` come from worker-heartbeats, all else from workers. `seen`: see
-    `projections.repeats`.
+    `projections.folding.repeats`.
     """
 
     worker_id: str

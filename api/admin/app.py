@@ -28,7 +28,7 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import ensure_admin_token
 from infra.runtime.worker_keys import KeyTable
-from projections.insights import Caps
+from projections.telemetry.insights import Caps
 
 LIVE_IDLE_MS = 250
 NO_TOKEN = "send `Authorization: Bearer TOKEN` with the administrator's token"

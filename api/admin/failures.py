@@ -14,9 +14,10 @@ from events.jobs import JobSubmitted, MakingSpec
 from events.media import Failure
 from events.text import Line, Prose
 from producers import failures as failures_producer
-from projections import catalog, failures, jobs
-from projections.failure_report import Report, report
-from projections.failures import FailureShown, Rerun
+from projections import catalog, jobs
+from projections.failures import projection as failures
+from projections.failures.projection import FailureShown, Rerun
+from projections.failures.report import Report, report
 
 routes = APIRouter(tags=["failures"])
 FailureId = Annotated[

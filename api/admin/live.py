@@ -18,8 +18,8 @@ from events.errors import InvalidRequest, Retryable
 from events.text import Line
 from projections import catalog, jobs, progress, workers
 from projections.catalog import Video
-from projections.log import Place
-from projections.positions import Positions, snapshot
+from projections.folding.log import Place
+from projections.folding.positions import Positions, snapshot
 
 routes = APIRouter(tags=["live"])
 VIDEOS_MAX = 100

@@ -29,9 +29,10 @@ from events.jobs import JobKind, Priority
 from events.text import Line, Prose
 from producers import catalog as catalog_producer
 from producers import jobs as jobs_producer
-from projections import catalog, jobs, manifests, progress, timeline, workers
+from projections import catalog, jobs, progress, timeline, workers
 from projections.catalog import Status, Video
 from projections.jobs import Job
+from projections.playback import manifests
 from projections.workers import Worker
 
 routes = APIRouter(tags=["managing"])

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from api.deps import Given, Minimum, reading
-from projections import insights
+from projections.telemetry import insights
 
 routes = APIRouter(tags=["telemetry"])
 

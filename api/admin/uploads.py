@@ -21,7 +21,7 @@ from events.videos import UploadStarted, VideoUploaded
 from producers import uploads as producer
 from projections import catalog
 from projections.catalog import Video, slug_for
-from projections.positions import Positions, wait_for
+from projections.folding.positions import Positions, wait_for
 
 routes = APIRouter(tags=["uploads"])
 VideoId = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]

@@ -25,9 +25,9 @@ from events.clock import Clock
 from events.envelope import Event, Recorded
 from events.errors import LogTruncated, Retryable
 from events.topics import JOBS, PROGRESS, VIDEOS, WORKER_HEARTBEATS, WORKERS, Topic
-from projections.log import LogReader, Place, Source
-from projections.positions import Positions
-from projections.runner import Batch
+from projections.folding.log import LogReader, Place, Source
+from projections.folding.positions import Positions
+from projections.folding.runner import Batch
 
 KEPT_MAX = 10_000
 """Messages that a channel keeps; about a kilobyte each."""

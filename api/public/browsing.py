@@ -16,8 +16,9 @@ from api.problems import documented
 from events.errors import NotFound
 from events.media import Failure
 from events.text import Line
-from projections import catalog, jobs, manifests, progress
+from projections import catalog, jobs, progress
 from projections.catalog import Edition, Media, Video, VideoSummary
+from projections.playback import manifests
 
 routes = APIRouter(tags=["watching"])
 Slug = Annotated[str, Path(max_length=100, pattern=r"^[a-z0-9-]+$")]

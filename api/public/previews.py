@@ -18,7 +18,7 @@ from api.public.browsing import shown_video
 from events.errors import NotFound
 from events.text import Line
 from projections.catalog import Video
-from projections.manifests import media_path
+from projections.playback.manifests import media_path
 
 routes = APIRouter(tags=["watching"])
 SITE = "Kinolog"

@@ -30,7 +30,7 @@ from infra.runtime import kafka, metrics, postgres
 from infra.runtime.clock import new_id
 from infra.runtime.memory import collect_rarely, keep_freed_memory
 from infra.runtime.settings import Settings
-from projections.insights import Caps
+from projections.telemetry.insights import Caps
 
 REQUESTS_MAX = 5_000
 """More requests than this at once are refused with 503."""

@@ -22,8 +22,8 @@ from api.telemetry.insights import MAX_AGE_S
 from api.telemetry.reading import Readings
 from events.errors import NotFound
 from events.text import Line as Word
-from projections import estimates
-from projections.insights import NOTHING, Group, Label, Selection
+from projections.telemetry import estimates
+from projections.telemetry.insights import NOTHING, Group, Label, Selection
 
 routes = APIRouter(tags=["insights"], route_class=KeptRoute)
 CSV = "text/csv"

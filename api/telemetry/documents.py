@@ -9,7 +9,7 @@ from api.telemetry.insights import INSIGHTS
 from events.telemetry import WHOLE_MAX
 from producers.anonymity import FIELDS
 from producers.reports import SPEED_MAX
-from projections.insights import BOARD_MAX, STABILITY_MAX
+from projections.telemetry.insights import BOARD_MAX, STABILITY_MAX
 
 REPORT = {
     "app_version": "1.0.0",

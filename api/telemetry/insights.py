@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from api.compression import BYTES_MIN, ENCODINGS, preferred, weak
 from events.errors import Retryable
-from projections.insights import Insights
+from projections.telemetry.insights import Insights
 
 INSIGHTS = "/api/v1/stats/insights"
 REFRESH_S = 0.5

@@ -9,9 +9,9 @@ from psycopg import AsyncConnection, IsolationLevel
 from psycopg_pool import AsyncConnectionPool
 
 from events.errors import Retryable
-from projections import insights
-from projections.insights import Caps, Group, Insights, Label, Selection
-from projections.positions import is_served, snapshot
+from projections.folding.positions import is_served, snapshot
+from projections.telemetry import insights
+from projections.telemetry.insights import Caps, Group, Insights, Label, Selection
 
 PROJECTION = "telemetry"
 

@@ -30,8 +30,8 @@ from infra.runtime.settings import Settings
 from infra.runtime.tokens import find_admin_token
 from infra.runtime.worker_keys import KeyTable
 from projections import jobs
+from projections.folding.positions import Positions, wait_for
 from projections.jobs import Job
-from projections.positions import Positions, wait_for
 
 STORED_S = 5.0
 """A claim that the app does not remember is looked up in the database for so long."""

@@ -29,9 +29,9 @@ from events.jobs import (
 )
 from events.topics import JOBS, WORKERS
 from events.workers import WorkerKeyRevoked, WorkerKeyRotated
+from projections.folding.log import Place, Source, decoded
+from projections.folding.positions import Positions
 from projections.jobs import Job, Status
-from projections.log import Place, Source, decoded
-from projections.positions import Positions
 
 LOOKBACK = timedelta(seconds=90)
 """Answers to requests that were made while this process was started again lie this far back at most."""

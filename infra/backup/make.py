@@ -24,11 +24,11 @@ from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.placed_appender import fetch_group
 from infra.runtime.settings import Settings
-from processors.dispatcher import group_of
-from projections.archive import PREFIX, Files, Segment
-from projections.backup import MANIFEST, OBJECTS, TAIL, Backup, Object, as_document
-from projections.log import Place, stretches
-from projections.parquet import NO_LINK, Record, parsed, write_segment
+from processors.dispatch.owner import group_of
+from projections.folding.log import Place, stretches
+from projections.history.archive import PREFIX, Files, Segment
+from projections.history.backup import MANIFEST, OBJECTS, TAIL, Backup, Object, as_document
+from projections.history.parquet import NO_LINK, Record, parsed, write_segment
 
 FILE_RECORDS = 100_000
 COPIES = 8

@@ -4,12 +4,13 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from processors import files, planning
-from projections.backup import Memory
-from projections.fold import Projection
-from projections.positions import is_served
-from projections.runner import Runner, install
-from projections.store import SQL, activate, create_version
+from processors import files
+from processors.planning import process as planning
+from projections.folding.fold import Projection
+from projections.folding.positions import is_served
+from projections.folding.runner import Runner, install
+from projections.folding.store import SQL, activate, create_version
+from projections.history.backup import Memory
 
 PROCESSES: tuple[Projection, ...] = (planning.PROJECTION, files.PROJECTION)
 

@@ -20,15 +20,15 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.placed_appender import PlacedAppender, store_group
 from infra.runtime.settings import Settings
 from processors.archiver import PARQUET_TYPE, manifest_of
-from processors.dispatcher import group_of
-from projections.archive import MANIFEST as ARCHIVE_MANIFEST
-from projections.archive import PREFIX
-from projections.backup import MANIFEST, OBJECTS, Backup, BackupDamaged, Step, Steps
-from projections.log import Place, stretches
-from projections.parquet import NO_LINK, BrokenChain, check_segment, next_link, read_segment
-from projections.past import fold_to
+from processors.dispatch.owner import group_of
+from projections.folding.log import Place, stretches
+from projections.folding.store import SQL
+from projections.history.archive import MANIFEST as ARCHIVE_MANIFEST
+from projections.history.archive import PREFIX
+from projections.history.backup import MANIFEST, OBJECTS, Backup, BackupDamaged, Step, Steps
+from projections.history.parquet import NO_LINK, BrokenChain, check_segment, next_link, read_segment
+from projections.history.past import fold_to
 from projections.registry import PROJECTIONS
-from projections.store import SQL
 
 UNFINISHED = "restoring.json"
 """An object that is there while a backup is being restored; it says which one."""

@@ -33,7 +33,7 @@ def job(
       kinolog explain job f6c1070f
       kinolog explain job f6c1070f --json | jq '.[].reason'
     """
-    from projections.story import tell
+    from projections.history.story import tell
 
     story = tell(asyncio.run(story_of(which)))
     if as_json:
@@ -50,7 +50,7 @@ async def story_of(job_id: str) -> "list[Recorded[Event]]":
     """Return the events of a job, in causal order, from the archive and the log. Raises NotFound for an unknown job."""
     from infra.commands.services import settings_of_services
     from infra.runtime.history import open_history
-    from projections.story import events_of_job
+    from projections.history.story import events_of_job
 
     with connected() as api:
         found = api.get(f"/api/jobs/{job_id}")["job"]

@@ -14,7 +14,7 @@ from infra.commands.explain import story_of
 from infra.commands.output import AsJson, AsOf, Row, document, fields, line, moment, note, printable, short, table
 
 if TYPE_CHECKING:
-    from projections.capsule import Capsule
+    from projections.failures.capsule import Capsule
 
 app = typer.Typer(rich_markup_mode=None, help="What failed, why, and what to do about it.", no_args_is_help=True)
 ASKED_EVERY_S = 0.5
@@ -211,7 +211,7 @@ def rerun(
       kinolog failures rerun f6c1070f:1
       kinolog failures rerun failure.json --here --json
     """
-    from projections.capsule import opened
+    from projections.failures.capsule import opened
 
     path = Path(what)
     found = opened(path.read_bytes()) if path.is_file() else asyncio.run(_capsule(what))
@@ -257,7 +257,7 @@ def _elsewhere(capsule: "Capsule", wait_s: float) -> dict[str, Any]:
 
 async def _capsule(failure: str) -> "Capsule":
     """Make the capsule of a failed attempt from the log."""
-    from projections.capsule import capsule_of
+    from projections.failures.capsule import capsule_of
 
     with connected() as api:
         found = api.get(f"/api/failures/{failure}")["failure"]

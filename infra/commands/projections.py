@@ -16,11 +16,11 @@ from infra.commands.output import AsJson, document, line, moment, note, progress
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-    from projections.fold import Projection
-    from projections.history import History
-    from projections.log import Place
-    from projections.past import Difference
-    from projections.runner import Runner
+    from projections.folding.fold import Projection
+    from projections.folding.log import Place
+    from projections.folding.runner import Runner
+    from projections.history.past import Difference
+    from projections.history.source import History
 
 SHORT_CHARACTERS = 80
 app = typer.Typer(rich_markup_mode=None, help="Change which version of a projection serves.", no_args_is_help=True)
@@ -210,8 +210,8 @@ async def _report(projection: "Projection", at: str | None, *, signed: bool, row
     from infra.past import past_of
     from infra.runtime.history import open_history
     from infra.runtime.keys import ensure_report_key
-    from projections import report as reporting
-    from projections.past import positions_at
+    from projections.history import report as reporting
+    from projections.history.past import positions_at
 
     settings, now = settings_of_services(), datetime.now(UTC)
     async with open_history(settings) as history:
@@ -235,7 +235,7 @@ async def _verify_report(path: Path, key: str) -> dict[str, Any]:
     from infra.runtime.history import open_history
     from infra.runtime.keys import ensure_report_key
     from infra.runtime.objects import ObjectStore
-    from projections import report as reporting
+    from projections.history import report as reporting
 
     settings = settings_of_services()
     try:
@@ -257,8 +257,8 @@ async def _verify_report(path: Path, key: str) -> dict[str, Any]:
 
 
 async def _verify() -> dict[str, Any]:
-    from projections import verify as verifying
-    from projections.proof import audit_archive
+    from projections.history import verify as verifying
+    from projections.history.proof import audit_archive
 
     async with _opened() as (connection, source):
         before = await verifying.every_position(connection)
@@ -283,7 +283,7 @@ async def _rebuild(projection: "Projection", workers: int) -> dict[str, Any]:
 
     from infra.commands.services import settings_of_services
     from infra.shares import fold_in_shares
-    from projections import rebuild as rebuilding
+    from projections.folding import rebuild as rebuilding
 
     os.nice(NICENESS)
     async with _opened() as (connection, source):
@@ -306,7 +306,7 @@ async def _rebuild(projection: "Projection", workers: int) -> dict[str, Any]:
 async def _flip_back(projection: "Projection") -> int:
     from infra.commands.services import settings_of_services
     from infra.runtime.postgres import connected
-    from projections import runner
+    from projections.folding import runner
 
     async with connected(settings_of_services()) as connection:
         return (await runner.flip_back(connection, projection)).version
@@ -315,7 +315,7 @@ async def _flip_back(projection: "Projection") -> int:
 async def _diff(projection: "Projection", since: str, to: str) -> list["Difference"]:
     from infra.commands.services import settings_of_services
     from infra.past import past_of
-    from projections.past import differences
+    from projections.history.past import differences
 
     past = past_of(settings_of_services())
     async with past.at(since) as before, past.at(to) as after:
@@ -325,8 +325,8 @@ async def _diff(projection: "Projection", since: str, to: str) -> list["Differen
 async def _projections() -> list[dict[str, Any]]:
     from dataclasses import asdict
 
+    from projections.history.versions import list_versions
     from projections.registry import PROJECTIONS
-    from projections.versions import list_versions
 
     async with _opened() as (connection, history):
         return [asdict(version) for version in await list_versions(PROJECTIONS.values(), connection, history)]

@@ -14,8 +14,8 @@ from infra.commands.output import AsJson, document, note
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from projections.log import LogReader
-    from projections.replay import Aggregation, View, Wanted
+    from projections.folding.log import LogReader
+    from projections.history.replay import Aggregation, View, Wanted
 
 
 def replay(
@@ -44,7 +44,7 @@ def replay(
     """
     from datetime import UTC
 
-    from projections.replay import Wanted
+    from projections.history.replay import Wanted
 
     if not view.is_file():
         raise UsageFault(f"{view}: there is no such file")
@@ -66,7 +66,7 @@ def replay(
 
 
 async def _replay(path: Path, into: str, topics: Sequence[str], wanted: "Wanted", *, follow: bool) -> dict[str, Any]:
-    from projections.replay import View, load_module, question_of
+    from projections.history.replay import View, load_module, question_of
 
     if path.suffix == ".sql":
         if topics:
@@ -124,7 +124,7 @@ async def _aggregate(question: "Aggregation", into: str, wanted: "Wanted") -> di
 async def _fold(view: "View", into: str, wanted: "Wanted", *, follow: bool) -> dict[str, Any]:
     from infra.commands.services import settings_of_services
     from infra.runtime.history import open_history
-    from projections.log import LogReader
+    from projections.folding.log import LogReader
 
     async with open_history(settings_of_services()) as history:
         reader = LogReader(history)
@@ -135,8 +135,8 @@ async def _fold(view: "View", into: str, wanted: "Wanted", *, follow: bool) -> d
 
 async def _into_rows(view: "View", reader: "LogReader", wanted: "Wanted", into: str, *, follow: bool) -> dict[str, Any]:
     from infra.checkpoints import Checkpoint
-    from projections.parquet import columns_of
-    from projections.replay import FoldFailed, InMemory
+    from projections.history.parquet import columns_of
+    from projections.history.replay import FoldFailed, InMemory
 
     checkpoint = Checkpoint(Path(f"{into}.checkpoint" if into != "-" else f"{view.table.name}.checkpoint"))
     state = checkpoint.load(view) or InMemory(view)
@@ -163,7 +163,7 @@ async def _into_rows(view: "View", reader: "LogReader", wanted: "Wanted", into: 
 async def _into_postgres(view: "View", reader: "LogReader", wanted: "Wanted", into: str, *, follow: bool) -> dict[str, Any]:
     from psycopg import AsyncConnection
 
-    from projections.runner import Batch, install
+    from projections.folding.runner import Batch, install
 
     projection, events = view.projection(), 0
     async with await AsyncConnection.connect(into, autocommit=True, options="-c timezone=UTC") as connection:

@@ -12,7 +12,7 @@ from infra.runtime.clock import SystemClock, new_id
 from infra.runtime.objects import ObjectStore
 from infra.runtime.scratch import scratch
 from infra.runtime.settings import Settings
-from projections.capsule import Capsule
+from projections.failures.capsule import Capsule
 from workers.attempt import attempt
 from workers.kinds import RUNNERS
 from workers.sources import Sources

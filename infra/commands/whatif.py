@@ -13,7 +13,7 @@ from infra.commands.output import AsJson, document, note, progress, table
 
 if TYPE_CHECKING:
     from events.envelope import Event, Recorded
-    from processors.whatif import Alternative
+    from processors.dispatch.whatif import Alternative
 
 FUNCTIONS = ("policy", "workers", "ladder", "seconds")
 
@@ -50,8 +50,8 @@ def whatif(
 
 def alternative_of(path: Path) -> "Alternative":
     """Return what a policy file says. Raises UsageFault when it says nothing."""
-    from processors.whatif import Alternative
-    from projections.replay import load_module
+    from processors.dispatch.whatif import Alternative
+    from projections.history.replay import load_module
 
     module = load_module(path)
     named = {name: getattr(module, name) for name in FUNCTIONS if callable(getattr(module, name, None))}
@@ -64,7 +64,7 @@ async def _whatif(path: Path, since: datetime | None, seed: int) -> dict[str, An
     from events.errors import NotFound
     from infra.commands.services import settings_of_services
     from infra.policy import policy_of
-    from processors.whatif import Alternative, Replay, claims_of, measure, record
+    from processors.dispatch.whatif import Alternative, Replay, claims_of, measure, record
 
     settings, other = settings_of_services(), alternative_of(path)
     policy = policy_of(settings)
@@ -100,7 +100,7 @@ async def _history() -> dict[int, tuple[Sequence["Recorded[Event]"], Sequence["R
     from events.topics import JOB_REQUESTS, JOBS
     from infra.commands.services import settings_of_services
     from infra.runtime.history import open_history
-    from projections.log import LogReader
+    from projections.folding.log import LogReader
 
     found: dict[int, tuple[list[Recorded[Event]], list[Recorded[Event]]]] = {n: ([], []) for n in range(JOBS.partitions)}
     async with open_history(settings_of_services()) as history:

@@ -11,8 +11,8 @@ from infra.runtime import memory
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from projections.archive import MANIFEST, Segment
-from projections.history import ArchiveDamaged, History
+from projections.history.archive import MANIFEST, Segment
+from projections.history.source import ArchiveDamaged, History
 
 MANIFEST_BYTES_MAX = 1 << 30
 _SEGMENTS = TypeAdapter(list[Segment])

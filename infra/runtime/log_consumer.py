@@ -36,7 +36,7 @@ EARLIEST, LATEST = -2, -1
 
 
 class LogConsumer:
-    """One consumer; sees only committed events and never commits. A `projections.log.Source`.
+    """One consumer; sees only committed events and never commits. A `projections.folding.log.Source`.
 
     `idle_ms` bounds how long the broker holds a fetch that finds nothing; data is answered at once. With `gather_ms` few data
     are not: the broker holds them so long that others join them. `member` is its name in the group

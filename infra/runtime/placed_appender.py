@@ -1,4 +1,4 @@
-"""Appends records at offsets that they had before; see projections/backup.py for how. Nobody else may append meanwhile."""
+"""Appends records at offsets that they had before; see projections/history/backup.py for how. Nobody else may append meanwhile."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from events.codec import HEADERS, read_wire
 from events.errors import Conflict, LogUnavailable
 from infra.runtime.kafka import LOGGER, librdkafka
 from infra.runtime.settings import Settings
-from projections.backup import Step
+from projections.history.backup import Step
 
 T = TypeVar("T")
 TIMEOUT_S = 60.0

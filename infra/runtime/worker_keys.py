@@ -11,7 +11,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 from api.worker.keys import Key
 from events.errors import Retryable
 from infra.runtime.postgres import Pool, within
-from projections.queries import load
+from projections.folding.queries import load
 
 T = TypeVar("T")
 ANSWER_S = 5.0

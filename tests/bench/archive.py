@@ -14,10 +14,10 @@ from events.topics import PROGRESS
 from infra.runtime import memory
 from infra.runtime.settings import Settings
 from projections import progress
-from projections.bulk import BATCH_RECORDS
-from projections.log import decoded
-from projections.parquet import NO_LINK, Record, parsed, read_batches, read_segment, write_segment
-from projections.replay import InMemory, View
+from projections.folding.bulk import BATCH_RECORDS
+from projections.folding.log import decoded
+from projections.history.parquet import NO_LINK, Record, parsed, read_batches, read_segment, write_segment
+from projections.history.replay import InMemory, View
 from tests.bench.figures import Figure
 from tests.bench.history import JOBS, SLICE, history
 

@@ -20,8 +20,8 @@ from events.videos import VideoPlanned, VideoProbed, VideoPublished, VideoUpload
 from infra.runtime.memory import collect_rarely
 from projections import catalog
 from projections.catalog import Video, evolve_video
-from projections.runner import install
-from projections.store import TableStore, schema_of
+from projections.folding.runner import install
+from projections.folding.store import TableStore, schema_of
 from tests.support.apps import client, make
 from tests.support.folding import folded
 from tests.support.footage import START, VIDEO_ID, completions, life, plan, probe, recorded, sha256

@@ -19,8 +19,8 @@ from infra.runtime import kafka, postgres
 from infra.runtime.clock import new_id
 from infra.runtime.settings import Settings
 from projections import progress
-from projections.runner import fold, touches
-from projections.store import TableStore, schema_of
+from projections.folding.runner import fold, touches
+from projections.folding.store import TableStore, schema_of
 
 TAKE = 1000
 WITHIN_S = 0.05

@@ -14,13 +14,13 @@ from infra.runtime import kafka, memory, postgres
 from infra.runtime.clock import new_id
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.settings import Settings
-from processors.feed import GATHERED_RECORDS_MAX
+from processors.agents.feed import GATHERED_RECORDS_MAX
 from producers.appender import Appender
 from producers.reports import Report, records_of, second_of
-from projections import telemetry
-from projections.bulk import BulkRunner, fold_until
-from projections.log import LogReader, decoded
-from projections.runner import Batch, Slice, install, start_rebuild
+from projections.folding.bulk import BulkRunner, fold_until
+from projections.folding.log import LogReader, decoded
+from projections.folding.runner import Batch, Slice, install, start_rebuild
+from projections.telemetry import projection as telemetry
 from tests.bench.figures import Figure
 from tests.bench.telemetry import load
 from tests.support.folding import gather

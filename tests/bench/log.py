@@ -12,8 +12,8 @@ from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.settings import Settings
 from producers.appender import Appender
 from projections import progress
-from projections.log import LogReader
-from projections.runner import install
+from projections.folding.log import LogReader
+from projections.folding.runner import install
 from tests.bench.figures import Figure
 from tests.support.counting import ticks
 from tests.support.platform import environment

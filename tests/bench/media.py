@@ -11,8 +11,8 @@ from time import perf_counter
 from events.jobs import AnalyseSpec, EncodeSpec
 from events.media import Plan, Probe, Rung
 from infra.runtime.settings import Settings
-from processors.plan import PlanSettings, jobs_for
-from processors.plan import plan as decide
+from processors.planning.plan import PlanSettings, jobs_for
+from processors.planning.plan import plan as decide
 from tests.bench.figures import Figure
 from tests.support.work import ffmpeg_path, local_source, local_work
 from workers.kinds import RUNNERS

@@ -19,9 +19,9 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.shares import fold_in_shares
 from projections import progress, timeline
-from projections.log import Place
-from projections.past import fold_to
-from projections.runner import install
+from projections.folding.log import Place
+from projections.folding.runner import install
+from projections.history.past import fold_to
 from tests.bench.figures import Figure
 from tests.bench.history import put_on_the_log
 from tests.bench.log import faust_agent

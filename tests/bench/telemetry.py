@@ -19,8 +19,8 @@ from infra.runtime import postgres
 from infra.runtime.log_consumer import open_log
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from projections import telemetry
-from projections.runner import install
+from projections.folding.runner import install
+from projections.telemetry import projection as telemetry
 from tests.bench.figures import Figure
 from tests.support.platform import ROOT, environment
 from tests.support.telemetry_server import TelemetryServer

@@ -8,7 +8,7 @@ import pytest
 
 from events.jobs import AnalyseResult, AnalyseSpec, AudioSpec, EncodeSpec
 from events.media import Chunk, Plan, Probe, VideoPlan
-from processors.plan import PlanSettings, jobs_for, plan
+from processors.planning.plan import PlanSettings, jobs_for, plan
 from tests.support.awkward import AWKWARD
 from tests.support.clips import clip, real_clips
 from tests.support.recipes import Failed, Published

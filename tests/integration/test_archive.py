@@ -24,9 +24,9 @@ from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors.archiver import Archiver
-from projections.archive import MANIFEST, PREFIX, Files, Segment
-from projections.parquet import NO_LINK, check_segment, next_link, read_segment
-from projections.proof import audit_archive
+from projections.history.archive import MANIFEST, PREFIX, Files, Segment
+from projections.history.parquet import NO_LINK, check_segment, next_link, read_segment
+from projections.history.proof import audit_archive
 from tests.support.archiving import archiver
 from tests.support.counting import START, ticks
 from tests.support.log import appending, read_topic

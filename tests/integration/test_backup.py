@@ -27,13 +27,13 @@ from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.runtime.worker_keys import KeyTable
-from projections.backup import Backup, BackupDamaged
-from projections.log import Place, stretches
-from projections.past import fold_to
-from projections.positions import Positions
-from projections.proof import audit_archive
+from projections.folding.log import Place, stretches
+from projections.folding.positions import Positions
+from projections.folding.runner import install
+from projections.history.backup import Backup, BackupDamaged
+from projections.history.past import fold_to
+from projections.history.proof import audit_archive
 from projections.registry import PROJECTIONS
-from projections.runner import install
 from tests.conftest import new_world
 from tests.integration.test_replay import archive
 from tests.support import clips

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from events.media import VideoTrack
-from processors.filters import PRIMARIES, RGB, YUV_MATRICES, filters, still_filters
+from processors.planning.filters import PRIMARIES, RGB, YUV_MATRICES, filters, still_filters
 from tests.support.clips import clip
 from tests.support.recipes import PATCHES
 from tests.support.transcoding import Video, ffmpeg, transcode

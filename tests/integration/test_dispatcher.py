@@ -32,13 +32,13 @@ from infra.runtime import kafka
 from infra.runtime.clock import SystemClock, new_id
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from processors import dispatcher as dispatcher_module
 from processors.__main__ import policy_of
-from processors.dispatcher import Clients, Dispatcher
-from processors.pool_state import State, evolve
-from processors.snapshots import Mark, dump, take
+from processors.dispatch import owner as dispatcher_module
+from processors.dispatch.owner import Clients, Dispatcher
+from processors.dispatch.snapshots import Mark, dump, take
+from processors.dispatch.state import State, evolve
 from producers.appender import EVENT_BYTES_MAX, Appender
-from projections.audit import JobAudit
+from projections.history.audit import JobAudit
 from tests.support.log import appending, read_topic
 from tests.support.platform import Platform
 from tests.support.pools import Pool

@@ -20,10 +20,10 @@ from infra.commands.exits import ExitCode
 from infra.commands.output import short
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from projections import failures
-from projections.capsule import opened
-from projections.failure_report import report
-from projections.failures import failure_id
+from projections.failures import projection as failures
+from projections.failures.capsule import opened
+from projections.failures.projection import failure_id
+from projections.failures.report import report
 from tests.integration.test_readers import write
 from tests.integration.test_time_travel import kinolog
 from tests.support.footage import START, VIDEO_ID, chunk_result, id_of, plan, probe, recorded

@@ -9,7 +9,7 @@ import pytest
 from events.jobs import EncodeSpec, MediaResult
 from events.workers import GraphicsCard
 from infra.runtime.settings import Settings
-from processors.plan import PlanSettings
+from processors.planning.plan import PlanSettings
 from tests.support.platform import Platform
 from tests.support.transcoding import encode_specs, finish, job_work, planned
 from tests.support.work import ffmpeg_path

@@ -22,10 +22,11 @@ from infra.runtime import postgres
 from infra.runtime.clock import new_id
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.settings import Settings
-from projections import insights, telemetry
-from projections.insights import Caps, Label, Selection
-from projections.log import LogReader
-from projections.runner import Batch, Runner, Slice, install, start_rebuild
+from projections.folding.log import LogReader
+from projections.folding.runner import Batch, Runner, Slice, install, start_rebuild
+from projections.telemetry import insights
+from projections.telemetry import projection as telemetry
+from projections.telemetry.insights import Caps, Label, Selection
 from tests.integration.test_telemetry_app import PATIENCE_S, request, talk
 from tests.support.folding import gather, history
 from tests.support.footage import START

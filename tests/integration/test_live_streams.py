@@ -16,8 +16,8 @@ from events.progress import ProgressTicked
 from infra import supervision
 from infra.runtime.clock import new_id, system_context
 from infra.runtime.settings import Settings
-from projections.log import Place
-from projections.positions import Positions
+from projections.folding.log import Place
+from projections.folding.positions import Positions
 from tests.integration.test_faults import QUICK
 from tests.support import clips
 from tests.support.log import appending, read_topic

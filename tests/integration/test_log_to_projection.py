@@ -21,12 +21,12 @@ from infra.runtime import kafka, postgres
 from infra.runtime.clock import SystemClock
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.settings import Settings
-from processors.app import Services, add_projection, create_app
-from processors.dead_letters import bury_with
-from projections.fold import Projection
-from projections.log import LogReader
-from projections.rebuild import rebuild
-from projections.runner import Batch, Runner, install
+from processors.agents.app import Services, add_projection, create_app
+from processors.agents.dead_letters import bury_with
+from projections.folding.fold import Projection
+from projections.folding.log import LogReader
+from projections.folding.rebuild import rebuild
+from projections.folding.runner import Batch, Runner, install
 from tests.support.apps import nothing
 from tests.support.counting import counting, ticks
 from tests.support.log import appending

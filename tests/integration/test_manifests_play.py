@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from processors.plan import PlanSettings
-from projections import manifests
+from processors.planning.plan import PlanSettings
+from projections.playback import manifests
 from tests.support.footage import VIDEO_ID
 from tests.support.presentation import Presentation, make_presentation, served
 from tests.support.work import ffmpeg_path

@@ -25,19 +25,20 @@ from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from processors import files, planning
-from processors.app import App, Services, add_effect, add_projection, create_app
-from processors.dead_letters import bury_with
-from processors.feed import Feed
+from processors import files
+from processors.agents.app import App, Services, add_effect, add_projection, create_app
+from processors.agents.dead_letters import bury_with
+from processors.agents.feed import Feed
+from processors.planning import process as planning
 from producers import catalog as cataloguing
 from producers import uploads
 from projections import catalog
-from projections.fold import Projection
-from projections.log import decoded
+from projections.folding.fold import Projection
+from projections.folding.log import decoded
+from projections.folding.runner import Batch, Slice, install
+from projections.history.verify import every_position
+from projections.history.verify import standing as still_standing
 from projections.registry import PROJECTIONS
-from projections.runner import Batch, Slice, install
-from projections.verify import every_position
-from projections.verify import standing as still_standing
 from tests.support.counting import counting, ticks
 from tests.support.folding import gather
 from tests.support.log import appending
@@ -180,8 +181,8 @@ async def letters(settings: Settings, topic: Topic) -> list[dict[str, Any]]:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What fails is tried again at once, or nearly so."""
-    monkeypatch.setattr("processors.feed.RETRY_S", (0.05, 0.5))
-    monkeypatch.setattr("processors.feed.AWAY_S", 0.2)
+    monkeypatch.setattr("processors.agents.feed.RETRY_S", (0.05, 0.5))
+    monkeypatch.setattr("processors.agents.feed.AWAY_S", 0.2)
 
 
 class Trap:
@@ -241,7 +242,7 @@ async def test_an_event_at_which_a_fold_fails_stops_its_partition_alone_and_is_n
         assert free.fault() is None and free.standing_s() == 0
         async with pool.connection() as connection, open_log(settings, idle_ms=50) as source:
             before = await every_position(connection)
-            monkeypatch.setattr("projections.verify.STILL_S", 0.5)
+            monkeypatch.setattr("projections.history.verify.STILL_S", 0.5)
             (finding,) = await still_standing(connection, source, before, asyncio.sleep)
         assert finding.startswith(f"trapped stands still at progress/{stopped}/{standing.offset} ({subject})")
         assert subject not in await folded_ids(pool, "trapped")

@@ -17,11 +17,12 @@ from events.workers import WorkerHeartbeat, WorkerOffline
 from infra.runtime.settings import Settings
 from producers import results
 from producers.results import in_parts
-from projections import catalog, jobs, manifests, progress, timeline, workers
+from projections import catalog, jobs, progress, timeline, workers
 from projections.catalog import slug_for
-from projections.fold import Projection
+from projections.folding.fold import Projection
+from projections.folding.runner import Batch, Slice, fold, install, touches
+from projections.playback import manifests
 from projections.registry import PROJECTIONS
-from projections.runner import Batch, Slice, fold, install, touches
 from tests.bench.catalog import fill, library, measure
 from tests.support.folding import folded, gather, history
 from tests.support.footage import START, VIDEO_ID, completions, id_of, life, plan, probe, recorded

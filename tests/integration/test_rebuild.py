@@ -20,13 +20,13 @@ from infra.runtime.history import open_history
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.settings import Settings
 from infra.shares import shares_of
-from projections import bulk
-from projections import pace as pacing
-from projections.log import LogReader
-from projections.rebuild import rebuild
+from projections.folding import bulk
+from projections.folding import pace as pacing
+from projections.folding.log import LogReader
+from projections.folding.rebuild import rebuild
+from projections.folding.runner import install
+from projections.history.versions import list_versions
 from projections.registry import PROJECTIONS
-from projections.runner import install
-from projections.versions import list_versions
 from tests.integration.test_insights import some_log
 from tests.integration.test_replay import append, archive, kinolog
 from tests.support.histories import logs

@@ -29,8 +29,8 @@ from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.warehouse import open_warehouse, read_batches
-from projections.log import LogReader, Source
-from projections.replay import Wanted
+from projections.folding.log import LogReader, Source
+from projections.history.replay import Wanted
 from tests.support.archiving import archiver
 from tests.support.counting import START, ticks
 from tests.support.log import appending, read_topic
@@ -94,7 +94,7 @@ async def test_archive_and_log_are_one_stream(settings: Settings) -> None:
 
 VIEW = """
 from events.topics import PROGRESS
-from projections.fold import Table, table_row
+from projections.folding.fold import Table, table_row
 
 @table_row
 class Count:

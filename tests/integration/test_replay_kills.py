@@ -18,8 +18,8 @@ from infra.runtime import kafka, postgres
 from infra.runtime.history import open_history
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
+from projections.folding.rebuild import rebuild
 from projections.progress import PROJECTION
-from projections.rebuild import rebuild
 from tests.integration.test_archive import in_the_archive, on_the_log
 from tests.integration.test_rebuild import fold_live
 from tests.integration.test_replay import append

@@ -19,8 +19,8 @@ from infra.runtime.history import open_history
 from infra.runtime.keys import ensure_report_key
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
+from projections.history.report import Report, check
 from projections.registry import PROJECTIONS
-from projections.report import Report, check
 from tests.conftest import new_world
 from tests.integration.test_archive import rewrite
 from tests.integration.test_replay import append, archive, kinolog

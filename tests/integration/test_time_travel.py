@@ -16,9 +16,9 @@ from infra.past import past_of
 from infra.runtime import postgres
 from infra.runtime.clock import system_context
 from infra.runtime.history import open_history
-from projections.past import differences, positions_at
+from projections.folding.runner import Runner, install
+from projections.history.past import differences, positions_at
 from projections.registry import PROJECTIONS
-from projections.runner import Runner, install
 from tests.support import clips
 from tests.support.log import appending
 from tests.support.platform import Platform, environment

@@ -11,7 +11,7 @@ import pytest
 
 from events.jobs import EncodeSpec, ExtrasResult, MediaResult
 from events.media import Chunk, Rendition
-from processors.plan import PlanSettings
+from processors.planning.plan import PlanSettings
 from tests.support import flashes
 from tests.support.awkward import AWKWARD
 from tests.support.clips import clip

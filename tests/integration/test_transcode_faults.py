@@ -15,7 +15,7 @@ import pytest
 from events.errors import StoreUnavailable
 from events.jobs import EncodeSpec, JobSpec, MediaResult
 from events.media import Failure, ObjectRef
-from processors.plan import PlanSettings
+from processors.planning.plan import PlanSettings
 from tests.support import flashes
 from tests.support.clips import clip
 from tests.support.transcoding import Video, audio_specs, encode_specs, finish, job_work, planned, transcode, verify

@@ -19,9 +19,9 @@ from events.jobs import (
     LeaseExpired,
 )
 from events.workers import WorkerCleared, WorkerQuarantined
-from processors.matching import covers
-from processors.pool_state import Policy
-from projections.audit import JobAudit
+from processors.dispatch.matching import covers
+from processors.dispatch.state import Policy
+from projections.history.audit import JobAudit
 
 LEAD = {"high": timedelta(), "normal": timedelta(minutes=10), "low": timedelta(hours=1)}
 """What the documentation promises of ageing; not taken from the decider, for that is what is checked."""

@@ -12,8 +12,8 @@ from events.errors import InvalidRequest
 from events.jobs import EncodeSpec, JobClaimed, JobQueued, JobSubmitted
 from events.media import Rung
 from infra.generate import ROOT, examples_of
-from processors.pool_state import Policy
-from processors.whatif import Alternative, Figures, Recording, Replay, Worker, claims_of, measure, record
+from processors.dispatch.state import Policy
+from processors.dispatch.whatif import Alternative, Figures, Recording, Replay, Worker, claims_of, measure, record
 from tests.simulation.world import START, Outcome, Scale, run
 
 CALM = Scale(calamities=0, returning=0)

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from processors import dispatch, matching, pool_state
-from processors.dispatch import Decision
-from processors.pool_state import Policy, State
-from processors.snapshots import Mark
+from processors.dispatch import decide as dispatch
+from processors.dispatch import matching
+from processors.dispatch import state as pool_state
+from processors.dispatch.decide import Decision
+from processors.dispatch.snapshots import Mark
+from processors.dispatch.state import Policy, State
 from tests.simulation import world
 from tests.simulation.world import LARGE, Scale, reasons, run
 

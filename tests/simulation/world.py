@@ -41,9 +41,9 @@ from events.jobs import (
     Source,
 )
 from events.media import Failure, Probe
-from processors.dispatch import decide, remember
-from processors.pool_state import Policy, State, evolve, next_wakeup
-from processors.snapshots import Mark, Snapshot, restore, take
+from processors.dispatch.decide import decide, remember
+from processors.dispatch.snapshots import Mark, Snapshot, restore, take
+from processors.dispatch.state import Policy, State, evolve, next_wakeup
 from tests.simulation.checkers import check
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

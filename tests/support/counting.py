@@ -6,7 +6,7 @@ from events.envelope import Envelope, Event, Recorded
 from events.progress import ProgressTicked
 from events.topics import PROGRESS
 from infra.runtime.clock import new_id
-from projections.fold import Projection, Table, table_row
+from projections.folding.fold import Projection, Table, table_row
 
 START = datetime(2100, 1, 1, tzinfo=UTC)
 """In the future: Kafka deletes ticks that are older than a week, whenever it happens to look."""

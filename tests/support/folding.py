@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from events.envelope import Event, Recorded
-from projections.fold import Gathered, Key, Projection
+from projections.folding.fold import Gathered, Key, Projection
 
 Tables = dict[str, dict[Key, Any]]
 

@@ -79,7 +79,7 @@ def plan(
     subtitles: Sequence[str] = (),
     streaming_format: Literal["cmaf", "hls_ts"] = "cmaf",
 ) -> Plan:
-    """Return a plan such as `processors.plan` makes; no `rungs` means audio only, no `languages` means silent."""
+    """Return a plan such as `processors.planning.plan` makes; no `rungs` means audio only, no `languages` means silent."""
     frames = ceil(Fraction(rate) * Fraction(seconds))
     per_chunk = segment_frames * segments_per_chunk
     chunks = tuple(

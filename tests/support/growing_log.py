@@ -1,4 +1,4 @@
-"""A log in memory that grows while it is read: a `projections.log.Source` for each who opens it."""
+"""A log in memory that grows while it is read: a `projections.folding.log.Source` for each who opens it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from datetime import datetime
 from events.codec import encode
 from events.envelope import Envelope, Event
 from events.topics import TOPIC_OF, partition_for
-from projections.log import Place
+from projections.folding.log import Place
 
 
 class GrowingLog:

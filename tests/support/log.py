@@ -12,10 +12,10 @@ from infra.runtime import kafka, postgres
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.settings import Settings
 from producers.appender import Appender
-from projections.log import LogReader, Place, stretches
-from projections.positions import Positions, snapshot
+from projections.folding.log import LogReader, Place, stretches
+from projections.folding.positions import Positions, snapshot
+from projections.history.verify import verify
 from projections.registry import PROJECTIONS
-from projections.verify import verify
 
 
 @asynccontextmanager

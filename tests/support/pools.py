@@ -27,8 +27,8 @@ from events.jobs import (
     Source,
 )
 from events.media import Failure
-from processors.dispatch import decide
-from processors.pool_state import Policy, State
+from processors.dispatch.decide import decide
+from processors.dispatch.state import Policy, State
 from tests.support.footage import probe
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

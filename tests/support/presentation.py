@@ -18,9 +18,10 @@ from events.envelope import Event, Recorded
 from events.jobs import AnalyseResult, AnalyseSpec, JobCompleted, MediaResult
 from events.media import Plan
 from events.videos import VideoPlanned, VideoPublished, VideoUploaded
-from processors.plan import PlanSettings, jobs_for, plan
-from projections import catalog, manifests
+from processors.planning.plan import PlanSettings, jobs_for, plan
+from projections import catalog
 from projections.catalog import Media, Video
+from projections.playback import manifests
 from tests.support.folding import folded
 from tests.support.footage import VIDEO_ID, id_of, recorded
 from tests.support.work import DirectoryStore, ffmpeg_path, local_source, local_work

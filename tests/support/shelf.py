@@ -19,9 +19,9 @@ from api.telemetry.reading import Limits
 from events.envelope import Envelope, Event, Recorded
 from events.telemetry import TelemetryReported
 from events.topics import TELEMETRY, partition_for
-from projections import telemetry
-from projections.insights import BOARD_MAX, NOTHING, OTHER, STABILITY_MAX, Caps, Group, Insights, Label, Selection
-from projections.telemetry import MILLION, Outcome
+from projections.telemetry import projection as telemetry
+from projections.telemetry.insights import BOARD_MAX, NOTHING, OTHER, STABILITY_MAX, Caps, Group, Insights, Label, Selection
+from projections.telemetry.projection import MILLION, Outcome
 from tests.support.folding import Tables, folded, history
 from tests.support.footage import START, id_of
 

@@ -18,7 +18,7 @@ from events.jobs import (
     VerifySpec,
 )
 from events.media import ObjectRef, Plan, Probe, Rendition, Segment
-from processors.plan import PlanSettings, jobs_for, plan
+from processors.planning.plan import PlanSettings, jobs_for, plan
 from tests.support.work import DirectoryStore, ffmpeg_path, local_source, local_work
 from workers.kinds import RUNNERS
 from workers.work import Done, Limits, Progress, Work

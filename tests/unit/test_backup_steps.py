@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections import backup
-from projections.backup import Step, Steps
+from projections.history import backup
+from projections.history.backup import Step, Steps
 
 RUN_MAX, FILLERS_MAX = 4, 6
 

@@ -4,9 +4,9 @@ import base64
 import json
 
 from events.topics import VIDEOS
-from processors.dead_letters import VALUE_BYTES_MAX, encode
+from processors.agents.dead_letters import VALUE_BYTES_MAX, encode
 from producers.appender import EVENT_BYTES_MAX
-from projections.log import DeadLetter
+from projections.folding.log import DeadLetter
 
 
 def test_the_letter_of_a_record_of_any_length_fits() -> None:

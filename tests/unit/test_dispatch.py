@@ -19,7 +19,7 @@ from events.jobs import (
     ResumeRequested,
     RetryRequested,
 )
-from processors.pool_state import Job, Policy, State, evolve, next_wakeup
+from processors.dispatch.state import Job, Policy, State, evolve, next_wakeup
 from tests.support.pools import ANY, GPU, NOON, POLICY, POOL, ROOT, Pool, at, kinds, requests
 
 

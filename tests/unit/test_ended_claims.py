@@ -30,8 +30,8 @@ from events.jobs import (
 from events.media import Failure, ObjectRef
 from infra.runtime.clock import system_context
 from infra.runtime.objects import ObjectStat
+from projections.folding.positions import Positions
 from projections.jobs import Job
-from projections.positions import Positions
 from tests.support.apps import client, make_worker
 from tests.support.footage import probe
 from tests.support.pools import SPEC

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from projections import estimates, telemetry
-from projections.insights import NOTHING, Group
-from projections.telemetry import MILLION, RELATIVE_ACCURACY
+from projections.telemetry import estimates
+from projections.telemetry import projection as telemetry
+from projections.telemetry.insights import NOTHING, Group
+from projections.telemetry.projection import MILLION, RELATIVE_ACCURACY
 from tests.support.folding import folded
 from tests.support.shelf import told
 

@@ -10,9 +10,9 @@ from events.failures import FailureRerun, FailureResolved
 from events.jobs import AnalyseResult, JobAttemptFailed, JobCompleted, JobFailed, LeaseExpired, VerifyResult
 from events.media import Failure
 from events.topics import TOPIC_OF
-from projections import failures
-from projections.failure_report import compose, recommendations, severity
-from projections.failures import Count, FailureShown
+from projections.failures import projection as failures
+from projections.failures.projection import Count, FailureShown
+from projections.failures.report import compose, recommendations, severity
 from tests.support.folding import Tables, folded
 from tests.support.footage import START, VIDEO_ID, chunk_result, plan, probe, recorded
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.media import VideoTrack
-from processors.filters import PRIMARIES, SCALE_MATRICES, YUV_MATRICES, colors_of, filters, still_filters
+from processors.planning.filters import PRIMARIES, SCALE_MATRICES, YUV_MATRICES, colors_of, filters, still_filters
 
 WORDS = st.sampled_from(
     [*sorted(YUV_MATRICES | PRIMARIES), "gbr", "bt2020c", "reserved", "chroma-derived-nc", "linear", "log100", None]

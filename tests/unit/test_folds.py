@@ -8,10 +8,10 @@ from pydantic import TypeAdapter
 
 from events.envelope import Event, Recorded
 from events.topics import TOPIC_OF
-from projections.fold import Projection
+from projections.folding.fold import Projection
+from projections.folding.runner import fold, touches
+from projections.folding.store import _plain
 from projections.registry import PROJECTIONS
-from projections.runner import fold, touches
-from projections.store import _plain
 from tests.support.folding import Tables, folded, folded_records, history, told
 from tests.support.histories import logs, reordered, repeated
 from tests.support.strategies import envelopes

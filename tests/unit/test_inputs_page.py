@@ -16,7 +16,7 @@ def test_the_page_has_every_clip_with_its_answer() -> None:
 
 
 def test_the_page_lists_every_code_of_the_analysis() -> None:
-    sources = [*(ROOT / "workers" / "transcode").glob("[ap]*.py"), ROOT / "processors" / "plan.py"]
+    sources = [*(ROOT / "workers" / "transcode").glob("[ap]*.py"), ROOT / "processors" / "planning" / "plan.py"]
     found = re.findall(
         r'"((?:FILE|NO|VIDEO|PLAYLIST|HEADERS|CONTAINER|CLOCK)_[A-Z_]+)"', "".join(path.read_text() for path in sources)
     )

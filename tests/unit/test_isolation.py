@@ -16,11 +16,11 @@ from events.media import AudioTrack, Failure
 from events.topics import JOBS, VIDEOS
 from events.videos import VideoArchived, VideoFailed, VideoPublished, VideoRestored, VideoUploaded
 from infra.runtime.clock import new_id
-from processors import planning
-from processors.plan import PlanSettings
-from processors.process import SLICE_BYTES, SLICE_EVENTS, Process, Step, slices, step
+from processors.agents.process import SLICE_BYTES, SLICE_EVENTS, Process, Step, slices, step
+from processors.planning import process as planning
+from processors.planning.plan import PlanSettings
 from producers.appender import EVENT_BYTES_MAX
-from projections.fold import Key, Projection, Table, table_row
+from projections.folding.fold import Key, Projection, Table, table_row
 from tests.unit.test_planning import PROBE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -24,8 +24,8 @@ from events.topics import TOPIC_OF
 from events.workers import WorkerHeartbeat
 from infra.generate import all_events
 from infra.runtime.clock import SystemClock
-from projections.log import Place
-from projections.positions import Positions
+from projections.folding.log import Place
+from projections.folding.positions import Positions
 from tests.support.apps import client, make
 from tests.support.footage import START, id_of
 from tests.support.growing_log import GrowingLog

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from events.codec import encode
 from events.envelope import Envelope
-from projections import log as reading
-from projections.log import LogReader, Place
+from projections.folding import log as reading
+from projections.folding.log import LogReader, Place
 from tests.support.counting import counting, ticks
 
 PLACES = [("progress", number) for number in range(3)]

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from events.envelope import Event, Recorded
 from events.media import Plan, Rendition, Segment
-from projections import catalog, manifests
+from projections import catalog
 from projections.catalog import Media, Video
-from projections.dash import NAMESPACE
-from projections.tracks import Track, target_s
+from projections.playback import manifests
+from projections.playback.dash import NAMESPACE
+from projections.playback.tracks import Track, target_s
 from tests.support.folding import folded
 from tests.support.footage import RUNGS, VIDEO_ID, completions, id_of, life, plan, prefix_of, reference
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from projections import pace as pacing
-from projections.pace import RESTS, WORKED_MAX_S, Pace
+from projections.folding import pace as pacing
+from projections.folding.pace import RESTS, WORKED_MAX_S, Pace
 
 TURN_S = 0.001
 

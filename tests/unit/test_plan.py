@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from events.jobs import AudioSpec, EncodeSpec, ExtrasSpec, Source
 from events.media import Attachment, AudioTrack, Failure, Plan, Probe, SubtitleTrack, VideoCodec, VideoPlan, VideoTrack, chunks
-from processors.plan import (
+from processors.planning.plan import (
     RATE_MAX,
     RATE_MIN,
     STANDARD_RATES,

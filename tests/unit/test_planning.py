@@ -27,10 +27,10 @@ from events.media import AudioTrack, Failure, ObjectRef, Probe, VideoTrack
 from events.topics import TOPIC_OF
 from events.videos import VideoFailed, VideoPlanned, VideoProbed, VideoPublished, VideoPurged, VideoRetryRequested, VideoUploaded
 from infra.runtime.clock import new_id
-from processors import planning
-from processors.plan import PlanSettings
-from processors.planning import Policy, job_id
-from processors.process import step
+from processors.agents.process import step
+from processors.planning import process as planning
+from processors.planning.plan import PlanSettings
+from processors.planning.process import Policy, job_id
 from producers.appender import EVENT_BYTES_MAX
 
 VIDEO = "01890000-0000-7000-8000-000000000001"

@@ -11,8 +11,8 @@ import pytest
 from events.errors import InvalidRequest
 from events.jobs import JobClaimed
 from events.topics import JOBS, VIDEOS
+from projections.history.replay import Aggregation, AggregationFailed, View, Wanted, question_of
 from projections.progress import PROJECTION
-from projections.replay import Aggregation, AggregationFailed, View, Wanted, question_of
 
 
 def module(**names: Any) -> ModuleType:

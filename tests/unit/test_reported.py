@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from events.codec import decode_all
 from events.errors import InvalidEvent
 from events.telemetry import Report, TelemetryReported
-from projections.reported import read_all
+from projections.telemetry.reported import read_all
 from tests.support.footage import id_of
 
 ID = id_of("report 1")

@@ -25,9 +25,9 @@ from events.jobs import (
 )
 from events.media import Failure
 from infra.runtime.clock import new_id
-from processors import planning
-from processors.plan import PlanSettings
-from processors.process import step
+from processors.agents.process import step
+from processors.planning import process as planning
+from processors.planning.plan import PlanSettings
 from tests.support.pools import Pool
 from tests.support.work import local_work
 from workers import rerun

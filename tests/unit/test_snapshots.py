@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.envelope import Envelope, Event
-from processors.pool_state import Policy, State, evolve, next_wakeup
-from processors.snapshots import Mark, Snapshot, dump, load, restore, take
+from processors.dispatch.snapshots import Mark, Snapshot, dump, load, restore, take
+from processors.dispatch.state import Policy, State, evolve, next_wakeup
 from tests.support.pools import POLICY, ROOT, Pool, requests
 
 MARK = Mark(7, "the last fact")

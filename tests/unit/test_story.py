@@ -30,9 +30,9 @@ from events.jobs import (
 from events.media import Failure
 from events.topics import FAILURES, JOB_REQUESTS, JOBS, TOPIC_OF, partition_for
 from producers import failures as producer
-from projections.capsule import capsule_of, opened, sealed
-from projections.log import Place
-from projections.story import events_of_job, in_causal_order, say, tell
+from projections.failures.capsule import capsule_of, opened, sealed
+from projections.folding.log import Place
+from projections.history.story import events_of_job, in_causal_order, say, tell
 from tests.support.footage import START, id_of
 from tests.support.histories import examples
 
@@ -85,7 +85,7 @@ def recorded(events: Sequence[Event]) -> list[Recorded[Event]]:
 
 
 class Log:
-    """A `projections.log.Source` over a list; it gives two records at a time."""
+    """A `projections.folding.log.Source` over a list; it gives two records at a time."""
 
     def __init__(self, log: Sequence[Recorded[Event]]) -> None:
         self._log = log

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.envelope import Event, Recorded
-from projections.telemetry import LENGTHS_MAX, PROJECTION, REDUCTION_MIN, reduction
+from projections.telemetry.projection import LENGTHS_MAX, PROJECTION, REDUCTION_MIN, reduction
 from tests.support.folding import Tables, folded, history
 from tests.support.footage import START
 from tests.support.histories import reordered, repeated

@@ -10,10 +10,10 @@ from events.envelope import REGISTRY, Event, Recorded
 from events.topics import VIDEOS
 from events.upcasters import UPCASTERS, Data, upcasts
 from infra.runtime.clock import new_id
-from projections.fold import Table, table_row
-from projections.log import decoded
-from projections.parquet import NO_LINK, Record, parsed, read_batches, write_segment
-from projections.replay import InMemory, View
+from projections.folding.fold import Table, table_row
+from projections.folding.log import decoded
+from projections.history.parquet import NO_LINK, Record, parsed, read_batches, write_segment
+from projections.history.replay import InMemory, View
 
 OLD, NEW = "kinolog.test.counted.v1", "kinolog.test.counted.v2"
 

@@ -22,8 +22,8 @@ from events.errors import InvalidRequest, NotFound
 from events.jobs import ClaimRefused, JobCancelled
 from infra.runtime.clock import system_context
 from producers.workers import claim_id_of
+from projections.folding.positions import Positions
 from projections.jobs import Job
-from projections.positions import Positions
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 WORKER = "019ceb74-9b15-7216-ba9e-d6fd5eb561a4"

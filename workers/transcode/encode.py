@@ -29,7 +29,7 @@ async def run(spec: EncodeSpec, work: Work) -> AsyncIterator[Update]:
 
     When hardware fails at it, software does it, and the result says so; but only where the chunk is the whole video:
     chunks of two encoders would not join. There other workers with that hardware try it, and when they fail as well the
-    planner has the whole video made in software (`processors.planning`).
+    planner has the whole video made in software (`processors.planning.process`).
     """
     source, _digest = await work.sources.fetch(spec.source)
     try:

@@ -1,0 +1,190 @@
+"""The Faust app: every projection and process is an agent over a channel of record batches.
+
+Faust gives the agents, their restarts, the timers and the worker; positions are ours (see feed.py). The app declares no
+topics and keeps no tables, so Faust's own consumer and producer are not started.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+from faust.app.base import BootStrategy
+from mode import Service
+
+from events.clock import Clock
+from events.envelope import Envelope, Event, Recorded
+from processors.agents.dead_letters import Graves
+from processors.agents.feed import Feed, FeedMetrics, GroupSource, Tries, each
+from processors.agents.process import Process, run_batch
+from processors.agents.standing import is_away
+from projections.folding.fold import Projection
+from projections.folding.log import DeadLetter
+from projections.folding.runner import Batch, Runner, install
+
+GATHER_MS = 100
+"""So late at the most a projection shows an event. If each of many folds asked for every single one, the broker would be busy
+with them while a worker waits for a decision. What reacts to events is told of each at once.
+"""
+
+
+class _NoKafka(BootStrategy):
+    """Starts agents and services without Faust's own Kafka clients."""
+
+    enable_kafka = False
+
+
+class App(faust.App):
+    """A Faust app whose channels flow from the start: no rebalance of Faust's opens them."""
+
+    BootStrategy = _NoKafka
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._ours: list[Service] = []
+
+    def add_service(self, service: Service) -> None:
+        """Start a service with the app, after the agents; Faust takes instances as well as classes."""
+        self._ours.append(service)
+        self.service(service)  # type: ignore[arg-type]
+
+    async def on_first_start(self) -> None:
+        """Make no data directory: there are no tables."""
+
+    async def on_started(self) -> None:
+        """Open the channels, then start the feeds."""
+        self.flow_control.resume()
+        await super().on_started()
+
+    async def on_stop(self) -> None:
+        """Stop; close the event loop of the consumer that Faust makes at the start and that is never used."""
+        await asyncio.gather(*(service.stop() for service in self._ours))  # each waits a second for its consumer
+        await super().on_stop()
+        self.consumer._thread.thread_loop.close()  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the agents reach, opened by the composition root. `open_source` takes the group, and so many ms to gather events."""
+
+    pool: Any
+    append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
+    bury: Callable[[Sequence[DeadLetter]], Awaitable[None]]
+    open_source: Callable[[str, int], GroupSource]
+    metrics: FeedMetrics
+    clock: Clock
+    topic_prefix: str = ""
+    dead_letters_max: int = 100
+    effect_failures_max: int = 10
+
+
+class Installed:
+    """The runner of a projection's active version; found again after every failure, since the readers may have been flipped."""
+
+    def __init__(self, projection: Projection, pool: Any) -> None:
+        self._projection = projection
+        self._pool = pool
+        self._runner: Runner | None = None
+
+    async def stored(self) -> Mapping[tuple[str, int], int]:
+        """Return the positions of the active version."""
+        async with self._pool.connection() as connection:
+            self._runner = await install(connection, self._projection)
+            return await self._runner.positions(connection)
+
+    @property
+    def runner(self) -> Runner:
+        """The runner that `stored` found."""
+        assert self._runner is not None, "the feed asks for stored positions before it offers a batch"
+        return self._runner
+
+
+def add_projection(app: App, projection: Projection, services: Services) -> Feed:
+    """Fold a projection live."""
+    installed = Installed(projection, services.pool)
+
+    async def handle(batch: Batch) -> None:
+        async with services.pool.connection() as connection:
+            await installed.runner.apply(connection, batch)
+
+    return _add_agent(app, projection, installed, handle, services, gather_ms=GATHER_MS)
+
+
+def add_process(app: App, process: Process[Any], services: Services) -> Feed:
+    """Run a process live."""
+    installed = Installed(process.projection, services.pool)
+
+    async def handle(batch: Batch) -> None:
+        async with services.pool.connection() as connection:
+            await run_batch(process, installed.runner, connection, services.append, batch)
+
+    return _add_agent(app, process.projection, installed, handle, services)
+
+
+def add_effect(
+    app: App,
+    projection: Projection,
+    act: Callable[[Recorded[Event]], Awaitable[None]],
+    services: Services,
+    away: Callable[[Exception], Awaitable[bool]] = is_away,
+) -> Feed:
+    """Act on each event outside of the log and the database, before the position moves: at least once.
+
+    An event at which this fails, although nothing that it needs is `away`, is tried some times and becomes a dead letter.
+    """
+    installed = Installed(projection, services.pool)
+
+    async def move(batch: Batch) -> None:
+        async with services.pool.connection() as connection:
+            await installed.runner.apply(connection, batch)
+
+    async def handle(batch: Batch) -> None:
+        for recorded in batch.records:
+            await act(recorded)
+        await move(batch)
+
+    tries = Tries(move, services.effect_failures_max, away)
+    return _add_agent(app, projection, installed, handle, services, tries=tries)
+
+
+def _add_agent(
+    app: App,
+    projection: Projection,
+    installed: Installed,
+    handle: Callable[[Batch], Awaitable[None]],
+    services: Services,
+    gather_ms: int = 0,
+    tries: Tries | None = None,
+) -> Feed:
+    channel: Any = app.channel(maxsize=1)
+
+    async def agent(stream: Any) -> None:
+        await each(stream, handle)
+
+    agent.__name__ = projection.name
+    app.agent(channel, name=f"processors.{projection.name}")(agent)
+    feed = Feed(
+        projection,
+        channel,
+        open_source=lambda group: services.open_source(group, gather_ms),
+        stored=installed.stored,
+        graves=Graves(services.bury, services.dead_letters_max),
+        metrics=services.metrics,
+        clock=services.clock,
+        topic_prefix=services.topic_prefix,
+        tries=tries,
+    )
+    app.add_service(feed)
+    return feed
+
+
+def create_app(kafka_bootstrap: str, *, topic_prefix: str = "") -> App:
+    """Return an app without agents yet."""
+    return App(
+        f"{topic_prefix}kinolog",
+        broker=f"kafka://{kafka_bootstrap}",
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+    )

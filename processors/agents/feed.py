@@ -1,0 +1,337 @@
+"""Feeds a Faust channel with record batches, from positions that PostgreSQL holds.
+
+A feed owns one consumer group. It goes to the stored positions when partitions are assigned, puts a batch with a
+future on the channel, and waits for the future: the agent that reads the channel fulfils it when the batch is durable.
+Meanwhile the next batch is read, and thrown away when this one fails. No Kafka commit matters here.
+
+A batch that fails is offered again from the stored positions. When a service is away, until it is back. Else one record is
+to blame: batches are halved until it stands alone, and its partition is put aside, tried again ever more seldom, while the
+others go on. A fold is never skipped, for its rows would differ: the feed says where it stands still (`fault`). An effect
+(`skip` is given) is tried some times and then buried. No feed ends the process that it shares with others.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+import structlog
+from mode import Service
+
+from events.clock import Clock
+from events.codec import encode
+from events.envelope import Event, Recorded
+from events.errors import ReaderLost
+from processors.agents.dead_letters import Graves
+from processors.agents.standing import Standing, is_away, words_of
+from projections.folding.fold import Projection
+from projections.folding.log import DeadLetter, LogReader, Place, Source
+from projections.folding.runner import Batch
+
+REPORTED_FAILURES = 5
+"""A feed that fails so often in a row says so, though it goes on trying."""
+STANDS_AFTER_S = 60.0
+"""A batch that takes longer, or a log that has more and gives nothing for so long, is a feed that stands still."""
+RETRY_S = (0.5, 30.0)
+"""Rest after the first failure of a record, and the longest one."""
+AWAY_S = 5.0
+"""The longest rest while a service is away."""
+RECORDS_MAX = 10_000
+GATHERED_RECORDS_MAX = 50_000
+"""In a batch, which is written while the next one is read; and where a projection gathers: there rows cost more than events."""
+WAIT_S = 1.0
+FEW = 500
+"""A batch of fewer events is small: that of a reader who keeps up, and need not read ahead."""
+ASTRAY = -1
+"""A generation that never is: positions must be looked up again."""
+log = structlog.get_logger(__name__)
+
+
+class Offer(NamedTuple):
+    """A batch on the channel; `done` is fulfilled when it is durable, or fails."""
+
+    batch: Batch
+    done: "asyncio.Future[None]"
+
+
+class GroupSource(Source, Protocol):
+    """A source that shares topics with others of its group: `generation` grows when `assigned` has changed."""
+
+    assigned: frozenset[Place]
+    generation: int
+
+    async def subscribe(self, topics: Iterable[str]) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Channel(Protocol):
+    """The part of a Faust channel that a feed needs."""
+
+    async def put(self, value: Offer) -> None: ...
+
+
+class FeedMetrics(Protocol):
+    """What a feed tells about itself."""
+
+    def folded(self, name: str, events: int, seconds: float) -> None: ...
+
+    def behind(self, name: str, lag: Mapping[tuple[str, int], int]) -> None: ...
+
+    def failed(self, name: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Tries:
+    """How an effect is tried: `skip` moves the position over a batch that was buried after `failures_max` failures."""
+
+    skip: Callable[[Batch], Awaitable[None]]
+    failures_max: int
+    away: Callable[[Exception], Awaitable[bool]]
+
+
+class Feed(Service):
+    """Fills `channel` for a projection, or that of a process; with `tries`, for an effect."""
+
+    def __init__(
+        self,
+        projection: Projection,
+        channel: Channel,
+        *,
+        open_source: Callable[[str], GroupSource],
+        stored: Callable[[], Awaitable[Mapping[tuple[str, int], int]]],
+        graves: Graves,
+        metrics: FeedMetrics,
+        clock: Clock,
+        topic_prefix: str = "",
+        tries: Tries | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.name = projection.name
+        self._projection = projection
+        self._channel = channel
+        self._open_source = open_source
+        self._stored = stored
+        self._graves = graves
+        self._metrics = metrics
+        self._wall = clock
+        self._tries = tries
+        self._away = tries.away if tries else is_away
+        self._group = f"{topic_prefix}kinolog.{projection.name}"
+        self._records_max = RECORDS_MAX if projection.gathering is None else GATHERED_RECORDS_MAX
+        self._size = self._records_max
+        self._source: GroupSource | None = None
+        self._reader: LogReader | None = None
+        self._lost = False
+        self._generation = 0
+        self._offered: Batch | None = None
+        self._busy: tuple[Batch, float] | None = None
+        self._quiet_since: float | None = None
+        self._aside: dict[Place, tuple[Standing, float]] = {}
+        self._outage: Standing | None = None
+        self.ready = asyncio.Event()
+
+    # --- what it says of itself -----------------------------------------------------------------------------------------
+
+    def fault(self) -> str | None:
+        """Say where the feed stands still and why; None when it goes on."""
+        found = self.standings()
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        return found[0].sentence() + more if found else None
+
+    def standings(self) -> list[Standing]:
+        """Return where the feed stands still, the longest first."""
+        found = [standing for standing, _ in self._aside.values()]
+        if (outage := self._outage) is not None and self._is_reported(outage):
+            found.append(outage)
+        if self._busy is not None and (age_s := self.loop.time() - self._busy[1]) > STANDS_AFTER_S:
+            found.append(self._standing(self._busy[0], f"the batch is not done after {age_s:.0f} s"))
+        return sorted(found, key=lambda standing: standing.since)
+
+    def standing_s(self) -> float:
+        """Return for how many seconds the feed has stood still; 0 when it goes on."""
+        found = self.standings()
+        return max(0.001, (self._wall.now() - found[0].since).total_seconds()) if found else 0.0
+
+    def _is_reported(self, outage: Standing) -> bool:
+        age_s = (self._wall.now() - outage.since).total_seconds()
+        return outage.failures >= REPORTED_FAILURES or age_s > STANDS_AFTER_S
+
+    def _standing(self, batch: Batch | None, error: str, before: Standing | None = None) -> Standing:
+        """Return where a batch begins, as a place that the feed does not get past."""
+        since = before.since if before else self._wall.now()
+        failures = before.failures + 1 if before else 1
+        if batch is None:
+            return Standing(self.name, None, None, "", error, since, failures)
+        part = batch.slices[0]
+        first = batch.records[0] if batch.records else None
+        offset = first.offset if first else part.next - 1 if batch.count == 1 else part.start
+        subject = first.envelope.subject if first else next(iter(batch.gathered.ids), "") if batch.gathered else ""
+        return Standing(self.name, (part.topic, part.partition), offset, subject, error, since, failures)
+
+    # --- its life -------------------------------------------------------------------------------------------------------
+
+    async def on_start(self) -> None:
+        """Join the group; partitions come with the first read."""
+        self._source = self._open_source(self._group)
+        self._reader = LogReader(self._source, self._projection)
+        self._generation = 0
+        self._lost = False
+        await self._source.subscribe([topic.name for topic in self._projection.topics])
+
+    async def on_shutdown(self) -> None:
+        """Leave the group, after the last read."""
+        if self._reader is not None:
+            await self._reader.forget()
+        if self._source is not None:
+            await self._source.close()
+
+    async def _go_to_stored(self, only: Place | None = None) -> None:
+        """Go on where the stored positions are, but in partitions that were put aside; `only` in one of these."""
+        assert self._source is not None and self._reader is not None
+        generation, mine = self._source.generation, self._source.assigned
+        self._aside = {place: put for place, put in self._aside.items() if place in mine}
+        wanted = mine - self._aside.keys() if only is None else mine & {only}
+        stored = await self._stored()
+        await self._reader.seek({place: position for place, position in stored.items() if place in wanted})
+        self._generation = generation if only is None else ASTRAY
+        self.ready.set()
+
+    @Service.task
+    async def _feed(self) -> None:
+        while not self.should_stop:
+            try:
+                if self._lost:
+                    await self.on_shutdown()
+                    await self.on_start()
+                await self._turn()
+                self._outage = None
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001  (it is said, and tried again)
+                await self._failed(error)
+
+    async def _turn(self) -> None:
+        """Feed one batch: of all partitions but those put aside, or the record of one of these whose time has come."""
+        assert self._source is not None
+        now = self.loop.time()
+        due = [place for place, (_, at) in self._aside.items() if at <= now and place in self._source.assigned]
+        if due:
+            await self._go_to_stored(due[0])
+            await self._feed_once(1)
+            standing, _ = self._aside.pop(due[0])
+            log.info("feed_goes_on", **standing.fields())
+            return
+        if self._generation != self._source.generation:
+            await self._go_to_stored()
+        await self._feed_once(self._size)
+        self._size = min(self._records_max, 2 * self._size)
+
+    async def _feed_once(self, records_max: int) -> None:
+        """Read a batch and wait until it is durable."""
+        assert self._reader is not None
+        self._offered = None
+        batch, dead = await self._reader.read(records_max=records_max, wait_s=WAIT_S)
+        lag = await self._reader.lag()
+        self._look_whether_it_reads(batch, lag)
+        if dead:
+            await self._graves.bury(dead, read=batch.count if batch else len(dead))
+        if batch is not None:
+            if batch.count >= FEW:
+                self._reader.begin(records_max=self._records_max, wait_s=WAIT_S)
+            self._offered = batch
+            seconds = await self._offer(batch)
+            self._metrics.folded(self.name, batch.count, seconds)
+            self._graves.forget()
+        self._metrics.behind(self.name, lag)
+
+    async def _offer(self, batch: Batch) -> float:
+        """Return after how many seconds the batch was durable."""
+        started = self.loop.time()
+        done: asyncio.Future[None] = self.loop.create_future()
+        self._busy = batch, started
+        try:
+            await self._channel.put(Offer(batch, done))
+            await done
+        finally:
+            self._busy = None
+        return self.loop.time() - started
+
+    def _look_whether_it_reads(self, batch: Batch | None, lag: Mapping[Place, int]) -> None:
+        """Raise ReaderLost when the log has more and the reader brings nothing of it."""
+        if batch is not None or not any(lag.values()):
+            self._quiet_since = None
+        elif self._quiet_since is None:
+            self._quiet_since = self.loop.time()
+        elif self.loop.time() - self._quiet_since > STANDS_AFTER_S:
+            self._quiet_since = None
+            raise ReaderLost(f"nothing was read for {STANDS_AFTER_S:.0f} s although the log has {sum(lag.values())} more")
+
+    # --- when it fails --------------------------------------------------------------------------------------------------
+
+    async def _failed(self, error: Exception) -> None:
+        """Rest while a service is away; else find the record that is to blame and put its partition aside."""
+        self._metrics.failed(self.name)
+        batch, self._offered = self._offered, None
+        self._generation = ASTRAY
+        self._lost = self._lost or isinstance(error, ReaderLost)
+        if batch is None or await self._away(error):
+            self._outage = self._standing(batch, words_of(error), self._outage)
+            again = self._outage.failures & (self._outage.failures - 1)
+            if not again:  # the first, second, fourth, eighth …
+                log.warning("batch_failed", exc_info=self._outage.failures == 1, **self._outage.fields())
+            await self.sleep(min(AWAY_S, 0.05 * 4 ** min(self._outage.failures, 5)))
+        elif batch.count > 1:
+            self._size = batch.count // 2
+            log.warning("batch_halved", **self._standing(batch, words_of(error)).fields())
+        else:
+            await self._put_aside(batch, error)
+
+    async def _put_aside(self, batch: Batch, error: Exception) -> None:
+        """Let a partition wait at the record that failed; bury an effect's that failed too often."""
+        place = (batch.slices[0].topic, batch.slices[0].partition)
+        before, _ = self._aside.get(place, (None, 0.0))
+        standing = self._standing(batch, words_of(error), before)
+        rest_s = min(RETRY_S[1], RETRY_S[0] * 2.0 ** min(standing.failures - 1, 10))
+        self._aside[place] = standing, self.loop.time() + rest_s
+        self._size = self._records_max
+        if not standing.failures & (standing.failures - 1):
+            log.error("feed_stands_still", exc_info=standing.failures == 1, **standing.fields())
+        if self._tries is not None and standing.failures >= self._tries.failures_max:
+            try:
+                await self._give_up(batch, standing)
+                del self._aside[place]
+            except Exception as fault:  # noqa: BLE001  (as above)
+                self._aside[place] = replace(standing, error=words_of(fault)), self.loop.time() + rest_s
+                log.error("not_buried", error=words_of(fault), **{**standing.fields(), "error": words_of(fault)})
+
+    async def _give_up(self, batch: Batch, standing: Standing) -> None:
+        """Put the event of an effect on the dead letters, then move past it."""
+        assert self._tries is not None
+        reason = f"{self.name} failed {standing.failures} times: {standing.error}"
+        await self._graves.bury([_letter(recorded, reason, self.name) for recorded in batch.records], read=batch.count)
+        await self._tries.skip(batch)
+        self._graves.forget()
+        log.error("effect_buried", **standing.fields())
+
+
+def _letter(recorded: Recorded[Event], reason: str, reader: str) -> DeadLetter:
+    return DeadLetter(recorded.topic, recorded.partition, recorded.offset, reason, encode(recorded.envelope), reader)
+
+
+async def each(stream: AsyncIterator[Offer], handle: Callable[[Batch], Awaitable[None]]) -> None:
+    """Run an agent: handle each batch and answer its feed, which decides what follows from a failure."""
+    async for batch, done in stream:
+        try:
+            await handle(batch)
+        except Exception as error:  # noqa: BLE001  (its feed is told)
+            if not done.done():
+                done.set_exception(error)
+        except BaseException:
+            if not done.done():
+                done.set_exception(RuntimeError("the agent was stopped"))
+            raise
+        else:
+            if not done.done():
+                done.set_result(None)

@@ -1,0 +1,64 @@
+"""Where a feed stands still, and whose fault that is.
+
+A feed that cannot go on says where, at which subject, why and since when: in its log lines, its readiness and its metric.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from aiokafka.errors import KafkaError
+from psycopg import InterfaceError, OperationalError
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+from events.errors import LogTruncated, PositionConflict, Retryable
+from projections.folding.log import Place
+
+_AWAY = (Retryable, PositionConflict, LogTruncated, KafkaError, InterfaceError, PoolTimeout, TooManyRequests, TimeoutError, OSError)
+_LIMIT_EXCEEDED = "54"
+"""PostgreSQL's class of errors about one value that is too large; psycopg counts them among those of operation."""
+ERROR_CHARACTERS_MAX = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A place of the log that a feed does not get past. `place` is None when the fault is about no single record."""
+
+    feed: str
+    place: Place | None
+    offset: int | None
+    subject: str
+    error: str
+    since: datetime
+    failures: int = 1
+
+    def sentence(self) -> str:
+        """Say it for a person."""
+        where = f" at {self.place[0]}/{self.place[1]}/{self.offset}" if self.place else ""
+        about = f" ({self.subject})" if self.subject else ""
+        return f"stands still{where}{about} since {self.since:%Y-%m-%d %H:%M:%S} UTC: {self.error}"
+
+    def fields(self) -> dict[str, object]:
+        """Return what a log line says of it."""
+        topic, partition = self.place or (None, None)
+        return {
+            "feed": self.feed,
+            "topic": topic,
+            "partition": partition,
+            "offset": self.offset,
+            "subject": self.subject,
+            "error": self.error,
+            "since": self.since.isoformat(),
+            "failures": self.failures,
+        }
+
+
+def words_of(error: BaseException) -> str:
+    """Return an error as a standing says it."""
+    return f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX]
+
+
+async def is_away(error: Exception) -> bool:
+    """Tell whether a service is away, or somebody else moved the position: nothing that one record is to blame for."""
+    if isinstance(error, OperationalError):
+        return not (error.sqlstate or "").startswith(_LIMIT_EXCEEDED)
+    return isinstance(error, _AWAY)

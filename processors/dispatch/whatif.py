@@ -1,0 +1,564 @@
+"""What if it had been decided by another policy? Recorded requests, durations and failures, in virtual time, with the real decider.
+
+From the topics job-requests and jobs a `Recording` learns how everybody reacted: how long after a claim its renewals, its
+result and the worker's next question came, how long after a refusal it asked again, what was submitted when the jobs before it were
+done. `Replay` lets them react like that to what another policy decides. What was decided anew is told by `measure`.
+
+What it assumes: the n-th attempt of a job takes as long and ends as the n-th recorded one, on whatever worker; a worker that
+went silent goes silent with that attempt; attempts that never happened are like another of the job, or of its kind, by `seed`.
+New workers come, people want something and the clock ticks when they did; only for what was never due are there other ticks.
+Under the recorded policy the same claims come out in the same order, with two exceptions that are on no log: what a dispatcher
+forgot when it was restarted, and when exactly a request without an answer was decided. The latter is guessed from the requests
+around it; where a tick that came late made jobs ready, or a lease was renewed at its last moment, another job may be given first.
+"""
+
+import heapq
+import random
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from fractions import Fraction
+from itertools import count
+from statistics import quantiles
+from typing import Any, NamedTuple
+from uuid import UUID, uuid5
+
+from events.envelope import Envelope, Event, Recorded
+from events.errors import InvalidRequest
+from events.jobs import (
+    Capabilities,
+    ClaimRefused,
+    ClaimRequested,
+    ClockTicked,
+    EncodeSpec,
+    JobAttemptFailed,
+    JobCancelled,
+    JobClaimed,
+    JobCompleted,
+    JobFailed,
+    JobQueued,
+    JobReleased,
+    JobSpec,
+    JobSubmitted,
+    LeaseExpired,
+    LeaseReleased,
+    LeaseRenewed,
+    ResultReported,
+)
+from events.media import Rung
+from processors.dispatch.decide import SOURCE, decide
+from processors.dispatch.state import Policy, State, evolve, next_wakeup
+
+Cause = tuple[Any, ...]
+"""What a request is a reaction to: ("claim", job, epoch), ("refusal", worker, n) or ("done", video); () when it is to nothing."""
+SILENT = timedelta(minutes=2)
+"""A worker that was heard of so shortly before the end of the record is not gone."""
+RENEWAL = timedelta(seconds=15)
+LONGEST = 20
+"""A replay ends when it lasts that many times as long as the record, and an hour."""
+
+
+class Reaction(NamedTuple):
+    """A request that came `delay` after its cause; `number` is its place among all requests of the record."""
+
+    delay: timedelta
+    number: int
+    request: Envelope[Event]
+
+
+class Worker(NamedTuple):
+    """A worker of the record, from its first question on."""
+
+    worker_id: str
+    capabilities: Capabilities
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """What a policy file may say; each function gets what was recorded."""
+
+    policy: Callable[[Policy], Policy] = lambda recorded: recorded
+    workers: Callable[[Sequence[Worker]], Sequence[Worker]] = lambda recorded: recorded
+    ladder: Callable[[EncodeSpec], Sequence[Rung]] = lambda spec: spec.plan.rungs
+    seconds: Callable[[JobClaimed, float], float] = lambda claimed, recorded: recorded
+
+
+@dataclass
+class Recording:
+    """One partition: what was asked from `since` on, when it was decided, and how everybody reacted.
+
+    `before` are the facts before that. The state with which it begins is made of `older`, those of them whose requests are not
+    on the log any more, and of `asked_before`, the requests that are.
+    """
+
+    before: list[Envelope[Event]]
+    older: list[Envelope[Event]]
+    asked_before: list[tuple[datetime, Envelope[Event]]]
+    requests: list[tuple[datetime, Envelope[Event]]]
+    answers: list[list[Envelope[Event]]]
+    reactions: dict[Cause, list[Reaction]] = field(default_factory=lambda: defaultdict(list))
+    awaited: dict[str, list[tuple[frozenset[str], Reaction]]] = field(default_factory=lambda: defaultdict(list))
+    workers: dict[str, Worker] = field(default_factory=dict)
+    ticks: dict[datetime, timedelta] = field(default_factory=dict)
+    closed: set[Cause] = field(default_factory=set)
+
+    def first_state(self, policy: Policy) -> State:
+        """Return the state with which the record begins, also what in it is no fact: who waits, which leases were renewed."""
+        state = State(policy=policy)
+        for fact in self.older:
+            evolve(state, fact)
+        for time, request in self.asked_before:
+            decide(state, request, time)
+        return state
+
+    @property
+    def facts(self) -> list[Envelope[Event]]:
+        """What was decided."""
+        return [fact for answer in self.answers for fact in answer]
+
+    @property
+    def end(self) -> datetime:
+        """When the last request was decided."""
+        return self.requests[-1][0]
+
+
+def record(
+    requests: Sequence[Recorded[Event]], facts: Sequence[Recorded[Event]], since: datetime | None, policy: Policy
+) -> Recording:
+    """Return the recording of a partition, whose requests and facts are given in order, all of them."""
+    asked = [request.envelope for request in requests]
+    answers = _answers(asked, [fact.envelope for fact in facts])
+    times = _decided_at(asked, answers)
+    begin = next((n for n, time in enumerate(times) if since is None or time >= since), len(times))
+    inside = [fact for answer in answers[begin:] for fact in answer]
+    known = {fact.id for fact in inside}
+    before = [fact.envelope for fact in facts if fact.envelope.id not in known]
+    ids = {request.id for request in asked}
+    decided = list(zip(times, asked, strict=True))
+    older = [fact for fact in before if fact.causationid not in ids]
+    recording = Recording(before, older, decided[:begin], decided[begin:], answers[begin:])
+    _note_reactions(recording)
+    _note_ticks(recording, policy)
+    return recording
+
+
+def _answers(requests: Sequence[Envelope[Event]], facts: Sequence[Envelope[Event]]) -> list[list[Envelope[Event]]]:
+    """Return the facts of each request. Both are in the order of decisions; of a request that came twice either may have them."""
+    asked = {request.id for request in requests}
+    left = deque(fact for fact in facts if fact.causationid in asked)
+    answers: list[list[Envelope[Event]]] = []
+    for request in requests:
+        answer: list[Envelope[Event]] = []
+        while left and left[0].causationid == request.id:
+            answer.append(left.popleft())
+        answers.append(answer)
+    return answers
+
+
+def _decided_at(requests: Sequence[Envelope[Event]], answers: Sequence[Sequence[Envelope[Event]]]) -> list[datetime]:
+    """Return when each request was decided: as its facts say; without facts as long after it was made as its sender's took least.
+
+    No sender's clock is trusted: that it is fast or slow shows in its requests that were decided before a moment that is known.
+    """
+    lags: dict[str, timedelta] = {}
+    following: datetime | None = None
+    for request, answer in zip(reversed(requests), reversed(answers), strict=True):
+        following = answer[0].time if answer else following
+        if following is not None:
+            sender = _sender(request)
+            lags[sender] = min(following - request.time, lags.get(sender, timedelta.max))
+    times: list[datetime] = []
+    for request, answer in zip(requests, answers, strict=True):
+        guess = answer[0].time if answer else request.time + lags.get(_sender(request), timedelta())
+        times.append(max(guess, times[-1]) if times else guess)
+    return times
+
+
+def _sender(request: Envelope[Event]) -> str:
+    """Return by whose clock a request was made."""
+    event = request.data
+    return event.worker_id if isinstance(event, ClaimRequested | LeaseRenewed | ResultReported | LeaseReleased) else request.source
+
+
+def _note_reactions(recording: Recording) -> None:
+    answered: dict[str, tuple[Cause, datetime]] = {}
+    caused: dict[Cause, datetime] = {}
+    completed: dict[str, dict[str, datetime]] = defaultdict(dict)
+    refusals: dict[str, int] = defaultdict(int)
+    done = {fact.id for fact in (*recording.before, *recording.facts) if isinstance(fact.data, JobCompleted)}
+    for number, (time, request) in enumerate(recording.requests):
+        event = request.data
+        cause: Cause = ()
+        if isinstance(event, ClaimRequested):
+            recording.workers.setdefault(event.worker_id, Worker(event.worker_id, event.capabilities, time))
+            cause = answered.get(event.worker_id, ((), time))[0]
+        elif isinstance(event, LeaseRenewed | ResultReported | LeaseReleased):
+            cause = ("claim", event.job_id, event.epoch)
+        if cause not in caused:
+            cause = ()
+        video = completed[getattr(event, "video_id", "")]
+        if request.causationid in done and video:
+            reaction = Reaction(time - max(video.values()), number, request)
+            recording.awaited[event.video_id].append((frozenset(video), reaction))  # type: ignore[attr-defined]
+        else:
+            delay = time - caused[cause] if cause else timedelta()
+            recording.reactions[cause].append(Reaction(delay, number, request))
+        for fact in recording.answers[number]:
+            match fact.data:
+                case JobClaimed() as claimed:
+                    answer: Cause = ("claim", claimed.job_id, claimed.epoch)
+                    answered[claimed.worker_id], caused[answer] = (answer, time), time
+                case ClaimRefused() as refused:
+                    refusals[refused.worker_id] += 1
+                    answer = ("refusal", refused.worker_id, refusals[refused.worker_id])
+                    answered[refused.worker_id], caused[answer] = (answer, time), time
+                case JobCompleted() as ended:
+                    completed[ended.video_id][ended.job_id] = time
+    recording.closed = _closed(recording.facts)
+
+
+def _closed(facts: Iterable[Envelope[Event]]) -> set[Cause]:
+    """Return the claims that were over before the end: by a result, an expiry, or because people wanted it so."""
+    held: dict[str, Cause] = {}
+    closed: set[Cause] = set()
+    for fact in facts:
+        if isinstance(fact.data, JobClaimed):
+            held[fact.data.job_id] = ("claim", fact.data.job_id, fact.data.epoch)
+        elif isinstance(fact.data, LeaseExpired | JobAttemptFailed | JobReleased | JobCompleted | JobFailed | JobCancelled):
+            closed.add(held.pop(fact.data.job_id, ()))
+    return closed
+
+
+def _note_ticks(recording: Recording, policy: Policy) -> None:
+    """Learn how long after something was due a tick was decided that did it: decide everything again, as recorded."""
+    state = recording.first_state(policy)
+    pending: set[datetime] = set()
+    for time, request in recording.requests:
+        due = next_wakeup(state)
+        if due is not None:
+            pending.add(due)
+        if isinstance(request.data, ClockTicked) and request.id not in state.answered:
+            met = {moment for moment in pending if moment <= time}
+            recording.ticks.update((moment, time - moment) for moment in met - recording.ticks.keys())
+            pending -= met
+        decide(state, request, time)
+
+
+class Replay:
+    """One partition, decided again. `run` returns the facts, those of before first."""
+
+    def __init__(self, recording: Recording, policy: Policy, alternative: Alternative, seed: int) -> None:
+        self._recording = recording
+        self._alternative = alternative
+        self._rng = random.Random(seed)
+        self._state = recording.first_state(policy)
+        self._state.policy = alternative.policy(policy)
+        self._facts = list(recording.before)
+        self._agenda: list[tuple[datetime, int, Envelope[Event] | datetime]] = []
+        self._later = count(len(recording.requests))
+        self._copies = count()
+        self._refusals: dict[str, int] = defaultdict(int)
+        self._done: dict[str, set[str]] = defaultdict(set)
+        self._awaited = {video: list(waiting) for video, waiting in recording.awaited.items()}
+        self._planned: set[datetime] = set()
+        self._scale: dict[str, float] = {}
+        self._workers = {worker.worker_id: worker for worker in alternative.workers(list(recording.workers.values()))}
+        if recording.workers and not self._workers:
+            raise InvalidRequest("the policy's workers() leaves nobody to do the work; it wants at least one")
+        self._attempts = _attempts(recording)
+        self._pauses = [one.delay for cause, found in recording.reactions.items() if cause[:1] == ("refusal",) for one in found]
+        self._question = next((r for r in recording.requests if isinstance(r[1].data, ClaimRequested)), None)
+        lags = sorted(recording.ticks.values())
+        self._lag = lags[len(lags) // 2] if lags else timedelta()
+
+    def run(self) -> list[Envelope[Event]]:
+        """Decide until every job has ended, or for far too long."""
+        recording = self._recording
+        for reaction in recording.reactions[()]:
+            event = reaction.request.data
+            if not isinstance(event, ClaimRequested) or event.worker_id in self._workers:
+                self._plan(recording.requests[reaction.number][0], reaction.number, reaction.request)
+        for worker in self._workers.values():
+            if worker.worker_id not in recording.workers:
+                self._ask(worker, worker.since)
+        begin = recording.requests[0][0] if recording.requests else None
+        waiting_for_jobs = True
+        if begin is not None:
+            self._watch(begin)
+        while self._agenda and begin is not None and waiting_for_jobs:
+            now, number, what = heapq.heappop(self._agenda)
+            if now - begin > LONGEST * (recording.end - begin) + timedelta(hours=1):
+                break
+            self._happen(now, number, what)
+            open_jobs = len(self._state.ended) < len(self._state.jobs)
+            waiting_for_jobs = now <= recording.end or open_jobs or self._submissions_come()
+        return self._facts
+
+    def _submissions_come(self) -> bool:
+        return any(isinstance(what, Envelope) and isinstance(what.data, JobSubmitted) for _, _, what in self._agenda)
+
+    def _plan(self, time: datetime, number: int, what: Envelope[Event] | datetime) -> None:
+        if isinstance(what, Envelope) and isinstance(what.data, JobSubmitted) and isinstance(what.data.spec, EncodeSpec):
+            what = what._replace(data=self._by_ladder(what.data, what.data.spec))
+        heapq.heappush(self._agenda, (time, number, what))
+
+    def _by_ladder(self, submitted: JobSubmitted, spec: EncodeSpec) -> JobSubmitted:
+        """Return a submission with the rungs of the alternative; its work takes longer or shorter by their pixels."""
+        rungs = tuple(self._alternative.ladder(spec))
+        if rungs == spec.plan.rungs:
+            return submitted
+        if not rungs:
+            raise InvalidRequest(f"ladder() leaves job {submitted.job_id} no rung to encode")
+        self._scale[submitted.job_id] = _pixels(rungs) / _pixels(spec.plan.rungs)
+        wanted = submitted.requirements
+        if wanted.height is not None:
+            wanted = wanted.model_copy(update={"height": max(rung.height for rung in rungs)})
+        other = spec.model_copy(update={"plan": spec.plan.model_copy(update={"rungs": rungs})})
+        return submitted.model_copy(update={"spec": other, "requirements": wanted})
+
+    def _happen(self, now: datetime, number: int, what: Envelope[Event] | datetime) -> None:
+        if isinstance(what, datetime):
+            self._planned.discard(what)
+            if next_wakeup(self._state) != what:
+                return self._watch(now)
+            id_, pool = self._new_id(), self._recording.requests[0][1].subject
+            ticked: Event = ClockTicked(pool=pool, now=now)
+            request = Envelope(id_, SOURCE, pool, now, ticked, id_)
+        else:
+            request = what
+        for fact in decide(self._state, request, now):
+            self._facts.append(fact)
+            match fact.data:
+                case JobClaimed() as claimed:
+                    self._work(claimed, now)
+                case ClaimRefused() as refused:
+                    self._ask_again(refused.worker_id, now)
+                case JobCompleted() as completed:
+                    self._complete(completed, now)
+        return self._watch(now)
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def _watch(self, now: datetime) -> None:
+        """Plan a tick for what is due next, as late as ticks usually were. What was due in the record has its recorded tick."""
+        due = next_wakeup(self._state)
+        if due is not None and due not in self._planned:
+            self._planned.add(due)
+            late = self._recording.ticks.get(due, self._lag)
+            self._plan(max(now, due + late), next(self._later), due)
+
+    # --- reactions --------------------------------------------------------------------------------------------------
+
+    def _work(self, claimed: JobClaimed, now: datetime) -> None:
+        """Let a worker do with a claim what was done with it, or with one like it."""
+        cause: Cause = ("claim", claimed.job_id, claimed.epoch)
+        script = self._recording.reactions.get(cause, [])
+        ended = any(isinstance(reaction.request.data, ResultReported | LeaseReleased) for reaction in script)
+        silent = not ended and cause in self._recording.closed
+        fresh = not ended and not silent
+        if fresh:  # it never was, or was not over at the end of the record
+            script = self._like(claimed)
+        script = self._stretched(claimed, script)
+        for reaction in script:
+            self._react(reaction, claimed.worker_id, claimed.epoch, claimed.job_id, now, fresh=fresh)
+        asks = any(isinstance(reaction.request.data, ClaimRequested) for reaction in script)
+        if not asks and not silent and script:
+            over = now + max(reaction.delay for reaction in script)
+            if self._recording.end - over < SILENT:
+                self._ask(self._workers.get(claimed.worker_id), max(over, self._recording.end))
+
+    def _like(self, claimed: JobClaimed) -> list[Reaction]:
+        """Return what was done with another attempt of the job, else with one of its kind."""
+        alike = self._attempts.get(claimed.job_id, [])[-1:] or self._attempts.get(claimed.spec.kind) or self._attempts.get("", [])
+        return self._rng.choice(alike) if alike else []
+
+    def _stretched(self, claimed: JobClaimed, script: list[Reaction]) -> list[Reaction]:
+        """Return the script with the length of work that the alternative gives it, renewals as they are needed."""
+        results = [reaction for reaction in script if isinstance(reaction.request.data, ResultReported)]
+        if not results:
+            return script
+        length = results[0].delay
+        seconds = self._alternative.seconds(claimed, length.total_seconds()) * self._scale.get(claimed.job_id, 1)
+        if seconds == length.total_seconds():
+            return script
+        more = timedelta(seconds=seconds) - length
+        renewals = [reaction for reaction in script if isinstance(reaction.request.data, LeaseRenewed)]
+        rest = [reaction._replace(delay=reaction.delay + more) for reaction in script if reaction not in renewals]
+        model = LeaseRenewed(job_id=claimed.job_id, pool=claimed.pool, worker_id=claimed.worker_id, epoch=claimed.epoch)
+        moments = [RENEWAL * n for n in range(1, int(seconds / RENEWAL.total_seconds()) + 1)]
+        renewed = [results[0].request._replace(id=self._new_id(), data=model) for _ in moments]
+        return [*rest, *(Reaction(at, next(self._later), one) for at, one in zip(moments, renewed, strict=True))]
+
+    def _react(self, reaction: Reaction, worker_id: str, epoch: int, job_id: str, now: datetime, *, fresh: bool) -> None:
+        """Plan a request of the record as this worker's, about this claim."""
+        request, event, time = reaction.request, reaction.request.data, now + max(timedelta(), reaction.delay)
+        if isinstance(event, ClaimRequested):
+            if worker_id not in self._workers:
+                return
+            decided = (
+                self._recording.requests[reaction.number][0] if reaction.number < len(self._recording.requests) else request.time
+            )
+            can = self._workers[worker_id].capabilities
+            event = event.model_copy(
+                update={
+                    "worker_id": worker_id,
+                    "capabilities": can,
+                    "deadline": time + (event.deadline - decided),
+                    "process_id": event.process_id if worker_id == event.worker_id else None,
+                }
+            )
+        else:
+            event = event.model_copy(update={"worker_id": worker_id, "epoch": epoch, "job_id": job_id})
+        id_ = self._new_id() if fresh else request.id
+        self._plan(time, reaction.number if not fresh else next(self._later), request._replace(id=id_, data=event))
+
+    def _ask_again(self, worker_id: str, now: datetime) -> None:
+        """Let a worker that was refused do what it did then, or what workers do."""
+        self._refusals[worker_id] += 1
+        recorded = self._recording.reactions
+        script = recorded.get(("refusal", worker_id, self._refusals[worker_id]))
+        if script:
+            for reaction in script:
+                self._react(reaction, worker_id, 0, "", now, fresh=False)
+            return
+        pause = self._rng.choice(self._pauses) if self._pauses else timedelta(seconds=1)
+        known = worker_id in self._recording.workers and self._refusals[worker_id] <= len(self._recording.requests)
+        self._ask(self._workers.get(worker_id), max(now + pause, self._recording.end) if known else now + pause)
+
+    def _ask(self, worker: Worker | None, time: datetime) -> None:
+        """Let a worker ask as nobody did in the record."""
+        if worker is None or self._question is None:
+            return
+        at, model = self._question
+        assert isinstance(model.data, ClaimRequested)
+        deadline = time + (model.data.deadline - at)
+        event = model.data.model_copy(
+            update={
+                "worker_id": worker.worker_id,
+                "capabilities": worker.capabilities,
+                "deadline": deadline,
+                "process_id": None,
+            }
+        )
+        self._plan(time, next(self._later), model._replace(id=self._new_id(), time=time, data=event))
+
+    def _complete(self, completed: JobCompleted, now: datetime) -> None:
+        """Submit what was submitted when these jobs of the video were done."""
+        done = self._done[completed.video_id]
+        done.add(completed.job_id)
+        left = []
+        for needed, reaction in self._awaited.get(completed.video_id, ()):
+            if needed <= done:
+                self._plan(now + max(timedelta(), reaction.delay), reaction.number, reaction.request)
+            else:
+                left.append((needed, reaction))
+        self._awaited[completed.video_id] = left
+
+    def _new_id(self) -> str:
+        return str(uuid5(UUID(int=0), f"whatif/{next(self._copies)}"))
+
+
+def _pixels(rungs: Iterable[Rung]) -> int:
+    return sum(rung.width * rung.height for rung in rungs)
+
+
+def _attempts(recording: Recording) -> dict[str, list[list[Reaction]]]:
+    """Return what was done with attempts that were reported: by job, by kind of job, and under "" all."""
+    found: dict[str, list[list[Reaction]]] = defaultdict(list)
+    for fact in recording.facts:
+        if isinstance(fact.data, JobClaimed):
+            script = recording.reactions.get(("claim", fact.data.job_id, fact.data.epoch), [])
+            if any(isinstance(reaction.request.data, ResultReported) for reaction in script):
+                for name in (fact.data.job_id, fact.data.spec.kind, ""):
+                    found[name].append(script)
+    return found
+
+
+# --- figures --------------------------------------------------------------------------------------------------------
+
+
+class Figures(NamedTuple):
+    """What a policy comes to. Waits are from the moment a job could be given to a worker to its claim; times in seconds.
+
+    `video_mb` is what the completed encodes take in the store by the bit rates of their rungs.
+    """
+
+    jobs: int
+    completed: int
+    failed: int
+    claims: int
+    retries: int
+    wait_p50_s: float
+    wait_p95_s: float
+    makespan_s: float
+    worker_s: float
+    video_mb: float
+
+
+def claims_of(facts: Iterable[Envelope[Event]]) -> list[tuple[str, int, str]]:
+    """Return the claims in order: job, epoch, worker."""
+    return [(f.data.job_id, f.data.epoch, f.data.worker_id) for f in facts if isinstance(f.data, JobClaimed)]
+
+
+def measure(facts: Sequence[Envelope[Event]], since: datetime | None) -> Figures:
+    """Return the figures of what happened from `since` on; `facts` are all facts."""
+    ready: dict[str, datetime] = {}
+    begun: dict[str, datetime] = {}
+    waits: list[float] = []
+    worked, retries, claims, video_mb = 0.0, 0, 0, 0.0
+    specs: dict[str, JobSpec] = {}
+    ended: dict[str, str] = {}
+    times: list[datetime] = []
+    for fact in facts:
+        event, counts = fact.data, since is None or fact.time >= since
+        job_id = getattr(event, "job_id", "")
+        if isinstance(event, JobClaimed):
+            if counts:
+                waits.append((fact.time - ready.get(job_id, fact.time)).total_seconds())
+                claims += 1
+            begun[job_id], specs[job_id] = fact.time, event.spec
+        elif isinstance(event, JobQueued):
+            ready[job_id] = fact.time
+            ended.pop(job_id, None)
+        elif isinstance(event, JobAttemptFailed | LeaseExpired | JobReleased):
+            ready[job_id] = getattr(event, "retry_at", None) or fact.time
+            retries += counts and not isinstance(event, JobReleased)
+        elif isinstance(event, JobCompleted | JobFailed | JobCancelled) and counts:
+            ended[job_id] = type(event).__name__
+            if isinstance(event, JobCompleted):
+                video_mb += _megabytes(specs.get(job_id))
+        if isinstance(event, JobAttemptFailed | LeaseExpired | JobReleased | JobCompleted | JobFailed | JobCancelled):
+            start = begun.pop(job_id, None)
+            if start is not None and counts:
+                worked += (fact.time - max(start, since or start)).total_seconds()
+        if counts and job_id:
+            times.append(fact.time)
+    kinds = list(ended.values())
+    return Figures(
+        jobs=len(ready),
+        completed=kinds.count("JobCompleted"),
+        failed=kinds.count("JobFailed"),
+        claims=claims,
+        retries=retries,
+        wait_p50_s=round(_quantile(waits, 50), 3),
+        wait_p95_s=round(_quantile(waits, 95), 3),
+        makespan_s=round((max(times) - min(times)).total_seconds(), 3) if times else 0.0,
+        worker_s=round(worked, 3),
+        video_mb=round(video_mb, 3),
+    )
+
+
+def _megabytes(spec: JobSpec | None) -> float:
+    """Return what an encode makes by its bit rates, in 10⁶ bytes; 0 for other work."""
+    if not isinstance(spec, EncodeSpec):
+        return 0.0
+    kbps = sum(rung.video_kbps for rung in spec.plan.rungs)
+    return float(kbps * spec.chunk.frames / Fraction(spec.plan.frame_rate) / 8000)
+
+
+def _quantile(values: Sequence[float], percent: int) -> float:
+    if len(values) < 2:
+        return values[0] if values else 0.0
+    return quantiles(values, n=100, method="inclusive")[percent - 1]

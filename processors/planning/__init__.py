@@ -1,0 +1,1 @@
+"""Plans from probes: the process, the ladder, filters and texts."""

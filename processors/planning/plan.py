@@ -1,0 +1,461 @@
+"""What is made from a source, decided once from its probe: `plan(probe, settings) -> Plan | Failure`. Pure.
+
+The ladder (height, video kbit/s, audio kbit/s) is VLog's: contracts §1.2. A rung is named after the shorter side of its
+picture, so that a portrait clip of 1080x1920 gets 1080p, 720p, 480p and 360p, upright. Nothing is ever upscaled; a
+source whose shorter side is below 360 gets one rung of its own size. `docs/inputs.md` tells every decision to people.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Literal
+
+from events.jobs import AudioSpec, EncodeSpec, ExtrasSpec, JobSpec, Source
+from events.languages import language_tag
+from events.media import (
+    SOFTWARE_ENCODERS,
+    AudioPlan,
+    Cut,
+    Failure,
+    Plan,
+    Probe,
+    Rung,
+    StreamingFormat,
+    VideoCodec,
+    VideoPlan,
+    VideoTrack,
+)
+from processors.planning.filters import filters, still_filters
+from processors.planning.text import labels, subtitle_plans
+from producers.probes import bounded
+
+LADDER = (
+    (2160, 15000, 192),
+    (1440, 8000, 192),
+    (1080, 5000, 128),
+    (720, 2500, 128),
+    (480, 1000, 96),
+    (360, 600, 96),
+)
+SMALLEST_PIXELS = 640 * 360
+VIDEO_KBPS_MIN = 50
+AUDIO_ONLY_KBPS = (128, 96)
+
+STANDARD_RATES = tuple(Fraction(rate) for rate in ("24000/1001", "24", "25", "30000/1001", "30", "48", "50", "60000/1001", "60"))
+RATE_MAX = Fraction(60)
+RATE_MIN = Fraction(10)
+TIMESCALE_MIN = 10_000
+
+SIDE_MAX = 8192
+SIDE_MIN: dict[VideoCodec, int] = {"h264": 2, "hevc": 16, "av1": 4}
+"""Pixels; encoders make nothing of smaller pictures (tried: x265 fails at 2x2 and works at 16x16, SVT-AV1 fails at 2x2)."""
+
+GOP_MAX_S = 2.0
+"""Between two key frames, about: where players can seek to at once, and what they show of a video that is wound."""
+FIRST_SEGMENTS = 1
+"""Playing begins when the first chunk is there: that of a video longer than `EARLY_MIN_S` is one segment."""
+EARLY_MIN_S = 12.0
+
+THUMBNAIL_MS = 5000
+LEAD_MAX_MS = 100
+"""Sound may start this much before the first picture (encoder delay) and is cut; a longer lead keeps its still picture."""
+
+INDEXED_CONTAINERS = ("mov,", "matroska,")
+"""ffprobe's format names of containers in which ffmpeg finds the key frame before any moment (tried)."""
+CHANGING_CONTAINERS = frozenset(("mpegts", "mpeg", "ogg", "flv", "rm", "aac", "mp3", "ac3", "eac3"))
+"""ffprobe's format names of containers whose sound may change from mono to stereo on the way, as broadcasts do."""
+READ_LEAD_MAX_MS = 30_000
+READ_LEAD_MARGIN_MS = 1_000
+DEINTERLACE_LEAD_MS = 200
+
+SVT_PRESETS = {
+    "ultrafast": "12",
+    "superfast": "11",
+    "veryfast": "10",
+    "faster": "9",
+    "fast": "8",
+    "medium": "6",
+    "slow": "5",
+    "slower": "4",
+    "veryslow": "3",
+}
+"""The names that x264 and x265 share, as the numbers that SVT-AV1 wants; other values pass as they are."""
+NVENC_PRESET = "p4"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSettings:
+    """What an operator decides about every plan. Lengths in seconds; `encoder` None is the software one of the codec.
+
+    What is longer than `length_max_s`, or has a picture that stands for more than `gap_max_s`, is not made: its clock jumps.
+    Of each kind of track the first `tracks_max` are used, with names of up to `name_max` characters.
+    """
+
+    segment_s: float = 6.0
+    chunk_s: float = 60.0
+    format: StreamingFormat = "cmaf"
+    codec: VideoCodec = "h264"
+    preset: str = "veryfast"
+    hdr: Literal["tonemap", "keep"] = "tonemap"
+    encoder: str | None = None
+    chunks_max: int = 1000
+    length_max_s: float = 72 * 3600.0
+    gap_max_s: float = 6 * 3600.0
+    tracks_max: int = 32
+    name_max: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Video:
+    """The video plan with what the decisions on the way have to say."""
+
+    plan: VideoPlan | None
+    notes: tuple[str, ...]
+
+
+def plan(probe: Probe, settings: PlanSettings) -> Plan | Failure:
+    """Return everything that is to be made from the source, or why nothing can be."""
+    if probe.video is None and not probe.audio:
+        return _failure("NO_STREAMS", "The file has neither pictures nor sound that can be played.")
+    if probe.duration_ms <= 0:
+        return _failure("NO_DURATION", "The file has no frame and no sound that lasts.")
+    if probe.video is not None and max(probe.video.width, probe.video.height, *_display(probe.video)) > SIDE_MAX:
+        return _failure("VIDEO_TOO_LARGE", f"The pictures are larger than {SIDE_MAX} pixels on a side.")
+    if (failure := _too_long(probe, settings)) is not None:
+        return failure
+    probe, cut_notes = bounded(probe, tracks_max=settings.tracks_max, text_max=settings.name_max)
+    start_ms = _start_ms(probe)
+    video = _video_plan(probe, probe.video, start_ms, settings) if probe.video is not None else _Video(None, ())
+    rungs = video.plan.rungs if video.plan is not None else ()
+    audio, audio_notes = _audio_plans(probe, rungs)
+    subtitles, subtitle_notes = subtitle_plans(probe)
+    duration_ms = max(1, _end_ms(probe) - start_ms)
+    return Plan(
+        format=settings.format,
+        start_ms=start_ms,
+        duration_ms=duration_ms,
+        segment_ms=_segment_ms(video.plan, settings),
+        video=video.plan,
+        audio=audio,
+        subtitles=subtitles,
+        thumbnail_ms=thumbnail_ms(_frames_ms(video.plan)) if video.plan is not None else None,
+        notes=(*cut_notes, *video.notes, *audio_notes, *subtitle_notes, *_attachment_notes(probe), *_chapter_notes(probe)),
+    )
+
+
+def _too_long(probe: Probe, settings: PlanSettings) -> Failure | None:
+    """Return why nothing is made of a file that lasts too long, None when it does not."""
+    length_s = max(probe.duration_ms, _end_ms(probe) - _start_ms(probe)) / 1000
+    if length_s > settings.length_max_s:
+        message = (
+            f"The file lasts {_hours(length_s)} by its own clock, and at most {_hours(settings.length_max_s)} are made. "
+            "If it is shorter, its clock jumps: write it anew with ffmpeg; else split it."
+        )
+        return _failure("VIDEO_TOO_LONG", message)
+    gap_s = probe.video.gap_ms / 1000 if probe.video is not None else 0.0
+    if gap_s > settings.gap_max_s:
+        message = (
+            f"By the file's own clock one picture stands for {_hours(gap_s)}, and at most {_hours(settings.gap_max_s)} are made: "
+            "its clock jumps. Write the file anew with ffmpeg, or split it there."
+        )
+        return _failure("CLOCK_GAP", message)
+    return None
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} hours"
+
+
+def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
+    """Return the jobs that make everything in the plan, by a name that is unique in the video, in the order of the queue.
+
+    One job per chunk, one per source audio track, one for the thumbnail and one for subtitles when there are any. The sound
+    comes after the first chunk: playing may begin with these. Subtitles are last but for the other chunks: to find them all of
+    the source is read, and the thumbnail does not wait for that.
+    """
+    jobs: dict[str, JobSpec] = {}
+    encodes: dict[str, JobSpec] = {}
+    if plan.video is not None:
+        for chunk in plan.video.chunks:
+            encodes[f"encode-{chunk.index}"] = EncodeSpec(source=source, format=plan.format, plan=plan.video, chunk=chunk)
+        first = next(iter(encodes))
+        jobs[first] = encodes.pop(first)
+    sounds = {track.index: track for track in probe.audio}
+    for track in dict.fromkeys(rendition.track for rendition in plan.audio):
+        jobs[f"audio-{track}"] = AudioSpec(
+            source=source,
+            format=plan.format,
+            segment_ms=plan.segment_ms,
+            start_ms=plan.start_ms,
+            duration_ms=plan.duration_ms,
+            renditions=tuple(rendition for rendition in plan.audio if rendition.track == track),
+            channels=sounds[track].channels,
+            channel_layout=sounds[track].channel_layout,
+            optional=plan.video is not None or len(sounds) > 1,
+            clock=probe.clock,
+        )
+    if plan.video is not None and plan.thumbnail_ms is not None:
+        jobs["extras"] = ExtrasSpec(
+            source=source,
+            track=plan.video.track,
+            start_ms=plan.start_ms,
+            thumbnail_ms=plan.thumbnail_ms,
+            decoder=plan.video.decoder,
+            filters=() if probe.video is None else still_filters(probe.video),
+        )
+    if plan.subtitles:
+        jobs["subtitles"] = ExtrasSpec(
+            source=source,
+            track=None if plan.video is None else plan.video.track,
+            start_ms=plan.start_ms,
+            demuxer=probe.container.split(",")[0],
+            subtitles=plan.subtitles,
+        )
+    return jobs | encodes
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+
+
+def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSettings) -> _Video:
+    rungs = ladder(*_display(track))
+    codec, codec_notes = _codec(settings, rungs)
+    keep_hdr = track.hdr is not None and settings.hdr == "keep" and codec != "h264"
+    rate, rate_notes = constant_rate(track)
+    picture = filters(track, rate, keep_hdr)
+    standing_ms = _standing_ms(probe, track)
+    end_ms = track.start_ms + track.duration_ms + standing_ms
+    frames = max(1, round(Fraction(end_ms - start_ms, 1000) * rate))
+    segment_frames = max(1, round(Fraction(settings.segment_s) * rate))
+    whole = not track.seekable or standing_ms > 0  # nothing can be entered after the last picture
+    per_chunk = ceil(frames / segment_frames) if whole else _chunk_segments(frames, segment_frames, settings)
+    stand_notes = (f"the last picture stands for {standing_ms / 1000:.1f} s: the sound is longer",) if standing_ms else ()
+    early = not whole and settings.chunks_max > 1 and per_chunk > FIRST_SEGMENTS and frames > EARLY_MIN_S * rate
+    seek_notes = () if track.seekable else ("the source can only be read from its start: it is encoded in one piece",)
+    encoder = settings.encoder if settings.encoder is not None and codec == settings.codec else SOFTWARE_ENCODERS[codec]
+    video = VideoPlan(
+        track=track.index,
+        codec=codec,
+        encoder=encoder,
+        preset=_preset(settings.preset, encoder),
+        pixel_format="yuv420p10le" if keep_hdr else "yuv420p",
+        frame_rate=_text(rate),
+        timescale=timescale(rate),
+        segment_frames=segment_frames,
+        start_ms=start_ms,
+        lead_ms=_read_lead_ms(probe, track),
+        clock=probe.clock,
+        decoder=track.decoder,
+        source_filters=picture.source,
+        filters=picture.picture,
+        rungs=rungs,
+        cut=Cut(frames=frames, chunk_segments=per_chunk, first_segments=FIRST_SEGMENTS if early else None),
+        gop_frames=_gop_frames(segment_frames, settings),
+    )
+    return _Video(video, (*codec_notes, *rate_notes, *picture.notes, *stand_notes, *seek_notes))
+
+
+def _gop_frames(segment_frames: int, settings: PlanSettings) -> int | None:
+    """Return the pictures between two key frames, `GOP_MAX_S` or somewhat less; None where a segment has no such parts."""
+    least = ceil(settings.segment_s / GOP_MAX_S)
+    return next((segment_frames // count for count in range(least, 2 * least + 1) if segment_frames % count == 0), None)
+
+
+def _chunk_segments(frames: int, segment_frames: int, settings: PlanSettings) -> int:
+    """Return how many segments a chunk has: as the settings say, more when there would be too many chunks."""
+    wanted = max(1, round(settings.chunk_s / settings.segment_s))
+    return max(wanted, ceil(frames / (segment_frames * max(1, settings.chunks_max - 1))))
+
+
+def _preset(preset: str, encoder: str) -> str:
+    """Return the preset by the encoder's own name; the middle one of NVENC for the names that x264 and x265 share."""
+    if encoder == "libsvtav1":
+        return SVT_PRESETS.get(preset, preset)
+    if encoder.endswith("_nvenc") and preset in SVT_PRESETS:
+        return NVENC_PRESET
+    return preset
+
+
+def ladder(width: int, height: int) -> tuple[Rung, ...]:
+    """Return the rungs for a picture of this display size, highest first: all steps that its shorter side reaches.
+
+    Sides are even and no larger than the source's; a side is at least 2 (the one case in which a picture grows: from 1).
+    """
+    shorter = min(width, height)
+    steps = [step for step in LADDER if step[0] <= shorter]
+    if not steps:
+        scaled = round(LADDER[-1][1] * width * height / SMALLEST_PIXELS)
+        steps = [(shorter, max(VIDEO_KBPS_MIN, min(LADDER[-1][1], scaled)), LADDER[-1][2])]
+    return tuple(
+        Rung(
+            name=f"{_even(step)}p",
+            width=_scaled(width, step, shorter),
+            height=_scaled(height, step, shorter),
+            video_kbps=video_kbps,
+            audio_kbps=audio_kbps,
+        )
+        for step, video_kbps, audio_kbps in steps
+    )
+
+
+def constant_rate(track: VideoTrack) -> tuple[Fraction, tuple[str, ...]]:
+    """Return the constant frame rate of the output, 10 to 60 a second, and why it is not the source's own.
+
+    A variable rate becomes the standard rate nearest to the usual distance between two pictures; above 60 the rate is
+    halved until it fits, below 10 it is multiplied, so that pictures are left out or repeated evenly.
+    """
+    own = Fraction(track.frame_rate)
+    if track.variable_frame_rate:
+        rate = min(STANDARD_RATES, key=lambda standard: abs(standard - own))
+        return rate, (f"variable frame rate, made constant at {_text(rate)}",)
+    rate = own
+    while rate > RATE_MAX:
+        rate /= 2
+    if rate < RATE_MIN:
+        rate *= ceil(RATE_MIN / rate)
+    if rate == own:
+        return rate, ()
+    verb = "left out" if rate < own else "repeated"
+    return rate, (f"{_text(own)} frames a second: some are {verb}, {_text(rate)} remain",)
+
+
+def timescale(rate: Fraction) -> int:
+    """Return ticks a second, at least 10,000, of which every frame lasts a whole number (as ffmpeg's MP4 muxer does)."""
+    ticks = rate.numerator
+    while ticks < TIMESCALE_MIN:
+        ticks *= 2
+    return ticks
+
+
+def _codec(settings: PlanSettings, rungs: tuple[Rung, ...]) -> tuple[VideoCodec, tuple[str, ...]]:
+    """Return the codec: that of the settings, unless its encoder cannot make pictures so small or the format not carry it."""
+    if settings.codec == "av1" and settings.format == "hls_ts":
+        return "h264", ("H.264 instead of AV1: MPEG-TS does not carry AV1",)
+    smallest = min(min(rung.width, rung.height) for rung in rungs)
+    if smallest < SIDE_MIN[settings.codec]:
+        return "h264", (f"H.264 instead of {settings.codec.upper()}: no encoder for {smallest} pixels",)
+    return settings.codec, ()
+
+
+def thumbnail_ms(duration_ms: int) -> int:
+    """Return the moment of the thumbnail: 5 s, or the middle of clips shorter than twice that."""
+    return min(THUMBNAIL_MS, duration_ms // 2)
+
+
+# --- sound and text -------------------------------------------------------------------------------------------------
+
+
+def _audio_plans(probe: Probe, rungs: tuple[Rung, ...]) -> tuple[tuple[AudioPlan, ...], tuple[str, ...]]:
+    """Return every track at the highest and the lowest bit rate that the rungs ask for; more than two channels become two.
+
+    One channel stays one where it cannot become more on the way.
+    """
+    tracks = probe.audio
+    fixed = probe.container not in CHANGING_CONTAINERS
+    wanted = sorted({rung.audio_kbps for rung in rungs} or AUDIO_ONLY_KBPS, reverse=True)
+    rates = sorted({wanted[0], wanted[-1]}, reverse=True)
+    default = next((track.index for track in tracks if track.default), tracks[0].index if tracks else None)
+    plans = [
+        AudioPlan(
+            name=f"audio-{track.index}-{kbps}k",
+            track=track.index,
+            language=language_tag(track.language),
+            label=label,
+            default=track.index == default,
+            channels=1 if track.channels == 1 and fixed else 2,
+            kbps=kbps,
+        )
+        for track, label in zip(tracks, labels((t.title, t.language) for t in tracks), strict=True)
+        for kbps in rates
+    ]
+    mixed = [track for track in tracks if track.channels > 2]
+    return tuple(plans), tuple(f"sound track {t.index}: {t.channels} channels are mixed down to stereo" for t in mixed)
+
+
+def _attachment_notes(probe: Probe) -> tuple[str, ...]:
+    names = [attachment.filename or attachment.media_type or "unnamed" for attachment in probe.attachments]
+    return (f"attachments stay in the source: {', '.join(names)[:500]}",) if names else ()
+
+
+def _chapter_notes(probe: Probe) -> tuple[str, ...]:
+    return (f"{probe.chapters} chapters stay in the source",) if probe.chapters else ()
+
+
+# --- arithmetic -----------------------------------------------------------------------------------------------------
+
+
+def _start_ms(probe: Probe) -> int:
+    """Return the source's timestamp that becomes time 0.
+
+    That is the first picture, when sound comes at most `LEAD_MAX_MS` before it: such a lead is an encoder's delay or a
+    cut between two sound frames, and goes. After a longer one the first picture stands still until its time has come.
+    """
+    starts = [track.start_ms for track in probe.audio]
+    if probe.video is None:
+        return min(starts)
+    first = min([probe.video.start_ms, *starts])
+    return probe.video.start_ms if probe.video.start_ms - first <= LEAD_MAX_MS else first
+
+
+def _end_ms(probe: Probe) -> int:
+    """Return the source's timestamp at which its last track ends."""
+    tracks = [track for track in (probe.video, *probe.audio) if track is not None]
+    return max(track.start_ms + track.duration_ms for track in tracks)
+
+
+def _standing_ms(probe: Probe, track: VideoTrack) -> int:
+    """Return how long the last picture stands while sound goes on: players end, or never begin, where pictures run out."""
+    rest = _end_ms(probe) - track.start_ms - track.duration_ms
+    return rest if rest > LEAD_MAX_MS else 0
+
+
+def _read_lead_ms(probe: Probe, track: VideoTrack) -> int:
+    """Return how much before a picture reading must begin to meet it, at most 30 s.
+
+    A container with an exact index leads to the key frame before it; with the others the longest stretch after a key
+    frame is read beforehand. Where pictures stand for longer than a frame, the one that still stands when a chunk
+    begins must be met too. A deinterlacer wants the picture before.
+    """
+    leads = [0]
+    if not probe.container.startswith(INDEXED_CONTAINERS):
+        interval = track.keyframe_interval_ms
+        leads.append(READ_LEAD_MAX_MS if interval is None else interval + READ_LEAD_MARGIN_MS)
+    if track.gap_ms > 1500 / Fraction(track.frame_rate):
+        leads.append(track.gap_ms)
+    if track.interlaced:
+        leads.append(DEINTERLACE_LEAD_MS)
+    return min(READ_LEAD_MAX_MS, max(leads))
+
+
+def _segment_ms(video: VideoPlan | None, settings: PlanSettings) -> int:
+    """Return the length of a full segment; sound is cut at the same moments as the pictures."""
+    if video is None:
+        return round(settings.segment_s * 1000)
+    return max(1, round(video.segment_frames * 1000 / Fraction(video.frame_rate)))
+
+
+def _frames_ms(video: VideoPlan) -> int:
+    last = video.chunks[-1]
+    return round((last.start_frame + last.frames) * 1000 / Fraction(video.frame_rate))
+
+
+def _display(track: VideoTrack) -> tuple[int, int]:
+    return track.display_width, track.display_height
+
+
+def _scaled(side: int, step: int, shorter: int) -> int:
+    """Return the side when the shorter one becomes `step`: the nearest even number that is not above the source's."""
+    return min(_even(side), max(2, 2 * round(Fraction(side * step, 2 * shorter))))
+
+
+def _even(side: int) -> int:
+    """Return the side rounded down to an even number, at least 2."""
+    return max(2, side // 2 * 2)
+
+
+def _text(rate: Fraction) -> str:
+    return f"{rate.numerator}/{rate.denominator}"
+
+
+def _failure(code: str, message: str) -> Failure:
+    return Failure(stage="analysis", category="validation", code=code, message=message, retryable=False)

@@ -1,0 +1,1 @@
+"""Failures: the projection, the report and the capsule that reproduces an attempt."""

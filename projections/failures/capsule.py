@@ -1,0 +1,128 @@
+"""A failure capsule: what is needed to run a failed attempt again, on any machine that reaches the object store. Pure.
+
+Everything in it stands on the log: the job as it was claimed, its inputs with their digests, how it failed with command
+line and versions, and the events of the attempt with their places. `sha256` is over all the rest, so that a capsule that
+was changed on its way is refused.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from events.codec import encode
+from events.envelope import Event, Recorded
+from events.errors import InvalidRequest, NotFound
+from events.failures import failure_id
+from events.jobs import JobAttemptFailed, JobClaimed, JobFailed, LeaseExpired, MakingSpec, RerunSpec
+from events.media import Failure
+from projections.failures import projection as failures
+
+
+class Input(BaseModel):
+    """An object that the attempt reads; of some sources nobody has told the digest."""
+
+    key: str
+    size_bytes: int
+    sha256: str | None
+
+
+class Place(BaseModel):
+    """An event at its place on the log, as it stands there."""
+
+    topic: str
+    partition: int
+    offset: int
+    event: dict[str, Any]
+
+
+class Capsule(BaseModel):
+    """See the module."""
+
+    model_config = ConfigDict(frozen=True)
+
+    capsule: Literal[1] = 1
+    failure_id: str
+    job_id: str
+    video_id: str
+    epoch: int
+    attempt: int
+    worker_id: str
+    spec: MakingSpec
+    inputs: tuple[Input, ...]
+    failure: Failure
+    events: tuple[Place, ...]
+    sha256: str = ""
+
+
+def capsule_of(which: str, events: Sequence[Recorded[Event]]) -> Capsule:
+    """Return the capsule of a failed attempt from the events of its job. Raises NotFound when they do not tell of it."""
+    claimed: JobClaimed | None = None
+    failed: Failure | None = None
+    kept: list[Recorded[Event]] = []
+    for recorded in events:
+        event = recorded.envelope.data
+        if failure_id(getattr(event, "job_id", ""), getattr(event, "epoch", 0)) != which:
+            continue
+        kept.append(recorded)
+        match event:
+            case JobClaimed():
+                claimed = event
+            case JobAttemptFailed() | JobFailed() | LeaseExpired():
+                row = failures.evolve_failure(None, recorded)
+                failed = row.failure if row is not None else failed
+            case _:
+                pass
+    if claimed is None or failed is None or isinstance(claimed.spec, RerunSpec):
+        raise NotFound(f"the log does not tell of a failed attempt {which}")
+    return sealed(
+        Capsule(
+            failure_id=which,
+            job_id=claimed.job_id,
+            video_id=claimed.video_id,
+            epoch=claimed.epoch,
+            attempt=claimed.attempt,
+            worker_id=claimed.worker_id,
+            spec=claimed.spec,
+            inputs=inputs_of(claimed.spec),
+            failure=failed,
+            events=tuple(_placed(recorded) for recorded in kept),
+        )
+    )
+
+
+def inputs_of(spec: MakingSpec) -> tuple[Input, ...]:
+    """Return what a job reads from the store; a verification reads what its results name, too."""
+    if spec.kind == "verify":
+        return tuple(Input(key=ref.key, size_bytes=ref.size_bytes, sha256=ref.sha256) for ref in spec.results)
+    source = spec.source
+    return (Input(key=source.object_key, size_bytes=source.size_bytes, sha256=source.sha256),)
+
+
+def sealed(capsule: Capsule) -> Capsule:
+    """Return the capsule with the digest of all the rest."""
+    return capsule.model_copy(update={"sha256": _digest(capsule)})
+
+
+def opened(document: bytes) -> Capsule:
+    """Read a capsule. Raises InvalidRequest when it is none, or was changed."""
+    try:
+        capsule = Capsule.model_validate_json(document)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise InvalidRequest(f"this is no failure capsule: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if capsule.sha256 != _digest(capsule):
+        raise InvalidRequest("the capsule was changed after it was made: its SHA-256 differs")
+    return capsule
+
+
+def _digest(capsule: Capsule) -> str:
+    content = capsule.model_dump(mode="json", exclude={"sha256"})
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _placed(recorded: Recorded[Event]) -> Place:
+    event = orjson.loads(encode(recorded.envelope))
+    return Place(topic=recorded.topic, partition=recorded.partition, offset=recorded.offset, event=event)

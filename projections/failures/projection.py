@@ -1,0 +1,308 @@
+"""Failures: every failed attempt, what became of it, and what a person should do; tables `failures`, `successes`,
+`resolutions`, `reruns`.
+
+An attempt is resolved by a person (FailureResolved) or by a later success: of its own job, of its stage (another analysis
+of the video), or of the whole video (its verification). Tables are apart by topic, and readers join them: nothing is known
+about the order between topics. The report on them is `projections.failures.report`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from psycopg import AsyncConnection
+from pydantic import BaseModel, Field, TypeAdapter
+
+from events.envelope import Event, Recorded
+from events.failures import FailureRerun, FailureResolved, failure_id
+from events.jobs import STAGE_OF, JobAttemptFailed, JobCompleted, JobFailed, JobKind, LeaseExpired
+from events.media import Failure
+from events.topics import FAILURES, JOBS
+from projections.folding.fold import Projection, Table, table_row
+from projections.folding.queries import load
+from projections.short_ids import whole_id
+
+EPOCHS_MAX = 256
+"""A success resolves the attempts of as many claims before it; no job is claimed more often."""
+PAGE_MAX = 500
+WORD_MAX = 100
+"""Characters of a category or code that rows are found by; `failure` has all of them."""
+FILTERS = ("stage", "category", "code", "video_id", "job_id")
+_SQL = load(Path(__file__).with_name("projection.sql"))
+
+
+@table_row
+class FailedAttempt:
+    """One attempt that failed. `final`: it was the last; `succeeded_at`: its job was completed later, by another attempt.
+
+    `event_id` is the id of the first fact that told of it.
+    """
+
+    failure_id: str
+    job_id: str
+    epoch: int
+    attempt: int
+    video_id: str
+    pool: str
+    worker_id: str | None
+    kind: JobKind | None
+    stage: str
+    category: str
+    code: str
+    failure: Failure
+    final: bool
+    failed_at: datetime
+    succeeded_at: datetime | None
+    event_id: str
+
+
+@table_row
+class Success:
+    """When a stage of a video last succeeded; of stages that are one job."""
+
+    video_id: str
+    stage: str
+    succeeded_at: datetime
+
+
+@table_row
+class Resolution:
+    """That a person resolved a failure, for the first time."""
+
+    failure_id: str
+    resolved_at: datetime
+    reason: str
+
+
+@table_row
+class Rerun:
+    """One rerun of a failed attempt; see `events.failures.FailureRerun`."""
+
+    rerun_id: str
+    failure_id: str
+    verdict: Literal["reproduced", "not_reproduced"]
+    worker: str
+    seconds: float
+    failure: Failure | None
+    rerun_at: datetime
+
+
+# --- folds ----------------------------------------------------------------------------------------------------------
+
+
+def failure_keys(recorded: Recorded[Event]) -> Collection[tuple[str]]:
+    """Return the attempt that failed; or, for a success, every earlier attempt at the job that may have."""
+    event = recorded.envelope.data
+    match event:
+        case JobAttemptFailed() | LeaseExpired() | JobFailed() if event.kind == "rerun":
+            return ()  # its verdict tells, and it is no attempt at making a video
+        case JobAttemptFailed() | LeaseExpired() | JobFailed():
+            return ((failure_id(event.job_id, event.epoch),),)
+        case JobCompleted():
+            return [(failure_id(event.job_id, epoch),) for epoch in range(max(1, event.epoch - EPOCHS_MAX), event.epoch)]
+        case _:
+            return ()
+
+
+def evolve_failure(row: FailedAttempt | None, recorded: Recorded[Event]) -> FailedAttempt | None:
+    """Fold the facts about one attempt: the first tells that it failed, JobFailed that it was the last."""
+    event, time = recorded.envelope.data, recorded.envelope.time
+    match event:
+        case JobAttemptFailed():
+            return row or _failed(recorded, event, event.failure)
+        case LeaseExpired():
+            stage = STAGE_OF[event.kind] if event.kind else "encoding"
+            message = "The worker was not heard of in time."
+            return row or _failed(recorded, event, Failure(stage=stage, category="timeout", code="LEASE_EXPIRED", message=message))
+        case JobFailed():
+            if row is not None and row.final:
+                return row
+            last = _failed(recorded, event, event.failure)
+            if row is None:
+                return last
+            return replace(row, failure=last.failure, stage=last.stage, category=last.category, code=last.code, final=True)
+        case JobCompleted() if row is not None and row.succeeded_at is None:
+            return replace(row, succeeded_at=time)
+        case _:
+            return row
+
+
+def _failed(recorded: Recorded[Event], event: JobAttemptFailed | LeaseExpired | JobFailed, failure: Failure) -> FailedAttempt:
+    return FailedAttempt(
+        failure_id(event.job_id, event.epoch),
+        event.job_id,
+        event.epoch,
+        event.attempt,
+        event.video_id,
+        event.pool,
+        event.worker_id,
+        event.kind,
+        failure.stage,
+        failure.category[:WORD_MAX],
+        failure.code[:WORD_MAX],
+        failure,
+        isinstance(event, JobFailed),
+        recorded.envelope.time,
+        None,
+        recorded.envelope.id,
+    )
+
+
+def success_keys(recorded: Recorded[Event]) -> Collection[tuple[str, str]]:
+    """Return the stage of the video that succeeded, when one job is all of it."""
+    event = recorded.envelope.data
+    match event:
+        case JobCompleted(result=result) if result.kind in ("analyse", "verify"):
+            return ((event.video_id, STAGE_OF["analyse" if result.kind == "analyse" else "verify"]),)
+        case _:
+            return ()
+
+
+def evolve_success(row: Success | None, recorded: Recorded[Event]) -> Success | None:
+    """Keep the latest."""
+    ((video_id, stage),) = success_keys(recorded)
+    time = recorded.envelope.time
+    return row if row is not None and row.succeeded_at >= time else Success(video_id, stage, time)
+
+
+def resolution_keys(recorded: Recorded[Event]) -> Collection[tuple[str]]:
+    """Return the failure that a person resolved."""
+    event = recorded.envelope.data
+    return ((event.failure_id,),) if isinstance(event, FailureResolved) else ()
+
+
+def evolve_resolution(row: Resolution | None, recorded: Recorded[Event]) -> Resolution | None:
+    """Keep the first."""
+    event = recorded.envelope.data
+    assert isinstance(event, FailureResolved)
+    return row or Resolution(event.failure_id, recorded.envelope.time, event.reason)
+
+
+def rerun_keys(recorded: Recorded[Event]) -> Collection[tuple[str]]:
+    """Return the rerun."""
+    return ((recorded.envelope.id,),) if isinstance(recorded.envelope.data, FailureRerun) else ()
+
+
+def evolve_rerun(row: Rerun | None, recorded: Recorded[Event]) -> Rerun | None:
+    """Note the verdict."""
+    event, envelope = recorded.envelope.data, recorded.envelope
+    assert isinstance(event, FailureRerun)
+    return row or Rerun(envelope.id, event.failure_id, event.verdict, event.worker, event.seconds, event.failure, envelope.time)
+
+
+PROJECTION = Projection(
+    "failures",
+    (JOBS, FAILURES),
+    (
+        Table("failures", FailedAttempt, ("failure_id",), failure_keys, evolve_failure),
+        Table("successes", Success, ("video_id", "stage"), success_keys, evolve_success),
+        Table("resolutions", Resolution, ("failure_id",), resolution_keys, evolve_resolution),
+        Table("reruns", Rerun, ("rerun_id",), rerun_keys, evolve_rerun),
+    ),
+    _SQL["create"],
+)
+
+# --- readers --------------------------------------------------------------------------------------------------------
+
+
+class FailureShown(BaseModel):
+    """A failed attempt and what became of it. `retry_count` is how many attempts were made before it."""
+
+    failure_id: str = Field(examples=["f6c1070f-269c-5077-ada5-69a29a7c5990:1"])
+    job_id: str
+    epoch: int
+    attempt: int
+    retry_count: int
+    video_id: str
+    pool: str
+    worker_id: str | None
+    kind: JobKind | None
+    stage: str
+    category: str
+    code: str
+    failure: Failure
+    final: bool
+    failed_at: datetime
+    resolved_at: datetime | None
+    resolved_by: Literal["person", "success"] | None
+    reason: str | None
+    event_id: str
+
+
+class Pattern(BaseModel):
+    """Failures that are alike and not resolved, of all time; `sample_message` has up to three of their sentences."""
+
+    stage: str
+    category: str
+    code: str
+    occurrences: int
+    latest_occurrence: datetime
+    sample_message: str
+
+
+class Count(BaseModel):
+    """How many attempts failed at a stage in a category, and how many of them are resolved."""
+
+    stage: str
+    category: str
+    total: int
+    resolved: int
+
+
+_RERUN = TypeAdapter(Rerun)
+
+
+async def listing(
+    connection: AsyncConnection[Any],
+    *,
+    limit: int,
+    after: tuple[datetime, str] | None = None,
+    since: datetime | None = None,
+    resolved: bool | None = None,
+    only: Mapping[str, str | None] = MappingProxyType({}),
+) -> Sequence[FailureShown]:
+    """Return failed attempts, newest first; `only` may name stage, category, code, video_id and job_id."""
+    values = {
+        **dict.fromkeys(FILTERS),
+        **only,
+        "limit": min(limit, PAGE_MAX),
+        "after_time": after[0] if after else None,
+        "after_id": after[1] if after else None,
+        "since": since,
+        "resolved": resolved,
+    }
+    cursor = await connection.execute(_SQL["attempts"] + _SQL["listing"], values, prepare=False)
+    return [FailureShown.model_validate_json(text) for (text,) in await cursor.fetchall()]
+
+
+async def id_of(connection: AsyncConnection[Any], which: str) -> str:
+    """Return the id of the failure that `which` names, whose job may be shortened. Raises InvalidRequest for an ambiguous part."""
+    return await whole_id(connection, _SQL["by_part"], which)
+
+
+async def by_id(connection: AsyncConnection[Any], which: str) -> FailureShown | None:
+    """Return one failed attempt."""
+    cursor = await connection.execute(_SQL["attempts"] + _SQL["by_id"], {"failure_id": which})
+    found = await cursor.fetchone()
+    return FailureShown.model_validate_json(found[0]) if found else None
+
+
+async def reruns_of(connection: AsyncConnection[Any], which: str) -> Sequence[Rerun]:
+    """Return the reruns of a failed attempt, first to last."""
+    cursor = await connection.execute(_SQL["reruns"], {"failure_id": which})
+    return [_RERUN.validate_json(text) for (text,) in await cursor.fetchall()]
+
+
+async def counts(connection: AsyncConnection[Any], since: datetime) -> Sequence[Count]:
+    """Return how many attempts failed since a moment, by stage and category."""
+    cursor = await connection.execute(_SQL["attempts"] + _SQL["counts"], {"since": since})
+    return [Count.model_validate_json(text) for (text,) in await cursor.fetchall()]
+
+
+async def patterns(connection: AsyncConnection[Any], limit: int) -> Sequence[Pattern]:
+    """Return what fails again and again and is not resolved, the most frequent first."""
+    cursor = await connection.execute(_SQL["attempts"] + _SQL["patterns"], {"limit": limit})
+    return [Pattern.model_validate_json(text) for (text,) in await cursor.fetchall()]

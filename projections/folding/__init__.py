@@ -1,0 +1,1 @@
+"""Mechanism of every projection: fold, rows and positions in PostgreSQL, bulk folds and rebuilds."""

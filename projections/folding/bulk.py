@@ -1,0 +1,160 @@
+"""Folds a long stretch of history into a version that nobody reads yet: rows stay in memory between writes.
+
+Small batches, since what is made of 200 events still lies in the processor's cache when they are folded: of 2,000 each takes a
+quarter longer, of 20,000 half as long again. Where a projection gathers, its reader sees to that (`folding.fold.Gathered`).
+Rows and positions are written together, now and then, as `Runner` does after each batch.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from math import inf
+from typing import Any, TypeVar
+
+from psycopg import AsyncConnection
+
+from projections.folding.fold import Gathered, Key
+from projections.folding.log import LogReader, Place
+from projections.folding.pace import Pace
+from projections.folding.runner import Batch, Runner, Slice, fold, touches
+from projections.folding.store import SeenStore, TableStore
+
+T = TypeVar("T")
+BATCH_RECORDS = 200
+GATHERED_RECORDS = 100_000
+"""Where a projection gathers: the sums of few events would be as many as the events."""
+ROWS_MAX = 50_000
+"""So many rows are held between writes; then they are written and let go."""
+EVENTS_MAX = 500_000
+"""At the latest after so many events rows and positions are written."""
+WRITTEN = 2_000
+"""So many rows or ids a statement is about, a few milliseconds: PostgreSQL rests when we do."""
+
+
+class BulkRunner:
+    """Folds into the version of `runner`, which nobody else may write meanwhile."""
+
+    def __init__(self, runner: Runner, *, empty: bool, pace: Pace | None = None) -> None:
+        """With `empty`, nothing is stored yet, and no row is looked for before the first were let go."""
+        pace = pace or Pace()
+        self._runner = runner
+        self._tables = [_Rows(store, pace, complete=empty) for store in runner.stores]
+        self._seen = _Ids(runner.seen, pace, complete=empty) if runner.seen else None
+        self.records_max = BATCH_RECORDS if runner.projection.gathering is None else GATHERED_RECORDS
+        self._passed: dict[tuple[str, int], Slice] = {}
+        self._events = 0
+
+    async def apply(self, connection: AsyncConnection[Any], batch: Batch) -> None:
+        """Fold a batch; what came of it is stored with one of the next ones, or by `flush`."""
+        told: Sequence[Any] = batch.records
+        if self._seen is not None:
+            assert batch.gathered is not None, "a projection that gathers wants the batches of a reader that does"
+            told = (await self._seen.new(connection, batch.gathered)).items()
+        for rows in self._tables:
+            await rows.fold(connection, told)
+        for part in batch.slices:
+            before = self._passed.get((part.topic, part.partition))
+            self._passed[part.topic, part.partition] = part if before is None else before.joined(part)
+            self._events += part.count
+        if self._events >= EVENTS_MAX or any(len(rows) >= ROWS_MAX for rows in self._tables):
+            await self.flush(connection)
+
+    async def flush(self, connection: AsyncConnection[Any]) -> None:
+        """Write rows and positions, all or nothing. Raises PositionConflict when somebody else moved them."""
+        async with connection.transaction():
+            await self._runner.move(connection, Batch(tuple(self._passed.values()), ()))
+            if self._seen:
+                await self._seen.write(connection)
+            for rows in self._tables:
+                await rows.write(connection)
+        self._passed, self._events = {}, 0
+
+
+class _Ids:
+    """Ids of events that are not stored yet; `complete` while none is stored.
+
+    They are looked at and written in order, since what is near in the index is then touched together.
+    """
+
+    def __init__(self, store: SeenStore, pace: Pace, *, complete: bool) -> None:
+        self._store = store
+        self._pace = pace
+        self._complete = complete
+        self._held: set[str] = set()
+
+    async def new(self, connection: AsyncConnection[Any], gathered: Gathered) -> Gathered:
+        """Return what was gathered, of those events only whose ids come for the first time."""
+        repeated = self._held & gathered.ids
+        if not self._complete:
+            async for ids in _parts(sorted(gathered.ids), self._pace):
+                repeated |= await self._store.known(connection, ids)
+        if repeated:
+            gathered = await gathered.without(repeated)
+        self._held |= gathered.ids
+        return gathered
+
+    async def write(self, connection: AsyncConnection[Any]) -> None:
+        async for ids in _parts(sorted(self._held), self._pace):
+            await self._store.keep(connection, ids)
+        self._held, self._complete = set(), False
+
+
+class _Rows:
+    """Rows of one table, and which of them are not stored as they are; `complete` while every stored row is held.
+
+    `stored` are the keys of those held that have a row in the table; other rows are new there.
+    """
+
+    def __init__(self, store: TableStore, pace: Pace, *, complete: bool) -> None:
+        self._store = store
+        self._pace = pace
+        self._complete = complete
+        self._held: dict[Key, Any | None] = {}
+        self._stored: set[Key] = set()
+        self._changed: dict[Key, Any | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    async def fold(self, connection: AsyncConnection[Any], gathered: Sequence[Any]) -> None:
+        touching = touches(self._store.table, gathered)
+        if not touching:
+            return
+        held = self._held
+        if not self._complete:
+            missing = dict.fromkeys(key for keys, _ in touching for key in keys if key not in held)
+            found = await self._store.fetch(connection, list(missing)) if missing else {}
+            held |= missing | found
+            self._stored |= found.keys()
+        changed = fold(self._store.table, held, touching)
+        held.update(changed)
+        self._changed.update(changed)
+
+    async def write(self, connection: AsyncConnection[Any]) -> None:
+        new = {key: row for key, row in self._changed.items() if key not in self._stored}
+        async for rows in _parts([row for row in new.values() if row is not None], self._pace):
+            await self._store.insert(connection, rows)
+        async for items in _parts([(key, row) for key, row in self._changed.items() if key in self._stored], self._pace):
+            await self._store.save(connection, dict(items))
+        if len(self._held) >= ROWS_MAX:
+            self._held, self._stored, self._complete = {}, set(), False
+        else:
+            self._stored = {key for key in self._stored | new.keys() if self._held[key] is not None}
+        self._changed = {}
+
+
+async def _parts(items: Sequence[T], pace: Pace) -> AsyncIterator[Sequence[T]]:
+    """Yield what a statement is about, one after the other, and rest after each."""
+    for at in range(0, len(items), WRITTEN):
+        yield items[at : at + WRITTEN]
+        await pace.rest()
+
+
+async def fold_until(
+    reader: LogReader, bulk: BulkRunner, connection: AsyncConnection[Any], until: Mapping[Place, int], events_max: float = inf
+) -> None:
+    """Fold what the reader has up to `until`, or about `events_max` events of it; dead letters are passed over."""
+    folded = 0
+    while reader.missing(until) and folded < events_max:
+        batch, _dead = await reader.read(records_max=bulk.records_max, wait_s=0.5, until=until)
+        if batch is not None:
+            await bulk.apply(connection, batch)
+            folded += batch.count

@@ -1,0 +1,227 @@
+"""Folds record batches into a projection's tables: exactly once in effect.
+
+Rows and positions are written in one transaction, and each position moves by compare-and-set: the batch must start
+exactly where the stored position ends, else nothing of it is written. A killed, paused or doubled runner can therefore
+neither lose an event nor count it twice.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from events.envelope import Event, Recorded
+from events.errors import KinologError, PositionConflict
+from projections.folding.fold import Gathered, Key, Projection, Table
+from projections.folding.store import SQL, SeenStore, TableStore, activate, create_version, digest_of, drop_version, schema_of
+
+
+class ProjectionOutdated(KinologError):
+    """The stored version of a projection was made by other code; run `kinolog rebuild NAME`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A stretch of one partition: offsets `start` (incl.) to `next` (excl.), `count` records, newest `event_time`."""
+
+    topic: str
+    partition: int
+    start: int
+    next: int
+    count: int
+    event_time: datetime | None
+
+    def joined(self, after: "Slice") -> "Slice":
+        """Return this and the stretch right after it as one."""
+        times = [time for time in (self.event_time, after.event_time) if time is not None]
+        count = self.count + after.count
+        return Slice(self.topic, self.partition, self.start, after.next, count, max(times, default=None))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of some partitions, in the order of each, and the stretches of the log that they fill.
+
+    Where the projection gathers, what was `gathered` is there in place of the records.
+    """
+
+    slices: tuple[Slice, ...]
+    records: Sequence[Recorded[Event]]
+    gathered: Gathered | None = None
+
+    @property
+    def count(self) -> int:
+        """How many records there are on the log."""
+        return sum([part.count for part in self.slices])
+
+
+def touches(table: Table[Any], records: Iterable[Any]) -> list[tuple[Collection[Key], Any]]:
+    """Return what is for this table of records, or of what was gathered of them, each with the keys of rows it may change."""
+    keys_of = table.keys_of
+    return [(keys, record) for record in records if (keys := keys_of(record))]
+
+
+def fold(
+    table: Table[Any], rows: Mapping[Key, Any | None], touching: Iterable[tuple[Collection[Key], Any]]
+) -> dict[Key, Any | None]:
+    """Return the rows of which `evolve` made others, None = deleted; a key that is not in `rows` has no row yet."""
+    changed: dict[Key, Any | None] = {}
+    evolve, stored = table.evolve, rows.get
+    for keys, record in touching:
+        for key in keys:
+            row = changed[key] if key in changed else stored(key)
+            after = evolve(row, record)
+            if after is not row:
+                changed[key] = after
+    return changed
+
+
+class Runner:
+    """Writes one version of one projection; `live` ones refuse to write when the readers were flipped to another."""
+
+    def __init__(self, projection: Projection, version: int, *, live: bool) -> None:
+        self.projection = projection
+        self.version = version
+        self._live = live
+        schema = schema_of(projection.name, version)
+        self.stores = [TableStore(table, schema) for table in projection.tables]
+        self.seen = SeenStore(projection.seen, schema) if projection.seen else None
+
+    async def positions(self, connection: AsyncConnection[Any]) -> dict[tuple[str, int], int]:
+        """Return the stored next offset of each (topic, partition)."""
+        values = {"name": self.projection.name, "version": self.version}
+        cursor = await connection.execute(SQL["positions"], values)
+        return {(row[0], row[1]): row[2] for row in await cursor.fetchall()}
+
+    async def counts(self, connection: AsyncConnection[Any]) -> dict[tuple[str, int], int]:
+        """Return how many records of each (topic, partition) were folded: equal counts at equal positions mean no gap."""
+        values = {"name": self.projection.name, "version": self.version}
+        cursor = await connection.execute(SQL["positions"], values)
+        return {(row[0], row[1]): row[3] for row in await cursor.fetchall()}
+
+    async def apply(self, connection: AsyncConnection[Any], batch: Batch) -> None:
+        """Fold the batch and move the positions, all or nothing. Raises PositionConflict when somebody else moved them."""
+        async with connection.transaction():
+            await self.write(connection, batch)
+
+    async def write(self, connection: AsyncConnection[Any], batch: Batch) -> None:
+        """Do the work of `apply` inside the caller's transaction."""
+        await self.move(connection, batch)
+        told = await self._told(connection, batch)
+        for store in self.stores:
+            touching = touches(store.table, told)
+            if touching:
+                wanted = list(dict.fromkeys(key for keys, _ in touching for key in keys))
+                rows = await store.fetch(connection, wanted)
+                await store.save(connection, fold(store.table, rows, touching))
+
+    async def _told(self, connection: AsyncConnection[Any], batch: Batch) -> Sequence[Any]:
+        """Return what the tables fold: the records, or what was gathered of those that were not seen before."""
+        if self.seen is None:
+            return batch.records
+        assert batch.gathered is not None, "a projection that gathers wants the batches of a reader that does"
+        looking = asyncio.create_task(self.seen.add(connection, batch.gathered.ids))
+        await asyncio.sleep(0)  # PostgreSQL gets the ids now, and looks while sums are made here
+        items = batch.gathered.items()
+        if repeated := await looking:  # seldom
+            items = (await batch.gathered.without(repeated)).items()
+        return items
+
+    async def move(self, connection: AsyncConnection[Any], batch: Batch) -> None:
+        """Move the positions over the batch, inside the caller's transaction. Raises PositionConflict."""
+        if self._live:
+            cursor = await connection.execute(SQL["active_for_share"], {"name": self.projection.name})
+            if await cursor.fetchone() != (self.version,):
+                raise PositionConflict(f"{self.projection.name} was flipped to another version")
+        for part in batch.slices:
+            await self._move(connection, part)
+
+    async def _move(self, connection: AsyncConnection[Any], part: Slice) -> None:
+        values = {
+            "name": self.projection.name,
+            "version": self.version,
+            "topic": part.topic,
+            "partition": part.partition,
+            "start": part.start,
+            "next": part.next,
+            "folded": part.count,
+            "event_time": part.event_time,
+        }
+        cursor = await connection.execute(SQL["move_position"], values)
+        if cursor.rowcount != 1:
+            raise PositionConflict(f"{self.projection.name} v{self.version}: {part.topic}/{part.partition} is not at {part.start}")
+
+    async def digest(self, connection: AsyncConnection[Any]) -> dict[str, str]:
+        """Return the digest of each table."""
+        return {store.table.name: await store.digest(connection) for store in self.stores}
+
+
+async def install_any(connection: AsyncConnection[Any], projection: Projection) -> Runner:
+    """Create the projection's first version when there is none; return the runner of the active one, whatever its tables."""
+    async with connection.transaction():
+        await connection.execute(SQL["lock_installation"])
+        await connection.execute(SQL["create"])
+        cursor = await connection.execute(SQL["active"], {"name": projection.name})
+        found = await cursor.fetchone()
+        if found is None:
+            await create_version(connection, projection, 1)
+            await activate(connection, projection, 1)
+    return Runner(projection, found[0] if found else 1, live=True)
+
+
+async def install(connection: AsyncConnection[Any], projection: Projection) -> Runner:
+    """Return the runner of the active version, made when there is none.
+
+    Raises ProjectionOutdated when it was made for other tables than the code's.
+    """
+    runner = await install_any(connection, projection)
+    cursor = await connection.execute(SQL["active"], {"name": projection.name})
+    found = await cursor.fetchone()
+    if found is None or found[1] != digest_of(projection):
+        name = projection.name
+        raise ProjectionOutdated(f"{name} v{runner.version} was made for other tables; run: kinolog rebuild {name}")
+    return runner
+
+
+async def start_rebuild(connection: AsyncConnection[Any], projection: Projection) -> Runner:
+    """Create a new version, empty, beside the active one; return its runner.
+
+    The version before the active one is kept, for `flip_back`; leftovers of broken rebuilds are dropped.
+    """
+    async with connection.transaction():
+        await connection.execute(SQL["lock_installation"])
+        await connection.execute(SQL["create"])
+        cursor = await connection.execute(SQL["active"], {"name": projection.name})
+        found = await cursor.fetchone()
+        active = found[0] if found else 0
+        cursor = await connection.execute(SQL["versions"], {"name": projection.name})
+        versions = [version for version, *_ in await cursor.fetchall()]
+        kept = {active, max((version for version in versions if version < active), default=active)}
+        for version in versions:
+            if version not in kept:
+                await drop_version(connection, projection.name, version)
+        await create_version(connection, projection, active + 1)
+    return Runner(projection, active + 1, live=False)
+
+
+async def flip_back(connection: AsyncConnection[Any], projection: Projection) -> Runner:
+    """Let the version before the active one serve again, from where it was left; the live runner then catches up.
+
+    Raises ProjectionOutdated when there is none, or it was made for other tables than the code's.
+    """
+    async with connection.transaction():
+        await connection.execute(SQL["lock_installation"])
+        cursor = await connection.execute(SQL["active_for_update"], {"name": projection.name})
+        active = await cursor.fetchone()
+        cursor = await connection.execute(SQL["versions"], {"name": projection.name})
+        before = [(version, digest) for version, digest, _ in await cursor.fetchall() if active and version < active[0]]
+        if not before:
+            raise ProjectionOutdated(f"{projection.name} has no earlier version; a rebuild keeps the one that it replaces")
+        version, digest = before[-1]
+        if digest != digest_of(projection):
+            raise ProjectionOutdated(f"{projection.name} v{version} was made for other tables: start the code of that time first")
+        await activate(connection, projection, version)
+    return Runner(projection, version, live=True)

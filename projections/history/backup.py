@@ -1,0 +1,158 @@
+"""What a backup is: the log as Parquet segments, the objects, and the little that is neither.
+
+A log is restored position for position. Kafka gives out offsets itself, and gaps are where a transaction ended (its marker
+takes an offset) or was aborted (its records do, too). So a gap is made again by what makes gaps: `Steps` says by which
+transactions a partition gets its records at their old offsets. Everything that names a position stays true: the facts about
+the archive and its hash chain, timelines, `?as_of=`, signed reports, the positions of processes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from events.errors import KinologError
+from projections.folding.log import Place
+from projections.history.archive import Segment
+from projections.history.parquet import Record
+
+MANIFEST = "backup.json"
+OBJECTS = "objects/"
+TAIL = "tail/"
+RUN_MAX = 5_000
+"""Most records of one step."""
+FILLERS_MAX = 50_000
+"""Most records of one aborted transaction."""
+
+
+class BackupDamaged(KinologError):
+    """A file of the backup is missing or not the one that was written."""
+
+
+class Object(BaseModel, frozen=True):
+    """An object of the store. `etag` is what the store called its content, so that the next backup may leave it where it is."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+    etag: str
+    content_type: str
+
+
+class Memory(BaseModel, frozen=True):
+    """What a process knows that no fold can tell: how far it acted, and the rows that say what it did.
+
+    A position is topic, partition, next offset, count of records, time of the latest event; rows are JSON arrays by table.
+    """
+
+    name: str
+    positions: tuple[tuple[str, int, int, int, datetime | None], ...]
+    rows: dict[str, str]
+
+
+class Backup(BaseModel, frozen=True):
+    """A backup's manifest.
+
+    `segments` hold everything before `ends` (topic, partition, offset), per partition in order. `dispatched` is how far the
+    dispatcher had answered, by partition. `worker_keys` is the table of workers' keys, hashes only, a JSON array.
+    """
+
+    version: Literal[1] = 1
+    kinolog: str
+    made_at: datetime
+    ends: tuple[tuple[str, int, int], ...]
+    segments: tuple[Segment, ...]
+    objects: tuple[Object, ...]
+    processes: tuple[Memory, ...]
+    worker_keys: str
+    dispatched: dict[int, int]
+
+    def segments_of(self, place: Place) -> list[Segment]:
+        """Return the files of a partition."""
+        return [segment for segment in self.segments if (segment.topic, segment.partition) == place]
+
+    @property
+    def size_bytes(self) -> int:
+        """How large everything is."""
+        return sum(segment.size_bytes for segment in self.segments) + sum(one.size_bytes for one in self.objects)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A way to move a partition's end forward.
+
+    plain      append the records
+    committed  append them in a transaction: its marker takes an offset
+    aborted    append `gap` - 1 records that nobody will see, and abort
+    skipped    append `gap` records and delete them: a log that starts later
+    """
+
+    kind: Literal["plain", "committed", "aborted", "skipped"]
+    first: int
+    records: Sequence[Record] = ()
+    gap: int = 0
+
+    @property
+    def next(self) -> int:
+        """The partition's end afterwards."""
+        return self.first + len(self.records) + (1 if self.kind == "committed" else self.gap)
+
+
+class Steps:
+    """Cuts the records of one partition, as they come, into steps."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._run: list[Record] = []
+
+    def add(self, records: Sequence[Record]) -> Iterator[Step]:
+        """Yield the steps that are certain now."""
+        for record in records:
+            yield from self._close(record[0])
+            self._run.append(record)
+            if len(self._run) > RUN_MAX:  # the last one is kept: perhaps it needs a transaction
+                yield self._taken("plain", self._run[:-1])
+                self._run = self._run[-1:]
+
+    def finish(self, end: int) -> Iterator[Step]:
+        """Yield the steps up to the partition's end."""
+        yield from self._close(end)
+        if self._run:
+            yield self._taken("plain", self._run)
+            self._run = []
+
+    def _close(self, following: int) -> Iterator[Step]:
+        """Make the gap between the run and the offset that follows, if there is one."""
+        gap = following - self._next - len(self._run)
+        if gap == 0:
+            return
+        run, self._run = self._run, []
+        if gap == 1 and run:
+            yield self._taken("committed", run)
+            return
+        if run:
+            yield self._taken("plain", run)
+        if self._next == 0:
+            yield self._made("skipped", gap)
+            return
+        while gap > FILLERS_MAX + 1:  # what is left is 2 at least: an aborted transaction takes no less
+            yield self._made("aborted", FILLERS_MAX)
+            gap -= FILLERS_MAX
+        yield self._made("aborted", gap)
+
+    def _taken(self, kind: Literal["plain", "committed"], records: Sequence[Record]) -> Step:
+        step = Step(kind, self._next, tuple(records))
+        self._next = step.next
+        return step
+
+    def _made(self, kind: Literal["aborted", "skipped"], gap: int) -> Step:
+        step = Step(kind, self._next, gap=gap)
+        self._next = step.next
+        return step
+
+
+def as_document(value: Any) -> bytes:
+    """Return a manifest as JSON, readable."""
+    return BaseModel.model_dump_json(value, indent=1, exclude_none=True).encode()

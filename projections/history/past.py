@@ -1,0 +1,208 @@
+"""Time travel: every read model as it was at a moment, so that the readers of today can be asked about then.
+
+The past is a database of its own, in which every projection of the registry was folded from the start of history to the
+moment, and no further: a cold fold. It is kept, and the next moment after it is folded from a clone of it (a PostgreSQL
+template), so that databases of the past are their own snapshots. The least recently made are dropped.
+
+A moment is a time, or a position as `X-Log-Position` tells it. At a time, a partition is read up to its first event that is
+later; what was appended after that and says it happened earlier is not in it.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+from psycopg import AsyncConnection, sql
+from psycopg.errors import DuplicateDatabase, ObjectInUse
+
+from events.topics import TOPICS
+from projections.folding.bulk import BulkRunner, fold_until
+from projections.folding.fold import Projection, Table
+from projections.folding.log import LogReader, Place, Source
+from projections.folding.positions import Positions
+from projections.folding.queries import load
+from projections.folding.runner import Runner, install
+from projections.moments import time_of
+from projections.registry import PROJECTIONS
+
+_SQL = load(Path(__file__).with_name("past.sql"))
+KEPT_MAX = 8
+"""How many databases of the past are kept."""
+Connect = Callable[[str], AbstractAsyncContextManager[AsyncConnection[Any]]]
+
+
+@dataclass(frozen=True)
+class _Database:
+    """A database of the past: the positions that it holds, and its place in the order in which they were made."""
+
+    name: str
+    positions: Mapping[Place, int]
+    made: int
+
+
+class Past:
+    """`connect` opens a database by name ("" is the present one), `history` all of history."""
+
+    def __init__(self, connect: Connect, history: Callable[[], AbstractAsyncContextManager[Source]], prefix: str) -> None:
+        self._connect = connect
+        self._history = history
+        self._prefix = f"{prefix}_past_"
+
+    @asynccontextmanager
+    async def at(self, moment: str) -> AsyncIterator[AsyncConnection[Any]]:
+        """Yield a connection to the database in which it is `moment`. Raises InvalidRequest when that is no moment."""
+        async with self._history() as history:
+            positions = await positions_at(history, moment)
+            name = await self._make(history, positions)
+        async with self._connect(name) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def cold(
+        self, projection: Projection, history: Source, positions: Mapping[Place, int]
+    ) -> AsyncIterator[AsyncConnection[Any]]:
+        """Yield a connection to a database in which one projection was folded from the start, whatever is kept; then drop it."""
+        digest = hashlib.sha256(Positions(dict(positions)).header().encode()).hexdigest()
+        named = f"{self._prefix}cold_{projection.name}_{digest[:16]}"
+        name = sql.Identifier(named)
+        async with self._connect("") as present:
+            await present.execute(_SQL["lock"])
+            try:
+                await present.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+                await present.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
+                async with self._connect(named) as connection:
+                    await fold_to(projection, connection, history, positions)
+                    yield connection
+            finally:
+                await present.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+                await present.execute(_SQL["unlock"])
+
+    async def _make(self, history: Source, positions: Mapping[Place, int]) -> str:
+        """Return the name of the database at these positions, made when there is none."""
+        digest = hashlib.sha256(Positions(dict(positions)).header().encode()).hexdigest()
+        name = self._prefix + digest[:16]
+        async with self._connect("") as present:
+            await present.execute(_SQL["lock"])
+            try:
+                known = await self._known(present)
+                if name not in {database.name for database in known}:
+                    await self._clone(present, name, known, positions)
+                    await self._fold(name, history, positions)
+                    await self._finish(present, name, positions, known)
+            finally:
+                await present.execute(_SQL["unlock"])
+        return name
+
+    async def _known(self, present: AsyncConnection[Any]) -> list[_Database]:
+        cursor = await present.execute(_SQL["known"], {"prefix": self._prefix})
+        found = []
+        for name, comment in await cursor.fetchall():
+            told = orjson.loads(comment)
+            found.append(_Database(name, Positions.parse(told["positions"]).next, told["made"]))
+        return sorted(found, key=lambda database: database.made)
+
+    async def _clone(
+        self, present: AsyncConnection[Any], name: str, known: list[_Database], positions: Mapping[Place, int]
+    ) -> None:
+        """Create the database from the nearest one before the moment, else empty."""
+        await present.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))  # an unfinished one
+        before = [other for other in known if all(positions.get(place, 0) >= at for place, at in other.positions.items())]
+        nearest = max(before, key=lambda other: sum(other.positions.values()), default=None)
+        templates = [nearest.name, "template0"] if nearest else ["template0"]
+        for template in templates:
+            try:
+                create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+                await present.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+                return
+            except (ObjectInUse, DuplicateDatabase):
+                if template == templates[-1]:
+                    raise  # somebody reads in the nearest one right now: then from the start
+
+    async def _fold(self, name: str, history: Source, positions: Mapping[Place, int]) -> None:
+        async with self._connect(name) as connection:
+            for projection in PROJECTIONS.values():
+                await fold_to(projection, connection, history, positions)
+
+    async def _finish(
+        self, present: AsyncConnection[Any], name: str, positions: Mapping[Place, int], known: list[_Database]
+    ) -> None:
+        """Mark the database as whole; drop those that are too many."""
+        made = known[-1].made + 1 if known else 1
+        comment = orjson.dumps({"positions": Positions(dict(positions)).header(), "made": made}).decode()
+        await present.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment)))
+        for old in known[: max(0, len(known) + 1 - KEPT_MAX)]:
+            await present.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(old.name)))
+
+
+class Difference(NamedTuple):
+    """A row that is not the same at two moments; None where it was not there. Rows and keys as JSON has them."""
+
+    table: str
+    key: tuple[Any, ...]
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+async def differences(
+    projection: Projection, before: AsyncConnection[Any], after: AsyncConnection[Any]
+) -> AsyncIterator[Difference]:
+    """Yield what differs between two databases of the past, table by table, in the order of keys."""
+    for table in projection.tables:
+        old, new = rows_of(projection, table, before), rows_of(projection, table, after)
+        left, right = await anext(old, None), await anext(new, None)
+        while left or right:
+            if right is None or (left is not None and left[0] < right[0]):
+                assert left is not None
+                yield Difference(table.name, left[0], left[1], None)
+                left = await anext(old, None)
+            elif left is None or right[0] < left[0]:
+                yield Difference(table.name, right[0], None, right[1])
+                right = await anext(new, None)
+            else:
+                if left[1] != right[1]:
+                    yield Difference(table.name, left[0], left[1], right[1])
+                left, right = await anext(old, None), await anext(new, None)
+
+
+async def rows_of(
+    projection: Projection, table: Table[Any], connection: AsyncConnection[Any]
+) -> AsyncIterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Yield (key, row) of a table, in the order in which Python sorts the keys."""
+    key = sql.SQL(", ").join(sql.SQL('({})::text COLLATE "C"').format(sql.Identifier(column)) for column in table.key)
+    columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
+    name = sql.SQL("{}.{}").format(sql.Identifier(projection.name), sql.Identifier(table.name))
+    query = sql.SQL("SELECT row_to_json(r)::text FROM (SELECT {columns} FROM {name} ORDER BY {key}) r")
+    async with connection.transaction(), connection.cursor(name=f"rows of {table.name}") as cursor:
+        await cursor.execute(query.format(columns=columns, name=name, key=key))
+        async for (text,) in cursor:
+            row = orjson.loads(text)
+            yield tuple(str(row[column]) for column in table.key), row
+
+
+async def fold_to(
+    projection: Projection, connection: AsyncConnection[Any], history: Source, positions: Mapping[Place, int]
+) -> Runner:
+    """Fold a projection from where it stands up to `positions`, exclusive; return its runner."""
+    runner = await install(connection, projection)
+    reader = LogReader(history, projection)
+    stored = await runner.positions(connection)
+    until = {place: max(stored[place], positions.get(place, 0)) for place in stored}
+    await reader.seek(stored)
+    bulk = BulkRunner(runner, empty=not any(stored.values()))
+    await fold_until(reader, bulk, connection, until)
+    await bulk.flush(connection)
+    return runner
+
+
+async def positions_at(history: Source, moment: str) -> dict[Place, int]:
+    """Return the positions of a moment: an ISO 8601 time (UTC when it names no zone), or positions. Raises InvalidRequest."""
+    places = [(topic.name, number) for topic in TOPICS.values() for number in range(topic.partitions)]
+    if ":" in moment and "=" in moment:
+        named = Positions.parse(moment).next
+        ends = await history.ends(places)
+        return {place: min(named.get(place, end), end) for place, end in ends.items()}
+    return dict(await history.after(places, time_of(moment, "a moment that is no topic:partition=offset")))

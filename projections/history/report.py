@@ -1,0 +1,243 @@
+"""A report with proof: a read model at a position, and everything by which it can be made again and compared.
+
+A report names where on the log it stands, the hash chain of each partition there, the code that folded it, and the digest of
+each table, perhaps with its rows. It is signed (Ed25519). `check` folds again from the start and says what does not fit.
+"""
+
+import ast
+import hashlib
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from psycopg import AsyncConnection
+from pydantic import BaseModel
+
+from events.errors import KinologError
+from projections.folding.fold import Projection
+from projections.folding.log import Place, Source, stretches
+from projections.folding.runner import install
+from projections.history.parquet import NO_LINK, BrokenChain, check_segment, next_link
+from projections.history.past import Past, rows_of
+from projections.history.source import History
+
+Fetch = Callable[[Any], Awaitable[bytes]]
+
+
+class ReportedTable(BaseModel, frozen=True):
+    """A table: how many rows, their digest (`folding.store.TableStore.digest`), and the rows when they were asked for."""
+
+    count: int
+    sha256: str
+    rows: tuple[dict[str, Any], ...] | None = None
+
+
+class Report(BaseModel, frozen=True):
+    """The document. `positions` and `chains` are by `topic/partition`: the next offset, and the chain before it, hex.
+
+    `code` is the digest of the fold's source and SQL. `signature` is over `signed_bytes`, hex, by `public_key`, raw and hex.
+    """
+
+    version: Literal[1] = 1
+    kinolog: str
+    made_at: datetime
+    projection: str
+    parameters: dict[str, Any]
+    code: str
+    positions: dict[str, int]
+    chains: dict[str, str]
+    tables: dict[str, ReportedTable]
+    public_key: str = ""
+    signature: str = ""
+
+    @property
+    def signed_bytes(self) -> bytes:
+        """Everything but the signature, as JSON with sorted keys."""
+        return orjson.dumps(self.model_dump(mode="json", exclude={"signature"}), option=orjson.OPT_SORT_KEYS)
+
+
+async def make(
+    projection: Projection,
+    past: Past,
+    history: History,
+    positions: Mapping[Place, int],
+    rows: bool,
+    parameters: dict[str, Any],
+    *,
+    kinolog: str,
+    made_at: datetime,
+) -> Report:
+    """Return an unsigned report of a projection at some positions, folded from the start."""
+    wanted = {(topic.name, n): positions.get((topic.name, n), 0) for topic in projection.topics for n in range(topic.partitions)}
+    chains = await chains_at(history, wanted)
+    async with past.cold(projection, history, wanted) as connection:
+        tables = await _tables(projection, connection, rows=rows)
+    return Report(
+        kinolog=kinolog,
+        made_at=made_at,
+        projection=projection.name,
+        parameters=parameters,
+        code=code_of(projection),
+        positions={_name(place): position for place, position in sorted(wanted.items())},
+        chains={_name(place): link.hex() for place, link in sorted(chains.items())},
+        tables=tables,
+    )
+
+
+def sign(report: Report, key: Ed25519PrivateKey) -> Report:
+    """Return the report with a signature."""
+    named = report.model_copy(update={"public_key": key.public_key().public_bytes_raw().hex()})
+    return named.model_copy(update={"signature": key.sign(named.signed_bytes).hex()})
+
+
+async def _tables(projection: Projection, connection: AsyncConnection[Any], *, rows: bool) -> dict[str, ReportedTable]:
+    digests = await (await install(connection, projection)).digest(connection)
+    found = {}
+    for table in projection.tables:
+        content = tuple([row async for _, row in rows_of(projection, table, connection)])
+        found[table.name] = ReportedTable(count=len(content), sha256=digests[table.name], rows=content if rows else None)
+    return found
+
+
+async def chains_at(history: Source, positions: Mapping[Place, int]) -> dict[Place, bytes]:
+    """Return the hash chain of each partition over all records before a position, made from the records themselves."""
+    links = dict.fromkeys(positions, NO_LINK)
+    starts = await history.starts(positions)
+    begins = {place: starts[place] for place, position in positions.items() if starts[place] < position}
+    async for place, records in stretches(history, begins, positions, records_max=10_000):
+        for offset, value in records:
+            links[place] = next_link(links[place], offset, value)
+    return links
+
+
+def code_of(projection: Projection) -> str:
+    """Return a digest of the source that a fold depends on: its tables' SQL, its module, and what that imports of ours."""
+    modules = {table.evolve.__module__ for table in projection.tables} | {table.keys_of.__module__ for table in projection.tables}
+    waiting, sources = sorted(modules), dict[str, str]()
+    while waiting:
+        name = waiting.pop()
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if name in sources or file is None:
+            continue
+        sources[name] = Path(file).read_text()
+        waiting += [found for found in _imports(sources[name]) if found.partition(".")[0] in ("events", "projections")]
+    return hashlib.sha256(orjson.dumps([projection.create, sorted(sources.items())])).hexdigest()
+
+
+def _imports(source: str) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+# --- checking -------------------------------------------------------------------------------------------------------
+
+
+async def check(
+    report: Report, projection: Projection, past: Past, history: History, unchecked: Fetch, key: Ed25519PublicKey
+) -> list[str]:
+    """Return a sentence for each thing that is not so; `key` is the one by which it must be signed.
+
+    `unchecked` fetches a file of the archive as it is. The first event that was altered is named.
+    """
+    findings = _check_signature(report, key)
+    positions = {_place(name): position for name, position in report.positions.items()}
+    wanted = {(topic.name, number) for topic in projection.topics for number in range(topic.partitions)}
+    if set(positions) != wanted:
+        return [
+            *findings,
+            f"positions: {projection.name} reads {len(wanted)} partitions, the report names {len(positions)} or others",
+        ]
+    ends = await history.ends(positions)
+    beyond = [place for place, position in sorted(positions.items()) if position > ends[place]]
+    findings += [f"{_name(place)}: the report stands at {positions[place]}, the log ends at {ends[place]}" for place in beyond]
+    damage = await _damage(history, positions, unchecked)
+    if beyond or damage:
+        return findings + damage
+    chains = await chains_at(history, positions)
+    for place, link in sorted(chains.items()):
+        if report.chains.get(_name(place)) != link.hex():
+            findings.append(
+                f"{_name(place)}: the events before {positions[place]} are not those of the report; its hash chain differs"
+            )
+    async with past.cold(projection, history, positions) as connection:
+        tables = await _tables(projection, connection, rows=True)
+    differing = _compare(projection, report.tables, tables)
+    if differing and report.code != code_of(projection):
+        differing.append("code: the report was made by other code than this, which may be why tables differ")
+    return findings + differing
+
+
+def _check_signature(report: Report, key: Ed25519PublicKey) -> list[str]:
+    if not report.signature:
+        return ["signature: the report is not signed"]
+    if report.public_key != key.public_bytes_raw().hex():
+        return ["signature: it is made with another key than the expected one"]
+    try:
+        key.verify(bytes.fromhex(report.signature), report.signed_bytes)
+    except (InvalidSignature, ValueError):
+        return ["signature: it does not fit to what the report says"]
+    return []
+
+
+async def _damage(history: History, positions: Mapping[Place, int], unchecked: Fetch) -> list[str]:
+    """Return what is wrong with the files that the report stands on."""
+    findings = []
+    for place in sorted(positions):
+        link = NO_LINK
+        for segment in history.segments.get(place, ()):
+            if segment.first >= positions[place]:
+                break
+            try:
+                file = await unchecked(segment)
+                link = check_segment(file, link, f"archive: {_name(place)}")
+                await history.fetch(segment)
+            except (BrokenChain, KinologError) as error:
+                findings.append(str(error))
+                break
+            except ValueError as error:
+                findings.append(f"{segment.key} cannot be read: {error}")
+                break
+            if link.hex() != segment.chain:
+                findings.append(f"{segment.key}: its events are not those that were archived; the hash chain differs")
+                break
+    return findings
+
+
+def _compare(projection: Projection, told: Mapping[str, ReportedTable], found: Mapping[str, ReportedTable]) -> list[str]:
+    findings = []
+    for table in projection.tables:
+        here, there = found[table.name], told.get(table.name)
+        if there is None:
+            findings.append(f"{table.name}: the report does not have this table")
+            continue
+        for row, reported in zip_longest(here.rows or (), there.rows if there.rows is not None else here.rows or ()):
+            if row != reported:
+                keys = [[one[column] for column in table.key if column in one] for one in (reported, row) if one is not None]
+                findings.append(f"{table.name} {' '.join(map(str, keys[0]))}: the row is not what the events fold into")
+                break
+        if (there.count, there.sha256) != (here.count, here.sha256):
+            findings.append(
+                f"{table.name}: {here.count} rows with digest {here.sha256[:12]}…, the report says {there.count} with "
+                f"{there.sha256[:12]}…"
+            )
+    return findings + [f"{name}: there is no such table" for name in sorted(set(told) - set(found))]
+
+
+def _name(place: Place) -> str:
+    return f"{place[0]}/{place[1]}"
+
+
+def _place(name: str) -> Place:
+    topic, _, number = name.rpartition("/")
+    return topic, int(number) if number.isdecimal() else -1

@@ -1,0 +1,228 @@
+"""The whole causal story of one job, from the log: what was asked, what was decided and why, and what became of it.
+
+Requests and facts of a job stand in the same partition of `job-requests` and `jobs`, that of its pool; a claim request
+does not name a job, but the claim that answered it names the request. What people said of its failures is in `failures`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from events.codec import decode
+from events.envelope import Event, Recorded
+from events.errors import InvalidEvent
+from events.failures import FailureRerun, FailureResolved
+from events.jobs import (
+    CancelRequested,
+    ClaimRequested,
+    ClaimWithdrawn,
+    JobAttemptFailed,
+    JobCancelled,
+    JobClaimed,
+    JobCompleted,
+    JobFailed,
+    JobQueued,
+    JobReleased,
+    JobSubmitted,
+    LeaseExpired,
+    LeaseReleased,
+    LeaseRenewed,
+    RequestRefused,
+    RequeueRequested,
+    ResultRefused,
+    ResultReported,
+    RetryRequested,
+)
+from events.media import Failure
+from events.topics import FAILURES, JOB_REQUESTS, JOBS, partition_for
+from projections import timeline
+from projections.folding.log import Place, Source
+from projections.jobs import describe, made_by
+
+BEFORE = timedelta(minutes=5)
+"""A claim request may have waited before the job was queued, and clocks differ."""
+BATCH_RECORDS = 20_000
+Matches = Callable[[bytes], bool]
+
+
+async def events_of_job(source: Source, job_id: str, pool: str, since: datetime) -> list[Recorded[Event]]:
+    """Return every event about a job that is still to be had, in causal order; `since`, when it was queued, saves reading.
+
+    What cannot be decoded is left out: it is among the dead letters.
+    """
+    number = partition_for(pool, JOBS.partitions)
+    needle = job_id.encode()
+    facts = await _matching(source, (JOBS.name, number), since, lambda value: needle in value)
+    claims = {fact.envelope.data.claim_id.encode() for fact in facts if isinstance(fact.envelope.data, JobClaimed)}
+    requests = await _matching(
+        source, (JOB_REQUESTS.name, number), since, lambda value: needle in value or any(claim in value for claim in claims)
+    )
+    said = await _matching(source, (FAILURES.name, 0), since, lambda value: needle in value)
+    return in_causal_order([*facts, *requests, *said])
+
+
+async def _matching(source: Source, place: Place, since: datetime, matches: Matches) -> list[Recorded[Event]]:
+    """Return the events of a partition whose bytes match, from shortly before `since` to the present end."""
+    start = (await source.starts([place]))[place]
+    position = max(start, (await source.after([place], since - BEFORE))[place])
+    end = (await source.ends([place]))[place]
+    found: list[Recorded[Event]] = []
+    await source.assign({place: position})
+    while source.position(place) < end:
+        records = (await source.read(records_max=BATCH_RECORDS, wait_s=0.5)).get(place, ())
+        found += [event for offset, value in records if matches(value) and (event := _decoded(place, offset, value))]
+    return found
+
+
+def _decoded(place: Place, offset: int, value: bytes) -> Recorded[Event] | None:
+    try:
+        return Recorded(*place, offset, decode(value))
+    except InvalidEvent:
+        return None
+
+
+def in_causal_order(events: Sequence[Recorded[Event]]) -> list[Recorded[Event]]:
+    """Return each event once, by time, but none before the one that led to it. Pure."""
+    entries = [entry for recorded in events if (entry := timeline.evolve(None, recorded)) is not None]
+    by_place = {(event.topic, event.partition, event.offset): event for event in events}
+    return [by_place[entry.topic, entry.partition, entry.offset] for entry in timeline.causal(entries)]
+
+
+class Told(NamedTuple):
+    """One step of the story: a sentence, and the event that it tells of, with its place on the log."""
+
+    time: datetime
+    at: str
+    sentence: str
+    reason: str | None
+    id: str
+    type: str
+    cause: str | None
+
+
+def tell(events: Sequence[Recorded[Event]]) -> list[Told]:
+    """Return the story of a job's events, in causal order. Renewals of one lease are one step. Pure."""
+    story: list[Told] = []
+    renewals: dict[int, int] = {}
+    steps: dict[int, int] = {}
+    for recorded in events:
+        event, envelope = recorded.envelope.data, recorded.envelope
+        sentence = say(event)
+        reason = getattr(event, "reason", None) or None
+        place = f"{recorded.topic}/{recorded.partition}/{recorded.offset}"
+        told = Told(envelope.time, place, sentence, reason, envelope.id, event.TYPE, envelope.causationid)
+        if isinstance(event, LeaseRenewed):
+            renewals[event.epoch] = renewals.get(event.epoch, 0) + 1
+            if (count := renewals[event.epoch]) > 1:
+                story[steps[event.epoch]] = told._replace(sentence=f"{sentence[:-1]}, {count} times until then.")
+                continue
+            steps[event.epoch] = len(story)
+        story.append(told)
+    return story
+
+
+_REFUSALS: Mapping[str, str] = {
+    "unknown_job": "there is no such job",
+    "stale_epoch": "its claim is fenced: a newer one was given since",
+    "not_holder": "another worker holds the claim",
+    "already_ended": "the job has ended",
+    "not_running": "nobody is at it any more",
+    "not_ended": "the job has not ended",
+    "unknown_pool": "there is no such pool",
+}
+
+
+def say(event: Event) -> str:
+    """Return what an event about a job means, as a sentence. Pure."""
+    match event:
+        case ClaimWithdrawn():
+            return f"Worker {_short(event.worker_id)} stops, and asks for work no more."
+        case JobSubmitted() | ClaimRequested() | CancelRequested() | RetryRequested() | RequeueRequested():
+            return _request(event)
+        case LeaseRenewed() | LeaseReleased() | ResultReported():
+            return _report(event)
+        case ResultRefused():
+            why = _REFUSALS.get(event.reason, event.reason)
+            return f"What worker {_short(event.worker_id)} said under epoch {event.epoch} was refused: {why}."
+        case RequestRefused():
+            return f"The request was refused: {_REFUSALS.get(event.reason, event.reason)}."
+        case FailureResolved():
+            return f"A person resolved the failure of epoch {event.failure_id.rpartition(':')[2]}{_because(event.reason)}."
+        case FailureRerun():
+            how = f"it failed with {event.failure.code}" if event.failure else "it succeeded"
+            verdict = event.verdict.replace("_", " ")
+            return f"The attempt of epoch {event.failure_id.rpartition(':')[2]} was run again on {event.worker}: {how}; {verdict}."
+        case _:
+            return _fact(event)
+
+
+def _request(event: JobSubmitted | ClaimRequested | CancelRequested | RetryRequested | RequeueRequested) -> str:
+    match event:
+        case JobSubmitted():
+            needs = f", needs {event.requirements.encoder}" if event.requirements.encoder else ""
+            return f"Planning asked for {describe(event.spec)} of video {event.video_id} (priority {event.priority}{needs})."
+        case ClaimRequested():
+            return f"Worker {_short(event.worker_id)} asked for work, and would wait until {event.deadline:%H:%M:%S}."
+        case CancelRequested():
+            return f"Somebody asked that it is cancelled{_because(event.reason)}."
+        case RetryRequested():
+            return f"Somebody asked that it is tried again{_because(event.reason)}."
+        case RequeueRequested():
+            return f"Somebody asked that it goes back into the queue{_because(event.reason)}."
+
+
+def _report(event: LeaseRenewed | LeaseReleased | ResultReported) -> str:
+    who = f"Worker {_short(event.worker_id)}"
+    match event:
+        case LeaseRenewed():
+            return f"{who} renewed its lease of epoch {event.epoch}."
+        case LeaseReleased():
+            return f"{who} handed epoch {event.epoch} back{_because(event.reason)}."
+        case ResultReported(failure=failure) if failure is not None:
+            return f"{who} reported that epoch {event.epoch} failed: {_failure(failure)}"
+        case ResultReported():
+            return f"{who} reported a result of epoch {event.epoch}."
+
+
+def _fact(event: Event) -> str:
+    match event:
+        case JobQueued(reason="retried" | "requeued"):
+            return "The dispatcher queued it again; attempts count from zero."
+        case JobQueued():
+            return f"The dispatcher queued it: {describe(event.spec)}, priority {event.priority}."
+        case JobClaimed():
+            terms = f"epoch {event.epoch}, attempt {event.attempt}, lease until {event.lease_expires_at:%H:%M:%S}"
+            return f"The dispatcher gave it to worker {_short(event.worker_id)}: {terms}."
+        case JobAttemptFailed():
+            return f"Attempt {event.attempt} failed: {_failure(event.failure)} The next one comes after {event.retry_at:%H:%M:%S}."
+        case LeaseExpired():
+            then = f"the next comes after {event.retry_at:%H:%M:%S}" if event.retry_at else "it was the last"
+            return f"Worker {_short(event.worker_id)} was not heard of in time: that cost attempt {event.attempt}; {then}."
+        case JobReleased():
+            return f"It waits again, and the attempt does not count: epoch {event.epoch} was handed back{_because(event.reason)}."
+        case JobCompleted():
+            made = made_by(event.result)
+            what = f", {made.segments} segments, {made.size_bytes:,} bytes" if made.segments else ""
+            return (
+                f"The dispatcher accepted the result of epoch {event.epoch}, attempt {event.attempt}{what}. The job is completed."
+            )
+        case JobFailed():
+            return f"The job has failed for good at attempt {event.attempt}: {_failure(event.failure)}"
+        case JobCancelled():
+            return f"The job is cancelled{_because(event.reason)}."
+        case _:
+            return f"{event.TYPE.removeprefix('kinolog.')}{_because(getattr(event, 'reason', None))}."
+
+
+def _failure(failure: Failure) -> str:
+    sentence = failure.message if failure.message.endswith((".", "!", "?")) else f"{failure.message}."
+    return f"{failure.stage}/{failure.category} ({failure.code}): {sentence}"
+
+
+def _because(reason: object) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _short(worker_id: str) -> str:
+    """Return the end of a worker's id: its beginning is a time that many share."""
+    return worker_id[-8:]

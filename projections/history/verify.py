@@ -1,0 +1,95 @@
+"""Checks that nothing is lost, doubled or out of order: every projection against a fold of the whole log, every job's
+facts against the rules that hold whatever crashed."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from events.topics import JOBS
+from projections.folding.log import LogReader, Place, Source
+from projections.folding.rebuild import rebuild
+from projections.folding.store import SQL
+from projections.history.audit import JobAudit
+from projections.registry import PROJECTIONS
+
+STILL_S = 10.0
+"""A feed that does not move for so long although there is more stands still; a batch of many events takes half of it."""
+
+
+async def verify(connection: AsyncConnection[Any], source: Source) -> dict[str, Any]:
+    """Return what was checked, and a finding for each thing that is wrong.
+
+    `{"projections": {name: {"events", "equal", "digests"}}, "jobs": number, "findings": [sentence, …]}`. `equal` is
+    None where there is nothing to compare with. Nothing is changed.
+    """
+    findings: list[str] = []
+    projections = {}
+    for projection in PROJECTIONS.values():
+        done = await rebuild(projection, connection, source, keep=False)
+        projections[done.name] = {"events": done.events, "equal": done.equal, "digests": done.digests}
+        if done.equal is None and not done.partial:
+            findings.append(f"{done.name} was made by other code; run: kinolog rebuild {done.name}")
+        elif done.equal is False:
+            findings.append(f"{done.name} differs from a fold of the whole log; run: kinolog rebuild {done.name}")
+    audit = await audit_jobs(source)
+    findings += audit.complaints
+    return {"projections": projections, "jobs": audit.jobs, "findings": findings}
+
+
+async def every_position(connection: AsyncConnection[Any]) -> dict[tuple[str, Place], int]:
+    """Return where each projection, process and effect stands, by (name, place)."""
+    cursor = await connection.execute(SQL["every_position"])
+    return {(name, (topic, partition)): position for name, topic, partition, position in await cursor.fetchall()}
+
+
+async def standing(
+    connection: AsyncConnection[Any],
+    source: Source,
+    before: Mapping[tuple[str, Place], int],
+    sleep: Callable[[float], Awaitable[None]],
+) -> list[str]:
+    """Return a finding for each place where a feed has stood still since `before`, and STILL_S more, though the log has more."""
+    waited_s = 0.0
+    while True:
+        now = await every_position(connection)
+        still = {key: position for key, position in before.items() if now.get(key) == position}
+        following = await _next_events(source, {(place, position) for (_, place), position in still.items()})
+        stuck = [(name, found) for (name, place), position in still.items() if (found := following.get((place, position)))]
+        if not stuck or waited_s >= STILL_S:
+            break
+        await sleep(0.5)
+        waited_s += 0.5
+    return [
+        f"{name} stands still at {topic}/{partition}/{offset} ({subject}), although the log has more; `kinolog status` says why"
+        for name, (topic, partition, offset, subject) in stuck
+    ]
+
+
+async def _next_events(source: Source, wanted: Collection[tuple[Place, int]]) -> dict[tuple[Place, int], tuple[str, int, int, str]]:
+    """Return topic, partition, offset and subject of the first event at or after each position that has one."""
+    found: dict[tuple[Place, int], tuple[str, int, int, str]] = {}
+    for place, position in wanted:
+        reader = LogReader(source)
+        starts = await source.starts([place])
+        await reader.seek({place: max(position, starts[place])})
+        if reader.missing(await reader.ends()):
+            batch, dead = await reader.read(records_max=1, wait_s=0.5)
+            if batch is not None and batch.records:
+                first = batch.records[0]
+                found[place, position] = (*place, first.offset, first.envelope.subject)
+            elif dead:
+                found[place, position] = (*place, dead[0].offset, "cannot be decoded")
+    return found
+
+
+async def audit_jobs(source: Source) -> JobAudit:
+    """Read the topic jobs from its start to its present end and check every fact."""
+    reader = LogReader(source)
+    await reader.seek({(JOBS.name, number): 0 for number in range(JOBS.partitions)})
+    audit = JobAudit()
+    async for records, dead in reader.to_end():
+        audit.complaints += [f"{letter.topic}/{letter.partition}/{letter.offset}: {letter.reason}" for letter in dead]
+        for recorded in records:
+            audit.see(recorded)
+    return audit

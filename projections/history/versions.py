@@ -1,0 +1,149 @@
+"""What is stored of each projection: its versions, how far each is, whether it has folded every record, and its digest."""
+
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from projections.folding.fold import Projection
+from projections.folding.log import Place, stretches
+from projections.folding.runner import Runner
+from projections.folding.store import SQL, digest_of
+from projections.history.parquet import read_segment
+from projections.history.source import History
+
+READ_RECORDS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a projection.
+
+    `serves`: readers see it, since `serves_from`; that also tells when an earlier one began. `positions` are the next offsets by
+    `topic/partition`, `lag_events` the records from there to the end. `contiguous`: it has folded as many records as history has
+    before its positions; None where the start of history is gone. `tables` are SHA-256 by table and `digest` over them, None
+    when the version was made for other tables than the code has.
+    """
+
+    projection: str
+    version: int
+    serves: bool
+    serves_from: datetime | None
+    events: int
+    lag_events: int
+    newest_event: datetime | None
+    contiguous: bool | None
+    digest: str | None
+    tables: dict[str, str]
+    positions: dict[str, int]
+
+
+async def list_versions(projections: Collection[Projection], connection: AsyncConnection[Any], history: History) -> list[Version]:
+    """Return all versions of these projections, in their order. Reads their tables, and what is in no file of the archive yet."""
+    await connection.execute(SQL["create"])  # nothing happens when it is there
+    stored = [one for projection in projections for one in await _stored(projection, connection)]
+    places = {place for one in stored for place in one.positions}
+    counts = await _Counts.of(history, places)  # after the positions were read: none of them is past the end
+    return [await _described(one, counts) for one in stored]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What PostgreSQL knows of a version; `positions` are next offset and count of records."""
+
+    name: str
+    version: int
+    serves: bool
+    serves_from: datetime | None
+    newest_event: datetime | None
+    positions: dict[Place, tuple[int, int]]
+    tables: dict[str, str]
+
+
+async def _stored(projection: Projection, connection: AsyncConnection[Any]) -> list[_Stored]:
+    """Return a projection's versions, each as it is in one snapshot, so that positions and digest belong together."""
+    found = []
+    active = await (await connection.execute(SQL["active"], {"name": projection.name})).fetchone()
+    versions = await (await connection.execute(SQL["versions"], {"name": projection.name})).fetchall()
+    for number, made_for, serves_from in versions:
+        async with connection.transaction():
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            cursor = await connection.execute(SQL["positions"], {"name": projection.name, "version": number})
+            rows = await cursor.fetchall()
+            same = made_for == digest_of(projection)
+            tables = await Runner(projection, number, live=False).digest(connection) if same else {}
+        newest = max((row[4] for row in rows if row[4] is not None), default=None)
+        positions = {(topic, partition): (position, folded) for topic, partition, position, folded, _ in rows}
+        serves = active is not None and number == active[0]
+        found.append(_Stored(projection.name, number, serves, serves_from, newest, positions, tables))
+    return found
+
+
+async def _described(stored: _Stored, counts: "_Counts") -> Version:
+    before = {place: await counts.before(place, position) for place, (position, _) in stored.positions.items()}
+    gapless = all(folded == before[place] for place, (_, folded) in stored.positions.items())
+    return Version(
+        projection=stored.name,
+        version=stored.version,
+        serves=stored.serves,
+        serves_from=stored.serves_from,
+        events=sum(folded for _, folded in stored.positions.values()),
+        lag_events=sum(counts.all(place) - count for place, count in before.items()),
+        newest_event=stored.newest_event,
+        contiguous=gapless if counts.whole(before) else None,
+        digest=sha256(repr(sorted(stored.tables.items())).encode()).hexdigest() if stored.tables else None,
+        tables=stored.tables,
+        positions={f"{topic}/{partition}": position for (topic, partition), (position, _) in stored.positions.items()},
+    )
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """How many records of history stand before a position: of files the manifest knows, of the rest the offsets were read.
+
+    `begins` are the positions from which on the offsets in `tail` were read.
+    """
+
+    history: History
+    begins: Mapping[Place, int]
+    tail: Mapping[Place, Sequence[int]]
+
+    @classmethod
+    async def of(cls, history: History, places: Collection[Place]) -> "_Counts":
+        """Read what is in no file yet, up to the present end."""
+        starts, ends = await history.log.starts(places), await history.ends(places)
+        files = history.segments
+        begins = {place: max(start, files[place][-1].next if files.get(place) else 0) for place, start in starts.items()}
+        tail: dict[Place, list[int]] = {place: [] for place in begins}
+        async for place, records in stretches(history.log, begins, ends, records_max=READ_RECORDS):
+            tail[place] += [offset for offset, _ in records]
+        return cls(history, begins, tail)
+
+    def whole(self, places: Collection[Place]) -> bool:
+        """Tell whether all that ever was in these partitions is in files or was read."""
+        return all(self._archived(place) == self.begins[place] for place in places)
+
+    def _archived(self, place: Place) -> int:
+        """Return how far files go without a gap from the first position on."""
+        following = 0
+        for file in self.history.segments.get(place, ()):
+            following = file.next if file.first == following else following
+        return following
+
+    def all(self, place: Place) -> int:
+        """Return how many records there are."""
+        return sum(file.records for file in self.history.segments.get(place, ())) + len(self.tail[place])
+
+    async def before(self, place: Place, position: int) -> int:
+        """Return how many records stand before a position."""
+        count = bisect_left(self.tail[place], position)
+        for file in self.history.segments.get(place, ()):
+            if file.next <= position:
+                count += file.records
+            elif file.first < position:  # an older version, left in the middle of a file
+                count += sum(offset < position for offset, _ in read_segment(await self.history.fetch(file)))
+        return count

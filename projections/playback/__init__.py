@@ -1,0 +1,1 @@
+"""HLS and DASH from the catalog's rows."""

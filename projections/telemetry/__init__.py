@@ -1,0 +1,1 @@
+"""Telemetry of encoders: the projection, its insights and estimates."""

@@ -1,0 +1,148 @@
+"""What groups of outcomes tell, and how sure that is. Pure; confidence is 95 % throughout."""
+
+from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
+
+from ddsketch.ddsketch import BaseDDSketch
+from ddsketch.store import DenseStore
+
+from projections.telemetry.insights import Group
+from projections.telemetry.projection import MILLION, SKETCH
+
+CONFIDENCE = 0.95
+SIGNIFICANT_P = 1 - CONFIDENCE
+_NORMAL = NormalDist()
+_Z = _NORMAL.inv_cdf(0.5 + CONFIDENCE / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds of video per second: the mean with its t interval, and quantiles within 1 %."""
+
+    samples: int
+    mean: float
+    low: float
+    high: float
+    median: float
+    p10: float
+    p90: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far two groups lie apart; `p_value` is the chance of at least this much if they were alike."""
+
+    value: float
+    low: float | None
+    high: float | None
+    p_value: float
+
+    @property
+    def significant(self) -> bool:
+        """Tell whether chance alone is an unlikely reason."""
+        return self.p_value < SIGNIFICANT_P
+
+
+def proportion(hits: int, tries: int) -> Estimate | None:
+    """Return a rate with its Wilson score interval (Wilson, JASA 22, 1927); None without tries."""
+    if not tries:
+        return None
+    rate = hits / tries
+    centre = (rate + _Z**2 / (2 * tries)) / (1 + _Z**2 / tries)
+    half = _Z / (1 + _Z**2 / tries) * sqrt(rate * (1 - rate) / tries + _Z**2 / (4 * tries**2))
+    return Estimate(rate, max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half)))
+
+
+def success_rate(group: Group) -> Estimate | None:
+    """Return the part of ended jobs that succeeded; what ended without saying how does not count."""
+    return proportion(group.succeeded, group.succeeded + group.failed)
+
+
+def speed(group: Group) -> Speed | None:
+    """Return what is known of the group's speed; None when no job told one. The interval of one sample is that sample."""
+    count = group.speed_count
+    if not count:
+        return None
+    mean = float(group.speed_sum / count) / MILLION
+    half = 0.0
+    if count > 1:
+        from scipy.special import stdtrit  # 30 MB, which the apps that compare nothing need not have
+
+        squares = group.speed_squares - group.speed_sum * group.speed_sum / count
+        deviation = sqrt(max(0.0, float(squares) / (count - 1))) / MILLION
+        half = float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2)) * deviation / sqrt(count)
+    sketch = sketch_of(group)
+    p10, median, p90 = (float(sketch.get_quantile_value(quantile) or 0.0) for quantile in (0.1, 0.5, 0.9))
+    return Speed(count, mean, max(0.0, mean - half), mean + half, median, p10, p90)
+
+
+def reduction_percent(group: Group) -> float | None:
+    """Return by how many percent outputs are smaller than their inputs, on average."""
+    return float(group.reduction_sum / group.reduction_count) / MILLION * 100 if group.reduction_count else None
+
+
+def sketch_of(group: Group) -> BaseDDSketch:
+    """Return the group's sketch of speeds; what is in no bin was slower than the sketch tells from zero."""
+    store = DenseStore()
+    for key, count in group.speed_bins.items():
+        store.add(int(key), count)
+    return BaseDDSketch(SKETCH, store, DenseStore(), group.speed_count - store.count)
+
+
+def rate_difference(one: Group, other: Group) -> Difference | None:
+    """Return by how much success rates differ, `one` less `other`; None when one of them has none.
+
+    The interval is Newcombe's hybrid of two Wilson intervals (Statistics in Medicine 17, 1998, method 10), the test the
+    two-proportion z test with a pooled rate.
+    """
+    first, second = success_rate(one), success_rate(other)
+    if first is None or second is None:
+        return None
+    value = first.value - second.value
+    low = value - sqrt((first.value - first.low) ** 2 + (second.high - second.value) ** 2)
+    high = value + sqrt((first.high - first.value) ** 2 + (second.value - second.low) ** 2)
+    tries, others = one.succeeded + one.failed, other.succeeded + other.failed
+    pooled = (one.succeeded + other.succeeded) / (tries + others)
+    error = sqrt(pooled * (1 - pooled) * (1 / tries + 1 / others))
+    return Difference(value, low, high, _two_sided(value / error) if error else 1.0)
+
+
+def faster(one: Group, other: Group) -> Difference | None:
+    """Return the chance that a job of `one` is faster than a job of `other` (a tie counts half); None without speeds.
+
+    The Mann-Whitney U test with its correction for ties (Annals of Mathematical Statistics 18, 1947), on the bins of the
+    sketches: speeds within 2 % of each other are a tie. A few absurd speeds, which anybody can report, hardly move it.
+    """
+    count, others = one.speed_count, other.speed_count
+    if not count or not others:
+        return None
+    total = count + others
+    below, wins, ties = 0, 0.0, 0
+    for mine, theirs in _side_by_side(one, other):
+        wins += mine * (below + theirs / 2)
+        below += theirs
+        ties += (mine + theirs) ** 3 - (mine + theirs)
+    variance = count * others / 12 * (total + 1 - ties / (total * (total - 1)))
+    z = (wins - count * others / 2) / sqrt(variance) if variance > 0 else 0.0
+    return Difference(wins / (count * others), None, None, _two_sided(z))
+
+
+def _side_by_side(one: Group, other: Group) -> list[tuple[int, int]]:
+    """Return how many speeds of each group are in each bin, the slowest first."""
+    zeros = one.speed_count - sum(one.speed_bins.values()), other.speed_count - sum(other.speed_bins.values())
+    keys = sorted({*one.speed_bins, *other.speed_bins}, key=int)
+    return [zeros, *((one.speed_bins.get(key, 0), other.speed_bins.get(key, 0)) for key in keys)]
+
+
+def _two_sided(z: float) -> float:
+    return 2 * _NORMAL.cdf(-abs(z))
