@@ -12,9 +12,9 @@ from api import problems
 from api.addresses import Addressed, Addresses
 from api.compression import Compressed
 from api.connections import Connection, Limits, connection_class
-from api.deps import Services
 from api.limits import BodyLimited, RateLimited, TimeLimited
 from api.middleware import Observed, Observer, SecurityHeaders
+from api.services import Services
 from infra.runtime import kafka, metrics
 from infra.runtime.settings import Settings
 from producers.appender import Appender

@@ -10,7 +10,7 @@ from psycopg import Error as PostgresError
 from psycopg_pool import PoolTimeout
 from pydantic import BaseModel, Field
 
-from api.deps import Services
+from api.services import Services
 from events.errors import KinologError
 from projections.folding.positions import is_served
 

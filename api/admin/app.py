@@ -12,13 +12,14 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api import health
+from api.access import Access
 from api.addresses import UNKNOWN
-from api.admin import failures, inviting, live, managing, telemetry, uploads
+from api.admin import failures, insights, keys, uploads, videos
+from api.admin.live import routes as live
+from api.admin.live.hub import LISTENERS_MAX, Hub
 from api.app import REQUESTS_MAX, Prometheus, appender_of, begin, finish, server_config
-from api.deps import Options, Services, travel
-from api.live.hub import LISTENERS_MAX, Hub
 from api.middleware import Observer
-from api.worker.access import Access
+from api.services import Options, Services, travel
 from infra.past import past_of
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.clock import SystemClock, system_context
@@ -43,11 +44,11 @@ def create_admin(services: Services, *, observer: Observer, exposition: Callable
     )
     locked = [Depends(authorised), Depends(travel)]
     app.include_router(uploads.routes, dependencies=locked)
-    app.include_router(managing.routes, dependencies=locked)
+    app.include_router(videos.routes, dependencies=locked)
     app.include_router(failures.routes, dependencies=locked)
-    app.include_router(telemetry.routes, dependencies=locked)
+    app.include_router(insights.routes, dependencies=locked)
     app.include_router(live.routes, dependencies=locked)
-    app.include_router(inviting.routes, dependencies=locked)
+    app.include_router(keys.routes, dependencies=locked)
     return finish(app, services, observer)
 
 
@@ -85,8 +86,8 @@ async def serve(settings: Settings) -> None:
     await store.ensure_bucket()
     appender = appender_of(settings)
     await appender.start()
-    keys = KeyTable(pool)
-    await keys.ensure()
+    key_table = KeyTable(pool)
+    await key_table.ensure()
     context = partial(system_context, "kinolog/admin")
     live = Hub(lambda: open_log(settings, idle_ms=LIVE_IDLE_MS), SystemClock())
     metrics.LIVE_LISTENERS.set_function(lambda: live.listeners)
@@ -110,7 +111,7 @@ async def serve(settings: Settings) -> None:
         options,
         append=appender.append,
         log_answers=appender.ask,
-        access=Access(keys, appender.append, context),
+        access=Access(key_table, appender.append, context),
         past=past_of(settings).at,
         live=live,
     )

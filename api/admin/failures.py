@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
-from api.deps import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, moment, reading, write
-from api.models import JOB_ID, Page
+from api.admin.models import JOB_ID, Page
 from api.problems import documented
+from api.services import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, moment, reading, write
 from events.errors import Conflict, NotFound
 from events.failures import FailureRerun
 from events.jobs import JobSubmitted, MakingSpec

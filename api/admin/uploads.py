@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
-from api.deps import POSITION_HEADER, Given, Services, write
+from api.admin.forms import Form
 from api.faults import sentence
-from api.forms import Form
 from api.problems import ContentKnown, documented
+from api.services import POSITION_HEADER, Given, Services, write
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import Conflict, InvalidRequest, KinologError, NotFound, ObjectMissing, Retryable

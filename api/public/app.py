@@ -9,9 +9,9 @@ from fastapi import FastAPI
 
 from api import health
 from api.app import Prometheus, begin, finish, server_config
-from api.deps import Options, Services
 from api.middleware import CrossOrigin, Observer
-from api.public import browsing, pages, previews
+from api.public import pages, previews, videos
+from api.services import Options, Services
 from infra.runtime import metrics, postgres
 from infra.runtime.clock import system_context
 from infra.runtime.memory import collect_rarely
@@ -27,7 +27,7 @@ def create_public(services: Services, *, observer: Observer, exposition: Callabl
             exposition, metrics_type, health.stored_in(services), writes=False, metrics_token=services.options.metrics_token
         )
     )
-    app.include_router(browsing.routes)
+    app.include_router(videos.routes)
     app.include_router(previews.routes)
     app.include_router(pages.routes)
     return finish(app, services, observer, pages.ProblemPages, CrossOrigin)

@@ -16,10 +16,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
-from api.deps import Given
-from api.public.browsing import Known, shown_video
 from api.public.previews import Preview, head_of, preview_of, site_of
-from api.ranges import is_known
+from api.public.ranges import is_known
+from api.public.videos import Known, shown_video
+from api.services import Given
 from events.errors import NotFound
 
 WEB = Path(__file__).resolve().parent.parent / "web"

@@ -11,10 +11,10 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from api.deps import Given, Services
-from api.models import JOB_ID, VIDEO_ID
+from api.admin.models import JOB_ID, VIDEO_ID
 from api.problems import documented
-from api.public.browsing import shown_video
+from api.public.videos import shown_video
+from api.services import Given, Services
 from events.errors import NotFound
 from events.text import Line
 from projections.catalog import Video

@@ -9,13 +9,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from api import health, problems
+from api.access import Access, Denied
 from api.addresses import Addressed, Addresses
 from api.app import Prometheus, appender_of, begin, server_config
 from api.compression import Compressed
 from api.limits import BodyLimited, RateLimited, TimeLimited
 from api.middleware import Observed, Observer, SecurityHeaders
-from api.worker import serving, transfers
-from api.worker.access import Access, Denied
+from api.worker import jobs as jobs_routes
+from api.worker import objects
 from api.worker.audit import Audited, denied
 from api.worker.decisions import Decisions
 from api.worker.receiving import ARCHIVE_BYTES_MAX, Shelf
@@ -54,9 +55,9 @@ def create_worker(
     paths = ("/metrics", "/api/metrics")
     token = services.options.metrics_token
     app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=token, metrics_paths=paths))
-    app.include_router(serving.routes)
-    app.include_router(transfers.routes)
-    app.include_router(serving.held_routes)
+    app.include_router(jobs_routes.routes)
+    app.include_router(objects.routes)
+    app.include_router(jobs_routes.held_routes)
     app.state.worker_services = services
     problems.install(app)
     app.add_exception_handler(Denied, denied)

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.access import Denied
 from api.problems import problem
-from api.worker.access import Denied
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable

@@ -11,14 +11,14 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from packaging.version import InvalidVersion, Version
 
+from api.access import Access, Denied
 from api.addresses import Network
-from api.worker.access import Access, Denied
 from api.worker.decisions import Decisions
-from api.worker.keys import Key
 from api.worker.receiving import Shelf
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.media import ObjectRef
+from producers.keys import Key
 
 KEY_HEADER = "X-Worker-API-Key"
 UNPACKING_MAX = 4

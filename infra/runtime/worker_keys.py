@@ -1,4 +1,4 @@
-"""Where the keys of workers are kept: a table of its own in PostgreSQL, hashes only; `api.worker.access.Keys`."""
+"""Where the keys of workers are kept: a table of its own in PostgreSQL, hashes only; `api.access.Keys`."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from psycopg import AsyncConnection, OperationalError
 from psycopg_pool import PoolTimeout, TooManyRequests
 
-from api.worker.keys import Key
 from events.errors import Retryable
 from infra.runtime.postgres import Pool, within
+from producers.keys import Key
 from projections.folding.queries import load
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from api.renderings import BYTES_MAX, Renderings
+from api.public.renderings import BYTES_MAX, Renderings
 from events.videos import VideoPlanned, VideoProbed, VideoPublished, VideoUploaded
 from infra.runtime.memory import collect_rarely
 from projections import catalog

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.worker.access import Keys
-from api.worker.keys import Key
+from api.access import Keys
 from infra.runtime import postgres
 from infra.runtime.clock import new_id
 from infra.runtime.settings import Settings
 from infra.runtime.worker_keys import KeyTable
+from producers.keys import Key
 from tests.support.keys import MemoryKeys
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

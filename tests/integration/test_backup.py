@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from api.worker.keys import Key
 from events.errors import Conflict
 from events.topics import TOPICS
 from infra.backup.make import Making
@@ -27,6 +26,7 @@ from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.runtime.worker_keys import KeyTable
+from producers.keys import Key
 from projections.folding.log import Place, stretches
 from projections.folding.positions import Positions
 from projections.folding.runner import install

@@ -5,8 +5,8 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from api.admin.live.hub import LISTENERS_MAX, REPLAYS_MAX, Hub
 from api.app import REQUESTS_MAX
-from api.live.hub import LISTENERS_MAX, REPLAYS_MAX, Hub
 from infra.runtime import kafka
 from infra.runtime.clock import SystemClock
 from infra.runtime.log_consumer import LogConsumer, open_log

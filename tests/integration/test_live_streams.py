@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from api.live.messages import of_progress
+from api.admin.live.messages import of_progress
 from events.envelope import Envelope
 from events.progress import ProgressTicked
 from infra import supervision

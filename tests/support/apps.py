@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from api.access import Access
 from api.admin.app import create_admin
-from api.deps import Options, Services, append_nothing
+from api.admin.live.hub import Hub
 from api.health import Lacks
-from api.live.hub import Hub
 from api.public.app import create_public
-from api.worker.access import Access
+from api.services import Options, Services, append_nothing
 from api.worker.app import create_worker
 from api.worker.decisions import Decisions
 from api.worker.receiving import Shelf

@@ -4,13 +4,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from api.worker.keys import Key
 from events.errors import Retryable
+from producers.keys import Key
 
 
 @dataclass
 class MemoryKeys:
-    """An `api.worker.access.Keys`. Everything that changed did so a moment ago."""
+    """An `api.access.Keys`. Everything that changed did so a moment ago."""
 
     rows: dict[str, tuple[Key, str]] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)

@@ -6,15 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from api import access as module
+from api.access import Access, Denied
 from api.limits import FAULTS_PER_MINUTE, TooManyAttempts
-from api.worker import access as module
-from api.worker.access import Access, Denied
-from api.worker.keys import KEY_CHARS, PREFIX_CHARS
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable, Retryable
 from events.workers import WorkerKeyRevoked
 from infra.runtime.clock import new_id
+from producers.keys import KEY_CHARS, PREFIX_CHARS
 from tests.support.keys import MemoryKeys
 from tests.support.minutes import stop_the_minute
 

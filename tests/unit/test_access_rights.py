@@ -14,7 +14,7 @@ EVENTS = {event.__name__: TOPIC_OF[event.TYPE].name for topic in TOPICS.values()
 WRITERS = {
     "processors": "processors/**/*.py",
     "dispatcher": "processors/dispatch/*.py",
-    "admin": "api/admin/*.py",
+    "admin": "api/admin/**/*.py",
     "worker-app": "api/worker/*.py",
     "telemetry": "api/telemetry/*.py",
     "worker": "workers/**/*.py",

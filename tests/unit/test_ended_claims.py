@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from api.worker.decisions import Decisions
-from api.worker.keys import Key
 from events.envelope import Envelope, Event
 from events.jobs import (
     AnalyseResult,
@@ -30,6 +29,7 @@ from events.jobs import (
 from events.media import Failure, ObjectRef
 from infra.runtime.clock import system_context
 from infra.runtime.objects import ObjectStat
+from producers.keys import Key
 from projections.folding.positions import Positions
 from projections.jobs import Job
 from tests.support.apps import client, make_worker

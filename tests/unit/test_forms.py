@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.forms import Form
+from api.admin.forms import Form
 from events.errors import InvalidRequest
 
 TYPE = "multipart/form-data; boundary=b"

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.admin.live import _vector
-from api.live import hub as hub_module
-from api.live.hub import Hub, Initial
-from api.live.messages import of_progress, of_workers
+from api.admin.live import hub as hub_module
+from api.admin.live.hub import Hub, Initial
+from api.admin.live.messages import of_progress, of_workers
+from api.admin.live.routes import _vector
 from events.envelope import Envelope, Event, Recorded
 from events.errors import InvalidRequest
 from events.progress import ProgressTicked

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 
-from api.live.hub import Hub
+from api.admin.live.hub import Hub
 from tests.support.apps import TOKEN, make
 from tests.support.growing_log import GrowingLog
 from tests.unit.test_live import Heard, parse, percents, running, tick

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from api.locks import Locks
+from api.admin.locks import Locks
 
 
 async def test_one_at_a_time_of_a_name_and_others_beside_it() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from api.renderings import Renderings
+from api.public.renderings import Renderings
 
 
 def made_of(text: str | None, made: list[str | None]) -> Callable[[], Awaitable[str | None]]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.problems import Fenced
-from api.worker import guards, keys
+from api.worker import guards
 from api.worker.decisions import Decisions, Holding, fence
 from api.worker.services import Options, required_version, version_ok
 from events.clock import Context
@@ -21,6 +21,7 @@ from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, NotFound
 from events.jobs import ClaimRefused, JobCancelled
 from infra.runtime.clock import system_context
+from producers import keys
 from producers.workers import claim_id_of
 from projections.folding.positions import Positions
 from projections.jobs import Job

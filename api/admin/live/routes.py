@@ -11,9 +11,9 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse
 
-from api.deps import Given, Services, reading
-from api.live.hub import LISTENERS_MAX, Channel, Hub, Vector
+from api.admin.live.hub import LISTENERS_MAX, Channel, Hub, Vector
 from api.problems import documented
+from api.services import Given, Services, reading
 from events.errors import InvalidRequest, Retryable
 from events.text import Line
 from projections import catalog, jobs, progress, workers

@@ -17,12 +17,12 @@ import structlog
 from starlette.exceptions import HTTPException
 
 from api.limits import Attempts
-from api.worker.keys import KEY_CHARS, PREFIX_CHARS, Key, hashed, issued, key_revoked, make, proves
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import NotFound, Retryable
 from events.jobs import JobKind
 from events.workers import WorkerKeyRotated
+from producers.keys import KEY_CHARS, PREFIX_CHARS, Key, hashed, issued, key_revoked, make, proves
 from producers.workers import told
 
 COMPARED_EVERY_S = 0.4

@@ -20,7 +20,7 @@ import orjson
 import structlog
 from fastapi.sse import format_sse_event
 
-from api.live.messages import Told, of_progress, of_workers
+from api.admin.live.messages import Told, of_progress, of_workers
 from events.clock import Clock
 from events.envelope import Event, Recorded
 from events.errors import LogTruncated, Retryable

@@ -12,9 +12,9 @@ from fastapi import Depends, Header, Query, Request, Response
 from psycopg import AsyncConnection, IsolationLevel
 
 from api.addresses import Network
+from api.admin.locks import Locks
 from api.limits import Attempts
-from api.locks import Locks
-from api.renderings import Renderings
+from api.public.renderings import Renderings
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, Retryable
@@ -24,8 +24,8 @@ from projections.moments import time_of
 from projections.telemetry.insights import UNCAPPED, Caps
 
 if TYPE_CHECKING:  # the public app has neither
-    from api.live.hub import Hub
-    from api.worker.access import Access
+    from api.access import Access
+    from api.admin.live.hub import Hub
 
 POSITION_HEADER = "X-Log-Position"
 MINIMUM_HEADER = "X-Min-Position"

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field, model_validator
 
-from api.deps import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, moment, reading, write
-from api.models import (
+from api.admin.models import (
     PROGRESSING,
     AcceptedDispatch,
     AcceptedJob,
@@ -24,6 +23,7 @@ from api.models import (
     WorkerShown,
 )
 from api.problems import documented
+from api.services import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, moment, reading, write
 from events.errors import Conflict, NotFound
 from events.jobs import JobKind, Priority
 from events.text import Line, Prose

@@ -8,14 +8,13 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request
 
+from api.access import Denied, check_pool
 from api.problems import Fenced, documented
 from api.worker import models
-from api.worker.access import Denied, check_pool
 from api.worker.decisions import Holding, over
-from api.worker.keys import Key
 from api.worker.leases import renewals
+from api.worker.objects import check_part, check_result
 from api.worker.services import Given, Worker, WorkerServices, address_of, required_version, version_ok
-from api.worker.transfers import check_part, check_result
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, LogUnavailable
 from events.jobs import STAGE_OF, Capabilities, ClaimRefused, JobAttemptFailed, JobClaimed, JobCompleted, JobFailed, ResultRefused
@@ -24,6 +23,7 @@ from events.progress import ProgressTicked, RungProgress
 from events.text import Line
 from events.workers import WorkerDeployed, WorkerDrained, WorkerHeartbeat, WorkerRegistered, WorkerRolledBack
 from producers import workers as producer
+from producers.keys import Key
 
 DECIDED_S = 15.0
 """The dispatcher decides within milliseconds; while it is started again, within seconds."""

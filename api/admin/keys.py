@@ -6,13 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
-from api.deps import Given, Limit, Services
-from api.models import Page
+from api.access import Access
+from api.admin.models import Page
 from api.problems import documented
+from api.services import Given, Limit, Services
 from api.worker import models
-from api.worker.access import Access
-from api.worker.keys import Key
 from events.text import Prose
+from producers.keys import Key
 from projections.short_ids import fits, only
 
 routes = APIRouter(prefix="/api/worker-keys", tags=["worker keys"])

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field
 
-from api import ranges
-from api.deps import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, reading
-from api.models import JOB_ID, PROGRESSING, VIDEO_ID
+from api.admin.models import JOB_ID, PROGRESSING, VIDEO_ID
 from api.problems import documented
+from api.public import ranges
+from api.services import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, reading
 from events.errors import NotFound
 from events.media import Failure
 from events.text import Line

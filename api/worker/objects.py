@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from api import ranges
 from api.problems import documented
+from api.public import ranges
 from api.worker import guards, models
 from api.worker.decisions import Holding
 from api.worker.leases import renewals

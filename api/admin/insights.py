@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from api.deps import Given, Minimum, reading
+from api.services import Given, Minimum, reading
 from projections.telemetry import insights
 
 routes = APIRouter(tags=["telemetry"])
