@@ -20,7 +20,7 @@ from api.limits import Attempts
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import NotFound, Retryable
-from events.jobs import JobKind
+from events.kinds import JobKind
 from events.workers import WorkerKeyRotated
 from producers.keys import KEY_CHARS, PREFIX_CHARS, Key, hashed, issued, key_revoked, make, proves
 from producers.workers import told

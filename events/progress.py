@@ -1,7 +1,7 @@
 """How far running jobs are: topic `progress`, key = job_id. Kept for a week; nothing depends on it."""
 
 from events.envelope import Event, Value
-from events.jobs import JobKind
+from events.kinds import JobKind
 from events.text import MachineLine
 
 

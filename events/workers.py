@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field
 
 from events.envelope import Event, Value
-from events.jobs import Capabilities, JobKind
+from events.kinds import Capabilities, JobKind
 from events.text import MachineLine, machine_line
 
 

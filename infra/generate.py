@@ -37,6 +37,7 @@ def documents(root: Path = ROOT) -> dict[Path, str]:
     pages = {
         "events": reference.events_page(root),
         "topics": reference.topics_page(),
+        "kinds": reference.kinds_page(),
         "settings": reference.settings_page(),
         "cli": reference.cli_page(),
         "metrics": reference.metrics_page(),

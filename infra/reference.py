@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from events.envelope import Event, Value
+from events.kinds import KINDS
 from events.topics import FOR_EVER, TOPICS, Topic
 
 GENERATED = "<!-- Written by `kinolog docs` from the code. Do not edit: a test compares. -->\n"
@@ -66,6 +67,31 @@ def topics_page() -> str:
         lines += [f"## {topic.name}\n", f"{topic.description}\n"]
         lines += [f"- [{event.__name__}](events.md#{event.__name__.lower()}) `{event.TYPE}`" for event in topic.events]
         lines.append("")
+    return _page(lines)
+
+
+def kinds_page() -> str:
+    """Return the page of every kind of work."""
+    lines = [
+        GENERATED,
+        "# Kinds of work\n",
+        "A job is of one kind. Workers claim those that they have a slot for (`KINOLOG_WORKER_SLOTS`). Stage: of its failures.",
+        "Weight: its percent of a video's progress. Objects: whether it keeps any, below `videos/VIDEO/JOB/EPOCH/`. Parts: whether",
+        "a long result is reported in several.\n",
+        "| kind | what | spec | result | stage | weight | objects | parts |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, kind in KINDS.items():
+        cells = (
+            f"`{name}`",
+            (kind.spec.__doc__ or "").partition("\n")[0],
+            *(f"[{model.__name__}](events.md#{model.__name__.lower()})" for model in (kind.spec, kind.result)),
+            kind.stage,
+            f"{kind.weight:g}",
+            "yes" if kind.keeps_objects else "no",
+            "yes" if kind.in_parts else "no",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
     return _page(lines)
 
 

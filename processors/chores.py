@@ -14,14 +14,13 @@ import structlog
 
 from events.clock import Context
 from events.envelope import Envelope, Event
+from events.objects import SOURCES, attempt_prefix, begun_at
 from events.workers import WorkerOffline
 from processors.agents.standing import is_away, words_of
 from producers import uploads
-from producers.uploads import begun_at
 from projections import catalog, jobs, workers
 from projections.catalog import Video
 from projections.jobs import Attempt, Job
-from projections.playback import manifests
 from projections.workers import Worker
 
 SWEPT_FOR = timedelta(days=7)
@@ -48,7 +47,7 @@ def orphaned(attempt: Attempt, job: Job | None, before: datetime) -> str | None:
     accepted = attempt.outcome == "completed" or (job is not None and job.status == "completed" and job.epoch == attempt.epoch)
     if accepted or attempt.outcome == "running" or attempt.ended_at is None or attempt.ended_at >= before:
         return None
-    return f"{manifests.OBJECTS}{attempt.video_id}/{attempt.job_id}/{attempt.epoch}/"
+    return attempt_prefix(attempt.video_id, attempt.job_id, attempt.epoch)
 
 
 def put_off(chore: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[None]]:
@@ -112,7 +111,7 @@ class Chores:
         The app may die between the store's word and the log's. Their age is in their keys: stores do not all tell it.
         """
         before = self.context().now - self.upload_ttl
-        found = [(key, id_, begun) for key, id_ in await self.store.open_multiparts(uploads.SOURCES) if (begun := begun_at(key))]
+        found = [(key, id_, begun) for key, id_ in await self.store.open_multiparts(SOURCES) if (begun := begun_at(key))]
 
         async def abort(multipart: tuple[str, str, str]) -> int:
             key, multipart_id, video_id = multipart

@@ -12,10 +12,10 @@ import structlog
 from events.envelope import Event, Recorded
 from events.errors import KinologError, Retryable, StoreUnavailable
 from events.media import ObjectRef
+from events.objects import source_key, video_prefix
 from events.topics import JOBS, VIDEOS
 from events.videos import UploadAbandoned, VideoPublished, VideoPurged
 from processors.agents.standing import is_away
-from producers.uploads import source_key
 from projections import catalog
 from projections.folding.fold import Projection
 from projections.folding.positions import Positions, is_served, snapshot, wait_for
@@ -69,7 +69,7 @@ def act_with(pool: Any, store: Store) -> Callable[[Recorded[Event]], Awaitable[N
                 await _delete_upload(pool, store, recorded, video_id)
             case VideoPurged(video_id=video_id):
                 await store.delete([source_key(video_id)])
-                deleted = await store.delete_prefix(f"{manifests.OBJECTS}{video_id}/")
+                deleted = await store.delete_prefix(video_prefix(video_id))
                 log.info("video_purged", video_id=video_id, objects=deleted)
             case _:
                 return

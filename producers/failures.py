@@ -5,7 +5,8 @@ from typing import Literal
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.failures import FailureRerun, FailureResolved
-from events.jobs import JobSubmitted, MakingSpec, Requirements, RerunSpec
+from events.jobs import JobSubmitted
+from events.kinds import MakingSpec, RerunSpec
 from events.media import Failure
 
 
@@ -33,16 +34,13 @@ def rerun_submitted(
     context: Context, failure_id: str, *, video_id: str, pool: str, worker_id: str | None, failed: Failure, spec: MakingSpec
 ) -> Envelope[Event]:
     """Ask that another worker than the one that failed does a job once more, before others, with nothing kept of it."""
-    wanted = Requirements(kind="rerun", not_worker=worker_id)
-    if spec.kind == "encode":
-        height = max(rung.height for rung in spec.plan.rungs)
-        wanted = wanted.model_copy(update={"encoder": spec.plan.encoder, "height": height})
+    again = RerunSpec(failure_id=failure_id, failed=failed, spec=spec)
     event = JobSubmitted(
         job_id=context.new_id(),
         video_id=video_id,
         pool=pool,
-        spec=RerunSpec(failure_id=failure_id, failed=failed, spec=spec),
-        requirements=wanted,
+        spec=again,
+        requirements=again.requirements().model_copy(update={"not_worker": worker_id}),
         priority="high",
     )
     return Envelope(context.new_id(), context.source, pool, context.now, event, video_id)

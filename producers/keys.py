@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from events.clock import Context
 from events.envelope import Envelope, Event
-from events.jobs import JobKind
+from events.kinds import JobKind
 from events.workers import WorkerKeyIssued, WorkerKeyRevoked
 
 PREFIX_CHARS = 8

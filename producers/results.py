@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from events.jobs import Earlier, MediaResult, PartReported, ResultReported
+from events.jobs import PartReported, ResultReported
+from events.kinds import Earlier, MediaResult
 from events.media import Rendition
 
 SEGMENTS_MAX = 1500

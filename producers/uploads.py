@@ -1,12 +1,11 @@
 """What enters the log around an upload. Pure."""
 
 import unicodedata
-from datetime import UTC, datetime
 from typing import Literal
-from uuid import UUID
 
 from events.clock import Context
 from events.envelope import Envelope, Event, derived_id
+from events.objects import source_key
 from events.videos import UploadAbandoned, UploadStarted, VideoUploaded
 
 _UPLOADED, _ABANDONED = 1, 2
@@ -18,30 +17,6 @@ _UNSEEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
 
 _JOINERS = "\u200c\u200d"
 """They cannot be seen either, but emoji and Persian are written with them."""
-
-
-SOURCES = "sources/"
-
-
-def source_key(video_id: str) -> str:
-    """Return where the source lies; no name of a person's file is ever part of a key."""
-    return f"{SOURCES}{video_id}/original"
-
-
-def begun_at(key: str) -> tuple[str, datetime] | None:
-    """Return the video of a source's key, and the time in its id, a UUIDv7; None for another key.
-
-    >>> begun_at("sources/01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04/original")[1].isoformat()
-    '2024-10-09T04:49:31.002000+00:00'
-    """
-    video_id = key.removeprefix(SOURCES).removesuffix("/original")
-    try:
-        id_ = UUID(video_id)
-    except ValueError:
-        return None
-    if id_.version != 7 or key != source_key(video_id):
-        return None
-    return video_id, datetime.fromtimestamp((id_.int >> 80) / 1000, UTC)
 
 
 def title_of(filename: str) -> str:

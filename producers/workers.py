@@ -5,7 +5,8 @@ from uuid import UUID, uuid5
 
 from events.clock import Context
 from events.envelope import Envelope, Event
-from events.jobs import Capabilities, ClaimRequested, JobResult, LeaseReleased, LeaseRenewed, PartReported, ResultReported
+from events.jobs import ClaimRequested, LeaseReleased, LeaseRenewed, PartReported, ResultReported
+from events.kinds import Capabilities, JobResult
 from events.media import Failure, Rendition
 from events.progress import ProgressTicked
 from events.workers import WorkerEvent

@@ -18,7 +18,8 @@ from pydantic import BaseModel, TypeAdapter
 from slugify import slugify
 
 from events.envelope import Event, Recorded
-from events.jobs import ExtrasResult, JobCompleted, MediaResult, PartAccepted
+from events.jobs import JobCompleted, PartAccepted
+from events.kinds import ExtrasResult, MediaResult
 from events.media import Failure, ObjectRef, Plan, Probe, Rendition, Subtitle
 from events.topics import JOBS, VIDEOS
 from events.videos import (

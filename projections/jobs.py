@@ -13,8 +13,6 @@ from events.envelope import Event, Recorded, Value
 from events.jobs import (
     DispatchPaused,
     DispatchResumed,
-    Earlier,
-    ExtrasResult,
     JobAttemptFailed,
     JobCancelled,
     JobClaimed,
@@ -22,11 +20,9 @@ from events.jobs import (
     JobFailed,
     JobQueued,
     JobReleased,
-    JobResult,
-    JobSpec,
     LeaseExpired,
-    MediaResult,
 )
+from events.kinds import Earlier, ExtrasResult, JobResult, MediaResult
 from events.media import Failure
 from events.topics import JOBS
 from projections.folding.fold import Projection, Table, table_row
@@ -105,36 +101,6 @@ class Pause:
     reason: str = ""
     paused_at: datetime | None = None
     seen: tuple[str, ...] = ()
-
-
-def describe(spec: JobSpec) -> str:
-    """Return what the job is, in words."""
-    match spec.kind:
-        case "analyse":
-            return "analysis"
-        case "encode":
-            return f"chunk {spec.chunk.index}"
-        case "audio":
-            return f"audio track {spec.renditions[0].track}" if spec.renditions else "audio"
-        case "extras":
-            return "thumbnail and subtitles"
-        case "verify":
-            return "verification"
-        case "rerun":
-            return f"rerun of {spec.failure_id}"
-
-
-def renditions_of(spec: JobSpec) -> tuple[str, ...]:
-    """Return the names of what the job makes."""
-    match spec.kind:
-        case "encode":
-            return tuple(rung.name for rung in spec.plan.rungs)
-        case "audio":
-            return tuple(item.name for item in spec.renditions)
-        case "extras":
-            return tuple(item.name for item in spec.subtitles)
-        case "analyse" | "verify" | "rerun":
-            return ()
 
 
 _NOTHING = Earlier(parts=1, segments=0, size_bytes=0)
@@ -229,11 +195,11 @@ def _queued(event: JobQueued, time: datetime) -> Job:
         event.video_id,
         event.pool,
         spec.kind,
-        describe(spec),
+        spec.words(),
         event.priority,
         "queued",
         chunk=spec.chunk.index if spec.kind == "encode" else None,
-        renditions=renditions_of(spec),
+        renditions=spec.renditions_made(),
         queued_at=time,
     )
 

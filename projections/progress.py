@@ -9,6 +9,7 @@ from psycopg import AsyncConnection
 from pydantic import BaseModel, TypeAdapter
 
 from events.envelope import Event, Recorded
+from events.kinds import KINDS
 from events.media import Plan
 from events.progress import ProgressTicked, RungProgress
 from events.topics import PROGRESS
@@ -19,7 +20,7 @@ from projections.jobs import Job
 
 _SQL = load(Path(__file__).with_name("progress.sql"))
 ATTEMPTS_MAX = 3
-_WEIGHTS = {"analyse": 2.0, "encode": 90.0, "audio": 3.0, "extras": 1.0, "verify": 4.0}
+_WEIGHTS: dict[str, float] = {name: kind.weight for name, kind in KINDS.items() if kind.weight}
 """Share of a video's work by kind of job; kinds that a video has not are left out. The encoding is shared by its frames."""
 
 

@@ -17,7 +17,6 @@ from events.topics import JOBS, VIDEOS
 from events.videos import VideoFailed, VideoPlanned, VideoProbed, VideoPublished, VideoUploaded
 from projections.folding.fold import Projection, Table, table_row
 from projections.folding.queries import load
-from projections.jobs import describe
 
 SUMMARY_MAX = 500
 _SQL = load(Path(__file__).with_name("timeline.sql"))
@@ -89,9 +88,9 @@ def _words(event: Event) -> str:
         case VideoFailed() | JobFailed() | JobAttemptFailed():
             return f"{event.failure.code}: {event.failure.message}"
         case JobQueued():
-            return describe(event.spec)
+            return event.spec.words()
         case JobClaimed():
-            return f"{describe(event.spec)}, epoch {event.epoch}, attempt {event.attempt}, worker {event.worker_id[-8:]}"
+            return f"{event.spec.words()}, epoch {event.epoch}, attempt {event.attempt}, worker {event.worker_id[-8:]}"
         case JobCompleted():
             return f"{event.result.kind}, epoch {event.epoch}"
         case _:

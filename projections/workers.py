@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from pydantic import TypeAdapter
 
 from events.envelope import Event, Recorded
-from events.jobs import Capabilities
+from events.kinds import Capabilities
 from events.topics import WORKER_HEARTBEATS, WORKERS
 from events.workers import (
     EncoderTrial,

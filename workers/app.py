@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import structlog
 
-from events.jobs import Capabilities, EncodeSpec, JobResult, JobSpec
+from events.kinds import Capabilities, EncodeSpec, JobResult, JobSpec
 from events.media import Failure, SystemContext
 from infra.runtime import hardware as machine
 from infra.runtime import metrics

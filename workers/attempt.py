@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from events.jobs import STAGE_OF, JobResult, JobSpec
+from events.kinds import KINDS, JobResult, JobSpec
 from events.media import Failure, SystemContext
 from workers import failures
 from workers.work import Done, Progress, Runner, Work, WorkFailed
@@ -32,7 +32,7 @@ async def attempt(
         except WorkFailed as error:
             failure = error.failure
         except Exception as error:
-            failure = failures.of_error(STAGE_OF[spec.kind], error)
+            failure = failures.of_error(KINDS[spec.kind].stage, error)
             log.exception("run_failed", code=failure.code)
         return failures.in_context(failure, await surroundings(work.directory))
     finally:

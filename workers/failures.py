@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from events.errors import EventTooLarge, InvalidEvent, ObjectMissing, StoreUnavailable
-from events.jobs import STAGE_OF, JobKind, ResultReported
+from events.jobs import ResultReported
+from events.kinds import KINDS, JobKind
 from events.media import Failure, FailureCategory, FailureStage, SystemContext
 from workers.redaction import command_line, told
 from workers.transcode.process import ProcessResult
@@ -229,7 +230,7 @@ def disk_full(stage: FailureStage) -> Failure:
 
 def unwritable(kind: JobKind, report: ResultReported, error: InvalidEvent) -> Failure:
     """Return what is reported in place of a report that the log does not take: another attempt would say the same."""
-    stage = report.failure.stage if report.failure is not None else STAGE_OF[kind]
+    stage = report.failure.stage if report.failure is not None else KINDS[kind].stage
     too_large = isinstance(error, EventTooLarge)
     code = "REPORT_TOO_LARGE" if too_large else "REPORT_UNWRITABLE"
     sentence = (

@@ -16,8 +16,10 @@ import structlog
 from events.clock import Clock, Context
 from events.envelope import Envelope, Event
 from events.errors import InvalidEvent, LogUnavailable
-from events.jobs import Capabilities, JobResult, JobSpec, ResultReported
+from events.jobs import ResultReported
+from events.kinds import Capabilities, JobResult, JobSpec
 from events.media import Failure
+from events.objects import attempt_prefix
 from events.progress import ProgressTicked
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
 from workers import failures
@@ -227,7 +229,7 @@ class Worker:
         """Run the work in a directory of its own; return its result or its classified failure."""
         claim = held.claim
         directory = self._directory / f"{claim.job_id}-{claim.epoch}"
-        work = self._tools.work(f"videos/{claim.video_id}/{claim.job_id}/{claim.epoch}", directory)
+        work = self._tools.work(attempt_prefix(claim.video_id, claim.job_id, claim.epoch), directory)
         runner = self._tools.runners[claim.spec.kind]
         made = await attempt(claim.spec, runner, work, self._tools.surroundings, lambda progress: self._tick(held, progress))
         return (None, made) if isinstance(made, Failure) else (made, None)

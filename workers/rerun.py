@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from events.jobs import STAGE_OF, RerunResult, RerunSpec
+from events.kinds import KINDS, RerunResult, RerunSpec
 from events.media import Failure, ObjectRef
 from workers import failures
 from workers.work import Done, ObjectStore, Progress, Runner, Update, Work, WorkFailed
@@ -30,7 +30,7 @@ async def run(runners: Mapping[str, Runner], spec: RerunSpec, work: Work) -> Asy
     except WorkFailed as error:
         failure = error.failure
     except Exception as error:
-        failure = failures.of_error(STAGE_OF[spec.spec.kind], error)
+        failure = failures.of_error(KINDS[spec.spec.kind].stage, error)
         log.exception("rerun_failed", code=failure.code)
     yield Done(RerunResult(seconds=round(clock() - began, 3), failure=failure))
 

@@ -8,7 +8,7 @@ from collections import OrderedDict, defaultdict
 from pathlib import Path
 
 from events.errors import ObjectChanged
-from events.jobs import Source
+from events.kinds import Source
 from workers.failures import refused
 from workers.work import ObjectStore, SourceCache, WorkFailed
 

@@ -7,7 +7,7 @@ told by its largest rung, beside the part of the source that the chunk is.
 from dataclasses import dataclass
 from fractions import Fraction
 
-from events.jobs import EncodeSpec, JobResult, MediaResult
+from events.kinds import EncodeSpec, JobResult, MediaResult
 from events.media import Failure
 from producers.reports import Report
 

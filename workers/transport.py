@@ -18,7 +18,6 @@ from events.codec import decode
 from events.envelope import Envelope, Event
 from events.errors import InvalidEvent, KinologError, LogUnavailable
 from events.jobs import (
-    Capabilities,
     ClaimRefused,
     ClaimRequested,
     ClaimWithdrawn,
@@ -34,6 +33,7 @@ from events.jobs import (
     ResultRefused,
     ResultReported,
 )
+from events.kinds import Capabilities
 from events.topics import JOBS, partition_for
 from producers.results import in_parts
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from events.clock import Clock
 from events.errors import KinologError
-from events.jobs import JobResult, Source
+from events.kinds import JobResult, Source
 from events.media import Failure, ObjectRef
 from events.progress import RungProgress
 
@@ -84,7 +84,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One attempt at one job. `prefix` is `videos/{video_id}/{job_id}/{epoch}`; `directory` is empty and removed after."""
+    """One attempt at one job. `prefix` is `events.objects.attempt_prefix`; `directory` is empty and removed after."""
 
     prefix: str
     directory: Path

@@ -10,7 +10,8 @@ from api.problems import documented
 from api.services import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, moment, reading, write
 from events.errors import Conflict, NotFound
 from events.failures import FailureRerun
-from events.jobs import JobSubmitted, MakingSpec
+from events.jobs import JobSubmitted
+from events.kinds import MakingSpec
 from events.media import Failure
 from events.text import Line, Prose
 from producers import failures as failures_producer

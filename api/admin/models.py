@@ -5,7 +5,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from events.jobs import Capabilities
+from events.kinds import Capabilities
 from events.media import Failure, Plan, Probe
 from events.workers import EncoderTrial, GraphicsCard
 from projections import jobs

@@ -15,6 +15,7 @@ from api.services import POSITION_HEADER, Given, Services, write
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import Conflict, InvalidRequest, KinologError, NotFound, ObjectMissing, Retryable
+from events.objects import source_key
 from events.text import Line, Prose
 from events.topics import VIDEOS, partition_for
 from events.videos import UploadStarted, VideoUploaded
@@ -126,7 +127,7 @@ async def begin(
     part_bytes = None if whole else _part_bytes(upload.size_bytes, given.options.upload_part_bytes)
     context = given.context()
     video_id = context.new_id()
-    key = producer.source_key(video_id)
+    key = source_key(video_id)
     multipart_id = await given.store.create_multipart(key, SOURCE_TYPE) if part_bytes else None
     started = producer.started(
         context,
@@ -374,7 +375,7 @@ class _Sending:
         self.context = context
         self.completed = False
         self._part_bytes = part_bytes
-        self._key = producer.source_key(self.video_id)
+        self._key = source_key(self.video_id)
         self._multipart_id: str | None = None
         self._parts: list[tuple[int, str]] = []
 

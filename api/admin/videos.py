@@ -25,7 +25,8 @@ from api.admin.models import (
 from api.problems import documented
 from api.services import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, moment, reading, write
 from events.errors import Conflict, NotFound
-from events.jobs import JobKind, Priority
+from events.jobs import Priority
+from events.kinds import JobKind
 from events.text import Line, Prose
 from producers import catalog as catalog_producer
 from producers import jobs as jobs_producer

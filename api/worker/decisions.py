@@ -21,12 +21,12 @@ from events.jobs import (
     JobClaimed,
     JobCompleted,
     JobFailed,
-    JobKind,
     JobQueued,
     JobReleased,
     LeaseExpired,
     ResultRefused,
 )
+from events.kinds import JobKind
 from events.topics import JOBS, WORKERS
 from events.workers import WorkerKeyRevoked, WorkerKeyRotated
 from projections.folding.log import Place, Source, decoded

@@ -17,7 +17,8 @@ from api.worker.objects import check_part, check_result
 from api.worker.services import Given, Worker, WorkerServices, address_of, required_version, version_ok
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, LogUnavailable
-from events.jobs import STAGE_OF, Capabilities, ClaimRefused, JobAttemptFailed, JobClaimed, JobCompleted, JobFailed, ResultRefused
+from events.jobs import ClaimRefused, JobAttemptFailed, JobClaimed, JobCompleted, JobFailed, ResultRefused
+from events.kinds import KINDS, Capabilities
 from events.media import Failure, FailureStage
 from events.progress import ProgressTicked, RungProgress
 from events.text import Line
@@ -367,7 +368,7 @@ def _said_before(holding: Holding, key: Key, epoch: int) -> bool:
 
 
 def _stage(holding: Holding) -> FailureStage:
-    return STAGE_OF[holding.kind]
+    return KINDS[holding.kind].stage
 
 
 async def _decided(given: WorkerServices, holding: Holding, epoch: int, **report: object) -> Envelope[Event]:

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from events.jobs import Capabilities, JobClaimed, JobKind, JobResult
+from events.jobs import JobClaimed
+from events.kinds import Capabilities, JobKind, JobResult
 from events.media import Failure, Rendition
 from events.text import Line, machine_line, machine_prose
 from events.workers import EncoderTrial, GraphicsCard

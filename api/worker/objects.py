@@ -1,7 +1,7 @@
 """Routes for bytes: sources out, files in. Everything is kept under the prefix of its claim, and only while that is held."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -14,10 +14,10 @@ from api.worker.leases import renewals
 from api.worker.receiving import ARCHIVE_BYTES_MAX, FILE_BYTES_MAX, place, receive, unpack
 from api.worker.services import Given, Worker, WorkerServices
 from events.errors import Conflict, InvalidRequest, NotFound
-from events.jobs import JobResult
+from events.kinds import KINDS, JobResult, foreign
 from events.media import ObjectRef, Rendition
+from events.objects import attempt_prefix, objects_in, source_key, video_prefix
 from events.text import Line
-from producers.uploads import source_key
 
 routes = APIRouter(prefix="/api/worker", tags=["transfers"], responses=documented(401, 403, 404, 409))
 JobId = Annotated[str, Path(max_length=36, pattern=r"^[0-9a-f-]{36}$")]
@@ -38,8 +38,8 @@ MISSING_TOLD_MAX = 20
 
 
 def prefix_of(holding: Holding, epoch: int) -> str:
-    """Return where a claim's files are kept."""
-    return f"videos/{holding.video_id}/{holding.job_id}/{epoch}"
+    """Return the prefix under which a claim's files are kept."""
+    return attempt_prefix(holding.video_id, holding.job_id, epoch)
 
 
 # --- out ------------------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ async def made_object(
 ) -> Response:
     """What any job has made of the same video, for the one that verifies it: JOB/EPOCH/720p/00000.m4s."""
     holding = await given.decisions.held(job_id, key.worker_id, epoch)
-    where = f"videos/{holding.video_id}/{path}"
+    where = video_prefix(holding.video_id) + path
     return await ranges.answer(given.store, where, request.method, wanted=wanted, same=same, headers=PRIVATE)
 
 
@@ -116,7 +116,7 @@ async def _upload(
         guards.check_magic(name, received.head)
         holding = await given.decisions.held(job_id, worker_id, epoch)  # a long upload may outlive its claim
         content_type = guards.content_type(name, request.headers.get("content-type"))
-        written = await given.shelf.put(f"{prefix_of(holding, epoch)}/{name}", received, content_type)
+        written = await given.shelf.put(prefix_of(holding, epoch) + name, received, content_type)
     if events := renewals(given, given.context(holding.video_id), holding):
         await given.append(events)
     return models.FileAnswer(
@@ -141,7 +141,7 @@ async def upload_archive(
                 while (found := await asyncio.to_thread(next, unpacking, None)) is not None:
                     name, file = found
                     holding = await given.decisions.held(job_id, key.worker_id, epoch)
-                    where = f"{prefix_of(holding, epoch)}/{name}"
+                    where = prefix_of(holding, epoch) + name
                     fresh = await given.shelf.put(where, file, guards.content_type(name, None))
                     files, written, size_bytes = files + 1, written + fresh, size_bytes + file.size_bytes * fresh
             finally:
@@ -159,7 +159,7 @@ async def received_segments(
 ) -> models.Segments:
     """List the files of a rendition that are there."""
     holding = await given.decisions.held(job_id, key.worker_id, epoch)
-    prefix = f"{prefix_of(holding, epoch)}/{quality}/"
+    prefix = f"{prefix_of(holding, epoch)}{quality}/"
     found = await given.store.under(prefix)
     return models.Segments(
         quality=quality,
@@ -173,7 +173,7 @@ async def finalize(given: Given, key: Worker, job_id: JobId, said: models.Finali
     """Say which segments there should be; the answer names those that are not."""
     holding = await given.decisions.held(job_id, key.worker_id, said.epoch)
     guards.checked_path(f"{said.quality}/0{said.extension}")
-    prefix = f"{prefix_of(holding, said.epoch)}/{said.quality}/"
+    prefix = f"{prefix_of(holding, said.epoch)}{said.quality}/"
     there = {stat.key.removeprefix(prefix) for stat in await given.store.under(prefix)}
     numbers = range(said.first_segment, said.first_segment + said.segment_count)
     missing = [name for number in numbers if (name := f"{number:05d}{said.extension}") not in there]
@@ -186,10 +186,10 @@ async def verify_complete(given: Given, key: Worker, job_id: JobId, epoch: Epoch
     holding = await given.decisions.holding(job_id)
     if holding.worker_id != key.worker_id:
         raise NotFound(f"there is no claim of yours on job {job_id}")
-    prefix = prefix_of(holding, epoch) + "/"
+    prefix = prefix_of(holding, epoch)
     names = [stat.key.removeprefix(prefix) for stat in await given.store.under(prefix)]
     qualities = sorted({name.partition("/")[0] for name in names if "/" in name})
-    missing = [] if "result.json" in names or holding.kind in ("analyse", "verify", "rerun") else ["result.json"]
+    missing = ["result.json"] if KINDS[holding.kind].keeps_objects and "result.json" not in names else []
     return models.Verified(
         all_files_present=not missing,
         job_status=holding.status,
@@ -207,48 +207,25 @@ async def check_result(given: WorkerServices, holding: Holding, result: JobResul
 
     Digests were checked when the bytes came; the verification, a job of its own, reads them all again.
     """
-    wanted = "media" if holding.kind in ("encode", "audio") else holding.kind
-    if result.kind != wanted:
-        raise InvalidRequest(f"a job of kind {holding.kind} has a result of kind {wanted}, not {result.kind}")
-    if result.kind in ("analyse", "verify", "rerun"):
-        return
-    await _check_objects(given, holding, list(_objects(result)))
+    if not isinstance(result, KINDS[holding.kind].result):
+        raise InvalidRequest(f"a job of kind {holding.kind} has another result, not one of kind {result.kind}")
+    await _check_objects(given, holding, list(objects_in(result)))
 
 
-async def check_part(given: WorkerServices, holding: Holding, renditions: Iterable[Rendition]) -> None:
+async def check_part(given: WorkerServices, holding: Holding, renditions: tuple[Rendition, ...]) -> None:
     """Raise InvalidRequest and Conflict as `check_result` does, for a part of a result."""
-    if holding.kind not in ("encode", "audio"):
+    if not KINDS[holding.kind].in_parts:
         raise InvalidRequest(f"a job of kind {holding.kind} has a result in one part")
-    await _check_objects(given, holding, list(_of_renditions(renditions)))
+    await _check_objects(given, holding, list(objects_in(renditions)))
 
 
 async def _check_objects(given: WorkerServices, holding: Holding, named: Sequence[ObjectRef]) -> None:
-    prefix = prefix_of(holding, holding.epoch) + "/"
-    if foreign := [ref.key for ref in named if not ref.key.startswith(prefix)]:
-        raise InvalidRequest(f"the result names what this claim did not make: {foreign[0][:200]}")
+    prefix = prefix_of(holding, holding.epoch)
+    if beyond := foreign(KINDS[holding.kind], named, video_id=holding.video_id, attempt=prefix):
+        raise InvalidRequest(f"the result names what this claim did not make: {beyond[0][:200]}")
+    if not KINDS[holding.kind].keeps_objects:
+        return
     there = {stat.key: stat.size_bytes for stat in await given.store.under(prefix)}
     if missing := [ref.key.removeprefix(prefix) for ref in named if there.get(ref.key) != ref.size_bytes]:
         more = f" and {len(missing) - MISSING_TOLD_MAX} more" if len(missing) > MISSING_TOLD_MAX else ""
         raise Conflict(f"not in the store, or of another size: {', '.join(missing[:MISSING_TOLD_MAX])}{more}")
-
-
-def _objects(result: JobResult) -> Iterator[ObjectRef]:
-    """Yield the objects that a result names."""
-    match result.kind:
-        case "media":
-            yield result.result
-            yield from _of_renditions(result.renditions)
-        case "extras":
-            yield result.result
-            if result.thumbnail is not None:
-                yield result.thumbnail
-            yield from (subtitle.object for subtitle in result.subtitles)
-        case _:
-            return
-
-
-def _of_renditions(renditions: Iterable[Rendition]) -> Iterator[ObjectRef]:
-    for rendition in renditions:
-        if rendition.init is not None:
-            yield rendition.init
-        yield from (segment.object for segment in rendition.segments)

@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, FilePath, IPvAnyNetwork, SecretStr, ValidationError, model_validator
 
+from events.kinds import KINDS
+
 PREFIX = "KINOLOG_"
 Port = Annotated[int, Field(ge=1, le=65535)]
-Slots = Annotated[str, Field(pattern=r"^(analyse|encode|audio|extras|verify|rerun)=[1-9][0-9]?$")]
+Slots = Annotated[str, Field(pattern=rf"^({'|'.join(KINDS)})=[1-9][0-9]?$")]
 
 
 class InvalidSettings(Exception):

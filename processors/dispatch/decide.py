@@ -16,7 +16,6 @@ from typing import Literal
 
 from events.envelope import Envelope, Event, derive
 from events.jobs import (
-    STAGE_OF,
     CancelRequested,
     ClaimRefused,
     ClaimRequested,
@@ -45,7 +44,9 @@ from events.jobs import (
     ResumeRequested,
     RetryRequested,
 )
-from events.media import Failure, FailureStage
+from events.kinds import KINDS, JobResult, foreign
+from events.media import Failure, FailureStage, Rendition
+from events.objects import attempt_prefix, objects_in
 from events.workers import WorkerCleared, WorkerQuarantined
 from processors.dispatch.matching import Why, best_job, best_pair
 from processors.dispatch.state import (
@@ -150,7 +151,7 @@ class Decision:
         if isinstance(event, JobSubmitted):
             if event.job_id not in self._state.jobs:
                 sentence = "The job that was planned is too large to be written down: the file has too many parts."
-                failure = _too_large(STAGE_OF[event.spec.kind], "JOB_TOO_LARGE", sentence)
+                failure = _too_large(KINDS[event.spec.kind].stage, "JOB_TOO_LARGE", sentence)
                 refused = RequestRefused(
                     job_id=event.job_id, pool=event.pool, reason="too_large", video_id=event.video_id, failure=failure
                 )
@@ -159,7 +160,7 @@ class Decision:
         if (job := self._holder_or_refuse(event)) is None:
             return
         sentence = "The worker's report is too large to be written down."
-        failure = _too_large(STAGE_OF[job.queued.spec.kind], "RESULT_TOO_LARGE", sentence)
+        failure = _too_large(KINDS[job.queued.spec.kind].stage, "RESULT_TOO_LARGE", sentence)
         if isinstance(event, ResultReported) and event.failure is not None:
             failure = event.failure.model_copy(update={"detail": None, "context": None})
         self._fail_attempt(event.job_id, failure)
@@ -259,6 +260,9 @@ class Decision:
             return  # said again; the first time counted
         if self._holder_or_refuse(event) is None or job is None:
             return
+        if event.result is not None and (fault := _not_its_own(job, event.job_id, event.result)) is not None:
+            self._fail_attempt(event.job_id, fault)
+            return
         if event.result is not None:
             completed = JobCompleted(
                 job_id=event.job_id,
@@ -281,6 +285,9 @@ class Decision:
     def part(self, event: PartReported) -> None:
         """Take a part of the holder's result, for when the job is completed."""
         if (job := self._holder_or_refuse(event)) is None:
+            return
+        if (fault := _not_its_own(job, event.job_id, event.renditions)) is not None:
+            self._fail_attempt(event.job_id, fault)
             return
         accepted = PartAccepted(
             job_id=event.job_id,
@@ -376,7 +383,7 @@ class Decision:
         self._release(job_id, job, reason, abandoned=abandoned)
         if job.attempts >= self._state.policy.attempts_max:
             bounced = "The job was handed back too often; look at the workers' logs."
-            stage = STAGE_OF[job.queued.spec.kind]
+            stage = KINDS[job.queued.spec.kind].stage
             failure = Failure(stage=stage, category="process_failure", code="BOUNCED", message=bounced)
             self._fail(job_id, failure, "released_too_often")
 
@@ -495,7 +502,7 @@ class Decision:
         self._take(expired, job.queued.pool)
         if last:
             message = "The worker was not heard of in time, at the last attempt as well; the job may be more than it can bear."
-            stage = STAGE_OF[job.queued.spec.kind]
+            stage = KINDS[job.queued.spec.kind].stage
             failure = Failure(stage=stage, category="timeout", code="LEASE_EXPIRED", message=message)
             self._fail(job_id, failure, "lease_expired")
         self._tell_quarantine(worker_id, job.queued.pool, times)
@@ -509,6 +516,17 @@ class Decision:
         refused = ResultRefused(job_id=event.job_id, pool=event.pool, worker_id=event.worker_id, epoch=event.epoch, reason=reason)
         self._take(refused, event.pool)
         return None
+
+
+def _not_its_own(job: Job, job_id: str, made: JobResult | tuple[Rendition, ...]) -> Failure | None:
+    """Return the failure of an attempt that reports a result, or a part of one, which is not of its kind or not its own."""
+    kind = KINDS[job.queued.spec.kind]
+    attempt = attempt_prefix(job.queued.video_id, job_id, job.epoch)
+    fits = kind.in_parts if isinstance(made, tuple) else isinstance(made, kind.result)
+    if fits and not foreign(kind, objects_in(made), video_id=job.queued.video_id, attempt=attempt):
+        return None
+    sentence = "The worker's report names what its attempt did not make."
+    return Failure(stage=kind.stage, category="validation", code="RESULT_NOT_ITS_OWN", message=sentence)
 
 
 def _too_large(stage: FailureStage, code: str, sentence: str) -> Failure:

@@ -8,7 +8,8 @@ import heapq
 from datetime import datetime
 from typing import Literal
 
-from events.jobs import Capabilities, ClaimRequested, Requirements
+from events.jobs import ClaimRequested
+from events.kinds import Capabilities, Requirements
 from processors.dispatch.state import Claim, State, bar
 
 Why = Literal["best_job", "first_waiting", "same_video", "gpu_first"]

@@ -15,7 +15,6 @@ from typing import Literal
 
 from events.envelope import Envelope, Event
 from events.jobs import (
-    Capabilities,
     ClaimRefused,
     ClaimRequested,
     DispatchPaused,
@@ -28,8 +27,8 @@ from events.jobs import (
     JobQueued,
     JobReleased,
     LeaseExpired,
-    Requirements,
 )
+from events.kinds import Capabilities, Requirements
 
 ANSWERED_MAX = 100_000
 WORKERS_MAX = 10_000

@@ -27,11 +27,9 @@ from uuid import UUID, uuid5
 from events.envelope import Envelope, Event, Recorded
 from events.errors import InvalidRequest
 from events.jobs import (
-    Capabilities,
     ClaimRefused,
     ClaimRequested,
     ClockTicked,
-    EncodeSpec,
     JobAttemptFailed,
     JobCancelled,
     JobClaimed,
@@ -39,13 +37,13 @@ from events.jobs import (
     JobFailed,
     JobQueued,
     JobReleased,
-    JobSpec,
     JobSubmitted,
     LeaseExpired,
     LeaseReleased,
     LeaseRenewed,
     ResultReported,
 )
+from events.kinds import Capabilities, EncodeSpec, JobSpec
 from events.media import Rung
 from processors.dispatch.decide import SOURCE, decide
 from processors.dispatch.state import Policy, State, evolve, next_wakeup

@@ -10,7 +10,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Literal
 
-from events.jobs import AudioSpec, EncodeSpec, ExtrasSpec, JobSpec, Source
+from events.kinds import AudioSpec, EncodeSpec, ExtrasSpec, JobSpec, Source
 from events.languages import language_tag
 from events.media import (
     SOFTWARE_ENCODERS,

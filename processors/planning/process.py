@@ -18,23 +18,15 @@ from typing import Literal
 from uuid import UUID, uuid5
 
 from events.envelope import Envelope, Event, Recorded, derive
-from events.jobs import (
+from events.jobs import CancelRequested, JobCompleted, JobFailed, JobQueued, JobSubmitted, RequestRefused, RetryRequested
+from events.kinds import (
     AnalyseResult,
     AnalyseSpec,
-    CancelRequested,
     ExtrasResult,
-    JobCompleted,
-    JobFailed,
-    JobKind,
-    JobQueued,
     JobSpec,
-    JobSubmitted,
     MediaResult,
-    RequestRefused,
-    Requirements,
     RerunResult,
     RerunSpec,
-    RetryRequested,
     Source,
     VerifyResult,
     VerifySpec,
@@ -269,7 +261,7 @@ class Planning:
                     video_id=row.video_id,
                     pool=pool,
                     spec=spec,
-                    requirements=requirements(spec),
+                    requirements=spec.requirements(),
                     priority=row.priority,
                 ),
                 pool,
@@ -306,14 +298,6 @@ class Planning:
         completed = row.completed or {}
         analysed = job_id(row.video_id, row.round, "analyse") if row.probe is not None else None
         return [job for job in row.submitted if job not in completed and job != analysed]
-
-
-def requirements(spec: JobSpec) -> Requirements:
-    """Return what a worker needs for the job."""
-    kind: JobKind = spec.kind
-    if spec.kind == "encode":
-        return Requirements(kind=kind, encoder=spec.plan.encoder, height=max(rung.height for rung in spec.plan.rungs))
-    return Requirements(kind=kind)
 
 
 PROJECTION = Projection(

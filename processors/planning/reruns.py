@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from events.envelope import Event
 from events.failures import FailureRerun
-from events.jobs import JobCompleted, JobFailed, RerunResult, RerunSpec
+from events.jobs import JobCompleted, JobFailed
+from events.kinds import RerunResult, RerunSpec
 from producers.failures import verdict
 
 

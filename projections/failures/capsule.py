@@ -16,8 +16,10 @@ from events.codec import encode
 from events.envelope import Event, Recorded
 from events.errors import InvalidRequest, NotFound
 from events.failures import failure_id
-from events.jobs import JobAttemptFailed, JobClaimed, JobFailed, LeaseExpired, MakingSpec, RerunSpec
+from events.jobs import JobAttemptFailed, JobClaimed, JobFailed, LeaseExpired
+from events.kinds import MakingSpec, RerunSpec, Source
 from events.media import Failure
+from events.objects import objects_in
 from projections.failures import projection as failures
 
 
@@ -94,11 +96,10 @@ def capsule_of(which: str, events: Sequence[Recorded[Event]]) -> Capsule:
 
 
 def inputs_of(spec: MakingSpec) -> tuple[Input, ...]:
-    """Return what a job reads from the store; a verification reads what its results name, too."""
-    if spec.kind == "verify":
-        return tuple(Input(key=ref.key, size_bytes=ref.size_bytes, sha256=ref.sha256) for ref in spec.results)
-    source = spec.source
-    return (Input(key=source.object_key, size_bytes=source.size_bytes, sha256=source.sha256),)
+    """Return what a job reads from the store: its source, if it has one, and the objects that its spec names."""
+    source: Source | None = getattr(spec, "source", None)
+    read = [Input(key=source.object_key, size_bytes=source.size_bytes, sha256=source.sha256)] if source is not None else []
+    return (*read, *(Input(key=ref.key, size_bytes=ref.size_bytes, sha256=ref.sha256) for ref in objects_in(spec)))
 
 
 def sealed(capsule: Capsule) -> Capsule:

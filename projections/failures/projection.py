@@ -18,7 +18,8 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from events.envelope import Event, Recorded
 from events.failures import FailureRerun, FailureResolved, failure_id
-from events.jobs import STAGE_OF, JobAttemptFailed, JobCompleted, JobFailed, JobKind, LeaseExpired
+from events.jobs import JobAttemptFailed, JobCompleted, JobFailed, LeaseExpired
+from events.kinds import KINDS, JobKind
 from events.media import Failure
 from events.topics import FAILURES, JOBS
 from projections.folding.fold import Projection, Table, table_row
@@ -114,7 +115,7 @@ def evolve_failure(row: FailedAttempt | None, recorded: Recorded[Event]) -> Fail
         case JobAttemptFailed():
             return row or _failed(recorded, event, event.failure)
         case LeaseExpired():
-            stage = STAGE_OF[event.kind] if event.kind else "encoding"
+            stage = KINDS[event.kind].stage if event.kind else "encoding"
             message = "The worker was not heard of in time."
             return row or _failed(recorded, event, Failure(stage=stage, category="timeout", code="LEASE_EXPIRED", message=message))
         case JobFailed():
@@ -156,7 +157,7 @@ def success_keys(recorded: Recorded[Event]) -> Collection[tuple[str, str]]:
     event = recorded.envelope.data
     match event:
         case JobCompleted(result=result) if result.kind in ("analyse", "verify"):
-            return ((event.video_id, STAGE_OF["analyse" if result.kind == "analyse" else "verify"]),)
+            return ((event.video_id, KINDS["analyse" if result.kind == "analyse" else "verify"].stage),)
         case _:
             return ()
 

@@ -37,7 +37,7 @@ from events.media import Failure
 from events.topics import FAILURES, JOB_REQUESTS, JOBS, partition_for
 from projections import timeline
 from projections.folding.log import Place, Source
-from projections.jobs import describe, made_by
+from projections.jobs import made_by
 
 BEFORE = timedelta(minutes=5)
 """A claim request may have waited before the job was queued, and clocks differ."""
@@ -160,7 +160,7 @@ def _request(event: JobSubmitted | ClaimRequested | CancelRequested | RetryReque
     match event:
         case JobSubmitted():
             needs = f", needs {event.requirements.encoder}" if event.requirements.encoder else ""
-            return f"Planning asked for {describe(event.spec)} of video {event.video_id} (priority {event.priority}{needs})."
+            return f"Planning asked for {event.spec.words()} of video {event.video_id} (priority {event.priority}{needs})."
         case ClaimRequested():
             return f"Worker {_short(event.worker_id)} asked for work, and would wait until {event.deadline:%H:%M:%S}."
         case CancelRequested():
@@ -189,7 +189,7 @@ def _fact(event: Event) -> str:
         case JobQueued(reason="retried" | "requeued"):
             return "The dispatcher queued it again; attempts count from zero."
         case JobQueued():
-            return f"The dispatcher queued it: {describe(event.spec)}, priority {event.priority}."
+            return f"The dispatcher queued it: {event.spec.words()}, priority {event.priority}."
         case JobClaimed():
             terms = f"epoch {event.epoch}, attempt {event.attempt}, lease until {event.lease_expires_at:%H:%M:%S}"
             return f"The dispatcher gave it to worker {_short(event.worker_id)}: {terms}."

@@ -18,17 +18,17 @@ ask whether a video is archived; who serves them does.
 from collections.abc import Sequence
 from functools import partial
 
+from events.objects import video_prefix
 from projections.catalog import Media, Video
 from projections.playback import dash as dash_format
 from projections.playback import hls
 from projections.playback.dash import MEDIA_TYPE as DASH_TYPE
 from projections.playback.hls import MEDIA_TYPE as HLS_TYPE
-from projections.playback.tracks import OBJECTS, Track, from_app, from_store, media_path, object_key, subtitles, thumbnail, tracks
+from projections.playback.tracks import Track, from_app, from_store, media_path, object_key, subtitles, thumbnail, tracks
 
 __all__ = [
     "DASH_TYPE",
     "HLS_TYPE",
-    "OBJECTS",
     "Track",
     "dash",
     "has_dash",
@@ -62,9 +62,9 @@ def stored(video: Video, media: Sequence[Media]) -> dict[str, tuple[str, str]]:
     """Return the manifests of a published video for the store: {object key: (text, media type)}; else nothing."""
     if video.status != "ready":
         return {}
-    base = f"{OBJECTS}{video.video_id}"
+    prefix = video_prefix(video.video_id)
     names = [*tracks(video, media), *(text.name for text in subtitles(video, media))]
-    files = {f"{base}/{name}.m3u8": (hls.playlist(video, media, name, from_store), HLS_TYPE) for name in names}
-    files[f"{base}/master.m3u8"] = hls.master(video, media), HLS_TYPE
-    files[f"{base}/manifest.mpd"] = dash_format.manifest(video, media, from_store), DASH_TYPE
+    files = {f"{prefix}{name}.m3u8": (hls.playlist(video, media, name, from_store), HLS_TYPE) for name in names}
+    files[f"{prefix}master.m3u8"] = hls.master(video, media), HLS_TYPE
+    files[f"{prefix}manifest.mpd"] = dash_format.manifest(video, media, from_store), DASH_TYPE
     return {key: (text, media_type) for key, (text, media_type) in files.items() if text is not None}

@@ -7,9 +7,9 @@ from math import ceil
 from urllib.parse import quote
 
 from events.media import AudioPlan, ObjectRef, Plan, Rendition, Segment, Subtitle
+from events.objects import VIDEOS
 from projections.catalog import Media, Video
 
-OBJECTS = "videos/"
 PLAYABLE = ("processing", "ready")
 Address = Callable[[str], str]
 """Object key -> where a manifest says the object is."""
@@ -17,12 +17,12 @@ Address = Callable[[str], str]
 
 def media_path(key: str) -> str:
     """Return the public path of an object that a job made."""
-    return "/media/" + quote(key.removeprefix(OBJECTS))
+    return "/media/" + quote(key.removeprefix(VIDEOS))
 
 
 def object_key(path: str) -> str:
     """Return the key of a public media path's rest; the inverse of `media_path`."""
-    return OBJECTS + path
+    return VIDEOS + path
 
 
 def from_app(key: str) -> str:

@@ -6,7 +6,8 @@ from datetime import timedelta
 from time import perf_counter
 
 from events.envelope import Envelope, Event
-from events.jobs import AnalyseSpec, Capabilities, ClaimRequested, JobSubmitted, Requirements, Source
+from events.jobs import ClaimRequested, JobSubmitted
+from events.kinds import AnalyseSpec, Capabilities, Requirements, Source
 from events.topics import JOBS, partition_for
 from infra.runtime import kafka
 from infra.runtime.clock import SystemClock, new_id, system_context

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
-from events.jobs import AnalyseSpec, EncodeSpec
+from events.kinds import AnalyseSpec, EncodeSpec
 from events.media import Plan, Probe, Rung
 from infra.runtime.settings import Settings
 from processors.planning.plan import PlanSettings, jobs_for
@@ -49,7 +49,9 @@ async def encode_overhead(_settings: Settings) -> Sequence[Figure]:
         for run in range(RUNS):
             begun = perf_counter()
             for index, chunk in enumerate(chunks):
-                await _run(chunk, replace(work, directory=folder / f"ours-{run}-{index}", prefix=f"videos/{run}/{index}"), "encode")
+                await _run(
+                    chunk, replace(work, directory=folder / f"ours-{run}-{index}", prefix=f"videos/{run}/{index}/"), "encode"
+                )
             ours.append(perf_counter() - begun)
             bare.append(_bare(one, source, folder / f"bare-{run}"))
             rungs = [_with_rungs(one, [rung]) for rung in one.plan.rungs]

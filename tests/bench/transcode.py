@@ -15,7 +15,8 @@ from urllib.parse import urljoin
 import httpx
 import m3u8
 
-from events.jobs import EncodeSpec, JobClaimed, JobCompleted
+from events.jobs import JobClaimed, JobCompleted
+from events.kinds import EncodeSpec
 from events.videos import VideoPublished, VideoUploaded
 from infra.runtime.settings import Settings
 from tests.bench.figures import Figure

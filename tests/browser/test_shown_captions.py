@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser
 
-from events.jobs import ExtrasResult
+from events.kinds import ExtrasResult
 from tests.support.clips import clip
 from tests.support.transcoding import DirectoryStore, finish, job_work, planned
 

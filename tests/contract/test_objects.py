@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from events.errors import Conflict, ObjectChanged, ObjectMissing, StoreUnavailable
-from events.jobs import Source
+from events.kinds import Source
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from tests.support.cutting import cutting

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from events.jobs import AnalyseResult, AnalyseSpec, AudioSpec, EncodeSpec
+from events.kinds import AnalyseResult, AnalyseSpec, AudioSpec, EncodeSpec
 from events.media import Chunk, Plan, Probe, VideoPlan
 from processors.planning.plan import PlanSettings, jobs_for, plan
 from tests.support.awkward import AWKWARD

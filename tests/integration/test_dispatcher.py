@@ -15,17 +15,8 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 
 from events.codec import encode
 from events.envelope import Envelope, Event
-from events.jobs import (
-    AnalyseSpec,
-    Capabilities,
-    ClaimRequested,
-    JobClaimed,
-    JobQueued,
-    JobSubmitted,
-    RequestRefused,
-    Requirements,
-    Source,
-)
+from events.jobs import ClaimRequested, JobClaimed, JobQueued, JobSubmitted, RequestRefused
+from events.kinds import AnalyseSpec, Capabilities, Requirements, Source
 from events.topics import JOB_REQUESTS, JOBS, partition_for
 from infra import supervision
 from infra.runtime import kafka

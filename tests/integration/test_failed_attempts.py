@@ -13,7 +13,8 @@ from psycopg import AsyncConnection
 
 from events.envelope import Event, Recorded
 from events.failures import FailureResolved
-from events.jobs import AnalyseResult, JobAttemptFailed, JobCompleted, JobFailed, VerifyResult
+from events.jobs import JobAttemptFailed, JobCompleted, JobFailed
+from events.kinds import AnalyseResult, VerifyResult
 from events.media import Failure
 from events.topics import TOPIC_OF
 from infra.commands.exits import ExitCode

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from events.jobs import EncodeSpec, MediaResult
+from events.kinds import EncodeSpec, MediaResult
 from events.workers import GraphicsCard
 from infra.runtime.settings import Settings
 from processors.planning.plan import PlanSettings

@@ -12,7 +12,8 @@ import pytest
 
 from events.codec import encode
 from events.envelope import Event
-from events.jobs import JobCompleted, JobSubmitted, MediaResult, PartAccepted
+from events.jobs import JobCompleted, JobSubmitted, PartAccepted
+from events.kinds import MediaResult
 from infra.runtime.settings import Settings
 from producers.appender import EVENT_BYTES_MAX
 from producers.results import SEGMENTS_MAX

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from events.codec import decode, encode
 from events.envelope import Event, Recorded
 from events.errors import ObjectMissing, StoreUnavailable
+from events.objects import source_key
 from events.topics import PROGRESS, TOPIC_OF, Topic, partition_for
 from infra.runtime import kafka, postgres
 from infra.runtime.clock import SystemClock, system_context
@@ -320,7 +321,7 @@ async def test_an_end_without_a_start_does_not_stop_the_deletion_of_what_is_purg
     unknown, video = context.new_id(), context.new_id()
     segment = f"videos/{video}/job/1/720p/0.m4s"
     await store.put_bytes(segment, b"x", "video/mp4")
-    await store.put_bytes(uploads.source_key(video), b"x", "video/mp4")
+    await store.put_bytes(source_key(video), b"x", "video/mp4")
     begun = uploads.started(context, video_id=video, filename="a.mp4", size_bytes=1, multipart_id=None, part_bytes=None)
 
     def add(app: App, services: Services) -> list[Feed]:
@@ -338,4 +339,4 @@ async def test_an_end_without_a_start_does_not_stop_the_deletion_of_what_is_purg
         await until(gone)
         assert feed.fault() is None
     with pytest.raises(ObjectMissing):
-        await store.stat(uploads.source_key(video))
+        await store.stat(source_key(video))

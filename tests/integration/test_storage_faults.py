@@ -8,10 +8,10 @@ import pytest
 
 from events.errors import ObjectMissing
 from events.jobs import JobAttemptFailed, JobCompleted
+from events.objects import source_key
 from events.videos import UploadAbandoned, UploadStarted
 from infra.runtime.objects import ATTEMPTS, ObjectStore
 from infra.runtime.settings import Settings
-from producers.uploads import source_key
 from tests.support import clips, flashes
 from tests.support.disks import resize, small_disk
 from tests.support.log import assert_whole, read_topic

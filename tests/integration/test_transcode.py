@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from events.jobs import EncodeSpec, ExtrasResult, MediaResult
+from events.kinds import EncodeSpec, ExtrasResult, MediaResult
 from events.media import Chunk, Rendition
 from processors.planning.plan import PlanSettings
 from tests.support import flashes

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from events.errors import StoreUnavailable
-from events.jobs import EncodeSpec, JobSpec, MediaResult
+from events.kinds import EncodeSpec, JobSpec, MediaResult
 from events.media import Failure, ObjectRef
 from processors.planning.plan import PlanSettings
 from tests.support import flashes

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 from events.envelope import Envelope, Event, Recorded
 from events.jobs import (
-    Capabilities,
     DispatchPaused,
     DispatchResumed,
     JobAttemptFailed,
@@ -18,6 +17,7 @@ from events.jobs import (
     JobReleased,
     LeaseExpired,
 )
+from events.kinds import Capabilities
 from events.workers import WorkerCleared, WorkerQuarantined
 from processors.dispatch.matching import covers
 from processors.dispatch.state import Policy

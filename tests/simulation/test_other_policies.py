@@ -9,7 +9,8 @@ import pytest
 from events.codec import decode
 from events.envelope import Envelope, Event, Recorded
 from events.errors import InvalidRequest
-from events.jobs import EncodeSpec, JobClaimed, JobQueued, JobSubmitted
+from events.jobs import JobClaimed, JobQueued, JobSubmitted
+from events.kinds import EncodeSpec
 from events.media import Rung
 from infra.generate import ROOT, examples_of
 from processors.dispatch.state import Policy

@@ -19,10 +19,7 @@ from uuid import UUID
 
 from events.envelope import Envelope, Event
 from events.jobs import (
-    AnalyseResult,
-    AnalyseSpec,
     CancelRequested,
-    Capabilities,
     ClaimRefused,
     ClaimRequested,
     ClaimWithdrawn,
@@ -34,12 +31,11 @@ from events.jobs import (
     LeaseRenewed,
     PauseRequested,
     RequeueRequested,
-    Requirements,
     ResultReported,
     ResumeRequested,
     RetryRequested,
-    Source,
 )
+from events.kinds import AnalyseResult, AnalyseSpec, Capabilities, Requirements, Source
 from events.media import Failure, Probe
 from processors.dispatch.decide import decide, remember
 from processors.dispatch.snapshots import Mark, Snapshot, restore, take

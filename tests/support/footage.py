@@ -10,7 +10,8 @@ from typing import Literal
 from uuid import UUID, uuid5
 
 from events.envelope import Envelope, Event, Recorded
-from events.jobs import ExtrasResult, JobCompleted, MediaResult
+from events.jobs import JobCompleted
+from events.kinds import ExtrasResult, MediaResult
 from events.media import (
     AudioPlan,
     AudioTrack,

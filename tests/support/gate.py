@@ -13,7 +13,8 @@ import httpx
 
 from events.clock import Context
 from events.envelope import Envelope, Event
-from events.jobs import EncodeSpec, JobKind, JobSpec, JobSubmitted, Requirements
+from events.jobs import JobSubmitted
+from events.kinds import EncodeSpec, JobKind, JobSpec, Requirements
 from infra.runtime.clock import system_context
 from producers.appender import Appender
 from tests.support.log import read_topic

@@ -8,10 +8,7 @@ from hypothesis import strategies as st
 
 from events.envelope import Envelope, Event
 from events.jobs import (
-    AnalyseResult,
-    AnalyseSpec,
     CancelRequested,
-    Capabilities,
     ClaimRequested,
     ClaimWithdrawn,
     ClockTicked,
@@ -20,12 +17,11 @@ from events.jobs import (
     LeaseRenewed,
     PauseRequested,
     RequeueRequested,
-    Requirements,
     ResultReported,
     ResumeRequested,
     RetryRequested,
-    Source,
 )
+from events.kinds import AnalyseResult, AnalyseSpec, Capabilities, Requirements, Source
 from events.media import Failure
 from processors.dispatch.decide import decide
 from processors.dispatch.state import Policy, State
@@ -66,7 +62,7 @@ class Pool:
 
     def submit(self, job: str = "a", seconds: float = 0, **more: Any) -> list[Any]:
         needs = more.pop("requirements", Requirements(kind="analyse"))
-        event = JobSubmitted(job_id=job, pool=POOL, spec=SPEC, requirements=needs, **{"video_id": job, **more})
+        event = JobSubmitted(job_id=job, pool=POOL, requirements=needs, **{"spec": SPEC, "video_id": job, **more})
         return self.ask(event, seconds)
 
     def claim(

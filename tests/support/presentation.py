@@ -15,8 +15,10 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from events.envelope import Event, Recorded
-from events.jobs import AnalyseResult, AnalyseSpec, JobCompleted, MediaResult
+from events.jobs import JobCompleted
+from events.kinds import AnalyseResult, AnalyseSpec, MediaResult
 from events.media import Plan
+from events.objects import attempt_prefix
 from events.videos import VideoPlanned, VideoPublished, VideoUploaded
 from processors.planning.plan import PlanSettings, jobs_for, plan
 from projections import catalog
@@ -98,7 +100,7 @@ async def make_presentation(root: Path, settings: PlanSettings, seconds: float) 
     make_source(source, seconds)
 
     async def result_of(spec: object, job: str) -> object:
-        work = local_work(root / job, source, prefix=f"videos/{VIDEO_ID}/{id_of(job)}/1")
+        work = local_work(root / job, source, prefix=attempt_prefix(VIDEO_ID, id_of(job), 1))
         work = replace(work, store=DirectoryStore(root / "store"))
         updates = [update async for update in RUNNERS[spec.kind](spec, work)]  # type: ignore[attr-defined]
         assert isinstance(updates[-1], Done)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from events.jobs import Capabilities, JobKind
+from events.kinds import Capabilities, JobKind
 from tests.support.engine import free_ports
 from tests.support.platform import ROOT, Platform
 from workers.kinds import RUNNERS

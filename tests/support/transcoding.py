@@ -5,7 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from events.jobs import (
+from events.kinds import (
     AnalyseResult,
     AnalyseSpec,
     AudioSpec,
@@ -18,6 +18,7 @@ from events.jobs import (
     VerifySpec,
 )
 from events.media import ObjectRef, Plan, Probe, Rendition, Segment
+from events.objects import attempt_prefix
 from processors.planning.plan import PlanSettings, jobs_for, plan
 from tests.support.work import DirectoryStore, ffmpeg_path, local_source, local_work
 from workers.kinds import RUNNERS
@@ -107,7 +108,7 @@ async def transcode(path: Path, folder: Path, settings: PlanSettings = SHORT, li
 
 def job_work(folder: Path, path: Path, name: str, limits: Limits | None = None) -> Work:
     """Return the surroundings of one job: the store is shared, prefix and directory are its own."""
-    work = local_work(folder, path, prefix=f"videos/v/{name}/1", limits=limits)
+    work = local_work(folder, path, prefix=attempt_prefix("v", name, 1), limits=limits)
     directory = folder / "jobs" / name
     directory.mkdir(parents=True, exist_ok=True)
     return dataclasses.replace(work, directory=directory)

@@ -7,7 +7,7 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from events.errors import ObjectChanged, ObjectMissing
-from events.jobs import Source
+from events.kinds import Source
 from events.media import Failure, ObjectRef
 from infra.runtime.binaries import ffprobe
 from infra.runtime.clock import SystemClock
@@ -106,7 +106,7 @@ def local_source(path: Path) -> Source:
     return Source(object_key=f"uploads/test/{path.name}", size_bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
-def local_work(tmp_path: Path, source_path: Path, *, prefix: str = "videos/v/j/1", limits: Limits | None = None) -> Work:
+def local_work(tmp_path: Path, source_path: Path, *, prefix: str = "videos/v/j/1/", limits: Limits | None = None) -> Work:
     """Return work whose store is `tmp_path/store`, whose directory is `tmp_path/work` and whose source is the file."""
     directory = tmp_path / "work"
     directory.mkdir(parents=True, exist_ok=True)

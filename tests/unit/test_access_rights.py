@@ -8,6 +8,7 @@ import pytest
 
 from events.topics import TOPIC_OF, TOPICS
 from infra.engine.access import WRITES
+from tests.support.syntax import parsed
 
 ROOT = Path(__file__).parents[2]
 EVENTS = {event.__name__: TOPIC_OF[event.TYPE].name for topic in TOPICS.values() for event in topic.events}
@@ -37,14 +38,14 @@ def producers() -> dict[str, dict[str, set[str]]]:
     """Return, by module and function of `producers`, the topics of the events that it makes."""
     found = {}
     for path in (ROOT / "producers").glob("*.py"):
-        functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+        functions = [node for node in parsed(path.read_text()).body if isinstance(node, ast.FunctionDef)]
         found[f"producers.{path.stem}"] = {function.name: set(made_in(function)) for function in functions}
     return found
 
 
 def topics_of(path: Path) -> set[str]:
     """Return the topics of the events that a module makes, itself or by a producer."""
-    tree, made = ast.parse(path.read_text()), producers()
+    tree, made = parsed(path.read_text()), producers()
     topics, modules = set(made_in(tree)), {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "producers":

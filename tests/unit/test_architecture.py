@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.syntax import parsed
+
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("events", "producers", "processors", "projections", "api", "workers", "infra")
 
@@ -56,7 +58,7 @@ def names(paths: list[Path]) -> list[str]:
 
 @cache
 def tree(path: Path) -> ast.Module:
-    return ast.parse((ROOT / path).read_text(), str(path))
+    return parsed((ROOT / path).read_text(), str(path))
 
 
 def is_root(path: Path) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from events.jobs import AudioSpec, EncodeSpec, Source
+from events.kinds import AudioSpec, EncodeSpec, Source
 from events.media import AudioPlan, Chunk, Rung, StreamingFormat, VideoPlan
 from workers.transcode.accepted import CONTAINERS
 from workers.transcode.argv import audio_argv, decode_argv, encode_argv

@@ -8,20 +8,8 @@ from hypothesis import strategies as st
 
 from events.envelope import Event
 from events.errors import StoreUnavailable
-from events.jobs import (
-    AnalyseSpec,
-    JobAttemptFailed,
-    JobCancelled,
-    JobClaimed,
-    JobCompleted,
-    JobFailed,
-    JobQueued,
-    JobReleased,
-    LeaseExpired,
-    Requirements,
-    Source,
-    VerifyResult,
-)
+from events.jobs import JobAttemptFailed, JobCancelled, JobClaimed, JobCompleted, JobFailed, JobQueued, JobReleased, LeaseExpired
+from events.kinds import AnalyseSpec, Requirements, Source, VerifyResult
 from events.media import Failure
 from processors.chores import AWAY_IN_A_ROW, each, orphaned, put_off
 from projections import jobs

@@ -14,6 +14,7 @@ from infra.engine.configs import kafka_properties, kafka_secrets, objects_proper
 from infra.programs import Program, programs
 from infra.runtime import metrics
 from infra.runtime.settings import PREFIX, Settings
+from tests.support.syntax import parsed
 
 ROOT = Path(__file__).parent.parent.parent
 COMPOSE = yaml.safe_load((ROOT / "infra/compose/compose.yaml").read_text())
@@ -165,7 +166,7 @@ def ever_set() -> set[str]:
     used = set()
     for path in sources:
         if path.name != "metrics.py":
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in ast.walk(parsed(path.read_text())):
                 if isinstance(node, ast.Attribute | ast.Name):
                     used.add(node.attr if isinstance(node, ast.Attribute) else node.id)
     return {value._name for name, value in vars(metrics).items() if name in used and hasattr(value, "_name")}

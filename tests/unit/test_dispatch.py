@@ -9,16 +9,15 @@ from hypothesis import given
 from events.envelope import Envelope, Event
 from events.jobs import (
     CancelRequested,
-    Capabilities,
     ClaimRequested,
     LeaseReleased,
     LeaseRenewed,
     PauseRequested,
     RequeueRequested,
-    Requirements,
     ResumeRequested,
     RetryRequested,
 )
+from events.kinds import Capabilities, Requirements
 from processors.dispatch.state import Job, Policy, State, evolve, next_wakeup
 from tests.support.pools import ANY, GPU, NOON, POLICY, POOL, ROOT, Pool, at, kinds, requests
 

@@ -12,20 +12,17 @@ import pytest
 from api.worker.decisions import Decisions
 from events.envelope import Envelope, Event
 from events.jobs import (
-    AnalyseResult,
-    ExtrasResult,
-    ExtrasSpec,
     JobAttemptFailed,
     JobCancelled,
     JobClaimed,
     JobCompleted,
     JobFailed,
     JobReleased,
-    JobSpec,
     LeaseExpired,
     ResultRefused,
     ResultReported,
 )
+from events.kinds import AnalyseResult, ExtrasResult, ExtrasSpec, JobSpec
 from events.media import Failure, ObjectRef
 from infra.runtime.clock import system_context
 from infra.runtime.objects import ObjectStat

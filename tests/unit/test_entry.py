@@ -1,6 +1,6 @@
 """Chunks are entered early, in the source's own timestamps."""
 
-from events.jobs import AudioSpec, Source
+from events.kinds import AudioSpec, Source
 from events.media import Chunk, VideoPlan
 from workers.transcode.entry import enter_chunk, enter_sound
 from workers.transcode.timeouts import timeout_s

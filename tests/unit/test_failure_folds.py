@@ -7,7 +7,8 @@ import pytest
 
 from events.envelope import Event, Recorded
 from events.failures import FailureRerun, FailureResolved
-from events.jobs import AnalyseResult, JobAttemptFailed, JobCompleted, JobFailed, LeaseExpired, VerifyResult
+from events.jobs import JobAttemptFailed, JobCompleted, JobFailed, LeaseExpired
+from events.kinds import AnalyseResult, VerifyResult
 from events.media import Failure
 from events.topics import TOPIC_OF
 from projections.failures import projection as failures

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from events.codec import decode, encode
 from events.envelope import Envelope
 from events.errors import ObjectMissing, StoreUnavailable
-from events.jobs import STAGE_OF, JobKind, ResultReported, Source
+from events.jobs import ResultReported
+from events.kinds import Source
 from events.media import FailureCategory, FailureStage, SystemContext, ToolVersion
 from tests.support.footage import START, id_of
 from workers.failures import after, classify, complaints, damage, in_context, of_error, refused
@@ -261,10 +262,6 @@ def test_whatever_ends_a_tool_is_classified(
     failure = classify(stage, ended(code, stderr, number, cut=cut))
 
     assert failure.stage == stage and failure.category in CATEGORIES and failure.code and failure.message.endswith(".")
-
-
-def test_every_kind_of_job_has_a_stage() -> None:
-    assert set(STAGE_OF) == set(get_args(JobKind)) and set(STAGE_OF.values()) <= set(get_args(FailureStage))
 
 
 # --- what was around it, and nothing that is secret -----------------------------------------------------------------

@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from events.codec import encode
 from events.envelope import Envelope, Event, Recorded, derive
-from events.jobs import AnalyseResult, JobCompleted, JobSubmitted
+from events.jobs import JobCompleted, JobSubmitted
+from events.kinds import AnalyseResult
 from events.media import AudioTrack, Failure
 from events.topics import JOBS, VIDEOS
 from events.videos import VideoArchived, VideoFailed, VideoPublished, VideoRestored, VideoUploaded

@@ -4,19 +4,8 @@ from datetime import timedelta
 from typing import Any
 
 from events.envelope import Event
-from events.jobs import (
-    EncodeSpec,
-    JobAttemptFailed,
-    JobCancelled,
-    JobClaimed,
-    JobCompleted,
-    JobFailed,
-    JobQueued,
-    JobReleased,
-    LeaseExpired,
-    Requirements,
-    Source,
-)
+from events.jobs import JobAttemptFailed, JobCancelled, JobClaimed, JobCompleted, JobFailed, JobQueued, JobReleased, LeaseExpired
+from events.kinds import EncodeSpec, Requirements, Source
 from events.media import Failure
 from projections import jobs
 from projections.jobs import Attempt, Job

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.jobs import AudioSpec, EncodeSpec, ExtrasSpec, Source
+from events.kinds import AudioSpec, EncodeSpec, ExtrasSpec, Source
 from events.media import Attachment, AudioTrack, Failure, Plan, Probe, SubtitleTrack, VideoCodec, VideoPlan, VideoTrack, chunks
 from processors.planning.plan import (
     RATE_MAX,

@@ -9,20 +9,8 @@ from hypothesis import strategies as st
 
 from events.codec import encode
 from events.envelope import Envelope, Event, Recorded
-from events.jobs import (
-    AnalyseResult,
-    CancelRequested,
-    EncodeSpec,
-    ExtrasResult,
-    JobCompleted,
-    JobFailed,
-    JobSubmitted,
-    MediaResult,
-    RequestRefused,
-    RetryRequested,
-    VerifyResult,
-    VerifySpec,
-)
+from events.jobs import CancelRequested, JobCompleted, JobFailed, JobSubmitted, RequestRefused, RetryRequested
+from events.kinds import AnalyseResult, EncodeSpec, ExtrasResult, MediaResult, VerifyResult, VerifySpec
 from events.media import AudioTrack, Failure, ObjectRef, Probe, VideoTrack
 from events.topics import TOPIC_OF
 from events.videos import VideoFailed, VideoPlanned, VideoProbed, VideoPublished, VideoPurged, VideoRetryRequested, VideoUploaded

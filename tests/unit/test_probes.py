@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 from events.codec import encode
 from events.envelope import Envelope
-from events.jobs import AnalyseResult, ResultReported
+from events.jobs import ResultReported
+from events.kinds import AnalyseResult
 from events.media import Attachment, SubtitleTrack
 from events.videos import VideoProbed
 from infra.runtime.clock import new_id

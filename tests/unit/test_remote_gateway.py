@@ -12,7 +12,8 @@ import stamina
 
 from api.limits import BODY_BYTES_MAX
 from events.errors import EventTooLarge, InvalidEvent, LogUnavailable, ObjectMissing, StoreUnavailable
-from events.jobs import AnalyseSpec, Capabilities, JobClaimed, ResultReported, Source
+from events.jobs import JobClaimed, ResultReported
+from events.kinds import AnalyseSpec, Capabilities, Source
 from events.media import Failure
 from infra.runtime.clock import new_id
 from producers.results import SEGMENTS_MAX

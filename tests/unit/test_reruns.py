@@ -10,19 +10,8 @@ import pytest
 
 from events.envelope import Envelope, Event, Recorded
 from events.failures import FailureRerun
-from events.jobs import (
-    AnalyseSpec,
-    Capabilities,
-    ExtrasResult,
-    JobClaimed,
-    JobCompleted,
-    JobFailed,
-    JobQueued,
-    Requirements,
-    RerunResult,
-    RerunSpec,
-    Source,
-)
+from events.jobs import JobClaimed, JobCompleted, JobFailed, JobQueued
+from events.kinds import AnalyseSpec, Capabilities, ExtrasResult, Requirements, RerunResult, RerunSpec, Source
 from events.media import Failure
 from infra.runtime.clock import new_id
 from processors.agents.process import step

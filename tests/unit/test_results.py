@@ -3,25 +3,17 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID, uuid5
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.codec import encode
 from events.envelope import Envelope
-from events.jobs import (
-    EncodeSpec,
-    JobCompleted,
-    JobFailed,
-    JobSubmitted,
-    MediaResult,
-    PartAccepted,
-    PartReported,
-    RequestRefused,
-    Requirements,
-    ResultReported,
-)
+from events.jobs import JobCompleted, JobFailed, JobSubmitted, PartAccepted, PartReported, RequestRefused, ResultReported
+from events.kinds import AudioSpec, EncodeSpec, MediaResult, Requirements
 from events.media import Failure, ObjectRef, Rendition, Segment
+from events.objects import attempt_prefix
 from infra.runtime.clock import new_id
 from producers.appender import EVENT_BYTES_MAX
 from producers.results import SEGMENTS_MAX, in_parts
@@ -30,11 +22,12 @@ from tests.support.pools import SPEC, Pool, kinds
 ROOT = Path(__file__).resolve().parents[2]
 VIDEO = "01890000-0000-7000-8000-000000000001"
 JOB = "5d1f1c8e-3c0b-5d2a-9a43-6f1f0b7c2e10"
+SOUND = AudioSpec(source=SPEC.source, format="cmaf", segment_ms=6000, duration_ms=1, renditions=())
 
 
-def rendition(name: str, segments: int) -> Rendition:
+def rendition(name: str, segments: int, job: str = JOB, epoch: int = 123) -> Rendition:
     """Return a rendition with as many segments, each as long in words as the longest."""
-    prefix = f"videos/{VIDEO}/{JOB}/123/{name}"
+    prefix = f"{attempt_prefix(VIDEO, job, epoch)}{name}"
     made = tuple(
         Segment(
             number=number,
@@ -47,10 +40,11 @@ def rendition(name: str, segments: int) -> Rendition:
     return Rendition(name=name, kind="audio", codecs="mp4a.40.2", timescale=48_000, init=init, segments=made, frames=segments)
 
 
-def long_result(*segments: int) -> MediaResult:
+def long_result(*segments: int, job: str = JOB, epoch: int = 123) -> MediaResult:
     """Return the result of a job with renditions of so many segments."""
-    renditions = tuple(rendition(f"audio-{number}-128k", count) for number, count in enumerate(segments))
-    return MediaResult(renditions=renditions, result=ObjectRef(key="r", size_bytes=1, sha256="00"))
+    renditions = tuple(rendition(f"audio-{number}-128k", count, job, epoch) for number, count in enumerate(segments))
+    key = f"{attempt_prefix(VIDEO, job, epoch)}result.json"
+    return MediaResult(renditions=renditions, result=ObjectRef(key=key, size_bytes=1, sha256="00"))
 
 
 def report(result: MediaResult) -> ResultReported:
@@ -88,9 +82,9 @@ def test_parts_are_the_whole_and_each_fits(segments: list[int]) -> None:
 
 def test_parts_are_taken_from_the_holder_alone_and_complete_nothing() -> None:
     pool = Pool()
-    pool.submit("a")
+    pool.submit("a", video_id=VIDEO, spec=SOUND)
     pool.claim("w")
-    part = PartReported(job_id="a", pool="p", worker_id="w", epoch=1, part=0, renditions=(rendition("audio", 1),))
+    part = PartReported(job_id="a", pool="p", worker_id="w", epoch=1, part=0, renditions=(rendition("audio", 1, "a", 1),))
     (accepted,) = pool.ask(part)
     assert isinstance(accepted, PartAccepted)
     assert (accepted.job_id, accepted.epoch, accepted.part, accepted.renditions) == ("a", 1, 0, part.renditions)
@@ -131,12 +125,13 @@ def facts_about(hours: int) -> list[int]:
     """Return the bytes of all facts about the encoding of a video in six rungs, with its sound: from queue to completion."""
     segments, chunks = hours * 600, min(1000, hours * 60)
     jobs = {f"encode-{number}": [segments // chunks] * 6 for number in range(chunks)} | {"audio-1": [segments] * 2}
-    pool, told = Pool(), {tuple(made): in_parts(report(long_result(*made))) for made in jobs.values()}
-    for job, made in jobs.items():
-        pool.submit(job)
+    pool = Pool()
+    for name, made in jobs.items():
+        job = str(uuid5(UUID(JOB), name))
+        pool.submit(job, video_id=VIDEO, spec=SOUND)
         pool.claim("w")
-        for event in told[tuple(made)]:
-            pool.ask(event.model_copy(update={"job_id": job, "worker_id": "w", "epoch": 1}))
+        for event in in_parts(report(long_result(*made, job=job, epoch=1))):
+            pool.ask(event.model_copy(update={"job_id": job, "epoch": 1}))
     assert sum(isinstance(fact.data, JobCompleted) for fact in pool.facts) == len(jobs)
     return [len(encode(fact)) for fact in pool.facts]
 

@@ -12,7 +12,6 @@ from events.envelope import Envelope, Event, Recorded
 from events.errors import InvalidRequest, NotFound
 from events.failures import FailureEvent, FailureRerun, failure_id
 from events.jobs import (
-    AnalyseSpec,
     ClaimRequested,
     JobAttemptFailed,
     JobClaimed,
@@ -23,10 +22,9 @@ from events.jobs import (
     JobSubmitted,
     LeaseExpired,
     LeaseRenewed,
-    Requirements,
     ResultRefused,
-    Source,
 )
+from events.kinds import AnalyseSpec, Requirements, Source
 from events.media import Failure
 from events.topics import FAILURES, JOB_REQUESTS, JOBS, TOPIC_OF, partition_for
 from producers import failures as producer

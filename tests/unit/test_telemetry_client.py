@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import structlog
 
-from events.jobs import AnalyseSpec, EncodeSpec, Source
+from events.kinds import AnalyseSpec, EncodeSpec, Source
 from events.media import Failure, Rung
 from events.telemetry import TelemetryReported
 from infra.runtime.clock import new_id

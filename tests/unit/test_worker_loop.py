@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from events.envelope import Envelope, Event
 from events.errors import EventTooLarge, InvalidEvent
-from events.jobs import Capabilities, ExtrasResult, ExtrasSpec, JobClaimed, JobKind, ResultReported, Source
+from events.jobs import JobClaimed, ResultReported
+from events.kinds import Capabilities, ExtrasResult, ExtrasSpec, JobKind, Source
 from events.media import Failure, ObjectRef, SystemContext
 from events.workers import WorkerRegistered
 from infra.runtime.clock import SystemClock, new_id, system_context

@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from events.envelope import Event
-from events.jobs import Capabilities, DispatchPaused, DispatchResumed
+from events.jobs import DispatchPaused, DispatchResumed
+from events.kinds import Capabilities
 from events.topics import TOPIC_OF
 from events.workers import (
     EncoderTrial,

@@ -10,7 +10,8 @@ from pydantic_core import PydanticSerializationError
 
 from events.envelope import Envelope, Event
 from events.errors import EventTooLarge, InvalidEvent
-from events.jobs import Capabilities, JobClaimed, PartReported, ResultReported
+from events.jobs import JobClaimed, PartReported, ResultReported
+from events.kinds import Capabilities
 from events.media import Failure
 from events.progress import ProgressTicked
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from fractions import Fraction
 from pathlib import Path
 
-from events.jobs import AnalyseResult, AnalyseSpec
+from events.kinds import AnalyseResult, AnalyseSpec
 from events.media import Failure, Probe, VideoTrack
 from producers.probes import bounded
 from workers.failures import after, classify, refused

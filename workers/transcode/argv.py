@@ -16,7 +16,7 @@ from fractions import Fraction
 from math import floor
 from pathlib import Path
 
-from events.jobs import AudioSpec, EncodeSpec
+from events.kinds import AudioSpec, EncodeSpec
 from events.media import PEAK, Rung, StreamingFormat, VideoPlan
 from workers.transcode.accepted import CONTAINERS
 from workers.transcode.encoders import device_argv, family_of, upload

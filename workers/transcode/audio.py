@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from events.jobs import AudioSpec, MediaResult
+from events.kinds import AudioSpec, MediaResult
 from events.media import Failure
 from workers.failures import damage, refused
 from workers.transcode.argv import audio_argv

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from events.jobs import EncodeSpec, MediaResult
+from events.kinds import EncodeSpec, MediaResult
 from events.media import Failure, Rendition, in_software, is_hardware
 from workers.failures import damage, refused
 from workers.transcode.argv import encode_argv

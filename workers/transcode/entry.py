@@ -14,7 +14,7 @@ Tried on every clip of tests/support/awkward.py: chunks encoded apart have the s
 from dataclasses import dataclass
 from fractions import Fraction
 
-from events.jobs import AudioSpec
+from events.kinds import AudioSpec
 from events.media import Chunk, VideoPlan
 from workers.transcode.clock import in_source, joined_time
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from events.jobs import ExtrasResult, ExtrasSpec
+from events.kinds import ExtrasResult, ExtrasSpec
 from events.media import ObjectRef, Subtitle, SubtitlePlan
 from workers import failures
 from workers.transcode import captions
@@ -60,7 +60,7 @@ async def _thumbnail(spec: ExtrasSpec, source: Path, work: Work) -> ObjectRef | 
         argv += ["-frames:v", "1", "-update", "1", "-q:v", "4", "-f", "image2", str(target)]
         result = await _run(argv, work)
         if result.ok and target.exists() and target.stat().st_size:
-            return await work.store.put_file(f"{work.prefix}/thumbnail.jpg", target, "image/jpeg")
+            return await work.store.put_file(f"{work.prefix}thumbnail.jpg", target, "image/jpeg")
     return None
 
 
@@ -90,7 +90,7 @@ async def _subtitle(plan: SubtitlePlan, spec: ExtrasSpec, source: Path, work: Wo
     if inside and "-->" not in text:
         return None
     target.write_text(text)
-    stored = await work.store.put_file(f"{work.prefix}/{target.name}", target, "text/vtt")
+    stored = await work.store.put_file(f"{work.prefix}{target.name}", target, "text/vtt")
     return Subtitle(
         name=plan.name, language=plan.language, label=plan.label, default=plan.default, forced=plan.forced, object=stored
     )

@@ -212,7 +212,7 @@ def _send_new(making: Making, work: Work, slots: asyncio.Semaphore) -> None:
 def _send(making: Making, work: Work, slots: asyncio.Semaphore, output: Output, path: Path) -> None:
     async def send() -> ObjectRef:
         async with slots:
-            return await work.store.put_file(f"{work.prefix}/{output.name}/{path.name}", path, media_type(path.suffix, output.kind))
+            return await work.store.put_file(f"{work.prefix}{output.name}/{path.name}", path, media_type(path.suffix, output.kind))
 
     if (output.name, path.name) not in making.sent:
         making.sent[output.name, path.name] = asyncio.create_task(send())

@@ -20,4 +20,4 @@ class ResultDocument(Value):
 async def store_result(document: ResultDocument, work: Work) -> ObjectRef:
     """Put the document into the store, the last object of its job."""
     data = document.model_dump_json(exclude_none=True).encode()
-    return await work.store.put_bytes(f"{work.prefix}/result.json", data, "application/json")
+    return await work.store.put_bytes(f"{work.prefix}result.json", data, "application/json")

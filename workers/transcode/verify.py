@@ -9,7 +9,7 @@ from fractions import Fraction
 from pydantic import ValidationError
 
 from events.errors import ObjectMissing
-from events.jobs import VerifyResult, VerifySpec
+from events.kinds import VerifyResult, VerifySpec
 from events.media import Failure, ObjectRef, Plan, Rendition, Segment, VideoPlan
 from workers.failures import refused
 from workers.transcode import mpegts

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from events.jobs import AnalyseSpec, Source
+from events.kinds import AnalyseSpec, Source
 from events.media import ObjectRef
 from infra.runtime.clock import system_context
 from infra.runtime.objects import ObjectStore

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from events.jobs import AnalyseSpec, AudioSpec, JobClaimed, Source
+from events.jobs import JobClaimed
+from events.kinds import AnalyseSpec, AudioSpec, Source
 from infra.runtime.objects import ObjectStore
 from producers.appender import Appender
 from tests.support.gate import (
