@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 ONLY ?=
 SEEDS ?= 1000
 ROUNDS ?= 50
+UPGRADE ?=
 SEED ?= $(shell echo $$RANDOM)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up start status stop test check fmt unit integration bench simulate chaos docs tools clean
+.PHONY: help setup demo up start status stop test check fmt unit integration bench simulate chaos docs lock tools clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -60,6 +61,9 @@ chaos: setup  ## Let calamities befall transcodes, archive and rebuild, ROUNDS t
 simulate: $(VENV)/.ready  ## Simulate dispatch with many seeds: make simulate SEEDS=1000.
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
+lock: build/uv/bin/uv  ## Resolve pyproject.toml into the locks again; UPGRADE=--upgrade takes the newest of everything.
+	$(PYTHON) -m infra.locking $(UPGRADE)
+
 docs: $(VENV)/.ready  ## Regenerate schemas and reference pages.
 	$(BIN)/kinolog docs
 
@@ -70,11 +74,15 @@ clean:  ## Delete what was built; the data in var/ stays.
 
 # --- set-up, each step once -------------------------------------------------------------------------------------------
 
-$(VENV)/.ready: requirements.lock pyproject.toml
+$(VENV)/.ready: requirements.lock $(wildcard infra/locks/*.lock) pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+build/uv/bin/uv:
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv==0.13.9'
 
 infra/engine/jars/.ready: infra/engine/pom.xml
 	@infra/engine/tools.sh java mvn

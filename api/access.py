@@ -110,13 +110,14 @@ class Access:
 
     async def _prove(self, text: str, address: str) -> Key:
         """Find and prove a key: the only place that hashes. Ended ones are found, too, so that the answer can say so."""
-        await self.attempts.check(address)
+        self.attempts.check(address)
         found = await self._keys.with_prefix(text[:PREFIX_CHARS]) if len(text) == KEY_CHARS else []
-        async with self._proofs if found else nullcontext(), self.attempts.one(address):
-            for key, hash_ in found:
-                if await asyncio.to_thread(proves, text, hash_):
-                    return key
-            raise Denied("unknown" if len(text) == KEY_CHARS else "malformed", "nobody has this key")
+        async with self._proofs if found else nullcontext():
+            with self.attempts.one(address):
+                for key, hash_ in found:
+                    if await asyncio.to_thread(proves, text, hash_):
+                        return key
+                raise Denied("unknown" if len(text) == KEY_CHARS else "malformed", "nobody has this key")
 
     # --- forgetting -------------------------------------------------------------------------------------------------
 

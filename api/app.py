@@ -17,9 +17,9 @@ from api.middleware import Observed, Observer, SecurityHeaders
 from api.services import Services
 from infra.runtime import kafka, metrics
 from infra.runtime.settings import Settings
+from infra.runtime.version import VERSION
 from producers.appender import Appender
 
-VERSION = "0.1.0"
 FORM_FIELDS_BYTES = 2**20
 """What a form may have besides its file."""
 REQUESTS_MAX = 500

@@ -2,20 +2,19 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil
+from time import monotonic
 
-from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import FixedWindowRateLimiter, SlidingWindowCounterRateLimiter
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.limiter import Limiter
 from api.problems import problem
 
 UNLIMITED = ("/health", "/ready", "/metrics", "/media/", "/assets/", "/videos/")
 PROBES = ("/health", "/ready")
-FAULTS = "faults"
 FORM = ("POST", "/api/videos")
 WORKERS_FILE = re.compile(r"/api/worker/upload/[^/]+/(segment/[^/]+/[^/]+|file/[^/]+|archive)")
 """The requests whose body is a file: it is as long as a source or an archive may be, and takes as long as it takes."""
@@ -25,40 +24,38 @@ JOIN_S = 600.0
 """For the answer to a completed upload: stores join parts at about 1 GB/s."""
 SILENCE_S = 60.0
 FAULTS_PER_MINUTE = 30
-"""Wrong secrets per address, before it has to wait: each of them may cost a proof."""
+"""Wrong secrets per address at once, and per minute after that: each of them may cost a proof."""
 
 
 class TooManyAttempts(HTTPException):
     """An address has tried too many wrong secrets."""
 
-    def __init__(self) -> None:
-        super().__init__(429, "too many wrong keys from this address; wait a minute", headers={"Retry-After": "60"})
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(429, "too many wrong keys from this address; wait a moment", headers={"Retry-After": str(ceil(wait_s))})
 
 
 class Attempts:
-    """How often one address may present a secret that is wrong; `address` is None when nobody's address is known.
+    """How often one address may present a secret that is wrong.
 
     An attempt counts before its secret is looked at, and is given back when it was right: however many come at once, no
     more are tried.
     """
 
     def __init__(self, per_minute: int = FAULTS_PER_MINUTE) -> None:
-        self._limit = RateLimitItemPerMinute(per_minute)
-        self._storage = MemoryStorage()
-        self._limiter = FixedWindowRateLimiter(self._storage)
+        self._limiter = Limiter(per_minute, per_minute)
 
-    async def check(self, address: str) -> None:
+    def check(self, address: str) -> None:
         """Raise TooManyAttempts when the address has to wait."""
-        if not await self._limiter.test(self._limit, address):
-            raise TooManyAttempts
+        if wait_s := self._limiter.would_wait_s(address, monotonic()):
+            raise TooManyAttempts(wait_s)
 
-    @asynccontextmanager
-    async def one(self, address: str) -> AsyncIterator[None]:
+    @contextmanager
+    def one(self, address: str) -> Iterator[None]:
         """Count an attempt; an error within means that the secret was wrong. Raises TooManyAttempts."""
-        if not await self._limiter.hit(self._limit, address):
-            raise TooManyAttempts
+        if wait_s := self._limiter.wait_s(address, monotonic()):
+            raise TooManyAttempts(wait_s)
         yield
-        await self._storage.decr(self._limit.key_for(address))
+        self._limiter.give_back(address, monotonic())
 
 
 def is_form(scope: Scope) -> bool:
@@ -77,8 +74,8 @@ class RateLimited:
 
     def __init__(self, app: ASGIApp, *, per_minute: int) -> None:
         self._app = app
-        self._limit = RateLimitItemPerMinute(per_minute)
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._requests = Limiter(per_minute, per_minute)
+        self._faults = Limiter(per_minute, per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -87,15 +84,16 @@ class RateLimited:
             return
         client = scope["client"][0] if scope.get("client") else "unknown"
         free = scope["path"].startswith(UNLIMITED)
-        allowed = self._limiter.test(self._limit, FAULTS, client) if free else self._limiter.hit(self._limit, client)
-        if not await allowed and scope["path"] not in PROBES:
+        now = monotonic()
+        wait_s = self._faults.would_wait_s(client, now) if free else self._requests.wait_s(client, now)
+        if wait_s and scope["path"] not in PROBES:
             detail = "too many requests from this address; wait a moment"
-            await problem(429, detail, headers={"Retry-After": "5"})(scope, receive, send)
+            await problem(429, detail, headers={"Retry-After": str(ceil(wait_s))})(scope, receive, send)
             return
 
         async def watch(message: Message) -> None:
             if 400 <= message.get("status", 200) < 500:
-                await self._limiter.hit(self._limit, FAULTS, client)
+                self._faults.wait_s(client, monotonic())
             await send(message)
 
         await self._app(scope, receive, watch if free else send)

@@ -20,6 +20,7 @@ from infra.runtime.binaries import ffmpeg, ffprobe
 from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.settings import Settings
 from infra.runtime.telemetry import telemetry_client
+from infra.runtime.version import VERSION
 from producers.reports import Report
 from workers import telemetry
 from workers.kinds import RUNNERS
@@ -31,7 +32,6 @@ from workers.transport import Transport
 from workers.work import Limits, ObjectStore, Work
 
 log = structlog.get_logger(__name__)
-VERSION = "0.1.0"
 DRAIN_S = 20.0
 
 

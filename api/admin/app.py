@@ -58,7 +58,7 @@ async def authorised(request: Request, presented: Annotated[HTTPAuthorizationCre
     denied = HTTPException(401, NO_TOKEN, headers={"WWW-Authenticate": "Bearer"})
     if presented is None:
         raise denied
-    async with services.attempts.one(request.client.host if request.client else UNKNOWN):
+    with services.attempts.one(request.client.host if request.client else UNKNOWN):
         expected = services.options.token
         if not expected or not hmac.compare_digest(presented.credentials.encode(), expected.encode()):
             raise denied

@@ -15,6 +15,7 @@ from api import health, problems
 from api.addresses import Addressed, Addresses
 from api.app import Prometheus, appender_of, begin, server_config
 from api.compression import Compressed
+from api.limiter import Limiter
 from api.limits import BodyLimited, TimeLimited
 from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
 from api.telemetry import comparing, documents
@@ -22,7 +23,6 @@ from api.telemetry.answers import Answers
 from api.telemetry.ingest import OBSERVED, OPEN, HotRoutes, Ingest
 from api.telemetry.insights import Snapshots
 from api.telemetry.intake import Intake
-from api.telemetry.limiter import Limiter
 from api.telemetry.protocol import protocol_for
 from api.telemetry.reading import Limits, Readings, StoredReadings
 from events.topics import TELEMETRY

@@ -17,12 +17,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.addresses import Addresses
+from api.limiter import Limiter
 from api.middleware import PLAIN
 from api.problems import problem
 from api.telemetry.batches import DECODERS, Batch, Damaged, TooMuch, Verdicts, slices
 from api.telemetry.insights import INSIGHTS, Prepared, Snapshots
 from api.telemetry.intake import Intake
-from api.telemetry.limiter import Limiter
 from events.errors import KinologError, LogUnavailable
 from producers.anonymity import Refused
 from producers.appender import OutcomeUnknown

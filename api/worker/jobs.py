@@ -64,7 +64,7 @@ async def register(
     elif not (expected := options.admin_secret()):
         raise Denied("no_secret_set", "the administrator's token is not on this machine; use a join token", status=503)
     else:
-        async with given.access.attempts.one(address_of(request)):
+        with given.access.attempts.one(address_of(request)):
             if not hmac.compare_digest(secret.encode(), expected.encode()):
                 raise Denied("wrong_secret", "this is not the administrator's token", status=403)
         key, text = await given.access.issue(name=about.worker_name, life=options.key_life)

@@ -1,6 +1,7 @@
 """How a command ends: exit codes, and the one sentence for each expected fault."""
 
 from enum import IntEnum
+from importlib import metadata
 
 from events import errors
 
@@ -60,6 +61,8 @@ def explain(error: BaseException) -> tuple[ExitCode, str] | None:
             return code, str(error)
     if type(error).__name__ == "InvalidSettings":
         return ExitCode.USAGE, f"settings are wrong:\n{error}"
+    if isinstance(error, ModuleNotFoundError) and error.name and (extra := _extra_with(error.name)):
+        return ExitCode.USAGE, f"{error.name} is not installed; it comes with: pip install 'kinolog[{extra}]'"
     package = type(error).__module__.partition(".")[0]
     if package in _SERVICES and _is_connection_fault(error):
         words = str(error).strip().splitlines()[:1]
@@ -67,6 +70,15 @@ def explain(error: BaseException) -> tuple[ExitCode, str] | None:
         return ExitCode.AWAY, f"{_SERVICES[package]}{reason}; is it running? try: kinolog status"
     if isinstance(error, OSError) and error.filename is not None:
         return ExitCode.USAGE, f"{error.filename}: {error.strerror}"
+    return None
+
+
+def _extra_with(module: str) -> str | None:
+    """Return the extra of this program that a module comes with, if any."""
+    for requirement in metadata.requires("kinolog") or ():
+        name, _, extra = requirement.partition("; extra == ")
+        if extra and name.split(">=")[0].replace("-", "_") == module.partition(".")[0]:
+            return extra.strip("'\"")
     return None
 
 

@@ -152,7 +152,8 @@ def _join(settings: "Settings", url: str, token: str) -> "Membership":
     import psutil
 
     from infra.runtime.binaries import ffmpeg
-    from workers.app import VERSION, capabilities
+    from infra.runtime.version import VERSION
+    from workers.app import capabilities
     from workers.remote.membership import Membership
     from workers.transcode.detect import detect
     from workers.work import Limits

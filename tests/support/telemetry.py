@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from api.addresses import Addresses, Network
 from api.health import Lacks
+from api.limiter import Limiter
 from api.telemetry.app import IngestApp, create_telemetry
 from api.telemetry.ingest import OPEN, Ingest
 from api.telemetry.insights import Snapshots
 from api.telemetry.intake import Intake
-from api.telemetry.limiter import Limiter
 from events.codec import decode
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable

@@ -14,6 +14,7 @@ from api.addresses import Addresses
 from api.limits import RateLimited
 from tests.support.apps import TOKEN, make
 from tests.support.every_app import APPS
+from tests.support.minutes import stop_the_minute
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("127.0.0.1/32"), ip_network("fd00::/8"))
 ADDRESSES = Addresses(PROXIES)
@@ -59,8 +60,11 @@ def test_nobody_chooses_an_address_by_what_stands_before_the_proxys_own_word(for
 
 @pytest.mark.parametrize("name", ["public", "admin"])
 @pytest.mark.parametrize(("trusted", "passed"), [((), 3), (PROXIES, 9)])
-async def test_requests_are_counted_by_the_clients_address(name: str, trusted: Any, passed: int) -> None:
+async def test_requests_are_counted_by_the_clients_address(
+    name: str, trusted: Any, passed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Loopback is believed only when it is named; then each viewer behind the proxy has a count of its own."""
+    stop_the_minute(monkeypatch)
     transport = httpx.ASGITransport(make(name, requests_per_minute=3, trusted_proxies=trusted))
     statuses = []
     async with httpx.AsyncClient(transport=transport, base_url="http://kinolog.example") as http:
@@ -71,7 +75,10 @@ async def test_requests_are_counted_by_the_clients_address(name: str, trusted: A
 
 
 @pytest.mark.parametrize("path", ["/media/x/y.m4s", "/assets/none.js", "/healthy", "/videos/x"])
-async def test_media_are_free_mistakes_about_them_are_limited_and_health_is_always_answered(path: str) -> None:
+async def test_media_are_free_mistakes_about_them_are_limited_and_health_is_always_answered(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_the_minute(monkeypatch)
     status = 200
 
     async def answer(request: Scope, receive: Receive, send: Send) -> None:

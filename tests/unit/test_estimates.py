@@ -53,6 +53,11 @@ def test_rates_that_differ_have_newcombes_interval() -> None:
     assert found.significant
 
 
+@given(st.one_of(st.integers(1, 200), st.integers(1, 10**9)))
+def test_the_quantile_of_students_t_is_scipys(freedom: int) -> None:
+    assert estimates._t(freedom) == pytest.approx(stats.t.ppf(0.5 + estimates.CONFIDENCE / 2, freedom), rel=1e-7)
+
+
 def test_nothing_is_known_of_nothing() -> None:
     assert estimates.success_rate(NOTHING) is None
     assert estimates.speed(NOTHING) is None

@@ -9,61 +9,10 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.producer.message_accumulator import BatchBuilder
-from hypothesis import given
-from hypothesis import strategies as st
 
-from api.telemetry.limiter import Limiter
 from events.errors import LogUnavailable
 from events.topics import TELEMETRY
 from producers.appender import Appender, OutcomeUnknown, Record
-
-# --- limits -----------------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.floats(0, 30), max_size=80), st.integers(1, 12), st.sampled_from([1.0, 30.0, 600.0]))
-def test_no_window_holds_more_than_the_burst_and_what_is_due(pauses: list[float], burst: int, per_minute: float) -> None:
-    limiter = Limiter(per_minute, burst, b"salt")
-    now, passed = 1000.0, []
-    for pause in pauses:
-        now += pause
-        if limiter.wait_s("a", now) == 0:
-            passed.append(now)
-    for first, start in enumerate(passed):
-        for count, end in enumerate(passed[first:], 1):
-            assert count <= burst + (end - start) * per_minute / 60 + 1e-6
-
-
-@given(st.lists(st.floats(0, 30), max_size=60), st.integers(1, 12))
-def test_who_waits_as_long_as_told_passes(pauses: list[float], burst: int) -> None:
-    limiter = Limiter(30, burst, b"salt")
-    now = 1000.0
-    for pause in pauses:
-        now += pause
-        if wait_s := limiter.wait_s("a", now):
-            now += wait_s
-            assert limiter.wait_s("a", now) == 0
-
-
-def test_addresses_do_not_share_a_burst() -> None:
-    limiter = Limiter(30, 1, b"salt")
-    assert limiter.wait_s("a", 0.0) == 0 == limiter.wait_s("b", 0.0)
-    assert limiter.wait_s("a", 0.0) == pytest.approx(2.0)
-
-
-def test_no_address_is_kept_and_no_more_than_the_limit_of_hashes() -> None:
-    limiter = Limiter(30, 10, b"salt", entries_max=1000)
-    for number in range(10_000):
-        limiter.wait_s(f"192.0.2.{number}", number / 10_000)
-        assert len(limiter) <= 1000
-    assert "192.0.2" not in repr(vars(limiter))
-
-
-def test_what_is_whole_again_is_forgotten() -> None:
-    limiter = Limiter(30, 10, b"salt")
-    for now in (0.0, 30.0, 60.0):
-        limiter.wait_s(f"at {now}", now)
-    assert len(limiter) <= 2
-
 
 # --- groups -----------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,8 @@ from events.errors import KinologError
 from infra.runtime import logs
 from infra.runtime.clock import new_id
 from infra.runtime.settings import Settings
-from workers.app import VERSION, Link, reporting, work_until_stopped
+from infra.runtime.version import VERSION
+from workers.app import Link, reporting, work_until_stopped
 from workers.remote.gateway import Gateway
 from workers.remote.membership import Membership
 from workers.remote.store import GatewayStore

@@ -7,14 +7,12 @@ Faults are connections that break and answers that say "later" (429, 502, 503, 5
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
 import stamina
-from purgatory import AsyncCircuitBreakerFactory
-from purgatory.domain.model import OpenedState
 
 from events.errors import Conflict, KinologError, LogUnavailable
 
@@ -29,6 +27,14 @@ LATER = (429, 502, 503, 504)
 
 class Later(KinologError):
     """The worker app cannot answer now."""
+
+
+class LeftAlone(KinologError):
+    """The worker app did not answer several times in a row; it is not asked for some seconds."""
+
+
+PASSING = (Later, LeftAlone, httpx.TransportError)
+"""Faults after which a call is tried again."""
 
 
 class Rejected(Conflict):
@@ -51,14 +57,42 @@ class Lost(KinologError):
         self.state = state
 
 
+class Breaker:
+    """The circuit breaker, whose states are drawn above."""
+
+    def __init__(self) -> None:
+        self._faults = 0
+        self._open = False
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Count how an attempt ends; what says "no" is an answer, too. Raises LeftAlone while open."""
+        if self._open:
+            raise LeftAlone
+        try:
+            yield
+        except (Later, httpx.TransportError):
+            self._faults += 1
+            if self._faults >= FAULTS_MAX and not self._open:
+                self._open = True
+                asyncio.get_running_loop().call_later(OPEN_S, self._half_open)
+            raise
+        except (Lost, NotAdmitted, Rejected):
+            self._faults = 0
+            raise
+        self._faults = 0
+
+    def _half_open(self) -> None:
+        """Let attempts through again; the next fault opens it at once."""
+        self._open = False
+
+
 class Gateway:
     """The worker app, as one worker sees it. `http` has its address and the worker's key."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
-        self._breakers = AsyncCircuitBreakerFactory(
-            default_threshold=FAULTS_MAX, default_ttl=OPEN_S, exclude=[Rejected, NotAdmitted, Lost, asyncio.CancelledError]
-        )
+        self._breaker = Breaker()
 
     async def call(
         self, method: str, path: str, body: Mapping[str, Any], *, answer_s: float = 30.0, tried_s: float = CALLS_S
@@ -69,7 +103,7 @@ class Gateway:
         """
         try:
             async for attempt in stamina.retry_context(
-                on=(Later, httpx.TransportError, OpenedState),
+                on=PASSING,
                 attempts=None if tried_s else 1,
                 timeout=tried_s,
                 wait_initial=WAIT_INITIAL_S,
@@ -79,7 +113,7 @@ class Gateway:
                     async with self.answer(method, path, json=body, timeout=_limits(answer_s)) as answer:
                         await answer.aread()
                         return answer.json()
-        except (Later, httpx.TransportError, OpenedState) as error:
+        except PASSING as error:
             raise LogUnavailable(f"the worker app does not answer: {type(error).__name__}") from error
         raise AssertionError("the retries either return or raise")
 
@@ -87,13 +121,14 @@ class Gateway:
     async def answer(self, method: str, path: str, **options: Any) -> AsyncGenerator[httpx.Response, None]:
         """Yield one answer that is a success, its body unread.
 
-        Raises Later, httpx.TransportError, OpenedState, which may pass; Lost, NotAdmitted, Rejected, which do not.
+        Raises Later, LeftAlone, httpx.TransportError, which may pass; Lost, NotAdmitted, Rejected, which do not.
         """
-        async with await self._breakers.get_breaker("gateway"), self._http.stream(method, path, **options) as answer:
-            if not answer.is_success:
-                await answer.aread()
-                raise _fault(answer)
-            yield answer
+        with self._breaker.watch():
+            async with self._http.stream(method, path, **options) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise _fault(answer)
+                yield answer
 
 
 def _limits(answer_s: float) -> httpx.Timeout:

@@ -12,11 +12,10 @@ from typing import IO, Any, TypeVar
 
 import httpx
 import stamina
-from purgatory.domain.model import OpenedState
 
 from events.errors import ObjectChanged, ObjectMissing, StoreUnavailable
 from events.media import ObjectRef
-from workers.remote.gateway import WAIT_INITIAL_S, WAIT_MAX_S, Gateway, Later, Lost, Rejected
+from workers.remote.gateway import PASSING, WAIT_INITIAL_S, WAIT_MAX_S, Gateway, Later, Lost, Rejected
 from workers.remote.transport import HttpTransport
 
 TRIED_S = 120.0
@@ -115,7 +114,7 @@ class GatewayStore:
             before = moved()
             try:
                 async for attempt in stamina.retry_context(
-                    on=(Later, httpx.TransportError, OpenedState),
+                    on=PASSING,
                     attempts=None,
                     timeout=TRIED_S,
                     wait_initial=WAIT_INITIAL_S,
@@ -123,7 +122,7 @@ class GatewayStore:
                 ):
                     with attempt:
                         return await transfer()
-            except (Later, httpx.TransportError, OpenedState) as error:
+            except PASSING as error:
                 if moved() == before:
                     raise StoreUnavailable(f"{key}: the worker app does not answer: {type(error).__name__}") from error
 
