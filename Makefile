@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.ready infra/engine/jars/.ready api/web/node_modules/.ready  ## Set everything up; the other targets do it when it is needed.
+setup: $(VENV)/.ready infra/local/engine/jars/.ready api/web/node_modules/.ready  ## Set everything up; the other targets do it when it is needed.
 
 demo: setup  ## Ingest real and awkward clips, narrate, play back, rebuild, and stop; exits 0 when all of it worked.
 	$(BIN)/python -m infra.demo
@@ -84,16 +84,17 @@ build/uv/bin/uv:
 	$(PYTHON) -m venv build/uv
 	build/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv==0.13.9'
 
-infra/engine/jars/.ready: infra/engine/pom.xml
-	@infra/engine/tools.sh java mvn
-	mvn -q -B -f infra/engine/pom.xml -P kafka dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/infra/engine/jars/kafka
-	mvn -q -B -f infra/engine/pom.xml -P objects dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/infra/engine/jars/objects
+infra/local/engine/jars/.ready: infra/local/engine/pom.xml
+	@infra/local/engine/tools.sh java mvn
+	@if [ -d infra/engine/jars ] && [ ! -e $(@D) ]; then mv infra/engine/jars $(@D); fi  # they lay there before
+	mvn -q -B -f infra/local/engine/pom.xml -P kafka dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/infra/local/engine/jars/kafka
+	mvn -q -B -f infra/local/engine/pom.xml -P objects dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/infra/local/engine/jars/objects
 	@touch $@
 
 api/web/node_modules/.ready: api/web/package-lock.json
 tests/tools/node_modules/.ready: tests/tools/package-lock.json
 %/node_modules/.ready:
-	@infra/engine/tools.sh npm
+	@infra/local/engine/tools.sh npm
 	cd $* && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
@@ -103,9 +104,9 @@ tests/tools/bin/.ready: tests/tools/promtool.sh
 
 .PHONY: browser
 browser: tests/browser/node_modules/.ready
-	@infra/engine/tools.sh chromium mpv
+	@infra/local/engine/tools.sh chromium mpv
 
 tests/browser/node_modules/.ready: tests/browser/package-lock.json
-	@infra/engine/tools.sh npm
+	@infra/local/engine/tools.sh npm
 	cd tests/browser && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@

@@ -7,7 +7,7 @@ import sys
 
 import uvloop
 
-from infra.engine.endpoints import resolve
+from infra.local.engine.endpoints import resolve
 from infra.runtime import logs
 from infra.runtime.folders import keep_private
 from infra.runtime.settings import Settings

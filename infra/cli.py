@@ -1,7 +1,7 @@
 """`kinolog`: the platform from a terminal. Commands live in infra/commands, one file per group.
 
 Answers go to standard output, with `--json` as JSON; everything else goes to standard error. Expected faults are one
-sentence that says what to do, and an exit code (`infra.commands.exits.ExitCode`); anything else is a bug and shows its
+sentence that says what to do, and an exit code (`infra.commands.support.exits.ExitCode`); anything else is a bug and shows its
 traceback. Imports are lazy: `kinolog --help` loads neither services' clients nor the vocabulary.
 """
 
@@ -28,9 +28,9 @@ from infra.commands import (
     whatif,
     worker,
 )
-from infra.commands.exits import ExitCode
-from infra.commands.exits import explain as explain_fault
-from infra.commands.groups import Group
+from infra.commands.support.exits import ExitCode
+from infra.commands.support.exits import explain as explain_fault
+from infra.commands.support.groups import Group
 from infra.runtime.folders import keep_private
 
 EXITS = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)

@@ -32,11 +32,11 @@ from rich.table import Table
 
 from events.errors import KinologError
 from events.topics import TOPICS
-from infra import supervision
-from infra.commands.admin_api import AdminApi, connected
-from infra.commands.uploads import Uploads, digest
-from infra.engine.endpoints import resolve
-from infra.programs import ROOT
+from infra.commands.support.admin_api import AdminApi, connected
+from infra.commands.support.uploads import Uploads, digest
+from infra.local import supervision
+from infra.local.engine.endpoints import resolve
+from infra.local.programs import ROOT
 from infra.runtime import kafka
 from infra.runtime.binaries import ffmpeg
 from infra.runtime.folders import keep_private

@@ -19,7 +19,7 @@ from mode import Service
 
 from events.envelope import Envelope, Event
 from events.jobs import JobCancelled, JobCompleted, JobFailed
-from infra.engine.endpoints import resolve
+from infra.local.engine.endpoints import resolve
 from infra.policy import policy_of
 from infra.runtime import kafka, logs, memory, metrics, postgres
 from infra.runtime.clock import SystemClock, new_id, system_context

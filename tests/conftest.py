@@ -12,8 +12,8 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
-from infra.engine import access
-from infra.engine.endpoints import resolve
+from infra.local.engine import access
+from infra.local.engine.endpoints import resolve
 from infra.runtime.folders import private_file, private_folder
 from infra.runtime.kafka import librdkafka
 from infra.runtime.settings import Settings

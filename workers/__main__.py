@@ -11,7 +11,7 @@ from pathlib import Path
 from aiokafka.errors import KafkaConnectionError
 
 from events.errors import KinologError
-from infra.engine.endpoints import resolve
+from infra.local.engine.endpoints import resolve
 from infra.runtime import kafka, logs, metrics
 from infra.runtime.clock import new_id, system_context
 from infra.runtime.folders import keep_private, private_folder

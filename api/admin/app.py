@@ -20,7 +20,7 @@ from api.admin.live.hub import LISTENERS_MAX, Hub
 from api.app import REQUESTS_MAX, Prometheus, appender_of, begin, finish, server_config
 from api.middleware import Observer
 from api.services import Options, Services, travel
-from infra.past import past_of
+from infra.history.past import past_of
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.log_consumer import open_log

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infra.commands.output import AsJson, fields, progress, size
+from infra.commands.support.output import AsJson, fields, progress, size
 
 Where = Annotated[str, typer.Argument(help="A directory, s3://bucket/prefix, or https://host/bucket/prefix.")]
 
@@ -41,7 +41,7 @@ def restore(where: Where, as_json: AsJson = False) -> None:
 async def _backup(where: str) -> dict[str, Any]:
     from infra.backup.make import Making
     from infra.backup.shelf import open_shelf
-    from infra.commands.services import settings_of_services
+    from infra.commands.support.services import settings_of_services
     from infra.runtime.objects import ObjectStore
     from infra.runtime.scratch import scratch
 
@@ -56,7 +56,7 @@ async def _backup(where: str) -> dict[str, Any]:
 async def _restore(where: str) -> dict[str, Any]:
     from infra.backup.restore import Restoring
     from infra.backup.shelf import open_shelf
-    from infra.commands.services import settings_of_services
+    from infra.commands.support.services import settings_of_services
     from infra.runtime.objects import ObjectStore
     from infra.runtime.scratch import scratch
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from infra.commands.admin_api import connected
-from infra.commands.output import AsJson, AsOf, Row, duration, fields, moment, note, short, size, table
+from infra.commands.support.admin_api import connected
+from infra.commands.support.output import AsJson, AsOf, Row, duration, fields, moment, note, short, size, table
 
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from infra.commands.output import AsJson, document, line, note, table
+from infra.commands.support.output import AsJson, document, line, note, table
 
 app = typer.Typer(rich_markup_mode=None, help="Check or show the settings.", no_args_is_help=True)
 
@@ -69,7 +69,7 @@ def docs(
       kinolog docs
       kinolog docs --check
     """
-    from infra import generate
+    from infra.reference import schemas as generate
 
     if not (generate.ROOT / "docs").is_dir():
         note("there is no docs folder here: this command is for a checkout of the repository")

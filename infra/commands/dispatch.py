@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from infra.commands.admin_api import connected
-from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, document, note
+from infra.commands.support.admin_api import connected
+from infra.commands.support.exits import UsageFault
+from infra.commands.support.output import AsJson, document, note
 
 Worker = Annotated[str | None, typer.Option(help="The worker's id, or eight characters of it.")]
 Pool = Annotated[str | None, typer.Option(help="The pool's name.")]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.commands.admin_api import connected
-from infra.commands.output import AsJson, document, line, moment, note, printable
+from infra.commands.support.admin_api import connected
+from infra.commands.support.output import AsJson, document, line, moment, note, printable
 
 if TYPE_CHECKING:
     from events.envelope import Event, Recorded
@@ -48,7 +48,7 @@ def job(
 
 async def story_of(job_id: str) -> "list[Recorded[Event]]":
     """Return the events of a job, in causal order, from the archive and the log. Raises NotFound for an unknown job."""
-    from infra.commands.services import settings_of_services
+    from infra.commands.support.services import settings_of_services
     from infra.runtime.history import open_history
     from projections.history.story import events_of_job
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from infra.commands.admin_api import connected
-from infra.commands.exits import Away
 from infra.commands.explain import story_of
-from infra.commands.output import AsJson, AsOf, Row, document, fields, line, moment, note, printable, short, table
+from infra.commands.support.admin_api import connected
+from infra.commands.support.exits import Away
+from infra.commands.support.output import AsJson, AsOf, Row, document, fields, line, moment, note, printable, short, table
 
 if TYPE_CHECKING:
     from projections.failures.capsule import Capsule
@@ -227,8 +227,8 @@ def rerun(
 
 def _here(capsule: "Capsule") -> dict[str, Any]:
     """Run it on this machine, and tell the admin app how that ended."""
-    from infra.commands.rerun import rerun as run_again
-    from infra.commands.services import settings_of_services
+    from infra.commands.support.reruns import rerun as run_again
+    from infra.commands.support.services import settings_of_services
 
     ended = asyncio.run(run_again(settings_of_services(), capsule))
     failure = ended.failure.model_dump(mode="json") if ended.failure else None

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, table
+from infra.commands.support.exits import UsageFault
+from infra.commands.support.output import AsJson, table
 
 
 def sql(
@@ -40,9 +40,9 @@ def sql(
 
 
 async def _query(query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    from infra.commands.services import settings_of_services
+    from infra.commands.support.services import settings_of_services
+    from infra.history.warehouse import ask, names_of, open_warehouse, topics_of
     from infra.runtime.scratch import scratch
-    from infra.warehouse import ask, names_of, open_warehouse, topics_of
 
     settings = settings_of_services()
     with scratch(settings) as folder, await open_warehouse(settings, topics_of(query), folder) as connection:

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal, Protocol
 import typer
 
 from events.errors import KinologError, NotFound, Retryable
-from infra.commands.admin_api import AdminApi, connected, public_url_of
-from infra.commands.exits import ExitCode, UsageFault, explain
-from infra.commands.output import AsJson, document, line, note
-from infra.commands.uploads import Report, Uploads, digest
-from infra.commands.watching import collect, shown, watch
+from infra.commands.support.admin_api import AdminApi, connected, public_url_of
+from infra.commands.support.exits import ExitCode, UsageFault, explain
+from infra.commands.support.files import collect, shown, watch
+from infra.commands.support.output import AsJson, document, line, note
+from infra.commands.support.uploads import Report, Uploads, digest
 
 POLL_S = 1.0
 POLLED_AT_ONCE = 4

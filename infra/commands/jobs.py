@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from infra.commands.admin_api import connected
-from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, AsOf, Row, document, fields, line, note, short, table
+from infra.commands.support.admin_api import connected
+from infra.commands.support.exits import UsageFault
+from infra.commands.support.output import AsJson, AsOf, Row, document, fields, line, note, short, table
 
 app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 

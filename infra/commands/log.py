@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from events.errors import NotFound
-from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, document, fields, line, moment, note, printable
+from infra.commands.support.exits import UsageFault
+from infra.commands.support.output import AsJson, document, fields, line, moment, note, printable
 from projections.short_ids import fits
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ async def _assign(consumer: "AIOKafkaConsumer", prefix: str, names: list[str]) -
 @asynccontextmanager
 async def _reading() -> AsyncIterator[tuple["AIOKafkaConsumer", str]]:
     """Yield a started consumer without a group, and the installation's topic prefix."""
-    from infra.commands.services import settings_of_services
+    from infra.commands.support.services import settings_of_services
     from infra.runtime.kafka import open_consumer
 
     settings = settings_of_services()

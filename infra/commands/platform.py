@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from infra.commands.exits import ExitCode, UsageFault
-from infra.commands.output import AsJson, document, line, note, size, table
+from infra.commands.support.exits import ExitCode, UsageFault
+from infra.commands.support.output import AsJson, document, line, note, size, table
 
 engine = typer.Typer(rich_markup_mode=None, help="The local Kafka, PostgreSQL and object store.", no_args_is_help=True)
 
@@ -20,7 +20,7 @@ def engine_start(as_json: AsJson = False) -> None:
     Examples:
       kinolog engine start
     """
-    from infra import supervision
+    from infra.local import supervision
 
     settings = _settings()
     supervision.start(settings, engine_only=True)
@@ -35,7 +35,7 @@ def engine_stop(as_json: AsJson = False) -> None:
     Examples:
       kinolog engine stop
     """
-    from infra import supervision
+    from infra.local import supervision
 
     supervision.stop(_settings())
     _done("the engine is stopped", as_json=as_json)
@@ -49,7 +49,7 @@ def engine_status(as_json: AsJson = False) -> None:
     Examples:
       kinolog engine status --json
     """
-    from infra import supervision
+    from infra.local import supervision
 
     settings = _settings()
     _print_status(settings, supervision.status(settings, engine_only=True), as_json=as_json)
@@ -67,7 +67,7 @@ def engine_reset(
       kinolog engine reset
       kinolog engine reset --yes
     """
-    from infra import supervision
+    from infra.local import supervision
 
     settings = _settings()
     if not yes:
@@ -89,7 +89,7 @@ def up(
       kinolog up
       KINOLOG_WORKERS=2 kinolog up --detach
     """
-    from infra import supervision
+    from infra.local import supervision
 
     settings = _settings()
 
@@ -111,7 +111,7 @@ def down(as_json: AsJson = False) -> None:
     Examples:
       kinolog down
     """
-    from infra import supervision
+    from infra.local import supervision
 
     supervision.stop(_settings())
     _done("everything is stopped", as_json=as_json)
@@ -125,7 +125,7 @@ def status(as_json: AsJson = False) -> None:
       kinolog status
       kinolog status --json | jq '.[] | select(.ready | not)'
     """
-    from infra import supervision
+    from infra.local import supervision
 
     settings = _settings()
     _print_status(settings, supervision.status(settings), as_json=as_json)

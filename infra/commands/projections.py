@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from events.errors import NotFound
-from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, document, line, moment, note, progress, table
+from infra.commands.support.exits import UsageFault
+from infra.commands.support.output import AsJson, document, line, moment, note, progress, table
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -206,8 +206,8 @@ async def _report(projection: "Projection", at: str | None, *, signed: bool, row
     from datetime import UTC, datetime
     from importlib.metadata import version
 
-    from infra.commands.services import settings_of_services
-    from infra.past import past_of
+    from infra.commands.support.services import settings_of_services
+    from infra.history.past import past_of
     from infra.runtime.history import open_history
     from infra.runtime.keys import ensure_report_key
     from projections.history import report as reporting
@@ -230,8 +230,8 @@ async def _verify_report(path: Path, key: str) -> dict[str, Any]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from pydantic import ValidationError
 
-    from infra.commands.services import settings_of_services
-    from infra.past import past_of
+    from infra.commands.support.services import settings_of_services
+    from infra.history.past import past_of
     from infra.runtime.history import open_history
     from infra.runtime.keys import ensure_report_key
     from infra.runtime.objects import ObjectStore
@@ -281,8 +281,8 @@ async def _rebuild(projection: "Projection", workers: int) -> dict[str, Any]:
     import os
     from dataclasses import asdict
 
-    from infra.commands.services import settings_of_services
-    from infra.shares import fold_in_shares
+    from infra.commands.support.services import settings_of_services
+    from infra.history.shares import fold_in_shares
     from projections.folding import rebuild as rebuilding
 
     os.nice(NICENESS)
@@ -304,7 +304,7 @@ async def _rebuild(projection: "Projection", workers: int) -> dict[str, Any]:
 
 
 async def _flip_back(projection: "Projection") -> int:
-    from infra.commands.services import settings_of_services
+    from infra.commands.support.services import settings_of_services
     from infra.runtime.postgres import connected
     from projections.folding import runner
 
@@ -313,8 +313,8 @@ async def _flip_back(projection: "Projection") -> int:
 
 
 async def _diff(projection: "Projection", since: str, to: str) -> list["Difference"]:
-    from infra.commands.services import settings_of_services
-    from infra.past import past_of
+    from infra.commands.support.services import settings_of_services
+    from infra.history.past import past_of
     from projections.history.past import differences
 
     past = past_of(settings_of_services())
@@ -335,7 +335,7 @@ async def _projections() -> list[dict[str, Any]]:
 @asynccontextmanager
 async def _opened() -> AsyncIterator[tuple["AsyncConnection[Any]", "History"]]:
     """Yield a connection, and archive and log as one stream."""
-    from infra.commands.services import settings_of_services
+    from infra.commands.support.services import settings_of_services
     from infra.runtime.history import open_history
     from infra.runtime.postgres import connected
 

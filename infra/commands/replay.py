@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, document, note
+from infra.commands.support.exits import UsageFault
+from infra.commands.support.output import AsJson, document, note
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,9 +88,9 @@ def _refuse_what_goes_on(path: Path, into: str, *, follow: bool) -> None:
 async def _query(path: Path, into: str, wanted: "Wanted") -> dict[str, Any]:
     import duckdb
 
-    from infra.commands.services import settings_of_services
+    from infra.commands.support.services import settings_of_services
+    from infra.history.warehouse import ask, names_of, open_warehouse, topics_of
     from infra.runtime.scratch import scratch
-    from infra.warehouse import ask, names_of, open_warehouse, topics_of
 
     query = path.read_text().strip().rstrip(";")
     settings, topics = settings_of_services(), topics_of(query)
@@ -110,9 +110,9 @@ async def _query(path: Path, into: str, wanted: "Wanted") -> dict[str, Any]:
 
 
 async def _aggregate(question: "Aggregation", into: str, wanted: "Wanted") -> dict[str, Any]:
-    from infra.commands.services import settings_of_services
+    from infra.commands.support.services import settings_of_services
+    from infra.history.warehouse import open_warehouse, read_batches
     from infra.runtime.scratch import scratch
-    from infra.warehouse import open_warehouse, read_batches
 
     settings, topics = settings_of_services(), question.topics
     with scratch(settings) as folder, await open_warehouse(settings, topics, folder, wanted) as connection:
@@ -122,7 +122,7 @@ async def _aggregate(question: "Aggregation", into: str, wanted: "Wanted") -> di
 
 
 async def _fold(view: "View", into: str, wanted: "Wanted", *, follow: bool) -> dict[str, Any]:
-    from infra.commands.services import settings_of_services
+    from infra.commands.support.services import settings_of_services
     from infra.runtime.history import open_history
     from projections.folding.log import LogReader
 
@@ -134,7 +134,7 @@ async def _fold(view: "View", into: str, wanted: "Wanted", *, follow: bool) -> d
 
 
 async def _into_rows(view: "View", reader: "LogReader", wanted: "Wanted", into: str, *, follow: bool) -> dict[str, Any]:
-    from infra.checkpoints import Checkpoint
+    from infra.history.checkpoints import Checkpoint
     from projections.history.parquet import columns_of
     from projections.history.replay import FoldFailed, InMemory
 

@@ -15,9 +15,9 @@ from uuid import uuid5
 
 import typer
 
-from infra.commands.admin_api import connected
-from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, AsOf, document, note, table
+from infra.commands.support.admin_api import connected
+from infra.commands.support.exits import UsageFault
+from infra.commands.support.output import AsJson, AsOf, document, note, table
 
 if TYPE_CHECKING:
     from infra.runtime.settings import Settings
@@ -216,7 +216,7 @@ def _report(done: Imported, file: Path, *, as_json: bool) -> None:
 
 
 async def _import(source: Lines | Table) -> Imported:
-    from infra.commands.services import settings_of_services
+    from infra.commands.support.services import settings_of_services
     from producers.imports import NAMESPACE
 
     settings = settings_of_services()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.commands.exits import UsageFault
-from infra.commands.output import AsJson, document, note, progress, table
+from infra.commands.support.exits import UsageFault
+from infra.commands.support.output import AsJson, document, note, progress, table
 
 if TYPE_CHECKING:
     from events.envelope import Event, Recorded
@@ -62,7 +62,7 @@ def alternative_of(path: Path) -> "Alternative":
 
 async def _whatif(path: Path, since: datetime | None, seed: int) -> dict[str, Any]:
     from events.errors import NotFound
-    from infra.commands.services import settings_of_services
+    from infra.commands.support.services import settings_of_services
     from infra.policy import policy_of
     from processors.dispatch.whatif import Alternative, Replay, claims_of, measure, record
 
@@ -98,7 +98,7 @@ async def _whatif(path: Path, since: datetime | None, seed: int) -> dict[str, An
 async def _history() -> dict[int, tuple[Sequence["Recorded[Event]"], Sequence["Recorded[Event]"]]]:
     """Return requests and facts of each partition, from the archive and the log."""
     from events.topics import JOB_REQUESTS, JOBS
-    from infra.commands.services import settings_of_services
+    from infra.commands.support.services import settings_of_services
     from infra.runtime.history import open_history
     from projections.folding.log import LogReader
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.commands.exits import Away, Refused, UsageFault
-from infra.commands.output import AsJson, document, line, moment, note, short, table
+from infra.commands.support.exits import Away, Refused, UsageFault
+from infra.commands.support.output import AsJson, document, line, moment, note, short, table
 
 if TYPE_CHECKING:
     from infra.runtime.settings import Settings
@@ -74,7 +74,7 @@ def token(
       kinolog worker token
       kinolog worker token --kind encode --kind audio --life-s 600
     """
-    from infra.commands.admin_api import connected
+    from infra.commands.support.admin_api import connected
 
     with connected() as api:
         made = api.post("/api/worker-keys/join-tokens", {"pools": pool or [], "kinds": kind or [], "life_s": life_s})
@@ -93,7 +93,7 @@ def keys(as_json: AsJson = False) -> None:
     Examples:
       kinolog worker keys
     """
-    from infra.commands.admin_api import connected
+    from infra.commands.support.admin_api import connected
 
     with connected() as api:
         rows = api.get("/api/worker-keys")["items"]
@@ -126,7 +126,7 @@ def revoke(
     Examples:
       kinolog worker revoke d5eb561a --reason "the machine was sold"
     """
-    from infra.commands.admin_api import connected
+    from infra.commands.support.admin_api import connected
 
     with connected() as api:
         revoked = api.post(f"/api/worker-keys/{which}/revoke", {"reason": reason})

@@ -15,7 +15,7 @@ from time import perf_counter
 from rich.console import Console
 from rich.table import Table
 
-from infra.engine.endpoints import resolve
+from infra.local.engine.endpoints import resolve
 from infra.runtime.settings import Settings
 from tests.bench.archive import archive_rate
 from tests.bench.dispatch import dispatch

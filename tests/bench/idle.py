@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from infra import supervision
-from infra.engine import postgres
-from infra.engine.configs import places
+from infra.local import supervision
+from infra.local.engine import postgres
+from infra.local.engine.configs import places
 from infra.runtime.settings import PREFIX, Settings
 from tests.bench.figures import Figure
 from tests.support.engine import free_ports

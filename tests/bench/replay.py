@@ -12,12 +12,12 @@ from time import perf_counter, process_time
 from typing import NamedTuple
 
 from events.topics import PROGRESS
+from infra.history.shares import fold_in_shares
 from infra.runtime import memory, postgres
 from infra.runtime.clock import new_id
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from infra.shares import fold_in_shares
 from projections import progress, timeline
 from projections.folding.log import Place
 from projections.folding.runner import install

@@ -15,7 +15,7 @@ from events import codec, upcasters
 from events.envelope import REGISTRY, Envelope, Event, derive, derived_id
 from events.errors import InvalidEvent
 from events.videos import VideoArchived, VideoEdited, VideoUploaded
-from infra import generate
+from infra.reference import schemas as generate
 from tests.support.strategies import envelopes
 
 ID = "0190a000-0000-7000-8000-000000000001"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import generate
+from infra.reference import schemas as generate
 from infra.runtime import metrics
 from tests.support import tools
 from tests.support.every_app import APPS

@@ -11,8 +11,8 @@ from events import archive, failures, jobs, progress, telemetry, videos, workers
 from events.codec import decode, encode
 from events.envelope import REGISTRY, Event, Value
 from events.topics import EVENT_ID, TOPIC_OF, TOPICS, partition_for
-from infra import generate
-from infra.reference import type_name, values_in
+from infra.reference import schemas as generate
+from infra.reference.pages import type_name, values_in
 
 EXAMPLES = sorted((generate.ROOT / generate.EXAMPLES).rglob("*.json"))
 EVENTS = generate.all_events()

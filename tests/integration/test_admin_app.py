@@ -13,7 +13,7 @@ import pytest
 
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable
-from infra.commands.output import short
+from infra.commands.support.output import short
 from infra.runtime import postgres
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings

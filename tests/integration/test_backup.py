@@ -16,8 +16,8 @@ from events.topics import TOPICS
 from infra.backup.make import Making
 from infra.backup.restore import Restoring
 from infra.backup.shelf import open_shelf
-from infra.generate import ROOT
-from infra.past import past_of
+from infra.history.past import past_of
+from infra.reference.schemas import ROOT
 from infra.runtime import kafka, postgres
 from infra.runtime.clock import new_id
 from infra.runtime.fenced_appender import FencedAppender

@@ -18,7 +18,7 @@ from events.envelope import Envelope, Event
 from events.jobs import ClaimRequested, JobClaimed, JobQueued, JobSubmitted, RequestRefused
 from events.kinds import AnalyseSpec, Capabilities, Requirements, Source
 from events.topics import JOB_REQUESTS, JOBS, partition_for
-from infra import supervision
+from infra.local import supervision
 from infra.runtime import kafka
 from infra.runtime.clock import SystemClock, new_id
 from infra.runtime.objects import ObjectStore

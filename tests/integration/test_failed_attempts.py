@@ -17,8 +17,8 @@ from events.jobs import JobAttemptFailed, JobCompleted, JobFailed
 from events.kinds import AnalyseResult, VerifyResult
 from events.media import Failure
 from events.topics import TOPIC_OF
-from infra.commands.exits import ExitCode
-from infra.commands.output import short
+from infra.commands.support.exits import ExitCode
+from infra.commands.support.output import short
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from projections.failures import projection as failures

@@ -9,9 +9,9 @@ from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
 from events.topics import JOBS, TOPICS, VIDEOS
-from infra import supervision
-from infra.engine import access
-from infra.engine.endpoints import resolve
+from infra.local import supervision
+from infra.local.engine import access
+from infra.local.engine.endpoints import resolve
 from infra.runtime import kafka
 from infra.runtime.settings import Settings
 from tests.support.engine import running_engine

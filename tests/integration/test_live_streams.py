@@ -13,7 +13,7 @@ import pytest
 from api.admin.live.messages import of_progress
 from events.envelope import Envelope
 from events.progress import ProgressTicked
-from infra import supervision
+from infra.local import supervision
 from infra.runtime.clock import new_id, system_context
 from infra.runtime.settings import Settings
 from projections.folding.log import Place

@@ -10,8 +10,8 @@ import pytest
 from minio import Minio
 from minio.error import S3Error
 
-from infra.engine import access, objects, postgres
-from infra.engine.configs import places
+from infra.local.engine import access, objects, postgres
+from infra.local.engine.configs import places
 from infra.runtime.settings import Settings
 from tests.support import clips
 from tests.support.platform import Platform

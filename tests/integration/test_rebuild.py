@@ -14,12 +14,12 @@ from hypothesis import settings as examples
 from psycopg import AsyncConnection
 
 from events.envelope import Envelope, Event, Recorded
-from infra.generate import ROOT
+from infra.history.shares import shares_of
+from infra.reference.schemas import ROOT
 from infra.runtime import postgres
 from infra.runtime.history import open_history
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.settings import Settings
-from infra.shares import shares_of
 from projections.folding import bulk
 from projections.folding import pace as pacing
 from projections.folding.log import LogReader

@@ -22,13 +22,13 @@ import pytest
 from events.codec import decode
 from events.envelope import Envelope, Event
 from events.topics import ARCHIVE, JOBS, PROGRESS
-from infra.generate import ROOT, examples_of
+from infra.history.warehouse import open_warehouse, read_batches
+from infra.reference.schemas import ROOT, examples_of
 from infra.runtime import kafka
 from infra.runtime.history import open_history
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from infra.warehouse import open_warehouse, read_batches
 from projections.folding.log import LogReader, Source
 from projections.history.replay import Wanted
 from tests.support.archiving import archiver

@@ -12,8 +12,8 @@ from datetime import timedelta
 
 import pytest
 
-from infra import supervision
-from infra.generate import ROOT
+from infra.local import supervision
+from infra.reference.schemas import ROOT
 from infra.runtime import kafka, postgres
 from infra.runtime.history import open_history
 from infra.runtime.objects import ObjectStore

@@ -13,8 +13,8 @@ import pytest
 
 from events.codec import decode
 from events.topics import JOBS, VIDEOS
-from infra.generate import ROOT, examples_of
-from infra.past import past_of
+from infra.history.past import past_of
+from infra.reference.schemas import ROOT, examples_of
 from infra.runtime.history import open_history
 from infra.runtime.keys import ensure_report_key
 from infra.runtime.objects import ObjectStore

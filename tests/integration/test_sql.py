@@ -15,11 +15,11 @@ import pytest
 
 from events.errors import InvalidRequest
 from events.topics import PROGRESS
-from infra.generate import ROOT
+from infra.history.warehouse import ask, names_of, open_warehouse
+from infra.reference.schemas import ROOT
 from infra.runtime.objects import ObjectStore
 from infra.runtime.scratch import scratch
 from infra.runtime.settings import Settings
-from infra.warehouse import ask, names_of, open_warehouse
 from tests.integration.test_replay import kinolog
 from tests.support.counting import ticks
 from tests.support.log import appending

@@ -18,10 +18,10 @@ import psutil
 import psycopg
 import pytest
 
-from infra import supervision
-from infra.engine import postgres
-from infra.engine.endpoints import resolve
-from infra.programs import ROOT, Program, http_health
+from infra.local import supervision
+from infra.local.engine import postgres
+from infra.local.engine.endpoints import resolve
+from infra.local.programs import ROOT, Program, http_health
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import admin_token_path
 from tests.support.engine import free_ports

@@ -24,7 +24,7 @@ import zstandard
 from psycopg import sql
 
 from events.telemetry import TelemetryReported
-from infra import supervision
+from infra.local import supervision
 from infra.runtime import kafka
 from infra.runtime.clock import SystemClock, new_id
 from infra.runtime.settings import Settings

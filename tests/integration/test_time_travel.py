@@ -11,8 +11,8 @@ import pytest
 from events.envelope import Envelope, Event
 from events.telemetry import TelemetryReported
 from infra.commands.projections import changes
-from infra.generate import ROOT
-from infra.past import past_of
+from infra.history.past import past_of
+from infra.reference.schemas import ROOT
 from infra.runtime import postgres
 from infra.runtime.clock import system_context
 from infra.runtime.history import open_history

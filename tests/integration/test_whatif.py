@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from infra.generate import ROOT
+from infra.reference.schemas import ROOT
 from infra.runtime.settings import Settings
 from tests.integration.test_replay import append, archive, kinolog
 from tests.simulation.world import Scale, run

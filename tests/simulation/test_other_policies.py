@@ -12,7 +12,7 @@ from events.errors import InvalidRequest
 from events.jobs import JobClaimed, JobQueued, JobSubmitted
 from events.kinds import EncodeSpec
 from events.media import Rung
-from infra.generate import ROOT, examples_of
+from infra.reference.schemas import ROOT, examples_of
 from processors.dispatch.state import Policy
 from processors.dispatch.whatif import Alternative, Figures, Recording, Replay, Worker, claims_of, measure, record
 from tests.simulation.world import START, Outcome, Scale, run

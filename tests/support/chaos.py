@@ -18,8 +18,8 @@ from typing import Any
 
 import httpx
 
-from infra import supervision
-from infra.engine.configs import places
+from infra.local import supervision
+from infra.local.engine.configs import places
 from infra.runtime.settings import Settings
 from tests.support.disks import fill, resize, small_disk
 from tests.support.platform import Platform

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra import supervision
-from infra.engine import postgres
+from infra.local import supervision
+from infra.local.engine import postgres
 from infra.runtime.folders import private_file, private_folder
 from infra.runtime.settings import Settings
 

@@ -45,7 +45,7 @@ from events.videos import (
     VideoUploaded,
 )
 from events.workers import WorkerCleared, WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
-from infra.generate import ROOT, examples_of
+from infra.reference.schemas import ROOT, examples_of
 from tests.support.folding import history
 from tests.support.footage import START, id_of
 

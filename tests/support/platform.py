@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from infra.engine import access
+from infra.local.engine import access
 from infra.runtime import kafka
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import ensure_admin_token

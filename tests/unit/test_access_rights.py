@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from events.topics import TOPIC_OF, TOPICS
-from infra.engine.access import WRITES
+from infra.local.engine.access import WRITES
 from tests.support.syntax import parsed
 
 ROOT = Path(__file__).parents[2]

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 from events import errors
 from infra.cli import app
-from infra.commands import exits, output
-from infra.commands.admin_api import AdminApi, public_url_of, token_of
-from infra.commands.exits import Away, ExitCode, Refused, UsageFault
 from infra.commands.ingest import Bars, Ingestion, stage_of
 from infra.commands.log import Filter, place_of, topics
-from infra.commands.uploads import FileChanged, Uploads, digest, parts_of, title_of
-from infra.commands.watching import Settling, collect, shown
+from infra.commands.support import exits, output
+from infra.commands.support.admin_api import AdminApi, public_url_of, token_of
+from infra.commands.support.exits import Away, ExitCode, Refused, UsageFault
+from infra.commands.support.files import Settling, collect, shown
+from infra.commands.support.uploads import FileChanged, Uploads, digest, parts_of, title_of
 from infra.runtime import objects
 from infra.runtime.settings import Settings
 

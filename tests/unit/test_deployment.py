@@ -10,8 +10,8 @@ import pytest
 import yaml
 from prometheus_client import Metric
 
-from infra.engine.configs import kafka_properties, kafka_secrets, objects_properties
-from infra.programs import Program, programs
+from infra.local.engine.configs import kafka_properties, kafka_secrets, objects_properties
+from infra.local.programs import Program, programs
 from infra.runtime import metrics
 from infra.runtime.settings import PREFIX, Settings
 from tests.support.syntax import parsed

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from infra.commands.exits import ExitCode
+from infra.commands.support.exits import ExitCode
 from infra.locking import ROOT, pinned
 
 PROGRAMS = {
     "core": ("infra.cli", "api.public.app", "api.telemetry.app", "api.worker.app", "processors.dispatch.owner"),
     "worker": ("workers.app",),
-    "analytics": ("api.admin.app", "processors.agents.app", "processors.archiver", "infra.warehouse"),
-    "engine": ("infra.supervision", "infra.programs"),
+    "analytics": ("api.admin.app", "processors.agents.app", "processors.archiver", "infra.history.warehouse"),
+    "engine": ("infra.local.supervision", "infra.local.programs"),
 }
 """What each lock adds to those that it includes."""
 IMPORT = "import importlib; [importlib.import_module(name) for name in sys.argv[1:]]"

@@ -22,7 +22,7 @@ from events.errors import InvalidRequest
 from events.progress import ProgressTicked
 from events.topics import TOPIC_OF
 from events.workers import WorkerHeartbeat
-from infra.generate import all_events
+from infra.reference.schemas import all_events
 from infra.runtime.clock import SystemClock
 from projections.folding.log import Place
 from projections.folding.positions import Positions

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from events.codec import decode
-from infra.commands.exits import UsageFault
+from infra.commands.support.exits import UsageFault
 from infra.commands.telemetry import Imported, Lines, Table, _judge
 from producers.anonymity import Refused
 from producers.imports import record_of, row_id

@@ -10,7 +10,7 @@ import httpx
 import psutil
 
 from events.workers import WorkerKeyRevoked
-from infra import supervision
+from infra.local import supervision
 from infra.runtime.settings import Settings
 from producers.appender import Appender
 from tests.support.gate import (

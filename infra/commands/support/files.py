@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
 
-from infra.commands.exits import UsageFault
+from infra.commands.support.exits import UsageFault
 
 MEDIA_SUFFIXES = frozenset(
     f".{name}"

@@ -16,7 +16,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from infra.engine.configs import DATABASE_USER
+from infra.local.engine.configs import DATABASE_USER
 from infra.runtime.folders import private_folder
 from infra.runtime.postgres import NoInstallation
 from infra.runtime.settings import Settings

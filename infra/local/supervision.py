@@ -22,8 +22,8 @@ import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from events.errors import KinologError
-from infra.engine.configs import places
-from infra.programs import ROOT, Program, programs
+from infra.local.engine.configs import places
+from infra.local.programs import ROOT, Program, programs
 from infra.runtime.folders import PRIVATE_UMASK, private_file, private_folder
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import ensure_admin_token
@@ -154,7 +154,7 @@ def reset(settings: Settings) -> None:
     """Stop everything and delete the engine's data: log, database, objects."""
     import shutil
 
-    from infra.engine import postgres
+    from infra.local.engine import postgres
 
     stop(settings)
     where = places(settings)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from events.errors import Conflict, InvalidRequest, KinologError, NotFound
-from infra.commands.exits import Away, Refused, UsageFault
+from infra.commands.support.exits import Away, Refused, UsageFault
 
 if TYPE_CHECKING:
     import httpx

@@ -15,7 +15,7 @@ from events.envelope import Event
 from events.errors import KinologError
 from events.topics import FOR_EVER, TOPICS, Topic
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 SCHEMAS = Path("events/schemas")
 EXAMPLES = Path("events/examples")
 ENVELOPE = SCHEMAS / "envelope.json"
@@ -28,7 +28,7 @@ class IncompatibleSchemas(KinologError):
 
 def documents(root: Path = ROOT) -> dict[Path, str]:
     """Return {path relative to the repository: text} of every generated file. Reads only the examples."""
-    from infra import reference
+    from infra.reference import pages as reference
 
     files: dict[Path, str] = {ENVELOPE: _json(envelope_schema())}
     for event in all_events():

@@ -15,15 +15,15 @@ from urllib.request import urlopen
 
 import psycopg
 
-from infra.engine import access, configs, objects, postgres
-from infra.engine.configs import places
-from infra.engine.endpoints import resolve
+from infra.local.engine import access, configs, objects, postgres
+from infra.local.engine.configs import places
+from infra.local.engine.endpoints import resolve
 from infra.runtime.folders import PRIVATE_UMASK, private_file, private_folder
 from infra.runtime.postgres import NoInstallation, url_of
 from infra.runtime.settings import Settings
 
 HEALTH_S = 3.0
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ def settings_of_services() -> "Settings":
     """Return the environment's settings, with the local engine's addresses filled in. Raises InvalidSettings."""
     import stamina
 
-    from infra.engine.endpoints import resolve
+    from infra.local.engine.endpoints import resolve
     from infra.runtime.settings import Settings
 
     stamina.instrumentation.set_on_retry_hooks([])  # they would print between the lines of an answer

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from events.errors import Conflict, InvalidRequest, KinologError, NotFound
-from infra.commands.admin_api import JOIN_S, AdminApi
-from infra.commands.exits import Away
-from infra.commands.watching import shown
+from infra.commands.support.admin_api import JOIN_S, AdminApi
+from infra.commands.support.exits import Away
+from infra.commands.support.files import shown
 
 if TYPE_CHECKING:
     import httpx

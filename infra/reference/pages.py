@@ -16,7 +16,7 @@ DAY_MS = 24 * 3600 * 1000
 
 def events_page(root: Path) -> str:
     """Return the page of every event, topic by topic, and of the values inside them."""
-    from infra.generate import examples_of
+    from infra.reference.schemas import examples_of
 
     lines = [
         GENERATED,
@@ -122,7 +122,7 @@ def cli_page() -> str:
     import typer.main
 
     from infra.cli import app
-    from infra.commands.exits import ExitCode
+    from infra.commands.support.exits import ExitCode
 
     lines = [
         GENERATED,

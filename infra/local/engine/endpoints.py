@@ -2,7 +2,7 @@
 
 from pydantic import SecretStr
 
-from infra.engine import access, objects, postgres
+from infra.local.engine import access, objects, postgres
 from infra.runtime.settings import Settings
 
 

@@ -1,0 +1,1 @@
+"""What commands share: answers and exit codes, the admin API, addresses of services, files to upload."""

@@ -1,0 +1,1 @@
+"""Files generated from the code: JSON Schemas, the AsyncAPI document, the pages of docs/reference."""
