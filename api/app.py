@@ -1,27 +1,24 @@
 """What every app is made of: documents, problems, limits, measures; each app's own `app.py` puts itself together and serves."""
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.middleware import Middleware
 
 from api import problems
 from api.addresses import Addressed, Addresses
 from api.compression import Compressed
 from api.connections import Connection, Limits, connection_class
-from api.limits import BodyLimited, RateLimited, TimeLimited
+from api.limits import BODY_BYTES_MAX, Allowed, BodyLimited, RateLimited, TimeLimited
 from api.middleware import Observed, Observer, SecurityHeaders
-from api.services import Services
 from infra.runtime import kafka, metrics
 from infra.runtime.settings import Settings
 from infra.runtime.version import VERSION
 from producers.appender import Appender
 
-FORM_FIELDS_BYTES = 2**20
-"""What a form may have besides its file."""
 REQUESTS_MAX = 500
 """More requests than this at once are refused with 503."""
 FILES_MIN = 200
@@ -80,20 +77,37 @@ def begin(title: str, summary: str, *statuses: int, kind: type[App]) -> App:
     return app
 
 
-def finish(app: FastAPI, services: Services, observer: Observer, *around: Callable[[ASGIApp], ASGIApp]) -> FastAPI:
-    """Put the limits and measures around the routes, the innermost first; middleware of the app's own is `around` the limits."""
-    options = services.options
+def finish(
+    app: FastAPI,
+    *,
+    name: str,
+    services: Any,
+    addresses: Addresses,
+    observer: Observer,
+    new_id: Callable[[], str],
+    inside: Sequence[Middleware] = (),
+    per_minute: int | None = None,
+    file_max_bytes: int = BODY_BYTES_MAX,
+    media_origin: str = "",
+) -> FastAPI:
+    """Give the routes their services, and put limits and measures around them: one order for every app.
+
+    `inside` is the app's own middleware, the innermost first: between the limits and what browsers are told. Requests of an
+    address are counted when there is a `per_minute`. Sizes in bytes.
+    """
     app.state.services = services
     problems.install(app)
     app.add_middleware(TimeLimited)
-    app.add_middleware(BodyLimited, form_max_bytes=options.upload_max_bytes + FORM_FIELDS_BYTES)
-    app.add_middleware(RateLimited, per_minute=options.requests_per_minute)
-    app.add_middleware(SecurityHeaders, media_origin=options.media_origin)
-    for middleware in around:
-        app.add_middleware(middleware)
+    app.add_middleware(BodyLimited, file_max_bytes=file_max_bytes)
+    if per_minute is not None:
+        app.add_middleware(RateLimited, per_minute=per_minute)
+    app.add_middleware(Allowed, routes=app.routes)
+    for each in inside:
+        app.add_middleware(each.cls, *each.args, **each.kwargs)
+    app.add_middleware(SecurityHeaders, media_origin=media_origin)
     app.add_middleware(Compressed)
-    app.add_middleware(Addressed, addresses=Addresses(options.trusted_proxies))
-    app.add_middleware(Observed, name=services.name, observer=observer, new_id=lambda: services.context().new_id())
+    app.add_middleware(Addressed, addresses=addresses)
+    app.add_middleware(Observed, name=name, observer=observer, new_id=new_id)
     return app
 
 

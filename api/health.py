@@ -10,6 +10,7 @@ from psycopg import Error as PostgresError
 from psycopg_pool import PoolTimeout
 from pydantic import BaseModel, Field
 
+from api.limits import allowing
 from api.services import Services
 from events.errors import KinologError
 from projections.folding.positions import is_served
@@ -19,10 +20,13 @@ NO_METRICS = "metrics want `Authorization: Bearer TOKEN` with the setting metric
 
 
 class Lacks(NamedTuple):
-    """Why an app cannot answer readers now, and why it cannot take what is written: {part: one sentence}."""
+    """Parts without which an app cannot answer readers, and those without which it cannot write: {part: one sentence}.
+
+    `writes` is None for an app that only reads.
+    """
 
     reads: Mapping[str, str]
-    writes: Mapping[str, str]
+    writes: Mapping[str, str] | None
 
 
 class Can(BaseModel):
@@ -45,17 +49,17 @@ def router(
     metrics_type: str,
     lacks: Callable[[], Awaitable[Lacks]],
     *,
-    writes: bool = True,
     metrics_token: str = "",
     metrics_paths: Sequence[str] = ("/metrics",),
 ) -> APIRouter:
-    """Return the routes; `exposition` renders the metrics, and without `writes` the app only reads.
+    """Return the routes; `exposition` renders the metrics.
 
     Metrics are shown to those who have the token; without a token, to this machine.
     """
     routes = APIRouter(tags=["health"])
 
     @routes.get("/health")
+    @allowing(rate="none")
     async def health() -> dict[str, str]:
         """The process answers."""
         return {"status": "ok"}
@@ -63,14 +67,16 @@ def router(
     @routes.get(
         "/ready", response_model=Ready, responses={503: {"model": Ready, "description": "The app can do a part, or nothing."}}
     )
+    @allowing(rate="none")
     async def ready() -> JSONResponse:
         """Say what the app can do now, and what it lacks."""
         found = await lacks()
-        can = {"read": not found.reads} | ({"write": not found.writes} if writes else {})
-        missing = {**found.reads, **(found.writes if writes else {})}
+        can = {"read": not found.reads} | ({} if found.writes is None else {"write": not found.writes})
+        missing = {**found.reads, **(found.writes or {})}
         whole = all(can.values())
         return JSONResponse({"status": "ready" if whole else "not ready", "can": can, "missing": missing}, 200 if whole else 503)
 
+    @allowing(rate="faults")
     async def metrics(request: Request) -> Response:
         if not may_read_metrics(request.headers.get("authorization"), metrics_token, local=getattr(request.state, "local", False)):
             raise HTTPException(401, NO_METRICS, headers={"WWW-Authenticate": "Bearer"})
@@ -86,8 +92,8 @@ def may_read_metrics(presented: str | None, token: str, *, local: bool) -> bool:
     return hmac.compare_digest((presented or "").encode(), f"Bearer {token}".encode()) if token else local
 
 
-def stored_in(services: Services) -> Callable[[], Awaitable[Lacks]]:
-    """Return what asks PostgreSQL, the object store and, of an app that writes, the log."""
+def stored_in(services: Services, log_answers: Callable[[], Awaitable[Any]] | None = None) -> Callable[[], Awaitable[Lacks]]:
+    """Return a question to PostgreSQL, the object store and, for an app that writes, the log."""
 
     async def lacks() -> Lacks:
         reads: dict[str, str] = {}
@@ -102,7 +108,7 @@ def stored_in(services: Services) -> Callable[[], Awaitable[Lacks]]:
             await services.store.ready()
         except KinologError as error:
             reads["objects"] = str(error)
-        return Lacks(reads, reads | await log_lacks(services.log_answers))
+        return Lacks(reads, None if log_answers is None else reads | await log_lacks(log_answers))
 
     return lacks
 

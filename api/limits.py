@@ -1,27 +1,24 @@
 """What a client may ask for, as plain ASGI: how often, how much, and how slowly. What is refused gets a problem document."""
 
 import asyncio
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import ceil
 from time import monotonic
+from typing import Any, Literal, TypeVar, cast
 
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.limiter import Limiter
 from api.problems import problem
 
-UNLIMITED = ("/health", "/ready", "/metrics", "/media/", "/assets/", "/videos/")
-PROBES = ("/health", "/ready")
-FORM = ("POST", "/api/videos")
-WORKERS_FILE = re.compile(r"/api/worker/upload/[^/]+/(segment/[^/]+/[^/]+|file/[^/]+|archive)")
-"""The requests whose body is a file: it is as long as a source or an archive may be, and takes as long as it takes."""
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+Rate = Literal["all", "faults", "none"]
 BODY_BYTES_MAX = 2**20
 ANSWER_S = 30.0
-JOIN_S = 600.0
-"""For the answer to a completed upload: stores join parts at about 1 GB/s."""
 SILENCE_S = 60.0
 FAULTS_PER_MINUTE = 30
 """Wrong secrets per address at once, and per minute after that: each of them may cost a proof."""
@@ -58,19 +55,72 @@ class Attempts:
         self._limiter.give_back(address, monotonic())
 
 
-def is_form(scope: Scope) -> bool:
-    """Tell whether the request sends a file."""
-    return (scope["method"], scope["path"]) == FORM or (scope["method"] == "POST" and bool(WORKERS_FILE.fullmatch(scope["path"])))
+@dataclass(frozen=True)
+class Allowance:
+    """Limits of one route, where they are not the usual ones; declared on it with `allowing`.
+
+    `file`: its body is a file, as long as the app takes files, for as long as it keeps coming. `answer_s`: seconds until its
+    answer begins. `rate`: whether its requests count, only those that were mistakes do, or none is ever refused.
+    """
+
+    file: bool = False
+    answer_s: float | None = None
+    rate: Rate = "all"
 
 
-def is_completion(scope: Scope) -> bool:
-    """Tell whether the request has the parts of an upload joined."""
-    path: str = scope["path"]
-    return scope["method"] == "POST" and path.startswith("/api/uploads/") and path.endswith("/complete")
+USUAL = Allowance()
+_DECLARED = "__allowance__"
+
+
+def allowing(*, file: bool = False, answer_s: float | None = None, rate: Rate = "all") -> Callable[[Endpoint], Endpoint]:
+    """Declare the limits of a route; stands below the route's own decorator."""
+    allowance = Allowance(file, answer_s, rate)
+
+    def declare(endpoint: Endpoint) -> Endpoint:
+        setattr(endpoint, _DECLARED, allowance)
+        return endpoint
+
+    return declare
+
+
+class Allowed:
+    """Finds the limits that a request's route declares, for `allowance_of`; around everything that limits."""
+
+    def __init__(self, app: ASGIApp, *, routes: Sequence[BaseRoute]) -> None:
+        self._app = app
+        self._declared = [
+            (route, declared)
+            for route in _flat(routes)
+            if (declared := getattr(getattr(route, "endpoint", None), _DECLARED, None)) is not None
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] == "http":
+            scope[_DECLARED] = self.of(scope)
+        await self._app(scope, receive, send)
+
+    def of(self, scope: Scope) -> Allowance:
+        """Return what the route of a request declares."""
+        return next((declared for route, declared in self._declared if route.matches(scope)[0] is Match.FULL), USUAL)
+
+
+def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """Yield routes, those of included routers too. No router is included under a prefix, which would be missing here."""
+    for route in routes:
+        if (router := getattr(route, "original_router", None)) is not None:
+            yield from _flat(router.routes)
+        else:
+            yield route
+
+
+def allowance_of(scope: Scope) -> Allowance:
+    """Return the limits of a request."""
+    return cast(Allowance, scope.get(_DECLARED, USUAL))
 
 
 class RateLimited:
-    """Refuses with 429 what comes too often from one address. Media and health are free, mistakes about them are not."""
+    """Refuses with 429 what comes too often from one address, as far as its route counts (`Allowance.rate`)."""
 
     def __init__(self, app: ASGIApp, *, per_minute: int) -> None:
         self._app = app
@@ -83,10 +133,13 @@ class RateLimited:
             await self._app(scope, receive, send)
             return
         client = scope["client"][0] if scope.get("client") else "unknown"
-        free = scope["path"].startswith(UNLIMITED)
+        rate = allowance_of(scope).rate
+        if rate == "none":
+            await self._app(scope, receive, send)
+            return
+        free = rate == "faults"
         now = monotonic()
-        wait_s = self._faults.would_wait_s(client, now) if free else self._requests.wait_s(client, now)
-        if wait_s and scope["path"] not in PROBES:
+        if wait_s := self._faults.would_wait_s(client, now) if free else self._requests.wait_s(client, now):
             detail = "too many requests from this address; wait a moment"
             await problem(429, detail, headers={"Retry-After": str(ceil(wait_s))})(scope, receive, send)
             return
@@ -102,17 +155,17 @@ class RateLimited:
 class BodyLimited:
     """Refuses with 413 a body that is too long, whether its length was announced or not."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int = BODY_BYTES_MAX, form_max_bytes: int = BODY_BYTES_MAX) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int = BODY_BYTES_MAX, file_max_bytes: int = BODY_BYTES_MAX) -> None:
         self._app = app
         self._max_bytes = max_bytes
-        self._form_max_bytes = form_max_bytes
+        self._file_max_bytes = file_max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = self._form_max_bytes if is_form(scope) else self._max_bytes
+        most = self._file_max_bytes if allowance_of(scope).file else self._max_bytes
         detail = f"the body is longer than {most} bytes"
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > most:
@@ -134,14 +187,13 @@ class BodyLimited:
 class TimeLimited:
     """Answers 503 when an answer does not begin in time, 408 when a body stops coming, and ends what nobody reads.
 
-    `answer_s` (`join_s` when an upload is completed) runs from the first byte to the beginning of the answer, not for a
-    form; `silence_s` between two pieces of a body in either direction.
+    `answer_s`, unless the route declares another, runs from the first byte to the beginning of the answer, not for a file;
+    `silence_s` between two pieces of a body in either direction.
     """
 
-    def __init__(self, app: ASGIApp, *, answer_s: float = ANSWER_S, join_s: float = JOIN_S, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, app: ASGIApp, *, answer_s: float = ANSWER_S, silence_s: float = SILENCE_S) -> None:
         self._app = app
         self._answer_s = answer_s
-        self._join_s = join_s
         self._silence_s = silence_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,7 +202,8 @@ class TimeLimited:
             await self._app(scope, receive, send)
             return
         complete = False
-        answer_s = self._join_s if is_completion(scope) else self._answer_s
+        allowance = allowance_of(scope)
+        answer_s = allowance.answer_s or self._answer_s
 
         async def patient() -> Message:
             nonlocal complete
@@ -166,7 +219,7 @@ class TimeLimited:
             return message
 
         try:
-            async with asyncio.timeout(None if is_form(scope) else answer_s) as limit:
+            async with asyncio.timeout(None if allowance.file else answer_s) as limit:
 
                 async def watched(message: Message) -> None:
                     limit.reschedule(None)

@@ -13,13 +13,13 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api import health
 from api.access import Access
-from api.addresses import UNKNOWN
+from api.addresses import UNKNOWN, Addresses
 from api.admin import failures, insights, keys, uploads, videos
 from api.admin.live import routes as live
 from api.admin.live.hub import LISTENERS_MAX, Hub
+from api.admin.services import Options, Services, travel
 from api.app import REQUESTS_MAX, Prometheus, appender_of, begin, finish, server_config
 from api.middleware import Observer
-from api.services import Options, Services, travel
 from infra.history.past import past_of
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.clock import SystemClock, system_context
@@ -31,6 +31,8 @@ from infra.runtime.tokens import ensure_admin_token
 from infra.runtime.worker_keys import KeyTable
 from projections.telemetry.insights import Caps
 
+FORM_FIELDS_BYTES = 2**20
+"""Bytes that a form may have besides its file."""
 LIVE_IDLE_MS = 250
 NO_TOKEN = "send `Authorization: Bearer TOKEN` with the administrator's token"
 _bearer = HTTPBearer(auto_error=False, scheme_name="token", description="The administrator's token: var/tokens/admin.")
@@ -39,17 +41,21 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="token", description="The adm
 def create_admin(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
     """Return the administrators' app: uploads, videos, jobs, workers. Everything but health wants the token."""
     app = begin("Kinolog admin", "Uploads, videos, jobs, workers.", 401, 429, 503, kind=FastAPI)
-    app.include_router(
-        health.router(exposition, metrics_type, health.stored_in(services), metrics_token=services.options.metrics_token)
+    options = services.options
+    lacks = health.stored_in(services, services.log_answers)
+    app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=options.metrics_token))
+    for each in (uploads, videos, failures, insights, live, keys):
+        app.include_router(each.routes, dependencies=[Depends(authorised), Depends(travel)])
+    return finish(
+        app,
+        name="admin",
+        services=services,
+        addresses=Addresses(options.trusted_proxies),
+        observer=observer,
+        new_id=lambda: services.context().new_id(),
+        per_minute=options.requests_per_minute,
+        file_max_bytes=options.upload_max_bytes + FORM_FIELDS_BYTES,
     )
-    locked = [Depends(authorised), Depends(travel)]
-    app.include_router(uploads.routes, dependencies=locked)
-    app.include_router(videos.routes, dependencies=locked)
-    app.include_router(failures.routes, dependencies=locked)
-    app.include_router(insights.routes, dependencies=locked)
-    app.include_router(live.routes, dependencies=locked)
-    app.include_router(keys.routes, dependencies=locked)
-    return finish(app, services, observer)
 
 
 async def authorised(request: Request, presented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
@@ -93,7 +99,6 @@ async def serve(settings: Settings) -> None:
     metrics.LIVE_LISTENERS.set_function(lambda: live.listeners)
     options = Options(
         requests_per_minute=settings.admin_requests_per_minute,
-        media_delivery=settings.media_delivery,
         presign_ttl_s=settings.presign_ttl_s,
         trusted_proxies=settings.trusted_proxies,
         metrics_token=settings.metrics_token.get_secret_value(),
@@ -104,11 +109,10 @@ async def serve(settings: Settings) -> None:
         caps=Caps(settings.telemetry_hardware_max, settings.telemetry_words_max),
     )
     services = Services(
-        "admin",
-        pool,
-        store,
-        context,
-        options,
+        pool=pool,
+        store=store,
+        context=context,
+        options=options,
         append=appender.append,
         log_answers=appender.ask,
         access=Access(key_table, appender.append, context),

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from api.admin.models import JOB_ID, Page
+from api.admin.services import Given, Services, moment, reading, write
 from api.problems import documented
-from api.services import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, moment, reading, write
+from api.services import Cursor, Limit, Minimum, after_of, cursor_of
 from events.errors import Conflict, NotFound
 from events.failures import FailureRerun
 from events.jobs import JobSubmitted

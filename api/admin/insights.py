@@ -3,7 +3,8 @@
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from api.services import Given, Minimum, reading
+from api.admin.services import Given, reading
+from api.services import Minimum
 from projections.telemetry import insights
 
 routes = APIRouter(tags=["telemetry"])

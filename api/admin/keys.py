@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
-from api.access import Access
 from api.admin.models import Page
+from api.admin.services import Given
 from api.problems import documented
-from api.services import Given, Limit, Services
+from api.services import Limit
 from api.worker import models
 from events.text import Prose
 from producers.keys import Key
@@ -29,7 +29,7 @@ class Reason(BaseModel):
 @routes.post("/join-tokens", status_code=201, responses=documented(422))
 async def make_join_token(given: Given, wanted: models.Invitation) -> models.JoinToken:
     """Make a token with which one worker may join; it is shown here, and never again."""
-    key, text = await _access(given).invite(pools=wanted.pools, kinds=wanted.kinds, life=timedelta(seconds=wanted.life_s))
+    key, text = await given.access.invite(pools=wanted.pools, kinds=wanted.kinds, life=timedelta(seconds=wanted.life_s))
     assert key.expires_at is not None
     return models.JoinToken(token=text, worker_id=key.worker_id, key_id=key.key_id, expires_at=key.expires_at)
 
@@ -37,7 +37,7 @@ async def make_join_token(given: Given, wanted: models.Invitation) -> models.Joi
 @routes.get("")
 async def list_keys(given: Given, limit: Limit = 100) -> Page[Key]:
     """List keys and join tokens, the last that was issued first, without anything secret."""
-    return Page(items=list(await _access(given).listing(limit)), next=None)
+    return Page(items=list(await given.access.listing(limit)), next=None)
 
 
 @routes.post("/{which}/revoke", responses=documented(404))
@@ -49,12 +49,7 @@ async def revoke(
     reason: Reason | None = None,
 ) -> models.Revoked:
     """Revoke all keys of a worker, or one; within a second they are good for nothing."""
-    keys = await _access(given).listing(KEYS_MAX)
+    keys = await given.access.listing(KEYS_MAX)
     matching = {id_ for key in keys for id_ in (key.worker_id, key.key_id) if id_ is not None and fits(which, id_)}
-    found = await _access(given).revoke(only(which, matching), reason.reason if reason else "")
+    found = await given.access.revoke(only(which, matching), reason.reason if reason else "")
     return models.Revoked(key_ids=[key.key_id for key in found])
-
-
-def _access(given: Services) -> Access:
-    assert given.access is not None, "the admin app has the keys"
-    return given.access

@@ -9,9 +9,11 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from api.admin.forms import Form
+from api.admin.services import Given, Services, write
 from api.faults import sentence
+from api.limits import allowing
 from api.problems import ContentKnown, documented
-from api.services import POSITION_HEADER, Given, Services, write
+from api.services import POSITION_HEADER
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import Conflict, InvalidRequest, KinologError, NotFound, ObjectMissing, Retryable
@@ -27,6 +29,8 @@ from projections.folding.positions import Positions, wait_for
 routes = APIRouter(tags=["uploads"])
 VideoId = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$")]
 PARTS_MAX = 10_000
+JOIN_S = 600.0
+"""Seconds for the answer to a completed upload: stores join parts at about 1 GB/s."""
 SEEN_S = 5.0
 """How late the catalog may be on a busy machine: it is waited for so long to read an upload that this app has just begun."""
 EXAMPLE_ID = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
@@ -168,6 +172,7 @@ async def sign_parts(given: Given, video_id: VideoId, wanted: WantedParts) -> Pa
 
 
 @routes.post("/api/uploads/{video_id}/complete", responses=documented(404, 409, 413, 422))
+@allowing(answer_s=JOIN_S)
 async def complete(given: Given, response: Response, video_id: VideoId, completion: Completion) -> CompletedUpload:
     """Join the parts, check the size, and begin to make the video. Saying it again answers the same."""
     video = await _upload(given, video_id)
@@ -303,6 +308,7 @@ FORM = {
     },
     responses=documented(408, 409, 413, 422),
 )
+@allowing(file=True)
 async def upload_form(
     given: Given,
     response: Response,

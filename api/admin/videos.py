@@ -22,8 +22,9 @@ from api.admin.models import (
     VideoShown,
     WorkerShown,
 )
+from api.admin.services import Given, Services, moment, reading, write
 from api.problems import documented
-from api.services import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, moment, reading, write
+from api.services import Cursor, Limit, Minimum, after_of, cursor_of
 from events.errors import Conflict, NotFound
 from events.jobs import Priority
 from events.kinds import JobKind

@@ -6,12 +6,14 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from api import health
+from api.addresses import Addresses
 from api.app import Prometheus, begin, finish, server_config
 from api.middleware import CrossOrigin, Observer
 from api.public import pages, previews, videos
-from api.services import Options, Services
+from api.public.services import Options, Services
 from infra.runtime import metrics, postgres
 from infra.runtime.clock import system_context
 from infra.runtime.memory import collect_rarely
@@ -22,15 +24,22 @@ from infra.runtime.settings import Settings
 def create_public(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
     """Return the viewers' app: browse, search, watch."""
     app = begin("Kinolog", "Browse, search and watch.", 429, 503, kind=FastAPI)
-    app.include_router(
-        health.router(
-            exposition, metrics_type, health.stored_in(services), writes=False, metrics_token=services.options.metrics_token
-        )
+    options = services.options
+    lacks = health.stored_in(services)
+    app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=options.metrics_token))
+    for each in (videos, previews, pages):
+        app.include_router(each.routes)
+    return finish(
+        app,
+        name="public",
+        services=services,
+        addresses=Addresses(options.trusted_proxies),
+        observer=observer,
+        new_id=lambda: services.context().new_id(),
+        inside=[Middleware(pages.ProblemPages), Middleware(CrossOrigin)],
+        per_minute=options.requests_per_minute,
+        media_origin=options.media_origin,
     )
-    app.include_router(videos.routes)
-    app.include_router(previews.routes)
-    app.include_router(pages.routes)
-    return finish(app, services, observer, pages.ProblemPages, CrossOrigin)
 
 
 async def serve(settings: Settings) -> None:
@@ -48,7 +57,7 @@ async def serve(settings: Settings) -> None:
         trusted_proxies=settings.trusted_proxies,
         metrics_token=settings.metrics_token.get_secret_value(),
     )
-    services = Services("public", pool, store, partial(system_context, "kinolog/public"), options)
+    services = Services(pool=pool, store=store, context=partial(system_context, "kinolog/public"), options=options)
     app = create_public(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
     try:
         await uvicorn.Server(server_config(app, settings, settings.public_port)).serve()

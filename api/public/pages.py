@@ -16,10 +16,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
+from api.limits import allowing
 from api.public.previews import Preview, head_of, preview_of, site_of
 from api.public.ranges import is_known
+from api.public.services import Given
 from api.public.videos import Known, shown_video
-from api.services import Given
 from events.errors import NotFound
 
 WEB = Path(__file__).resolve().parent.parent / "web"
@@ -77,6 +78,7 @@ async def favicon() -> FileResponse:
 
 
 @routes.api_route("/assets/vendor/{name}", methods=READ)
+@allowing(rate="faults")
 async def vendor(name: str, known: Known = None) -> Response:
     """The player."""
     if name not in VENDOR or not VENDOR[name].is_file():
@@ -85,6 +87,7 @@ async def vendor(name: str, known: Known = None) -> Response:
 
 
 @routes.api_route("/assets/{name}", methods=READ)
+@allowing(rate="faults")
 async def asset(name: str, known: Known = None) -> Response:
     """A script, style or picture of the pages."""
     path = WEB / name

@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 
 from api.admin.models import JOB_ID, VIDEO_ID
 from api.problems import documented
+from api.public.services import Given, Services
 from api.public.videos import shown_video
-from api.services import Given, Services
 from events.errors import NotFound
 from events.text import Line
 from projections.catalog import Video

@@ -10,9 +10,11 @@ from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field
 
 from api.admin.models import JOB_ID, PROGRESSING, VIDEO_ID
+from api.limits import allowing
 from api.problems import documented
 from api.public import ranges
-from api.services import Cursor, Given, Limit, Minimum, Services, after_of, cursor_of, reading
+from api.public.services import Given, Services
+from api.services import Cursor, Limit, Minimum, after_of, cursor_of, reading
 from events.errors import NotFound
 from events.media import Failure
 from events.text import Line
@@ -147,6 +149,7 @@ async def progress_of(given: Given, response: Response, slug: Slug) -> progress.
 
 @routes.head("/videos/{slug}/master.m3u8", include_in_schema=False)
 @routes.get("/videos/{slug}/master.m3u8", response_class=Response, responses=HLS)
+@allowing(rate="faults")
 async def hls_master(given: Given, slug: Slug, known: Known = None) -> Response:
     """HLS master playlist; there as soon as the first chunk is."""
     return await _manifest(given, slug, manifests.hls_master, manifests.HLS_TYPE, known)
@@ -154,6 +157,7 @@ async def hls_master(given: Given, slug: Slug, known: Known = None) -> Response:
 
 @routes.head("/videos/{slug}/manifest.mpd", include_in_schema=False)
 @routes.get("/videos/{slug}/manifest.mpd", response_class=Response, responses=DASH)
+@allowing(rate="faults")
 async def dash(given: Given, slug: Slug, known: Known = None) -> Response:
     """DASH manifest; there once the video is published."""
     return await _manifest(given, slug, manifests.dash, manifests.DASH_TYPE, known)
@@ -161,6 +165,7 @@ async def dash(given: Given, slug: Slug, known: Known = None) -> Response:
 
 @routes.head("/videos/{slug}/{rendition}.m3u8", include_in_schema=False)
 @routes.get("/videos/{slug}/{rendition}.m3u8", response_class=Response, responses=HLS)
+@allowing(rate="faults")
 async def hls_media(
     given: Given, slug: Slug, rendition: Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9_.-]+$")], known: Known = None
 ) -> Response:
@@ -181,6 +186,7 @@ async def hls_media(
         **documented(404, 416),
     },
 )
+@allowing(rate="faults")
 async def media_object(
     given: Given,
     request: Request,

@@ -98,7 +98,7 @@ class KeptRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def look(request: Request) -> Response:
-            answers: Answers = request.app.state.answers
+            answers: Answers = request.app.state.services.answers
             key = f"{request.url.path}?{request.url.query}"
             return await answers.get(key, lambda: handler(request))
 

@@ -9,15 +9,14 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 from starlette.types import Receive, Scope, Send
 
-from api import health, problems
-from api.addresses import Addressed, Addresses
-from api.app import Prometheus, appender_of, begin, server_config
-from api.compression import Compressed
+from api import health
+from api.addresses import Addresses
+from api.app import Prometheus, appender_of, begin, finish, server_config
 from api.limiter import Limiter
-from api.limits import BodyLimited, TimeLimited
-from api.middleware import CrossOrigin, Observed, Observer, SecurityHeaders
+from api.middleware import CrossOrigin, Observer
 from api.telemetry import comparing, documents
 from api.telemetry.answers import Answers
 from api.telemetry.ingest import OBSERVED, OPEN, HotRoutes, Ingest
@@ -25,6 +24,7 @@ from api.telemetry.insights import Snapshots
 from api.telemetry.intake import Intake
 from api.telemetry.protocol import protocol_for
 from api.telemetry.reading import Limits, Readings, StoredReadings
+from api.telemetry.services import Services
 from events.topics import TELEMETRY
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.clock import new_id
@@ -67,17 +67,16 @@ def create_telemetry(
     app = begin("Kinolog telemetry", "Anonymous reports of transcodes, and what they tell.", 429, 503, kind=IngestApp)
     app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=metrics_token))
     app.include_router(comparing.routes)
-    app.state.readings = readings
-    app.state.answers = Answers()
     _describe(app, documents.paths(), documents.schemas())
-    problems.install(app)
-    app.add_middleware(TimeLimited)
-    app.add_middleware(BodyLimited)
-    app.add_middleware(SecurityHeaders)
-    app.add_middleware(CrossOrigin)
-    app.add_middleware(Compressed)
-    app.add_middleware(Addressed, addresses=ingest.addresses)
-    app.add_middleware(Observed, name="telemetry", observer=observer, new_id=new_id)
+    finish(
+        app,
+        name="telemetry",
+        services=Services(readings, Answers()),
+        addresses=ingest.addresses,
+        observer=observer,
+        new_id=new_id,
+        inside=[Middleware(CrossOrigin)],
+    )
     app.hot = HotRoutes(app.cold, ingest=ingest)
     return app
 

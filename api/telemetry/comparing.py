@@ -20,6 +20,7 @@ from api.problems import documented
 from api.telemetry.answers import KeptRoute
 from api.telemetry.insights import MAX_AGE_S
 from api.telemetry.reading import Readings
+from api.telemetry.services import Services
 from events.errors import NotFound
 from events.text import Line as Word
 from projections.telemetry import estimates
@@ -183,8 +184,8 @@ async def select(
 
 async def readings(request: Request) -> Readings:
     """Return the app's readings."""
-    found: Readings = request.app.state.readings
-    return found
+    services: Services = request.app.state.services
+    return services.readings
 
 
 Selected = Annotated[Selection, Depends(select)]

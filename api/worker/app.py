@@ -7,20 +7,19 @@ from datetime import timedelta
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
-from api import health, problems
+from api import health
 from api.access import Access, Denied
-from api.addresses import Addressed, Addresses
-from api.app import Prometheus, appender_of, begin, server_config
-from api.compression import Compressed
-from api.limits import BodyLimited, RateLimited, TimeLimited
-from api.middleware import Observed, Observer, SecurityHeaders
+from api.addresses import Addresses
+from api.app import Prometheus, appender_of, begin, finish, server_config
+from api.middleware import Observer
 from api.worker import jobs as jobs_routes
 from api.worker import objects
 from api.worker.audit import Audited, denied
 from api.worker.decisions import Decisions
 from api.worker.receiving import ARCHIVE_BYTES_MAX, Shelf
-from api.worker.services import Options, WorkerServices
+from api.worker.services import Options, Services
 from events.errors import KinologError, Retryable
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.clock import system_context
@@ -36,14 +35,12 @@ from projections.jobs import Job
 
 STORED_S = 5.0
 """A claim that the app does not remember is looked up in the database for so long."""
-ANSWER_S = 60.0
-"""A claim is answered after 30 s at most, when there is no job."""
 REQUESTS_MAX = 5_000
 """Workers wait for answers to their claims; more requests than this at once are refused with 503."""
 
 
 def create_worker(
-    services: WorkerServices,
+    services: Services,
     *,
     observer: Observer,
     exposition: Callable[[], bytes],
@@ -58,18 +55,18 @@ def create_worker(
     app.include_router(jobs_routes.routes)
     app.include_router(objects.routes)
     app.include_router(jobs_routes.held_routes)
-    app.state.worker_services = services
-    problems.install(app)
     app.add_exception_handler(Denied, denied)
-    app.add_middleware(TimeLimited, answer_s=ANSWER_S)
-    app.add_middleware(BodyLimited, form_max_bytes=ARCHIVE_BYTES_MAX)
-    app.add_middleware(RateLimited, per_minute=services.options.requests_per_minute)
-    app.add_middleware(Audited, append=services.append, context=lambda: services.context(None))
-    app.add_middleware(SecurityHeaders)
-    app.add_middleware(Addressed, addresses=Addresses(services.options.trusted_proxies))
-    app.add_middleware(Compressed)
-    app.add_middleware(Observed, name="worker", observer=observer, new_id=lambda: services.context(None).new_id())
-    return app
+    return finish(
+        app,
+        name="worker",
+        services=services,
+        addresses=Addresses(services.options.trusted_proxies),
+        observer=observer,
+        new_id=lambda: services.context(None).new_id(),
+        inside=[Middleware(Audited, append=services.append, context=lambda: services.context(None))],
+        per_minute=services.options.requests_per_minute,
+        file_max_bytes=ARCHIVE_BYTES_MAX,
+    )
 
 
 async def serve(settings: Settings) -> None:
@@ -97,7 +94,7 @@ async def serve(settings: Settings) -> None:
     log = LogConsumer(settings, idle_ms=5000)
     decisions = Decisions(log, stored, access.forget)
     await decisions.start(system_context("kinolog/worker-app").now)
-    services = WorkerServices(
+    services = Services(
         access,
         decisions,
         store,

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Path, Query, Request
 
 from api.access import Denied, check_pool
+from api.limits import allowing
 from api.problems import Fenced, documented
 from api.worker import models
 from api.worker.decisions import Holding, over
 from api.worker.leases import renewals
 from api.worker.objects import check_part, check_result
-from api.worker.services import Given, Worker, WorkerServices, address_of, required_version, version_ok
+from api.worker.services import Given, Services, Worker, address_of, required_version, version_ok
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, LogUnavailable
 from events.jobs import ClaimRefused, JobAttemptFailed, JobClaimed, JobCompleted, JobFailed, ResultRefused
@@ -28,6 +29,8 @@ from producers.keys import Key
 
 DECIDED_S = 15.0
 """The dispatcher decides within milliseconds; while it is started again, within seconds."""
+ANSWER_S = 60.0
+"""Seconds until an answer begins: a claim waits up to 30 s for a job, a result for its objects and the dispatcher."""
 ANSWERED_S = 5.0
 """How long after its deadline a claim may be answered."""
 JobId = Annotated[str, Path(max_length=36, pattern=r"^[0-9a-f-]{36}$")]
@@ -129,7 +132,7 @@ async def rotate(given: Given, key: Worker, wanted: models.Rotation) -> models.R
     return models.Registered(worker_id=new.worker_id, api_key=text, expires_at=new.expires_at, version_ok=True, message=message)
 
 
-async def _tell_registered(given: WorkerServices, key: Key, about: models.WorkerSelf) -> None:
+async def _tell_registered(given: Services, key: Key, about: models.WorkerSelf) -> None:
     event = WorkerRegistered(
         worker_id=key.worker_id,
         name=about.worker_name,
@@ -144,7 +147,7 @@ async def _tell_registered(given: WorkerServices, key: Key, about: models.Worker
     await given.append([producer.told(given.context(None), event)])
 
 
-def _too_old_or_new(given: WorkerServices, version: str) -> str:
+def _too_old_or_new(given: Services, version: str) -> str:
     return f"Version {version} gets no jobs here: {required_version(given.options)} is wanted"
 
 
@@ -152,6 +155,7 @@ def _too_old_or_new(given: WorkerServices, version: str) -> str:
 
 
 @routes.post("/claim", responses=documented(422))
+@allowing(answer_s=ANSWER_S)
 async def claim(
     request: Request,
     given: Given,
@@ -192,7 +196,7 @@ async def claim(
 
 
 async def _ask(
-    request: Request, given: WorkerServices, key: Key, wish: models.Claim, claim_id: str, capabilities: Capabilities
+    request: Request, given: Services, key: Key, wish: models.Claim, claim_id: str, capabilities: Capabilities
 ) -> Envelope[Event] | None:
     """Ask the dispatcher. Whoever hangs up gets no job: one that was given meanwhile is handed back."""
     context = given.context(None)
@@ -236,7 +240,7 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _hand_back_later(given: WorkerServices, claim_id: str, answer: "asyncio.Future[Envelope[Event]]") -> None:
+def _hand_back_later(given: Services, claim_id: str, answer: "asyncio.Future[Envelope[Event]]") -> None:
     if given.abandoned.get(claim_id) is answer:
         del given.abandoned[claim_id]
     if answer.cancelled() or not isinstance(answer.result().data, JobClaimed):
@@ -246,7 +250,7 @@ def _hand_back_later(given: WorkerServices, claim_id: str, answer: "asyncio.Futu
     task.add_done_callback(given.tasks.discard)
 
 
-async def _hand_back(given: WorkerServices, fact: Envelope[Event]) -> None:
+async def _hand_back(given: Services, fact: Envelope[Event]) -> None:
     claimed = fact.data
     assert isinstance(claimed, JobClaimed)
     released = producer.lease_released(
@@ -334,6 +338,7 @@ async def fail(given: Given, key: Worker, job_id: JobId, said: models.Fail) -> m
 
 
 @held_routes.post("/part", responses=documented(422))
+@allowing(answer_s=ANSWER_S)
 async def part(given: Given, key: Worker, job_id: JobId, said: models.Part) -> models.Accepted:
     """Name some of many segments before the job is done: what `complete` has too many of for one body. Part by part, from 0 on."""
     holding = await given.decisions.held(job_id, key.worker_id, said.epoch)
@@ -352,6 +357,7 @@ async def part(given: Given, key: Worker, job_id: JobId, said: models.Part) -> m
 
 
 @held_routes.post("/complete", responses=documented(422))
+@allowing(answer_s=ANSWER_S)
 async def complete(given: Given, key: Worker, job_id: JobId, said: models.Complete) -> models.Accepted:
     """Say that the job is done. Every object that the result names must be there; said again, it changes nothing."""
     holding = await given.decisions.holding(job_id)
@@ -371,7 +377,7 @@ def _stage(holding: Holding) -> FailureStage:
     return KINDS[holding.kind].stage
 
 
-async def _decided(given: WorkerServices, holding: Holding, epoch: int, **report: object) -> Envelope[Event]:
+async def _decided(given: Services, holding: Holding, epoch: int, **report: object) -> Envelope[Event]:
     """Report the end of an attempt and return the fact that takes it.
 
     Raises Fenced with what happened when the claim ended otherwise, in that very moment too, and LogUnavailable when nothing

@@ -1,7 +1,7 @@
 """Leases that a worker's signs of life extend."""
 
 from api.worker.decisions import Holding
-from api.worker.services import WorkerServices
+from api.worker.services import Services
 from events.clock import Context
 from events.envelope import Envelope, Event
 from producers.workers import lease_renewed
@@ -9,7 +9,7 @@ from producers.workers import lease_renewed
 REMEMBERED_MAX = 10_000
 
 
-def renewals(given: WorkerServices, context: Context, holding: Holding) -> list[Envelope[Event]]:
+def renewals(given: Services, context: Context, holding: Holding) -> list[Envelope[Event]]:
     """Return the renewal of a lease when the last one was made a while ago: not every tick and file is one."""
     claim = holding.job_id, holding.epoch
     now_s = context.now.timestamp()

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
+from api.limits import allowing
 from api.problems import documented
 from api.public import ranges
 from api.worker import guards, models
 from api.worker.decisions import Holding
 from api.worker.leases import renewals
 from api.worker.receiving import ARCHIVE_BYTES_MAX, FILE_BYTES_MAX, place, receive, unpack
-from api.worker.services import Given, Worker, WorkerServices
+from api.worker.services import Given, Services, Worker
 from events.errors import Conflict, InvalidRequest, NotFound
 from events.kinds import KINDS, JobResult, foreign
 from events.media import ObjectRef, Rendition
@@ -76,6 +77,7 @@ async def made_object(
 
 
 @routes.post("/upload/{job_id}/segment/{quality}/{filename}", responses=documented(413, 422))
+@allowing(file=True)
 async def upload_segment(
     request: Request,
     given: Given,
@@ -91,6 +93,7 @@ async def upload_segment(
 
 
 @routes.post("/upload/{job_id}/file/{filename}", responses=documented(413, 422))
+@allowing(file=True)
 async def upload_file(
     request: Request,
     given: Given,
@@ -105,7 +108,7 @@ async def upload_file(
 
 
 async def _upload(
-    request: Request, given: WorkerServices, worker_id: str, job_id: str, epoch: int, path: str, sha256: str | None
+    request: Request, given: Services, worker_id: str, job_id: str, epoch: int, path: str, sha256: str | None
 ) -> models.FileAnswer:
     name = guards.checked_path(path)
     holding = await given.decisions.held(job_id, worker_id, epoch)
@@ -125,6 +128,7 @@ async def _upload(
 
 
 @routes.post("/upload/{job_id}/archive", responses=documented(413, 422))
+@allowing(file=True)
 async def upload_archive(
     request: Request, given: Given, key: Worker, job_id: JobId, epoch: Epoch, sha256: Digest = None
 ) -> models.ArchiveAnswer:
@@ -202,7 +206,7 @@ async def verify_complete(given: Given, key: Worker, job_id: JobId, epoch: Epoch
 # --- what a result names --------------------------------------------------------------------------------------------
 
 
-async def check_result(given: WorkerServices, holding: Holding, result: JobResult) -> None:
+async def check_result(given: Services, holding: Holding, result: JobResult) -> None:
     """Raise InvalidRequest when a result is not of its claim, Conflict when an object that it names is not there.
 
     Digests were checked when the bytes came; the verification, a job of its own, reads them all again.
@@ -212,14 +216,14 @@ async def check_result(given: WorkerServices, holding: Holding, result: JobResul
     await _check_objects(given, holding, list(objects_in(result)))
 
 
-async def check_part(given: WorkerServices, holding: Holding, renditions: tuple[Rendition, ...]) -> None:
+async def check_part(given: Services, holding: Holding, renditions: tuple[Rendition, ...]) -> None:
     """Raise InvalidRequest and Conflict as `check_result` does, for a part of a result."""
     if not KINDS[holding.kind].in_parts:
         raise InvalidRequest(f"a job of kind {holding.kind} has a result in one part")
     await _check_objects(given, holding, list(objects_in(renditions)))
 
 
-async def _check_objects(given: WorkerServices, holding: Holding, named: Sequence[ObjectRef]) -> None:
+async def _check_objects(given: Services, holding: Holding, named: Sequence[ObjectRef]) -> None:
     prefix = prefix_of(holding, holding.epoch)
     if beyond := foreign(KINDS[holding.kind], named, video_id=holding.video_id, attempt=prefix):
         raise InvalidRequest(f"the result names what this claim did not make: {beyond[0][:200]}")

@@ -11,8 +11,8 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from packaging.version import InvalidVersion, Version
 
+from api import services as common
 from api.access import Access, Denied
-from api.addresses import Network
 from api.worker.decisions import Decisions
 from api.worker.receiving import Shelf
 from events.clock import Context
@@ -36,8 +36,8 @@ class Store(Protocol):
     def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]: ...
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(common.Options):
     """Settings of the worker app. `admin_secret` returns an empty text when nobody may register without a join token."""
 
     admin_secret: Callable[[], str]
@@ -46,14 +46,11 @@ class Options:
     version_max: str
     lease: timedelta
     renew_every: timedelta
-    requests_per_minute: int
     directory: Path
-    trusted_proxies: tuple[Network, ...] = ()
-    metrics_token: str = ""
 
 
 @dataclass(frozen=True)
-class WorkerServices:
+class Services:
     """Everything that the routes reach.
 
     `renewed` has, per claim, when its lease was renewed last; `abandoned` the answers to claims whose worker hung up.
@@ -72,12 +69,12 @@ class WorkerServices:
     unpacking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UNPACKING_MAX))
 
 
-async def services(request: Request) -> WorkerServices:
+async def services(request: Request) -> Services:
     """Return the app's services."""
-    return cast(WorkerServices, request.app.state.worker_services)
+    return cast(Services, request.app.state.services)
 
 
-Given = Annotated[WorkerServices, Depends(services)]
+Given = Annotated[Services, Depends(services)]
 
 
 def address_of(request: Request) -> str:

@@ -11,30 +11,26 @@ import httpx
 from fastapi import FastAPI
 
 from api.access import Access
+from api.admin import services as admin
 from api.admin.app import create_admin
 from api.admin.live.hub import Hub
 from api.health import Lacks
+from api.public import services as public
 from api.public.app import create_public
-from api.services import Options, Services, append_nothing
+from api.worker import services as worker
 from api.worker.app import create_worker
 from api.worker.decisions import Decisions
 from api.worker.receiving import Shelf
-from api.worker.services import Options as WorkerOptions
-from api.worker.services import WorkerServices
 from events.clock import Context
 from events.envelope import Envelope, Event
 from infra.runtime import metrics
 from infra.runtime.clock import system_context
 
 TOKEN = "a-token-for-tests"
-OPTIONS = Options(
-    upload_max_bytes=64 * 2**20,
-    upload_part_bytes=5 * 2**20,
-    presign_ttl_s=60,
-    requests_per_minute=1_000_000,
-    media_delivery="proxy",
-    token=TOKEN,
+ADMIN = admin.Options(
+    requests_per_minute=1_000_000, presign_ttl_s=60, upload_max_bytes=64 * 2**20, upload_part_bytes=5 * 2**20, token=TOKEN
 )
+PUBLIC = public.Options(requests_per_minute=1_000_000, media_delivery="proxy", presign_ttl_s=60)
 
 
 @dataclass
@@ -55,25 +51,55 @@ class Seen:
         self.requests.append((app, method, route, status, body_bytes))
 
 
-def make(
-    name: str,
+async def nothing(*_: object) -> Any:
+    """Know of no job."""
+    return {}
+
+
+async def refuse(*_: object) -> Any:
+    """Fail: a test that appends, or asks the log, brings its own."""
+    raise AssertionError("this test has no log")
+
+
+def make(name: str, **parts: Any) -> FastAPI:
+    """Return the app `public` or `admin`, with these parts."""
+    return make_admin(**parts) if name == "admin" else make_public(**parts)
+
+
+def make_public(*, pool: Any = None, store: Any = None, observer: Seen | None = None, **options: Any) -> FastAPI:
+    """Return the public app with these parts."""
+    services = public.Services(pool=pool, store=store, context=lambda: system_context("test"), options=replace(PUBLIC, **options))
+    return create_public(services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
+
+
+def make_admin(
     *,
     pool: Any = None,
     store: Any = None,
-    append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]] = append_nothing,
+    append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]] = refuse,
+    log_answers: Callable[[], Awaitable[Any]] = nothing,
     observer: Seen | None = None,
     live: Hub | None = None,
     **options: Any,
 ) -> FastAPI:
-    """Return the app `public` or `admin`."""
-    services = Services(name, pool, store, lambda: system_context("test"), replace(OPTIONS, **options), append, live=live)
-    create = create_admin if name == "admin" else create_public
-    return create(services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
+    """Return the admin app with these parts."""
 
+    def context(correlation_id: str | None = None) -> Context:
+        return system_context("test", correlation_id)
 
-async def nothing(*_: object) -> Any:
-    """Know of no job."""
-    return {}
+    none: Any = None
+    services = admin.Services(
+        pool=pool,
+        store=store,
+        context=context,
+        options=replace(ADMIN, **options),
+        append=append,
+        log_answers=log_answers,
+        access=Access(none, append, context),
+        live=live or Hub(none, none),
+        past=none,
+    )
+    return create_admin(services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
 
 
 async def lack_nothing() -> Lacks:
@@ -83,14 +109,23 @@ async def lack_nothing() -> Lacks:
 
 def make_worker(observer: Seen | None = None, **parts: Any) -> FastAPI:
     """Return the worker app with these parts, fields of its services, and nothing else behind it."""
-    options = WorkerOptions(lambda: TOKEN, None, "", "", timedelta(seconds=60), timedelta(seconds=7), 1_000_000, Path("/nowhere"))
+    options = worker.Options(
+        requests_per_minute=1_000_000,
+        admin_secret=lambda: TOKEN,
+        key_life=None,
+        version_min="",
+        version_max="",
+        lease=timedelta(seconds=60),
+        renew_every=timedelta(seconds=7),
+        directory=Path("/nowhere"),
+    )
     none: Any = None
 
     def context(correlation_id: str | None = None) -> Context:
         return system_context("test", correlation_id)
 
-    access = Access(none, append_nothing, context)
-    nothing_behind = WorkerServices(access, Decisions(none, nothing), none, Shelf(none), append_nothing, context, options)
+    access = Access(none, refuse, context)
+    nothing_behind = worker.Services(access, Decisions(none, nothing), none, Shelf(none), refuse, context, options)
     services = replace(nothing_behind, **parts)
     return create_worker(
         services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, lacks=lack_nothing

@@ -15,14 +15,16 @@ EVENTS = {event.__name__: TOPIC_OF[event.TYPE].name for topic in TOPICS.values()
 WRITERS = {
     "processors": "processors/**/*.py",
     "dispatcher": "processors/dispatch/*.py",
-    "admin": "api/admin/**/*.py",
-    "worker-app": "api/worker/*.py",
+    "admin": "api/**/*.py",
+    "worker-app": "api/**/*.py",
     "telemetry": "api/telemetry/*.py",
     "worker": "workers/**/*.py",
 }
 NOT_OF = {
     "processors": {"processors/dispatch"},  # the dispatcher's own
     "dispatcher": {"processors/dispatch/whatif.py"},  # it appends nothing
+    "admin": {"api/worker", "api/telemetry"},
+    "worker-app": {"api/admin", "api/telemetry"},
     "worker": {"workers/telemetry.py"},  # it reports over HTTP
 }
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
-from starlette.types import Message, Receive, Scope, Send
+from fastapi import FastAPI, HTTPException, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
-from api.limits import BodyLimited, RateLimited, TimeLimited
-from tests.support.apps import Seen, client, make
+from api.limits import Allowed, BodyLimited, RateLimited, TimeLimited, allowing
+from tests.support.apps import Seen, client, make, make_worker
 from tests.support.minutes import stop_the_minute
 
 STILL_S = 0.05
@@ -29,20 +29,39 @@ def app() -> FastAPI:
     async def take(body: dict[str, Any]) -> int:
         return len(str(body))
 
-    @made.post("/api/videos")
+    @made.post("/file")
+    @allowing(file=True)
     async def stream(request: Request) -> int:
         return sum([len(piece) async for piece in request.stream()])
 
-    @made.post("/api/uploads/x/complete")
+    @made.post("/join")
+    @allowing(answer_s=PATIENCE_S)
     async def join() -> str:
         await asyncio.sleep(3 * STILL_S)
         return "joined"
+
+    @made.post("/join/quickly")
+    @allowing(answer_s=STILL_S)
+    async def join_quickly() -> str:
+        return await join()
+
+    @made.get("/media/{name}")
+    @allowing(rate="faults")
+    async def media(name: str) -> None:
+        if name == "none":
+            raise HTTPException(404)
 
     @made.get("/slow")
     async def slow() -> None:
         await asyncio.Event().wait()
 
     return made
+
+
+def limited(kind: Callable[..., ASGIApp], **limits: Any) -> ASGIApp:
+    """The app within one kind of limit."""
+    made = app()
+    return Allowed(kind(made, **limits), routes=made.routes)
 
 
 async def pieces(*data: bytes, then: Callable[[], Any] = lambda: asyncio.sleep(0)) -> AsyncIterator[bytes]:
@@ -52,29 +71,53 @@ async def pieces(*data: bytes, then: Callable[[], Any] = lambda: asyncio.sleep(0
 
 
 async def test_a_body_may_be_as_long_as_it_may_be() -> None:
-    async with client(BodyLimited(app(), max_bytes=20, form_max_bytes=40)) as http:
+    async with client(limited(BodyLimited, max_bytes=20, file_max_bytes=40)) as http:
         assert (await http.post("/json", content=b'{"a":"aaaaaaaaaaaa"}', headers=JSON)).status_code == 200
         for body in (b'{"a":"aaaaaaaaaaaaa"}', pieces(b'{"a":"', b"a" * 13, b'"}')):
             answer = await http.post("/json", content=body, headers=JSON)
             assert (answer.status_code, answer.headers["content-type"]) == (413, problems.TYPE)
             assert answer.json()["detail"] == "the body is longer than 20 bytes"
             assert answer.headers["connection"] == "close"
-        assert (await http.post("/api/videos", content=b"x" * 40)).json() == 40
-        assert (await http.post("/api/videos", content=pieces(b"x" * 40, b"x"))).status_code == 413
+        assert (await http.post("/file", content=b"x" * 40)).json() == 40
+        assert (await http.post("/file", content=pieces(b"x" * 40, b"x"))).status_code == 413
 
 
 async def test_an_answer_that_does_not_begin_ends_as_a_problem() -> None:
-    async with client(TimeLimited(app(), answer_s=STILL_S)) as http:
+    async with client(limited(TimeLimited, answer_s=STILL_S)) as http:
         answer = await http.get("/slow")
         assert (answer.status_code, answer.headers["content-type"]) == (503, problems.TYPE)
         assert answer.headers["retry-after"] == "5"
 
 
-async def test_parts_are_joined_with_more_patience() -> None:
-    async with client(TimeLimited(app(), answer_s=STILL_S, join_s=PATIENCE_S)) as http:
-        assert (await http.post("/api/uploads/x/complete")).json() == "joined"
-    async with client(TimeLimited(app(), answer_s=PATIENCE_S, join_s=STILL_S)) as http:
-        assert (await http.post("/api/uploads/x/complete")).status_code == 503
+async def test_a_route_may_declare_how_long_its_answer_may_take() -> None:
+    async with client(limited(TimeLimited, answer_s=STILL_S)) as http:
+        assert (await http.post("/join")).json() == "joined"
+    async with client(limited(TimeLimited, answer_s=PATIENCE_S)) as http:
+        assert (await http.post("/join/quickly")).status_code == 503
+
+
+def test_every_app_declares_its_files_and_joins() -> None:
+    """Routes whose body is a file, and those that take longer: an upload of 20 GB fails without."""
+    assert declared(make("public")) == set()
+    assert declared(make("admin")) == {("/api/videos", "file"), ("/api/uploads/{video_id}/complete", "600 s")}
+    assert declared(make_worker()) == {
+        ("/api/worker/upload/{job_id}/segment/{quality}/{filename}", "file"),
+        ("/api/worker/upload/{job_id}/file/{filename}", "file"),
+        ("/api/worker/upload/{job_id}/archive", "file"),
+        ("/api/worker/claim", "60 s"),
+        ("/api/worker/{job_id}/part", "60 s"),
+        ("/api/worker/{job_id}/complete", "60 s"),
+    }
+
+
+def declared(app: FastAPI) -> set[tuple[str, str]]:
+    found = set()
+    for path, operations in app.openapi()["paths"].items():
+        for method in operations:
+            allowance = Allowed(app, routes=app.routes).of({"type": "http", "method": method.upper(), "path": path, "headers": []})
+            if allowance.file or allowance.answer_s:
+                found.add((path, "file" if allowance.file else f"{allowance.answer_s:g} s"))
+    return found
 
 
 async def test_an_answer_that_has_begun_takes_as_long_as_it_takes() -> None:
@@ -91,14 +134,14 @@ async def test_an_answer_that_has_begun_takes_as_long_as_it_takes() -> None:
 
 
 async def test_a_body_that_stops_coming_is_given_up() -> None:
-    async with client(TimeLimited(app(), silence_s=STILL_S)) as http:
-        answer = await http.post("/api/videos", content=pieces(b"x", then=asyncio.Event().wait))
+    async with client(limited(TimeLimited, silence_s=STILL_S)) as http:
+        answer = await http.post("/file", content=pieces(b"x", then=asyncio.Event().wait))
         assert (answer.status_code, answer.headers["content-type"]) == (408, problems.TYPE)
 
 
 async def test_a_form_may_take_its_time() -> None:
-    async with client(TimeLimited(app(), answer_s=STILL_S, silence_s=PATIENCE_S)) as http:
-        answer = await http.post("/api/videos", content=pieces(b"x", then=lambda: asyncio.sleep(3 * STILL_S)))
+    async with client(limited(TimeLimited, answer_s=STILL_S, silence_s=PATIENCE_S)) as http:
+        answer = await http.post("/file", content=pieces(b"x", then=lambda: asyncio.sleep(3 * STILL_S)))
         assert answer.json() == 1
 
 
@@ -122,15 +165,15 @@ async def test_who_stops_reading_is_left() -> None:
 
 async def test_requests_are_counted_per_address_and_media_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     stop_the_minute(monkeypatch)
-    limited = RateLimited(app(), per_minute=2)
-    async with client(limited) as http:
+    around = limited(RateLimited, per_minute=2)
+    async with client(around) as http:
         states = [(await http.post("/json", json={})).status_code for _ in range(4)]
         assert states == [200, 200, 429, 429]
         answer = await http.post("/json", json={})
         assert answer.headers["retry-after"] == "30"
         assert answer.json()["status"] == 429
-        assert (await http.get("/media/x")).status_code == 404
-    other = httpx.ASGITransport(limited, client=("10.0.0.2", 1))
+        assert (await http.get("/media/x")).status_code == 200
+    other = httpx.ASGITransport(around, client=("10.0.0.2", 1))
     async with httpx.AsyncClient(transport=other, base_url="http://kinolog.example") as http:
         assert (await http.post("/json", json={})).status_code == 200
 

@@ -128,7 +128,16 @@ def test_a_content_type_is_one_that_the_file_can_have() -> None:
     ],
 )
 def test_a_version_outside_of_what_is_allowed_gets_no_jobs(version: str, lowest: str, highest: str, fits: bool) -> None:
-    options = Options(str, None, lowest, highest, timedelta(), timedelta(), 1, Path("/nowhere"))
+    options = Options(
+        requests_per_minute=1,
+        admin_secret=str,
+        key_life=None,
+        version_min=lowest,
+        version_max=highest,
+        lease=timedelta(),
+        renew_every=timedelta(),
+        directory=Path("/nowhere"),
+    )
     assert version_ok(version, options) is fits
     assert required_version(options) == f"{lowest or 'any'} to {highest or 'any'}"
 

@@ -12,8 +12,8 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse
 
 from api.admin.live.hub import LISTENERS_MAX, Channel, Hub, Vector
+from api.admin.services import Given, Services, reading
 from api.problems import documented
-from api.services import Given, Services, reading
 from events.errors import InvalidRequest, Retryable
 from events.text import Line
 from projections import catalog, jobs, progress, workers
@@ -75,7 +75,7 @@ def _hub(given: Services) -> Hub:
     """Return the hub. Raises InvalidRequest for a question about the past, Retryable when too many listen."""
     if given.as_of is not None:
         raise InvalidRequest("a live stream is about now: leave as_of out")
-    if given.live is None or given.live.listeners >= LISTENERS_MAX:
+    if given.live.listeners >= LISTENERS_MAX:
         raise Retryable("nobody else can listen now; try again")
     return given.live
 

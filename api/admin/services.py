@@ -1,0 +1,126 @@
+"""Parts that the routes of the admin app are given, and how they read the past and write to the log."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Annotated, Any, Protocol, cast
+
+from fastapi import Depends, Query, Request, Response
+from psycopg import AsyncConnection
+
+from api import services as common
+from api.access import Access
+from api.admin.live.hub import Hub
+from api.admin.locks import Locks
+from api.limits import Attempts
+from api.services import POSITION_HEADER
+from events.envelope import Envelope, Event
+from events.errors import InvalidRequest
+from events.text import Line
+from projections.folding.positions import Positions, newest, snapshot
+from projections.moments import time_of
+from projections.telemetry.insights import UNCAPPED, Caps
+
+TOKENS_PER_MINUTE = 300
+"""Wrong administrator's tokens per address: to compare one costs nothing, so that a page with an old one may ask often."""
+
+
+class Store(common.Store, Protocol):
+    """The part of the object store that uploads need as well; `infra.runtime.objects.ObjectStore` has it."""
+
+    async def presign_put(self, key: str, expires_s: int) -> str: ...
+    async def presign_part(self, key: str, multipart_id: str, number: int, expires_s: int) -> str: ...
+    async def create_multipart(self, key: str, content_type: str) -> str: ...
+    async def upload_part(self, key: str, multipart_id: str, number: int, data: bytes) -> str: ...
+    async def list_parts(self, key: str, multipart_id: str) -> list[tuple[int, str, int]]: ...
+    async def abort_multipart(self, key: str, multipart_id: str) -> None: ...
+    async def complete_multipart(self, key: str, multipart_id: str, parts: Sequence[tuple[int, str]]) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(common.Options):
+    """Settings of the admin app. Times in seconds, sizes in bytes."""
+
+    presign_ttl_s: int
+    upload_max_bytes: int
+    upload_part_bytes: int
+    token: str
+    pools: tuple[str, ...] = ()
+    caps: Caps = UNCAPPED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services(common.Services):
+    """Parts of the admin app. `log_answers` raises when the log does not answer; `past` opens read models of a moment."""
+
+    options: Options
+    store: Store
+    append: Callable[[Sequence[Envelope[Event]]], Awaitable[Sequence[Any]]]
+    log_answers: Callable[[], Awaitable[Any]]
+    access: Access
+    live: Hub
+    past: Callable[[str], AbstractAsyncContextManager[AsyncConnection[Any]]]
+    as_of: str | None = None
+    attempts: Attempts = field(default_factory=lambda: Attempts(TOKENS_PER_MINUTE))
+    locks: Locks = field(default_factory=Locks)
+    written: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Next offset of each partition that this app has appended to."""
+
+
+async def services(request: Request) -> Services:
+    """Return the app's services, of the moment that the request is about."""
+    found = cast(Services, request.app.state.services)
+    as_of = getattr(request.state, "as_of", None)
+    return replace(found, as_of=as_of) if as_of else found
+
+
+Given = Annotated[Services, Depends(services)]
+
+
+async def travel(
+    request: Request,
+    as_of: Annotated[
+        Line | None,
+        Query(max_length=4096, description="Answer as it was then: a time (ISO 8601), or positions as X-Log-Position has them."),
+    ] = None,
+) -> None:
+    """Note the moment that a request is about. Raises InvalidRequest for one that would change the past."""
+    if as_of and request.method not in ("GET", "HEAD"):
+        raise InvalidRequest("as_of is for reading: the past cannot be changed")
+    if as_of and "=" in as_of:
+        Positions.parse(as_of)
+    elif as_of:
+        time_of(as_of, "as_of")
+    request.state.as_of = as_of
+
+
+@asynccontextmanager
+async def reading(
+    given: Services, response: Response, projection: str, minimum: str | None = None
+) -> AsyncIterator[AsyncConnection[Any]]:
+    """Yield a connection as `api.services.reading` does, of now or of the moment that the request is about."""
+    if given.as_of is None:
+        async with common.reading(given, response, projection, minimum) as connection:
+            yield connection
+        return
+    async with given.past(given.as_of) as connection:
+        response.headers[POSITION_HEADER] = (await snapshot(connection, projection)).header()
+        yield connection
+
+
+async def moment(given: Services, connection: AsyncConnection[Any], projection: str) -> datetime:
+    """Return the time that an answer is about: now, or the time of `as_of`; of positions, the newest event before them."""
+    if given.as_of is None:
+        return given.context().now
+    if "=" in given.as_of:
+        return await newest(connection, projection) or given.context().now
+    return time_of(given.as_of, "as_of")
+
+
+async def write(given: Services, response: Response, envelopes: Sequence[Envelope[Event]]) -> None:
+    """Append events; the answer names the position from which on they can be read."""
+    positions = await given.append(envelopes)
+    ends = {(place.topic, place.partition): place.offset + 1 for place in positions}
+    given.written.update(ends)
+    response.headers[POSITION_HEADER] = Positions(ends).header()

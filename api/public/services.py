@@ -1,0 +1,40 @@
+"""Parts that the routes of the public app are given."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from api import services as common
+from api.public.renderings import Renderings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(common.Options):
+    """Settings of the public app. Times in seconds.
+
+    `media_origin` is where the store is for browsers when `media_delivery` is `redirect`, empty otherwise. `public_url` is the
+    app's address for people; empty: as each request has it.
+    """
+
+    media_delivery: str
+    presign_ttl_s: int
+    media_origin: str = ""
+    public_url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services(common.Services):
+    """Parts of the public app. `accepted` remembers results that were accepted: (video, job, epoch)."""
+
+    options: Options
+    renderings: Renderings = field(default_factory=Renderings)
+    accepted: set[tuple[str, str, int]] = field(default_factory=set)
+
+
+async def services(request: Request) -> Services:
+    """Return the app's services."""
+    return cast(Services, request.app.state.services)
+
+
+Given = Annotated[Services, Depends(services)]

@@ -1,0 +1,14 @@
+"""Parts that the routes of the telemetry app are given."""
+
+from dataclasses import dataclass
+
+from api.telemetry.answers import Answers
+from api.telemetry.reading import Readings
+
+
+@dataclass(frozen=True)
+class Services:
+    """Readers of the projection, and popular answers that are kept."""
+
+    readings: Readings
+    answers: Answers
