@@ -14,7 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api import health
 from api.access import Access
 from api.addresses import UNKNOWN, Addresses
-from api.admin import failures, insights, keys, uploads, videos
+from api.admin import failures, insights, jobs, keys, uploads, videos, workers
 from api.admin.live import routes as live
 from api.admin.live.hub import LISTENERS_MAX, Hub
 from api.admin.services import Options, Services, travel
@@ -44,7 +44,7 @@ def create_admin(services: Services, *, observer: Observer, exposition: Callable
     options = services.options
     lacks = health.stored_in(services, services.log_answers)
     app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=options.metrics_token))
-    for each in (uploads, videos, failures, insights, live, keys):
+    for each in (uploads, videos, jobs, workers, failures, insights, live, keys):
         app.include_router(each.routes, dependencies=[Depends(authorised), Depends(travel)])
     return finish(
         app,

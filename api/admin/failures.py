@@ -5,8 +5,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
-from api.admin.models import JOB_ID, Page
+from api.admin.models import Page
 from api.admin.services import Given, Services, moment, reading, write
+from api.examples import JOB_ID
 from api.problems import documented
 from api.services import Cursor, Limit, Minimum, after_of, cursor_of
 from events.errors import Conflict, NotFound

@@ -1,12 +1,15 @@
 """What the admin app answers: the columns of the read models that people and programs may rely on."""
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from api.examples import JOB_ID, SHA256, VIDEO_ID
+from api.problems import documented
 from events.kinds import Capabilities
 from events.media import Failure, Plan, Probe
+from events.text import Prose
 from events.workers import EncoderTrial, GraphicsCard
 from projections import jobs
 from projections.catalog import Status
@@ -14,23 +17,6 @@ from projections.timeline import Entry
 from projections.workers import Presence
 
 T = TypeVar("T")
-VIDEO_ID = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
-JOB_ID = "5d1f1c8e-3c0b-5d2a-9a43-6f1f0b7c2e10"
-SHA256 = "5a" * 32
-
-
-_PROGRESS = {
-    "status": "processing",
-    "current_step": "encode",
-    "progress_percent": 41.5,
-    "qualities": [{"name": "720p", "status": "in_progress", "progress": 38.0}],
-    "attempt": 2,
-    "max_attempts": 3,
-    "started_at": "2026-03-01T12:00:00Z",
-    "last_error": "The worker went away.",
-}
-PROGRESSING: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"example": _PROGRESS}}}}
-"""What OpenAPI shows of a video's progress."""
 
 
 class Page(BaseModel, Generic[T]):
@@ -167,3 +153,13 @@ class AcceptedJobs(BaseModel):
 
     job_ids: list[str] = Field(examples=[[JOB_ID]])
     more: bool
+
+
+class Reason(BaseModel):
+    """Why; it is kept on the log."""
+
+    reason: Prose = Field("", max_length=500, examples=["the disk was full"])
+
+
+FOUND = documented(404)
+CHANGED = documented(404, 409, 422)

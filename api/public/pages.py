@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import problems
 from api.limits import allowing
 from api.public.previews import Preview, head_of, preview_of, site_of
-from api.public.ranges import is_known
 from api.public.services import Given
 from api.public.videos import Known, shown_video
+from api.ranges import is_known
 from events.errors import NotFound
 
 WEB = Path(__file__).resolve().parent.parent / "web"

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from api.admin.models import JOB_ID, VIDEO_ID
+from api.examples import JOB_ID, VIDEO_ID
 from api.problems import documented
 from api.public.services import Given, Services
 from api.public.videos import shown_video

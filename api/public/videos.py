@@ -9,10 +9,10 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field
 
-from api.admin.models import JOB_ID, PROGRESSING, VIDEO_ID
+from api import ranges
+from api.examples import JOB_ID, PROGRESSING, VIDEO_ID
 from api.limits import allowing
 from api.problems import documented
-from api.public import ranges
 from api.public.services import Given, Services
 from api.services import Cursor, Limit, Minimum, after_of, cursor_of, reading
 from events.errors import NotFound

@@ -14,8 +14,8 @@ from api.access import Access, Denied
 from api.addresses import Addresses
 from api.app import Prometheus, appender_of, begin, finish, server_config
 from api.middleware import Observer
-from api.worker import jobs as jobs_routes
-from api.worker import objects
+from api.worker import claims, objects, registration
+from api.worker import jobs as held
 from api.worker.audit import Audited, denied
 from api.worker.decisions import Decisions
 from api.worker.receiving import ARCHIVE_BYTES_MAX, Shelf
@@ -52,9 +52,8 @@ def create_worker(
     paths = ("/metrics", "/api/metrics")
     token = services.options.metrics_token
     app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=token, metrics_paths=paths))
-    app.include_router(jobs_routes.routes)
-    app.include_router(objects.routes)
-    app.include_router(jobs_routes.held_routes)
+    for each in (registration, claims, objects, held):
+        app.include_router(each.routes)
     app.add_exception_handler(Denied, denied)
     return finish(
         app,

@@ -5,16 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.examples import JOB_ID, JOIN_TOKEN, VIDEO_ID, WORKER_ID
 from events.jobs import JobClaimed
-from events.kinds import Capabilities, JobKind, JobResult
+from events.kinds import Capabilities, JobResult
 from events.media import Failure, Rendition
 from events.text import Line, machine_line, machine_prose
 from events.workers import EncoderTrial, GraphicsCard
 
-WORKER = "019ceb74-9b15-7216-ba9e-d6fd5eb561a4"
-JOB = "5d1f1c8e-3c0b-5d2a-9a43-6f1f0b7c2e10"
-VIDEO = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
-KEY = "Zk3xQ9aBn0c-example-of-a-key-that-opens-not"
 Epoch = Annotated[int, Field(ge=1, le=2**31, description="The epoch of the claim.", examples=[1])]
 Version = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[0-9A-Za-z.+!_-]+$", examples=["0.1.0"])]
 
@@ -39,8 +36,8 @@ class WorkerSelf(_Sent):
 class Registered(BaseModel):
     """The key is shown here, and never again."""
 
-    worker_id: str = Field(examples=[WORKER])
-    api_key: str = Field(examples=[KEY])
+    worker_id: str = Field(examples=[WORKER_ID])
+    api_key: str = Field(examples=[JOIN_TOKEN])
     expires_at: datetime | None
     version_ok: bool
     message: str = Field(examples=["Keep the key; it is not shown again."])
@@ -106,8 +103,8 @@ class Claim(_Sent):
 class Claimed(BaseModel):
     """A job, or null and why there is none. `claim` says everything about the job."""
 
-    job_id: str | None = Field(None, examples=[JOB])
-    video_id: str | None = Field(None, examples=[VIDEO])
+    job_id: str | None = Field(None, examples=[JOB_ID])
+    video_id: str | None = Field(None, examples=[VIDEO_ID])
     epoch: int | None = Field(None, examples=[1])
     attempt: int | None = Field(None, examples=[1])
     claim_expires_at: datetime | None = None
@@ -245,26 +242,3 @@ class Verified(BaseModel):
     epoch: int
     qualities_present: list[str]
     missing_files: list[str]
-
-
-class Invitation(_Sent):
-    """For whom a join token is good, and how long."""
-
-    pools: tuple[Annotated[Line, Field(min_length=1, max_length=100)], ...] = Field((), max_length=100)
-    kinds: tuple[JobKind, ...] = Field((), max_length=10, examples=[["encode", "audio"]])
-    life_s: int = Field(3600, ge=1, le=30 * 24 * 3600, examples=[3600])
-
-
-class JoinToken(BaseModel):
-    """A token, shown here and never again; good once."""
-
-    token: str = Field(examples=[KEY])
-    worker_id: str = Field(examples=[WORKER])
-    key_id: str
-    expires_at: datetime
-
-
-class Revoked(BaseModel):
-    """The keys that are good for nothing from now on."""
-
-    key_ids: list[str] = Field(examples=[[JOB]])

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
+from api import ranges
 from api.limits import allowing
 from api.problems import documented
-from api.public import ranges
 from api.worker import guards, models
 from api.worker.decisions import Holding
 from api.worker.leases import renewals
