@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from api import problems
-from api.admin.models import PROGRESSING
+from api.examples import PROGRESSING
 from projections.progress import VideoProgress
 from tests.support.apps import client, make
 from tests.support.every_app import APPS
