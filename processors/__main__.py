@@ -75,11 +75,18 @@ class Metrics:
 class Server(Service):
     """Health, readiness and metrics."""
 
-    def __init__(self, settings: Settings, port: int, missing: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        port: int,
+        missing: Callable[[], Mapping[str, str]],
+        warnings: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         super().__init__()
         self._settings = settings
         self._port = port
         self._missing = missing
+        self._warnings = warnings
 
     async def on_start(self) -> None:
         """Listen."""
@@ -87,6 +94,7 @@ class Server(Service):
             metrics.serve(
                 self._port,
                 self._ready,
+                warned=self._warned,
                 host=self._settings.bind_host,
                 metrics_token=self._settings.metrics_token.get_secret_value(),
             )
@@ -94,6 +102,9 @@ class Server(Service):
 
     async def _ready(self) -> Mapping[str, str]:
         return self._missing()
+
+    async def _warned(self) -> Mapping[str, str]:
+        return self._warnings()
 
 
 def plan_settings(settings: Settings) -> PlanSettings:
@@ -210,7 +221,7 @@ async def build(settings: Settings) -> App:
         unready = {feed.name: "has no partitions yet" for feed in feeds if not feed.ready.is_set()}
         return unready | {name: fault for name, fault in faults.items() if fault}
 
-    app.add_service(Server(settings, settings.processors_port, missing))
+    app.add_service(Server(settings, settings.processors_port, missing, lambda: services.warnings))
     return app
 
 

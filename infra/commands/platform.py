@@ -147,6 +147,9 @@ def _done(sentence: str, *, as_json: bool) -> None:
 def _print_status(settings: Any, rows: list[dict[str, Any]], *, as_json: bool) -> None:
     """Print the processes; end with AWAY when one is not ready."""
     _print_rows(rows, as_json=as_json)
+    for row in rows:
+        for part, warning in row["warnings"].items():
+            note(f"{row['name']}: {part} {warning}")
     if not any(row["pid"] for row in rows):
         note(f"nothing runs in {settings.var_dir}; start it with: kinolog up --detach, or name its folder with KINOLOG_VAR_DIR")
     if not all(row["ready"] for row in rows):

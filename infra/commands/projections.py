@@ -16,24 +16,26 @@ from infra.commands.support.output import AsJson, document, line, moment, note, 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
+    from projections.folding.changes import Difference
     from projections.folding.fold import Projection
     from projections.folding.log import Place
+    from projections.folding.rebuild import Rebuilt
     from projections.folding.runner import Runner
-    from projections.history.past import Difference
     from projections.history.source import History
 
 SHORT_CHARACTERS = 80
 app = typer.Typer(rich_markup_mode=None, help="Change which version of a projection serves.", no_args_is_help=True)
 NICENESS = 10
 """Of rebuilds: they take what is left of the machine by what people and nodes wait for."""
-DIGEST_CHARACTERS = 18
+DIGEST_CHARACTERS, CODE_CHARACTERS = 18, 8
 
 
 def projections(as_json: AsJson = False) -> None:
-    """List the versions of every projection: which one serves since when, how far each is, and its digest.
+    """List the versions of every projection: which one serves since when, how far each is, its code and its digest.
 
     A version is contiguous when it has folded exactly as many records as archive and log have before its positions. Equal
-    digests mean equal tables, byte for byte.
+    digests mean equal tables, byte for byte. One that other code has folded, wholly or in part, may have other rows than
+    this code would make: `kinolog rebuild NAME --dry-run` shows which.
 
     \b
     Examples:
@@ -51,42 +53,74 @@ def projections(as_json: AsJson = False) -> None:
             "lag": lambda row: row["lag_events"],
             "newest event": lambda row: moment(row["newest_event"]),
             "contiguous": lambda row: contiguous[row["contiguous"]],
-            "digest": lambda row: (row["digest"] or "made by other code")[:DIGEST_CHARACTERS],
+            "code": _code,
+            "digest": lambda row: (row["digest"] or "other tables")[:DIGEST_CHARACTERS],
         },
         as_json=as_json,
         empty="no projection was started yet",
     )
 
 
+def _code(row: Mapping[str, Any]) -> str:
+    """Return the code that folded a version last, and whether it is the one that runs."""
+    code = row["codes"][-1][:CODE_CHARACTERS] if row["codes"] else "unknown"
+    return f"{code}, other code" if row["other_code"] else code
+
+
 def rebuild(
     name: Annotated[str, typer.Argument(help="The projection, as `kinolog projections` lists it.")],
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes, each with a share of the partitions.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    accept: Annotated[bool, typer.Option("--accept", help="Flip although rows differ under the same code.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fold a projection again from the start of the log, beside the one that serves; compare; then flip the readers.
 
-    Readers see no error. Ends with 1, and leaves everything as it was, when code and log did not change and the result
-    differs all the same. While others want the processors it rests three quarters of the time; several --workers never rest.
+    Readers see no error. After a change of the code rows may differ: this is a restatement, and what changes is shown. Ends
+    with 1, and leaves everything as it was, when code and log did not change and the result differs all the same; --accept
+    flips then, too. While others want the processors it rests three quarters of the time; several --workers never rest.
 
     \b
     Examples:
-      kinolog rebuild catalog
+      kinolog rebuild catalog --dry-run
       kinolog rebuild jobs --json
       kinolog rebuild progress --workers 2
     """
+    from projections.folding.rebuild import RebuildDiffers
+
     projection = _named(name)
     if workers > 1 and not projection.partitioned:
         raise UsageFault(f"{name} has rows that take from several partitions: it is rebuilt by one process; leave --workers out")
-    rebuilt = asyncio.run(_rebuild(projection, workers))
+    try:
+        rebuilt = asyncio.run(_rebuild(projection, workers, keep=not dry_run, accept=accept))
+    except RebuildDiffers as differs:
+        _print_rebuilt(differs.rebuilt, as_json=as_json)
+        raise
+    _print_rebuilt(rebuilt, as_json=as_json)
+    if rebuilt.equal is False and rebuilt.same_code and not accept:
+        raise RebuildDiffers(rebuilt)
+
+
+def _print_rebuilt(rebuilt: "Rebuilt", *, as_json: bool) -> None:
+    from dataclasses import asdict
+
     if as_json:
-        document(rebuilt)
+        changes = [change._asdict() | {"samples": [one._asdict() for one in change.samples]} for change in rebuilt.changes]
+        document(asdict(rebuilt) | {"changes": changes})
+        return
+    if rebuilt.equal is None:
+        compared = "nothing to compare with"
+    elif rebuilt.equal:
+        compared = "equal to the one before"
     else:
-        equal = {
-            True: "equal to the one before",
-            False: "different",
-            None: "nothing to compare with",
-        }
-        line(f"{name} v{rebuilt['version']}: {rebuilt['events']} events folded; {equal[rebuilt['equal']]}")
+        compared = "different, by the same code" if rebuilt.same_code else "restated by other code"
+    line(f"{rebuilt.name} v{rebuilt.version}: {rebuilt.events} events folded; {compared}")
+    for change in rebuilt.changes:
+        line(f"  {change.table}: {change.added} rows added, {change.gone} gone, {change.changed} changed; for example")
+        for difference in change.samples:
+            _print_difference(difference)
+    if not rebuilt.flipped:
+        note("nothing was changed")
 
 
 @app.callback()
@@ -99,7 +133,7 @@ def flip_back(
     name: Annotated[str, typer.Argument(help="The projection, as `kinolog projections` lists it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Let the version that the last rebuild replaced serve again; it goes on from where it was left.
+    """Let the version that the last rebuild replaced serve again. It first folds what came since.
 
     \b
     Examples:
@@ -131,13 +165,17 @@ def diff(
         document([difference._asdict() for difference in found])
         return
     for difference in found:
-        sign = "+" if difference.before is None else "-" if difference.after is None else "~"
-        line(f"{sign} {difference.table} {' '.join(difference.key)}")
-        if difference.before is None or difference.after is None:
-            continue  # a whole row that came or went; --json has it
-        for field, (before, after) in changes(difference.before, difference.after).items():
-            line(f"    {field}: {_short(before)} -> {_short(after)}")
+        _print_difference(difference)
     note(f"{len(found)} rows differ")
+
+
+def _print_difference(difference: "Difference") -> None:
+    sign = "+" if difference.before is None else "-" if difference.after is None else "~"
+    line(f"{sign} {difference.table} {' '.join(map(str, difference.key))}")
+    if difference.before is None or difference.after is None:
+        return  # a whole row that came or went; --json has it
+    for field, (before, after) in changes(difference.before, difference.after).items():
+        line(f"    {field}: {_short(before)} -> {_short(after)}")
 
 
 def _short(value: object) -> str:
@@ -277,9 +315,8 @@ def _named(name: str) -> "Projection":
     return PROJECTIONS[name]
 
 
-async def _rebuild(projection: "Projection", workers: int) -> dict[str, Any]:
+async def _rebuild(projection: "Projection", workers: int, *, keep: bool, accept: bool) -> "Rebuilt":
     import os
-    from dataclasses import asdict
 
     from infra.commands.support.services import settings_of_services
     from infra.history.shares import fold_in_shares
@@ -299,17 +336,19 @@ async def _rebuild(projection: "Projection", workers: int) -> dict[str, Any]:
                 await fold_in_shares(settings_of_services(), runner, until, workers, watch)
 
             shared = shares if workers > 1 else None
-            done = await rebuilding.rebuild(projection, connection, source, report=report, shares=shared)
-    return asdict(done)
+            return await rebuilding.rebuild(projection, connection, source, report=report, shares=shared, keep=keep, accept=accept)
 
 
 async def _flip_back(projection: "Projection") -> int:
-    from infra.commands.support.services import settings_of_services
-    from infra.runtime.postgres import connected
-    from projections.folding import runner
+    from projections.folding import rebuild as rebuilding
 
-    async with connected(settings_of_services()) as connection:
-        return (await runner.flip_back(connection, projection)).version
+    async with _opened() as (connection, source):
+        with progress(projection.name) as show:
+
+            async def report(done: int, total: int) -> None:
+                show(projection.name, done, total)
+
+            return await rebuilding.flip_back(projection, connection, source, report=report)
 
 
 async def _diff(projection: "Projection", since: str, to: str) -> list["Difference"]:

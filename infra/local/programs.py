@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import HTTPError
@@ -23,12 +23,14 @@ from infra.runtime.postgres import NoInstallation, url_of
 from infra.runtime.settings import Settings
 
 HEALTH_S = 3.0
+WARNINGS_BYTES_MAX = 1 << 16
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True)
 class Program:
-    """One supervised program. `ports` maps the setting's name to the port, on `host`; `health` returns what is wrong, or None.
+    """One supervised program. `ports` maps the setting's name to the port, on `host`; `health` returns what is wrong, or None,
+    `warnings` what a person should look at although it is well, by part.
 
     `prepare` is called before it is started, `provide` once it is well.
     """
@@ -44,6 +46,7 @@ class Program:
     engine: bool = False
     prepare: Callable[[], object] = field(default=lambda: None)
     provide: Callable[[], object] = field(default=lambda: None)
+    warnings: Callable[[], Mapping[str, str]] = dict
 
     @property
     def command_line(self) -> str:
@@ -139,7 +142,8 @@ def _objects(settings: Settings) -> Program:
 def _python(name: str, module: list[str], setting: str, port: int, settings: Settings) -> Program:
     host = settings.local_host
     command = [sys.executable, "-m", *module]
-    return Program(name, command, {setting: port}, lambda: http_health(f"http://{host}:{port}/ready"), host=host)
+    url = f"http://{host}:{port}/ready"
+    return Program(name, command, {setting: port}, lambda: http_health(url), host=host, warnings=lambda: http_warnings(url))
 
 
 def _run(command: list[str]) -> None:
@@ -183,6 +187,16 @@ def http_health(url: str, *, refused_is_well: bool = False) -> str | None:
     except OSError as error:
         return f"does not answer: {type(error).__name__}"
     return None
+
+
+def http_warnings(url: str) -> Mapping[str, str]:
+    """Return what a process that is ready warns of, by part."""
+    try:
+        with urlopen(url, timeout=HEALTH_S) as answer:
+            found = json.loads(answer.read(WARNINGS_BYTES_MAX)).get("warnings", {})
+            return {str(part): str(sentence) for part, sentence in found.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}  # `http_health` says what is wrong
 
 
 def _missing(said: bytes) -> str:

@@ -126,7 +126,8 @@ def run(settings: Settings, *, started: Callable[[], None] = lambda: None) -> No
 
 
 def status(settings: Settings, *, engine_only: bool = False) -> list[dict[str, Any]]:
-    """Return a row per program: name, state, ready, pid, address, rss_bytes, uptime_s, detail (what is wrong)."""
+    """Return a row per program: name, state, ready, pid, address, rss_bytes, uptime_s, detail (what is wrong),
+    warnings (what a person should look at, by part)."""
     with _connected(settings) as server:
         infos = {info["name"]: info for info in _infos(server)} if server is not None else {}
     rows = []
@@ -145,6 +146,7 @@ def status(settings: Settings, *, engine_only: bool = False) -> list[dict[str, A
                 "rss_bytes": _rss(info.get("pid")),
                 "uptime_s": info["now"] - info["start"] if info.get("statename") == "RUNNING" else None,
                 "detail": detail,
+                "warnings": dict(program.warnings()) if detail is None else {},
             }
         )
     return rows

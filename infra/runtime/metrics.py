@@ -194,12 +194,20 @@ class PortTaken(KinologError):
 
 
 @asynccontextmanager
-async def serve(port: int, ready: Ready = always_ready, *, host: str = "127.0.0.1", metrics_token: str = "") -> AsyncIterator[int]:
+async def serve(
+    port: int,
+    ready: Ready = always_ready,
+    *,
+    warned: Ready = always_ready,
+    host: str = "127.0.0.1",
+    metrics_token: str = "",
+) -> AsyncIterator[int]:
     """Answer GET /health, /ready and /metrics while the block runs; yields the port (0 chose one).
 
     Metrics are shown to those who have the token; without a token, to this machine.
 
-    `/health` says that the event loop turns; `/ready` is 503 with what is missing. Raises PortTaken.
+    `/health` says that the event loop turns; `/ready` is 503 with what is missing, and has the warnings of `warned`, for a
+    person to look at, in any case. Raises PortTaken.
     """
 
     connections: dict[asyncio.StreamWriter, None] = {}
@@ -212,7 +220,7 @@ async def serve(port: int, ready: Ready = always_ready, *, host: str = "127.0.0.
         try:
             async with asyncio.timeout(REQUEST_SECONDS_MAX):
                 head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(await _answer(head, ready, metrics_token, local=_is_loopback(peer[0])))
+                writer.write(await _answer(head, ready, warned, metrics_token, local=_is_loopback(peer[0])))
                 await writer.drain()
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return  # whoever asked is gone, too slow or speaks no HTTP
@@ -246,7 +254,7 @@ def _may_read(head: bytes, token: str, *, local: bool) -> bool:
     return local and not {b"forwarded", b"x-forwarded-for"} & named.keys()
 
 
-async def _answer(head: bytes, ready: Ready, metrics_token: str, *, local: bool) -> bytes:
+async def _answer(head: bytes, ready: Ready, warned: Ready, metrics_token: str, *, local: bool) -> bytes:
     """Return the whole HTTP response to a request's head."""
     method, _, rest = head.partition(b" ")
     path = rest.split(b" ", 1)[0].split(b"?", 1)[0]
@@ -267,7 +275,10 @@ async def _answer(head: bytes, ready: Ready, metrics_token: str, *, local: bool)
     elif path == b"/ready":
         missing = dict(await ready())
         status, media_type = ("503 Service Unavailable" if missing else "200 OK"), "application/json"
-        body = json.dumps({"status": "not ready", "missing": missing} if missing else {"status": "ready"}).encode()
+        said: dict[str, object] = {"status": "not ready", "missing": missing} if missing else {"status": "ready"}
+        if warnings := dict(await warned()):
+            said["warnings"] = warnings
+        body = json.dumps(said).encode()
     else:
         status, media_type, body = "404 Not Found", "application/json", b'{"title":"try /health, /ready or /metrics"}'
     lines = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{HEADERS}\r\n"

@@ -6,10 +6,11 @@ topics and keeps no tables, so Faust's own consumer and producer are not started
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import faust
+import structlog
 from faust.app.base import BootStrategy
 from mode import Service
 
@@ -19,6 +20,7 @@ from processors.agents.dead_letters import Graves
 from processors.agents.feed import Feed, FeedMetrics, GroupSource, Tries, each
 from processors.agents.process import Process, run_batch
 from processors.agents.standing import is_away
+from projections.folding.code import code_of
 from projections.folding.fold import Projection
 from projections.folding.log import DeadLetter
 from projections.folding.runner import Batch, Runner, install
@@ -27,6 +29,7 @@ GATHER_MS = 100
 """So late at the most a projection shows an event. If each of many folds asked for every single one, the broker would be busy
 with them while a worker waits for a decision. What reacts to events is told of each at once.
 """
+log = structlog.get_logger(__name__)
 
 
 class _NoKafka(BootStrategy):
@@ -77,21 +80,37 @@ class Services:
     topic_prefix: str = ""
     dead_letters_max: int = 100
     effect_failures_max: int = 10
+    warnings: dict[str, str] = field(default_factory=dict)
+    """What a person should look at, by projection; the agents keep it up to date."""
 
 
 class Installed:
     """The runner of a projection's active version; found again after every failure, since the readers may have been flipped."""
 
-    def __init__(self, projection: Projection, pool: Any) -> None:
+    def __init__(self, projection: Projection, services: Services) -> None:
         self._projection = projection
-        self._pool = pool
+        self._services = services
         self._runner: Runner | None = None
 
     async def stored(self) -> Mapping[tuple[str, int], int]:
-        """Return the positions of the active version."""
-        async with self._pool.connection() as connection:
-            self._runner = await install(connection, self._projection)
-            return await self._runner.positions(connection)
+        """Return the positions of the active version; warn when other code has folded into it."""
+        async with self._services.pool.connection() as connection:
+            self._runner = runner = await install(connection, self._projection)
+            await runner.add_code(connection)
+            codes = await runner.codes(connection)
+            positions = await runner.positions(connection)
+        self._warn(runner.version, of_other_code=bool(runner.stores) and codes != [code_of(self._projection)])
+        return positions
+
+    def _warn(self, version: int, *, of_other_code: bool) -> None:
+        name, warnings = self._projection.name, self._services.warnings
+        if not of_other_code:
+            warnings.pop(name, None)
+        elif name not in warnings:
+            warnings[name] = (
+                f"v{version} was made by other code; kinolog rebuild {name} --dry-run shows what this code would change"
+            )
+            log.warning("made_by_other_code", projection=name, version=version)
 
     @property
     def runner(self) -> Runner:
@@ -102,7 +121,7 @@ class Installed:
 
 def add_projection(app: App, projection: Projection, services: Services) -> Feed:
     """Fold a projection live."""
-    installed = Installed(projection, services.pool)
+    installed = Installed(projection, services)
 
     async def handle(batch: Batch) -> None:
         async with services.pool.connection() as connection:
@@ -113,7 +132,7 @@ def add_projection(app: App, projection: Projection, services: Services) -> Feed
 
 def add_process(app: App, process: Process[Any], services: Services) -> Feed:
     """Run a process live."""
-    installed = Installed(process.projection, services.pool)
+    installed = Installed(process.projection, services)
 
     async def handle(batch: Batch) -> None:
         async with services.pool.connection() as connection:
@@ -133,7 +152,7 @@ def add_effect(
 
     An event at which this fails, although nothing that it needs is `away`, is tried some times and becomes a dead letter.
     """
-    installed = Installed(projection, services.pool)
+    installed = Installed(projection, services)
 
     async def move(batch: Batch) -> None:
         async with services.pool.connection() as connection:

@@ -15,12 +15,13 @@ from psycopg import AsyncConnection
 
 from events.envelope import Event, Recorded
 from events.errors import KinologError, PositionConflict
+from projections.folding.code import code_of
 from projections.folding.fold import Gathered, Key, Projection, Table
 from projections.folding.store import SQL, SeenStore, TableStore, activate, create_version, digest_of, drop_version, schema_of
 
 
 class ProjectionOutdated(KinologError):
-    """The stored version of a projection was made by other code; run `kinolog rebuild NAME`."""
+    """The stored version of a projection was made for other tables than the code's; run `kinolog rebuild NAME`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,17 @@ class Runner:
         values = {"name": self.projection.name, "version": self.version}
         cursor = await connection.execute(SQL["positions"], values)
         return {(row[0], row[1]): row[3] for row in await cursor.fetchall()}
+
+    async def codes(self, connection: AsyncConnection[Any]) -> list[str] | None:
+        """Return the digests of all code that has folded into this version; None when it was made before they were kept."""
+        cursor = await connection.execute(SQL["codes"], {"name": self.projection.name, "version": self.version})
+        found = await cursor.fetchone()
+        return found[0] if found else None
+
+    async def add_code(self, connection: AsyncConnection[Any]) -> None:
+        """Note that the code which runs folds into this version from now on."""
+        values = {"name": self.projection.name, "version": self.version, "code": code_of(self.projection)}
+        await connection.execute(SQL["add_code"], values)
 
     async def apply(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Fold the batch and move the positions, all or nothing. Raises PositionConflict when somebody else moved them."""
@@ -189,7 +201,7 @@ async def install(connection: AsyncConnection[Any], projection: Projection) -> R
 async def start_rebuild(connection: AsyncConnection[Any], projection: Projection) -> Runner:
     """Create a new version, empty, beside the active one; return its runner.
 
-    The version before the active one is kept, for `flip_back`; leftovers of broken rebuilds are dropped.
+    The version before the active one is kept, for `rebuild.flip_back`; leftovers of broken rebuilds are dropped.
     """
     async with connection.transaction():
         await connection.execute(SQL["lock_installation"])
@@ -205,23 +217,3 @@ async def start_rebuild(connection: AsyncConnection[Any], projection: Projection
                 await drop_version(connection, projection.name, version)
         await create_version(connection, projection, active + 1)
     return Runner(projection, active + 1, live=False)
-
-
-async def flip_back(connection: AsyncConnection[Any], projection: Projection) -> Runner:
-    """Let the version before the active one serve again, from where it was left; the live runner then catches up.
-
-    Raises ProjectionOutdated when there is none, or it was made for other tables than the code's.
-    """
-    async with connection.transaction():
-        await connection.execute(SQL["lock_installation"])
-        cursor = await connection.execute(SQL["active_for_update"], {"name": projection.name})
-        active = await cursor.fetchone()
-        cursor = await connection.execute(SQL["versions"], {"name": projection.name})
-        before = [(version, digest) for version, digest, _ in await cursor.fetchall() if active and version < active[0]]
-        if not before:
-            raise ProjectionOutdated(f"{projection.name} has no earlier version; a rebuild keeps the one that it replaces")
-        version, digest = before[-1]
-        if digest != digest_of(projection):
-            raise ProjectionOutdated(f"{projection.name} v{version} was made for other tables: start the code of that time first")
-        await activate(connection, projection, version)
-    return Runner(projection, version, live=True)

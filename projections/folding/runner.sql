@@ -21,10 +21,12 @@ CREATE TABLE IF NOT EXISTS kinolog.versions (
     version integer NOT NULL,
     digest text NOT NULL,
     serves_from timestamptz,
+    codes text[],
     PRIMARY KEY (name, version)
 );
--- for installations that were made before it was kept
+-- for installations that were made before they were kept; codes are unknown there
 ALTER TABLE kinolog.versions ADD COLUMN IF NOT EXISTS serves_from timestamptz;
+ALTER TABLE kinolog.versions ADD COLUMN IF NOT EXISTS codes text[];
 
 -- name: lock_installation
 -- Serialises installs of several processes that start at once.
@@ -47,11 +49,19 @@ SELECT version FROM kinolog.projections WHERE name = %(name)s FOR SHARE;
 SELECT version, digest FROM kinolog.projections WHERE name = %(name)s FOR UPDATE;
 
 -- name: versions
-SELECT version, digest, serves_from FROM kinolog.versions WHERE name = %(name)s ORDER BY version;
+SELECT version, digest, serves_from, codes FROM kinolog.versions WHERE name = %(name)s ORDER BY version;
+
+-- name: codes
+SELECT codes FROM kinolog.versions WHERE name = %(name)s AND version = %(version)s;
 
 -- name: add_version
-INSERT INTO kinolog.versions (name, version, digest) VALUES (%(name)s, %(version)s, %(digest)s)
-ON CONFLICT (name, version) DO UPDATE SET digest = excluded.digest;
+INSERT INTO kinolog.versions (name, version, digest, codes) VALUES (%(name)s, %(version)s, %(digest)s, ARRAY[%(code)s])
+ON CONFLICT (name, version) DO UPDATE SET digest = excluded.digest, codes = excluded.codes;
+
+-- name: add_code
+-- This code folds into the version, too, from now on.
+UPDATE kinolog.versions SET codes = codes || %(code)s::text
+WHERE name = %(name)s AND version = %(version)s AND %(code)s != ALL (codes);
 
 -- name: activate
 WITH begun AS (UPDATE kinolog.versions SET serves_from = now() WHERE name = %(name)s AND version = %(version)s)

@@ -18,6 +18,7 @@ from psycopg.errors import InvalidTableDefinition
 from psycopg.postgres import types
 from pydantic import BaseModel, TypeAdapter
 
+from projections.folding.code import code_of
 from projections.folding.fold import Key, Projection, Table
 from projections.folding.queries import load
 
@@ -222,7 +223,7 @@ def _array(ids: Collection[str]) -> str:
 async def create_version(connection: AsyncConnection[Any], projection: Projection, version: int) -> None:
     """Create schema, tables and positions of a version, all at zero; inside the caller's transaction."""
     schema = sql.Identifier(schema_of(projection.name, version))
-    named = {"name": projection.name, "version": version, "digest": digest_of(projection)}
+    named = {"name": projection.name, "version": version, "digest": digest_of(projection), "code": code_of(projection)}
     await connection.execute(SQL["add_version"], named)
     await connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
     await connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(schema))

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from psycopg import AsyncConnection, sql
@@ -21,6 +21,8 @@ from psycopg.errors import DuplicateDatabase, ObjectInUse
 
 from events.topics import TOPICS
 from projections.folding.bulk import BulkRunner, fold_until
+from projections.folding.changes import Difference
+from projections.folding.code import code_of
 from projections.folding.fold import Projection, Table
 from projections.folding.log import LogReader, Place, Source
 from projections.folding.positions import Positions
@@ -37,11 +39,12 @@ Connect = Callable[[str], AbstractAsyncContextManager[AsyncConnection[Any]]]
 
 @dataclass(frozen=True)
 class _Database:
-    """A database of the past: the positions that it holds, and its place in the order in which they were made."""
+    """A database of the past: the positions that it holds, its place in the order in which they were made, and by which code."""
 
     name: str
     positions: Mapping[Place, int]
     made: int
+    code: str
 
 
 class Past:
@@ -89,7 +92,7 @@ class Past:
             await present.execute(_SQL["lock"])
             try:
                 known = await self._known(present)
-                if name not in {database.name for database in known}:
+                if name not in {database.name for database in known if database.code == _code()}:
                     await self._clone(present, name, known, positions)
                     await self._fold(name, history, positions)
                     await self._finish(present, name, positions, known)
@@ -102,15 +105,17 @@ class Past:
         found = []
         for name, comment in await cursor.fetchall():
             told = orjson.loads(comment)
-            found.append(_Database(name, Positions.parse(told["positions"]).next, told["made"]))
+            found.append(_Database(name, Positions.parse(told["positions"]).next, told["made"], told.get("code", "")))
         return sorted(found, key=lambda database: database.made)
 
     async def _clone(
         self, present: AsyncConnection[Any], name: str, known: list[_Database], positions: Mapping[Place, int]
     ) -> None:
-        """Create the database from the nearest one before the moment, else empty."""
-        await present.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))  # an unfinished one
-        before = [other for other in known if all(positions.get(place, 0) >= at for place, at in other.positions.items())]
+        """Create the database from the nearest one before the moment that the same code has folded, else empty."""
+        stale = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")  # an unfinished one, or one by other code
+        await present.execute(stale.format(sql.Identifier(name)))
+        alike = [other for other in known if other.code == _code()]
+        before = [other for other in alike if all(positions.get(place, 0) >= at for place, at in other.positions.items())]
         nearest = max(before, key=lambda other: sum(other.positions.values()), default=None)
         templates = [nearest.name, "template0"] if nearest else ["template0"]
         for template in templates:
@@ -130,21 +135,20 @@ class Past:
     async def _finish(
         self, present: AsyncConnection[Any], name: str, positions: Mapping[Place, int], known: list[_Database]
     ) -> None:
-        """Mark the database as whole; drop those that are too many."""
+        """Mark the database as whole; drop those that are too many, or by other code."""
         made = known[-1].made + 1 if known else 1
-        comment = orjson.dumps({"positions": Positions(dict(positions)).header(), "made": made}).decode()
+        comment = orjson.dumps({"positions": Positions(dict(positions)).header(), "made": made, "code": _code()}).decode()
         await present.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment)))
-        for old in known[: max(0, len(known) + 1 - KEPT_MAX)]:
-            await present.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(old.name)))
+        others = [other for other in known if other.name != name]
+        alike = [other for other in others if other.code == _code()]
+        kept = {other.name for other in alike[max(0, len(alike) + 1 - KEPT_MAX) :]}
+        for gone in {other.name for other in others} - kept:
+            await present.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(gone)))
 
 
-class Difference(NamedTuple):
-    """A row that is not the same at two moments; None where it was not there. Rows and keys as JSON has them."""
-
-    table: str
-    key: tuple[Any, ...]
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
+def _code() -> str:
+    """Return a digest of the code of every fold."""
+    return hashlib.sha256("".join(map(code_of, PROJECTIONS.values())).encode()).hexdigest()
 
 
 async def differences(

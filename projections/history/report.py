@@ -4,13 +4,9 @@ A report names where on the log it stands, the hash chain of each partition ther
 each table, perhaps with its rows. It is signed (Ed25519). `check` folds again from the start and says what does not fit.
 """
 
-import ast
-import hashlib
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any, Literal
 
 import orjson
@@ -20,6 +16,7 @@ from psycopg import AsyncConnection
 from pydantic import BaseModel
 
 from events.errors import KinologError
+from projections.folding.code import code_of
 from projections.folding.fold import Projection
 from projections.folding.log import Place, Source, stretches
 from projections.folding.runner import install
@@ -31,7 +28,7 @@ Fetch = Callable[[Any], Awaitable[bytes]]
 
 
 class ReportedTable(BaseModel, frozen=True):
-    """A table: how many rows, their digest (`folding.store.TableStore.digest`), and the rows when they were asked for."""
+    """A table: how many rows, their digest (`projections.store.TableStore.digest`), and the rows when they were asked for."""
 
     count: int
     sha256: str
@@ -114,30 +111,6 @@ async def chains_at(history: Source, positions: Mapping[Place, int]) -> dict[Pla
         for offset, value in records:
             links[place] = next_link(links[place], offset, value)
     return links
-
-
-def code_of(projection: Projection) -> str:
-    """Return a digest of the source that a fold depends on: its tables' SQL, its module, and what that imports of ours."""
-    modules = {table.evolve.__module__ for table in projection.tables} | {table.keys_of.__module__ for table in projection.tables}
-    waiting, sources = sorted(modules), dict[str, str]()
-    while waiting:
-        name = waiting.pop()
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if name in sources or file is None:
-            continue
-        sources[name] = Path(file).read_text()
-        waiting += [found for found in _imports(sources[name]) if found.partition(".")[0] in ("events", "projections")]
-    return hashlib.sha256(orjson.dumps([projection.create, sorted(sources.items())])).hexdigest()
-
-
-def _imports(source: str) -> list[str]:
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return found
 
 
 # --- checking -------------------------------------------------------------------------------------------------------

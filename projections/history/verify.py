@@ -28,10 +28,19 @@ async def verify(connection: AsyncConnection[Any], source: Source) -> dict[str, 
     for projection in PROJECTIONS.values():
         done = await rebuild(projection, connection, source, keep=False)
         projections[done.name] = {"events": done.events, "equal": done.equal, "digests": done.digests}
+        rows = sum(one.added + one.gone + one.changed for one in done.changes)
         if done.equal is None and not done.partial:
-            findings.append(f"{done.name} was made by other code; run: kinolog rebuild {done.name}")
+            findings.append(f"{done.name} was made for other tables than this code's; run: kinolog rebuild {done.name}")
+        elif done.is_restatement:
+            findings.append(
+                f"{done.name} was made by other code, and {rows} rows would be others by this code; restate it by: "
+                f"kinolog rebuild {done.name} (--dry-run shows them)"
+            )
         elif done.equal is False:
-            findings.append(f"{done.name} differs from a fold of the whole log; run: kinolog rebuild {done.name}")
+            findings.append(
+                f"{done.name} differs from a fold of the whole log in {rows} rows: some were lost, doubled or changed by hand; "
+                f"kinolog rebuild {done.name} --dry-run shows them"
+            )
     audit = await audit_jobs(source)
     findings += audit.complaints
     return {"projections": projections, "jobs": audit.jobs, "findings": findings}

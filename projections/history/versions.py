@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
+from projections.folding.code import code_of
 from projections.folding.fold import Projection
 from projections.folding.log import Place, stretches
 from projections.folding.runner import Runner
@@ -26,7 +27,8 @@ class Version:
     `serves`: readers see it, since `serves_from`; that also tells when an earlier one began. `positions` are the next offsets by
     `topic/partition`, `lag_events` the records from there to the end. `contiguous`: it has folded as many records as history has
     before its positions; None where the start of history is gone. `tables` are SHA-256 by table and `digest` over them, None
-    when the version was made for other tables than the code has.
+    when the version was made for other tables than the code has. `codes` are digests of all code that has folded into it, the
+    latest last, None when it was made before they were kept; `other_code`: not the code that runs alone.
     """
 
     projection: str
@@ -40,6 +42,8 @@ class Version:
     digest: str | None
     tables: dict[str, str]
     positions: dict[str, int]
+    codes: list[str] | None
+    other_code: bool
 
 
 async def list_versions(projections: Collection[Projection], connection: AsyncConnection[Any], history: History) -> list[Version]:
@@ -62,6 +66,8 @@ class _Stored:
     newest_event: datetime | None
     positions: dict[Place, tuple[int, int]]
     tables: dict[str, str]
+    codes: list[str] | None
+    other_code: bool
 
 
 async def _stored(projection: Projection, connection: AsyncConnection[Any]) -> list[_Stored]:
@@ -69,7 +75,7 @@ async def _stored(projection: Projection, connection: AsyncConnection[Any]) -> l
     found = []
     active = await (await connection.execute(SQL["active"], {"name": projection.name})).fetchone()
     versions = await (await connection.execute(SQL["versions"], {"name": projection.name})).fetchall()
-    for number, made_for, serves_from in versions:
+    for number, made_for, serves_from, codes in versions:
         async with connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             cursor = await connection.execute(SQL["positions"], {"name": projection.name, "version": number})
@@ -79,7 +85,8 @@ async def _stored(projection: Projection, connection: AsyncConnection[Any]) -> l
         newest = max((row[4] for row in rows if row[4] is not None), default=None)
         positions = {(topic, partition): (position, folded) for topic, partition, position, folded, _ in rows}
         serves = active is not None and number == active[0]
-        found.append(_Stored(projection.name, number, serves, serves_from, newest, positions, tables))
+        other = codes != [code_of(projection)]
+        found.append(_Stored(projection.name, number, serves, serves_from, newest, positions, tables, codes, other))
     return found
 
 
@@ -98,6 +105,8 @@ async def _described(stored: _Stored, counts: "_Counts") -> Version:
         digest=sha256(repr(sorted(stored.tables.items())).encode()).hexdigest() if stored.tables else None,
         tables=stored.tables,
         positions={f"{topic}/{partition}": position for (topic, partition), (position, _) in stored.positions.items()},
+        codes=stored.codes,
+        other_code=stored.other_code,
     )
 
 

@@ -6,7 +6,9 @@ import json
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain, zip_longest
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -14,21 +16,32 @@ from hypothesis import settings as examples
 from psycopg import AsyncConnection
 
 from events.envelope import Envelope, Event, Recorded
+from events.videos import VideoUploaded
 from infra.history.shares import shares_of
 from infra.reference.schemas import ROOT
 from infra.runtime import postgres
+from infra.runtime.clock import new_id
 from infra.runtime.history import open_history
-from infra.runtime.log_consumer import LogConsumer, open_log
+from infra.runtime.log_consumer import open_log
 from infra.runtime.settings import Settings
+from processors.agents.app import App, Services, add_projection
+from processors.agents.feed import Feed
+from projections import catalog
 from projections.folding import bulk
 from projections.folding import pace as pacing
+from projections.folding.changes import SAMPLES_MAX
+from projections.folding.code import code_of
+from projections.folding.fold import Projection
 from projections.folding.log import LogReader
-from projections.folding.rebuild import rebuild
-from projections.folding.runner import install
+from projections.folding.rebuild import RebuildDiffers, flip_back, rebuild
+from projections.folding.runner import Runner, install
+from projections.history.verify import verify
 from projections.history.versions import list_versions
 from projections.registry import PROJECTIONS
 from tests.integration.test_insights import some_log
+from tests.integration.test_poison import processing
 from tests.integration.test_replay import append, archive, kinolog
+from tests.support.footage import START
 from tests.support.histories import logs
 
 BATCH = 37
@@ -52,17 +65,20 @@ def happenings() -> list[Envelope[Event]]:
 
 async def fold_live(settings: Settings, connection: AsyncConnection[object]) -> None:
     """Fold all that is on the log into every projection, batch by batch, as the processors do."""
-    source = LogConsumer(settings, idle_ms=50)
     for projection in PROJECTIONS.values():
-        runner = await install(connection, projection)
-        reader = LogReader(source, projection)
+        await catch_up(settings, await install(connection, projection), connection)
+
+
+async def catch_up(settings: Settings, runner: Runner, connection: AsyncConnection[Any]) -> None:
+    """Fold what is missing to the end of the log, batch by batch."""
+    async with open_log(settings, idle_ms=50) as source:
+        reader = LogReader(source, runner.projection)
         await reader.seek(await runner.positions(connection))
         ends = await reader.ends()
         while reader.missing(ends):
             batch, _dead = await reader.read(records_max=BATCH, wait_s=0.2)
             if batch is not None:
                 await runner.apply(connection, batch)
-    await source.close()
 
 
 async def half_archived(settings: Settings, connection: AsyncConnection[object]) -> Sequence[Envelope[Event]]:
@@ -146,6 +162,117 @@ async def test_versions_are_listed_with_what_proves_them(settings: Settings) -> 
     listed = await kinolog(settings, "projections", cwd=ROOT)
     assert listed.returncode == 0, listed.stderr
     assert re.search(r"catalog +2 +2.* NO ", listed.stdout) and re.search(r"timeline +1 +2.* yes ", listed.stdout)
+
+
+def corrected(projection: Projection) -> Projection:
+    """Return the catalog as other code folds it: titles in capitals."""
+    videos, *others = projection.tables
+
+    def evolve(row: catalog.Video | None, recorded: Recorded[Event]) -> catalog.Video | None:
+        after = videos.evolve(row, recorded)
+        return None if after is None else replace(after, title=after.title.upper())
+
+    return replace(projection, tables=(replace(videos, evolve=evolve), *others))
+
+
+async def titles(connection: AsyncConnection[Any]) -> dict[str, str]:
+    """Return what readers see."""
+    cursor = await connection.execute("SELECT video_id, title FROM catalog.videos")
+    return dict(await cursor.fetchall())
+
+
+async def test_a_corrected_fold_is_deployed_and_taken_back(settings: Settings) -> None:
+    projection = PROJECTIONS["catalog"]
+    async with postgres.connected(settings) as connection, open_log(settings, idle_ms=50) as log:
+        await append(settings, happenings())
+        await fold_live(settings, connection)
+        before = await titles(connection)
+        shouted = {video_id: title.upper() for video_id, title in before.items()}
+        assert before != shouted
+
+        tried = await rebuild(corrected(projection), connection, log, keep=False)
+        assert (tried.equal, tried.is_restatement, tried.flipped) == (False, True, False)
+        assert await titles(connection) == before
+        restated = await rebuild(corrected(projection), connection, log)
+        assert restated.changes == tried.changes and restated.flipped
+        assert await titles(connection) == shouted
+        (videos,) = [change for change in restated.changes if change.table == "videos"]
+        assert videos.changed == sum(before[key] != shouted[key] for key in before) and videos.added == 0
+        assert videos.samples[0].table == "videos" and len(videos.samples) <= SAMPLES_MAX
+        for _, key, was, now in videos.samples:
+            assert was and now and now["title"] == was["title"].upper() and key == (was["video_id"],)
+
+        later = VideoUploaded(video_id=new_id(), title="Later", filename="f", object_key="k", size_bytes=1)
+        await append(settings, [Envelope(new_id(), "test", later.video_id, START, later, "c")])
+        runner = await install(connection, corrected(projection))
+        await catch_up(settings, runner, connection)
+        assert await flip_back(projection, connection, log) == 1
+        assert await titles(connection) == before | {later.video_id: "Later"}, "it has caught up before it serves"
+        assert (await rebuild(projection, connection, log)).equal
+
+
+async def test_rows_that_differ_by_the_same_code_are_an_alarm_until_they_are_accepted(settings: Settings) -> None:
+    projection = PROJECTIONS["catalog"]
+    async with postgres.connected(settings) as connection, open_log(settings, idle_ms=50) as log:
+        await append(settings, happenings())
+        await fold_live(settings, connection)
+        right = await titles(connection)
+
+        async def about_the_catalog() -> str:
+            return "".join(found for found in (await verify(connection, log))["findings"] if found.startswith("catalog"))
+
+        await connection.execute("UPDATE catalog_v1.videos SET title = 'by hand' WHERE video_id = %s", [min(right)])
+        await connection.execute("DELETE FROM catalog_v1.videos WHERE video_id = %s", [max(right)])
+        with pytest.raises(RebuildDiffers, match="2 rows of videos"):
+            await rebuild(projection, connection, log)
+        assert (await titles(connection))[min(right)] == "by hand"
+        assert "lost, doubled or changed by hand" in await about_the_catalog()
+
+        refused = await kinolog(settings, "rebuild", "catalog", cwd=ROOT)
+        assert refused.returncode == 1 and "title: 'by hand' -> " in refused.stdout and "--accept" in refused.stderr
+        await connection.execute("UPDATE kinolog.versions SET codes = ARRAY['another']")
+        assert "restate it by: kinolog rebuild catalog" in await about_the_catalog()
+        shown = await kinolog(settings, "rebuild", "catalog", "--dry-run", cwd=ROOT)
+        assert shown.returncode == 0 and "1 rows added, 0 gone, 1 changed" in shown.stdout and "nothing was changed" in shown.stderr
+        listed = json.loads((await kinolog(settings, "projections", "--json", cwd=ROOT)).stdout)
+        assert all(one["other_code"] and one["codes"] == ["another"] for one in listed)
+        restated = await kinolog(settings, "rebuild", "catalog", "--json", cwd=ROOT)
+        assert restated.returncode == 0 and json.loads(restated.stdout)["changes"][0]["changed"] == 1, restated.stderr
+        assert await titles(connection) == right
+        assert await about_the_catalog() == ""
+
+
+async def test_a_version_that_two_codes_have_folded_is_of_neither(settings: Settings) -> None:
+    """The processors were rolled forward and back: what the code between has folded is no damage."""
+    projection = PROJECTIONS["catalog"]
+    async with postgres.connected(settings) as connection, open_log(settings, idle_ms=50) as log:
+        await append(settings, (events := happenings())[: len(events) // 2])
+        await fold_live(settings, connection)
+        await append(settings, events[len(events) // 2 :])
+        runner = await install(connection, corrected(projection))
+        await runner.add_code(connection)
+        await runner.add_code(connection)
+        await catch_up(settings, runner, connection)
+        assert await runner.codes(connection) == [code_of(projection), code_of(corrected(projection))]
+        assert (await rebuild(projection, connection, log)).is_restatement
+
+
+async def test_a_feed_warns_of_a_version_that_other_code_has_made(settings: Settings) -> None:
+    projection, found = PROJECTIONS["catalog"], list[Services]()
+    async with postgres.connected(settings) as connection:
+        await install(connection, corrected(projection))
+
+    def add(app: App, services: Services) -> list[Feed]:
+        found.append(services)
+        return [add_projection(app, projection, services), add_projection(app, PROJECTIONS["jobs"], services)]
+
+    async with processing(settings, add):
+        assert found[0].warnings.keys() == {"catalog"} and "--dry-run" in found[0].warnings["catalog"]
+        async with postgres.connected(settings) as connection, open_log(settings, idle_ms=50) as log:
+            await rebuild(projection, connection, log)
+            await append(settings, happenings())
+            while found[0].warnings:  # the feed meets the flip at its next batch
+                await asyncio.sleep(0.02)
 
 
 async def test_a_projection_that_is_not_there_is_told(settings: Settings) -> None:

@@ -15,6 +15,7 @@ import httpx
 import pytest
 import structlog
 
+from infra.local.programs import http_warnings
 from infra.runtime import logs, metrics
 from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.settings import Settings
@@ -102,13 +103,21 @@ def test_secrets_and_local_variables_are_not_logged(log_format: str, stream: io.
 
 async def test_health_readiness_and_metrics_are_served() -> None:
     missing: dict[str, str] = {}
+    warnings: dict[str, str] = {}
 
     async def ready() -> Mapping[str, str]:
         return missing
 
-    async with metrics.serve(0, ready) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+    async def warned() -> Mapping[str, str]:
+        return warnings
+
+    async with metrics.serve(0, ready, warned=warned) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
         assert (await http.get("/health")).json() == {"status": "ok"}
         assert (await http.get("/ready")).json() == {"status": "ready"}
+        warnings["catalog"] = "v1 was made by other code"
+        answer = await http.get("/ready")
+        assert (answer.status_code, answer.json()) == (200, {"status": "ready", "warnings": warnings})
+        assert await asyncio.to_thread(http_warnings, f"http://127.0.0.1:{port}/ready") == warnings
         missing["kafka"] = "does not answer"
         answer = await http.get("/ready?verbose")
         assert (answer.status_code, answer.json()["missing"]) == (503, missing)

@@ -1,0 +1,57 @@
+"""Which rows of a projection differ between two of its versions, that lie beside each other in one database."""
+
+from typing import Any, NamedTuple
+
+import orjson
+from psycopg import AsyncConnection, sql
+
+from projections.folding.fold import Projection, Table
+from projections.folding.store import schema_of
+
+SAMPLES_MAX = 5
+
+
+class Difference(NamedTuple):
+    """A row that is not the same on two sides; None where it was not there. Rows and keys as JSON has them."""
+
+    table: str
+    key: tuple[Any, ...]
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class TableChanges(NamedTuple):
+    """How many rows of a table were added, are gone, have changed; the first of them by key."""
+
+    table: str
+    added: int
+    gone: int
+    changed: int
+    samples: tuple[Difference, ...]
+
+
+async def changes_between(
+    connection: AsyncConnection[Any], projection: Projection, before: int, after: int
+) -> tuple[TableChanges, ...]:
+    """Return what differs between two versions of the same tables: an entry per table with a difference."""
+    found = [await _changes(connection, projection.name, table, before, after) for table in projection.tables]
+    return tuple(changes for changes in found if changes.samples)
+
+
+async def _changes(connection: AsyncConnection[Any], name: str, table: Table[Any], before: int, after: int) -> TableChanges:
+    key = sql.SQL(", ").join(map(sql.Identifier, table.key))
+    columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
+    old, new = (sql.Identifier(schema_of(name, version), table.name) for version in (before, after))
+    query = sql.SQL(
+        "SELECT *, count(*) FILTER (WHERE before IS NULL) OVER (), count(*) FILTER (WHERE after IS NULL) OVER (), count(*) OVER ()"
+        " FROM (SELECT {key}, row_to_json(o)::text AS before, row_to_json(n)::text AS after"
+        " FROM (SELECT {columns} FROM {old}) o FULL JOIN (SELECT {columns} FROM {new}) n USING ({key})) AS pairs"
+        " WHERE before IS DISTINCT FROM after ORDER BY {key} LIMIT {limit}"
+    ).format(key=key, columns=columns, old=old, new=new, limit=SAMPLES_MAX)
+    rows = await (await connection.execute(query)).fetchall()
+    samples = []
+    for *_, was, now, _added, _gone, _differing in rows:
+        old_row, new_row = orjson.loads(was or "null"), orjson.loads(now or "null")
+        samples.append(Difference(table.name, tuple((new_row or old_row)[column] for column in table.key), old_row, new_row))
+    added, gone, differing = rows[0][-3:] if rows else (0, 0, 0)
+    return TableChanges(table.name, added, gone, differing - added - gone, tuple(samples))
