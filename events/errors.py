@@ -9,6 +9,7 @@ KinologError
 │   └── StoreUnavailable
 ├── PositionConflict somebody else moved this projection's position
 ├── LogTruncated     the log starts after the position that is needed
+├── Stalled          a loop hung and was cancelled
 ├── ObjectMissing    an object that should be in the store is not
 ├── InvalidRequest   a person or client asked for something impossible: 4xx, says what to do
 ├── NotFound         no such video, job, rendition …: 404
@@ -53,6 +54,10 @@ class LogTruncated(KinologError):
 
 class StoreUnavailable(Retryable):
     """The object store did not answer or refused the write; try again."""
+
+
+class Stalled(KinologError):
+    """A loop showed no sign of life for too long and was cancelled."""
 
 
 class ObjectMissing(KinologError):

@@ -17,8 +17,9 @@ import structlog
 from aiokafka import AIOKafkaConsumer
 from mode import Service
 
-from events.envelope import Envelope, Event
+from events.envelope import Envelope, Event, Recorded
 from events.jobs import JobCancelled, JobCompleted, JobFailed
+from events.pulse import Pulse
 from infra.local.engine.endpoints import resolve
 from infra.policy import policy_of
 from infra.runtime import kafka, logs, memory, metrics, postgres
@@ -28,9 +29,12 @@ from infra.runtime.folders import keep_private
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
+from infra.runtime.watchdog import Watchdog
 from processors import files
-from processors.agents.app import App, Services, add_effect, add_process, add_projection, create_app
-from processors.agents.dead_letters import bury_with
+from processors.agents.app import App, Services, add_effect, add_process, add_projection, create_app, offered_again
+from processors.agents.dead_letters import Limit, bury_with
+from processors.agents.feed import Feed
+from processors.agents.outbox import Effect, Outbox
 from processors.agents.standing import words_of
 from processors.chores import Chores, put_off
 from processors.dispatch.owner import Clients, Dispatcher
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     from processors.archiver import Archiver
 
 log = structlog.get_logger(__name__)
+DISPATCHER = "dispatcher"
 UPLOADS_SWEPT_S = 300.0
 ATTEMPTS_SWEPT_S = 3600.0
 """Time between two sweeps, unless what is swept may stay for a shorter time."""
@@ -142,6 +147,11 @@ def observe_queue(pool: str, state: State) -> None:
         metrics.DISPATCH_QUEUED_JOBS.labels(pool, priority).set_function(waiting)
 
 
+def standing_s(name: str, feeds: Sequence[Feed], outbox: Outbox) -> float:
+    """Return for how many seconds a feed of this name, or its effects, have stood still."""
+    return max(outbox.standing_s(name), *(feed.standing_s() for feed in feeds if feed.name == name), 0.0)
+
+
 def observe_decisions(state: State, facts: Sequence[Envelope[Event]], seconds: float) -> None:
     """Show how long a batch took and what was decided."""
     metrics.DISPATCH_BATCH_SECONDS.observe(seconds)
@@ -165,7 +175,7 @@ async def open_appender(settings: Settings) -> Appender:
     return appender
 
 
-async def build(settings: Settings) -> App:
+async def build(settings: Settings, watchdog: Watchdog) -> App:
     """Open every service and return the app with all agents."""
     await kafka.ensure_topics(settings)
     pool = await postgres.open_pool(settings, size_max=12)
@@ -175,7 +185,6 @@ async def build(settings: Settings) -> App:
     appender = await open_appender(settings)
     bury = bury_with(
         await kafka.open_producer(settings),
-        "processors",
         topic_prefix=settings.topic_prefix,
         observe=lambda topic, reader: metrics.DEAD_LETTERS.labels(topic, reader).inc(),
     )
@@ -189,16 +198,30 @@ async def build(settings: Settings) -> App:
         clock=clock,
         topic_prefix=settings.topic_prefix,
         dead_letters_max=settings.dead_letters_max,
-        effect_failures_max=settings.effect_failures_max,
+        dead_letters_share_max=settings.dead_letters_share_max,
+        pulse=watchdog.pulse,
     )
     await _rebuild_outdated(settings, pool)
     app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
     feeds = [add_projection(app, projection, services) for projection in PROJECTIONS.values()]
     policy = planning.Policy(plan_settings(settings), pool=settings.pools[0])
-    feeds.append(add_process(app, planning.process(policy, clock.now), services))
-    feeds.append(add_effect(app, files.PROJECTION, files.act_with(pool, store), services, files.away_with(store)))
-    for feed in feeds:
-        metrics.PROJECTION_STANDING.labels(feed.name).set_function(feed.standing_s)
+    plans = planning.process(policy, clock.now)
+    feeds.append(add_process(app, plans, services))
+
+    async def ask_again(recorded: Recorded[Event]) -> None:
+        await appender.append([recorded.envelope])
+
+    effects = {
+        files.PROJECTION.name: Effect(files.act_with(pool, store), files.away_with(store)),
+        plans.projection.name: Effect(offered_again(plans, services)),
+        DISPATCHER: Effect(ask_again),
+    }
+    outbox = Outbox(pool, effects, services.graves, clock, settings.effect_failures_max, watchdog.pulse)
+    await outbox.create()
+    app.add_service(outbox)
+    feeds.append(add_effect(app, files.PROJECTION, files.wants, outbox, services))
+    for name in {feed.name for feed in feeds} | effects.keys():
+        metrics.PROJECTION_STANDING.labels(name).set_function(partial(standing_s, name, feeds, outbox))
     chores = Chores(
         pool,
         store,
@@ -213,19 +236,20 @@ async def build(settings: Settings) -> App:
         (chores.sweep_attempts, min(ATTEMPTS_SWEPT_S, settings.orphan_ttl_s)),
         (chores.note_silent_workers, WORKERS_CHECKED_S),
     ):
-        app.timer(every_s, name=chore.__name__)(put_off(chore))
-    app.add_service(archives := archiver(settings, store, clock))
+        app.timer(every_s, name=chore.__name__)(put_off(chore, watchdog.pulse(chore.__name__)))
+    app.add_service(archives := archiver(settings, store, clock, watchdog.pulse("the archiver")))
 
     def missing() -> Mapping[str, str]:
-        faults = {feed.name: feed.fault() for feed in feeds} | {"archiver": archives.fault}
+        faults = [("archiver", archives.fault), *((name, outbox.fault(name)) for name in effects)]
+        faults += [(feed.name, feed.fault()) for feed in feeds]
         unready = {feed.name: "has no partitions yet" for feed in feeds if not feed.ready.is_set()}
-        return unready | {name: fault for name, fault in faults.items() if fault}
+        return unready | {name: fault for name, fault in faults if fault}
 
     app.add_service(Server(settings, settings.processors_port, missing, lambda: services.warnings))
     return app
 
 
-async def build_dispatcher(settings: Settings) -> App:
+async def build_dispatcher(settings: Settings, watchdog: Watchdog) -> App:
     """Return the app with the dispatcher alone."""
     await kafka.ensure_topics(settings)
     appender = await open_appender(settings)
@@ -245,19 +269,27 @@ async def build_dispatcher(settings: Settings) -> App:
         topic_prefix=settings.topic_prefix,
     )
     dispatcher = Dispatcher(
-        clients, SystemClock(), policy_of(settings), settings.pools, owned=observe_queue, decided=observe_decisions
+        clients,
+        SystemClock(),
+        policy_of(settings),
+        settings.pools,
+        owned=observe_queue,
+        decided=observe_decisions,
+        limit=Limit(settings.dead_letters_max, settings.dead_letters_share_max),
+        pulse=watchdog.pulse("the dispatcher"),
     )
     app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
     app.add_service(dispatcher)
 
     def missing() -> Mapping[str, str]:
-        return {} if dispatcher.ready else {"dispatcher": "does not own its pools yet"}
+        fault = dispatcher.fault or (None if dispatcher.ready else "does not own its pools yet")
+        return {DISPATCHER: fault} if fault else {}
 
     app.add_service(Server(settings, settings.dispatcher_port, missing))
     return app
 
 
-def archiver(settings: Settings, store: ObjectStore, clock: SystemClock) -> "Archiver":
+def archiver(settings: Settings, store: ObjectStore, clock: SystemClock, pulse: Pulse) -> "Archiver":
     """Return the archiver of this installation."""
     from processors.archiver import Archiver, Clients  # Parquet takes 70 MB, which the dispatcher need not have
 
@@ -273,6 +305,7 @@ def archiver(settings: Settings, store: ObjectStore, clock: SystemClock) -> "Arc
         timedelta(seconds=settings.archive_every_s),
         settings.archive_segment_records,
         archived=lambda topic, records: metrics.ARCHIVED_EVENTS.labels(topic).inc(records),
+        pulse=pulse,
     )
 
 
@@ -296,9 +329,9 @@ async def _rebuild_outdated(settings: Settings, pool: postgres.Pool) -> None:
 
 def main() -> None:
     """Run until SIGTERM."""
-    if sys.argv[1:] not in ([], ["dispatcher"]):
+    if sys.argv[1:] not in ([], [DISPATCHER]):
         sys.exit("usage: python -m processors [dispatcher]")
-    name = "dispatcher" if sys.argv[1:] else "processors"
+    name = DISPATCHER if sys.argv[1:] else "processors"
     del sys.argv[1:]  # Faust reads them, too
     keep_private()
     settings = resolve(Settings.from_env(os.environ), name)
@@ -307,7 +340,14 @@ def main() -> None:
         os.nice(NICENESS)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    app = loop.run_until_complete(build_dispatcher(settings) if name == "dispatcher" else build(settings))
+    watchdog = Watchdog(settings.stall_max_s)
+
+    async def built() -> App:
+        app = await (build_dispatcher if name == DISPATCHER else build)(settings, watchdog)
+        watchdog.start()
+        return app
+
+    app = loop.run_until_complete(built())
     memory.collect_rarely()
     worker = faust.Worker(app, loop=loop, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True)
     worker.spinner = None  # even a quiet one would draw on standard output, where each line is JSON

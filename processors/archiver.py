@@ -24,6 +24,7 @@ from events.clock import Clock, Context
 from events.envelope import Envelope, Event
 from events.errors import KinologError, ObjectMissing
 from events.media import ObjectRef
+from events.pulse import Pulse
 from events.topics import ARCHIVE, TOPICS
 from processors.agents.standing import words_of
 from projections.folding.log import LogReader, Place, Source
@@ -103,8 +104,10 @@ class Archiver(Service):
         records_max: int,
         *,
         archived: Callable[[str, int], None] = lambda topic, records: None,
+        pulse: Pulse | None = None,
     ) -> None:
         super().__init__()
+        self._pulse = pulse or Pulse("the archiver")
         self._clients = clients
         self._clock = clock
         self._every = every
@@ -126,7 +129,8 @@ class Archiver(Service):
         wait_s = RETRY_S[0]
         while not self.should_stop:
             try:
-                await self._archive_from_the_log()
+                async with self._pulse.limited():
+                    await self._archive_from_the_log()
             except Exception as error:  # also a bug: the feeds of the same process go on
                 known = isinstance(error, KinologError | OSError)
                 self._failures += 1
@@ -144,6 +148,7 @@ class Archiver(Service):
             await self._seek(source)
             await self._tidy(appender, self._heads)
             while not self.should_stop:
+                self._pulse.beat()
                 for place, records in (await source.read(records_max=10_000, wait_s=1.0)).items():
                     self._hold(place, records)
                 if due := [place for place, head in self._heads.items() if self._is_due(head)]:
@@ -159,6 +164,7 @@ class Archiver(Service):
         reader = LogReader(source)
         await reader.seek({(ARCHIVE.name, 0): 0})
         async for records, _dead in reader.to_end():
+            self._pulse.beat()
             for recorded in records:
                 self._files.see(recorded.envelope.data, recorded.envelope.time)
         for topic in TOPICS.values():
@@ -215,6 +221,7 @@ class Archiver(Service):
 
     async def _store(self, place: Place, first: int, following: int, records: Sequence[Parsed], link: bytes) -> SegmentArchived:
         topic, partition = place
+        self._pulse.beat()
         file, chain = await asyncio.to_thread(write_segment, topic, partition, records, link)
         times = [record.envelope.time for record in records if record.envelope is not None]
         day = min(times).date() if times else self._clock.now().date()
@@ -269,6 +276,7 @@ class Archiver(Service):
         link = bytes.fromhex(before[-1].chain) if before else NO_LINK
         records: list[Record] = []
         for file in run:
+            self._pulse.beat()
             try:
                 content = await self._clients.store.get_bytes(file.key, file.size_bytes + 1)
             except ObjectMissing:

@@ -14,7 +14,9 @@ import structlog
 
 from events.clock import Context
 from events.envelope import Envelope, Event
+from events.errors import Stalled
 from events.objects import SOURCES, attempt_prefix, begun_at
+from events.pulse import Pulse
 from events.workers import WorkerOffline
 from processors.agents.standing import is_away, words_of
 from producers import uploads
@@ -50,12 +52,13 @@ def orphaned(attempt: Attempt, job: Job | None, before: datetime) -> str | None:
     return attempt_prefix(attempt.video_id, attempt.job_id, attempt.epoch)
 
 
-def put_off(chore: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[None]]:
+def put_off(chore: Callable[[Pulse], Awaitable[int]], pulse: Pulse) -> Callable[[], Awaitable[None]]:
     """Return the chore as a timer calls it: when it fails, the next time is soon enough, and nobody else waits for it."""
 
     async def attempt() -> None:
         try:
-            await chore()
+            with pulse.watching():
+                await chore(pulse)
         except Exception as error:  # also a bug: the feeds of the same process go on
             away = await is_away(error)
             log.warning("chore_put_off", chore=chore.__name__, error=words_of(error), exc_info=not away)
@@ -63,18 +66,19 @@ def put_off(chore: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[None]
     return attempt
 
 
-async def each(chore: str, subjects: Iterable[tuple[str, S]], do: Callable[[S], Awaitable[int]]) -> int:
-    """Do a chore for each (name, subject), and return the sum; one at which it fails is named and left for the next time.
+async def each(chore: str, subjects: Iterable[tuple[str, S]], do: Callable[[S], Awaitable[int]], pulse: Pulse) -> int:
+    """Do a chore for each (name, subject), and return the sum; one at which it fails or hangs is named and left for the next time.
 
     Raises the fault of a service that is away after AWAY_IN_A_ROW subjects met it: the others would, too.
     """
     done = in_a_row = 0
     for name, subject in subjects:
         try:
-            done += await do(subject)
+            async with pulse.limited():
+                done += await do(subject)
             in_a_row = 0
         except Exception as error:
-            in_a_row = in_a_row + 1 if await is_away(error) else 0
+            in_a_row = in_a_row + 1 if isinstance(error, Stalled) or await is_away(error) else 0
             if in_a_row == AWAY_IN_A_ROW:
                 raise
             log.error("chore_failed", chore=chore, subject=name, error=words_of(error), exc_info=not in_a_row)
@@ -92,7 +96,7 @@ class Chores:
     upload_ttl: timedelta
     orphan_ttl: timedelta
 
-    async def sweep_uploads(self) -> int:
+    async def sweep_uploads(self, pulse: Pulse) -> int:
         """Give up uploads that were begun too long ago; return how many."""
         context = self.context()
         async with self.pool.connection() as connection:
@@ -103,9 +107,9 @@ class Chores:
             log.info("upload_expired", video_id=video.video_id)
             return 1
 
-        return await each("sweep_uploads", ((video.video_id, video) for video in stale), give_up)
+        return await each("sweep_uploads", ((video.video_id, video) for video in stale), give_up, pulse)
 
-    async def sweep_multiparts(self) -> int:
+    async def sweep_multiparts(self, pulse: Pulse) -> int:
         """Abort multipart uploads of the store that no open upload of the log has; return how many.
 
         The app may die between the store's word and the log's. Their age is in their keys: stores do not all tell it.
@@ -124,9 +128,9 @@ class Chores:
             return 1
 
         old = ((video_id, (key, id_, video_id)) for key, id_, (video_id, time) in found if time < before)
-        return await each("sweep_multiparts", old, abort)
+        return await each("sweep_multiparts", old, abort, pulse)
 
-    async def sweep_attempts(self) -> int:
+    async def sweep_attempts(self, pulse: Pulse) -> int:
         """Delete the objects of attempts that came to nothing; return how many objects."""
         before = self.context().now - self.orphan_ttl
         async with self.pool.connection() as connection:
@@ -140,9 +144,9 @@ class Chores:
                 log.info("attempt_swept", job_id=attempt.job_id, epoch=attempt.epoch, outcome=attempt.outcome, objects=objects)
             return objects
 
-        return await each("sweep_attempts", ((found[0].job_id, found) for found in ended), sweep)
+        return await each("sweep_attempts", ((found[0].job_id, found) for found in ended), sweep, pulse)
 
-    async def note_silent_workers(self) -> int:
+    async def note_silent_workers(self, pulse: Pulse) -> int:
         """Write down which workers were not heard of for too long; return how many."""
         context = self.context()
         async with self.pool.connection() as connection:
@@ -154,4 +158,4 @@ class Chores:
             await self.append([Envelope(id_, context.source, worker.worker_id, context.now, event, id_)])
             return 1
 
-        return await each("note_silent_workers", ((worker.worker_id, worker) for worker in silent), note)
+        return await each("note_silent_workers", ((worker.worker_id, worker) for worker in silent), note, pulse)

@@ -1,16 +1,18 @@
 """Files that follow from events: final manifests beside the segments, the end of what was purged or never completed.
 
-At least once, and the same however often. The manifests in the store are for a CDN that serves the bucket; the public
-app renders its own. An event waits for the catalog's position, never for a row: what is not there then will not come.
+Done through the outbox: at least once, and the same however often. The manifests in the store are for a CDN that serves the
+bucket; the public app renders its own. An event waits for the catalog's position, never for a row: what is not there then
+will not come.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import structlog
 
 from events.envelope import Event, Recorded
-from events.errors import KinologError, Retryable, StoreUnavailable
+from events.errors import KinologError, Retryable, Stalled, StoreUnavailable
 from events.media import ObjectRef
 from events.objects import source_key, video_prefix
 from events.topics import JOBS, VIDEOS
@@ -22,8 +24,15 @@ from projections.folding.positions import Positions, is_served, snapshot, wait_f
 from projections.playback import manifests
 
 PROJECTION = Projection("files", (VIDEOS,), (), "SELECT")
-CATALOG_WAIT_S = 30.0
+CATALOG_WAIT_S = 2.0
+"""Then the effect is put off, and others have its slot."""
+STORE_WAIT_S = 10.0
 log = structlog.get_logger(__name__)
+
+
+def wants(recorded: Recorded[Event]) -> bool:
+    """Tell whether an event has an effect on files."""
+    return isinstance(recorded.envelope.data, VideoPublished | UploadAbandoned | VideoPurged)
 
 
 class CatalogBehind(Retryable):
@@ -48,10 +57,11 @@ def away_with(store: Store) -> Callable[[Exception], Awaitable[bool]]:
     """Return the function that tells whether a service is away: a store that answers refused the one object."""
 
     async def away(error: Exception) -> bool:
-        if isinstance(error, StoreUnavailable):
+        if isinstance(error, StoreUnavailable | Stalled):
             try:
-                return not await store.ready()
-            except KinologError:
+                async with asyncio.timeout(STORE_WAIT_S):
+                    return not await store.ready()
+            except (KinologError, TimeoutError):
                 return True
         return await is_away(error)
 

@@ -295,6 +295,7 @@ async def _verify_report(path: Path, key: str) -> dict[str, Any]:
 
 
 async def _verify() -> dict[str, Any]:
+    from processors.agents.outbox import failing
     from projections.history import verify as verifying
     from projections.history.proof import audit_archive
 
@@ -302,6 +303,7 @@ async def _verify() -> dict[str, Any]:
         before = await verifying.every_position(connection)
         found = await verifying.verify(connection, source)
         found["findings"] += await verifying.standing(connection, source, before, asyncio.sleep)
+        found["findings"] += await failing(connection)
         found["findings"] += await audit_archive(source.log, source.segments, source.fetch)
         return {**found, "archived_files": sum(map(len, source.segments.values()))}
 

@@ -196,10 +196,22 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
 
     dead_letters_max: int = Field(
-        100, ge=0, description="Records that one feed puts on the dead letters before it stands still, when they are over a tenth."
+        100,
+        ge=0,
+        description="Records that one feed puts on the dead letters before it stands still, when they are too large a share.",
+    )
+    dead_letters_share_max: float = Field(
+        0.1, ge=0, le=1, description="Share of the records that one feed has read that may become dead letters beyond that number."
     )
     effect_failures_max: int = Field(
         15, ge=1, description="Failures of an effect (files of a video) on one event before that becomes a dead letter."
+    )
+    stall_max_s: float = Field(
+        120.0,
+        ge=1,
+        le=3600,
+        description="A loop without a sign of life for so long is cancelled and begins again; one that cannot be ends its process "
+        "after as long again, seconds.",
     )
     orphan_ttl_s: int = Field(
         3600, ge=1, description="Objects of attempts whose result was not accepted are swept this long after their end, seconds."

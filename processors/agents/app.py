@@ -16,10 +16,11 @@ from mode import Service
 
 from events.clock import Clock
 from events.envelope import Envelope, Event, Recorded
+from events.pulse import Pulse
 from processors.agents.dead_letters import Graves
-from processors.agents.feed import Feed, FeedMetrics, GroupSource, Tries, each
-from processors.agents.process import Process, run_batch
-from processors.agents.standing import is_away
+from processors.agents.feed import Feed, FeedMetrics, GroupSource, each
+from processors.agents.outbox import Outbox, put
+from processors.agents.process import Process, run_again, run_batch
 from projections.folding.code import code_of
 from projections.folding.fold import Projection
 from projections.folding.log import DeadLetter
@@ -79,9 +80,14 @@ class Services:
     clock: Clock
     topic_prefix: str = ""
     dead_letters_max: int = 100
-    effect_failures_max: int = 10
+    dead_letters_share_max: float = 0.1
+    pulse: Callable[[str], Pulse] = Pulse
     warnings: dict[str, str] = field(default_factory=dict)
     """What a person should look at, by projection; the agents keep it up to date."""
+
+    def graves(self, reader: str) -> Graves:
+        """Return where a reader of the log buries what it cannot use."""
+        return Graves(self.bury, reader, self.dead_letters_max, self.dead_letters_share_max)
 
 
 class Installed:
@@ -142,29 +148,30 @@ def add_process(app: App, process: Process[Any], services: Services) -> Feed:
 
 
 def add_effect(
-    app: App,
-    projection: Projection,
-    act: Callable[[Recorded[Event]], Awaitable[None]],
-    services: Services,
-    away: Callable[[Exception], Awaitable[bool]] = is_away,
+    app: App, projection: Projection, wants: Callable[[Recorded[Event]], bool], outbox: Outbox, services: Services
 ) -> Feed:
-    """Act on each event outside of the log and the database, before the position moves: at least once.
-
-    An event at which this fails, although nothing that it needs is `away`, is tried some times and becomes a dead letter.
-    """
+    """Let the outbox do what each event wants: it is put there in the transaction that moves the position."""
     installed = Installed(projection, services)
 
-    async def move(batch: Batch) -> None:
-        async with services.pool.connection() as connection:
-            await installed.runner.apply(connection, batch)
-
     async def handle(batch: Batch) -> None:
-        for recorded in batch.records:
-            await act(recorded)
-        await move(batch)
+        async with services.pool.connection() as connection, connection.transaction():
+            await installed.runner.apply(connection, batch)
+            await put(connection, projection.name, [recorded for recorded in batch.records if wants(recorded)])
+        outbox.wake()
 
-    tries = Tries(move, services.effect_failures_max, away)
-    return _add_agent(app, projection, installed, handle, services, tries=tries)
+    return _add_agent(app, projection, installed, handle, services)
+
+
+def offered_again(process: Process[Any], services: Services) -> Callable[[Recorded[Event]], Awaitable[None]]:
+    """Return the function that lets a process handle an event that it did not when it came."""
+    installed = Installed(process.projection, services)
+
+    async def handle(recorded: Recorded[Event]) -> None:
+        await installed.stored()
+        async with services.pool.connection() as connection:
+            await run_again(process, installed.runner, connection, services.append, recorded)
+
+    return handle
 
 
 def _add_agent(
@@ -174,12 +181,12 @@ def _add_agent(
     handle: Callable[[Batch], Awaitable[None]],
     services: Services,
     gather_ms: int = 0,
-    tries: Tries | None = None,
 ) -> Feed:
     channel: Any = app.channel(maxsize=1)
+    working = services.pulse(f"the agent of {projection.name}")
 
     async def agent(stream: Any) -> None:
-        await each(stream, handle)
+        await each(stream, handle, working)
 
     agent.__name__ = projection.name
     app.agent(channel, name=f"processors.{projection.name}")(agent)
@@ -188,11 +195,11 @@ def _add_agent(
         channel,
         open_source=lambda group: services.open_source(group, gather_ms),
         stored=installed.stored,
-        graves=Graves(services.bury, services.dead_letters_max),
+        graves=services.graves(projection.name),
         metrics=services.metrics,
         clock=services.clock,
+        pulse=services.pulse(f"the feed of {projection.name}"),
         topic_prefix=services.topic_prefix,
-        tries=tries,
     )
     app.add_service(feed)
     return feed

@@ -6,32 +6,28 @@ Meanwhile the next batch is read, and thrown away when this one fails. No Kafka 
 
 A batch that fails is offered again from the stored positions. When a service is away, until it is back. Else one record is
 to blame: batches are halved until it stands alone, and its partition is put aside, tried again ever more seldom, while the
-others go on. A fold is never skipped, for its rows would differ: the feed says where it stands still (`fault`). An effect
-(`skip` is given) is tried some times and then buried. No feed ends the process that it shares with others.
+others go on. No event is skipped, for rows would differ: the feed says where it stands still (`fault`). No failure ends the
+process that a feed shares with others. A turn that hangs is cancelled, with its agent's work; a feed that hangs again and again
+without a batch, in its reader or the database's client, ends the process: only a new one has new clients.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 import structlog
 from mode import Service
 
 from events.clock import Clock
-from events.codec import encode
-from events.envelope import Event, Recorded
-from events.errors import ReaderLost
+from events.errors import ReaderLost, Retryable, Stalled
+from events.pulse import Pulse
 from processors.agents.dead_letters import Graves
-from processors.agents.standing import Standing, is_away, words_of
+from processors.agents.standing import REPORTED_FAILURES, STANDS_AFTER_S, Standing, is_away, sentence_of, words_of
 from projections.folding.fold import Projection
-from projections.folding.log import DeadLetter, LogReader, Place, Source
+from projections.folding.log import LogReader, Place, Source
 from projections.folding.runner import Batch
 
-REPORTED_FAILURES = 5
-"""A feed that fails so often in a row says so, though it goes on trying."""
-STANDS_AFTER_S = 60.0
-"""A batch that takes longer, or a log that has more and gives nothing for so long, is a feed that stands still."""
 RETRY_S = (0.5, 30.0)
 """Rest after the first failure of a record, and the longest one."""
 AWAY_S = 5.0
@@ -42,6 +38,10 @@ GATHERED_RECORDS_MAX = 50_000
 WAIT_S = 1.0
 FEW = 500
 """A batch of fewer events is small: that of a reader who keeps up, and need not read ahead."""
+STALLS_MAX = 3
+"""A feed that hangs so often in a row, and had no batch that could be at fault, ends the process."""
+LEAVE_S = 10.0
+"""Longest wait for a reader that is given up."""
 ASTRAY = -1
 """A generation that never is: positions must be looked up again."""
 log = structlog.get_logger(__name__)
@@ -81,17 +81,8 @@ class FeedMetrics(Protocol):
     def failed(self, name: str) -> None: ...
 
 
-@dataclass(frozen=True)
-class Tries:
-    """How an effect is tried: `skip` moves the position over a batch that was buried after `failures_max` failures."""
-
-    skip: Callable[[Batch], Awaitable[None]]
-    failures_max: int
-    away: Callable[[Exception], Awaitable[bool]]
-
-
 class Feed(Service):
-    """Fills `channel` for a projection, or that of a process; with `tries`, for an effect."""
+    """Fills `channel` for a projection, a process or an effect."""
 
     def __init__(
         self,
@@ -103,8 +94,8 @@ class Feed(Service):
         graves: Graves,
         metrics: FeedMetrics,
         clock: Clock,
+        pulse: Pulse,
         topic_prefix: str = "",
-        tries: Tries | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -116,11 +107,12 @@ class Feed(Service):
         self._graves = graves
         self._metrics = metrics
         self._wall = clock
-        self._tries = tries
-        self._away = tries.away if tries else is_away
+        self._pulse = pulse
         self._group = f"{topic_prefix}kinolog.{projection.name}"
         self._records_max = RECORDS_MAX if projection.gathering is None else GATHERED_RECORDS_MAX
         self._size = self._records_max
+        self._singly = 0
+        self._stalls = 0
         self._source: GroupSource | None = None
         self._reader: LogReader | None = None
         self._lost = False
@@ -136,9 +128,7 @@ class Feed(Service):
 
     def fault(self) -> str | None:
         """Say where the feed stands still and why; None when it goes on."""
-        found = self.standings()
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        return found[0].sentence() + more if found else None
+        return sentence_of(self.standings())
 
     def standings(self) -> list[Standing]:
         """Return where the feed stands still, the longest first."""
@@ -177,8 +167,8 @@ class Feed(Service):
         self._source = self._open_source(self._group)
         self._reader = LogReader(self._source, self._projection)
         self._generation = 0
-        self._lost = False
         await self._source.subscribe([topic.name for topic in self._projection.topics])
+        self._lost = False
 
     async def on_shutdown(self) -> None:
         """Leave the group, after the last read."""
@@ -202,15 +192,25 @@ class Feed(Service):
     async def _feed(self) -> None:
         while not self.should_stop:
             try:
-                if self._lost:
-                    await self.on_shutdown()
-                    await self.on_start()
-                await self._turn()
-                self._outage = None
+                async with self._pulse.limited():
+                    if self._lost:
+                        await self._open_another()
+                    await self._turn()
+                self._outage, self._stalls = None, 0
             except asyncio.CancelledError:
                 raise
-            except Exception as error:  # noqa: BLE001  (it is said, and tried again)
+            except Exception as error:
+                self._stalls += isinstance(error, Stalled) and self._offered is None
+                if self._stalls >= STALLS_MAX:
+                    raise
                 await self._failed(error)
+
+    async def _open_another(self) -> None:
+        """Open another reader; one that does not even close is left behind."""
+        with suppress(TimeoutError, Retryable):
+            async with asyncio.timeout(LEAVE_S):
+                await self.on_shutdown()
+        await self.on_start()
 
     async def _turn(self) -> None:
         """Feed one batch: of all partitions but those put aside, or the record of one of these whose time has come."""
@@ -225,11 +225,12 @@ class Feed(Service):
             return
         if self._generation != self._source.generation:
             await self._go_to_stored()
-        await self._feed_once(self._size)
+        count = await self._feed_once(1 if self._singly else self._size)
+        self._singly = max(0, self._singly - count)
         self._size = min(self._records_max, 2 * self._size)
 
-    async def _feed_once(self, records_max: int) -> None:
-        """Read a batch and wait until it is durable."""
+    async def _feed_once(self, records_max: int) -> int:
+        """Read a batch and wait until it is durable; return how many records it had."""
         assert self._reader is not None
         self._offered = None
         batch, dead = await self._reader.read(records_max=records_max, wait_s=WAIT_S)
@@ -245,6 +246,7 @@ class Feed(Service):
             self._metrics.folded(self.name, batch.count, seconds)
             self._graves.forget()
         self._metrics.behind(self.name, lag)
+        return batch.count if batch else 0
 
     async def _offer(self, batch: Batch) -> float:
         """Return after how many seconds the batch was durable."""
@@ -275,8 +277,8 @@ class Feed(Service):
         self._metrics.failed(self.name)
         batch, self._offered = self._offered, None
         self._generation = ASTRAY
-        self._lost = self._lost or isinstance(error, ReaderLost)
-        if batch is None or await self._away(error):
+        self._lost = self._lost or isinstance(error, ReaderLost) or (batch is None and isinstance(error, Stalled))
+        if batch is None or await is_away(error):
             self._outage = self._standing(batch, words_of(error), self._outage)
             again = self._outage.failures & (self._outage.failures - 1)
             if not again:  # the first, second, fourth, eighth …
@@ -284,12 +286,14 @@ class Feed(Service):
             await self.sleep(min(AWAY_S, 0.05 * 4 ** min(self._outage.failures, 5)))
         elif batch.count > 1:
             self._size = batch.count // 2
+            if isinstance(error, Stalled):
+                self._singly = batch.count  # halves would wait for it again and again
             log.warning("batch_halved", **self._standing(batch, words_of(error)).fields())
         else:
             await self._put_aside(batch, error)
 
     async def _put_aside(self, batch: Batch, error: Exception) -> None:
-        """Let a partition wait at the record that failed; bury an effect's that failed too often."""
+        """Let a partition wait at the record that failed."""
         place = (batch.slices[0].topic, batch.slices[0].partition)
         before, _ = self._aside.get(place, (None, 0.0))
         standing = self._standing(batch, words_of(error), before)
@@ -298,40 +302,27 @@ class Feed(Service):
         self._size = self._records_max
         if not standing.failures & (standing.failures - 1):
             log.error("feed_stands_still", exc_info=standing.failures == 1, **standing.fields())
-        if self._tries is not None and standing.failures >= self._tries.failures_max:
-            try:
-                await self._give_up(batch, standing)
-                del self._aside[place]
-            except Exception as fault:  # noqa: BLE001  (as above)
-                self._aside[place] = replace(standing, error=words_of(fault)), self.loop.time() + rest_s
-                log.error("not_buried", error=words_of(fault), **{**standing.fields(), "error": words_of(fault)})
-
-    async def _give_up(self, batch: Batch, standing: Standing) -> None:
-        """Put the event of an effect on the dead letters, then move past it."""
-        assert self._tries is not None
-        reason = f"{self.name} failed {standing.failures} times: {standing.error}"
-        await self._graves.bury([_letter(recorded, reason, self.name) for recorded in batch.records], read=batch.count)
-        await self._tries.skip(batch)
-        self._graves.forget()
-        log.error("effect_buried", **standing.fields())
 
 
-def _letter(recorded: Recorded[Event], reason: str, reader: str) -> DeadLetter:
-    return DeadLetter(recorded.topic, recorded.partition, recorded.offset, reason, encode(recorded.envelope), reader)
+async def each(stream: AsyncIterator[Offer], handle: Callable[[Batch], Awaitable[None]], pulse: Pulse) -> None:
+    """Run an agent: handle each batch and answer its feed, which decides what follows from a failure.
 
-
-async def each(stream: AsyncIterator[Offer], handle: Callable[[Batch], Awaitable[None]]) -> None:
-    """Run an agent: handle each batch and answer its feed, which decides what follows from a failure."""
+    A feed that no longer waits has given the batch up, and what is still at it is cancelled.
+    """
     async for batch, done in stream:
+        work = asyncio.ensure_future(handle(batch))
+        done.add_done_callback(lambda _, work=work: work.cancel())  # type: ignore[misc]
         try:
-            await handle(batch)
+            with pulse.watching():
+                await work
+        except asyncio.CancelledError:
+            if not done.done():
+                done.set_exception(RuntimeError("the agent was stopped"))
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
         except Exception as error:  # noqa: BLE001  (its feed is told)
             if not done.done():
                 done.set_exception(error)
-        except BaseException:
-            if not done.done():
-                done.set_exception(RuntimeError("the agent was stopped"))
-            raise
         else:
             if not done.done():
                 done.set_result(None)

@@ -122,21 +122,33 @@ def _failure(error: Exception) -> Failure:
     return Failure(stage="analysis", category=category, code=code, message=sentence, detail=detail, retryable=False)
 
 
-async def run_batch(
-    process: Process[Any],
-    runner: Runner,
-    connection: AsyncConnection[Any],
-    append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]],
-    batch: Batch,
-) -> None:
+Append = Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
+
+
+async def run_batch(process: Process[Any], runner: Runner, connection: AsyncConnection[Any], append: Append, batch: Batch) -> None:
     """Handle a batch: lock and move the positions, derive and append in slices, write the rows, commit."""
-    (store,) = runner.stores
     async with connection.transaction():
         await runner.move(connection, batch)
-        keys = {key for record in batch.records for key in process.table.keys_of(record)}
-        rows: dict[Key, Any | None] = dict.fromkeys(keys)
-        before = await store.fetch(connection, list(keys)) if keys else {}
-        rows.update(before)
-        for derived in slices(process, rows, batch.records):
-            await append(derived)
-        await store.save(connection, {key: row for key, row in rows.items() if row != before.get(key)})
+        await _handle(process, runner, connection, append, batch.records)
+
+
+async def run_again(
+    process: Process[Any], runner: Runner, connection: AsyncConnection[Any], append: Append, recorded: Recorded[Event]
+) -> None:
+    """Handle an event that was passed over when it came, after those that came since: no position moves, but all are locked."""
+    async with connection.transaction():
+        await runner.lock(connection)
+        await _handle(process, runner, connection, append, [recorded])
+
+
+async def _handle(
+    process: Process[Any], runner: Runner, connection: AsyncConnection[Any], append: Append, records: Sequence[Recorded[Event]]
+) -> None:
+    (store,) = runner.stores
+    keys = {key for record in records for key in process.table.keys_of(record)}
+    rows: dict[Key, Any | None] = dict.fromkeys(keys)
+    before = await store.fetch(connection, list(keys)) if keys else {}
+    rows.update(before)
+    for derived in slices(process, rows, records):
+        await append(derived)
+    await store.save(connection, {key: row for key, row in rows.items() if row != before.get(key)})

@@ -3,6 +3,7 @@
 A feed that cannot go on says where, at which subject, why and since when: in its log lines, its readiness and its metric.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,6 +18,10 @@ _AWAY = (Retryable, PositionConflict, LogTruncated, KafkaError, InterfaceError, 
 _LIMIT_EXCEEDED = "54"
 """PostgreSQL's class of errors about one value that is too large; psycopg counts them among those of operation."""
 ERROR_CHARACTERS_MAX = 300
+REPORTED_FAILURES = 5
+"""What fails so often in a row is reported, though it is tried again."""
+STANDS_AFTER_S = 60.0
+"""What takes longer is reported as standing still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,12 @@ class Standing:
             "since": self.since.isoformat(),
             "failures": self.failures,
         }
+
+
+def sentence_of(standings: Sequence[Standing]) -> str | None:
+    """Say the first one for a person, and how many more there are; None when there is none."""
+    more = f" (and {len(standings) - 1} more)" if len(standings) > 1 else ""
+    return standings[0].sentence() + more if standings else None
 
 
 def words_of(error: BaseException) -> str:

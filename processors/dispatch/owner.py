@@ -30,8 +30,11 @@ from events.codec import HEADERS, decode, encode
 from events.envelope import Envelope, Event
 from events.errors import EventTooLarge, InvalidEvent, ObjectMissing, StoreUnavailable
 from events.jobs import ClaimRequested, ClockTicked, LeaseRenewed
+from events.pulse import Pulse
 from events.topics import JOB_REQUESTS, JOBS, TOPIC_OF, TOPICS, WORKERS, Topic, partition_for
+from processors.agents.dead_letters import Limit, TooManyDeadLetters
 from processors.agents.dead_letters import encode as encode_dead
+from processors.agents.standing import words_of
 from processors.dispatch.decide import SOURCE, decide, remember
 from processors.dispatch.snapshots import BYTES_MAX, Mark, Snapshot, dump, load, restore, take
 from processors.dispatch.state import Policy, State, evolve, next_wakeup
@@ -46,6 +49,10 @@ REQUEST_BYTES_MAX = EVENT_BYTES_MAX - 50_000
 SNAPSHOT_FACTS = 20_000
 """A snapshot is taken after so many facts; a new owner folds as many in one or two seconds."""
 REASON_MAX = 500
+SNAPSHOT_S = 60.0
+"""Longest time that storing a snapshot or reading one may take: it only saves time."""
+STANDS_S = 30.0
+"""A partition with too many requests that cannot be used is tried again after so long."""
 CLAIM_LIFE = timedelta(seconds=60)
 """Requests as old as this are looked through for claims that still wait, when an owner starts."""
 log = structlog.get_logger(__name__)
@@ -111,8 +118,13 @@ class Dispatcher(Service):
         owned: Callable[[str, State], None] = lambda pool, state: None,
         decided: Callable[[State, Sequence[Envelope[Event]], float], None] = lambda state, facts, seconds: None,
         snapshot_facts: int = SNAPSHOT_FACTS,
+        limit: Limit | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         super().__init__()
+        self._limit = limit or Limit()
+        self._pulse = pulse or Pulse("the dispatcher")
+        self._standing: dict[TopicPartition, tuple[str, float]] = {}
         self._clients = clients
         self._clock = clock
         self._policy = policy
@@ -131,6 +143,11 @@ class Dispatcher(Service):
         """Whether every partition that a pool of ours lies in is owned by this process."""
         wanted = {partition_for(pool, JOB_REQUESTS.partitions) for pool in self._pools}
         return wanted <= {partition.partition for partition in self._owners}
+
+    @property
+    def fault(self) -> str | None:
+        """Where it stands still and why; None when it goes on."""
+        return next((sentence for sentence, _ in self._standing.values()), None)
 
     async def on_start(self) -> None:
         """Join the group."""
@@ -178,7 +195,7 @@ class Dispatcher(Service):
         last: Mark | None = None
         if snapshot is not None:
             state, folded = restore(snapshot), -1  # the fact at the mark is in it
-            async with aclosing(_read_to_end(reader, facts, snapshot.mark.offset)) as after:
+            async with aclosing(self._read_to_end(reader, facts, snapshot.mark.offset)) as after:
                 async for offset, envelope in after:
                     if last is None and Mark(offset, envelope.id) != snapshot.mark:
                         break
@@ -189,7 +206,7 @@ class Dispatcher(Service):
                 return state, last, folded
             log.warning("snapshot_foreign", partition=number, offset=snapshot.mark.offset)
         state, folded = State(policy=self._policy), 0
-        async for offset, envelope in _read_to_end(reader, facts, 0):
+        async for offset, envelope in self._read_to_end(reader, facts, 0):
             evolve(state, envelope)
             last, folded = Mark(offset, envelope.id), folded + 1
         return state, last, folded
@@ -203,7 +220,7 @@ class Dispatcher(Service):
         starts = await reader.offsets_for_times({partition: int(since.timestamp() * 1000)})
         start = starts[partition]
         if start is not None and start.offset < committed:
-            async for _, envelope in _read_to_end(reader, partition, start.offset, committed):
+            async for _, envelope in self._read_to_end(reader, partition, start.offset, committed):
                 self._recover(state, envelope, now)
 
     def _recover(self, state: State, envelope: Envelope[Event], now: datetime) -> None:
@@ -213,6 +230,26 @@ class Dispatcher(Service):
         elif isinstance(event, LeaseRenewed):
             remember(state, envelope, now)
 
+    async def _read_to_end(
+        self, consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int | None = None
+    ) -> AsyncGenerator[tuple[int, Envelope[Event]], None]:
+        """Yield the events of a partition, each with its offset, from `start` to `end`, or to its last stable offset."""
+        consumer.assign([partition])
+        if end is None:
+            end = (await consumer.end_offsets([partition]))[partition]
+        if start >= end:
+            return
+        consumer.seek(partition, start)
+        while await consumer.position(partition) < end:
+            self._pulse.beat()
+            fetched = await consumer.getmany(partition, timeout_ms=500)
+            for message in fetched.get(partition, ()):
+                if message.offset < end:
+                    try:
+                        yield message.offset, decode(message.value or b"")
+                    except InvalidEvent as error:
+                        log.warning("fact_undecodable", topic=partition.topic, offset=message.offset, reason=str(error))
+
     # --- snapshots --------------------------------------------------------------------------------------------------
 
     def _key(self, number: int) -> str:
@@ -220,11 +257,12 @@ class Dispatcher(Service):
 
     async def _load(self, number: int) -> Snapshot | None:
         try:
-            return load(await self._clients.store.get_bytes(self._key(number), BYTES_MAX), self._policy)
+            async with asyncio.timeout(SNAPSHOT_S):
+                return load(await self._clients.store.get_bytes(self._key(number), BYTES_MAX), self._policy)
         except ObjectMissing:
             return None
-        except StoreUnavailable as error:
-            log.warning("snapshot_not_read", partition=number, error=str(error))
+        except (StoreUnavailable, TimeoutError) as error:
+            log.warning("snapshot_not_read", partition=number, error=words_of(error))
             return None
 
     def _put_aside(self, owner: _Owner, number: int) -> None:
@@ -235,11 +273,12 @@ class Dispatcher(Service):
         owner.saving = asyncio.create_task(self._save(take(owner.state, owner.mark), number), name=f"snapshot-{number}")
 
     async def _save(self, snapshot: Snapshot, number: int) -> None:
-        data = await asyncio.to_thread(dump, snapshot)
         try:
-            await self._clients.store.put_bytes(self._key(number), data, "application/zstd")
-        except StoreUnavailable as error:
-            log.warning("snapshot_not_stored", partition=number, error=str(error))
+            async with asyncio.timeout(SNAPSHOT_S):
+                data = await asyncio.to_thread(dump, snapshot)
+                await self._clients.store.put_bytes(self._key(number), data, "application/zstd")
+        except Exception as error:  # noqa: BLE001  (it only saves time; the next one may be stored)
+            log.warning("snapshot_not_stored", partition=number, error=words_of(error))
             return
         log.info("snapshot_stored", partition=number, offset=snapshot.mark.offset, bytes=len(data), jobs=len(snapshot.jobs))
 
@@ -248,16 +287,19 @@ class Dispatcher(Service):
     @Service.task
     async def _decide(self) -> None:
         assert self._consumer is not None
-        while not self.should_stop:
-            fetched = await self._consumer.getmany(timeout_ms=self._patience_ms(), max_records=BATCH)
-            await self._acquire()
-            for partition, messages in fetched.items():
-                owner = self._owners.get(partition)
-                if owner is not None:
-                    await self._answer(owner, partition, messages)
-                    if self._owners.get(partition) is owner:
-                        self._put_aside(owner, partition.partition)
-            await self._wake_due()
+        with self._pulse.watching():
+            while not self.should_stop:
+                self._pulse.beat()
+                fetched = await self._consumer.getmany(timeout_ms=self._patience_ms(), max_records=BATCH)
+                await self._acquire()
+                for partition, messages in fetched.items():
+                    owner = self._owners.get(partition)
+                    if owner is not None:
+                        await self._answer(owner, partition, messages)
+                        if self._owners.get(partition) is owner:
+                            self._put_aside(owner, partition.partition)
+                await self._wake_due()
+                self._try_again()
 
     @Service.task
     async def _commit(self) -> None:
@@ -294,13 +336,17 @@ class Dispatcher(Service):
         facts: list[Envelope[Event]] = []
         dead: list[DeadLetter] = []
         undecided = False
+        too_many: TooManyDeadLetters | None = None
         for message in messages:
             value = message.value or b""
             owner.read = message.offset + 1
             try:
                 request = decode(value)
             except InvalidEvent as error:
-                dead.append(DeadLetter(JOB_REQUESTS.name, partition.partition, message.offset, str(error), value))
+                letter = _letter(partition, message.offset, str(error), value)
+                if too_many := self._limit.exceeded([*dead, letter], read=len(messages)):
+                    break
+                dead.append(letter)
                 continue
             if isinstance(request.data, ClockTicked):
                 owner.tick_sent = None
@@ -311,13 +357,20 @@ class Dispatcher(Service):
                     raise
                 log.exception("request_undecided", type=request.data.TYPE, partition=partition.partition, offset=message.offset)
                 reason = f"it cannot be decided: {type(error).__name__}: {error}"[:REASON_MAX]
-                dead.append(DeadLetter(JOB_REQUESTS.name, partition.partition, message.offset, reason, value))
+                letter = _letter(partition, message.offset, reason, value)
                 undecided = True
+                if not (too_many := self._limit.exceeded([*dead, letter], read=len(messages))):
+                    dead.append(letter)
                 break
         if facts or dead:
             await self._write(owner, partition, facts, dead)
             self._decided(owner.state, facts, self.loop.time() - started)
-        if undecided:
+        self._limit.count(dead, read=len(messages))
+        if too_many:
+            owner.read -= 1
+            log.error("dispatcher_stands_still", partition=partition.partition, offset=owner.read, error=str(too_many))
+            self._standing[partition] = f"stands still: {too_many}", self.loop.time() + STANDS_S
+        if undecided or too_many:
             await self._begin_again(owner, partition)
 
     async def _begin_again(self, owner: _Owner, partition: TopicPartition) -> None:
@@ -326,6 +379,17 @@ class Dispatcher(Service):
         await self._consumer.commit({partition: owner.read})
         self._consumer.seek(partition, owner.read)
         await self._lose([partition])
+        if partition in self._standing:
+            self._consumer.pause(partition)
+
+    def _try_again(self) -> None:
+        """Let partitions that stood still for long enough be read again."""
+        assert self._consumer is not None
+        now = self.loop.time()
+        for partition in [partition for partition, (_, at) in self._standing.items() if at <= now]:
+            del self._standing[partition]
+            if partition in self._consumer.assignment():
+                self._consumer.resume(partition)
 
     async def _write(
         self,
@@ -343,7 +407,7 @@ class Dispatcher(Service):
                 if topic is JOBS:
                     sent.append((count, written))
             for letter in dead:
-                await producer.send(prefix + JOB_REQUESTS.dead_letters, encode_dead(letter, "dispatcher"), partition=0)
+                await producer.send(prefix + JOB_REQUESTS.dead_letters, encode_dead(letter), partition=0)
         if sent:
             count, written = sent[-1]
             last = next(fact for fact in reversed(facts) if TOPIC_OF[fact.data.TYPE] is JOBS)
@@ -408,21 +472,5 @@ async def _close(owner: _Owner) -> None:
     await owner.producer.stop()
 
 
-async def _read_to_end(
-    consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int | None = None
-) -> AsyncGenerator[tuple[int, Envelope[Event]], None]:
-    """Yield the events of a partition, each with its offset, from `start` to `end`, or to its last stable offset."""
-    consumer.assign([partition])
-    if end is None:
-        end = (await consumer.end_offsets([partition]))[partition]
-    if start >= end:
-        return
-    consumer.seek(partition, start)
-    while await consumer.position(partition) < end:
-        fetched = await consumer.getmany(partition, timeout_ms=500)
-        for message in fetched.get(partition, ()):
-            if message.offset < end:
-                try:
-                    yield message.offset, decode(message.value or b"")
-                except InvalidEvent as error:
-                    log.warning("fact_undecodable", topic=partition.topic, offset=message.offset, reason=str(error))
+def _letter(partition: TopicPartition, offset: int, reason: str, value: bytes) -> DeadLetter:
+    return DeadLetter(JOB_REQUESTS.name, partition.partition, offset, reason, value, "dispatcher")

@@ -44,7 +44,7 @@ class Source(Protocol):
 
 
 class DeadLetter(NamedTuple):
-    """A record that could not be decoded, or that an effect (`reader`) could not act on, and why."""
+    """A record that its `reader` could not decode or act on, and why."""
 
     topic: str
     partition: int

@@ -151,6 +151,10 @@ class Runner:
         for part in batch.slices:
             await self._move(connection, part)
 
+    async def lock(self, connection: AsyncConnection[Any]) -> None:
+        """Lock every position until the caller's transaction ends: nobody else writes rows meanwhile."""
+        await connection.execute(SQL["lock_positions"], {"name": self.projection.name, "version": self.version})
+
     async def _move(self, connection: AsyncConnection[Any], part: Slice) -> None:
         values = {
             "name": self.projection.name,

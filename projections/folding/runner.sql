@@ -80,6 +80,9 @@ DELETE FROM kinolog.positions WHERE name = %(name)s AND version = %(version)s;
 SELECT topic, partition, position, folded, event_time FROM kinolog.positions
 WHERE name = %(name)s AND version = %(version)s ORDER BY topic, partition;
 
+-- name: lock_positions
+SELECT FROM kinolog.positions WHERE name = %(name)s AND version = %(version)s ORDER BY topic, partition FOR UPDATE;
+
 -- name: active_positions
 SELECT topic, partition, position FROM kinolog.positions JOIN kinolog.projections USING (name, version)
 WHERE name = %(name)s ORDER BY topic, partition;

@@ -194,7 +194,7 @@ async def test_an_agent_that_raises_loses_nothing_and_doubles_nothing(settings: 
         services = Services(
             pool=pool,
             append=appender.append,
-            bury=bury_with(producer, "test", topic_prefix=settings.topic_prefix, observe=lambda topic, reader: None),
+            bury=bury_with(producer, topic_prefix=settings.topic_prefix, observe=lambda topic, reader: None),
             open_source=lambda group, gather_ms: LogConsumer(settings, group=group, idle_ms=100, gather_ms=gather_ms),
             metrics=metrics,
             clock=SystemClock(),

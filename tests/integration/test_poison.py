@@ -20,6 +20,7 @@ from events.codec import decode, encode
 from events.envelope import Event, Recorded
 from events.errors import ObjectMissing, StoreUnavailable
 from events.objects import source_key
+from events.pulse import Pulse
 from events.topics import PROGRESS, TOPIC_OF, Topic, partition_for
 from infra.runtime import kafka, postgres
 from infra.runtime.clock import SystemClock, system_context
@@ -30,13 +31,17 @@ from processors import files
 from processors.agents.app import App, Services, add_effect, add_projection, create_app
 from processors.agents.dead_letters import bury_with
 from processors.agents.feed import Feed
+from processors.agents.outbox import SQL as OUTBOX
+from processors.agents.outbox import Effect, Outbox, failing, put
 from processors.planning import process as planning
 from producers import catalog as cataloguing
 from producers import uploads
+from producers.appender import Appender
 from projections import catalog
 from projections.folding.fold import Projection
 from projections.folding.log import decoded
-from projections.folding.runner import Batch, Slice, install
+from projections.folding.positions import snapshot
+from projections.folding.runner import Batch, Runner, Slice, install
 from projections.history.verify import every_position
 from projections.history.verify import standing as still_standing
 from projections.registry import PROJECTIONS
@@ -134,7 +139,7 @@ class Quiet:
 
 
 @asynccontextmanager
-async def processing(settings: Settings, add: Callable[[App, Services], Sequence[Feed]], **limits: int) -> AsyncIterator[Any]:
+async def processing(settings: Settings, add: Callable[[App, Services], Sequence[Feed]], **limits: Any) -> AsyncIterator[Any]:
     """Run feeds on the real log and database; yield (appender, pool, feeds)."""
     pool = await postgres.open_pool(settings)
     async with appending(settings) as appender, asyncio.timeout(120):
@@ -142,13 +147,15 @@ async def processing(settings: Settings, add: Callable[[App, Services], Sequence
         services = Services(
             pool=pool,
             append=appender.append,
-            bury=bury_with(producer, "test", topic_prefix=settings.topic_prefix, observe=lambda topic, reader: None),
+            bury=bury_with(producer, topic_prefix=settings.topic_prefix, observe=lambda topic, reader: None),
             open_source=lambda group, gather_ms: LogConsumer(settings, group=group, idle_ms=100, gather_ms=gather_ms),
             metrics=Quiet(),
             clock=SystemClock(),
             topic_prefix=settings.topic_prefix,
             **limits,
         )
+        async with pool.connection() as connection:
+            await connection.execute(OUTBOX["create"])
         app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
         feeds = add(app, services)
         await app.start()
@@ -184,6 +191,8 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What fails is tried again at once, or nearly so."""
     monkeypatch.setattr("processors.agents.feed.RETRY_S", (0.05, 0.5))
     monkeypatch.setattr("processors.agents.feed.AWAY_S", 0.2)
+    monkeypatch.setattr("processors.agents.outbox.RETRY_S", (0.05, 0.5))
+    monkeypatch.setattr("processors.agents.outbox.AWAY_S", 0.2)
 
 
 class Trap:
@@ -257,6 +266,107 @@ async def test_an_event_at_which_a_fold_fails_stops_its_partition_alone_and_is_n
     assert await letters(settings, PROGRESS) == [], "a fold is never skipped"
 
 
+class Tar:
+    """A fold that never comes back from one subject, for as long as it is set: an await that nobody answers."""
+
+    def __init__(self, projection: Projection, subject: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.set = True
+        self.cancelled = 0
+        write = Runner.write
+
+        async def write_or_hang(runner: Runner, connection: Any, batch: Batch) -> None:
+            if self.set and runner.projection is projection and any(r.envelope.subject == subject for r in batch.records):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self.cancelled += 1
+            await write(runner, connection, batch)
+
+        monkeypatch.setattr(Runner, "write", write_or_hang)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_feed_that_hangs_is_cancelled_and_its_other_partitions_go_on(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = ticks(400, jobs=8)
+    subject = events[0].subject
+    projection, stopped = counting("hanging"), partition_for(subject, PROGRESS.partitions)
+    tar = Tar(projection, subject, monkeypatch)
+    expected: dict[str, list[str]] = {}
+    for event in events:
+        expected.setdefault(event.subject, []).append(event.id)
+    elsewhere = {name: ids for name, ids in expected.items() if partition_for(name, PROGRESS.partitions) != stopped}
+
+    def add(app: App, services: Services) -> list[Feed]:
+        return [add_projection(app, projection, services)]
+
+    async with processing(settings, add, pulse=lambda name: Pulse(name, 2.0)) as (appender, pool, (feed,)):
+        await appender.append(events)
+
+        async def others_went_on() -> bool:
+            return elsewhere.items() <= (await folded_ids(pool, "hanging")).items()
+
+        await until(others_went_on)
+        await until(lambda: feed.fault())
+        (standing,) = feed.standings()
+        assert (standing.place, standing.subject) == ((PROGRESS.name, stopped), subject)
+        assert "Stalled: the feed of hanging showed no sign of life for 2 s" in (feed.fault() or "") and tar.cancelled
+        tar.set = False
+
+        async def all_there() -> bool:
+            return await folded_ids(pool, "hanging") == expected
+
+        await until(all_there)
+        await until(lambda: feed.fault() is None)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_feed_whose_reader_hangs_opens_another(settings: Settings) -> None:
+    events = ticks(20)
+    opened: list[LogConsumer] = []
+
+    class Deaf(LogConsumer):
+        """A consumer that never brings anything, and never closes."""
+
+        async def read(self, *, records_max: int, wait_s: float) -> Mapping[tuple[str, int], Sequence[tuple[int, bytes]]]:
+            await asyncio.Event().wait()
+            return {}
+
+    def open_source(group: str, gather_ms: int) -> LogConsumer:
+        opened.append((LogConsumer if opened else Deaf)(settings, group=group, idle_ms=100, gather_ms=gather_ms))
+        return opened[-1]
+
+    def add(app: App, services: Services) -> list[Feed]:
+        return [add_projection(app, counting(), replace(services, open_source=open_source))]
+
+    async with processing(settings, add, pulse=lambda name: Pulse(name, 2.0)) as (appender, pool, _feeds):
+        await appender.append(events)
+
+        async def all_there() -> bool:
+            return {id_ for ids in (await folded_ids(pool, "counting")).values() for id_ in ids} == {event.id for event in events}
+
+        await until(all_there)
+    assert len(opened) > 1
+
+
+@asynccontextmanager
+async def acting(
+    settings: Settings, name: str, effect: Effect, failures_max: int = 15
+) -> AsyncIterator[tuple[Appender, Any, Outbox]]:
+    """Run an effect of every event of a topic; yield (appender, pool, outbox)."""
+    found: list[Outbox] = []
+
+    def add(app: App, services: Services) -> list[Feed]:
+        outbox = Outbox(services.pool, {name: effect}, services.graves, services.clock, failures_max, services.pulse)
+        found.append(outbox)
+        app.add_service(outbox)
+        return [add_effect(app, Projection(name, (PROGRESS,), (), "SELECT"), lambda recorded: True, outbox, services)]
+
+    async with processing(settings, add) as (appender, pool, _feeds):
+        yield appender, pool, found[0]
+
+
 @pytest.mark.usefixtures("soon")
 async def test_an_effect_that_fails_on_one_event_is_buried_and_the_others_are_done(settings: Settings) -> None:
     events = ticks(60, jobs=8)
@@ -272,21 +382,60 @@ async def test_an_effect_that_fails_on_one_event_is_buried_and_the_others_are_do
     async def away(error: Exception) -> bool:
         return outage
 
-    effect = Projection("acting", (PROGRESS,), (), "SELECT")
-    async with processing(
-        settings, lambda app, services: [add_effect(app, effect, act, services, away)], effect_failures_max=3
-    ) as (appender, _pool, (feed,)):
+    async with acting(settings, "acting", Effect(act, away), failures_max=3) as (appender, pool, outbox):
         await appender.append(events)
-        await until(lambda: feed.fault())
+        await until(lambda: outbox.fault("acting"))
+        async with pool.connection() as connection:
+            assert any("the store refused it" in sentence for sentence in await failing(connection)), "verify knows it, too"
+            positions = await snapshot(connection, "acting")
+            assert sum(positions.next.values()) >= len(events), "the feed went on"
         assert await letters(settings, PROGRESS) == [], "while the store is away nothing is given up"
         outage = False
         await until(lambda: {event.id for event in events} - set(done) == {bad.id})
-        await until(lambda: feed.fault() is None)
+        await until(lambda: outbox.fault("acting") is None)
+
+        async def empty() -> bool:
+            async with pool.connection() as connection:
+                return (await (await connection.execute("SELECT count(*) FROM kinolog.outbox")).fetchone()) == (0,)
+
+        await until(empty)
+    assert len(done) == len(set(done)), "none was done twice"
+    for subject in {event.subject for event in events}:
+        mine = [event.id for event in events if event.subject == subject and event.id != bad.id]
+        assert [id_ for id_ in done if id_ in mine] == mine, "those of a subject come in order"
     (letter,) = await letters(settings, PROGRESS)
     place = (letter["topic"], letter["partition"], letter["reader"])
     assert place == (PROGRESS.name, partition_for(bad.subject, PROGRESS.partitions), "acting")
     assert "acting failed 3 times: StoreUnavailable: the store refused it" in letter["reason"]
     assert decode(base64.b64decode(letter["value"])).id == bad.id
+
+
+@pytest.mark.usefixtures("soon")
+async def test_what_an_effect_could_not_do_is_done_when_it_is_offered_again(settings: Settings) -> None:
+    (event,) = ticks(1)
+    done: list[str] = []
+    broken = True
+
+    async def act(recorded: Recorded[Event]) -> None:
+        if broken:
+            raise ValueError("a bug")
+        done.append(recorded.envelope.id)
+
+    async with acting(settings, "acting", Effect(act), failures_max=1) as (appender, pool, outbox):
+        ((topic, partition, offset),) = await appender.append([event])
+
+        async def buried() -> bool:
+            return bool(await letters(settings, PROGRESS))
+
+        await until(buried)
+        broken = False
+        for _ in range(2):
+            async with pool.connection() as connection:
+                await put(connection, "acting", [Recorded(topic, partition, offset, event)], again=True)
+            outbox.wake()
+            expected = len(done) + 1
+            await until(lambda: len(done) == expected)  # noqa: B023
+        await until(lambda: outbox.fault("acting") is None)
 
 
 @pytest.mark.usefixtures("soon")
@@ -325,7 +474,10 @@ async def test_an_end_without_a_start_does_not_stop_the_deletion_of_what_is_purg
     begun = uploads.started(context, video_id=video, filename="a.mp4", size_bytes=1, multipart_id=None, part_bytes=None)
 
     def add(app: App, services: Services) -> list[Feed]:
-        acting = add_effect(app, files.PROJECTION, files.act_with(services.pool, store), services, files.away_with(store))
+        effect = Effect(files.act_with(services.pool, store), files.away_with(store))
+        outbox = Outbox(services.pool, {"files": effect}, services.graves, services.clock, 15)
+        app.add_service(outbox)
+        acting = add_effect(app, files.PROJECTION, files.wants, outbox, services)
         return [add_projection(app, catalog.PROJECTION, services), acting]
 
     async with processing(settings, add) as (appender, _pool, (_, feed)):

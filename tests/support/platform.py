@@ -1,6 +1,7 @@
 """The platform's processes, started as a user would have them, in a world of their own."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -193,6 +194,11 @@ class Platform:
     async def say_whether_ready(self) -> Mapping[str, str]:
         """Return what each process says of itself."""
         return {name: (await self._says(name))[1] for name in self.names}
+
+    async def missing(self, name: str) -> Mapping[str, str]:
+        """Return what a process says that it lacks, by its parts."""
+        _, said = await self._says(name)
+        return dict(json.loads(said).get("missing", {})) if said.startswith("{") else {}
 
     async def _says(self, name: str) -> tuple[bool, str]:
         """Ask a process whether it is ready; return that, and its words."""

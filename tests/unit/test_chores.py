@@ -1,5 +1,6 @@
 """Which objects may be swept: the rule, over every life that a job can have."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from events.errors import StoreUnavailable
 from events.jobs import JobAttemptFailed, JobCancelled, JobClaimed, JobCompleted, JobFailed, JobQueued, JobReleased, LeaseExpired
 from events.kinds import AnalyseSpec, Requirements, Source, VerifyResult
 from events.media import Failure
+from events.pulse import Pulse
 from processors.chores import AWAY_IN_A_ROW, each, orphaned, put_off
 from projections import jobs
 from projections.jobs import Attempt, Job
@@ -100,10 +102,10 @@ def test_a_prefix_ends_with_a_slash_so_that_epoch_1_is_not_the_beginning_of_epoc
 
 @pytest.mark.parametrize("fault", [StoreUnavailable(), ValueError("a bug")])
 async def test_a_chore_that_fails_is_put_off_and_stops_nobody(fault: Exception) -> None:
-    async def chore() -> int:
+    async def chore(pulse: Pulse) -> int:
         raise fault
 
-    await put_off(chore)()
+    await put_off(chore, Pulse("a chore"))()
 
 
 async def test_one_subject_never_stops_the_sweep_of_the_others() -> None:
@@ -115,7 +117,7 @@ async def test_one_subject_never_stops_the_sweep_of_the_others() -> None:
         swept.append(name)
         return 1
 
-    assert await each("sweep", ((name, name) for name in "abcde"), sweep) == 3
+    assert await each("sweep", ((name, name) for name in "abcde"), sweep, Pulse("sweep")) == 3
     assert swept == ["a", "c", "e"]
 
 
@@ -127,5 +129,14 @@ async def test_a_service_that_is_away_ends_a_sweep_soon() -> None:
         raise StoreUnavailable
 
     with pytest.raises(StoreUnavailable):
-        await each("sweep", ((name, name) for name in "abcdefgh"), sweep)
+        await each("sweep", ((name, name) for name in "abcdefgh"), sweep, Pulse("sweep"))
     assert len(asked) == AWAY_IN_A_ROW
+
+
+async def test_a_subject_that_hangs_is_left_for_the_next_time() -> None:
+    async def sweep(name: str) -> int:
+        if name == "b":
+            await asyncio.Event().wait()
+        return 1
+
+    assert await each("sweep", ((name, name) for name in "abc"), sweep, Pulse("sweep", 0.05)) == 2

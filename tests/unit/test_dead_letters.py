@@ -11,7 +11,7 @@ from projections.folding.log import DeadLetter
 
 def test_the_letter_of_a_record_of_any_length_fits() -> None:
     value = bytes(range(256)) * 4000
-    letter = encode(DeadLetter(VIDEOS.name, 3, 4711, "not JSON: " + "x" * 500, value), "catalog")
+    letter = encode(DeadLetter(VIDEOS.name, 3, 4711, "not JSON: " + "x" * 500, value, "catalog"))
 
     told = json.loads(letter)
 

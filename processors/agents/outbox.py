@@ -1,0 +1,225 @@
+"""The outbox: effects outside of the log and the database, each done at least once, with retries of its own.
+
+A feed puts what its events want done here, in the transaction that moves its position, and goes on. Slots take one after another,
+those of one subject in the order of their events, and hold its row locked until it is done: a killed process lets it go at once.
+
+While a service is away an effect is put off and nothing counts. One that fails on its own account too often becomes a dead letter.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import structlog
+from mode import Service
+from psycopg import AsyncConnection
+
+from events.clock import Clock
+from events.codec import decode, encode
+from events.envelope import Event, Recorded
+from events.pulse import Pulse
+from processors.agents.dead_letters import Graves
+from processors.agents.standing import REPORTED_FAILURES, STANDS_AFTER_S, Standing, is_away, sentence_of, words_of
+from projections.folding.log import DeadLetter
+from projections.folding.queries import load
+
+SQL = load(Path(__file__).with_name("outbox.sql"))
+SLOTS = 4
+"""Effects that are done at once."""
+LOOK_S = 5.0
+"""Longest time until a slot looks for what others put here."""
+RETRY_S = (0.5, 300.0)
+"""Rest after the first failure of an effect, and the longest one."""
+AWAY_S = 5.0
+"""The longest rest while a service is away."""
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """`act` does it, the same however often; `away` tells whether a failure is the fault of a service that does not answer."""
+
+    act: Callable[[Recorded[Event]], Awaitable[object]]
+    away: Callable[[Exception], Awaitable[bool]] = is_away
+
+
+class Key(NamedTuple):
+    """An effect, and the place of the event that wants it."""
+
+    effect: str
+    topic: str
+    partition: int
+    position: int
+
+
+async def put(connection: AsyncConnection[Any], effect: str, records: Sequence[Recorded[Event]], *, again: bool = False) -> None:
+    """Put effects into the outbox, inside the caller's transaction; `again` also those that were done or have failed."""
+    rows = [
+        {
+            **Key(effect, recorded.topic, recorded.partition, recorded.offset)._asdict(),
+            "subject": recorded.envelope.subject,
+            "record": encode(recorded.envelope),
+            "again": again,
+        }
+        for recorded in records
+    ]
+    if rows:
+        async with connection.cursor() as cursor:
+            await cursor.executemany(SQL["put"], rows)
+
+
+async def failing(connection: AsyncConnection[Any]) -> list[str]:
+    """Return a sentence for each effect that waits because it failed."""
+    if (await (await connection.execute(SQL["is_there"])).fetchone()) == (False,):
+        return []
+    return [
+        f"{effect} has not done {topic}/{partition}/{position} ({subject}), {failures} failures: {error}"
+        for effect, topic, partition, position, subject, failures, error in await (
+            await connection.execute(SQL["failing"])
+        ).fetchall()
+    ]
+
+
+class Outbox(Service):
+    """Does what is in the outbox for these `effects`, by name. `pulse` returns a slot's."""
+
+    def __init__(
+        self,
+        pool: Any,
+        effects: Mapping[str, Effect],
+        graves: Callable[[str], Graves],
+        clock: Clock,
+        failures_max: int,
+        pulse: Callable[[str], Pulse] = Pulse,
+    ) -> None:
+        super().__init__()
+        self._pool = pool
+        self._effects = effects
+        self._graves = {name: graves(name) for name in effects}
+        self._clock = clock
+        self._failures_max = failures_max
+        self._pulses = [pulse(f"outbox {number}") for number in range(1, SLOTS + 1)]
+        self._news = asyncio.Event()
+        self._failing: dict[Key, Standing] = {}
+
+    async def create(self) -> None:
+        """Make the table, when it is not there."""
+        async with self._pool.connection() as connection:
+            await connection.execute(SQL["create"])
+
+    def wake(self) -> None:
+        """Look at once: something was put here."""
+        self._news.set()
+
+    # --- what it says of itself -----------------------------------------------------------------------------------------
+
+    def standings(self, effect: str) -> list[Standing]:
+        """Return where an effect does not get on, the longest first."""
+        now = self._clock.now()
+        found = [
+            standing
+            for key, standing in self._failing.items()
+            if key.effect == effect
+            and (standing.failures >= REPORTED_FAILURES or (now - standing.since).total_seconds() > STANDS_AFTER_S)
+        ]
+        return sorted(found, key=lambda standing: standing.since)
+
+    def fault(self, effect: str) -> str | None:
+        """Say where an effect does not get on, and why; None when it does."""
+        return sentence_of(self.standings(effect))
+
+    def standing_s(self, effect: str) -> float:
+        """Return for how many seconds an effect has failed; 0 when none does."""
+        found = self.standings(effect)
+        return max(0.001, (self._clock.now() - found[0].since).total_seconds()) if found else 0.0
+
+    # --- its life -------------------------------------------------------------------------------------------------------
+
+    @Service.task
+    async def _work(self) -> None:
+        await asyncio.gather(*map(self._slot, self._pulses))
+
+    async def _slot(self, pulse: Pulse) -> None:
+        rest_s = RETRY_S[0]
+        while not self.should_stop:
+            self._news.clear()
+            try:
+                with pulse.watching():
+                    busy = await self._one(pulse)
+                rest_s = RETRY_S[0]
+            except Exception as error:
+                log.warning("outbox_rests", error=words_of(error), rest_s=rest_s, exc_info=not await is_away(error))
+                await self.sleep(rest_s)
+                rest_s = min(AWAY_S, 2 * rest_s)
+                continue
+            if busy:
+                self._news.set()  # the next one of its subject may begin, in another slot
+            else:
+                await asyncio.wait({news := asyncio.ensure_future(self._news.wait())}, timeout=LOOK_S)
+                news.cancel()
+
+    async def _one(self, pulse: Pulse) -> bool:
+        """Do one effect that is due; return whether there was one."""
+        async with self._pool.connection() as connection, connection.transaction():
+            async with pulse.limited():
+                cursor = await connection.execute(SQL["take"], {"effects": list(self._effects)})
+                found = await cursor.fetchone()
+            if found is None:
+                return False
+            wanted = _Wanted(Key(*found[:4]), *found[4:])
+            key = wanted.key
+            try:
+                async with pulse.limited():
+                    await self._effects[key.effect].act(Recorded(*key[1:], decode(wanted.record)))
+            except Exception as error:  # noqa: BLE001  (whatever it is, it is this effect's alone)
+                async with pulse.limited():
+                    await self._failed(connection, wanted, error)
+            else:
+                async with pulse.limited():
+                    await connection.execute(SQL["done"], key._asdict())
+                    await self._graves[key.effect].bury([], read=1)
+                if (before := self._failing.pop(key, None)) or wanted.again:
+                    log.info("effect_done", **key._asdict(), failures=before.failures if before else 0, again=wanted.again)
+        return True
+
+    async def _failed(self, connection: AsyncConnection[Any], wanted: "_Wanted", error: Exception) -> None:
+        """Put an effect off, or bury its event."""
+        key, before, failures = wanted.key, self._failing.get(wanted.key), wanted.failures
+        since, so_far = (before.since, before.failures) if before else (self._clock.now(), 0)
+        place = key.topic, key.partition
+        standing = Standing(key.effect, place, key.position, wanted.subject, words_of(error), since, so_far + 1)
+        if away := await self._effects[key.effect].away(error):
+            rest_s = min(AWAY_S, 0.05 * 4.0 ** min(standing.failures, 5))
+        else:
+            failures += 1
+            rest_s = min(RETRY_S[1], RETRY_S[0] * 2.0 ** min(failures - 1, 20))
+        if not standing.failures & (standing.failures - 1):  # the first, second, fourth, eighth …
+            log.warning("effect_failed", **standing.fields(), exc_info=not away and standing.failures == 1)
+        if not away and failures >= self._failures_max:
+            try:
+                reason = f"{key.effect} failed {failures} times: {standing.error}"
+                await self._graves[key.effect].bury([DeadLetter(*key[1:], reason, wanted.record)], read=1)
+            except Exception as fault:  # noqa: BLE001  (it waits on, and says why)
+                standing = replace(standing, error=words_of(fault))
+                log.error("not_buried", **standing.fields())
+            else:
+                self._graves[key.effect].forget()
+                await connection.execute(SQL["drop"], key._asdict())
+                self._failing.pop(key, None)
+                log.error("effect_buried", **standing.fields())
+                return
+        self._failing[key] = standing
+        await connection.execute(SQL["put_off"], {**key._asdict(), "failures": failures, "error": standing.error, "rest_s": rest_s})
+        self.loop.call_later(rest_s + 0.01, self._news.set)
+
+
+class _Wanted(NamedTuple):
+    """A row that was taken."""
+
+    key: Key
+    subject: str
+    record: bytes
+    again: bool
+    failures: int
