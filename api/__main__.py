@@ -11,6 +11,7 @@ from infra.local.engine.endpoints import resolve
 from infra.runtime import logs
 from infra.runtime.folders import keep_private
 from infra.runtime.settings import Settings
+from infra.runtime.watchdog import Watchdog
 
 APPS = ("public", "admin", "worker", "telemetry")
 
@@ -24,8 +25,14 @@ def main() -> None:
     settings = resolve(Settings.from_env(os.environ), "worker-app" if name == "worker" else name)
     logs.configure(settings, name)
     app = importlib.import_module(f"api.{name}.app")
+
+    async def serve() -> None:
+        watchdog = Watchdog(settings.stall_max_s)
+        watchdog.start()
+        await app.serve(settings, watchdog.pulse)
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(app.serve(settings))
+        runner.run(serve())
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from starlette.exceptions import HTTPException
 from api.limits import Attempts
 from events.clock import Context
 from events.envelope import Envelope, Event
-from events.errors import NotFound, Retryable
+from events.errors import NotFound, Retryable, Stalled
 from events.kinds import JobKind
+from events.pulse import Pulse
 from events.workers import WorkerKeyRotated
 from producers.keys import KEY_CHARS, PREFIX_CHARS, Key, hashed, issued, key_revoked, make, proves
 from producers.workers import told
@@ -121,22 +122,24 @@ class Access:
 
     # --- forgetting -------------------------------------------------------------------------------------------------
 
-    async def follow(self) -> None:
+    async def follow(self, comparing: Pulse, telling: Pulse) -> None:
         """Compare what is remembered with the table, and tell the log of revocations that it was not told of, for ever."""
-        await asyncio.gather(self._compare_for_ever(), self._tell_for_ever())
+        await asyncio.gather(self._compare_for_ever(comparing), self._tell_for_ever(telling))
 
     def forget(self, key_id: str) -> None:
         """Forget a key that changed; it must be proven again."""
         for digest in [digest for digest, key in self._proven.items() if key.key_id == key_id]:
             del self._proven[digest]
 
-    async def _compare_for_ever(self) -> None:
-        while True:
-            comparison = self._comparison()
-            await asyncio.wait({comparison}, timeout=PATIENCE_S)
-            if comparison.done():
-                comparison.result()  # raises what is a bug
-            await asyncio.sleep(COMPARED_EVERY_S)
+    async def _compare_for_ever(self, pulse: Pulse) -> None:
+        with pulse.watching():
+            while True:
+                pulse.beat()
+                comparison = self._comparison()
+                await asyncio.wait({comparison}, timeout=PATIENCE_S)
+                if comparison.done():
+                    comparison.result()  # raises what is a bug
+                await asyncio.sleep(COMPARED_EVERY_S)
 
     async def _compared(self) -> None:
         """Return when what is remembered was compared a moment ago, or when the table is away."""
@@ -171,9 +174,13 @@ class Access:
         else:
             self._compared_at, self._away = asked_at, False
 
-    async def _tell_for_ever(self) -> None:
+    async def _tell_for_ever(self, pulse: Pulse) -> None:
         while True:
-            await self._tell()
+            try:
+                async with pulse.limited():
+                    await self._tell()
+            except Stalled as error:  # the table of keys hangs; nobody else waits for it
+                log.warning("revocations_not_told_yet", error=str(error))
             await asyncio.sleep(TOLD_EVERY_S)
 
     async def _tell(self) -> None:

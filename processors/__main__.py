@@ -8,6 +8,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -35,15 +36,14 @@ from processors.agents.app import App, Services, add_effect, add_process, add_pr
 from processors.agents.dead_letters import Limit, bury_with
 from processors.agents.feed import Feed
 from processors.agents.outbox import Effect, Outbox
-from processors.agents.standing import words_of
+from processors.agents.rebuilds import Rebuilds
 from processors.chores import Chores, put_off
 from processors.dispatch.owner import Clients, Dispatcher
 from processors.dispatch.state import State
 from processors.planning import process as planning
 from processors.planning.plan import PlanSettings
 from producers.appender import Appender
-from projections.folding.rebuild import rebuild
-from projections.folding.runner import ProjectionOutdated, install
+from projections.folding.log import Source
 from projections.registry import PROJECTIONS
 
 if TYPE_CHECKING:
@@ -201,10 +201,10 @@ async def build(settings: Settings, watchdog: Watchdog) -> App:
         dead_letters_share_max=settings.dead_letters_share_max,
         pulse=watchdog.pulse,
     )
-    await _rebuild_outdated(settings, pool)
     app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
     feeds = [add_projection(app, projection, services) for projection in PROJECTIONS.values()]
     policy = planning.Policy(plan_settings(settings), pool=settings.pools[0])
+    app.add_service(rebuilds := Rebuilds(PROJECTIONS.values(), pool, lambda: history(settings)))
     plans = planning.process(policy, clock.now)
     feeds.append(add_process(app, plans, services))
 
@@ -241,7 +241,7 @@ async def build(settings: Settings, watchdog: Watchdog) -> App:
 
     def missing() -> Mapping[str, str]:
         faults = [("archiver", archives.fault), *((name, outbox.fault(name)) for name in effects)]
-        faults += [(feed.name, feed.fault()) for feed in feeds]
+        faults += [(feed.name, rebuilds.fault(feed.name) or feed.fault()) for feed in feeds]
         unready = {feed.name: "has no partitions yet" for feed in feeds if not feed.ready.is_set()}
         return unready | {name: fault for name, fault in faults if fault}
 
@@ -309,22 +309,11 @@ def archiver(settings: Settings, store: ObjectStore, clock: SystemClock, pulse: 
     )
 
 
-async def _rebuild_outdated(settings: Settings, pool: postgres.Pool) -> None:
-    """Make projections anew whose tables are not those of this code; readers keep the old ones meanwhile."""
-    from infra.runtime.history import open_history
+def history(settings: Settings) -> AbstractAsyncContextManager[Source]:
+    """Open all of history."""
+    from infra.runtime.history import open_history  # as above
 
-    for projection in PROJECTIONS.values():
-        try:
-            async with pool.connection() as connection:
-                try:
-                    await install(connection, projection)
-                except ProjectionOutdated:
-                    log.info("projection_rebuilding", projection=projection.name)
-                    async with open_history(settings) as history:
-                        done = await rebuild(projection, connection, history)
-                    log.info("projection_rebuilt", projection=projection.name, version=done.version, events=done.events)
-        except Exception as error:  # its feed says so, and the others go on
-            log.exception("projection_not_rebuilt", projection=projection.name, error=words_of(error))
+    return open_history(settings)
 
 
 def main() -> None:

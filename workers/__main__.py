@@ -17,6 +17,7 @@ from infra.runtime.clock import new_id, system_context
 from infra.runtime.folders import keep_private, private_folder
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
+from infra.runtime.watchdog import Watchdog
 from producers.appender import Appender
 from workers.app import Link, reporting, work_until_stopped
 from workers.transport import LogTransport
@@ -50,6 +51,8 @@ async def run(settings: Settings, number: int) -> None:
         context=lambda correlation_id: system_context(f"kinolog/worker/{name}", correlation_id),
         topic_prefix=settings.topic_prefix,
     )
+    watchdog = Watchdog(settings.stall_max_s)
+    watchdog.start()
     async with reporting(settings, settings.var_dir / "telemetry" / str(number)) as report:
         await appender.start()
         await transport.start()

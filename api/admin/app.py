@@ -20,6 +20,7 @@ from api.admin.live.hub import LISTENERS_MAX, Hub
 from api.admin.services import Options, Services, travel
 from api.app import REQUESTS_MAX, Prometheus, appender_of, begin, finish, server_config
 from api.middleware import Observer
+from events.pulse import Pulse
 from infra.history.past import past_of
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.clock import SystemClock, system_context
@@ -83,7 +84,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
     """Serve administrators until SIGTERM, with the past and with what happens now."""
     collect_rarely()
     await kafka.ensure_topics(settings)
@@ -95,7 +96,7 @@ async def serve(settings: Settings) -> None:
     key_table = KeyTable(pool)
     await key_table.ensure()
     context = partial(system_context, "kinolog/admin")
-    live = Hub(lambda: open_log(settings, idle_ms=LIVE_IDLE_MS), SystemClock())
+    live = Hub(lambda: open_log(settings, idle_ms=LIVE_IDLE_MS), SystemClock(), pulse=pulse("live status"))
     metrics.LIVE_LISTENERS.set_function(lambda: live.listeners)
     options = Options(
         requests_per_minute=settings.admin_requests_per_minute,

@@ -14,6 +14,7 @@ from api.app import Prometheus, begin, finish, server_config
 from api.middleware import CrossOrigin, Observer
 from api.public import pages, previews, videos
 from api.public.services import Options, Services
+from events.pulse import Pulse
 from infra.runtime import metrics, postgres
 from infra.runtime.clock import system_context
 from infra.runtime.memory import collect_rarely
@@ -42,7 +43,7 @@ def create_public(services: Services, *, observer: Observer, exposition: Callabl
     )
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
     """Serve viewers until SIGTERM."""
     collect_rarely()  # a film's manifests are made of 20,000 values; walking them took four fifths of the time
     pool = await postgres.open_pool(settings)

@@ -25,6 +25,7 @@ from api.telemetry.intake import Intake
 from api.telemetry.protocol import protocol_for
 from api.telemetry.reading import Limits, Readings, StoredReadings
 from api.telemetry.services import Services
+from events.pulse import Pulse
 from events.topics import TELEMETRY
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.clock import new_id
@@ -124,7 +125,7 @@ class HotMetrics:
         return metrics.exposition()
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
     """Serve telemetry until SIGTERM. Ingest needs no database; without one there are only the last insights."""
     keep_freed_memory()
     await kafka.ensure_topics(settings, [TELEMETRY])
@@ -166,7 +167,7 @@ async def serve(settings: Settings) -> None:
     )
     config = server_config(app, settings, settings.telemetry_port, requests_max=REQUESTS_MAX, kind=protocol_for(ingest))
     server = uvicorn.Server(config)
-    following = asyncio.create_task(snapshots.follow(), name="insights")
+    following = asyncio.create_task(snapshots.follow(pulse("insights")), name="insights")
     collect_rarely()
     try:
         await server.serve()

@@ -14,7 +14,8 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 from starlette.responses import Response
 
 from api.compression import BYTES_MIN, ENCODINGS, preferred, weak
-from events.errors import Retryable
+from events.errors import Retryable, Stalled
+from events.pulse import Pulse
 from projections.telemetry.insights import Insights
 
 INSIGHTS = "/api/v1/stats/insights"
@@ -86,14 +87,15 @@ class Snapshots:
         self._observe_capped = observe_capped
         self.current: Snapshot | None = None
 
-    async def follow(self) -> None:
+    async def follow(self, pulse: Pulse) -> None:
         """Look again and again, for ever."""
         away = False
         while True:
             try:
-                await self.refresh()
+                async with pulse.limited():
+                    await self.refresh()
                 away = False
-            except (PostgresError, PoolTimeout, TooManyRequests, Retryable) as error:
+            except (PostgresError, PoolTimeout, TooManyRequests, Retryable, Stalled) as error:
                 if not away:
                     log.warning("insights_unavailable", error=type(error).__name__)
                 away = True

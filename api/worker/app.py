@@ -21,6 +21,7 @@ from api.worker.decisions import Decisions
 from api.worker.receiving import ARCHIVE_BYTES_MAX, Shelf
 from api.worker.services import Options, Services
 from events.errors import KinologError, Retryable
+from events.pulse import Pulse
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.clock import system_context
 from infra.runtime.log_consumer import LogConsumer
@@ -68,7 +69,7 @@ def create_worker(
     )
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
     """Serve workers outside the cluster until SIGTERM, or until the log cannot be followed."""
     collect_rarely()
     await kafka.ensure_topics(settings)
@@ -119,7 +120,7 @@ async def serve(settings: Settings) -> None:
         services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, lacks=lacks
     )
     server = uvicorn.Server(server_config(app, settings, settings.worker_port, requests_max=REQUESTS_MAX))
-    following = asyncio.gather(decisions.follow(), access.follow())
+    following = asyncio.gather(decisions.follow(pulse("decisions")), access.follow(pulse("keys compared"), pulse("revocations")))
     following.add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
         await server.serve()

@@ -5,7 +5,7 @@ Renewals make no facts, so a claim may be older than what this process has read:
 
 import asyncio
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -27,6 +27,7 @@ from events.jobs import (
     ResultRefused,
 )
 from events.kinds import JobKind
+from events.pulse import Pulse
 from events.topics import JOBS, WORKERS
 from events.workers import WorkerKeyRevoked, WorkerKeyRotated
 from projections.folding.log import Place, Source, decoded
@@ -97,19 +98,24 @@ class Decisions:
         places = [(topic.name, number) for topic in (JOBS, WORKERS) for number in range(topic.partitions)]
         await self._source.assign(await self._source.after(places, now - LOOKBACK))
 
-    async def follow(self) -> None:
+    async def follow(self, pulse: Pulse) -> None:
         """Read for ever. Ends with an error when the log cannot be read: the process must start again."""
-        while True:
-            for (topic, partition), records in (await self._source.read(records_max=BATCH, wait_s=1.0)).items():
-                events, dead = decoded(topic, partition, records)
-                for letter in dead:
-                    log.warning("fact_undecodable", offset=letter.offset, reason=letter.reason)
-                for recorded in events:
-                    self._see(recorded.envelope)
-                if topic == JOBS.name:
-                    self._seen[topic, partition] = records[-1][0] + 1
-            moved, self._moved = self._moved, asyncio.Event()
-            moved.set()
+        with pulse.watching():
+            while True:
+                pulse.beat()
+                for place, records in (await self._source.read(records_max=BATCH, wait_s=1.0)).items():
+                    self._take(place, records)
+                moved, self._moved = self._moved, asyncio.Event()
+                moved.set()
+
+    def _take(self, place: Place, records: Sequence[tuple[int, bytes]]) -> None:
+        events, dead = decoded(*place, records)
+        for letter in dead:
+            log.warning("fact_undecodable", offset=letter.offset, reason=letter.reason)
+        for recorded in events:
+            self._see(recorded.envelope)
+        if place[0] == JOBS.name:
+            self._seen[place] = records[-1][0] + 1
 
     # --- asking -----------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,13 @@ ALTER TABLE kinolog.versions ADD COLUMN IF NOT EXISTS codes text[];
 -- Serialises installs of several processes that start at once.
 SELECT pg_advisory_xact_lock(hashtext('kinolog.projections'));
 
+-- name: lock_rebuild
+-- One rebuild of a projection at a time, among those that start by themselves.
+SELECT pg_advisory_lock(hashtext('kinolog.rebuild.' || %(name)s));
+
+-- name: unlock_rebuild
+SELECT pg_advisory_unlock(hashtext('kinolog.rebuild.' || %(name)s));
+
 -- name: is_installed
 SELECT to_regclass('kinolog.projections') IS NOT NULL;
 

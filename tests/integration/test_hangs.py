@@ -1,4 +1,4 @@
-"""A feed of the real processors that hangs: it is cancelled and named while the others go on; what blocks them all ends them."""
+"""One feed of the real processors that hangs, or waits for its rebuild, is named while the others go on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,9 +12,13 @@ from events.topics import JOB_REQUESTS
 from events.videos import VideoUploaded
 from infra.runtime import kafka
 from infra.runtime.clock import system_context
+from infra.runtime.postgres import connected
 from infra.runtime.settings import Settings
 from infra.runtime.watchdog import EXIT_CODE
 from producers import uploads
+from projections import catalog
+from projections.folding.positions import is_served
+from projections.folding.store import SQL
 from tests.support.log import appending, read_topic
 from tests.support.platform import COMMANDS, Platform
 
@@ -94,3 +98,38 @@ async def test_a_feed_that_blocks_all_ends_the_process_which_goes_on_when_it_is_
     await alone.start("processors")
     await alone.ready("processors")
     await until(submitted(alone.settings, video_id))
+
+
+async def test_while_a_projection_is_rebuilt_its_old_version_serves_and_planning_works(alone: Platform) -> None:
+    settings = alone.settings
+    before = await uploaded(settings)
+    await until(listed(settings, before))
+    await alone.retire("processors")
+    async with connected(settings) as connection:
+        for table in ("projections", "versions"):
+            await connection.execute(f"UPDATE kinolog.{table} SET digest = 'other tables' WHERE name = 'catalog'")
+        await connection.execute(SQL["lock_rebuild"], {"name": "catalog"})  # as if another process were at it
+
+        await alone.start("processors")
+        video_id = await uploaded(settings)
+        await until(submitted(settings, video_id))
+
+        async def is_named() -> bool:
+            said = await alone.missing("processors")
+            return said.keys() == {"catalog"} and "is being rebuilt" in said["catalog"]
+
+        await until(is_named)
+        assert await listed(settings, before)() and not await listed(settings, video_id)()
+    await alone.ready("processors")
+    await until(listed(settings, video_id))
+    assert await listed(settings, before)()
+
+
+def listed(settings: Settings, video_id: str) -> Callable[[], Awaitable[bool]]:
+    """Return the function that tells whether readers see a video."""
+
+    async def seen() -> bool:
+        async with connected(settings) as connection:
+            return await is_served(connection, "catalog") and await catalog.by_id(connection, video_id) is not None
+
+    return seen

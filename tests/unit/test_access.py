@@ -12,6 +12,7 @@ from api.limits import FAULTS_PER_MINUTE, TooManyAttempts
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable, Retryable
+from events.pulse import Pulse
 from events.workers import WorkerKeyRevoked
 from infra.runtime.clock import new_id
 from producers.keys import KEY_CHARS, PREFIX_CHARS
@@ -80,7 +81,7 @@ async def test_a_revocation_bites_while_the_log_is_away_and_is_told_when_it_is_b
 
 async def _told_by(world: World) -> AsyncIterator[WorkerKeyRevoked]:
     """Yield what the process that follows tells of revocations, until it has told of one."""
-    following = asyncio.create_task(world.access.follow())
+    following = asyncio.create_task(world.access.follow(Pulse("comparing"), Pulse("telling")))
     async with asyncio.timeout(30):
         while not (told := [event for event in world.told if isinstance(event, WorkerKeyRevoked)]):
             await asyncio.sleep(0)

@@ -20,6 +20,7 @@ from api.admin.live.routes import _vector
 from events.envelope import Envelope, Event, Recorded
 from events.errors import InvalidRequest
 from events.progress import ProgressTicked
+from events.pulse import Pulse
 from events.topics import TOPIC_OF
 from events.workers import WorkerHeartbeat
 from infra.reference.schemas import all_events
@@ -274,3 +275,28 @@ def test_a_busy_worker_says_at_what() -> None:
     event = WorkerHeartbeat(worker_id="w", status="busy", job_ids=("j",))
     told = of_workers(Recorded("worker-heartbeats", 0, 0, Envelope(id_of("e"), "test", "w", START, event, id_of("c"))))
     assert told is not None and (told.data["status"], told.data["job_ids"]) == ("busy", ["j"])
+
+
+async def test_a_reader_that_hangs_is_replaced_by_another() -> None:
+    log = GrowingLog()
+
+    async def deaf(*, records_max: int, wait_s: float) -> dict[Place, list[tuple[int, bytes]]]:
+        await asyncio.Event().wait()
+        return {}
+
+    @asynccontextmanager
+    async def open_source() -> AsyncIterator[Any]:
+        async with log.open() as reader:
+            if log.opened == 1:
+                reader.read = deaf  # type: ignore[method-assign]
+            yield reader
+
+    hub = Hub(open_source, SystemClock(), pulse=Pulse("live status", 0.5))
+    following = asyncio.create_task(hub.run())
+    listening = asyncio.create_task(hear(hub, 1))
+    while log.opened < 2:
+        await asyncio.sleep(0.01)
+    await log.append(tick(1))
+    assert percents(await listening) == [1.0]
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)

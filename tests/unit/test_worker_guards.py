@@ -20,6 +20,7 @@ from events.codec import encode
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest, NotFound
 from events.jobs import ClaimRefused, JobCancelled
+from events.pulse import Pulse
 from infra.runtime.clock import system_context
 from producers import keys
 from producers.workers import claim_id_of
@@ -245,7 +246,7 @@ async def test_the_projection_is_asked_when_it_has_the_last_record_and_need_not_
     log = Log()
     log.records = [(41, encode(told(JobCancelled(job_id="j", video_id="v", pool="default", epoch=2, reason="x"))))]
     decisions = Decisions(log, stored)  # type: ignore[arg-type]
-    following = asyncio.create_task(decisions.follow())
+    following = asyncio.create_task(decisions.follow(Pulse("decisions")))
     while log.records:
         await asyncio.sleep(0)
     with pytest.raises(NotFound):

@@ -23,7 +23,8 @@ from fastapi.sse import format_sse_event
 from api.admin.live.messages import Told, of_progress, of_workers
 from events.clock import Clock
 from events.envelope import Event, Recorded
-from events.errors import LogTruncated, Retryable
+from events.errors import LogTruncated, Retryable, Stalled
+from events.pulse import Pulse
 from events.topics import JOBS, PROGRESS, VIDEOS, WORKER_HEARTBEATS, WORKERS, Topic
 from projections.folding.log import LogReader, Place, Source
 from projections.folding.positions import Positions
@@ -211,8 +212,14 @@ class Hub:
     """Reads the log for all listeners, with one consumer. `open_source` opens one; `run` it before anybody listens."""
 
     def __init__(
-        self, open_source: Callable[[], AbstractAsyncContextManager[Source]], clock: Clock, *, kept_max: int = KEPT_MAX
+        self,
+        open_source: Callable[[], AbstractAsyncContextManager[Source]],
+        clock: Clock,
+        *,
+        kept_max: int = KEPT_MAX,
+        pulse: Pulse | None = None,
     ) -> None:
+        self._pulse = pulse or Pulse("live status")
         self._open = open_source
         self._clock = clock
         self.progress = Channel((VIDEOS, JOBS, PROGRESS), of_progress, kept_max)
@@ -224,7 +231,10 @@ class Hub:
         self._stopping = False
 
     async def run(self) -> None:
-        """Read until cancelled; when the log is away, go on where it stood. Raises LogTruncated when that is gone."""
+        """Read until cancelled; when the log is away or the reader hangs, go on where it stood.
+
+        Raises LogTruncated when that is gone.
+        """
         positions: dict[Place, int] = {}
         try:
             await self._run(positions)
@@ -234,7 +244,7 @@ class Hub:
     async def _run(self, positions: dict[Place, int]) -> None:
         while True:
             try:
-                async with self._open() as source:
+                async with self._pulse.limited(), self._open() as source:
                     if not positions:
                         places = [place for channel in self._channels for place in channel.places]
                         positions = dict(await source.after(places, self._clock.now() - BEGIN_BEFORE))
@@ -242,7 +252,7 @@ class Hub:
                             channel.begin(positions)
                         self._started.set()
                     await self._follow(source, positions)
-            except Retryable as error:
+            except (Retryable, Stalled) as error:
                 log.warning("live_reader_stumbled", error=str(error))
                 await self._clock.sleep(1.0)
 
@@ -250,6 +260,7 @@ class Hub:
         reader = LogReader(source)
         await reader.seek(positions)
         while True:
+            self._pulse.beat()
             batch, _ = await reader.read(records_max=BATCH_RECORDS, wait_s=1.0)
             if batch is not None:
                 batch = _by_time(batch)
