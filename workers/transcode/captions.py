@@ -129,7 +129,7 @@ def from_ass(text: str, *, comments: bool) -> Iterator[Cue]:
     lines = (line for line in text.splitlines() if _ASS_TIMES.match(line) or not line.startswith(("Dialogue:", "Comment:")))
     try:
         script = pysubs2.SSAFile.from_string("\n".join(lines), format_="ass")
-    except pysubs2.Pysubs2Error as error:
+    except (pysubs2.Pysubs2Error, LookupError) as error:  # a style whose colour is empty
         raise ValueError(f"no ASS script: {error}") from error
     width, height = (_positive(script.info.get(name), default) for name, default in (("PlayResX", 384), ("PlayResY", 288)))
     for event in script.events:
