@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from events.archive import SegmentArchived
+from events.contents import ContentClaimed
 from events.envelope import Event
 from events.failures import FailureEvent
 from events.jobs import JobFact, JobRequest
@@ -51,6 +52,15 @@ VIDEOS = Topic(
     get_args(VideoEvent),
     producers=("admin app", "planning", "chores"),
     consumers=("planning", "catalog", "timeline"),
+)
+CONTENTS = Topic(
+    "contents",
+    "sha256",
+    "Which upload becomes the video of a content, when several have the same.",
+    (ContentClaimed,),
+    producers=("admin app",),
+    consumers=("contents",),
+    partitions=1,
 )
 JOB_REQUESTS = Topic(
     "job-requests",
@@ -125,7 +135,8 @@ ARCHIVE = Topic(
 )
 
 TOPICS = {
-    topic.name: topic for topic in (VIDEOS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, FAILURES, TELEMETRY, ARCHIVE)
+    topic.name: topic
+    for topic in (*(VIDEOS, CONTENTS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, FAILURES, TELEMETRY, ARCHIVE),)
 }
 TOPIC_OF = {event.TYPE: topic for topic in TOPICS.values() for event in topic.events}
 """Wire type -> the one topic that may carry it."""

@@ -9,7 +9,10 @@ from events.media import Failure, ObjectRef, Plan, Probe
 
 
 class UploadStarted(Event, type="kinolog.upload.started.v1"):
-    """Somebody was given addresses to send a source to. `multipart_id` is the store's id when it comes in parts."""
+    """Somebody was given addresses to send a source to. `multipart_id` is the store's id when it comes in parts.
+
+    `sha256` is what the sender announced, if it did; `force` that the content is taken although it is there already.
+    """
 
     video_id: str
     filename: str = Field(max_length=1024)
@@ -17,14 +20,20 @@ class UploadStarted(Event, type="kinolog.upload.started.v1"):
     object_key: str
     multipart_id: str | None = None
     part_bytes: int | None = None
+    sha256: str | None = None
+    force: bool = False
 
 
 class UploadAbandoned(Event, type="kinolog.upload.abandoned.v1"):
-    """An upload was not completed in time; its parts were deleted."""
+    """An upload will not become a video; its parts are deleted.
+
+    It was not completed in time (`expired`), given up (`cancelled`), or its content is `known`: `same_as` is the video that has it.
+    """
 
     video_id: str
     object_key: str
-    reason: Literal["expired", "cancelled"]
+    reason: Literal["expired", "cancelled", "known"]
+    same_as: str | None = None
 
 
 class VideoUploaded(Event, type="kinolog.video.uploaded.v1"):

@@ -4,6 +4,7 @@ import unicodedata
 from typing import Literal
 
 from events.clock import Context
+from events.contents import ContentClaimed
 from events.envelope import Envelope, Event, derived_id
 from events.objects import source_key
 from events.videos import UploadAbandoned, UploadStarted, VideoUploaded
@@ -26,7 +27,15 @@ def title_of(filename: str) -> str:
 
 
 def started(
-    context: Context, *, video_id: str, filename: str, size_bytes: int | None, multipart_id: str | None, part_bytes: int | None
+    context: Context,
+    *,
+    video_id: str,
+    filename: str,
+    size_bytes: int | None,
+    multipart_id: str | None,
+    part_bytes: int | None,
+    sha256: str | None = None,
+    force: bool = False,
 ) -> Envelope[Event]:
     """Somebody was given addresses to send a source to."""
     event = UploadStarted(
@@ -36,42 +45,29 @@ def started(
         object_key=source_key(video_id),
         multipart_id=multipart_id,
         part_bytes=part_bytes,
+        sha256=sha256,
+        force=force,
     )
     return Envelope(video_id, context.source, video_id, context.now, event, video_id)
 
 
-def uploaded(
-    context: Context,
-    *,
-    video_id: str,
-    title: str,
-    description: str,
-    filename: str,
-    size_bytes: int,
-    sha256: str | None,
-    etag: str,
-    origin: Literal["api", "form", "cli"],
-    priority: Literal["high", "normal", "low"],
-) -> Envelope[Event]:
+def claimed(context: Context, upload: VideoUploaded, *, instead_of: str | None) -> Envelope[Event]:
+    """A whole upload wants to become the video of its content, the first one or instead of a holder that came to nothing."""
+    assert upload.sha256 is not None
+    event = ContentClaimed(sha256=upload.sha256, video_id=upload.video_id, instead_of=instead_of, upload=upload)
+    return Envelope(context.new_id(), context.source, upload.sha256, context.now, event, upload.video_id, upload.video_id)
+
+
+def uploaded(context: Context, upload: VideoUploaded) -> Envelope[Event]:
     """The whole source is in the store."""
-    event = VideoUploaded(
-        video_id=video_id,
-        title=title,
-        description=description,
-        filename=filename,
-        object_key=source_key(video_id),
-        size_bytes=size_bytes,
-        sha256=sha256,
-        etag=etag,
-        origin=origin,
-        priority=priority,
-    )
-    id_ = derived_id(video_id, _UPLOADED)
-    return Envelope(id_, context.source, video_id, context.now, event, video_id, video_id)
+    id_ = derived_id(upload.video_id, _UPLOADED)
+    return Envelope(id_, context.source, upload.video_id, context.now, upload, upload.video_id, upload.video_id)
 
 
-def abandoned(context: Context, *, video_id: str, reason: Literal["expired", "cancelled"]) -> Envelope[Event]:
+def abandoned(
+    context: Context, *, video_id: str, reason: Literal["expired", "cancelled", "known"], same_as: str | None = None
+) -> Envelope[Event]:
     """The upload will not be completed."""
-    event = UploadAbandoned(video_id=video_id, object_key=source_key(video_id), reason=reason)
+    event = UploadAbandoned(video_id=video_id, object_key=source_key(video_id), reason=reason, same_as=same_as)
     id_ = derived_id(video_id, _ABANDONED)
     return Envelope(id_, context.source, video_id, context.now, event, video_id, video_id)

@@ -58,7 +58,8 @@ class Video:
     """One video, from its first upload address on.
 
     `words` is what a search finds it by, as PostgreSQL writes a tsvector. `failed_job_id` is the job that failed, when
-    it was one. `seen`: see `projections.folding.repeats`.
+    it was one. `same_as` is the video that has the content of an upload that was given up for it: no list shows such a row.
+    `seen`: see `projections.folding.repeats`.
     """
 
     video_id: str
@@ -73,6 +74,8 @@ class Video:
     sha256: str | None = None
     multipart_id: str | None = None
     part_bytes: int | None = None
+    force: bool = False
+    same_as: str | None = None
     priority: str = "normal"
     started_at: datetime | None = None
     uploaded_at: datetime | None = None
@@ -209,7 +212,7 @@ def evolve_video(video: Video | None, recorded: Recorded[Event]) -> Video | None
         return video
     match event:
         case UploadAbandoned():
-            return replace(video, status="abandoned") if video.status == "uploading" else video
+            return replace(video, status="abandoned", same_as=event.same_as) if video.status == "uploading" else video
         case VideoProbed(probe=probe):
             return replace(video, probe=probe, duration_ms=probe.duration_ms, sha256=probe.sha256)
         case VideoPlanned(plan=plan, job_ids=job_ids):
@@ -255,6 +258,8 @@ def _started(event: UploadStarted, time: datetime) -> Video:
         size_bytes=event.size_bytes,
         multipart_id=event.multipart_id,
         part_bytes=event.part_bytes,
+        sha256=event.sha256,
+        force=event.force,
         started_at=time,
         words=_index(event.filename),
     )

@@ -12,6 +12,8 @@ CREATE TABLE videos (
     sha256 text,
     multipart_id text,
     part_bytes bigint,
+    force boolean NOT NULL,
+    same_as text,
     priority text NOT NULL,
     started_at timestamptz,
     uploaded_at timestamptz,
@@ -82,10 +84,11 @@ SELECT to_json(v)::text FROM (
 ) v;
 
 -- name: listing
--- Every video for the administrator, newest first, by state, content and words when asked.
+-- Every video for the administrator, newest first, by state, content and words when asked; no upload that another took the place of.
 SELECT to_json(v)::text FROM (
     SELECT * FROM catalog.videos
-    WHERE (%(status)s::text IS NULL OR status = %(status)s)
+    WHERE same_as IS NULL
+      AND (%(status)s::text IS NULL OR status = %(status)s)
       AND (%(archived)s::boolean IS NULL OR archived = %(archived)s)
       AND (%(sha256)s::text IS NULL OR sha256 = %(sha256)s)
       AND (%(query)s::text IS NULL OR words @@ %(query)s::tsquery)
@@ -162,4 +165,4 @@ SELECT to_json(e)::text FROM (
 ) e;
 
 -- name: counts
-SELECT status, count(*) FROM catalog.videos GROUP BY status ORDER BY status;
+SELECT status, count(*) FROM catalog.videos WHERE same_as IS NULL GROUP BY status ORDER BY status;

@@ -1,6 +1,6 @@
 """The projections that exist, one line each."""
 
-from projections import catalog, jobs, progress, timeline, workers
+from projections import catalog, contents, jobs, progress, timeline, workers
 from projections.failures import projection as failures
 from projections.folding.fold import Projection
 from projections.telemetry import projection as telemetry
@@ -9,6 +9,7 @@ PROJECTIONS: dict[str, Projection] = {
     projection.name: projection
     for projection in (
         catalog.PROJECTION,
+        contents.PROJECTION,
         jobs.PROJECTION,
         progress.PROJECTION,
         workers.PROJECTION,

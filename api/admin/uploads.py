@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
+from api.admin.contents import become, video_of
 from api.admin.forms import Form
 from api.admin.services import Given, Services, write
 from api.faults import sentence
 from api.limits import allowing
 from api.problems import ContentKnown, documented
-from api.services import POSITION_HEADER
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import Conflict, InvalidRequest, KinologError, NotFound, ObjectMissing, Retryable
@@ -23,7 +23,7 @@ from events.topics import VIDEOS, partition_for
 from events.videos import UploadStarted, VideoUploaded
 from producers import uploads as producer
 from projections import catalog
-from projections.catalog import Video, slug_for
+from projections.catalog import Video
 from projections.folding.positions import Positions, wait_for
 
 routes = APIRouter(tags=["uploads"])
@@ -125,8 +125,8 @@ async def begin(
     """Begin an upload. 409 names the video when its content is there already."""
     if upload.size_bytes > given.options.upload_max_bytes:
         raise InvalidRequest(f"the file has {upload.size_bytes} bytes; at most {given.options.upload_max_bytes} are taken")
-    if upload.sha256 and not force:
-        await _refuse_known(given, upload.sha256)
+    if upload.sha256 and not force and (known := await video_of(given, upload.sha256)):
+        raise ContentKnown(known.video_id, known.slug)
     whole = upload.size_bytes <= given.options.upload_part_bytes
     part_bytes = None if whole else _part_bytes(upload.size_bytes, given.options.upload_part_bytes)
     context = given.context()
@@ -140,6 +140,8 @@ async def begin(
         size_bytes=upload.size_bytes,
         multipart_id=multipart_id,
         part_bytes=part_bytes,
+        sha256=upload.sha256,
+        force=force,
     )
     async with _multipart_of(given, started):
         await write(given, response, [started])
@@ -174,31 +176,40 @@ async def sign_parts(given: Given, video_id: VideoId, wanted: WantedParts) -> Pa
 @routes.post("/api/uploads/{video_id}/complete", responses=documented(404, 409, 413, 422))
 @allowing(answer_s=JOIN_S)
 async def complete(given: Given, response: Response, video_id: VideoId, completion: Completion) -> CompletedUpload:
-    """Join the parts, check the size, and begin to make the video. Saying it again answers the same."""
+    """Join the parts, check the size, and begin to make the video. Saying it again answers the same.
+
+    The answer is the other video when one is, or becomes, of the same content: of this upload nothing stays.
+    """
     video = await _upload(given, video_id)
+    if video.same_as is not None:
+        video = await _upload(given, video.same_as)
     if video.status in ("abandoned", "purged"):
         raise Conflict("this upload was given up; begin a new one")
     if video.status != "uploading":
-        return CompletedUpload(video_id=video_id, slug=video.slug, status=video.status)
+        return CompletedUpload(video_id=video.video_id, slug=video.slug, status=video.status)
+    if completion.sha256 and video.sha256 and completion.sha256 != video.sha256:
+        raise InvalidRequest("this upload was begun with another SHA-256; begin a new one")
     async with given.locks.of(video_id):  # who asks again meanwhile finds the parts joined
         stat = await _stored(given, video, completion.parts)
     if video.size_bytes is not None and stat.size_bytes != video.size_bytes:
         raise Conflict(f"the store has {stat.size_bytes} bytes; {video.size_bytes} were announced. Send the file again")
-    title = completion.title or producer.title_of(video.filename)
-    done = producer.uploaded(
-        given.context(),
+    upload = VideoUploaded(
         video_id=video_id,
-        title=title,
+        title=completion.title or producer.title_of(video.filename),
         description=completion.description,
         filename=video.filename,
+        object_key=video.object_key,
         size_bytes=stat.size_bytes,
-        sha256=completion.sha256,
+        sha256=completion.sha256 or video.sha256,
         etag=stat.etag,
         origin=completion.origin,
         priority=completion.priority,
     )
-    await write(given, response, [done])
-    return CompletedUpload(video_id=video_id, slug=slug_for(title, video_id), status="processing")
+    made = await become(given, response, upload, force=video.force)
+    if made.video_id != video_id:
+        known = producer.abandoned(given.context(), video_id=video_id, reason="known", same_as=made.video_id)
+        await write(given, response, [known])
+    return CompletedUpload(video_id=made.video_id, slug=made.slug, status=made.status)
 
 
 @routes.delete("/api/uploads/{video_id}", status_code=204, responses=documented(404, 409))
@@ -268,14 +279,6 @@ async def _multipart_of(given: Services, started: Envelope[Event]) -> AsyncItera
         raise
 
 
-async def _refuse_known(given: Services, sha256: str) -> None:
-    """Raise ContentKnown when a video is, or becomes, of this content."""
-    async with given.pool.connection() as connection:
-        known = await catalog.same_content(connection, sha256)
-    if known is not None:
-        raise ContentKnown(known.video_id, known.slug)
-
-
 def _part_bytes(size_bytes: int, configured: int) -> int:
     """Return the size of parts, so that there are at most 10,000 (S3's limit)."""
     return max(configured, -(-size_bytes // PARTS_MAX))
@@ -321,47 +324,44 @@ async def upload_form(
 
     409 names the video when its content is there already.
     """
-    context = given.context()
     form = Form(content_type)
-    sending = _Sending(given, context, _part_bytes(content_length, given.options.upload_part_bytes))
+    sending = _Sending(given, given.context(), _part_bytes(content_length, given.options.upload_part_bytes))
     try:
         async for piece in request.stream():
             form.feed(piece)
             await sending.take(form)
         form.finish()
         details = _details(form)
-        async with given.locks.of(form.sha256):  # of several forms with the same content at once one becomes a video
-            if not force:
-                await _refuse_known(given, form.sha256)
-            return await _uploaded_by(given, response, sending, form, details)
-    except BaseException:
-        await asyncio.shield(sending.give_up())
+        if not force and (known := await video_of(given, form.sha256)):
+            raise ContentKnown(known.video_id, known.slug)
+        made = await _made_of(given, response, sending, form, details, force=force)
+        if made.video_id != sending.video_id:
+            raise ContentKnown(made.video_id, made.slug)
+    except BaseException as error:
+        same_as = error.members["video_id"] if isinstance(error, ContentKnown) else None
+        await asyncio.shield(sending.give_up(same_as))
         raise
+    return CompletedUpload(video_id=made.video_id, slug=made.slug, status=made.status)
 
 
-async def _uploaded_by(
-    given: Services, response: Response, sending: "_Sending", form: Form, details: FormDetails
-) -> CompletedUpload:
-    """Make a video of a form's file; return when the catalog knows its content, or is late."""
+async def _made_of(
+    given: Services, response: Response, sending: "_Sending", form: Form, details: FormDetails, *, force: bool
+) -> Video:
+    """Return the video of a form's file, or of the same content."""
     stat = await sending.finish(form)
-    done = producer.uploaded(
-        sending.context,
+    upload = VideoUploaded(
         video_id=sending.video_id,
         title=details.title or producer.title_of(form.filename or ""),
         description=details.description,
         filename=form.filename or "",
+        object_key=producer.source_key(sending.video_id),
         size_bytes=form.size_bytes,
         sha256=form.sha256,
         etag=stat.etag,
         origin="form",
         priority=details.priority,
     )
-    sending.completed = True
-    await write(given, response, [done])
-    assert isinstance(done.data, VideoUploaded)
-    with contextlib.suppress(Retryable):
-        await wait_for(given.pool, "catalog", Positions.parse(response.headers[POSITION_HEADER]))
-    return CompletedUpload(video_id=sending.video_id, slug=slug_for(done.data.title, sending.video_id), status="processing")
+    return await become(given, response, upload, force=force)
 
 
 def _details(form: Form) -> FormDetails:
@@ -379,7 +379,6 @@ class _Sending:
         self.video_id = context.new_id()
         self._given = given
         self.context = context
-        self.completed = False
         self._part_bytes = part_bytes
         self._key = source_key(self.video_id)
         self._multipart_id: str | None = None
@@ -403,14 +402,15 @@ class _Sending:
         await self._given.store.complete_multipart(self._key, self._multipart_id, self._parts)
         return await self._given.store.stat(self._key)
 
-    async def give_up(self) -> None:
+    async def give_up(self, same_as: str | None) -> None:
         """Say so, and what was sent is deleted; when that fails, the sweeper does it later. Nothing is given up that is not on
-        the log.
+        the log; and nothing comes of it when the log has the completion, although nobody acknowledged it.
         """
-        if self._multipart_id is None or self.completed:
+        if self._multipart_id is None:
             return
+        reason: Literal["known", "cancelled"] = "known" if same_as else "cancelled"
         with contextlib.suppress(Retryable):
-            await self._given.append([producer.abandoned(self.context, video_id=self.video_id, reason="cancelled")])
+            await self._given.append([producer.abandoned(self.context, video_id=self.video_id, reason=reason, same_as=same_as)])
 
     async def _begin(self, filename: str) -> None:
         multipart_id = await self._given.store.create_multipart(self._key, SOURCE_TYPE)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import platform
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -152,14 +151,15 @@ def _join(settings: "Settings", url: str, token: str) -> "Membership":
     import psutil
 
     from infra.runtime.binaries import ffmpeg
+    from infra.runtime.scratch import scratch
     from infra.runtime.version import VERSION
     from workers.app import capabilities
     from workers.remote.membership import Membership
     from workers.transcode.detect import detect
     from workers.work import Limits
 
-    with tempfile.TemporaryDirectory() as scratch:
-        hardware = asyncio.run(detect(ffmpeg(settings), Path(scratch), Limits()))
+    with scratch(settings) as folder:
+        hardware = asyncio.run(detect(ffmpeg(settings), folder, Limits()))
     about: dict[str, Any] = {
         "worker_name": platform.node(),
         "pool": settings.worker_pool,

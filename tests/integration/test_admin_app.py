@@ -177,14 +177,6 @@ async def test_known_content_is_told_unless_it_is_wanted_again(platform: Platfor
 # --- forms ----------------------------------------------------------------------------------------------------------
 
 
-async def test_of_eight_forms_with_the_same_content_at_once_one_becomes_a_video(platform: Platform, carphone: Path) -> None:
-    data = carphone.read_bytes() + os.urandom(8)
-    sent = (platform.admin.post("/api/videos", **form(f"{number}.mp4", data)) for number in range(8))
-    answers = [*await asyncio.gather(*sent), await platform.admin.post("/api/videos", **form("late.mp4", data))]
-    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 8
-    assert len({answer.json()["video_id"] for answer in answers}) == 1
-
-
 async def test_a_form_is_made_into_a_video(platform: Platform, carphone: Path) -> None:
     data = carphone.read_bytes() + os.urandom(8)
     answer = await platform.admin.post("/api/videos", **form("../ a\u202eb.mp4", data, description="Said", priority="high"))

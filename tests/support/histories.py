@@ -15,6 +15,7 @@ from functools import cache
 from hypothesis import strategies as st
 
 from events.codec import decode
+from events.contents import ContentClaimed
 from events.envelope import Envelope, Event, Recorded
 from events.failures import FailureRerun, FailureResolved, failure_id
 from events.jobs import (
@@ -91,6 +92,12 @@ def _video(making: _Making, video_id: str) -> Iterator[Envelope[Event]]:
         yield making.event(kind, video_id=video_id)
 
 
+def _contents(making: _Making, sha256: str) -> Iterator[Envelope[Event]]:
+    for _ in range(making.draw(st.integers(0, 4))):
+        instead_of = making.draw(st.sampled_from((None, *VIDEOS)))
+        yield making.event(ContentClaimed, sha256=sha256, video_id=making.draw(st.sampled_from(VIDEOS)), instead_of=instead_of)
+
+
 def _job(making: _Making, job_id: str, video_id: str) -> Iterator[Envelope[Event]]:
     known = {"job_id": job_id, "video_id": video_id, "pool": "main"}
     yield making.event(JobQueued, reason="submitted", **known)
@@ -128,6 +135,7 @@ def logs(draw: st.DrawFn) -> list[Recorded[Event]]:
     making = _Making(draw)
     streams = [
         *(_video(making, video_id) for video_id in VIDEOS),
+        _contents(making, "5a" * 32),
         *(_job(making, job_id, VIDEOS[0]) for job_id in JOBS),
         *(_worker(making, worker_id) for worker_id in WORKERS),
         *(_ticks(making, job_id) for job_id in JOBS),

@@ -56,6 +56,12 @@ def test_an_upload_that_was_given_up_stays_so() -> None:
     assert video(STARTED, UPLOADED, UploadAbandoned(video_id=VIDEO_ID, object_key="k", reason="expired")).status == "processing"
 
 
+def test_an_upload_of_known_content_names_the_video_that_has_it() -> None:
+    row = video(STARTED, UploadAbandoned(video_id=VIDEO_ID, object_key="k", reason="known", same_as="other"))
+    assert (row.status, row.same_as) == ("abandoned", "other")
+    assert video(UPLOADED, UploadAbandoned(video_id=VIDEO_ID, object_key="k", reason="known", same_as="other")).same_as is None
+
+
 def test_the_digest_is_that_of_the_analysis_when_nobody_said_it() -> None:
     log: list[Recorded[Event]] = life(plan(), published=False)
     assert folded(catalog.PROJECTION, log[1:])["videos"] == {}

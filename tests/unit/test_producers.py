@@ -18,7 +18,7 @@ from events.videos import UploadAbandoned, UploadStarted, VideoEdited, VideoUplo
 from producers import catalog, jobs, uploads
 
 VIDEO = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
-UPLOADED = {"title": "t", "description": "", "filename": "f", "size_bytes": 1, "sha256": None, "etag": "e", "origin": "api"}
+UPLOADED = VideoUploaded(video_id=VIDEO, title="t", filename="f", object_key=uploads.source_key(VIDEO), size_bytes=1, etag="e")
 
 
 def context() -> Context:
@@ -31,7 +31,7 @@ def context() -> Context:
 
 def upload_events(priority: str = "normal", **change: object) -> list[Envelope[Event]]:
     started = uploads.started(context(), video_id=VIDEO, filename="../a b.mp4", size_bytes=9, multipart_id="m", part_bytes=5)
-    uploaded = uploads.uploaded(context(), video_id=VIDEO, priority=priority, **(UPLOADED | change))  # type: ignore[arg-type]
+    uploaded = uploads.uploaded(context(), UPLOADED.model_copy(update={"priority": priority, **change}))
     return [started, uploaded, uploads.abandoned(context(), video_id=VIDEO, reason="cancelled")]
 
 

@@ -1,0 +1,102 @@
+"""One video of each content: uploads claim it on the log, whose order says which of them becomes the video.
+
+Any number of processes may complete uploads of one content at once, and any of them may die in between: the next one records
+what the claim that holds has said, under the id that it has anyway.
+"""
+
+import asyncio
+from typing import Any
+
+from fastapi import Response
+from psycopg import AsyncConnection
+
+from api.admin.services import Services, write
+from api.services import POSITION_HEADER
+from events.errors import Retryable
+from events.videos import VideoUploaded
+from producers import uploads as producer
+from projections import catalog, contents
+from projections.catalog import Video, slug_for
+from projections.folding.positions import Positions, wait_for
+
+CLAIMS_MAX = 5
+"""Each but the first takes the place of an upload that came to nothing meanwhile."""
+OTHERS_S = 2.0
+"""The process of the upload that holds a content has this long to record it, before another one does."""
+READ_S = 30.0
+"""How late a projection may be on a busy machine."""
+
+
+async def become(given: Services, response: Response, upload: VideoUploaded, *, force: bool) -> Video:
+    """Make a whole upload a video and return it, or the video of its content that is there; `force` makes it one all the same.
+
+    Raises Retryable when projections are late.
+    """
+    if force or upload.sha256 is None:
+        return await _recorded(given, response, upload)
+    for _ in range(CLAIMS_MAX):
+        if known := await video_of(given, upload.sha256):
+            return known
+        holder = await _holder(given, response, upload, upload.sha256)
+        if holder.video_id == upload.video_id:
+            return await _recorded(given, response, upload)
+        if other := await _other(given, response, holder):
+            return other
+    raise Retryable("uploads of this content come and go; try again")
+
+
+async def video_of(given: Services, sha256: str) -> Video | None:
+    """Return the video that is, or becomes, of this content."""
+    async with given.pool.connection() as connection:
+        return await catalog.same_content(connection, sha256)
+
+
+async def _holder(given: Services, response: Response, upload: VideoUploaded, sha256: str) -> VideoUploaded:
+    """Return the upload that holds the content. This one claims it, unless a video may still come of another."""
+    async with given.pool.connection() as connection:
+        before = await contents.holder(connection, sha256)
+        if before and not await _is_over(connection, before.video_id):
+            return before
+    await write(given, response, [producer.claimed(given.context(), upload, instead_of=before.video_id if before else None)])
+    if not await wait_for(given.pool, "contents", Positions.parse(response.headers[POSITION_HEADER]), READ_S):
+        raise Retryable("who else has this content is not known yet; try again")
+    async with given.pool.connection() as connection:
+        after = await contents.holder(connection, sha256)
+    assert after is not None, "a claim was read, and nobody holds its content"
+    return after
+
+
+async def _is_over(connection: AsyncConnection[Any], video_id: str) -> bool:
+    video = await catalog.by_id(connection, video_id)
+    return video is not None and video.status in ("failed", "abandoned", "purged")
+
+
+async def _recorded(given: Services, response: Response, upload: VideoUploaded) -> Video:
+    """Record that an upload is whole; return the video that it is from now on."""
+    await write(given, response, [producer.uploaded(given.context(), upload)])
+    return Video(upload.video_id, slug_for(upload.title, upload.video_id), "processing")
+
+
+async def _other(given: Services, response: Response, holder: VideoUploaded) -> Video | None:
+    """Return the video of another upload, None when that was given up. Its own process may have died before it was recorded."""
+    video = await _settled(given, holder.video_id, OTHERS_S)
+    if video is None:
+        await _recorded(given, response, holder)
+        video = await _settled(given, holder.video_id, READ_S)
+    if video is None:
+        raise Retryable("the catalog has not read the newest uploads yet; try again")
+    return None if video.status in ("abandoned", "purged") else video
+
+
+async def _settled(given: Services, video_id: str, timeout_s: float) -> Video | None:
+    """Return a video that is no open upload (any more), None while it is one."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                async with given.pool.connection() as connection:
+                    video = await catalog.by_id(connection, video_id)
+                if video is not None and video.status != "uploading":
+                    return video
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        return None

@@ -1,0 +1,59 @@
+"""Contents: the upload that holds each content; table `contents`. Who came first is a matter of the log, not of a process."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from psycopg import AsyncConnection
+from pydantic import TypeAdapter
+
+from events.contents import ContentClaimed
+from events.envelope import Event, Recorded
+from events.topics import CONTENTS
+from events.videos import VideoUploaded
+from projections.folding.fold import Projection, Table, table_row
+from projections.folding.queries import load
+from projections.folding.repeats import once
+
+_SQL = load(Path(__file__).with_name("contents.sql"))
+
+
+@table_row
+class Content:
+    """A content and its holder. `seen`: see `projections.folding.repeats`."""
+
+    sha256: str
+    video_id: str
+    upload: VideoUploaded
+    seen: tuple[str, ...] = ()
+
+
+def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str]]:
+    """Return the content."""
+    event = recorded.envelope.data
+    return ((event.sha256,),) if isinstance(event, ContentClaimed) else ()
+
+
+@once
+def evolve(content: Content | None, recorded: Recorded[Event]) -> Content | None:
+    """Fold the topic contents: a claim counts when it names the holder that it found."""
+    event = recorded.envelope.data
+    if not isinstance(event, ContentClaimed):
+        return content
+    if content is None:  # also a claim whose holder this log does not know
+        return Content(event.sha256, event.video_id, event.upload)
+    if event.instead_of != content.video_id:
+        return content
+    return replace(content, video_id=event.video_id, upload=event.upload)
+
+
+PROJECTION = Projection("contents", (CONTENTS,), (Table("contents", Content, ("sha256",), keys_of, evolve),), _SQL["create"])
+_CONTENT = TypeAdapter(Content)
+
+
+async def holder(connection: AsyncConnection[Any], sha256: str) -> VideoUploaded | None:
+    """Return the upload that holds a content."""
+    cursor = await connection.execute(_SQL["holder"], {"sha256": sha256})
+    found = await cursor.fetchone()
+    return _CONTENT.validate_json(found[0]).upload if found else None
