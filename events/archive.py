@@ -13,8 +13,8 @@ class SegmentArchived(Event, type="kinolog.segment.archived.v1"):
 
     `sha256` is that of the file. `chain` is the hash chain of the partition after the last record, hex: over the bytes of
     every record since offset zero, however they were cut into segments. `time_first` and `time_last` are the earliest and
-    the latest time of an event; None when no record was one. A fact about a stretch that several files hold replaces them:
-    small files of a day were joined.
+    the latest time of an event; None when no record was one. `unpacked_bytes` is how long the records are together.
+    A fact about a stretch that several files hold replaces them: small files of a day were joined.
     """
 
     topic: str
@@ -28,6 +28,7 @@ class SegmentArchived(Event, type="kinolog.segment.archived.v1"):
     chain: str
     time_first: AwareDatetime | None = None
     time_last: AwareDatetime | None = None
+    unpacked_bytes: int | None = None
 
 
 ArchiveEvent = SegmentArchived

@@ -304,6 +304,7 @@ def archiver(settings: Settings, store: ObjectStore, clock: SystemClock, pulse: 
         clock,
         timedelta(seconds=settings.archive_every_s),
         settings.archive_segment_records,
+        settings.archive_memory_bytes,
         archived=lambda topic, records: metrics.ARCHIVED_EVENTS.labels(topic).inc(records),
         pulse=pulse,
     )

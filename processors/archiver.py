@@ -32,7 +32,6 @@ from projections.history.archive import MANIFEST, PREFIX, Files, Segment, joinab
 from projections.history.parquet import NO_LINK, Parsed, Record, parsed, read_segment, write_segment
 
 PARQUET_TYPE = "application/vnd.apache.parquet"
-PENDING_BYTES_MAX = 64 << 20
 JOINED_BYTES_MAX = 16 << 20
 """A file that was joined is at most as large, compressed."""
 KEPT = timedelta(days=1)
@@ -94,7 +93,10 @@ class _Head:
 
 
 class Archiver(Service):
-    """Archives what is `every` old, or `records_max` records, whichever comes first."""
+    """Archives what is `every` old, or `records_max` records, or all together `memory_bytes`, whichever comes first.
+
+    `memory_bytes` also bounds what is unpacked to be joined.
+    """
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class Archiver(Service):
         clock: Clock,
         every: timedelta,
         records_max: int,
+        memory_bytes: int,
         *,
         archived: Callable[[str, int], None] = lambda topic, records: None,
         pulse: Pulse | None = None,
@@ -112,6 +115,7 @@ class Archiver(Service):
         self._clock = clock
         self._every = every
         self._records_max = records_max
+        self._memory_bytes = memory_bytes
         self._archived = archived
         self._files = Files()
         self._heads: dict[Place, _Head] = {}
@@ -191,7 +195,8 @@ class Archiver(Service):
     def _is_due(self, head: _Head) -> bool:
         if not head.pending or head.since is None:
             return False
-        full = len(head.pending) >= self._records_max or sum(h.size_bytes for h in self._heads.values()) > PENDING_BYTES_MAX
+        held_bytes = sum(head.size_bytes for head in self._heads.values())
+        full = len(head.pending) >= self._records_max or held_bytes > self._memory_bytes
         return full or self._clock.now() - head.since >= self._every
 
     async def _write_all(self, appender: Appender, places: Sequence[Place]) -> None:
@@ -239,6 +244,7 @@ class Archiver(Service):
             chain=chain.hex(),
             time_first=min(times, default=None),
             time_last=max(times, default=None),
+            unpacked_bytes=sum(len(record.value) for record in records),
         )
 
     async def _tell(self, appender: Appender, segment: SegmentArchived) -> None:
@@ -252,7 +258,7 @@ class Archiver(Service):
     async def _tidy(self, appender: Appender, places: Iterable[Place]) -> None:
         """Join small files, tell all who have only the store which files there are now, delete those that are long replaced."""
         for place in places:
-            for run in joinable(self._files.of(*place), self._records_max, JOINED_BYTES_MAX):
+            for run in joinable(self._files.of(*place), self._records_max, JOINED_BYTES_MAX, self._memory_bytes):
                 if self.should_stop:
                     return
                 try:

@@ -102,6 +102,7 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
         appender.append,
         lambda correlation_id: system_context("kinolog/worker-app", correlation_id),
         _worker_options(settings),
+        unpacking=asyncio.Semaphore(settings.worker_archives_max),
     )
 
     async def lacks() -> health.Lacks:

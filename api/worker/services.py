@@ -21,8 +21,6 @@ from events.media import ObjectRef
 from producers.keys import Key
 
 KEY_HEADER = "X-Worker-API-Key"
-UNPACKING_MAX = 4
-"""Archives that are unpacked at once; the others wait, as files on disk."""
 _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="The worker's key; X-Worker-API-Key has it as well.")
 
 
@@ -53,7 +51,8 @@ class Options(common.Options):
 class Services:
     """Everything that the routes reach.
 
-    `renewed` has, per claim, when its lease was renewed last; `abandoned` the answers to claims whose worker hung up.
+    `unpacking` lets some archives be unpacked at once; the others wait, as files on disk. `renewed` has, per claim, when its
+    lease was renewed last; `abandoned` the answers to claims whose worker hung up.
     """
 
     access: Access
@@ -66,7 +65,7 @@ class Services:
     renewed: dict[tuple[str, int], float] = field(default_factory=dict)
     abandoned: "dict[str, asyncio.Future[Envelope[Event]]]" = field(default_factory=dict)
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
-    unpacking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UNPACKING_MAX))
+    unpacking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
 
 async def services(request: Request) -> Services:

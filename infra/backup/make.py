@@ -31,7 +31,6 @@ from projections.history.backup import MANIFEST, OBJECTS, TAIL, Backup, Object, 
 from projections.history.parquet import NO_LINK, Record, parsed, write_segment
 
 FILE_RECORDS = 100_000
-COPIES = 8
 Report = Callable[[str, int, int], None]
 """What is done, how much of it, of how much."""
 
@@ -124,7 +123,7 @@ class Making:
     async def _objects(self, before: dict[str, Object]) -> list[Object]:
         """Copy everything in the bucket but the archive."""
         stats = [stat for stat in await self.store.under("") if not stat.key.startswith(PREFIX)]
-        running, found = asyncio.Semaphore(COPIES), list[Object]()
+        running, found = asyncio.Semaphore(self.settings.backup_copies), list[Object]()
 
         async def copy(number: int) -> None:
             key, etag = stats[number].key, stats[number].etag

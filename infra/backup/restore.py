@@ -10,7 +10,7 @@ import orjson
 
 from events.errors import Conflict, KinologError, ObjectMissing
 from events.topics import JOB_REQUESTS, TOPICS
-from infra.backup.make import COPIES, Report
+from infra.backup.make import Report
 from infra.backup.memory import remember
 from infra.backup.shelf import Shelf
 from infra.runtime import kafka, postgres, worker_keys
@@ -26,7 +26,7 @@ from projections.folding.store import SQL
 from projections.history.archive import MANIFEST as ARCHIVE_MANIFEST
 from projections.history.archive import PREFIX
 from projections.history.backup import MANIFEST, OBJECTS, Backup, BackupDamaged, Step, Steps
-from projections.history.parquet import NO_LINK, BrokenChain, check_segment, next_link, read_segment
+from projections.history.parquet import NO_LINK, READ_RECORDS, BrokenChain, check_segment, next_link, read_batches
 from projections.history.past import fold_to
 from projections.registry import PROJECTIONS
 
@@ -141,7 +141,7 @@ class Restoring:
         archived = [segment for segment in backup.segments if segment.key.startswith(PREFIX)]
         wanted = [(OBJECTS + one.key, one.key, one.sha256, one.size_bytes, one.content_type) for one in backup.objects]
         wanted += [(file.key, file.key, file.sha256, file.size_bytes, PARQUET_TYPE) for file in archived]
-        running, done = asyncio.Semaphore(COPIES), 0
+        running, done = asyncio.Semaphore(self.settings.backup_copies), 0
 
         async def copy(name: str, key: str, sha256: str, size: int, content_type: str) -> None:
             nonlocal done
@@ -203,8 +203,9 @@ class Restoring:
         steps = Steps()
         for segment in backup.segments_of(place):
             path = await self._get(segment.key, segment.sha256)
-            for step in steps.add(list(read_segment(path.read_bytes()))):
-                yield step
+            for records in read_batches(path.read_bytes(), READ_RECORDS):
+                for step in steps.add(records):
+                    yield step
             path.unlink()
         for step in steps.finish(end):
             yield step

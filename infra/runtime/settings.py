@@ -110,6 +110,13 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
 
     # Workers outside the cluster
     worker_requests_per_minute: int = Field(60_000, ge=1, description="Requests a minute per client address on the worker app.")
+    worker_archives_max: int = Field(
+        4,
+        ge=1,
+        le=256,
+        description="Archives of workers that the worker app unpacks at once, each with a thread and a file of 500 MiB; "
+        "the others wait.",
+    )
     worker_key_days: float = Field(0.0, ge=0, le=36500, description="Life of a worker's key, days; 0: until it is revoked.")
     worker_version_min: str = Field("", description="Workers older than this version get no jobs; empty: any.")
     worker_version_max: str = Field("", description="Workers newer than this version get no jobs; empty: any.")
@@ -220,6 +227,19 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     # Archive
     archive_every_s: float = Field(300.0, gt=0, le=86400, description="Events are archived when they are this old, seconds.")
     archive_segment_records: int = Field(100_000, ge=1, le=1_000_000, description="Most records in one file of the archive.")
+    archive_memory_bytes: int = Field(
+        64 * 2**20,
+        ge=2**20,
+        le=2**34,
+        description="Records that the archiver holds, and unpacks at once to join small files, bytes: a file of 1.4 MB may have "
+        "95 MB of them. Readers unpack a thousand records at a time.",
+    )
+    backup_copies: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="Objects that backup and restore copy at once; each lies on this machine's disk meanwhile, a source whole.",
+    )
 
     # Behaviour of processes
     log_format: Literal["console", "json"] = Field("json", description="Structured logs as JSON lines or for a console.")

@@ -28,6 +28,7 @@ class Segment:
     chain: str
     time_first: datetime | None = None
     time_last: datetime | None = None
+    unpacked_bytes: int | None = None
 
 
 class Files:
@@ -66,13 +67,20 @@ class Files:
             self.replaced.update((file.key, time) for file in inside)
 
 
-def joinable(files: Sequence[Segment], records_max: int, bytes_max: int) -> list[Sequence[Segment]]:
-    """Return runs of neighbours that one file can hold: of a day that is over, since the partition has a file of another one."""
+def joinable(
+    files: Sequence[Segment], records_max: int, bytes_max: int, unpacked_bytes_max: int = 1 << 63
+) -> list[Sequence[Segment]]:
+    """Return runs of neighbours that one file can hold: of a day that is over, since the partition has a file of another one.
+
+    They are unpacked together, so it is their records that must not be too many bytes; of old files only the packed size is known.
+    """
     runs: list[list[Segment]] = []
     for file in files:
         run = runs[-1] if runs else []
         together = [*run, file]
+        unpacked_bytes = sum(f.unpacked_bytes or f.size_bytes for f in together)
         fits = sum(f.records for f in together) <= records_max and sum(f.size_bytes for f in together) <= bytes_max
+        fits = fits and unpacked_bytes <= unpacked_bytes_max
         if run and fits and _folder(run[-1]) == _folder(file) and run[-1].next == file.first:
             run.append(file)
         else:

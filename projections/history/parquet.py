@@ -151,9 +151,14 @@ def read_segment(file: bytes) -> Iterator[Record]:
 
 def read_batches(file: bytes, records: int) -> Iterator[list[Record]]:
     """Yield the same, so many records at a time: a few still lie in the processor's cache when they are folded."""
-    table = pq.read_table(io.BytesIO(file), columns=["offset", "record"], use_threads=False)  # for two columns a loss
-    for batch in table.to_batches(max_chunksize=records):
-        yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+    return _rows(file, ("offset", "record"), records)
+
+
+def _rows(file: bytes, columns: Sequence[str], rows: int) -> Iterator[list[Any]]:
+    """Yield tuples of some columns. No more than these rows is unpacked at a time: the records of a small file may be large."""
+    with pq.ParquetFile(io.BytesIO(file)) as opened:
+        for batch in opened.iter_batches(rows, columns=columns, use_threads=False):  # for two columns threads are a loss
+            yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
 
 def milliseconds(time: datetime) -> int:
@@ -171,8 +176,7 @@ def first_after(file: bytes, time: datetime) -> int:
 
 def check_segment(file: bytes, link: bytes, where: str) -> bytes:
     """Return the chain after the file's records. Raises BrokenChain with the first row at which it is not the stored one."""
-    stored = pq.read_table(io.BytesIO(file), columns=["link"])["link"].to_pylist()
-    for (offset, value), expected in zip(read_segment(file), stored, strict=True):
+    for offset, value, expected in chain.from_iterable(_rows(file, ("offset", "record", "link"), READ_RECORDS)):
         link = next_link(link, offset, value)
         if link[:LINK_BYTES] != expected:
             raise BrokenChain(f"{where}/{offset}: the record is not the one that was archived, or not at its place")

@@ -11,7 +11,10 @@ from processors.archiver import Archiver, Clients, Store
 
 
 def archiver(
-    settings: Settings, store: Store, records_max: int, archived: Callable[[str, int], None] = lambda topic, records: None
+    settings: Settings,
+    store: Store,
+    records_max: int,
+    archived: Callable[[str, int], None] = lambda topic, records: None,
 ) -> Archiver:
     """Return it; files have at most `records_max` records."""
     clients = Clients(
@@ -20,4 +23,6 @@ def archiver(
         store=store,
         context=lambda: system_context("test/archiver"),
     )
-    return Archiver(clients, SystemClock(), timedelta(milliseconds=1), records_max, archived=archived)
+    return Archiver(
+        clients, SystemClock(), timedelta(milliseconds=1), records_max, settings.archive_memory_bytes, archived=archived
+    )
