@@ -13,8 +13,8 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from api.faults import pointer_of, sentence
 from events.errors import Conflict, EventTooLarge, InvalidEvent, InvalidRequest, KinologError, NotFound, ObjectMissing, Retryable
+from events.faults import pointer_of, sentence
 
 TYPE = "application/problem+json"
 RETRY_AFTER_S = 2

@@ -16,3 +16,6 @@ class ContentClaimed(Event, type="kinolog.content.claimed.v1"):
     video_id: str
     instead_of: str | None = None
     upload: VideoUploaded
+
+
+ContentEvent = ContentClaimed

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from uuid import UUID
 
 from events.errors import InvalidRequest
+from events.faults import name_of
 
 FIELDS: Final = {
     "app_version": 64,
@@ -67,7 +68,7 @@ class Refused(InvalidRequest):
     """The report has a value that could lead to a person. `field` names it; the value is told nobody."""
 
     def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
+        super().__init__(f"the {name_of((field,))} {reason}")
         self.field = field
         self.reason = reason
 

@@ -14,6 +14,7 @@ import msgspec
 
 from events import telemetry
 from events.errors import InvalidRequest
+from events.faults import words_of_type
 from events.telemetry import TelemetryReported
 from producers.anonymity import Refused, check_again, check_id
 from producers.appender import Record
@@ -134,7 +135,7 @@ def _refusal(message: str) -> Refused:
     what, _, path = message.partition(" - at `$")
     if missing := _MISSING(what):
         return Refused(missing[1], "is missing")
-    return Refused(path.strip("`.") or "body", what)
+    return Refused(path.strip("`.") or "body", words_of_type(what))
 
 
 def _words(error: Exception) -> str:

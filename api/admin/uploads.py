@@ -11,12 +11,12 @@ from pydantic import BaseModel, Field, ValidationError
 from api.admin.contents import become, video_of
 from api.admin.forms import Form
 from api.admin.services import Given, Services, write
-from api.faults import sentence
 from api.limits import allowing
 from api.problems import ContentKnown, documented
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import Conflict, InvalidRequest, KinologError, NotFound, ObjectMissing, Retryable
+from events.faults import sentence
 from events.objects import source_key
 from events.text import Line, Prose
 from events.topics import VIDEOS, partition_for
@@ -354,7 +354,7 @@ async def _made_of(
         title=details.title or producer.title_of(form.filename or ""),
         description=details.description,
         filename=form.filename or "",
-        object_key=producer.source_key(sending.video_id),
+        object_key=source_key(sending.video_id),
         size_bytes=form.size_bytes,
         sha256=form.sha256,
         etag=stat.etag,

@@ -206,7 +206,7 @@ def _event() -> dict[str, Any]:
 
 def _events() -> dict[str, Any]:
     line = '{"app_version":"1.0.0","event_type":"job_finished","status":"success","encoder":"av1_qsv"}'
-    refused = {"line": 2, "status": 422, "detail": "hardware_model: looks like a path", "field": "hardware_model"}
+    refused = {"line": 2, "status": 422, "detail": "the hardware model looks like a path", "field": "hardware_model"}
     answer = {"lines": 2, "accepted": 1, "refused": 1, "verdicts": [refused]}
     content = {"schema": {"$ref": "#/components/schemas/Verdicts"}, "example": answer}
     return {

@@ -268,6 +268,7 @@ async def _verify_report(path: Path, key: str) -> dict[str, Any]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from pydantic import ValidationError
 
+    from events.faults import sentence
     from infra.commands.support.services import settings_of_services
     from infra.history.past import past_of
     from infra.runtime.history import open_history
@@ -279,8 +280,10 @@ async def _verify_report(path: Path, key: str) -> dict[str, Any]:
     try:
         told = reporting.Report.model_validate_json(path.read_bytes())
         public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)) if key else ensure_report_key(settings).public_key()
-    except (ValidationError, ValueError) as error:
-        raise UsageFault(f"{path} is no report, or the key no Ed25519 key: {error}") from error
+    except ValidationError as error:
+        raise UsageFault(f"{path} is no report: {sentence(error.errors()[0])}") from error
+    except ValueError as error:
+        raise UsageFault("--key wants an Ed25519 key, 64 hex digits") from error
     store = ObjectStore(settings)
     async with open_history(settings) as history:
         findings = await reporting.check(

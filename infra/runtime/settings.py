@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, FilePath, IPvAnyNetwork, SecretStr, ValidationError, model_validator
 
+from events.faults import words_of
 from events.kinds import KINDS
 
 PREFIX = "KINOLOG_"
@@ -293,7 +294,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise InvalidSettings("\n".join(_sentence(e["loc"], e["msg"]) for e in error.errors(include_input=False))) from error
+            raise InvalidSettings("\n".join(map(_sentence, error.errors(include_input=False)))) from error
 
     @property
     def local_host(self) -> str:
@@ -306,8 +307,8 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         return {PREFIX + "VAR_DIR": str(self.var_dir)} | ({PREFIX + "CONFIG": str(Path(config).resolve())} if config else {})
 
 
-def _sentence(place: tuple[int | str, ...], message: str) -> str:
+def _sentence(fault: Mapping[str, Any]) -> str:
     """Return what is wrong with a setting, or between settings."""
-    if place:
-        return f"{PREFIX}{'.'.join(map(str, place)).upper()}: {message}"
-    return message.removeprefix("Value error, ")
+    name, *items = fault["loc"] or ("",)
+    place = "".join(f" (item {item + 1})" for item in items if isinstance(item, int))
+    return f"{PREFIX}{name.upper()}{place} {words_of(fault)}" if name else words_of(fault)

@@ -16,6 +16,7 @@ from events.codec import encode
 from events.envelope import Event, Recorded
 from events.errors import InvalidRequest, NotFound
 from events.failures import failure_id
+from events.faults import sentence
 from events.jobs import JobAttemptFailed, JobClaimed, JobFailed, LeaseExpired
 from events.kinds import MakingSpec, RerunSpec, Source
 from events.media import Failure
@@ -112,8 +113,7 @@ def opened(document: bytes) -> Capsule:
     try:
         capsule = Capsule.model_validate_json(document)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise InvalidRequest(f"this is no failure capsule: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise InvalidRequest(f"this is no failure capsule: {sentence(error.errors()[0])}") from error
     if capsule.sha256 != _digest(capsule):
         raise InvalidRequest("the capsule was changed after it was made: its SHA-256 differs")
     return capsule

@@ -20,6 +20,7 @@ from api.addresses import Network
 from api.telemetry import batches, documents, ingest
 from events.codec import encode
 from events.envelope import Envelope, Event
+from events.faults import name_of
 from events.telemetry import TelemetryReported
 from events.topics import TELEMETRY
 from producers import reports
@@ -146,7 +147,7 @@ async def test_wrong_types_and_private_values_are_422_with_the_name_of_the_field
 @pytest.mark.parametrize("field", ["app_version", "event_type"])
 async def test_a_missing_field_is_422(field: str) -> None:
     answer = await post(Log(), {name: value for name, value in FINISHED.items() if name != field})
-    assert (answer.status_code, answer.json()["detail"]) == (422, f"{field}: is missing")
+    assert (answer.status_code, answer.json()["detail"]) == (422, f"the {name_of((field,))} is missing")
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b'"text"', b"1"])
@@ -347,9 +348,9 @@ async def test_each_line_that_is_refused_has_a_verdict() -> None:
         "refused": 4,
         "verdicts": [
             {"line": 3, "status": 400, "detail": "JSON is malformed: invalid character (byte 0)"},
-            {"line": 4, "status": 422, "detail": "hardware_model: looks like a path", "field": "hardware_model"},
+            {"line": 4, "status": 422, "detail": "the hardware model looks like a path", "field": "hardware_model"},
             {"line": 5, "status": 413, "detail": "the line is longer than 16384 bytes"},
-            {"line": 6, "status": 422, "detail": "app_version: is missing", "field": "app_version"},
+            {"line": 6, "status": 422, "detail": "the app version is missing", "field": "app_version"},
         ],
     }
     assert [envelope.id for envelope in log.events][1] == ID

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from events import archive, failures, jobs, progress, telemetry, videos, workers
+from events import archive, contents, failures, jobs, progress, telemetry, videos, workers
 from events.codec import decode, encode
 from events.envelope import REGISTRY, Event, Value
 from events.topics import EVENT_ID, TOPIC_OF, TOPICS, partition_for
@@ -65,6 +65,7 @@ def test_the_unions_of_the_streams_are_the_registry() -> None:
         progress.ProgressEvent,
         telemetry.TelemetryEvent,
         archive.ArchiveEvent,
+        contents.ContentEvent,
     }
     assert declared == set(REGISTRY.values())
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from events.contents import ContentClaimed
+from events.objects import source_key
 from events.videos import VideoUploaded
 from infra.engine import access
 from infra.runtime.clock import system_context
@@ -108,7 +109,7 @@ async def test_a_claim_whose_process_died_is_recorded_by_the_next_upload(platfor
         video_id=video_id,
         title="First",
         filename="a.mp4",
-        object_key=uploads.source_key(video_id),
+        object_key=source_key(video_id),
         size_bytes=len(data),
         sha256=sha256,
     )

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from events.faults import name_of
 from events.telemetry import TelemetryReported
 from producers.anonymity import FIELDS, NUMBERS, Refused, check, check_again, check_id, reason_against
 
@@ -231,7 +232,7 @@ def test_a_refusal_names_the_field_and_not_the_value() -> None:
             with pytest.raises(Refused) as refused:
                 judge(*marked)
             assert refused.value.field == field
-            assert str(refused.value) == f"{field}: looks like a path"
+            assert str(refused.value) == f"the {name_of((field,))} looks like a path"
             assert "marker" not in repr(refused.value)
 
 
@@ -257,7 +258,7 @@ def test_every_text_has_a_greatest_length(field: str) -> None:
     texts[field] = "x" * FIELDS[field]
     check(*texts.values())
     texts[field] = "x" * (FIELDS[field] + 1)
-    with pytest.raises(Refused, match=f"{field}: is longer than {FIELDS[field]} characters"):
+    with pytest.raises(Refused, match=f"the {name_of((field,))} is longer than {FIELDS[field]} characters"):
         check(*texts.values())
 
 
@@ -270,7 +271,7 @@ def test_every_text_has_a_greatest_length(field: str) -> None:
     ],
 )
 def test_an_id_with_the_address_of_a_machine_is_refused(event_id: str) -> None:
-    with pytest.raises(Refused, match="event_id: has the network address of a machine in it"):
+    with pytest.raises(Refused, match="the event's id has the network address of a machine in it"):
         check_id(UUID(event_id))
 
 

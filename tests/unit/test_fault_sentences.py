@@ -8,7 +8,10 @@ from pydantic import AwareDatetime, BaseModel, Field
 from pydantic_core._pydantic_core import list_all_errors
 
 from api import problems
-from api.faults import name_of, pointer_of, sentence
+from events.faults import name_of, pointer_of, sentence
+from infra.runtime.settings import InvalidSettings, Settings
+from producers.anonymity import Refused
+from producers.reports import read
 from tests.support.apps import client
 
 CONTEXT = {"expected": "'a' or 'b'", "expected_tags": "'a', 'b'", "discriminator": "'kind'"}
@@ -41,6 +44,42 @@ def test_a_field_has_a_name_for_people_and_a_place_for_programs(
     where: tuple[int | str, ...], name: str, pointer: str | None
 ) -> None:
     assert (name_of(where), pointer_of(where)) == (name, pointer)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b'{"app_version": 1, "event_type": "job_started"}', "the app version must be text"),
+        (b'{"app_version": "1", "event_type": "x", "duration_ms": 1.5}', "the duration in milliseconds must be a whole number"),
+        (b'{"app_version": "1", "event_type": "x", "speed_factor": -1}', "the speed factor must be at least 0"),
+        (b'{"app_version": "1", "event_type": "x", "speed_factor": 1e9}', "the speed factor must be at most 1000000"),
+        (b'{"app_version": "1", "event_type": "x", "event_id": []}', "the event's id must be text"),
+        (b'{"event_type": "x"}', "the app version is missing"),
+        (b"[]", "the body must be a JSON object"),
+    ],
+)
+def test_a_refused_report_is_told_in_the_same_words(body: bytes, detail: str) -> None:
+    with pytest.raises(Refused) as refused:
+        read(body)
+    assert str(refused.value) == detail
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("LEASE_S", "0", "KINOLOG_LEASE_S must be more than 0"),
+        ("ADMIN_PORT", "http", "KINOLOG_ADMIN_PORT must be a whole number"),
+        ("LOG_LEVEL", "loud", "KINOLOG_LOG_LEVEL must be 'debug', 'info', 'warning' or 'error'"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, here", "KINOLOG_TRUSTED_PROXIES (item 2) must be a network, such as 10.0.0.0/8"),
+        ("KAFKA_CA", "/nowhere", "KINOLOG_KAFKA_CA names no file"),
+        ("COLOUR", "red", "KINOLOG_COLOUR is not known here; leave it out"),
+        ("S3_ENDPOINT", "http://here", "s3_endpoint wants s3_secret_key, the secret key of that store"),
+    ],
+)
+def test_a_refused_setting_is_told_in_the_same_words(name: str, value: str, sentence: str) -> None:
+    with pytest.raises(InvalidSettings) as refused:
+        Settings.from_env({f"KINOLOG_{name}": value})
+    assert str(refused.value) == sentence
 
 
 async def test_a_refused_body_says_all_that_is_wrong() -> None:

@@ -13,12 +13,13 @@ from events.codec import decode, encode
 from events.envelope import Envelope, Event
 from events.errors import InvalidEvent
 from events.jobs import CancelRequested, RetryRequested
+from events.objects import source_key
 from events.topics import TOPIC_OF
 from events.videos import UploadAbandoned, UploadStarted, VideoEdited, VideoUploaded
 from producers import catalog, jobs, uploads
 
 VIDEO = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
-UPLOADED = VideoUploaded(video_id=VIDEO, title="t", filename="f", object_key=uploads.source_key(VIDEO), size_bytes=1, etag="e")
+UPLOADED = VideoUploaded(video_id=VIDEO, title="t", filename="f", object_key=source_key(VIDEO), size_bytes=1, etag="e")
 
 
 def context() -> Context:

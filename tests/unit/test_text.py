@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from api.faults import sentence
 from events.codec import decode, encode
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable
+from events.faults import sentence
 from events.media import AudioTrack, Failure
 from events.text import LINE_MAX, PROSE_MAX, Line, Prose, clean_line, clean_prose, line_fault
 from tests.support.apps import TOKEN, make

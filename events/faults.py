@@ -1,4 +1,7 @@
-"""Faults of a request as sentences for a person: the field in human words, then what is wrong with it. Pure."""
+"""Refused values as sentences for a person: the field in human words, then what is wrong with it. Pure.
+
+For bodies, queries and settings, which pydantic reads, and for reports, which msgspec does.
+"""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,6 +12,7 @@ from urllib.parse import quote
 _NAMES = {
     "body": "body",
     "etag": "ETag",
+    "event_id": "event's id",
     "file": "file",
     "filename": "file name",
     "limit": "page size",
@@ -57,10 +61,10 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "float_parsing": lambda _: "must be a number",
     "bool_type": lambda _: "must be true or false",
     "bool_parsing": lambda _: "must be true or false",
-    "greater_than": lambda c: f"must be more than {c['gt']}",
-    "greater_than_equal": lambda c: f"must be at least {c['ge']}",
-    "less_than": lambda c: f"must be less than {c['lt']}",
-    "less_than_equal": lambda c: f"must be at most {c['le']}",
+    "greater_than": lambda c: f"must be more than {_plain(c['gt'])}",
+    "greater_than_equal": lambda c: f"must be at least {_plain(c['ge'])}",
+    "less_than": lambda c: f"must be less than {_plain(c['lt'])}",
+    "less_than_equal": lambda c: f"must be at most {_plain(c['le'])}",
     "literal_error": lambda c: f"must be {c['expected']}",
     "extra_forbidden": lambda _: "is not known here; leave it out",
     "json_invalid": lambda c: f"is not JSON: {c['error']}",
@@ -71,6 +75,8 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "union_tag_invalid": lambda c: f"must have one of {c['expected_tags']} as its {str(c['discriminator']).strip(chr(39))}",
     "union_tag_not_found": lambda c: f"must have a {str(c['discriminator']).strip(chr(39))}",
     "timezone_naive": lambda _: "must have no time zone",
+    "path_not_file": lambda _: "names no file",
+    "ip_any_network": lambda _: "must be a network, such as 10.0.0.0/8",
     **dict.fromkeys((f"{kind}_type" for kind in _LISTS), lambda _: "must be a list"),
     **dict.fromkeys((f"{kind}_type" for kind in _OBJECTS), lambda _: "must be a JSON object"),
     **dict.fromkeys(("uuid_type", "uuid_parsing", "uuid_version"), lambda _: "must be a UUID"),
@@ -78,6 +84,23 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     **dict.fromkeys(_MOMENTS, lambda _: _MOMENT),
     **dict.fromkeys(_DAYS, lambda _: _DAY),
 }
+
+
+_TYPES = {
+    "str": "must be text",
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "bool": "must be true or false",
+    "array": "must be a list",
+    "object": "must be a JSON object",
+}
+_EXPECTED = re.compile(r"Expected `(\w+)(?: \| null)?`(?: ([<>]=) ([-+.e\d]+))?").match
+_BOUNDS = {">=": "at least", "<=": "at most"}
+
+
+def _plain(limit: object) -> str:
+    """Return a limit without the fraction that it does not have."""
+    return str(int(limit)) if isinstance(limit, float) and limit.is_integer() else str(limit)
 
 
 def name_of(where: tuple[int | str, ...]) -> str:
@@ -101,16 +124,33 @@ def pointer_of(where: tuple[int | str, ...]) -> str | None:
 
 def sentence(fault: Mapping[str, Any]) -> str:
     """Return one of pydantic's errors as a sentence that begins with its field."""
-    where, kind, context = tuple(fault["loc"]), fault["type"], fault.get("ctx", {})
-    if kind == "json_invalid":
-        where = ("body",)
+    if fault["type"] == "value_error":
+        return words_of(fault)
+    where = ("body",) if fault["type"] == "json_invalid" else tuple(fault["loc"])
+    return f"the {name_of(where)} {words_of(fault)}"
+
+
+def words_of(fault: Mapping[str, Any]) -> str:
+    """Return what one of pydantic's errors says of its field."""
+    kind, context = fault["type"], fault.get("ctx", {})
     if kind == "value_error":
         return str(context.get("error", fault["msg"]))
     if kind in ("too_long", "too_short") and isinstance(fault.get("input"), str):
         kind = f"string_{kind}"
-    words = _WORDS[kind](context) if kind in _WORDS else None
-    if words is None:
-        message = str(fault["msg"])
-        plain, count = _SHOULD.subn(lambda found: f"must {found[1] or ''}", message)
-        words = message if kind == "text" else plain if count else f"cannot be taken: {message[:1].lower()}{message[1:]}"
-    return f"the {name_of(where)} {words}"
+    if kind in _WORDS:
+        return _WORDS[kind](context)
+    message = str(fault["msg"])
+    plain, count = _SHOULD.subn(lambda found: f"must {found[1] or ''}", message)
+    return message if kind == "text" else plain if count else _otherwise(message)
+
+
+def words_of_type(message: str) -> str:
+    """Return what one of msgspec's messages, without its place, says of its field."""
+    found = _EXPECTED(message)
+    if found is None or found[1] not in _TYPES:
+        return _otherwise(message)
+    return f"must be {_BOUNDS[found[2]]} {_plain(float(found[3]))}" if found[2] else _TYPES[found[1]]
+
+
+def _otherwise(message: str) -> str:
+    return f"cannot be taken: {message[:1].lower()}{message[1:]}"
