@@ -10,6 +10,7 @@ import uvloop
 from infra.local.engine.endpoints import resolve
 from infra.runtime import logs
 from infra.runtime.folders import keep_private
+from infra.runtime.refusals import told
 from infra.runtime.settings import Settings
 from infra.runtime.watchdog import Watchdog
 
@@ -31,7 +32,7 @@ def main() -> None:
         watchdog.start()
         await app.serve(settings, watchdog.pulse)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with told(settings, name), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve())
 
 

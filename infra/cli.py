@@ -24,6 +24,7 @@ from infra.commands import (
     platform,
     projections,
     replay,
+    services,
     telemetry,
     whatif,
     worker,
@@ -100,6 +101,8 @@ def main() -> None:
         if explained is None:
             raise
         code, sentence = explained
+        if code is ExitCode.AWAY and (refused := services.refused(error)):
+            code, sentence = ExitCode.REFUSED, refused
         sys.stderr.write(f"kinolog: {sentence}\n")
         sys.exit(code)
 

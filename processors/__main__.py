@@ -29,6 +29,7 @@ from infra.runtime.fenced_appender import FencedAppender
 from infra.runtime.folders import keep_private
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
+from infra.runtime.refusals import told
 from infra.runtime.settings import Settings
 from infra.runtime.watchdog import Watchdog
 from processors import files
@@ -337,7 +338,8 @@ def main() -> None:
         watchdog.start()
         return app
 
-    app = loop.run_until_complete(built())
+    with told(settings, name):
+        app = loop.run_until_complete(built())
     memory.collect_rarely()
     worker = faust.Worker(app, loop=loop, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True)
     worker.spinner = None  # even a quiet one would draw on standard output, where each line is JSON

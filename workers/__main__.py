@@ -16,6 +16,7 @@ from infra.runtime import kafka, logs, metrics
 from infra.runtime.clock import new_id, system_context
 from infra.runtime.folders import keep_private, private_folder
 from infra.runtime.objects import ObjectStore
+from infra.runtime.refusals import told
 from infra.runtime.settings import Settings
 from infra.runtime.watchdog import Watchdog
 from producers.appender import Appender
@@ -73,7 +74,8 @@ def main() -> None:
     logs.configure(settings, f"worker-{number}")
     gc.freeze()
     try:
-        asyncio.run(run(settings, number))
+        with told(settings, "worker"):
+            asyncio.run(run(settings, number))
     except KafkaConnectionError:
         sys.exit(f"kinolog worker: no Kafka answers at {settings.kafka_bootstrap}; is the platform up, and this its folder?")
     except KinologError as error:

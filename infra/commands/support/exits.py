@@ -41,11 +41,19 @@ class Away(errors.Retryable):
 
 _SERVICES = {
     "aiokafka": "Kafka does not answer",
+    "cimpl": "Kafka does not answer",  # confluent-kafka
     "psycopg": "PostgreSQL does not answer",
     "psycopg_pool": "PostgreSQL does not answer",
     "urllib3": "the object store does not answer",
     "httpx": "the admin app does not answer",
 }
+
+
+_CONNECTION = (
+    *("connect", "timeout", "timed_out", "brokers_down", "transport"),
+    *("operational", "network", "notavailable", "protocol"),
+)
+"""Parts of the names of faults of a connection."""
 
 
 def explain(error: BaseException) -> tuple[ExitCode, str] | None:
@@ -85,4 +93,6 @@ def _extra_with(module: str) -> str | None:
 def _is_connection_fault(error: BaseException) -> bool:
     """Tell faults of a service from faults of our own (bad SQL is a bug, no answer is not)."""
     name = type(error).__name__
-    return any(word in name for word in ("Connect", "Timeout", "Operational", "Network", "NotAvailable", "Protocol"))
+    if name == "KafkaException":
+        name = str(error.args[0].name())
+    return any(word in name.lower() for word in _CONNECTION)

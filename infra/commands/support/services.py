@@ -3,6 +3,8 @@
 import os
 from typing import TYPE_CHECKING
 
+from infra.commands.exits import Away
+
 if TYPE_CHECKING:
     from infra.runtime.settings import Settings
 
@@ -16,3 +18,12 @@ def settings_of_services() -> "Settings":
 
     stamina.instrumentation.set_on_retry_hooks([])  # they would print between the lines of an answer
     return resolve(Settings.from_env(os.environ))
+
+
+def refused(error: BaseException) -> str | None:
+    """Return which service refuses its user, after a fault of one that these commands talk to; None when none does."""
+    if isinstance(error, Away):  # it was the admin app
+        return None
+    from infra.runtime.refusals import refusal
+
+    return refusal(settings_of_services())
