@@ -55,6 +55,23 @@ def engine_status(as_json: AsJson = False) -> None:
     _print_status(settings, supervision.status(settings, engine_only=True), as_json=as_json)
 
 
+@engine.command("provide")
+def engine_provide(as_json: AsJson = False) -> None:
+    """Give the programs users, rights and topics at a Kafka that is not the local one, as the local one has them.
+
+    Each gets its password of KINOLOG_KAFKA_PASSWORDS and may do its part and no more; KINOLOG_KAFKA_USER must be allowed to
+    create users and rules there. Rules that give these users more are deleted.
+
+    \b
+    Examples:
+      kinolog engine provide
+    """
+    from infra.engine import access
+
+    users = access.provide_outside(_settings())
+    _done(f"{len(users)} users have their rights: {', '.join(users)}", as_json=as_json)
+
+
 @engine.command("reset")
 def engine_reset(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

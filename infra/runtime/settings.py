@@ -44,6 +44,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     )
     kafka_user: str = Field("", description="User at the Kafka of kafka_bootstrap; the local engine has a user per program.")
     kafka_password: SecretStr = Field(SecretStr(""), description="Password of kafka_user.")
+    kafka_passwords: SecretStr = Field(
+        SecretStr(""),
+        description="For `kinolog engine provide` alone: the password of each program's user at the Kafka of kafka_bootstrap, as "
+        "admin=…,worker=….",
+    )
     kafka_ca: FilePath | None = Field(
         None, description="PEM file of the authority that signed that Kafka's certificate; empty: those that this machine trusts."
     )

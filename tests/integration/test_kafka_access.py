@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
+from events.errors import InvalidRequest
 from events.topics import JOBS, TOPICS, VIDEOS
 from infra.local import supervision
 from infra.local.engine import access
@@ -110,6 +111,24 @@ def test_a_log_of_before_there_were_passwords_gets_them_and_loses_nothing(tmp_pa
         assert written(access.as_user(local, "telemetry").model_copy(update=bootstrap(local)), VIDEOS.name) == DENIED
         supervision.restart(local, "kafka")
         assert read(resolve(local), VIDEOS.name) == b"{}"
+
+
+def test_a_kafka_that_is_not_ours_gets_users_with_the_same_rights(tmp_path: Path) -> None:
+    with running_engine(tmp_path / "var") as local:
+        owner = access.as_user(local, access.ENGINE).model_copy(update=bootstrap(local))
+        outside = owner.model_copy(update={"topic_prefix": "theirs."})
+        with pytest.raises(InvalidRequest, match="USER=PASSWORD"):
+            access.provide_outside(outside)
+        wanted = outside.model_copy(update={"kafka_passwords": SecretStr("admin=one, worker=two")})
+        for _ in range(2):
+            assert access.provide_outside(wanted) == ["admin", "worker"]
+        for user, password in (("admin", "one"), ("worker", "two")):
+            program = outside.model_copy(update={"kafka_user": user, "kafka_password": SecretStr(password)})
+            for topic in TOPICS.values():
+                may = bool(set(access.WRITES[user]) & set(topic.producers))
+                assert written(program, topic.name) == (None if may else DENIED), (user, topic.name)
+        ours = access.as_user(local, access.OPERATOR).model_copy(update=bootstrap(local))
+        assert written(ours, VIDEOS.name) is None
 
 
 def bootstrap(local: Settings) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from prometheus_client import Metric
 
+from infra.local.engine import access
 from infra.local.engine.configs import kafka_properties, kafka_secrets, objects_properties
 from infra.local.programs import Program, programs
 from infra.runtime import metrics
@@ -44,7 +46,7 @@ def filled(value: str) -> str:
 
 
 def test_every_program_is_a_service_and_every_service_a_program() -> None:
-    assert set(SERVICES) == ENGINE | set(PLATFORM)
+    assert set(SERVICES) == ENGINE | {"access"} | set(PLATFORM)
 
 
 @pytest.mark.parametrize("name", PLATFORM)
@@ -53,8 +55,8 @@ def test_a_service_is_started_and_asked_as_its_program_is(name: str) -> None:
     assert service["command"] == ["python", *program.command[1:]]
     assert f"127.0.0.1:{port_of(program)}/ready" in service["healthcheck"]["test"][-1]
     assert service["stop_grace_period"] == f"{program.stop_wait_s}s"
-    assert set(service["depends_on"]) == ENGINE
-    assert all(wanted == {"condition": "service_healthy"} for wanted in service["depends_on"].values())
+    healthy, done = {"condition": "service_healthy"}, {"condition": "service_completed_successfully"}
+    assert service["depends_on"] == dict.fromkeys(ENGINE, healthy) | {"access": done}
     for published in service.get("ports", []):
         assert published.split(":")[-2:] == [str(port_of(program))] * 2
 
@@ -65,10 +67,38 @@ def test_the_services_settings_are_settings_and_name_the_other_services() -> Non
         assert all(key.startswith(PREFIX) for key in environment)
         settings = Settings.from_env(environment)
         assert settings.kafka_bootstrap == f"kafka:{settings.kafka_port}"
-        assert settings.kafka_user == "engine" and settings.kafka_mechanism == "SCRAM-SHA-512"
         assert settings.s3_endpoint == f"http://objects:{settings.s3_port}"
         assert "@postgres:5432/kinolog" in settings.postgres_url.get_secret_value()
         assert settings.bind_host == "0.0.0.0"
+
+
+def test_each_program_has_a_user_of_its_own_and_only_kafka_and_the_one_that_gives_rights_know_the_engines_password() -> None:
+    provided = Settings.from_env({key: filled(value) for key, value in SERVICES["access"]["environment"].items()})
+    assert provided.kafka_user == access.ENGINE and provided.kafka_mechanism == "SCRAM-SHA-512"
+    given = dict(item.split("=") for item in SERVICES["access"]["environment"]["KINOLOG_KAFKA_PASSWORDS"].split(", "))
+    assert set(given) == set(access.USERS) - {access.ENGINE} and len(set(given.values())) == len(given)
+    assert all(value.startswith("${") and ":?" in value for value in given.values())
+    for name in PLATFORM:
+        environment = SERVICES[name]["environment"]
+        user = environment.get("KINOLOG_KAFKA_USER")
+        assert user == (None if name == "public" else name)
+        assert environment.get("KINOLOG_KAFKA_PASSWORD") == (given[name] if user else None)
+        assert "KINOLOG_KAFKA_PASSWORDS" not in environment
+    assert [name for name, service in SERVICES.items() if "${KAFKA_PASSWORD" in json.dumps(service)] == ["access"]
+
+
+def test_the_script_makes_every_secret_that_is_wanted_and_keeps_those_that_are_there(tmp_path: Path) -> None:
+    script = tmp_path / "secrets.sh"
+    script.write_text((ROOT / "infra/compose/secrets.sh").read_text())
+    made = []
+    for _ in range(2):
+        subprocess.run(["sh", str(script)], check=True)
+        made.append((tmp_path / ".env").read_text())
+    assert made[0] == made[1] and (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    secrets = dict(line.split("=") for line in made[0].splitlines())
+    wanted = set(re.findall(r"\$\{(\w+):\?", (ROOT / "infra/compose/compose.yaml").read_text()))
+    assert set(secrets) == wanted
+    assert len(set(secrets.values())) == len(secrets) and all(re.fullmatch("[0-9a-f]{48}", secret) for secret in secrets.values())
 
 
 def test_what_people_reach_is_published_and_administration_only_on_this_machine() -> None:
@@ -81,8 +111,10 @@ def test_what_people_reach_is_published_and_administration_only_on_this_machine(
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_healthy_restarted_bounded_and_not_root(name: str) -> None:
     service = SERVICES[name]
-    assert service["healthcheck"]["test"][0] == "CMD"
-    assert service["restart"] == "unless-stopped"
+    if name == "access":  # it ends
+        assert service["restart"] == "on-failure" and service["healthcheck"] == {"disable": True}
+    else:
+        assert service["healthcheck"]["test"][0] == "CMD" and service["restart"] == "unless-stopped"
     assert service["logging"]["options"].keys() == {"max-size", "max-file"}
     assert service["user"] not in ("root", "0", "")
     assert "no-new-privileges:true" in service["security_opt"]
@@ -95,7 +127,7 @@ def test_no_secret_is_written_down() -> None:
     text = (ROOT / "infra/compose/compose.yaml").read_text()
     found = re.findall(r"^\s*(?:[\w.]*(?:SECRET|PASSWORD|TOKEN|credential)\w*)(?:: |=)(.*)$", text, re.MULTILINE)
     assert len(found) >= 4
-    assert all(value.startswith("${") and ":?" in value for value in found)
+    assert all(value.startswith("${") and ":?" in value for value in found if value != ">-")
 
 
 def test_kafka_and_the_object_store_are_told_what_the_local_engine_tells_them() -> None:

@@ -1,16 +1,18 @@
-"""Who may do what on the local Kafka: a user per program with a password of its own, and the rights of each.
+"""Who may do what on Kafka: a user per program with a password of its own, and the rights of each.
 
-The broker asks for SCRAM-SHA-512, so that neither side learns the other's password, and refuses what no rule allows. The passwords
-are made at the first start and lie in `var/run/kafka.passwords`, mode 0600. `provide` brings the broker up to date at every start.
-The public app reads no log and has no user.
+The local broker asks for SCRAM-SHA-512, so that neither side learns the other's password, and refuses what no rule allows. The
+passwords are made at the first start and lie in `var/run/kafka.passwords`, mode 0600. `provide` brings the broker up to date at
+every start; `provide_outside` does the same for a Kafka that is not ours, with passwords that it is given. The public app reads
+no log and has no user.
 """
 
 import asyncio
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 from pydantic import SecretStr
 
-from events.errors import LogUnavailable
+from events.errors import InvalidRequest, LogUnavailable
 from events.topics import TOPICS
 from infra.runtime import kafka
 from infra.runtime.folders import private_file, private_folder
@@ -115,8 +117,12 @@ def as_user(settings: Settings, user: str) -> Settings:
     )
 
 
-def rights(prefix: str) -> Iterator[AclBinding]:
-    """Yield what each user may do with the topics, groups and transactions of an installation. Pure."""
+def rights(prefix: str, users: Collection[str] = USERS) -> Iterator[AclBinding]:
+    """Yield what each of some users may do with the topics, groups and transactions of an installation. Pure."""
+    return (right for right in _every_right(prefix) if right.principal.removeprefix("User:") in users)
+
+
+def _every_right(prefix: str) -> Iterator[AclBinding]:
     for user in WRITES:
         yield _under(ResourceType.TOPIC, prefix, user, AclOperation.READ)  # which allows to describe
         yield _on(ResourceType.GROUP, kafka.NO_GROUP, user, AclOperation.READ)
@@ -153,14 +159,42 @@ def provide(settings: Settings) -> None:
     """
     engine = as_user(settings, ENGINE).model_copy(update={"kafka_bootstrap": f"127.0.0.1:{settings.kafka_port}"})
     first = engine if is_provided(settings) else engine.model_copy(update={"kafka_mechanism": "PLAIN"})
-    try:
+    with _asking():
         _ensure_users(first, passwords(settings))
         note_provided(settings)
         ensure_rights(engine)
+    _ensure_topics(engine)
+
+
+def provide_outside(owner: Settings) -> Sequence[str]:
+    """Give the programs users, rights and topics at the Kafka of the settings, whose user may do that; return the users.
+
+    Raises LogUnavailable, and InvalidRequest when `kafka_passwords` are none, or name a user that no program has.
+    """
+    known = dict(item.strip().partition("=")[::2] for item in owner.kafka_passwords.get_secret_value().split(",") if item.strip())
+    names = [name for name in USERS if name not in (ENGINE, owner.kafka_user)]
+    if not owner.kafka_bootstrap or not known or not all(known.values()) or not set(known) <= set(names):
+        raise InvalidRequest(
+            f"set KINOLOG_KAFKA_BOOTSTRAP, and KINOLOG_KAFKA_PASSWORDS to USER=PASSWORD, comma separated, of: {', '.join(names)}"
+        )
+    with _asking():
+        _ensure_users(owner, known)
+        ensure_rights(owner, set(rights(owner.topic_prefix, known)), known)
+    _ensure_topics(owner)
+    return sorted(known)
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    try:
+        yield
     except KafkaException as error:
         raise LogUnavailable(f"Kafka did not take its users and their rights: {error.args[0].str()}") from error
+
+
+def _ensure_topics(owner: Settings) -> None:
     with ThreadPoolExecutor(1) as beside:  # the caller may have an event loop of its own
-        beside.submit(asyncio.run, kafka.ensure_topics(engine)).result()
+        beside.submit(asyncio.run, kafka.ensure_topics(owner)).result()
 
 
 def _ensure_users(engine: Settings, known: Mapping[str, str]) -> None:
@@ -170,14 +204,14 @@ def _ensure_users(engine: Settings, known: Mapping[str, str]) -> None:
         done.result()
 
 
-def ensure_rights(engine: Settings, wanted: Set[AclBinding] | None = None) -> None:
-    """Give our users the rights that they should have under the settings' prefix, and take any others under it away.
+def ensure_rights(engine: Settings, wanted: Set[AclBinding] | None = None, users: Collection[str] = USERS) -> None:
+    """Give users the rights that they should have under the settings' prefix, and take any others under it away.
 
     Returns when the broker goes by them: it learns of them a moment after its controller.
     """
     admin, prefix = _admin(engine), engine.topic_prefix
     wanted = set(rights(prefix)) if wanted is None else wanted
-    missing, outdated = _changes(admin, prefix, wanted)
+    missing, outdated = _changes(admin, prefix, wanted, users)
     if missing:
         for created in admin.create_acls([*missing], request_timeout=REQUEST_S).values():
             created.result()
@@ -185,16 +219,18 @@ def ensure_rights(engine: Settings, wanted: Set[AclBinding] | None = None) -> No
         for deleted in admin.delete_acls([_exactly(acl) for acl in outdated], request_timeout=REQUEST_S).values():
             deleted.result()
     deadline = time.monotonic() + REQUEST_S
-    while (missing or outdated) and any(_changes(admin, prefix, wanted)):
+    while (missing or outdated) and any(_changes(admin, prefix, wanted, users)):
         if time.monotonic() > deadline:
             raise LogUnavailable("Kafka does not go by the rights of its users")
         time.sleep(0.01)
 
 
-def _changes(admin: AdminClient, prefix: str, wanted: Set[AclBinding]) -> tuple[Set[AclBinding], Set[AclBinding]]:
+def _changes(
+    admin: AdminClient, prefix: str, wanted: Set[AclBinding], users: Collection[str]
+) -> tuple[Set[AclBinding], Set[AclBinding]]:
     """Return the rights that are missing and those that are outdated."""
     found = admin.describe_acls(AclBindingFilter(*ANYTHING), request_timeout=REQUEST_S).result()
-    there = {acl for acl in found if acl.principal.removeprefix("User:") in USERS}
+    there = {acl for acl in found if acl.principal.removeprefix("User:") in users}
     return wanted - there, {acl for acl in there if acl.name.startswith(prefix)} - wanted
 
 
