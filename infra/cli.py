@@ -24,7 +24,6 @@ from infra.commands import (
     platform,
     projections,
     replay,
-    services,
     telemetry,
     whatif,
     worker,
@@ -32,6 +31,7 @@ from infra.commands import (
 from infra.commands.support.exits import ExitCode
 from infra.commands.support.exits import explain as explain_fault
 from infra.commands.support.groups import Group
+from infra.commands.support.services import refused
 from infra.runtime.folders import keep_private
 
 EXITS = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)
@@ -101,8 +101,8 @@ def main() -> None:
         if explained is None:
             raise
         code, sentence = explained
-        if code is ExitCode.AWAY and (refused := services.refused(error)):
-            code, sentence = ExitCode.REFUSED, refused
+        if code is ExitCode.AWAY and (refusal := refused(error)):
+            code, sentence = ExitCode.REFUSED, refusal
         sys.stderr.write(f"kinolog: {sentence}\n")
         sys.exit(code)
 

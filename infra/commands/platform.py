@@ -66,7 +66,7 @@ def engine_provide(as_json: AsJson = False) -> None:
     Examples:
       kinolog engine provide
     """
-    from infra.engine import access
+    from infra.local.engine import access
 
     users = access.provide_outside(_settings())
     _done(f"{len(users)} users have their rights: {', '.join(users)}", as_json=as_json)

@@ -6,7 +6,7 @@ import sys
 import pytest
 from pydantic import SecretStr
 
-from infra.commands.exits import ExitCode
+from infra.commands.support.exits import ExitCode
 from infra.runtime.refusals import refusal
 from infra.runtime.settings import Settings
 from tests.support.engine import free_ports

@@ -13,7 +13,7 @@ import pytest
 from events.contents import ContentClaimed
 from events.objects import source_key
 from events.videos import VideoUploaded
-from infra.engine import access
+from infra.local.engine import access
 from infra.runtime.clock import system_context
 from infra.runtime.objects import ObjectStore
 from producers import uploads

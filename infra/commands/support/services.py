@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
-from infra.commands.exits import Away
+from infra.commands.support.exits import Away
 
 if TYPE_CHECKING:
     from infra.runtime.settings import Settings
