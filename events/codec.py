@@ -7,14 +7,14 @@ msgspec reads the envelope and leaves `data` as bytes, pydantic reads `data` as 
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import CoreSchema, PydanticSerializationError, SchemaValidator, core_schema
 
 from events import archive, failures, jobs, progress, telemetry, videos, workers  # noqa: F401  (declares the types)
@@ -69,9 +69,7 @@ def encode(envelope: Envelope[Event]) -> bytes:
         raise InvalidEvent("not an envelope: source, subject and correlationid must not be empty")
     if time.utcoffset() is None:
         raise InvalidEvent("not an envelope: time has no zone")
-    for name in _ids_of(type(data)):
-        if len(getattr(data, name) or "") > ID_MAX:
-            raise InvalidEvent(f"{data.TYPE} cannot be written: {name} has more than {ID_MAX} characters")
+    _refuse_long_ids(data, data.TYPE)
     try:
         record = write_wire(
             Wire(
@@ -208,10 +206,33 @@ def _limited(event: type[Event]) -> CoreSchema:
     return schema
 
 
+def _refuse_long_ids(value: BaseModel, wire_type: str) -> None:
+    """Raise InvalidEvent for an id with more than ID_MAX characters, also in values inside."""
+    ids, inner = _ids_of(type(value))
+    for name in ids:
+        if len(getattr(value, name) or "") > ID_MAX:
+            raise InvalidEvent(f"{wire_type} cannot be written: {name} has more than {ID_MAX} characters")
+    for name in inner:
+        held = getattr(value, name)
+        for one in held if isinstance(held, tuple) else (held,):
+            if isinstance(one, BaseModel):
+                _refuse_long_ids(one, wire_type)
+
+
 @cache
-def _ids_of(event: type[Event]) -> tuple[str, ...]:
-    """Return the fields of an event that are ids, not those of values inside it."""
-    return tuple(name for name, field in event.model_fields.items() if _is_id(name) and field.annotation in (str, str | None))
+def _ids_of(model: type[BaseModel]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the fields of a model that are ids, and those with values that may have ids inside."""
+    fields = model.model_fields
+    ids = tuple(name for name, field in fields.items() if _is_id(name) and field.annotation in (str, str | None))
+    return ids, tuple(name for name, field in fields.items() if any(any(_ids_of(one)) for one in _models_in(field.annotation)))
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models that a field's annotation names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
 
 
 def _is_id(name: str) -> bool:

@@ -14,6 +14,7 @@ from infra.commands import (
     backup,
     catalog,
     configuration,
+    dead,
     dispatch,
     explain,
     failures,
@@ -66,6 +67,7 @@ app.command()(catalog.workers)
 app.command()(dispatch.pause)
 app.command()(dispatch.resume)
 app.command()(catalog.timeline)
+log.app.add_typer(dead.app, name="dead", cls=Group)
 app.add_typer(log.app, name="events", cls=Group)
 app.command()(projections.projections)
 app.command()(projections.rebuild)

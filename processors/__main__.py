@@ -36,7 +36,7 @@ from processors import files
 from processors.agents.app import App, Services, add_effect, add_process, add_projection, create_app, offered_again
 from processors.agents.dead_letters import Limit, bury_with
 from processors.agents.feed import Feed
-from processors.agents.outbox import Effect, Outbox
+from processors.agents.outbox import OFFERED_AGAIN, Effect, Outbox
 from processors.agents.rebuilds import Rebuilds
 from processors.chores import Chores, put_off
 from processors.dispatch.owner import Clients, Dispatcher
@@ -217,6 +217,7 @@ async def build(settings: Settings, watchdog: Watchdog) -> App:
         plans.projection.name: Effect(offered_again(plans, services)),
         DISPATCHER: Effect(ask_again),
     }
+    assert set(effects) == set(OFFERED_AGAIN)
     outbox = Outbox(pool, effects, services.graves, clock, settings.effect_failures_max, watchdog.pulse)
     await outbox.create()
     app.add_service(outbox)

@@ -130,7 +130,6 @@ class Archiver(Service):
 
     @Service.task
     async def _archive(self) -> None:
-        wait_s = RETRY_S[0]
         while not self.should_stop:
             try:
                 async with self._pulse.limited():
@@ -138,10 +137,10 @@ class Archiver(Service):
             except Exception as error:  # also a bug: the feeds of the same process go on
                 known = isinstance(error, KinologError | OSError)
                 self._failures += 1
+                wait_s = min(RETRY_S[1], RETRY_S[0] * 2.0 ** min(self._failures - 1, 20))
                 self.fault = f"begins again: {words_of(error)}" if self._failures >= REPORTED_FAILURES else None
                 log.warning("archiver_begins_again", error=words_of(error), wait_s=wait_s, exc_info=not known)
                 await self.sleep(wait_s)
-                wait_s = min(RETRY_S[1], 2 * wait_s)
 
     async def _archive_from_the_log(self) -> None:
         """Own the archive until something fails; nothing is kept that is not on the log."""

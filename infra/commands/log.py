@@ -132,8 +132,8 @@ def describe(record: "Record", prefix: str) -> dict[str, Any]:
 
 async def _tail(names: list[str], wanted: Filter, last: int, *, follow: bool, as_json: bool) -> None:
     show = document if as_json else _print_event
-    async with _reading() as (consumer, prefix):
-        partitions = await _assign(consumer, prefix, names)
+    async with reading() as (consumer, prefix):
+        partitions = await assign(consumer, prefix, names)
         ends = await consumer.end_offsets(partitions)
         starts = await consumer.beginning_offsets(partitions)
         for partition in partitions:
@@ -141,7 +141,7 @@ async def _tail(names: list[str], wanted: Filter, last: int, *, follow: bool, as
             consumer.seek(partition, max(starts[partition], back))
         newest: list[tuple[int, str, int, int, dict[str, Any]]] = []  # a heap: the oldest of them is its first
         if last:
-            async for record in _scan(consumer, ends, lambda value: True):
+            async for record in scan(consumer, ends, lambda value: True):
                 described = describe(record, prefix)
                 if wanted.wants(_event(described), record.key):
                     heappush(newest, (record.timestamp, record.topic, record.partition, record.offset, described))
@@ -161,15 +161,15 @@ async def _tail(names: list[str], wanted: Filter, last: int, *, follow: bool, as
 
 async def _show(event: str) -> dict[str, Any]:
     place = place_of(event)
-    async with _reading() as (consumer, prefix):
-        partitions = await _assign(consumer, prefix, [place[0]] if place else topics(None))
+    async with reading() as (consumer, prefix):
+        partitions = await assign(consumer, prefix, [place[0]] if place else topics(None))
         ends, starts = await consumer.end_offsets(partitions), await consumer.beginning_offsets(partitions)
         if place is not None:
             return await _at(consumer, prefix, place, ends, starts)
         for partition in partitions:
             consumer.seek(partition, starts[partition])
         needle = event.encode()
-        async for record in _scan(consumer, ends, lambda value: needle in value):
+        async for record in scan(consumer, ends, lambda value: needle in value):
             described = describe(record, prefix)
             if fits(event, str(_event(described).get("id"))):
                 return described
@@ -192,13 +192,13 @@ async def _at(
         raise NotFound(f"{topic}/{number} holds offsets {starts[partition]} to {ends[partition] - 1}")
     for other in ends:
         consumer.seek(other, offset if other == partition else ends[other])
-    async for record in _scan(consumer, {partition: offset + 1}, lambda value: True):
+    async for record in scan(consumer, {partition: offset + 1}, lambda value: True):
         if record.offset == offset and record.partition == number:
             return describe(record, prefix)
     raise NotFound(f"{topic}/{number}/{offset} is the end marker of a transaction, not an event")
 
 
-async def _scan(
+async def scan(
     consumer: "AIOKafkaConsumer", ends: dict["TopicPartition", int], wants: Callable[[bytes], bool]
 ) -> AsyncIterator["Record"]:
     """Yield the wanted records below `ends`."""
@@ -215,7 +215,7 @@ async def _scan(
                     yield record
 
 
-async def _assign(consumer: "AIOKafkaConsumer", prefix: str, names: list[str]) -> list["TopicPartition"]:
+async def assign(consumer: "AIOKafkaConsumer", prefix: str, names: list[str]) -> list["TopicPartition"]:
     """Assign every partition of the topics that the broker has."""
     from aiokafka import TopicPartition
 
@@ -235,7 +235,7 @@ async def _assign(consumer: "AIOKafkaConsumer", prefix: str, names: list[str]) -
 
 
 @asynccontextmanager
-async def _reading() -> AsyncIterator[tuple["AIOKafkaConsumer", str]]:
+async def reading() -> AsyncIterator[tuple["AIOKafkaConsumer", str]]:
     """Yield a started consumer without a group, and the installation's topic prefix."""
     from infra.commands.support.services import settings_of_services
     from infra.runtime.kafka import open_consumer

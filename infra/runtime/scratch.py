@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
+
 from infra.runtime.folders import private_folder
 from infra.runtime.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 
 @contextmanager
@@ -26,7 +30,7 @@ def scratch(settings: Settings) -> Iterator[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _delete(folder)
         os.close(lock)
 
 
@@ -38,8 +42,18 @@ def _delete_abandoned(every: Path) -> None:
             continue  # another command was quicker
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            _delete(folder)
         except BlockingIOError:
             continue  # it is in use
         finally:
             os.close(lock)
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder; what cannot be deleted is named, and left for the next command: the answer of this one is complete."""
+
+    def name(_function: object, path: str, fault: tuple[type[BaseException], BaseException, object]) -> None:
+        if not isinstance(fault[1], FileNotFoundError):  # another command was quicker
+            log.warning("scratch_left", path=path, error=f"{type(fault[1]).__name__}: {fault[1]}")
+
+    shutil.rmtree(folder, onerror=name)

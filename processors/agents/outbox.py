@@ -9,6 +9,7 @@ While a service is away an effect is put off and nothing counts. One that fails 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ from projections.folding.log import DeadLetter
 from projections.folding.queries import load
 
 SQL = load(Path(__file__).with_name("outbox.sql"))
+OFFERED_AGAIN = ("files", "planning", "dispatcher")
+"""Effects of the processors: a dead letter of one of these is offered again by putting its record here."""
 SLOTS = 4
 """Effects that are done at once."""
 LOOK_S = 5.0
@@ -80,6 +83,14 @@ async def failing(connection: AsyncConnection[Any]) -> list[str]:
             await connection.execute(SQL["failing"])
         ).fetchall()
     ]
+
+
+async def offered_again(connection: AsyncConnection[Any]) -> list[tuple[Key, str | None, datetime | None]]:
+    """Return what was offered again: its error while it fails, and when it was done."""
+    if (await (await connection.execute(SQL["is_there"])).fetchone()) == (False,):
+        return []
+    found = await (await connection.execute(SQL["offered_again"])).fetchall()
+    return [(Key(*row[:4]), row[4], row[5]) for row in found]
 
 
 class Outbox(Service):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -9,7 +10,7 @@ import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from events import codec, upcasters
 from events.envelope import REGISTRY, Envelope, Event, derive, derived_id
@@ -35,6 +36,34 @@ def test_what_is_written_is_what_is_read(envelope: Envelope[Event]) -> None:
     assert b"\n" not in record
     assert codec.decode(record) == envelope
     assert codec.encode(codec.decode(record)) == record
+
+
+def id_paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the paths of all ids in a JSON document."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        if isinstance(inner, str) and isinstance(key, str) and (key.endswith("_id") or key == "pool"):
+            yield (*path, key)
+        yield from id_paths(inner, (*path, key))
+
+
+@given(envelopes())
+def test_no_id_is_written_that_is_longer_than_one_that_is_read(envelope: Envelope[Event]) -> None:
+    """Wherever in the event it is: also within a spec or a result."""
+    written = json.loads(codec.encode(envelope))
+    for path in id_paths(written["data"]):
+        changed = deepcopy(written)
+        inner = changed["data"]
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = "x" * (codec.ID_MAX + 1)
+        try:
+            event = type(envelope.data).model_validate(changed["data"])
+        except ValidationError:
+            continue  # its type does not take any text
+        with pytest.raises(InvalidEvent, match=f"{path[-1]} has more than"):
+            codec.encode(envelope._replace(data=event))
+        with pytest.raises(InvalidEvent):
+            codec.decode(json.dumps(changed).encode())
 
 
 @given(st.lists(envelopes(), max_size=12))

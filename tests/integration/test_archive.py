@@ -16,7 +16,7 @@ import pytest
 
 from events.errors import StoreUnavailable
 from events.media import ObjectRef
-from events.topics import PROGRESS
+from events.topics import PROGRESS, partition_for
 from infra.runtime import kafka
 from infra.runtime.clock import new_id
 from infra.runtime.history import archived, open_history
@@ -25,7 +25,7 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors.archiver import Archiver
 from projections.history.archive import MANIFEST, PREFIX, Files, Segment
-from projections.history.parquet import NO_LINK, check_segment, next_link, read_segment
+from projections.history.parquet import NO_LINK, check_segment, next_link, read_segment, write_segment
 from projections.history.proof import audit_archive
 from tests.support.archiving import archiver
 from tests.support.counting import START, ticks
@@ -192,6 +192,47 @@ async def test_each_position_once_through_failures_and_a_second_archiver(
         while await in_the_archive(settings, store) != expected:
             await asyncio.sleep(0.1)
     assert faulty.refusals > 0
+
+
+@pytest.mark.parametrize("at_fault", ["the store", "the code"])
+async def test_a_partition_that_cannot_be_archived_stops_no_other(
+    settings: Settings, at_fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("processors.archiver.RETRY_S", (0.01, 0.05))
+    store, broken, bad = ObjectStore(settings), True, partition_for(ticks(1)[0].subject, PROGRESS.partitions)
+    await store.ensure_bucket()
+
+    class Refusing(FaultyStore):
+        """Refuses the files of one partition."""
+
+        async def put_bytes(self, key: str, data: bytes, content_type: str) -> ObjectRef:
+            """Store, or refuse."""
+            if broken and at_fault == "the store" and f"topic={PROGRESS.name}/" in key and f"/{bad}-" in key:
+                raise StoreUnavailable("no room for this one")
+            return await self.store.put_bytes(key, data, content_type)
+
+    def write_or_fail(topic: str, partition: int, *rest: Any) -> tuple[bytes, bytes]:
+        if broken and at_fault == "the code" and (topic, partition) == (PROGRESS.name, bad):
+            raise ZeroDivisionError("a bug about this one")
+        return write_segment(topic, partition, *rest)
+
+    monkeypatch.setattr("processors.archiver.write_segment", write_or_fail)
+    service = archiver(settings, Refusing(store, random.Random(0)), FILE_RECORDS)
+    async with appending(settings) as appender:
+        await appender.append(ticks(300, jobs=30))
+        expected = await on_the_log(settings)
+        assert expected[bad]
+        others = {**expected, bad: []}
+        async with started(service), asyncio.timeout(4 * PATIENCE_S):
+            while await in_the_archive(settings, store) != others or service.fault is None:
+                await asyncio.sleep(0.05)
+            await appender.append(ticks(300, jobs=30))
+            expected = await on_the_log(settings)
+            while await in_the_archive(settings, store) != {**expected, bad: []}:
+                await asyncio.sleep(0.05)
+            broken = False
+            while await in_the_archive(settings, store) != expected or service.fault is not None:
+                await asyncio.sleep(0.05)
 
 
 async def a_history(settings: Settings, store: ObjectStore) -> Sequence[Segment]:

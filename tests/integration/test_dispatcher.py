@@ -24,6 +24,7 @@ from infra.runtime.clock import SystemClock, new_id
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors.__main__ import policy_of
+from processors.agents.dead_letters import Limit
 from processors.dispatch import owner as dispatcher_module
 from processors.dispatch.owner import Clients, Dispatcher
 from processors.dispatch.snapshots import Mark, dump, take
@@ -186,6 +187,56 @@ async def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(settings: 
                 letters += (await consumer.getmany(dead, timeout_ms=500)).get(dead, [])
         await consumer.stop()
         assert [json.loads(letter.value)["offset"] for letter in letters] == [0, 1, 2]
+
+
+async def test_a_dispatcher_that_can_use_hardly_anything_stands_still_and_says_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a deployment of code that is older than the requests."""
+    monkeypatch.setattr(dispatcher_module, "STANDS_S", 0.2)
+    limit = Limit(2, 0.0)
+    async with appending(settings) as appender:
+        dispatcher = dispatcher_of(settings, appender, limit=limit)
+        await dispatcher.start()
+        await owning(dispatcher)
+        await appender.append([submitted()])
+        await counted(settings, JobQueued, 1)
+        producer = await kafka.open_producer(settings)
+        for number in range(5):
+            await producer.send(settings.topic_prefix + JOB_REQUESTS.name, b"{newer %d" % number, partition=NUMBER)
+        await producer.flush()
+        await producer.stop()
+        await appender.append([submitted()])
+
+        async def stands() -> bool:
+            return "KINOLOG_DEAD_LETTERS_MAX" in (dispatcher.fault or "")
+
+        await until(stands)
+        assert await buried(settings) == 2 and len(await facts_of(settings, JobQueued)) == 1
+        limit.__init__(100, 0.1)  # type: ignore[misc]
+        await counted(settings, JobQueued, 2)
+
+        async def goes_on() -> bool:
+            return dispatcher.fault is None
+
+        await until(goes_on)
+        await dispatcher.stop()
+        assert await buried(settings) == 5
+        await assert_sound(settings)
+
+
+async def buried(settings: Settings) -> int:
+    """Return how many requests were put aside."""
+    consumer = await kafka.open_consumer(settings, idle_ms=100)
+    dead = TopicPartition(settings.topic_prefix + JOB_REQUESTS.dead_letters, 0)
+    consumer.assign([dead])
+    end = (await consumer.end_offsets([dead]))[dead]
+    await consumer.seek_to_beginning(dead)
+    found = 0
+    while await consumer.position(dead) < end:
+        found += len((await consumer.getmany(dead, timeout_ms=500)).get(dead, []))
+    await consumer.stop()
+    return found
 
 
 async def test_a_request_that_cannot_be_decided_stops_no_other(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

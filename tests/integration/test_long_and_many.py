@@ -87,7 +87,26 @@ async def events_of(platform: Platform, video_id: str) -> list[Event]:
     return found
 
 
+class Memory:
+    """The memory of a process: what it had when this was made, and the most that it has had since."""
+
+    def __init__(self, pid: int) -> None:
+        self._status = Path(f"/proc/{pid}/status")
+        self.before_bytes = self._read("VmRSS")
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
+
+    @property
+    def peak_bytes(self) -> int:
+        """The peak."""
+        return self._read("VmHWM")
+
+    def _read(self, name: str) -> int:
+        (line,) = [line for line in self._status.read_text().splitlines() if line.startswith(f"{name}:")]
+        return int(line.split()[1]) * 1024
+
+
 async def test_what_is_too_long_or_too_many_keeps_no_other_waiting(platform: Platform, tmp_path: Path) -> None:
+    memory = Memory(platform.processes["processors"].pid)
     jump, crowd = await asyncio.gather(platform.upload(jumping(tmp_path)), platform.upload(crowded(tmp_path)))
     tone = made(tmp_path / "tone.flac", "-f", "lavfi", "-i", f"sine=d={TONE_S}:r=8000")
     good = await platform.upload(tone)
@@ -104,6 +123,7 @@ async def test_what_is_too_long_or_too_many_keeps_no_other_waiting(platform: Pla
     parts = [event for event in facts if isinstance(event, PartAccepted)]
     assert isinstance(completed.result, MediaResult) and completed.result.earlier is not None
     assert completed.result.earlier.parts == len(parts) == 2 * TONE_S // SEGMENTS_MAX
+    assert memory.peak_bytes < 2 * memory.before_bytes, "when one file took all of it, this was nine times as much"
 
 
 def _assert_mended_or_refused(video: Mapping[str, Any]) -> None:

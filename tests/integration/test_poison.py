@@ -21,7 +21,8 @@ from events.envelope import Event, Recorded
 from events.errors import ObjectMissing, StoreUnavailable
 from events.objects import source_key
 from events.pulse import Pulse
-from events.topics import PROGRESS, TOPIC_OF, Topic, partition_for
+from events.topics import JOBS, PROGRESS, TOPIC_OF, VIDEOS, Topic, partition_for
+from events.videos import VideoPublished
 from infra.runtime import kafka, postgres
 from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.log_consumer import LogConsumer, open_log
@@ -460,6 +461,41 @@ async def test_a_whole_topic_is_never_buried(settings: Settings) -> None:
         assert "records cannot be used" in (feed.fault() or "") and "KINOLOG_DEAD_LETTERS_MAX" in (feed.fault() or "")
         await producer.stop()
     assert len(await letters(settings, PROGRESS)) == 10
+
+
+async def test_files_wait_for_positions_and_never_for_rows(settings: Settings) -> None:
+    """What the catalog has not read yet is waited for; what it has read and knows nothing of will not come."""
+    store = ObjectStore(settings)
+    await store.ensure_bucket()
+    context, video = system_context("test"), system_context("test").new_id()
+    begun = uploads.started(context, video_id=video, filename="a.mp4", size_bytes=1, multipart_id=None, part_bytes=None)
+    given_up = uploads.abandoned(context, video_id=video, reason="expired")
+    published = begun._replace(id=context.new_id(), data=VideoPublished(video_id=video, duration_ms=1, rungs=("720p",)))
+    await store.put_bytes(source_key(video), b"x", "video/mp4")
+    place = (VIDEOS.name, partition_for(video, VIDEOS.partitions))
+    records = [Recorded(*place, offset, envelope) for offset, envelope in enumerate((begun, given_up, published))]
+    pool = await postgres.open_pool(settings)
+    async with pool.connection() as connection:
+        folding, planned = [await install(connection, one) for one in (catalog.PROJECTION, planning.PROJECTION)]
+        act = files.act_with(pool, store)
+        for recorded in records[1:]:
+            with pytest.raises(files.CatalogBehind):
+                await act(recorded)
+        assert await store.stat(source_key(video))
+
+        await folding.apply(connection, Batch((Slice(*place, 0, 3, 3, None),), records))
+        await act(records[1])
+        with pytest.raises(ObjectMissing):
+            await store.stat(source_key(video))
+        await act(records[2])
+
+        jobs = (JOBS.name, 0)
+        await planned.apply(connection, Batch((Slice(*jobs, 0, 1, 1, None),), ()))
+        with pytest.raises(files.CatalogBehind):
+            await act(records[2])  # planning has read a completion that the catalog has not
+        await folding.apply(connection, Batch((Slice(*jobs, 0, 1, 1, None),), ()))
+        await act(records[2])
+    await pool.close()
 
 
 async def test_an_end_without_a_start_does_not_stop_the_deletion_of_what_is_purged(settings: Settings) -> None:

@@ -1,0 +1,277 @@
+"""`kinolog events dead`: records that a feed could not use, why, and how they are used after all once the code is right."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from operator import itemgetter
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from events.errors import InvalidEvent, NotFound
+from infra.commands.log import assign, place_of, reading, scan
+from infra.commands.support.exits import UsageFault
+from infra.commands.support.output import AsJson, document, fields, moment, note, table
+
+if TYPE_CHECKING:
+    from infra.commands.log import Record
+
+app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
+
+Feed = Annotated[str | None, typer.Option(help="Only what this feed buried, as `catalog` or `files`.")]
+OfTopic = Annotated[str | None, typer.Option("--topic", help="Only records of this topic.")]
+Since = Annotated[str | None, typer.Option(help="Only what was buried at or after this time (ISO 8601, UTC).")]
+LetterId = Annotated[str, typer.Argument(metavar="ID", help="As the list has it: topic.dead/0/offset.")]
+
+
+class Letter(NamedTuple):
+    """A dead letter: its own place, when it was written, and its words. A `value` shorter than `value_bytes` was cut."""
+
+    id: str
+    time: datetime
+    feed: str
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    value: bytes
+    value_bytes: int
+
+    @property
+    def record(self) -> str:
+        """Where the record is that could not be used."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+class Wanted(NamedTuple):
+    """Which letters are wanted; None means any. With `ids`, only these, and each must be there."""
+
+    feed: str | None = None
+    since: datetime | None = None
+    ids: tuple[str, ...] = ()
+
+    def has(self, letter: Letter) -> bool:
+        """Tell whether a letter is wanted."""
+        if self.ids:
+            return letter.id in self.ids
+        return self.feed in (None, letter.feed) and (self.since is None or letter.time >= self.since)
+
+
+@app.callback()
+def dead(context: typer.Context, feed: Feed = None, topic: OfTopic = None, since: Since = None, as_json: AsJson = False) -> None:
+    """List the records that could not be used, oldest first: which feed, why, and what became of those offered again.
+
+    \b
+    Examples:
+      kinolog events dead
+      kinolog events dead --feed files --since 2026-11-28
+      kinolog events dead --topic videos --json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    letters = asyncio.run(_find(topic, Wanted(feed, _moment(since))))
+    outcomes = asyncio.run(_outcomes()) if letters else {}
+    table(
+        [_row(letter, outcomes) for letter in letters],
+        {
+            "letter": lambda row: row["id"],
+            "feed": lambda row: row["feed"],
+            "why": lambda row: row["reason"],
+            "offered again": lambda row: row["again"],
+            "time": lambda row: moment(row["time"]),
+            "record": lambda row: f"{row['topic']}/{row['partition']}/{row['offset']}",
+        },
+        as_json=as_json,
+        empty="there are no dead letters",
+    )
+
+
+@app.command()
+def show(letter: LetterId, as_json: AsJson = False) -> None:
+    """Print one dead letter in full, with the record, and whether this code can read it.
+
+    \b
+    Examples:
+      kinolog events dead show videos.dead/0/17
+    """
+    (found,) = asyncio.run(_find(None, Wanted(ids=(_checked(letter),))))
+    row = _row(found, asyncio.run(_outcomes())) | {"readable": _unreadable(found) or "yes"}
+    event = _event(found)
+    if as_json:
+        document({**row, "event": event})
+    else:
+        fields(row, as_json=False)
+        document(event, indent=2)
+
+
+@app.command()
+def retry(
+    letters: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As the list has them.")] = None,
+    feed: Feed = None,
+    topic: OfTopic = None,
+    since: Since = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Offer records again to the feeds that buried them, after the fault was mended. Name letters, or choose them by options.
+
+    An effect (`files`), planning and the dispatcher take a record late: done twice, it is the same. The rows of a projection depend
+    on the order of events, so it is rebuilt instead: this says how. Ends with 1 when something was not offered.
+
+    \b
+    Examples:
+      kinolog events dead retry videos.dead/0/17
+      kinolog events dead retry --feed files --dry-run
+    """
+    ids = tuple(_checked(letter) for letter in letters or ())
+    if not ids and not (feed or topic or since):
+        raise UsageFault("name the letters to retry, or choose them with --feed, --topic or --since")
+    found = asyncio.run(_find(topic, Wanted(feed, _moment(since), ids)))
+    rows = [{"id": letter.id, "feed": letter.feed, "record": letter.record, "result": _verdict(letter)} for letter in found]
+    offered = [letter for letter, row in zip(found, rows, strict=True) if row["result"] == OFFERED]
+    if not dry_run:
+        asyncio.run(_offer(offered))
+    table(
+        rows,
+        {name: itemgetter(name) for name in ("id", "feed", "result", "record")},
+        as_json=as_json,
+        empty="there are no such dead letters",
+    )
+    if dry_run:
+        note("nothing was done")
+    if len(offered) < len(found):
+        raise typer.Exit(1)
+
+
+OFFERED = "offered again"
+
+
+def _verdict(letter: Letter) -> str:
+    """Say what a retry does with a letter. Pure."""
+    from processors.agents.outbox import OFFERED_AGAIN
+    from projections.registry import PROJECTIONS
+
+    if letter.feed in PROJECTIONS:
+        return f"run: kinolog rebuild {letter.feed}"
+    if letter.feed not in OFFERED_AGAIN:
+        return "no feed of this code has this name; rebuild the projections that read its topic"
+    return _unreadable(letter) or OFFERED
+
+
+def _unreadable(letter: Letter) -> str | None:
+    """Say why this code cannot read a record; None when it can. Pure."""
+    from events.codec import decode
+
+    if len(letter.value) < letter.value_bytes:
+        return f"longer than a letter holds; it is on the log at {letter.record}"
+    try:
+        decode(letter.value)
+    except InvalidEvent as error:
+        return f"this code cannot read it either: {error}"
+    return None
+
+
+def _event(letter: Letter) -> Any:
+    import orjson
+
+    try:
+        return orjson.loads(letter.value)
+    except orjson.JSONDecodeError:
+        return repr(letter.value[:2000])
+
+
+def _row(letter: Letter, outcomes: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    plain = {name: value for name, value in letter._asdict().items() if name != "value"}
+    return plain | {"again": outcomes.get((letter.feed, letter.record), "")}
+
+
+def _checked(letter: str) -> str:
+    """Return the id. Raises UsageFault for one that is none."""
+    place = place_of(letter)
+    if place is None or not place[0].endswith(".dead"):
+        raise UsageFault("a dead letter is named as the list has it: topic.dead/0/offset")
+    return letter
+
+
+def _moment(text: str | None) -> datetime | None:
+    """Return a time of the command line. Raises UsageFault."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageFault(f"{text} is no time; write it as 2026-11-28T18:00") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+async def _find(topic: str | None, wanted: Wanted) -> list[Letter]:
+    """Return the letters that are wanted, oldest first. Raises NotFound when one that is named is not there."""
+    from events.topics import TOPICS
+
+    if topic is not None and topic.removesuffix(".dead") not in TOPICS:
+        raise UsageFault(f"there is no topic {topic}; there are: {', '.join(sorted(TOPICS))}")
+    names = [one.dead_letters for one in TOPICS.values() if topic is None or one.name == topic.removesuffix(".dead")]
+    if wanted.ids:
+        names = sorted({id_.partition("/")[0] for id_ in wanted.ids})
+    async with reading() as (consumer, prefix):
+        partitions = await assign(consumer, prefix, names)
+        for partition, start in (await consumer.beginning_offsets(partitions)).items():
+            consumer.seek(partition, start)
+        ends = await consumer.end_offsets(partitions)
+        letters = [_letter(record, prefix) async for record in scan(consumer, ends, lambda value: True)]
+    found = sorted((letter for letter in letters if wanted.has(letter)), key=lambda letter: (letter.time, letter.id))
+    if missing := sorted(set(wanted.ids) - {letter.id for letter in found}):
+        raise NotFound(f"there is no dead letter {', '.join(missing)}")
+    return found
+
+
+def _letter(record: "Record", prefix: str) -> Letter:
+    """Read a dead letter. Pure."""
+    import base64
+
+    import orjson
+
+    said = orjson.loads(record.value or b"{}")
+    return Letter(
+        f"{record.topic[len(prefix) :]}/{record.partition}/{record.offset}",
+        datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        said["reader"],
+        said["topic"],
+        said["partition"],
+        said["offset"],
+        said["reason"],
+        base64.b64decode(said["value"]),
+        said["value_bytes"],
+    )
+
+
+async def _outcomes() -> dict[tuple[str, str], str]:
+    """Return what became of records that were offered again, by feed and place."""
+    from infra.commands.support.services import settings_of_services
+    from infra.runtime.postgres import connected
+    from processors.agents.outbox import offered_again
+
+    async with connected(settings_of_services()) as connection:
+        found = await offered_again(connection)
+    return {
+        (key.effect, f"{key.topic}/{key.partition}/{key.position}"): f"done {moment(done_at)}" if done_at else error or "waits"
+        for key, error, done_at in found
+    }
+
+
+async def _offer(letters: Sequence[Letter]) -> None:
+    """Put records into the outbox of the feeds that buried them."""
+    from events.codec import decode
+    from events.envelope import Recorded
+    from infra.commands.support.services import settings_of_services
+    from infra.runtime.postgres import connected
+    from processors.agents.outbox import SQL, put
+
+    def recorded(letter: Letter) -> Recorded[Any]:
+        return Recorded(letter.topic, letter.partition, letter.offset, decode(letter.value))
+
+    feeds: Iterable[str] = sorted({letter.feed for letter in letters})
+    async with connected(settings_of_services()) as connection, connection.transaction():
+        await connection.execute(SQL["create"])
+        for feed in feeds:
+            await put(connection, feed, [recorded(letter) for letter in letters if letter.feed == feed], again=True)
