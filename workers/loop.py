@@ -291,10 +291,14 @@ class Worker:
             status: Literal["idle", "busy", "draining"] = "busy" if self._busy else "idle"
             if self._stopping.is_set():
                 status = "draining"
-            with contextlib.suppress(LogUnavailable):
+            try:
                 await self._announce(
                     WorkerHeartbeat(worker_id=self._identity.worker_id, status=status, job_ids=tuple(sorted(self._busy)))
                 )
+            except LogUnavailable:
+                log.debug("heartbeat_lost")  # the next one may get there
+            except Exception as error:  # a bug: without heartbeats it would be taken for dead
+                log.exception("heartbeat_failed", error=str(error))
             await self._tools.clock.sleep(HEARTBEAT_S)
 
     async def _announce(self, event: Event) -> None:

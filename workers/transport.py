@@ -249,6 +249,8 @@ class LogTransport:
                         await self._see(decode(message.value or b""))
                     except InvalidEvent as error:
                         log.warning("fact_undecodable", offset=message.offset, reason=str(error))
+                    except Exception as error:  # a bug, and this fact's alone: others are waited for
+                        log.exception("fact_not_seen", offset=message.offset, error=str(error))
 
     async def _see(self, fact: Envelope[Event]) -> None:
         event = fact.data

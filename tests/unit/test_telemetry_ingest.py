@@ -168,3 +168,14 @@ async def test_a_broken_producer_is_replaced() -> None:
     producer.broken = False
     assert await appender.offer(TELEMETRY, records(1))
     await appender.stop()
+
+
+async def test_a_group_that_meets_a_bug_is_refused_and_the_next_one_is_sent() -> None:
+    producer = Producer()
+    appender = await started(producer)
+    send_batch, producer.send_batch = producer.send_batch, None  # type: ignore[assignment, method-assign]
+    with pytest.raises(LogUnavailable):
+        await appender.offer(TELEMETRY, records(1))
+    producer.send_batch = send_batch  # type: ignore[method-assign]
+    assert sum(map(len, (await appender.offer(TELEMETRY, records(2))).values())) == 2
+    await appender.stop()

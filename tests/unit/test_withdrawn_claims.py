@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
+from events.codec import encode
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable
 from events.jobs import ClaimRefused, ClaimRequested, ClaimWithdrawn, JobClaimed, LeaseReleased
-from infra.runtime.clock import system_context
+from infra.runtime.clock import new_id, system_context
 from tests.support.pools import ANY, SPEC
 from workers.transport import LogTransport
 
@@ -83,3 +85,35 @@ async def test_it_leaves_though_the_log_is_away(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(log.transport, "_append", append)
     assert await log.leave() == ["ClaimRequested"]
+
+
+async def test_a_fact_at_which_the_reader_fails_stops_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, seen = Log(), asyncio.Event()
+
+    class Tail:
+        """A consumer that brings two facts, then nothing."""
+
+        def __init__(self) -> None:
+            self.facts = [
+                ClaimRefused(worker_id="w", pool=POOL, claim_id=claim_id, reason="no_job") for claim_id in ("bad", "good")
+            ]
+
+        async def getmany(self, *_: object, **__: object) -> dict[str, list[SimpleNamespace]]:
+            if not self.facts:
+                await asyncio.Event().wait()
+            value = encode(Envelope(new_id(), "test", POOL, NOON, self.facts.pop(0), "c"))
+            return {"jobs": [SimpleNamespace(value=value, offset=0)]}
+
+    async def see(fact: Envelope[Event]) -> None:
+        assert isinstance(fact.data, ClaimRefused)
+        if fact.data.claim_id == "bad":
+            raise KeyError("a bug")
+        seen.set()
+
+    monkeypatch.setattr(log.transport, "_see", see)
+    log.transport._consumer = Tail()  # type: ignore[assignment]
+    following = asyncio.create_task(log.transport._follow())
+    async with asyncio.timeout(30):
+        await seen.wait()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)

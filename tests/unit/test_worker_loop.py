@@ -17,7 +17,7 @@ from events.errors import EventTooLarge, InvalidEvent
 from events.jobs import JobClaimed, ResultReported
 from events.kinds import Capabilities, ExtrasResult, ExtrasSpec, JobKind, Source
 from events.media import Failure, ObjectRef, SystemContext
-from events.workers import WorkerRegistered
+from events.workers import WorkerHeartbeat, WorkerRegistered
 from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.settings import InvalidSettings, Settings
 from tests.support.work import DirectoryStore, local_work
@@ -277,3 +277,21 @@ async def test_a_source_stays_while_a_job_uses_it(tmp_path: Path) -> None:
     using.rmdir()
     await sources.used_in(over).fetch(wanted[1])
     assert not first.exists()
+
+
+async def test_a_heartbeat_that_meets_a_bug_is_followed_by_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "HEARTBEAT_S", 0.001)
+    beats: list[Event] = []
+
+    class Stumbling(Queue):
+        """Fails at the first heartbeat."""
+
+        async def append(self, envelopes: Sequence[Envelope[Event]]) -> object:
+            beats.extend(envelope.data for envelope in envelopes if isinstance(envelope.data, WorkerHeartbeat))
+            if len(beats) == 1:
+                raise KeyError("a bug")
+            return await super().append(envelopes)
+
+    async with Bench(tmp_path, Stumbling()).worker(), asyncio.timeout(30):
+        while len(beats) < 3:
+            await asyncio.sleep(0.001)
