@@ -19,7 +19,7 @@ FUNCTIONS = ("policy", "workers", "ladder", "seconds")
 
 
 def whatif(
-    policy: Annotated[Path, typer.Option(help="Python file with policy(), workers(), ladder() or seconds(); see docs/whatif.md.")],
+    policy: Annotated[Path, typer.Option(help="Python file with policy(), workers(), ladder() or seconds(); see docs/how-to/whatif.md.")],
     since: Annotated[datetime | None, typer.Option(help="Only what was asked from this time on (UTC).")] = None,
     seed: Annotated[int, typer.Option(help="For attempts that never happened: which recorded ones they are like.")] = 0,
     as_json: AsJson = False,
@@ -56,7 +56,7 @@ def alternative_of(path: Path) -> "Alternative":
     module = load_module(path)
     named = {name: getattr(module, name) for name in FUNCTIONS if callable(getattr(module, name, None))}
     if not named:
-        raise UsageFault(f"{path} wants at least one of these functions: {', '.join(FUNCTIONS)}; see docs/whatif.md")
+        raise UsageFault(f"{path} wants at least one of these functions: {', '.join(FUNCTIONS)}; see docs/how-to/whatif.md")
     return Alternative(**named)
 
 

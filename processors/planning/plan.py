@@ -2,7 +2,7 @@
 
 The ladder (height, video kbit/s, audio kbit/s) is VLog's: contracts §1.2. A rung is named after the shorter side of its
 picture, so that a portrait clip of 1080x1920 gets 1080p, 720p, 480p and 360p, upright. Nothing is ever upscaled; a
-source whose shorter side is below 360 gets one rung of its own size. `docs/inputs.md` tells every decision to people.
+source whose shorter side is below 360 gets one rung of its own size. `docs/reference/inputs.md` tells every decision to people.
 """
 
 from dataclasses import dataclass

@@ -144,7 +144,7 @@ def question_of(module: ModuleType, topics: Sequence[str] = ()) -> View | Aggreg
     if isinstance(table, Table) == callable(function):
         raise InvalidRequest(
             f"{module.__name__} wants either TABLE = Table(name, row, key, keys_of, evolve), see projections/folding/fold.py, "
-            "or a function aggregate(batches); docs/replay.md has both"
+            "or a function aggregate(batches); docs/tutorials/replay.md has both"
         )
     chosen = tuple(named_topic(name) for name in topics) or tuple(getattr(module, "TOPICS", ()))
     if not chosen:

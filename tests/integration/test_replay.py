@@ -239,7 +239,7 @@ async def test_nonsense_is_told(settings: Settings, tmp_path: Path, words: list[
 
 
 async def test_the_tutorial_works_as_it_stands(settings: Settings, tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "replay.md").read_text()
+    page = (ROOT / "docs" / "tutorials" / "replay.md").read_text()
     paths = [path for event in JOBS.events for path in examples_of(event)]
     examples = [decode((ROOT / path).read_bytes()) for path in paths]
     await append(settings, sorted(examples, key=lambda envelope: envelope.time))

@@ -282,7 +282,7 @@ async def test_a_nodes_reports_arrive_once_although_the_server_dies(settings: Se
 
 
 async def test_the_client_of_the_readme_reports(settings: Settings, tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "how-to" / "telemetry.md").read_text(), re.DOTALL)
     assert "http://localhost:3000" in code
     async with TelemetryServer(settings) as server:
         (tmp_path / "node.py").write_text(code.replace("http://localhost:3000", server.url))

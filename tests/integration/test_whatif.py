@@ -36,7 +36,7 @@ async def test_the_tutorial_works_as_it_stands(settings: Settings, tmp_path: Pat
     settings = as_recorded(settings)
     await append(settings, [*outcome.requests, *outcome.facts])
     await archive(settings, len(outcome.requests))
-    page = (ROOT / "docs" / "whatif.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "whatif.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (tmp_path / "cheaper.py").write_text(code)
     (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)

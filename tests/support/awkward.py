@@ -1,6 +1,6 @@
 """Awkward input: small clips of every kind that people upload, and the decided answer to each.
 
-`AWKWARD` is the catalogue: name -> `Recipe`. `docs/inputs.md` tells the same answers to people; a test compares the two.
+`AWKWARD` is the catalogue: name -> `Recipe`. `docs/reference/inputs.md` tells the same answers to people; a test compares the two.
 """
 
 from typing import assert_never
@@ -600,7 +600,7 @@ AWKWARD |= {
 
 
 def answer_of(expected: Published | Failed) -> str:
-    """Return the decided answer in words, for `docs/inputs.md`."""
+    """Return the decided answer in words, for `docs/reference/inputs.md`."""
     match expected:
         case Failed(code=code):
             return f"refused: `{code}`"
@@ -619,7 +619,7 @@ def answer_of(expected: Published | Failed) -> str:
 
 
 def table() -> str:
-    """Return the table of `docs/inputs.md`: `python -m tests.support.awkward` prints it."""
+    """Return the table of `docs/reference/inputs.md`: `python -m tests.support.awkward` prints it."""
     rows = [
         f"| {recipe.about} | `{name}` | {answer_of(recipe.expected)} |"
         for name, recipe in AWKWARD.items()

@@ -8,11 +8,11 @@ from tests.support.recipes import Failed
 from workers.transcode.accepted import ACCEPTED
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "inputs.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "inputs.md").read_text()
 
 
 def test_the_page_has_every_clip_with_its_answer() -> None:
-    assert table() in PAGE, "put the output of `python -m tests.support.awkward` into docs/inputs.md"
+    assert table() in PAGE, "put the output of `python -m tests.support.awkward` into docs/reference/inputs.md"
 
 
 def test_the_page_lists_every_code_of_the_analysis() -> None:
