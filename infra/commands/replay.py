@@ -31,7 +31,7 @@ def replay(
 ) -> None:
     """Make a table of your own of all of history: by a fold, by an aggregation of Arrow batches, or by a query.
 
-    The project needs no change; docs/tutorials/replay.md is a tutorial. A query names its topics itself; all other limits hold for it, too.
+    The project needs no change: see docs/tutorials/replay.md. A query names its topics itself; all other limits hold for it, too.
     When your fold fails, the event is shown. What was folded before it is kept: repair the fold and run the same command, it
     goes on from there.
 
