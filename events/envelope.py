@@ -60,6 +60,7 @@ class Event(Value):
         REGISTRY[type] = cls
 
 
+E = TypeVar("E", bound=Event)
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 
@@ -94,6 +95,6 @@ def derived_id(causation_id: str, index: int) -> str:
     return str(uuid5(UUID(causation_id), str(index)))
 
 
-def derive(cause: Envelope[Event], index: int, *, data: Event, subject: str, source: str, time: datetime) -> Envelope[Event]:
+def derive(cause: Envelope[Event], index: int, *, data: E, subject: str, source: str, time: datetime) -> Envelope[E]:
     """Return the `index`-th event that follows from `cause`, in the same correlation."""
     return Envelope(derived_id(cause.id, index), source, subject, time, data, cause.correlationid, cause.id)

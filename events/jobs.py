@@ -4,11 +4,11 @@ A job is one unit of work of some kind (`events.kinds`). Requests are wishes; on
 and only facts are true.
 """
 
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from pydantic import AwareDatetime, Field
 
-from events.envelope import Event
+from events.envelope import Envelope, Event
 from events.kinds import Capabilities, JobKind, JobResult, JobSpec, Requirements
 from events.kinds import EncodeSpec as EncodeSpec  # for one version: what-if files import it from here
 from events.media import Failure, Rendition
@@ -349,19 +349,20 @@ class DispatchResumed(Event, type="kinolog.dispatch.resumed.v1"):
     reason: str
 
 
-JobFact = (
-    JobQueued
-    | JobClaimed
-    | JobAttemptFailed
-    | LeaseExpired
-    | JobReleased
-    | JobCompleted
-    | PartAccepted
-    | JobFailed
-    | JobCancelled
-    | ClaimRefused
-    | ResultRefused
-    | RequestRefused
-    | DispatchPaused
-    | DispatchResumed
-)
+JobStep = JobQueued | JobClaimed | JobCompleted | JobAttemptFailed | LeaseExpired | JobReleased | JobFailed | JobCancelled
+"""What moves a job from one state to another."""
+AttemptEnd = JobCompleted | JobAttemptFailed | LeaseExpired | JobReleased | JobFailed | JobCancelled
+"""What ends an attempt; of a job without a running one, JobFailed and JobCancelled end that alone."""
+Refusal = ClaimRefused | ResultRefused | RequestRefused
+PoolFact = DispatchPaused | DispatchResumed
+JobFact = JobStep | PartAccepted | Refusal | PoolFact
+
+
+def is_request(envelope: Envelope[Event]) -> TypeGuard[Envelope[JobRequest]]:
+    """Tell whether an event may be on topic `job-requests`."""
+    return isinstance(envelope.data, JobRequest)
+
+
+def is_fact(envelope: Envelope[Event]) -> TypeGuard[Envelope[JobFact]]:
+    """Tell whether an event may be on topic `jobs`."""
+    return isinstance(envelope.data, JobFact)

@@ -183,8 +183,9 @@ class VerifySpec(Spec):
         return "verification"
 
 
-MakingSpec = Annotated[AnalyseSpec | EncodeSpec | AudioSpec | ExtrasSpec | VerifySpec, Field(discriminator="kind")]
-"""What a video needs done."""
+Repeatable = AnalyseSpec | EncodeSpec | AudioSpec | ExtrasSpec | VerifySpec
+"""Every kind of work but the rerun, which does one of these once more."""
+RepeatableSpec = Annotated[Repeatable, Field(discriminator="kind")]
 
 
 class RerunSpec(Spec):
@@ -193,7 +194,7 @@ class RerunSpec(Spec):
     kind: Literal["rerun"] = "rerun"
     failure_id: str
     failed: Failure
-    spec: MakingSpec
+    spec: RepeatableSpec
 
     def words(self) -> str:
         """See `Spec`."""
@@ -204,7 +205,7 @@ class RerunSpec(Spec):
         return self.spec.requirements().model_copy(update={"kind": self.kind})
 
 
-JobSpec = Annotated[AnalyseSpec | EncodeSpec | AudioSpec | ExtrasSpec | VerifySpec | RerunSpec, Field(discriminator="kind")]
+JobSpec = Annotated[Repeatable | RerunSpec, Field(discriminator="kind")]
 
 
 # --- results --------------------------------------------------------------------------------------------------------
@@ -274,7 +275,7 @@ class RerunResult(Value):
 MakingResult = AnalyseResult | MediaResult | ExtrasResult | VerifyResult
 """What a video is made of. `mypy` lists the folds that a new one touches; results of other kinds pass them by."""
 
-JobResult = Annotated[AnalyseResult | MediaResult | ExtrasResult | VerifyResult | RerunResult, Field(discriminator="kind")]
+JobResult = Annotated[MakingResult | RerunResult, Field(discriminator="kind")]
 
 # --- the table ------------------------------------------------------------------------------------------------------
 

@@ -3,18 +3,19 @@
 sources/{video_id}/original              the file that was uploaded
 videos/{video_id}/{job_id}/{epoch}/…     what one attempt at a job made; its prefix is its fence
 videos/{video_id}/…                      the final manifests, beside them
-archive/…                                the archive, see `projections.history.archive`
+archive/topic=…/day=…/…                  stretches of the log, see `projections.history.archive`
+snapshots/…                              what the dispatcher need not read again
+reruns/{job_id}/{id}/…                   what a rerun on this machine makes, deleted at its end
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 from events.envelope import Value
 from events.media import ObjectRef
 
-SOURCES = "sources/"
-VIDEOS = "videos/"
+SOURCES, MADE, ARCHIVED, SNAPSHOTS, RERUNS = FOLDERS = ("sources/", "videos/", "archive/", "snapshots/", "reruns/")
 
 
 def source_key(video_id: str) -> str:
@@ -40,7 +41,7 @@ def begun_at(key: str) -> tuple[str, datetime] | None:
 
 def video_prefix(video_id: str) -> str:
     """Return the prefix of everything that was made of a video."""
-    return f"{VIDEOS}{video_id}/"
+    return f"{MADE}{video_id}/"
 
 
 def attempt_prefix(video_id: str, job_id: str, epoch: int) -> str:
@@ -50,6 +51,21 @@ def attempt_prefix(video_id: str, job_id: str, epoch: int) -> str:
     'videos/v/j/2/'
     """
     return f"{video_prefix(video_id)}{job_id}/{epoch}/"
+
+
+def archive_key(topic: str, day: date, partition: int, first: int, following: int) -> str:
+    """Return where a stretch of a partition is archived, from offset `first` to before `following`."""
+    return f"{ARCHIVED}topic={topic}/day={day}/{partition}-{first:020}-{following:020}.parquet"
+
+
+def snapshot_key(group: str, number: int) -> str:
+    """Return where the state of a partition's owner is put aside."""
+    return f"{SNAPSHOTS}{group}-{number}.ndjson.zst"
+
+
+def rerun_prefix(job_id: str, id_: str) -> str:
+    """Return the prefix of what a rerun would make."""
+    return f"{RERUNS}{job_id}/{id_}/"
 
 
 def objects_in(value: object) -> Iterator[ObjectRef]:

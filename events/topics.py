@@ -27,6 +27,7 @@ EVENT_ID = "id"
 class Topic:
     """A declared topic. `retention_ms` is FOR_EVER or milliseconds; `key` names the payload field that is the key.
 
+    `producers` and `consumers` name programs, processes and projections; a test compares them with the code.
     The key EVENT_ID is no payload field: each event is a stream of its own, under its envelope's id.
     """
 
@@ -51,7 +52,7 @@ VIDEOS = Topic(
     "The life of a video: upload, probe, plan, published or failed, edits, archive.",
     get_args(VideoEvent),
     producers=("admin app", "planning", "chores"),
-    consumers=("planning", "catalog", "timeline"),
+    consumers=("planning", "files", "projection catalog", "projection timeline", "admin app", "archiver"),
 )
 CONTENTS = Topic(
     "contents",
@@ -59,7 +60,7 @@ CONTENTS = Topic(
     "Which upload becomes the video of a content, when several have the same.",
     (ContentClaimed,),
     producers=("admin app",),
-    consumers=("contents",),
+    consumers=("projection contents", "archiver"),
     partitions=1,
 )
 JOB_REQUESTS = Topic(
@@ -68,7 +69,7 @@ JOB_REQUESTS = Topic(
     "What workers, planners and people ask of the dispatcher.",
     get_args(JobRequest),
     producers=("planning", "dispatcher", "workers", "worker app", "admin app"),
-    consumers=("dispatcher",),
+    consumers=("dispatcher", "archiver"),
     retention_ms=7 * DAY_MS,
 )
 JOBS = Topic(
@@ -77,7 +78,10 @@ JOBS = Topic(
     "What the dispatcher decided; the only truth about jobs.",
     get_args(JobFact),
     producers=("dispatcher",),
-    consumers=("dispatcher", "planning", "workers", "worker app", "catalog", "jobs", "timeline", "failures", "admin app"),
+    consumers=(
+        *("dispatcher", "planning", "workers", "worker app", "admin app", "archiver"),
+        *("projection catalog", "projection jobs", "projection timeline", "projection failures"),
+    ),
 )
 PROGRESS = Topic(
     "progress",
@@ -85,7 +89,7 @@ PROGRESS = Topic(
     "Progress ticks per job and rung, once a second.",
     (ProgressTicked,),
     producers=("workers", "worker app"),
-    consumers=("progress",),
+    consumers=("projection progress", "admin app", "archiver"),
     retention_ms=7 * DAY_MS,
 )
 WORKERS = Topic(
@@ -94,7 +98,7 @@ WORKERS = Topic(
     "Workers that came, went and were quarantined; their keys and what was refused to them.",
     tuple(event for event in get_args(WorkerEvent) if event is not WorkerHeartbeat),
     producers=("workers", "dispatcher", "worker app", "admin app", "chores"),
-    consumers=("workers",),
+    consumers=("projection workers", "worker app", "admin app", "archiver"),
     partitions=1,
 )
 WORKER_HEARTBEATS = Topic(
@@ -103,7 +107,7 @@ WORKER_HEARTBEATS = Topic(
     "Signs of life of workers.",
     (WorkerHeartbeat,),
     producers=("workers", "worker app"),
-    consumers=("workers",),
+    consumers=("projection workers", "admin app", "archiver"),
     partitions=1,
     retention_ms=DAY_MS,
 )
@@ -113,7 +117,7 @@ FAILURES = Topic(
     "What became of failed attempts: resolved by a person, run again.",
     get_args(FailureEvent),
     producers=("admin app", "planning"),
-    consumers=("failures",),
+    consumers=("projection failures", "archiver"),
     partitions=1,
 )
 TELEMETRY = Topic(
@@ -122,7 +126,7 @@ TELEMETRY = Topic(
     "What nodes tell, anonymously, about their transcodes.",
     (TelemetryReported,),
     producers=("telemetry app", "kinolog telemetry import"),
-    consumers=("telemetry",),
+    consumers=("projection telemetry", "archiver"),
 )
 ARCHIVE = Topic(
     "archive",

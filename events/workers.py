@@ -148,17 +148,7 @@ class WorkerRequestRefused(Event, type="kinolog.worker.request-refused.v1"):
     count: int = 1
 
 
-WorkerEvent = (
-    WorkerRegistered
-    | WorkerHeartbeat
-    | WorkerDrained
-    | WorkerOffline
-    | WorkerQuarantined
-    | WorkerCleared
-    | WorkerDeployed
-    | WorkerRolledBack
-    | WorkerKeyIssued
-    | WorkerKeyRotated
-    | WorkerKeyRevoked
-    | WorkerRequestRefused
-)
+WorkerLife = WorkerRegistered | WorkerDrained | WorkerOffline | WorkerQuarantined | WorkerCleared
+"""What says whether a worker is there and may have jobs."""
+WorkerKeyEvent = WorkerKeyIssued | WorkerKeyRotated | WorkerKeyRevoked
+WorkerEvent = WorkerLife | WorkerHeartbeat | WorkerDeployed | WorkerRolledBack | WorkerKeyEvent | WorkerRequestRefused

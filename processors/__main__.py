@@ -176,6 +176,25 @@ async def open_appender(settings: Settings) -> Appender:
     return appender
 
 
+def add_chores(app: App, settings: Settings, services: Services, store: ObjectStore, watchdog: Watchdog) -> None:
+    """Let the app do from time to time what nobody asks for."""
+    chores = Chores(
+        services.pool,
+        store,
+        services.append,
+        lambda: system_context("kinolog/chores"),
+        timedelta(seconds=settings.upload_ttl_s),
+        timedelta(seconds=settings.orphan_ttl_s),
+    )
+    for chore, every_s in (
+        (chores.sweep_uploads, min(UPLOADS_SWEPT_S, settings.upload_ttl_s)),
+        (chores.sweep_multiparts, min(UPLOADS_SWEPT_S, settings.upload_ttl_s)),
+        (chores.sweep_attempts, min(ATTEMPTS_SWEPT_S, settings.orphan_ttl_s)),
+        (chores.note_silent_workers, WORKERS_CHECKED_S),
+    ):
+        app.timer(every_s, name=chore.__name__)(put_off(chore, watchdog.pulse(chore.__name__)))
+
+
 async def build(settings: Settings, watchdog: Watchdog) -> App:
     """Open every service and return the app with all agents."""
     await kafka.ensure_topics(settings)
@@ -224,21 +243,7 @@ async def build(settings: Settings, watchdog: Watchdog) -> App:
     feeds.append(add_effect(app, files.PROJECTION, files.wants, outbox, services))
     for name in {feed.name for feed in feeds} | effects.keys():
         metrics.PROJECTION_STANDING.labels(name).set_function(partial(standing_s, name, feeds, outbox))
-    chores = Chores(
-        pool,
-        store,
-        appender.append,
-        lambda: system_context("kinolog/chores"),
-        timedelta(seconds=settings.upload_ttl_s),
-        timedelta(seconds=settings.orphan_ttl_s),
-    )
-    for chore, every_s in (
-        (chores.sweep_uploads, min(UPLOADS_SWEPT_S, settings.upload_ttl_s)),
-        (chores.sweep_multiparts, min(UPLOADS_SWEPT_S, settings.upload_ttl_s)),
-        (chores.sweep_attempts, min(ATTEMPTS_SWEPT_S, settings.orphan_ttl_s)),
-        (chores.note_silent_workers, WORKERS_CHECKED_S),
-    ):
-        app.timer(every_s, name=chore.__name__)(put_off(chore, watchdog.pulse(chore.__name__)))
+    add_chores(app, settings, services, store, watchdog)
     app.add_service(archives := archiver(settings, store, clock, watchdog.pulse("the archiver")))
 
     def missing() -> Mapping[str, str]:

@@ -24,11 +24,12 @@ from events.clock import Clock, Context
 from events.envelope import Envelope, Event
 from events.errors import KinologError, ObjectMissing
 from events.media import ObjectRef
+from events.objects import ARCHIVED, archive_key
 from events.pulse import Pulse
 from events.topics import ARCHIVE, TOPICS
 from processors.agents.standing import words_of
 from projections.folding.log import LogReader, Place, Source
-from projections.history.archive import MANIFEST, PREFIX, Files, Segment, joinable
+from projections.history.archive import MANIFEST, Files, Segment, joinable
 from projections.history.parquet import NO_LINK, Parsed, Record, parsed, read_segment, write_segment
 
 PARQUET_TYPE = "application/vnd.apache.parquet"
@@ -174,7 +175,7 @@ class Archiver(Service):
             for place in ((topic.name, number) for number in range(topic.partitions) if topic is not ARCHIVE):
                 files = self._files.of(*place)
                 self._heads[place] = _Head(files[-1].next, bytes.fromhex(files[-1].chain)) if files else _Head()
-        there = {stored.key for stored in await self._clients.store.under(PREFIX)}
+        there = {stored.key for stored in await self._clients.store.under(ARCHIVED)}
         self._files.replaced = {key: since for key, since in self._files.replaced.items() if key in there}
 
     async def _seek(self, source: Source) -> None:
@@ -229,7 +230,7 @@ class Archiver(Service):
         file, chain = await asyncio.to_thread(write_segment, topic, partition, records, link)
         times = [record.envelope.time for record in records if record.envelope is not None]
         day = min(times).date() if times else self._clock.now().date()
-        key = f"{PREFIX}topic={topic}/day={day}/{partition}-{first:020}-{following:020}.parquet"
+        key = archive_key(topic, day, partition, first, following)
         stored = await self._clients.store.put_bytes(key, file, PARQUET_TYPE)
         return SegmentArchived(
             topic=topic,

@@ -7,7 +7,7 @@ will not come.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 import structlog
 
@@ -16,7 +16,21 @@ from events.errors import KinologError, Retryable, Stalled, StoreUnavailable
 from events.media import ObjectRef
 from events.objects import source_key, video_prefix
 from events.topics import JOBS, VIDEOS
-from events.videos import UploadAbandoned, VideoPublished, VideoPurged
+from events.videos import (
+    UploadAbandoned,
+    UploadStarted,
+    VideoArchived,
+    VideoEdited,
+    VideoEvent,
+    VideoFailed,
+    VideoPlanned,
+    VideoProbed,
+    VideoPublished,
+    VideoPurged,
+    VideoRestored,
+    VideoRetryRequested,
+    VideoUploaded,
+)
 from processors.agents.standing import is_away
 from projections import catalog
 from projections.folding.fold import Projection
@@ -68,11 +82,12 @@ def away_with(store: Store) -> Callable[[Exception], Awaitable[bool]]:
     return away
 
 
-def act_with(pool: Any, store: Store) -> Callable[[Recorded[Event]], Awaitable[None]]:
+def act_with(pool: Any, store: Store) -> Callable[[Recorded[Any]], Awaitable[None]]:
     """Return the function that acts on one event."""
 
-    async def act(recorded: Recorded[Event]) -> None:
-        match recorded.envelope.data:
+    async def act(recorded: Recorded[VideoEvent]) -> None:
+        event = recorded.envelope.data
+        match event:
             case VideoPublished(video_id=video_id):
                 await _store_manifests(pool, store, recorded, video_id)
             case UploadAbandoned(video_id=video_id):
@@ -81,8 +96,12 @@ def act_with(pool: Any, store: Store) -> Callable[[Recorded[Event]], Awaitable[N
                 await store.delete([source_key(video_id)])
                 deleted = await store.delete_prefix(video_prefix(video_id))
                 log.info("video_purged", video_id=video_id, objects=deleted)
-            case _:
+            case UploadStarted() | VideoUploaded() | VideoProbed() | VideoPlanned() | VideoFailed() | VideoRetryRequested():
                 return
+            case VideoEdited() | VideoArchived() | VideoRestored():
+                return
+            case _:
+                assert_never(event)
 
     return act
 

@@ -6,7 +6,7 @@ from events.clock import Context
 from events.envelope import Envelope, Event
 from events.failures import FailureRerun, FailureResolved
 from events.jobs import JobSubmitted
-from events.kinds import MakingSpec, RerunSpec
+from events.kinds import RepeatableSpec, RerunSpec
 from events.media import Failure
 
 
@@ -31,7 +31,7 @@ def verdict(failure_id: str, *, failed: Failure, again: Failure | None, worker: 
 
 
 def rerun_submitted(
-    context: Context, failure_id: str, *, video_id: str, pool: str, worker_id: str | None, failed: Failure, spec: MakingSpec
+    context: Context, failure_id: str, *, video_id: str, pool: str, worker_id: str | None, failed: Failure, spec: RepeatableSpec
 ) -> Envelope[Event]:
     """Ask that another worker than the one that failed does a job once more, before others, with nothing kept of it."""
     again = RerunSpec(failure_id=failure_id, failed=failed, spec=spec)

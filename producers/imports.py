@@ -70,6 +70,7 @@ def _moment(created_at: object, now: datetime) -> datetime:
             case str():
                 time = datetime.fromisoformat(created_at.removesuffix(" UTC"))
                 return time if time.tzinfo else time.replace(tzinfo=UTC)
+            case _:
+                raise Refused("created_at", "is no time")
     except (ValueError, OverflowError, OSError):
         raise Refused("created_at", "is no time") from None
-    raise Refused("created_at", "is no time")

@@ -10,16 +10,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 from uuid import UUID
 
 from psycopg import AsyncConnection
 from pydantic import BaseModel, TypeAdapter
 from slugify import slugify
 
-from events.envelope import Event, Recorded
-from events.jobs import JobCompleted, PartAccepted
-from events.kinds import ExtrasResult, MediaResult
+from events.envelope import Recorded
+from events.jobs import JobCompleted, JobFact, JobStep, PartAccepted, PoolFact, Refusal
+from events.kinds import AnalyseResult, ExtrasResult, MakingResult, MediaResult, VerifyResult
 from events.media import Failure, ObjectRef, Plan, Probe, Rendition, Subtitle
 from events.topics import JOBS, VIDEOS
 from events.videos import (
@@ -27,6 +27,7 @@ from events.videos import (
     UploadStarted,
     VideoArchived,
     VideoEdited,
+    VideoEvent,
     VideoFailed,
     VideoPlanned,
     VideoProbed,
@@ -177,31 +178,14 @@ def _index(*texts: str) -> str:
 # --- folds ----------------------------------------------------------------------------------------------------------
 
 
-def video_keys(recorded: Recorded[Event]) -> Collection[tuple[str]]:
+def video_keys(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str]]:
     """Return the video that the event is about."""
     event = recorded.envelope.data
-    match event:
-        case (
-            UploadStarted()
-            | UploadAbandoned()
-            | VideoUploaded()
-            | VideoProbed()
-            | VideoPlanned()
-            | VideoPublished()
-            | VideoFailed()
-            | VideoRetryRequested()
-            | VideoEdited()
-            | VideoArchived()
-            | VideoRestored()
-            | VideoPurged()
-        ):
-            return ((event.video_id,),)
-        case _:
-            return ()
+    return () if isinstance(event, JobFact) else ((event.video_id,),)
 
 
 @once
-def evolve_video(video: Video | None, recorded: Recorded[Event]) -> Video | None:
+def evolve_video(video: Video | None, recorded: Recorded[VideoEvent]) -> Video | None:
     """Fold the topic videos. What is purged keeps its slug and nothing else comes of it."""
     event, time = recorded.envelope.data, recorded.envelope.time
     if isinstance(event, UploadStarted):
@@ -244,7 +228,7 @@ def evolve_video(video: Video | None, recorded: Recorded[Event]) -> Video | None
         case VideoPurged():
             return replace(video, status="purged", archived=False, probe=None, plan=None, thumbnail=None, words="")
         case _:
-            return video
+            assert_never(event)
 
 
 def _started(event: UploadStarted, time: datetime) -> Video:
@@ -299,42 +283,47 @@ def _retried(video: Video) -> Video:
     return replace(processing, plan=None, job_ids=())
 
 
-def media_keys(recorded: Recorded[Event]) -> Collection[tuple[str, str]]:
-    """Return the finished job that made something to play."""
+def media_keys(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str, str]]:
+    """Return the finished job that may have made something to play."""
     event = recorded.envelope.data
-    if isinstance(event, JobCompleted) and isinstance(event.result, MediaResult | ExtrasResult):
-        return ((event.video_id, event.job_id),)
-    return ()
+    if isinstance(event, JobCompleted):
+        return ((event.video_id, event.job_id),) if isinstance(event.result, MakingResult) else ()
+    if isinstance(event, (JobStep, VideoEvent, PartAccepted, Refusal, PoolFact)):
+        return ()
+    assert_never(event)
 
 
-def evolve_media(media: Media | None, recorded: Recorded[Event]) -> Media | None:
+def evolve_media(media: Media | None, recorded: Recorded[JobCompleted]) -> Media | None:
     """Fold the topic jobs: the first accepted result of a job stays."""
-    event = recorded.envelope.data
-    if media is not None or not isinstance(event, JobCompleted):
+    event, time = recorded.envelope.data, recorded.envelope.time
+    if media is not None or not isinstance(event.result, MakingResult):
         return media
-    time = recorded.envelope.time
     match event.result:
         case MediaResult(renditions=renditions, earlier=earlier):
             parts = earlier.parts if earlier else 0
             return Media(event.video_id, event.job_id, time, "media", renditions, epoch=event.epoch, parts=parts)
         case ExtrasResult(thumbnail=thumbnail, subtitles=subtitles):
             return Media(event.video_id, event.job_id, time, "extras", (), thumbnail, subtitles, event.epoch)
+        case AnalyseResult() | VerifyResult():
+            return None
         case _:
-            return media
+            assert_never(event.result)
 
 
-def part_keys(recorded: Recorded[Event]) -> Collection[tuple[str, str, int, int]]:
+def part_keys(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str, str, int, int]]:
     """Return the part of a result."""
     event = recorded.envelope.data
-    return ((event.video_id, event.job_id, event.epoch, event.part),) if isinstance(event, PartAccepted) else ()
+    if isinstance(event, PartAccepted):
+        return ((event.video_id, event.job_id, event.epoch, event.part),)
+    if isinstance(event, (JobStep, VideoEvent, Refusal, PoolFact)):
+        return ()
+    assert_never(event)
 
 
-def evolve_part(part: Part | None, recorded: Recorded[Event]) -> Part | None:
+def evolve_part(part: Part | None, recorded: Recorded[PartAccepted]) -> Part | None:
     """Fold the topic jobs: what an attempt has said of a part stays."""
     event = recorded.envelope.data
-    if part is not None or not isinstance(event, PartAccepted):
-        return part
-    return Part(event.video_id, event.job_id, event.epoch, event.part, event.renditions)
+    return part or Part(event.video_id, event.job_id, event.epoch, event.part, event.renditions)
 
 
 PROJECTION = Projection(

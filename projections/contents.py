@@ -8,8 +8,8 @@ from typing import Any
 from psycopg import AsyncConnection
 from pydantic import TypeAdapter
 
-from events.contents import ContentClaimed
-from events.envelope import Event, Recorded
+from events.contents import ContentEvent
+from events.envelope import Recorded
 from events.topics import CONTENTS
 from events.videos import VideoUploaded
 from projections.folding.fold import Projection, Table, table_row
@@ -29,18 +29,15 @@ class Content:
     seen: tuple[str, ...] = ()
 
 
-def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str]]:
+def keys_of(recorded: Recorded[ContentEvent]) -> Collection[tuple[str]]:
     """Return the content."""
-    event = recorded.envelope.data
-    return ((event.sha256,),) if isinstance(event, ContentClaimed) else ()
+    return ((recorded.envelope.data.sha256,),)
 
 
 @once
-def evolve(content: Content | None, recorded: Recorded[Event]) -> Content | None:
+def evolve(content: Content | None, recorded: Recorded[ContentEvent]) -> Content | None:
     """Fold the topic contents: a claim counts when it names the holder that it found."""
     event = recorded.envelope.data
-    if not isinstance(event, ContentClaimed):
-        return content
     if content is None:  # also a claim whose holder this log does not know
         return Content(event.sha256, event.video_id, event.upload)
     if event.instead_of != content.video_id:

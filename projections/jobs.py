@@ -4,25 +4,31 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from psycopg import AsyncConnection
 from pydantic import BaseModel, TypeAdapter
 
-from events.envelope import Event, Recorded, Value
+from events.envelope import Recorded, Value
 from events.jobs import (
+    AttemptEnd,
     DispatchPaused,
     DispatchResumed,
     JobAttemptFailed,
     JobCancelled,
     JobClaimed,
     JobCompleted,
+    JobFact,
     JobFailed,
     JobQueued,
     JobReleased,
+    JobStep,
     LeaseExpired,
+    PartAccepted,
+    PoolFact,
+    Refusal,
 )
-from events.kinds import Earlier, ExtrasResult, JobResult, MediaResult
+from events.kinds import AnalyseResult, Earlier, ExtrasResult, JobResult, MakingResult, MediaResult, VerifyResult
 from events.media import Failure
 from events.topics import JOBS
 from projections.folding.fold import Projection, Table, table_row
@@ -108,6 +114,8 @@ _NOTHING = Earlier(parts=1, segments=0, size_bytes=0)
 
 def made_by(result: JobResult) -> Made:
     """Return what a result consists of, counted."""
+    if not isinstance(result, MakingResult):
+        return Made()
     match result:
         case MediaResult():
             sizes = [segment.object.size_bytes for rendition in result.renditions for segment in rendition.segments]
@@ -119,34 +127,27 @@ def made_by(result: JobResult) -> Made:
             if result.thumbnail is not None:
                 objects.append(result.thumbnail)
             return Made(size_bytes=sum(item.size_bytes for item in objects))
-        case _:
+        case AnalyseResult() | VerifyResult():
             return Made()
+        case _:
+            assert_never(result)
 
 
 # --- folds ----------------------------------------------------------------------------------------------------------
 
 
-def job_keys(recorded: Recorded[Event]) -> Collection[tuple[str]]:
+def job_keys(recorded: Recorded[JobFact]) -> Collection[tuple[str]]:
     """Return the job that the fact is about."""
     event = recorded.envelope.data
-    match event:
-        case (
-            JobQueued()
-            | JobClaimed()
-            | JobAttemptFailed()
-            | LeaseExpired()
-            | JobReleased()
-            | JobCompleted()
-            | JobFailed()
-            | JobCancelled()
-        ):
-            return ((event.job_id,),)
-        case _:
-            return ()
+    if isinstance(event, JobStep):
+        return ((event.job_id,),)
+    if isinstance(event, (PartAccepted, Refusal, PoolFact)):
+        return ()
+    assert_never(event)
 
 
 @once
-def evolve_job(job: Job | None, recorded: Recorded[Event]) -> Job | None:
+def evolve_job(job: Job | None, recorded: Recorded[JobStep]) -> Job | None:
     """Fold the facts, which come in the order of their decision."""
     event, time = recorded.envelope.data, recorded.envelope.time
     if isinstance(event, JobQueued):
@@ -185,7 +186,7 @@ def evolve_job(job: Job | None, recorded: Recorded[Event]) -> Job | None:
         case JobCancelled():
             return replace(job, status="cancelled", ended_at=time, retry_at=None, lease_expires_at=None)
         case _:
-            return job
+            assert_never(event)
 
 
 def _queued(event: JobQueued, time: datetime) -> Job:
@@ -204,17 +205,17 @@ def _queued(event: JobQueued, time: datetime) -> Job:
     )
 
 
-def attempt_keys(recorded: Recorded[Event]) -> Collection[tuple[str, int]]:
+def attempt_keys(recorded: Recorded[JobFact]) -> Collection[tuple[str, int]]:
     """Return the attempt that the fact is about."""
     event = recorded.envelope.data
-    match event:
-        case JobClaimed() | JobAttemptFailed() | LeaseExpired() | JobReleased() | JobCompleted() | JobFailed() | JobCancelled():
-            return ((event.job_id, event.epoch),)
-        case _:
-            return ()
+    if isinstance(event, (JobClaimed, AttemptEnd)):
+        return ((event.job_id, event.epoch),)
+    if isinstance(event, (JobQueued, PartAccepted, Refusal, PoolFact)):
+        return ()
+    assert_never(event)
 
 
-def evolve_attempt(attempt: Attempt | None, recorded: Recorded[Event]) -> Attempt | None:
+def evolve_attempt(attempt: Attempt | None, recorded: Recorded[JobClaimed | AttemptEnd]) -> Attempt | None:
     """Fold the facts of one claim; the first end of it counts."""
     event, time = recorded.envelope.data, recorded.envelope.time
     if isinstance(event, JobClaimed):
@@ -235,17 +236,21 @@ def evolve_attempt(attempt: Attempt | None, recorded: Recorded[Event]) -> Attemp
         case JobCancelled():
             return replace(attempt, outcome="cancelled", ended_at=time)
         case _:
-            return attempt
+            assert_never(event)
 
 
-def pause_keys(recorded: Recorded[Event]) -> Collection[tuple[str, str]]:
-    """Return whom the fact is about."""
+def pause_keys(recorded: Recorded[JobFact]) -> Collection[tuple[str, str]]:
+    """Return the pool and the worker, if any, that the fact is about."""
     event = recorded.envelope.data
-    return ((event.pool, event.worker_id or ""),) if isinstance(event, DispatchPaused | DispatchResumed) else ()
+    if isinstance(event, PoolFact):
+        return ((event.pool, event.worker_id or ""),)
+    if isinstance(event, (JobStep, PartAccepted, Refusal)):
+        return ()
+    assert_never(event)
 
 
 @once
-def evolve_pause(pause: Pause | None, recorded: Recorded[Event]) -> Pause | None:
+def evolve_pause(pause: Pause | None, recorded: Recorded[PoolFact]) -> Pause | None:
     """Fold the facts."""
     event = recorded.envelope.data
     match event:
@@ -254,7 +259,7 @@ def evolve_pause(pause: Pause | None, recorded: Recorded[Event]) -> Pause | None
         case DispatchResumed():
             return Pause(event.pool, event.worker_id or "", seen=_seen(pause))
         case _:
-            return pause
+            assert_never(event)
 
 
 def _seen(pause: Pause | None) -> tuple[str, ...]:

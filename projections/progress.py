@@ -8,10 +8,10 @@ from typing import Any, Literal
 from psycopg import AsyncConnection
 from pydantic import BaseModel, TypeAdapter
 
-from events.envelope import Event, Recorded
+from events.envelope import Recorded
 from events.kinds import KINDS
 from events.media import Plan
-from events.progress import ProgressTicked, RungProgress
+from events.progress import ProgressEvent, RungProgress
 from events.topics import PROGRESS
 from projections.catalog import Video
 from projections.folding.fold import Projection, Table, table_row
@@ -44,17 +44,14 @@ class Tick:
     ticked_at: datetime
 
 
-def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str]]:
+def keys_of(recorded: Recorded[ProgressEvent]) -> Collection[tuple[str]]:
     """Return the job that ticked."""
-    event = recorded.envelope.data
-    return ((event.job_id,),) if isinstance(event, ProgressTicked) else ()
+    return ((recorded.envelope.data.job_id,),)
 
 
-def evolve(tick: Tick | None, recorded: Recorded[Event]) -> Tick | None:
+def evolve(tick: Tick | None, recorded: Recorded[ProgressEvent]) -> Tick | None:
     """Keep the newest; what comes again or late changes nothing."""
     event, time = recorded.envelope.data, recorded.envelope.time
-    if not isinstance(event, ProgressTicked):
-        return tick
     if tick is not None and (event.epoch, time) <= (tick.epoch, tick.ticked_at):
         return tick
     reached = {rung.name: rung.percent for rung in tick.rungs} if tick is not None else {}

@@ -6,19 +6,50 @@ The index has a row for each position, also where an event stands twice; readers
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from psycopg import AsyncConnection
 from pydantic import TypeAdapter
 
 from events.envelope import Event, Recorded
-from events.jobs import JobAttemptFailed, JobClaimed, JobCompleted, JobFailed, JobQueued
+from events.jobs import (
+    ClaimRefused,
+    DispatchPaused,
+    DispatchResumed,
+    JobAttemptFailed,
+    JobCancelled,
+    JobClaimed,
+    JobCompleted,
+    JobFact,
+    JobFailed,
+    JobQueued,
+    JobReleased,
+    LeaseExpired,
+    PartAccepted,
+    RequestRefused,
+    ResultRefused,
+)
 from events.topics import JOBS, VIDEOS
-from events.videos import VideoFailed, VideoPlanned, VideoProbed, VideoPublished, VideoUploaded
+from events.videos import (
+    UploadAbandoned,
+    UploadStarted,
+    VideoArchived,
+    VideoEdited,
+    VideoEvent,
+    VideoFailed,
+    VideoPlanned,
+    VideoProbed,
+    VideoPublished,
+    VideoPurged,
+    VideoRestored,
+    VideoRetryRequested,
+    VideoUploaded,
+)
 from projections.folding.fold import Projection, Table, table_row
 from projections.folding.queries import load
 
 SUMMARY_MAX = 500
+Shown = VideoEvent | JobFact
 _SQL = load(Path(__file__).with_name("timeline.sql"))
 
 
@@ -40,11 +71,16 @@ class Entry:
     summary: str
 
 
-def evolve(entry: Entry | None, recorded: Recorded[Event]) -> Entry | None:
+def evolve(entry: Entry | None, recorded: Recorded[Shown]) -> Entry | None:
     """Index the event; there is one row per position."""
+    return entry or entry_of(recorded, summary(recorded.envelope.data))
+
+
+def entry_of(recorded: Recorded[Event], summary: str) -> Entry:
+    """Return the row of an event."""
     envelope = recorded.envelope
     event = envelope.data
-    return entry or Entry(
+    return Entry(
         recorded.topic,
         recorded.partition,
         recorded.offset,
@@ -56,11 +92,11 @@ def evolve(entry: Entry | None, recorded: Recorded[Event]) -> Entry | None:
         envelope.source,
         envelope.correlationid,
         envelope.causationid,
-        summary(event),
+        summary,
     )
 
 
-def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str, int, int]]:
+def keys_of(recorded: Recorded[Shown]) -> Collection[tuple[str, int, int]]:
     """Return the event's own position, when it is about a video or a job."""
     event = recorded.envelope.data
     if getattr(event, "video_id", None) is None and getattr(event, "job_id", None) is None:
@@ -68,12 +104,12 @@ def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str, int, int]]:
     return ((recorded.topic, recorded.partition, recorded.offset),)
 
 
-def summary(event: Event) -> str:
+def summary(event: Shown) -> str:
     """Return the event in a few words, on one line."""
     return " ".join(_words(event).split())[:SUMMARY_MAX]
 
 
-def _words(event: Event) -> str:
+def _words(event: Shown) -> str:
     match event:
         case VideoUploaded():
             return f"{event.filename}, {event.size_bytes:,} bytes"
@@ -93,8 +129,23 @@ def _words(event: Event) -> str:
             return f"{event.spec.words()}, epoch {event.epoch}, attempt {event.attempt}, worker {event.worker_id[-8:]}"
         case JobCompleted():
             return f"{event.result.kind}, epoch {event.epoch}"
+        case (
+            UploadAbandoned()
+            | VideoRetryRequested()
+            | LeaseExpired()
+            | JobReleased()
+            | JobCancelled()
+            | ClaimRefused()
+            | ResultRefused()
+            | RequestRefused()
+            | DispatchPaused()
+            | DispatchResumed()
+        ):
+            return event.reason or ""
+        case UploadStarted() | VideoEdited() | VideoArchived() | VideoRestored() | VideoPurged() | PartAccepted():
+            return ""
         case _:
-            return getattr(event, "reason", "") or ""
+            assert_never(event)
 
 
 PROJECTION = Projection(

@@ -7,23 +7,29 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, assert_never, cast
 
 from psycopg import AsyncConnection
 from pydantic import TypeAdapter
 
-from events.envelope import Event, Recorded
+from events.envelope import Recorded
 from events.kinds import Capabilities
 from events.topics import WORKER_HEARTBEATS, WORKERS
 from events.workers import (
     EncoderTrial,
     GraphicsCard,
     WorkerCleared,
+    WorkerDeployed,
     WorkerDrained,
+    WorkerEvent,
     WorkerHeartbeat,
+    WorkerKeyEvent,
+    WorkerLife,
     WorkerOffline,
     WorkerQuarantined,
     WorkerRegistered,
+    WorkerRequestRefused,
+    WorkerRolledBack,
 )
 from projections.folding.fold import Projection, Table, table_row
 from projections.folding.queries import load
@@ -62,28 +68,28 @@ class Worker:
     seen: tuple[str, ...] = ()
 
 
-def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str]]:
+def keys_of(recorded: Recorded[WorkerEvent]) -> Collection[tuple[str]]:
     """Return the worker."""
     event = recorded.envelope.data
-    match event:
-        case WorkerRegistered() | WorkerDrained() | WorkerOffline() | WorkerQuarantined() | WorkerCleared() | WorkerHeartbeat():
-            return ((event.worker_id,),)
-        case _:
-            return ()
+    if isinstance(event, (WorkerHeartbeat, WorkerLife)):
+        return ((event.worker_id,),)
+    if isinstance(event, (WorkerDeployed, WorkerRolledBack, WorkerKeyEvent, WorkerRequestRefused)):
+        return ()
+    assert_never(event)
 
 
-def evolve(worker: Worker | None, recorded: Recorded[Event]) -> Worker | None:
+def evolve(worker: Worker | None, recorded: Recorded[WorkerHeartbeat | WorkerLife]) -> Worker | None:
     """Fold both topics, each into its own columns."""
     event, time = recorded.envelope.data, recorded.envelope.time
     if not isinstance(event, WorkerHeartbeat):
-        return _evolve_life(worker, recorded)
+        return _evolve_life(worker, cast("Recorded[WorkerLife]", recorded))
     if worker is not None and worker.heartbeat_at is not None and time <= worker.heartbeat_at:
         return worker
     return replace(worker or Worker(event.worker_id), heartbeat_at=time, status=event.status, job_ids=event.job_ids)
 
 
 @once
-def _evolve_life(worker: Worker | None, recorded: Recorded[Event]) -> Worker | None:
+def _evolve_life(worker: Worker | None, recorded: Recorded[WorkerLife]) -> Worker | None:
     event, time = recorded.envelope.data, recorded.envelope.time
     match event:
         case WorkerRegistered():
@@ -110,7 +116,7 @@ def _evolve_life(worker: Worker | None, recorded: Recorded[Event]) -> Worker | N
         case WorkerCleared():
             return replace(worker or Worker(event.worker_id), quarantined_until=None)
         case _:
-            return worker
+            assert_never(event)
 
 
 def _later(time: datetime, seconds: float) -> datetime:

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal, Protocol
+from typing import Literal, Protocol, assert_never
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -21,17 +21,24 @@ from events.jobs import (
     ClaimRefused,
     ClaimRequested,
     ClaimWithdrawn,
+    DispatchPaused,
+    DispatchResumed,
     JobAttemptFailed,
     JobCancelled,
     JobClaimed,
     JobCompleted,
+    JobFact,
     JobFailed,
+    JobQueued,
     JobReleased,
     LeaseExpired,
     LeaseReleased,
     LeaseRenewed,
+    PartAccepted,
+    RequestRefused,
     ResultRefused,
     ResultReported,
+    is_fact,
 )
 from events.kinds import Capabilities
 from events.topics import JOBS, partition_for
@@ -246,32 +253,44 @@ class LogTransport:
             for messages in fetched.values():
                 for message in messages:
                     try:
-                        await self._see(decode(message.value or b""))
+                        fact = decode(message.value or b"")
+                        if is_fact(fact):
+                            await self._see(fact)
                     except InvalidEvent as error:
                         log.warning("fact_undecodable", offset=message.offset, reason=str(error))
                     except Exception as error:  # a bug, and this fact's alone: others are waited for
                         log.exception("fact_not_seen", offset=message.offset, error=str(error))
 
-    async def _see(self, fact: Envelope[Event]) -> None:
+    async def _see(self, fact: Envelope[JobFact]) -> None:
         event = fact.data
         match event:
-            case JobClaimed() if event.worker_id == self._worker_id and event.claim_id in self._claims:
-                _fulfil(self._claims[event.claim_id], fact)
-            case JobClaimed() if event.process_id == self._process_id and event.job_id not in self._held:
-                held = self._hold(fact)  # the answer came after we had given up waiting for it
-                self.forget(held)
-                try:
-                    await self.release(held, "the claim was answered too late")
-                except LogUnavailable:
-                    log.warning("late_claim_left_to_expire", job_id=event.job_id)
-            case ClaimRefused() if event.claim_id in self._claims:
-                _fulfil(self._claims[event.claim_id], fact)
-            case JobClaimed() | JobCompleted() | JobFailed() | JobAttemptFailed() | JobReleased() | JobCancelled() | LeaseExpired():
+            case JobClaimed():
+                await self._claimed(event, fact)
+            case ClaimRefused():
+                if event.claim_id in self._claims:
+                    _fulfil(self._claims[event.claim_id], fact)
+            case JobCompleted() | JobFailed() | JobAttemptFailed() | JobReleased() | JobCancelled() | LeaseExpired():
                 self._ended(event.job_id, event.epoch, event)
-            case ResultRefused() if event.worker_id == self._worker_id:
-                self._ended(event.job_id, event.epoch, event)
-            case _:
+            case ResultRefused():
+                if event.worker_id == self._worker_id:
+                    self._ended(event.job_id, event.epoch, event)
+            case JobQueued() | PartAccepted() | RequestRefused() | DispatchPaused() | DispatchResumed():
                 return
+            case _:
+                assert_never(event)
+
+    async def _claimed(self, event: JobClaimed, fact: Envelope[JobFact]) -> None:
+        if event.worker_id == self._worker_id and event.claim_id in self._claims:
+            _fulfil(self._claims[event.claim_id], fact)
+        elif event.process_id == self._process_id and event.job_id not in self._held:
+            held = self._hold(fact)  # the answer came after we had given up waiting for it
+            self.forget(held)
+            try:
+                await self.release(held, "the claim was answered too late")
+            except LogUnavailable:
+                log.warning("late_claim_left_to_expire", job_id=event.job_id)
+        else:
+            self._ended(event.job_id, event.epoch, event)
 
     def _ended(self, job_id: str, epoch: int, event: Event) -> None:
         """Tell the holder of (job, epoch) that a fact ended its claim; a newer epoch ends it as well."""

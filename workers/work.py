@@ -95,6 +95,10 @@ class Work:
     ffprobe: str
     limits: Limits
 
+    def __post_init__(self) -> None:
+        """A prefix without its slash would write beside the fence."""
+        assert self.prefix.endswith("/"), self.prefix
+
 
 class Runner(Protocol):
     """A kind of work. One line per kind in `workers.kinds`."""

@@ -13,7 +13,7 @@ from api.services import Cursor, Limit, Minimum, after_of, cursor_of
 from events.errors import Conflict, NotFound
 from events.failures import FailureRerun
 from events.jobs import JobSubmitted
-from events.kinds import MakingSpec
+from events.kinds import RepeatableSpec
 from events.media import Failure
 from events.text import Line, Prose
 from producers import failures as failures_producer
@@ -56,7 +56,7 @@ class RerunDone(BaseModel):
 class Again(BaseModel):
     """What is to be done once more, as the failure's capsule says it."""
 
-    spec: MakingSpec = Field(examples=[{"kind": "analyse", "source": {"object_key": "sources/x/original", "size_bytes": 1}}])
+    spec: RepeatableSpec = Field(examples=[{"kind": "analyse", "source": {"object_key": "sources/x/original", "size_bytes": 1}}])
 
 
 class AcceptedFailure(BaseModel):

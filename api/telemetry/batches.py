@@ -219,6 +219,8 @@ class Batch:
                     reports.append(report)
                 case Verdict() as verdict:
                     refused.append(verdict)
+                case None:
+                    pass
         return reports, refused
 
 

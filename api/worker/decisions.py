@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import assert_never, cast
 
 import structlog
 
@@ -16,20 +17,35 @@ from events.envelope import Envelope, Event
 from events.errors import NotFound
 from events.jobs import (
     ClaimRefused,
+    DispatchPaused,
+    DispatchResumed,
     JobAttemptFailed,
     JobCancelled,
     JobClaimed,
     JobCompleted,
+    JobFact,
     JobFailed,
     JobQueued,
     JobReleased,
     LeaseExpired,
+    PartAccepted,
+    RequestRefused,
     ResultRefused,
 )
 from events.kinds import JobKind
 from events.pulse import Pulse
 from events.topics import JOBS, WORKERS
-from events.workers import WorkerKeyRevoked, WorkerKeyRotated
+from events.workers import (
+    WorkerDeployed,
+    WorkerEvent,
+    WorkerHeartbeat,
+    WorkerKeyIssued,
+    WorkerKeyRevoked,
+    WorkerKeyRotated,
+    WorkerLife,
+    WorkerRequestRefused,
+    WorkerRolledBack,
+)
 from projections.folding.log import Place, Source, decoded
 from projections.folding.positions import Positions
 from projections.jobs import Job, Status
@@ -113,7 +129,7 @@ class Decisions:
         for letter in dead:
             log.warning("fact_undecodable", offset=letter.offset, reason=letter.reason)
         for recorded in events:
-            self._see(recorded.envelope)
+            self._see(cast("Envelope[JobFact | WorkerEvent]", recorded.envelope))  # `decoded` has refused others
         if place[0] == JOBS.name:
             self._seen[place] = records[-1][0] + 1
 
@@ -189,8 +205,10 @@ class Decisions:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    def _see(self, fact: Envelope[Event]) -> None:
+    def _see(self, fact: Envelope[JobFact | WorkerEvent]) -> None:
         event = fact.data
+        if isinstance(event, (WorkerLife, WorkerHeartbeat, WorkerDeployed, WorkerRolledBack)):
+            return
         match event:
             case JobClaimed():
                 self._keep(_of_claim(event))
@@ -217,8 +235,18 @@ class Decisions:
                 self._key_changed(event.key_id)
             case WorkerKeyRotated():
                 self._key_changed(event.replaced_key_id)
-            case _:
+            case (
+                PartAccepted()
+                | RequestRefused()
+                | DispatchPaused()
+                | DispatchResumed()
+                | WorkerKeyIssued()
+                | WorkerRequestRefused()
+            ):
                 pass
+            case _:
+                if not isinstance(event, (WorkerLife, WorkerHeartbeat, WorkerDeployed, WorkerRolledBack)):
+                    assert_never(event)
 
     def _end(self, fact: Envelope[Event], job_id: str, epoch: int, status: Status) -> None:
         self._change(job_id, epoch, status, type(fact.data))

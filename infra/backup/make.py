@@ -15,6 +15,7 @@ from pathlib import Path
 from events.codec import decode
 from events.envelope import Recorded
 from events.errors import ObjectMissing
+from events.objects import ARCHIVED
 from events.topics import ARCHIVE, JOB_REQUESTS, TOPICS
 from infra.backup.memory import remembered
 from infra.backup.shelf import Shelf
@@ -26,7 +27,7 @@ from infra.runtime.placed_appender import fetch_group
 from infra.runtime.settings import Settings
 from processors.dispatch.owner import group_of
 from projections.folding.log import Place, stretches
-from projections.history.archive import PREFIX, Files, Segment
+from projections.history.archive import Files, Segment
 from projections.history.backup import MANIFEST, OBJECTS, TAIL, Backup, Object, as_document
 from projections.history.parquet import NO_LINK, Record, parsed, write_segment
 
@@ -122,7 +123,7 @@ class Making:
 
     async def _objects(self, before: dict[str, Object]) -> list[Object]:
         """Copy everything in the bucket but the archive."""
-        stats = [stat for stat in await self.store.under("") if not stat.key.startswith(PREFIX)]
+        stats = [stat for stat in await self.store.under("") if not stat.key.startswith(ARCHIVED)]
         running, found = asyncio.Semaphore(self.settings.backup_copies), list[Object]()
 
         async def copy(number: int) -> None:

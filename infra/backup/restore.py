@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 
 from events.errors import Conflict, KinologError, ObjectMissing
+from events.objects import ARCHIVED
 from events.topics import JOB_REQUESTS, TOPICS
 from infra.backup.make import Report
 from infra.backup.memory import remember
@@ -24,7 +25,6 @@ from processors.dispatch.owner import group_of
 from projections.folding.log import Place, stretches
 from projections.folding.store import SQL
 from projections.history.archive import MANIFEST as ARCHIVE_MANIFEST
-from projections.history.archive import PREFIX
 from projections.history.backup import MANIFEST, OBJECTS, Backup, BackupDamaged, Step, Steps
 from projections.history.parquet import NO_LINK, READ_RECORDS, BrokenChain, check_segment, next_link, read_batches
 from projections.history.past import fold_to
@@ -138,7 +138,7 @@ class Restoring:
     async def _objects(self, backup: Backup) -> None:
         """Put objects and the archive's files where they were; what is there already was put by an earlier try."""
         there = {stat.key: stat.size_bytes for stat in await self.store.under("")}
-        archived = [segment for segment in backup.segments if segment.key.startswith(PREFIX)]
+        archived = [segment for segment in backup.segments if segment.key.startswith(ARCHIVED)]
         wanted = [(OBJECTS + one.key, one.key, one.sha256, one.size_bytes, one.content_type) for one in backup.objects]
         wanted += [(file.key, file.key, file.sha256, file.size_bytes, PARQUET_TYPE) for file in archived]
         running, done = asyncio.Semaphore(self.settings.backup_copies), 0

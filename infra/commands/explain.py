@@ -10,7 +10,8 @@ from infra.commands.support.admin_api import connected
 from infra.commands.support.output import AsJson, document, line, moment, note, printable
 
 if TYPE_CHECKING:
-    from events.envelope import Event, Recorded
+    from events.envelope import Recorded
+    from projections.history.story import StoryEvent
 
 app = typer.Typer(rich_markup_mode=None, help="Tell why things are as they are, from the log.", no_args_is_help=True)
 
@@ -46,7 +47,7 @@ def job(
         note("the log does not tell of this job any more")
 
 
-async def story_of(job_id: str) -> "list[Recorded[Event]]":
+async def story_of(job_id: str) -> "list[Recorded[StoryEvent]]":
     """Return the events of a job, in causal order, from the archive and the log. Raises NotFound for an unknown job."""
     from infra.commands.support.services import settings_of_services
     from infra.runtime.history import open_history

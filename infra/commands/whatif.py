@@ -12,7 +12,8 @@ from infra.commands.support.exits import UsageFault
 from infra.commands.support.output import AsJson, document, note, progress, table
 
 if TYPE_CHECKING:
-    from events.envelope import Event, Recorded
+    from events.envelope import Recorded
+    from events.jobs import JobFact, JobRequest
     from processors.dispatch.whatif import Alternative
 
 FUNCTIONS = ("policy", "workers", "ladder", "seconds")
@@ -64,7 +65,8 @@ async def _whatif(path: Path, since: datetime | None, seed: int) -> dict[str, An
     from events.errors import NotFound
     from infra.commands.support.services import settings_of_services
     from infra.policy import policy_of
-    from processors.dispatch.whatif import Alternative, Replay, claims_of, measure, record
+    from processors.dispatch.figures import claims_of, measure
+    from processors.dispatch.whatif import Alternative, Replay, record
 
     settings, other = settings_of_services(), alternative_of(path)
     policy = policy_of(settings)
@@ -95,14 +97,14 @@ async def _whatif(path: Path, since: datetime | None, seed: int) -> dict[str, An
     }
 
 
-async def _history() -> dict[int, tuple[Sequence["Recorded[Event]"], Sequence["Recorded[Event]"]]]:
+async def _history() -> dict[int, tuple[Sequence["Recorded[JobRequest]"], Sequence["Recorded[JobFact]"]]]:
     """Return requests and facts of each partition, from the archive and the log."""
     from events.topics import JOB_REQUESTS, JOBS
     from infra.commands.support.services import settings_of_services
     from infra.runtime.history import open_history
     from projections.folding.log import LogReader
 
-    found: dict[int, tuple[list[Recorded[Event]], list[Recorded[Event]]]] = {n: ([], []) for n in range(JOBS.partitions)}
+    found: dict[int, tuple[list[Any], list[Any]]] = {n: ([], []) for n in range(JOBS.partitions)}
     async with open_history(settings_of_services()) as history:
         reader = LogReader(history)
         places = [(topic.name, number) for topic in (JOB_REQUESTS, JOBS) for number in range(topic.partitions)]

@@ -29,7 +29,8 @@ from events.clock import Clock
 from events.codec import HEADERS, decode, encode
 from events.envelope import Envelope, Event
 from events.errors import EventTooLarge, InvalidEvent, ObjectMissing, StoreUnavailable
-from events.jobs import ClaimRequested, ClockTicked, LeaseRenewed
+from events.jobs import ClaimRequested, ClockTicked, JobRequest, LeaseRenewed, is_fact, is_request
+from events.objects import snapshot_key
 from events.pulse import Pulse
 from events.topics import JOB_REQUESTS, JOBS, TOPIC_OF, TOPICS, WORKERS, Topic, partition_for
 from processors.agents.dead_letters import Limit, TooManyDeadLetters
@@ -199,7 +200,7 @@ class Dispatcher(Service):
                 async for offset, envelope in after:
                     if last is None and Mark(offset, envelope.id) != snapshot.mark:
                         break
-                    if last is not None:
+                    if last is not None and is_fact(envelope):
                         evolve(state, envelope)
                     last, folded = Mark(offset, envelope.id), folded + 1
             if last is not None:
@@ -207,7 +208,8 @@ class Dispatcher(Service):
             log.warning("snapshot_foreign", partition=number, offset=snapshot.mark.offset)
         state, folded = State(policy=self._policy), 0
         async for offset, envelope in self._read_to_end(reader, facts, 0):
-            evolve(state, envelope)
+            if is_fact(envelope):
+                evolve(state, envelope)
             last, folded = Mark(offset, envelope.id), folded + 1
         return state, last, folded
 
@@ -253,7 +255,7 @@ class Dispatcher(Service):
     # --- snapshots --------------------------------------------------------------------------------------------------
 
     def _key(self, number: int) -> str:
-        return f"snapshots/{self._group}-{number}.ndjson.zst"
+        return snapshot_key(self._group, number)
 
     async def _load(self, number: int) -> Snapshot | None:
         try:
@@ -341,7 +343,7 @@ class Dispatcher(Service):
             value = message.value or b""
             owner.read = message.offset + 1
             try:
-                request = decode(value)
+                request = _request(value)
             except InvalidEvent as error:
                 letter = _letter(partition, message.offset, str(error), value)
                 if too_many := self._limit.exceeded([*dead, letter], read=len(messages)):
@@ -463,6 +465,14 @@ class _Ownership(ConsumerRebalanceListener):
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Called by the consumer."""
         await self._lose(revoked)
+
+
+def _request(value: bytes) -> Envelope[JobRequest]:
+    """Return the request in a record. Raises InvalidEvent when there is none."""
+    envelope = decode(value)
+    if not is_request(envelope):
+        raise InvalidEvent(f"{envelope.data.TYPE} is no request")
+    return envelope
 
 
 async def _close(owner: _Owner) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Literal
+from typing import Literal, assert_never
 
 from events.envelope import Envelope, Event
 from events.jobs import (
@@ -23,12 +23,17 @@ from events.jobs import (
     JobCancelled,
     JobClaimed,
     JobCompleted,
+    JobFact,
     JobFailed,
     JobQueued,
     JobReleased,
     LeaseExpired,
+    PartAccepted,
+    RequestRefused,
+    ResultRefused,
 )
 from events.kinds import Capabilities, Requirements
+from events.workers import WorkerCleared, WorkerQuarantined
 
 ANSWERED_MAX = 100_000
 WORKERS_MAX = 10_000
@@ -43,6 +48,8 @@ PRIORITY_LEAD = {"high": timedelta(), "normal": timedelta(minutes=10), "low": ti
 QUARANTINE_DOUBLINGS_MAX = 6
 """A quarantine lasts at most 64 times as long as the first."""
 
+Decided = JobFact | WorkerQuarantined | WorkerCleared
+"""What a decision may consist of."""
 Status = Literal["queued", "claimed", "retrying", "completed", "failed", "cancelled"]
 Bar = Literal["draining", "paused", "quarantined"]
 Due = Literal["job", "claim", "quarantine", "gpu"]
@@ -154,7 +161,7 @@ class State:
         return len(self.claim_groups)
 
 
-def evolve(state: State, fact: Envelope[Event]) -> None:
+def evolve(state: State, fact: Envelope[Decided]) -> None:
     """Apply one fact to the state, in place."""
     event = fact.data
     if fact.causationid is not None and not (isinstance(event, JobReleased) and event.abandoned):  # the claim still waits
@@ -199,8 +206,10 @@ def evolve(state: State, fact: Envelope[Event]) -> None:
             if event.worker_id is not None:
                 state.quarantined.pop(event.worker_id, None)
                 state.failures_in_row.pop(event.worker_id, None)
+        case PartAccepted() | ResultRefused() | RequestRefused() | WorkerQuarantined() | WorkerCleared():
+            return  # what they say follows from facts that are folded
         case _:
-            return
+            assert_never(event)
 
 
 def note_process(state: State, worker_id: str, process_id: str | None) -> bool:

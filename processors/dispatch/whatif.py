@@ -18,35 +18,35 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from fractions import Fraction
 from itertools import count
-from statistics import quantiles
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 from uuid import UUID, uuid5
 
 from events.envelope import Envelope, Event, Recorded
 from events.errors import InvalidRequest
 from events.jobs import (
+    AttemptEnd,
     ClaimRefused,
     ClaimRequested,
     ClockTicked,
-    JobAttemptFailed,
-    JobCancelled,
     JobClaimed,
     JobCompleted,
-    JobFailed,
-    JobQueued,
-    JobReleased,
+    JobFact,
+    JobRequest,
+    JobStep,
     JobSubmitted,
-    LeaseExpired,
     LeaseReleased,
     LeaseRenewed,
+    PartAccepted,
+    PoolFact,
+    Refusal,
     ResultReported,
 )
-from events.kinds import Capabilities, EncodeSpec, JobSpec
+from events.kinds import Capabilities, EncodeSpec
 from events.media import Rung
+from events.workers import WorkerCleared, WorkerQuarantined
 from processors.dispatch.decide import SOURCE, decide
-from processors.dispatch.state import Policy, State, evolve, next_wakeup
+from processors.dispatch.state import Decided, Policy, State, evolve, next_wakeup
 
 Cause = tuple[Any, ...]
 """What a request is a reaction to: ("claim", job, epoch), ("refusal", worker, n) or ("done", video); () when it is to nothing."""
@@ -62,7 +62,7 @@ class Reaction(NamedTuple):
 
     delay: timedelta
     number: int
-    request: Envelope[Event]
+    request: Envelope[JobRequest]
 
 
 class Worker(NamedTuple):
@@ -91,11 +91,11 @@ class Recording:
     on the log any more, and of `asked_before`, the requests that are.
     """
 
-    before: list[Envelope[Event]]
-    older: list[Envelope[Event]]
-    asked_before: list[tuple[datetime, Envelope[Event]]]
-    requests: list[tuple[datetime, Envelope[Event]]]
-    answers: list[list[Envelope[Event]]]
+    before: list[Envelope[Decided]]
+    older: list[Envelope[Decided]]
+    asked_before: list[tuple[datetime, Envelope[JobRequest]]]
+    requests: list[tuple[datetime, Envelope[JobRequest]]]
+    answers: list[list[Envelope[Decided]]]
     reactions: dict[Cause, list[Reaction]] = field(default_factory=lambda: defaultdict(list))
     awaited: dict[str, list[tuple[frozenset[str], Reaction]]] = field(default_factory=lambda: defaultdict(list))
     workers: dict[str, Worker] = field(default_factory=dict)
@@ -108,11 +108,11 @@ class Recording:
         for fact in self.older:
             evolve(state, fact)
         for time, request in self.asked_before:
-            decide(state, request, time)
+            decide(state, request, time, replayed=True)
         return state
 
     @property
-    def facts(self) -> list[Envelope[Event]]:
+    def facts(self) -> list[Envelope[Decided]]:
         """What was decided."""
         return [fact for answer in self.answers for fact in answer]
 
@@ -123,7 +123,7 @@ class Recording:
 
 
 def record(
-    requests: Sequence[Recorded[Event]], facts: Sequence[Recorded[Event]], since: datetime | None, policy: Policy
+    requests: Sequence[Recorded[JobRequest]], facts: Sequence[Recorded[JobFact]], since: datetime | None, policy: Policy
 ) -> Recording:
     """Return the recording of a partition, whose requests and facts are given in order, all of them."""
     asked = [request.envelope for request in requests]
@@ -132,7 +132,7 @@ def record(
     begin = next((n for n, time in enumerate(times) if since is None or time >= since), len(times))
     inside = [fact for answer in answers[begin:] for fact in answer]
     known = {fact.id for fact in inside}
-    before = [fact.envelope for fact in facts if fact.envelope.id not in known]
+    before: list[Envelope[Decided]] = [fact.envelope for fact in facts if fact.envelope.id not in known]
     ids = {request.id for request in asked}
     decided = list(zip(times, asked, strict=True))
     older = [fact for fact in before if fact.causationid not in ids]
@@ -142,13 +142,13 @@ def record(
     return recording
 
 
-def _answers(requests: Sequence[Envelope[Event]], facts: Sequence[Envelope[Event]]) -> list[list[Envelope[Event]]]:
+def _answers(requests: Sequence[Envelope[Event]], facts: Sequence[Envelope[Decided]]) -> list[list[Envelope[Decided]]]:
     """Return the facts of each request. Both are in the order of decisions; of a request that came twice either may have them."""
     asked = {request.id for request in requests}
     left = deque(fact for fact in facts if fact.causationid in asked)
-    answers: list[list[Envelope[Event]]] = []
+    answers: list[list[Envelope[Decided]]] = []
     for request in requests:
-        answer: list[Envelope[Event]] = []
+        answer: list[Envelope[Decided]] = []
         while left and left[0].causationid == request.id:
             answer.append(left.popleft())
         answers.append(answer)
@@ -196,15 +196,14 @@ def _note_reactions(recording: Recording) -> None:
             cause = ("claim", event.job_id, event.epoch)
         if cause not in caused:
             cause = ()
-        video = completed[getattr(event, "video_id", "")]
-        if request.causationid in done and video:
+        if isinstance(event, JobSubmitted) and request.causationid in done and (video := completed[event.video_id]):
             reaction = Reaction(time - max(video.values()), number, request)
-            recording.awaited[event.video_id].append((frozenset(video), reaction))  # type: ignore[attr-defined]
+            recording.awaited[event.video_id].append((frozenset(video), reaction))
         else:
             delay = time - caused[cause] if cause else timedelta()
             recording.reactions[cause].append(Reaction(delay, number, request))
         for fact in recording.answers[number]:
-            match fact.data:
+            match _heard(fact):
                 case JobClaimed() as claimed:
                     answer: Cause = ("claim", claimed.job_id, claimed.epoch)
                     answered[claimed.worker_id], caused[answer] = (answer, time), time
@@ -214,17 +213,29 @@ def _note_reactions(recording: Recording) -> None:
                     answered[refused.worker_id], caused[answer] = (answer, time), time
                 case JobCompleted() as ended:
                     completed[ended.video_id][ended.job_id] = time
+                case None:
+                    pass
     recording.closed = _closed(recording.facts)
 
 
-def _closed(facts: Iterable[Envelope[Event]]) -> set[Cause]:
+def _heard(fact: Envelope[Decided]) -> JobClaimed | ClaimRefused | JobCompleted | None:
+    """Return what workers and planning react to; None for a fact that nobody waits for."""
+    event = fact.data
+    if isinstance(event, JobClaimed | ClaimRefused | JobCompleted):
+        return event
+    if isinstance(event, (JobStep, PartAccepted, Refusal, PoolFact, WorkerQuarantined, WorkerCleared)):
+        return None
+    assert_never(event)
+
+
+def _closed(facts: Iterable[Envelope[Decided]]) -> set[Cause]:
     """Return the claims that were over before the end: by a result, an expiry, or because people wanted it so."""
     held: dict[str, Cause] = {}
     closed: set[Cause] = set()
     for fact in facts:
         if isinstance(fact.data, JobClaimed):
             held[fact.data.job_id] = ("claim", fact.data.job_id, fact.data.epoch)
-        elif isinstance(fact.data, LeaseExpired | JobAttemptFailed | JobReleased | JobCompleted | JobFailed | JobCancelled):
+        elif isinstance(fact.data, AttemptEnd):
             closed.add(held.pop(fact.data.job_id, ()))
     return closed
 
@@ -241,7 +252,7 @@ def _note_ticks(recording: Recording, policy: Policy) -> None:
             met = {moment for moment in pending if moment <= time}
             recording.ticks.update((moment, time - moment) for moment in met - recording.ticks.keys())
             pending -= met
-        decide(state, request, time)
+        decide(state, request, time, replayed=True)
 
 
 class Replay:
@@ -254,7 +265,7 @@ class Replay:
         self._state = recording.first_state(policy)
         self._state.policy = alternative.policy(policy)
         self._facts = list(recording.before)
-        self._agenda: list[tuple[datetime, int, Envelope[Event] | datetime]] = []
+        self._agenda: list[tuple[datetime, int, Envelope[JobRequest] | datetime]] = []
         self._later = count(len(recording.requests))
         self._copies = count()
         self._refusals: dict[str, int] = defaultdict(int)
@@ -271,7 +282,7 @@ class Replay:
         lags = sorted(recording.ticks.values())
         self._lag = lags[len(lags) // 2] if lags else timedelta()
 
-    def run(self) -> list[Envelope[Event]]:
+    def run(self) -> list[Envelope[Decided]]:
         """Decide until every job has ended, or for far too long."""
         recording = self._recording
         for reaction in recording.reactions[()]:
@@ -297,7 +308,7 @@ class Replay:
     def _submissions_come(self) -> bool:
         return any(isinstance(what, Envelope) and isinstance(what.data, JobSubmitted) for _, _, what in self._agenda)
 
-    def _plan(self, time: datetime, number: int, what: Envelope[Event] | datetime) -> None:
+    def _plan(self, time: datetime, number: int, what: Envelope[JobRequest] | datetime) -> None:
         if isinstance(what, Envelope) and isinstance(what.data, JobSubmitted) and isinstance(what.data.spec, EncodeSpec):
             what = what._replace(data=self._by_ladder(what.data, what.data.spec))
         heapq.heappush(self._agenda, (time, number, what))
@@ -316,25 +327,27 @@ class Replay:
         other = spec.model_copy(update={"plan": spec.plan.model_copy(update={"rungs": rungs})})
         return submitted.model_copy(update={"spec": other, "requirements": wanted})
 
-    def _happen(self, now: datetime, number: int, what: Envelope[Event] | datetime) -> None:
+    def _happen(self, now: datetime, number: int, what: Envelope[JobRequest] | datetime) -> None:
         if isinstance(what, datetime):
             self._planned.discard(what)
             if next_wakeup(self._state) != what:
                 return self._watch(now)
             id_, pool = self._new_id(), self._recording.requests[0][1].subject
-            ticked: Event = ClockTicked(pool=pool, now=now)
-            request = Envelope(id_, SOURCE, pool, now, ticked, id_)
+            ticked = ClockTicked(pool=pool, now=now)
+            request: Envelope[JobRequest] = Envelope(id_, SOURCE, pool, now, ticked, id_)
         else:
             request = what
-        for fact in decide(self._state, request, now):
+        for fact in decide(self._state, request, now, replayed=True):
             self._facts.append(fact)
-            match fact.data:
+            match _heard(fact):
                 case JobClaimed() as claimed:
                     self._work(claimed, now)
                 case ClaimRefused() as refused:
                     self._ask_again(refused.worker_id, now)
                 case JobCompleted() as completed:
                     self._complete(completed, now)
+                case None:
+                    pass
         return self._watch(now)
 
     # --- time -------------------------------------------------------------------------------------------------------
@@ -472,91 +485,3 @@ def _attempts(recording: Recording) -> dict[str, list[list[Reaction]]]:
                 for name in (fact.data.job_id, fact.data.spec.kind, ""):
                     found[name].append(script)
     return found
-
-
-# --- figures --------------------------------------------------------------------------------------------------------
-
-
-class Figures(NamedTuple):
-    """What a policy comes to. Waits are from the moment a job could be given to a worker to its claim; times in seconds.
-
-    `video_mb` is what the completed encodes take in the store by the bit rates of their rungs.
-    """
-
-    jobs: int
-    completed: int
-    failed: int
-    claims: int
-    retries: int
-    wait_p50_s: float
-    wait_p95_s: float
-    makespan_s: float
-    worker_s: float
-    video_mb: float
-
-
-def claims_of(facts: Iterable[Envelope[Event]]) -> list[tuple[str, int, str]]:
-    """Return the claims in order: job, epoch, worker."""
-    return [(f.data.job_id, f.data.epoch, f.data.worker_id) for f in facts if isinstance(f.data, JobClaimed)]
-
-
-def measure(facts: Sequence[Envelope[Event]], since: datetime | None) -> Figures:
-    """Return the figures of what happened from `since` on; `facts` are all facts."""
-    ready: dict[str, datetime] = {}
-    begun: dict[str, datetime] = {}
-    waits: list[float] = []
-    worked, retries, claims, video_mb = 0.0, 0, 0, 0.0
-    specs: dict[str, JobSpec] = {}
-    ended: dict[str, str] = {}
-    times: list[datetime] = []
-    for fact in facts:
-        event, counts = fact.data, since is None or fact.time >= since
-        job_id = getattr(event, "job_id", "")
-        if isinstance(event, JobClaimed):
-            if counts:
-                waits.append((fact.time - ready.get(job_id, fact.time)).total_seconds())
-                claims += 1
-            begun[job_id], specs[job_id] = fact.time, event.spec
-        elif isinstance(event, JobQueued):
-            ready[job_id] = fact.time
-            ended.pop(job_id, None)
-        elif isinstance(event, JobAttemptFailed | LeaseExpired | JobReleased):
-            ready[job_id] = getattr(event, "retry_at", None) or fact.time
-            retries += counts and not isinstance(event, JobReleased)
-        elif isinstance(event, JobCompleted | JobFailed | JobCancelled) and counts:
-            ended[job_id] = type(event).__name__
-            if isinstance(event, JobCompleted):
-                video_mb += _megabytes(specs.get(job_id))
-        if isinstance(event, JobAttemptFailed | LeaseExpired | JobReleased | JobCompleted | JobFailed | JobCancelled):
-            start = begun.pop(job_id, None)
-            if start is not None and counts:
-                worked += (fact.time - max(start, since or start)).total_seconds()
-        if counts and job_id:
-            times.append(fact.time)
-    kinds = list(ended.values())
-    return Figures(
-        jobs=len(ready),
-        completed=kinds.count("JobCompleted"),
-        failed=kinds.count("JobFailed"),
-        claims=claims,
-        retries=retries,
-        wait_p50_s=round(_quantile(waits, 50), 3),
-        wait_p95_s=round(_quantile(waits, 95), 3),
-        makespan_s=round((max(times) - min(times)).total_seconds(), 3) if times else 0.0,
-        worker_s=round(worked, 3),
-        video_mb=round(video_mb, 3),
-    )
-
-
-def _megabytes(spec: JobSpec | None) -> float:
-    """Return what an encode makes by its bit rates, in 10⁶ bytes; 0 for other work."""
-    if not isinstance(spec, EncodeSpec):
-        return 0.0
-    kbps = sum(rung.video_kbps for rung in spec.plan.rungs)
-    return float(kbps * spec.chunk.frames / Fraction(spec.plan.frame_rate) / 8000)
-
-
-def _quantile(values: Sequence[float], percent: int) -> float:
-    if len(values) < 2:
-        return values[0] if values else 0.0
-    return quantiles(values, n=100, method="inclusive")[percent - 1]

@@ -14,18 +14,37 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, assert_never
 from uuid import UUID, uuid5
 
 from events.envelope import Envelope, Event, Recorded, derive
-from events.jobs import CancelRequested, JobCompleted, JobFailed, JobQueued, JobSubmitted, RequestRefused, RetryRequested
+from events.jobs import (
+    CancelRequested,
+    ClaimRefused,
+    DispatchPaused,
+    DispatchResumed,
+    JobAttemptFailed,
+    JobCancelled,
+    JobClaimed,
+    JobCompleted,
+    JobFact,
+    JobFailed,
+    JobQueued,
+    JobReleased,
+    JobSubmitted,
+    LeaseExpired,
+    PartAccepted,
+    RequestRefused,
+    ResultRefused,
+    RetryRequested,
+)
 from events.kinds import (
     AnalyseResult,
     AnalyseSpec,
     ExtrasResult,
     JobSpec,
+    MakingResult,
     MediaResult,
-    RerunResult,
     RerunSpec,
     Source,
     VerifyResult,
@@ -34,11 +53,17 @@ from events.kinds import (
 from events.media import Failure, ObjectRef, Plan, Probe, in_software, is_hardware
 from events.topics import JOBS, VIDEOS
 from events.videos import (
+    UploadAbandoned,
+    UploadStarted,
+    VideoArchived,
+    VideoEdited,
+    VideoEvent,
     VideoFailed,
     VideoPlanned,
     VideoProbed,
     VideoPublished,
     VideoPurged,
+    VideoRestored,
     VideoRetryRequested,
     VideoUploaded,
 )
@@ -50,6 +75,8 @@ from projections.folding.fold import Projection, Table, table_row
 from projections.folding.queries import load
 
 SOURCE = "kinolog/planning"
+Heard = VideoUploaded | VideoRetryRequested | VideoPurged | JobCompleted | JobFailed | JobQueued | RequestRefused
+"""What a row is folded from."""
 
 
 @table_row
@@ -88,21 +115,29 @@ def job_id(video_id: str, round_: int, name: str) -> str:
     return str(uuid5(UUID(video_id), f"{round_}/{name}"))
 
 
-def keys_of(recorded: Recorded[Event]) -> Collection[tuple[str]]:
+def keys_of(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str]]:
     """Return the row that the event is about."""
     event = recorded.envelope.data
     match event:
         case VideoUploaded() | VideoRetryRequested() | VideoPurged() | JobCompleted() | JobFailed():
             return ((event.video_id,),)
-        case JobQueued(spec=RerunSpec()):
-            return ((event.video_id,),)
-        case RequestRefused(video_id=str() as video_id):
-            return ((video_id,),)
-        case _:
+        case JobQueued():
+            return ((event.video_id,),) if isinstance(event.spec, RerunSpec) else ()
+        case RequestRefused():
+            return ((event.video_id,),) if event.video_id is not None else ()
+        case JobClaimed() | JobAttemptFailed() | LeaseExpired() | JobReleased() | JobCancelled() | PartAccepted():
             return ()
+        case ClaimRefused() | ResultRefused() | DispatchPaused() | DispatchResumed():
+            return ()
+        case UploadStarted() | UploadAbandoned() | VideoEdited() | VideoArchived() | VideoRestored():
+            return ()
+        case VideoProbed() | VideoPlanned() | VideoPublished() | VideoFailed():
+            return ()  # its own; what they say is in the row already
+        case _:
+            assert_never(event)
 
 
-def evolve(row: Row | None, recorded: Recorded[Event]) -> Row | None:
+def evolve(row: Row | None, recorded: Recorded[Heard]) -> Row | None:
     """Note what happened; decide nothing."""
     event = recorded.envelope.data
     match event:
@@ -113,22 +148,27 @@ def evolve(row: Row | None, recorded: Recorded[Event]) -> Row | None:
                 row = replace(row, source=source, priority=event.priority)
         case JobCompleted():
             row = _with_result(row or Row(event.video_id), event)
-        case JobFailed() | RequestRefused(failure=Failure()):
+        case JobFailed() | RequestRefused():
             mine = row is not None and event.job_id in row.submitted
-            if row is not None and mine and row.failed_job is None and row.state == "working":
+            if row is not None and mine and row.failed_job is None and row.state == "working" and event.failure is not None:
                 row = replace(row, failed_job=event.job_id, failure=event.failure)
         case VideoRetryRequested():
             if row is not None and row.state == "failed":
                 row = _next_round(row)
-        case JobQueued(spec=RerunSpec() as spec):
+        case JobQueued():
             row = row or Row(event.video_id)
-            row = replace(row, reruns=(row.reruns or {}) | {event.job_id: spec})
+            if isinstance(event.spec, RerunSpec):
+                row = replace(row, reruns=(row.reruns or {}) | {event.job_id: event.spec})
         case VideoPurged():
             row = replace(row or Row(event.video_id), state="purged")
+        case _:
+            assert_never(event)
     return row
 
 
 def _with_result(row: Row, event: JobCompleted) -> Row:
+    if not isinstance(event.result, MakingResult):
+        return row
     match event.result:
         case AnalyseResult(probe=probe):
             return row if row.probe else replace(row, probe=probe)
@@ -139,8 +179,8 @@ def _with_result(row: Row, event: JobCompleted) -> Row:
         case ExtrasResult(result=result, thumbnail=thumbnail):
             completed = {event.job_id: result} | (row.completed or {})
             return replace(row, completed=completed, thumbnail=row.thumbnail or thumbnail)
-        case RerunResult():
-            return row
+        case _:
+            assert_never(event.result)
 
 
 def _next_round(row: Row) -> Row:
@@ -162,9 +202,9 @@ class Planning:
         if row is None:
             return row, []
         events: list[tuple[Event, str]] = []
-        if row.reruns and (told := verdict_on(row.reruns, recorded.envelope.data)) is not None:
-            ended = recorded.envelope.data.job_id  # type: ignore[attr-defined]
-            row = replace(row, reruns={job: spec for job, spec in row.reruns.items() if job != ended} or None)
+        event = recorded.envelope.data
+        if row.reruns and isinstance(event, JobCompleted | JobFailed) and (told := verdict_on(row.reruns, event)) is not None:
+            row = replace(row, reruns={job: spec for job, spec in row.reruns.items() if job != event.job_id} or None)
             events.append((told, told.failure_id))
         while True:
             row, more = self._next_step(row)

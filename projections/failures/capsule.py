@@ -17,11 +17,11 @@ from events.envelope import Event, Recorded
 from events.errors import InvalidRequest, NotFound
 from events.failures import failure_id
 from events.faults import sentence
-from events.jobs import JobAttemptFailed, JobClaimed, JobFailed, LeaseExpired
-from events.kinds import MakingSpec, RerunSpec, Source
+from events.jobs import JobClaimed
+from events.kinds import RepeatableSpec, RerunSpec, Source
 from events.media import Failure
 from events.objects import objects_in
-from projections.failures import projection as failures
+from projections.failures.projection import FailedFact, failure_of
 
 
 class Input(BaseModel):
@@ -53,7 +53,7 @@ class Capsule(BaseModel):
     epoch: int
     attempt: int
     worker_id: str
-    spec: MakingSpec
+    spec: RepeatableSpec
     inputs: tuple[Input, ...]
     failure: Failure
     events: tuple[Place, ...]
@@ -70,14 +70,10 @@ def capsule_of(which: str, events: Sequence[Recorded[Event]]) -> Capsule:
         if failure_id(getattr(event, "job_id", ""), getattr(event, "epoch", 0)) != which:
             continue
         kept.append(recorded)
-        match event:
-            case JobClaimed():
-                claimed = event
-            case JobAttemptFailed() | JobFailed() | LeaseExpired():
-                row = failures.evolve_failure(None, recorded)
-                failed = row.failure if row is not None else failed
-            case _:
-                pass
+        if isinstance(event, JobClaimed):
+            claimed = event
+        elif isinstance(event, FailedFact):
+            failed = failure_of(event)
     if claimed is None or failed is None or isinstance(claimed.spec, RerunSpec):
         raise NotFound(f"the log does not tell of a failed attempt {which}")
     return sealed(
@@ -96,7 +92,7 @@ def capsule_of(which: str, events: Sequence[Recorded[Event]]) -> Capsule:
     )
 
 
-def inputs_of(spec: MakingSpec) -> tuple[Input, ...]:
+def inputs_of(spec: RepeatableSpec) -> tuple[Input, ...]:
     """Return what a job reads from the store: its source, if it has one, and the objects that its spec names."""
     source: Source | None = getattr(spec, "source", None)
     read = [Input(key=source.object_key, size_bytes=source.size_bytes, sha256=source.sha256)] if source is not None else []

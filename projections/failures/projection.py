@@ -11,21 +11,36 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from psycopg import AsyncConnection
 from pydantic import BaseModel, Field, TypeAdapter
 
-from events.envelope import Event, Recorded
-from events.failures import FailureRerun, FailureResolved, failure_id
-from events.jobs import JobAttemptFailed, JobCompleted, JobFailed, LeaseExpired
-from events.kinds import KINDS, JobKind
-from events.media import Failure
+from events.envelope import Envelope, Event, Recorded
+from events.failures import FailureEvent, FailureRerun, FailureResolved, failure_id
+from events.jobs import (
+    JobAttemptFailed,
+    JobCancelled,
+    JobClaimed,
+    JobCompleted,
+    JobFact,
+    JobFailed,
+    JobQueued,
+    JobReleased,
+    JobStep,
+    LeaseExpired,
+    PartAccepted,
+    PoolFact,
+    Refusal,
+)
+from events.kinds import KINDS, AnalyseResult, ExtrasResult, JobKind, JobResult, MakingResult, MediaResult, VerifyResult
+from events.media import Failure, FailureStage
 from events.topics import FAILURES, JOBS
 from projections.folding.fold import Projection, Table, table_row
 from projections.folding.queries import load
 from projections.short_ids import whole_id
 
+FailedFact = JobAttemptFailed | LeaseExpired | JobFailed
 EPOCHS_MAX = 256
 """A success resolves the attempts of as many claims before it; no job is claimed more often."""
 PAGE_MAX = 500
@@ -94,44 +109,48 @@ class Rerun:
 # --- folds ----------------------------------------------------------------------------------------------------------
 
 
-def failure_keys(recorded: Recorded[Event]) -> Collection[tuple[str]]:
+def failure_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tuple[str]]:
     """Return the attempt that failed; or, for a success, every earlier attempt at the job that may have."""
     event = recorded.envelope.data
-    match event:
-        case JobAttemptFailed() | LeaseExpired() | JobFailed() if event.kind == "rerun":
-            return ()  # its verdict tells, and it is no attempt at making a video
-        case JobAttemptFailed() | LeaseExpired() | JobFailed():
-            return ((failure_id(event.job_id, event.epoch),),)
-        case JobCompleted():
-            return [(failure_id(event.job_id, epoch),) for epoch in range(max(1, event.epoch - EPOCHS_MAX), event.epoch)]
-        case _:
-            return ()
+    if isinstance(event, FailedFact):
+        # A rerun is no attempt at making a video, and its verdict says how it ended.
+        return () if event.kind == "rerun" else ((failure_id(event.job_id, event.epoch),),)
+    if isinstance(event, JobCompleted):
+        return [(failure_id(event.job_id, epoch),) for epoch in range(max(1, event.epoch - EPOCHS_MAX), event.epoch)]
+    if isinstance(event, (JobQueued, JobClaimed, JobReleased, JobCancelled, PartAccepted, Refusal, PoolFact, FailureEvent)):
+        return ()
+    assert_never(event)
 
 
-def evolve_failure(row: FailedAttempt | None, recorded: Recorded[Event]) -> FailedAttempt | None:
+def failure_of(event: FailedFact) -> Failure:
+    """Return why an attempt failed."""
+    if not isinstance(event, LeaseExpired):
+        return event.failure
+    stage = KINDS[event.kind].stage if event.kind else "encoding"
+    return Failure(stage=stage, category="timeout", code="LEASE_EXPIRED", message="The worker was not heard of in time.")
+
+
+def evolve_failure(row: FailedAttempt | None, recorded: Recorded[FailedFact | JobCompleted]) -> FailedAttempt | None:
     """Fold the facts about one attempt: the first tells that it failed, JobFailed that it was the last."""
     event, time = recorded.envelope.data, recorded.envelope.time
     match event:
-        case JobAttemptFailed():
-            return row or _failed(recorded, event, event.failure)
-        case LeaseExpired():
-            stage = KINDS[event.kind].stage if event.kind else "encoding"
-            message = "The worker was not heard of in time."
-            return row or _failed(recorded, event, Failure(stage=stage, category="timeout", code="LEASE_EXPIRED", message=message))
+        case JobAttemptFailed() | LeaseExpired():
+            return row or _failed(event, recorded.envelope)
         case JobFailed():
             if row is not None and row.final:
                 return row
-            last = _failed(recorded, event, event.failure)
+            last = _failed(event, recorded.envelope)
             if row is None:
                 return last
             return replace(row, failure=last.failure, stage=last.stage, category=last.category, code=last.code, final=True)
-        case JobCompleted() if row is not None and row.succeeded_at is None:
-            return replace(row, succeeded_at=time)
+        case JobCompleted():
+            return row if row is None or row.succeeded_at is not None else replace(row, succeeded_at=time)
         case _:
-            return row
+            assert_never(event)
 
 
-def _failed(recorded: Recorded[Event], event: JobAttemptFailed | LeaseExpired | JobFailed, failure: Failure) -> FailedAttempt:
+def _failed(event: FailedFact, envelope: Envelope[Event]) -> FailedAttempt:
+    failure = failure_of(event)
     return FailedAttempt(
         failure_id(event.job_id, event.epoch),
         event.job_id,
@@ -146,51 +165,75 @@ def _failed(recorded: Recorded[Event], event: JobAttemptFailed | LeaseExpired | 
         failure.code[:WORD_MAX],
         failure,
         isinstance(event, JobFailed),
-        recorded.envelope.time,
+        envelope.time,
         None,
-        recorded.envelope.id,
+        envelope.id,
     )
 
 
-def success_keys(recorded: Recorded[Event]) -> Collection[tuple[str, str]]:
+def success_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tuple[str, str]]:
     """Return the stage of the video that succeeded, when one job is all of it."""
     event = recorded.envelope.data
-    match event:
-        case JobCompleted(result=result) if result.kind in ("analyse", "verify"):
-            return ((event.video_id, KINDS["analyse" if result.kind == "analyse" else "verify"].stage),)
+    if isinstance(event, JobCompleted):
+        stage = _whole_stage(event.result)
+        return ((event.video_id, stage),) if stage is not None else ()
+    if isinstance(event, (JobStep, PartAccepted, Refusal, PoolFact, FailureEvent)):
+        return ()
+    assert_never(event)
+
+
+def _whole_stage(result: JobResult) -> FailureStage | None:
+    """Return the stage that a result is the end of; None when other jobs may belong to it, or it makes no video."""
+    if not isinstance(result, MakingResult):
+        return None
+    match result:
+        case AnalyseResult():
+            return KINDS["analyse"].stage
+        case VerifyResult():
+            return KINDS["verify"].stage
+        case MediaResult() | ExtrasResult():
+            return None
         case _:
-            return ()
+            assert_never(result)
 
 
-def evolve_success(row: Success | None, recorded: Recorded[Event]) -> Success | None:
+def evolve_success(row: Success | None, recorded: Recorded[JobCompleted]) -> Success | None:
     """Keep the latest."""
-    ((video_id, stage),) = success_keys(recorded)
-    time = recorded.envelope.time
+    event, time = recorded.envelope.data, recorded.envelope.time
+    video_id, stage = event.video_id, _whole_stage(event.result)
+    assert stage is not None, "success_keys leaves others out"
     return row if row is not None and row.succeeded_at >= time else Success(video_id, stage, time)
 
 
-def resolution_keys(recorded: Recorded[Event]) -> Collection[tuple[str]]:
+def resolution_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tuple[str]]:
     """Return the failure that a person resolved."""
     event = recorded.envelope.data
-    return ((event.failure_id,),) if isinstance(event, FailureResolved) else ()
+    if isinstance(event, FailureResolved):
+        return ((event.failure_id,),)
+    if isinstance(event, (JobFact, FailureRerun)):
+        return ()
+    assert_never(event)
 
 
-def evolve_resolution(row: Resolution | None, recorded: Recorded[Event]) -> Resolution | None:
+def evolve_resolution(row: Resolution | None, recorded: Recorded[FailureResolved]) -> Resolution | None:
     """Keep the first."""
     event = recorded.envelope.data
-    assert isinstance(event, FailureResolved)
     return row or Resolution(event.failure_id, recorded.envelope.time, event.reason)
 
 
-def rerun_keys(recorded: Recorded[Event]) -> Collection[tuple[str]]:
+def rerun_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tuple[str]]:
     """Return the rerun."""
-    return ((recorded.envelope.id,),) if isinstance(recorded.envelope.data, FailureRerun) else ()
+    event = recorded.envelope.data
+    if isinstance(event, FailureRerun):
+        return ((recorded.envelope.id,),)
+    if isinstance(event, (JobFact, FailureResolved)):
+        return ()
+    assert_never(event)
 
 
-def evolve_rerun(row: Rerun | None, recorded: Recorded[Event]) -> Rerun | None:
+def evolve_rerun(row: Rerun | None, recorded: Recorded[FailureRerun]) -> Rerun | None:
     """Note the verdict."""
     event, envelope = recorded.envelope.data, recorded.envelope
-    assert isinstance(event, FailureRerun)
     return row or Rerun(envelope.id, event.failure_id, event.verdict, event.worker, event.seconds, event.failure, envelope.time)
 
 

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple, Protocol
 from events.codec import decode, decode_all
 from events.envelope import Envelope, Event, Recorded, new_tuple
 from events.errors import InvalidEvent, LogTruncated
-from events.topics import FOR_EVER, TOPICS
+from events.topics import FOR_EVER, TOPIC_OF, TOPICS
 from projections.folding.fold import DecodeAll, Gathered, Projection
 from projections.folding.pace import Pace
 from projections.folding.runner import Batch, Slice
 
 Place = tuple[str, int]
 """A topic and a partition."""
+_CARRIED: Mapping[str, AbstractSet[type]] = {topic.name: frozenset(topic.events) for topic in TOPICS.values()}
 FETCHED_RECORDS = 1000
 """So many are fetched at once where they are summed up at once."""
 AGAIN_S = 60.0
@@ -68,9 +69,10 @@ def _placed(topic: str, partition: int, offsets: Sequence[int], envelopes: Seque
 def _readable(
     topic: str, partition: int, records: Sequence[tuple[int, bytes]], decode_all: DecodeAll
 ) -> tuple[list[int], list[Envelope[Any]], list[DeadLetter]]:
-    """Return offsets and envelopes of what can be decoded, and what cannot."""
+    """Return offsets and envelopes of what can be decoded and belongs on the topic, and what does not."""
     try:
         envelopes = decode_all([value for _, value in records])
+        _refuse_strangers(topic, envelopes)
     except InvalidEvent:
         return _readable_singly(topic, partition, records)
     return [offset for offset, _ in records], envelopes, []
@@ -84,11 +86,20 @@ def _readable_singly(
     dead: list[DeadLetter] = []
     for offset, value in records:
         try:
-            envelopes.append(decode(value))
+            envelope = decode(value)
+            _refuse_strangers(topic, [envelope])
+            envelopes.append(envelope)
             offsets.append(offset)
         except InvalidEvent as error:
             dead.append(DeadLetter(topic, partition, offset, str(error), value))
     return offsets, envelopes, dead
+
+
+def _refuse_strangers(topic: str, envelopes: Sequence[Envelope[Any]]) -> None:
+    """Raise InvalidEvent for an event that its topic does not carry: folds are written for the events of their topics alone."""
+    for found in {type(envelope.data) for envelope in envelopes} - _CARRIED[topic]:
+        if issubclass(found, Event) and found.TYPE in TOPIC_OF:  # a projection's own `decode_all` may read into something else
+            raise InvalidEvent(f"{found.TYPE} does not belong on topic {topic}")
 
 
 async def stretches(

@@ -6,9 +6,10 @@ remembers the ids that it was made of, in its column `seen`, and drops what it h
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from events.envelope import Event, Recorded
+from events.envelope import E, Recorded
 
 SEEN_MAX = 64
 """Ids that a row remembers. A repetition follows its original within one batch of a process that crashed."""
@@ -22,13 +23,13 @@ class _Remembering(Protocol):
 
 
 R = TypeVar("R", bound=_Remembering)
-Evolve = Callable[[R | None, Recorded[Event]], R | None]
 
 
-def once(evolve: Evolve[R]) -> Evolve[R]:
+def once(evolve: Callable[[R | None, Recorded[E]], R | None]) -> Callable[[R | None, Recorded[E]], R | None]:
     """Return the fold that sees each event once, also those that it ignores."""
 
-    def evolve_once(row: R | None, recorded: Recorded[Event]) -> R | None:
+    @wraps(evolve)
+    def evolve_once(row: R | None, recorded: Recorded[E]) -> R | None:
         event_id = recorded.envelope.id
         if row is not None and event_id in row.seen:
             return row

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from events.archive import SegmentArchived
 from events.envelope import Event, Recorded
+from events.objects import ARCHIVED
 
-PREFIX = "archive/"
-MANIFEST = f"{PREFIX}manifest.json"
+MANIFEST = f"{ARCHIVED}manifest.json"
 """Lists every file, for those who have only the object store."""
 
 

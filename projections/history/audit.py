@@ -1,17 +1,25 @@
 """Checks the facts about jobs, in the order of the log: what must hold whatever crashed. Pure."""
 
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from events.envelope import Event, Recorded
 from events.jobs import (
+    ClaimRefused,
+    DispatchPaused,
+    DispatchResumed,
     JobAttemptFailed,
     JobCancelled,
     JobClaimed,
     JobCompleted,
+    JobFact,
     JobFailed,
     JobQueued,
     JobReleased,
     LeaseExpired,
+    PartAccepted,
+    RequestRefused,
+    ResultRefused,
 )
 
 
@@ -35,7 +43,7 @@ class JobAudit:
         """How many jobs were seen."""
         return len(self._jobs)
 
-    def see(self, recorded: Recorded[Event]) -> None:
+    def see(self, recorded: Recorded[JobFact]) -> None:
         """Check one fact."""
         event = recorded.envelope.data
         match event:
@@ -67,8 +75,10 @@ class JobAudit:
                 if job.ended:
                     self._complain(recorded, "ended twice")
                 job.ended, job.running = True, False
-            case _:
+            case PartAccepted() | ClaimRefused() | ResultRefused() | RequestRefused() | DispatchPaused() | DispatchResumed():
                 return
+            case _:
+                assert_never(event)
 
     def _leave(self, recorded: Recorded[Event], job_id: str, epoch: int) -> _Job:
         job = self._known(recorded, job_id)

@@ -6,31 +6,42 @@ does not name a job, but the claim that answered it names the request. What peop
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard, assert_never
 
 from events.codec import decode
-from events.envelope import Event, Recorded
+from events.envelope import Envelope, Event, Recorded
 from events.errors import InvalidEvent
-from events.failures import FailureRerun, FailureResolved
+from events.failures import FailureEvent, FailureRerun, FailureResolved
 from events.jobs import (
     CancelRequested,
+    ClaimRefused,
     ClaimRequested,
     ClaimWithdrawn,
+    ClockTicked,
+    DispatchPaused,
+    DispatchResumed,
     JobAttemptFailed,
     JobCancelled,
     JobClaimed,
     JobCompleted,
+    JobFact,
     JobFailed,
     JobQueued,
     JobReleased,
+    JobRequest,
+    JobStep,
     JobSubmitted,
     LeaseExpired,
     LeaseReleased,
     LeaseRenewed,
+    PartAccepted,
+    PartReported,
+    PauseRequested,
     RequestRefused,
     RequeueRequested,
     ResultRefused,
     ResultReported,
+    ResumeRequested,
     RetryRequested,
 )
 from events.media import Failure
@@ -43,9 +54,11 @@ BEFORE = timedelta(minutes=5)
 """A claim request may have waited before the job was queued, and clocks differ."""
 BATCH_RECORDS = 20_000
 Matches = Callable[[bytes], bool]
+StoryEvent = JobRequest | JobFact | FailureEvent
+"""What may be about a job."""
 
 
-async def events_of_job(source: Source, job_id: str, pool: str, since: datetime) -> list[Recorded[Event]]:
+async def events_of_job(source: Source, job_id: str, pool: str, since: datetime) -> list[Recorded[StoryEvent]]:
     """Return every event about a job that is still to be had, in causal order; `since`, when it was queued, saves reading.
 
     What cannot be decoded is left out: it is among the dead letters.
@@ -61,12 +74,12 @@ async def events_of_job(source: Source, job_id: str, pool: str, since: datetime)
     return in_causal_order([*facts, *requests, *said])
 
 
-async def _matching(source: Source, place: Place, since: datetime, matches: Matches) -> list[Recorded[Event]]:
+async def _matching(source: Source, place: Place, since: datetime, matches: Matches) -> list[Recorded[StoryEvent]]:
     """Return the events of a partition whose bytes match, from shortly before `since` to the present end."""
     start = (await source.starts([place]))[place]
     position = max(start, (await source.after([place], since - BEFORE))[place])
     end = (await source.ends([place]))[place]
-    found: list[Recorded[Event]] = []
+    found: list[Recorded[StoryEvent]] = []
     await source.assign({place: position})
     while source.position(place) < end:
         records = (await source.read(records_max=BATCH_RECORDS, wait_s=0.5)).get(place, ())
@@ -74,16 +87,21 @@ async def _matching(source: Source, place: Place, since: datetime, matches: Matc
     return found
 
 
-def _decoded(place: Place, offset: int, value: bytes) -> Recorded[Event] | None:
+def _decoded(place: Place, offset: int, value: bytes) -> Recorded[StoryEvent] | None:
     try:
-        return Recorded(*place, offset, decode(value))
+        envelope = decode(value)
     except InvalidEvent:
         return None
+    return Recorded(*place, offset, envelope) if _is_of_a_story(envelope) else None
 
 
-def in_causal_order(events: Sequence[Recorded[Event]]) -> list[Recorded[Event]]:
+def _is_of_a_story(envelope: Envelope[Event]) -> TypeGuard[Envelope[StoryEvent]]:
+    return isinstance(envelope.data, StoryEvent)
+
+
+def in_causal_order(events: Sequence[Recorded[StoryEvent]]) -> list[Recorded[StoryEvent]]:
     """Return each event once, by time, but none before the one that led to it. Pure."""
-    entries = [entry for recorded in events if (entry := timeline.evolve(None, recorded)) is not None]
+    entries = [timeline.entry_of(recorded, "") for recorded in events]
     by_place = {(event.topic, event.partition, event.offset): event for event in events}
     return [by_place[entry.topic, entry.partition, entry.offset] for entry in timeline.causal(entries)]
 
@@ -100,7 +118,7 @@ class Told(NamedTuple):
     cause: str | None
 
 
-def tell(events: Sequence[Recorded[Event]]) -> list[Told]:
+def tell(events: Sequence[Recorded[StoryEvent]]) -> list[Told]:
     """Return the story of a job's events, in causal order. Renewals of one lease are one step. Pure."""
     story: list[Told] = []
     renewals: dict[int, int] = {}
@@ -132,8 +150,10 @@ _REFUSALS: Mapping[str, str] = {
 }
 
 
-def say(event: Event) -> str:
+def say(event: StoryEvent) -> str:
     """Return what an event about a job means, as a sentence. Pure."""
+    if isinstance(event, JobStep):
+        return _step(event)
     match event:
         case ClaimWithdrawn():
             return f"Worker {_short(event.worker_id)} stops, and asks for work no more."
@@ -152,8 +172,21 @@ def say(event: Event) -> str:
             how = f"it failed with {event.failure.code}" if event.failure else "it succeeded"
             verdict = event.verdict.replace("_", " ")
             return f"The attempt of epoch {event.failure_id.rpartition(':')[2]} was run again on {event.worker}: {how}; {verdict}."
+        case PauseRequested() | ResumeRequested() | DispatchPaused() | DispatchResumed() | ClaimRefused():
+            return _unnamed(event, event.reason)
+        case ClockTicked():
+            return _unnamed(event, None)
+        case PartReported():
+            return f"Worker {_short(event.worker_id)} reported part {event.part + 1} of a result of epoch {event.epoch}."
+        case PartAccepted():
+            return f"The dispatcher accepted part {event.part + 1} of a result of epoch {event.epoch}."
         case _:
-            return _fact(event)
+            assert_never(event)
+
+
+def _unnamed(event: Event, reason: str | None) -> str:
+    """Return a sentence about an event that names no job."""
+    return f"{event.TYPE.removeprefix('kinolog.')}{_because(reason)}."
 
 
 def _request(event: JobSubmitted | ClaimRequested | CancelRequested | RetryRequested | RequeueRequested) -> str:
@@ -184,7 +217,7 @@ def _report(event: LeaseRenewed | LeaseReleased | ResultReported) -> str:
             return f"{who} reported a result of epoch {event.epoch}."
 
 
-def _fact(event: Event) -> str:
+def _step(event: JobStep) -> str:
     match event:
         case JobQueued(reason="retried" | "requeued"):
             return "The dispatcher queued it again; attempts count from zero."
@@ -211,7 +244,7 @@ def _fact(event: Event) -> str:
         case JobCancelled():
             return f"The job is cancelled{_because(event.reason)}."
         case _:
-            return f"{event.TYPE.removeprefix('kinolog.')}{_because(getattr(event, 'reason', None))}."
+            assert_never(event)
 
 
 def _failure(failure: Failure) -> str:

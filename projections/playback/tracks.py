@@ -7,7 +7,7 @@ from math import ceil
 from urllib.parse import quote
 
 from events.media import AudioPlan, ObjectRef, Plan, Rendition, Segment, Subtitle
-from events.objects import VIDEOS
+from events.objects import MADE
 from projections.catalog import Media, Video
 
 PLAYABLE = ("processing", "ready")
@@ -17,12 +17,12 @@ Address = Callable[[str], str]
 
 def media_path(key: str) -> str:
     """Return the public path of an object that a job made."""
-    return "/media/" + quote(key.removeprefix(VIDEOS))
+    return "/media/" + quote(key.removeprefix(MADE))
 
 
 def object_key(path: str) -> str:
     """Return the key of a public media path's rest; the inverse of `media_path`."""
-    return VIDEOS + path
+    return MADE + path
 
 
 def from_app(key: str) -> str:

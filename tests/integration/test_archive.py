@@ -16,6 +16,7 @@ import pytest
 
 from events.errors import StoreUnavailable
 from events.media import ObjectRef
+from events.objects import ARCHIVED
 from events.topics import PROGRESS, partition_for
 from infra.runtime import kafka
 from infra.runtime.clock import new_id
@@ -24,7 +25,7 @@ from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors.archiver import Archiver
-from projections.history.archive import MANIFEST, PREFIX, Files, Segment
+from projections.history.archive import MANIFEST, Files, Segment
 from projections.history.parquet import NO_LINK, check_segment, next_link, read_segment, write_segment
 from projections.history.proof import audit_archive
 from tests.support.archiving import archiver
@@ -132,10 +133,10 @@ async def test_small_files_of_a_day_that_is_over_are_joined(settings: Settings, 
     assert [file.records for file in files][:2] == [40, 40] and "day=2100-01-01" in first.key
     assert await complaints(settings) == []
     small = {str(r.envelope.data.key) for r in await read_topic(settings, "archive")} - {file.key for file in files}  # type: ignore[attr-defined]
-    assert len(small) >= 4 and small <= {stat.key for stat in await store.under(PREFIX)}
+    assert len(small) >= 4 and small <= {stat.key for stat in await store.under(ARCHIVED)}
     monkeypatch.setattr("processors.archiver.KEPT", timedelta())
     async with started(archiver(settings, store, FILE_RECORDS)), asyncio.timeout(PATIENCE_S):
-        while small & {stat.key for stat in await store.under(PREFIX)}:
+        while small & {stat.key for stat in await store.under(ARCHIVED)}:
             await asyncio.sleep(0.05)
     assert await in_the_archive(settings, store) == expected
     async with open_history(settings) as history:

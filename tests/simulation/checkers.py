@@ -16,6 +16,7 @@ from events.jobs import (
     JobQueued,
     JobReleased,
     LeaseExpired,
+    is_fact,
 )
 from events.kinds import Capabilities
 from events.workers import WorkerCleared, WorkerQuarantined
@@ -156,7 +157,8 @@ def check(
     """Return every rule that was broken."""
     audit, checker = JobAudit(), Checker(policy, capabilities, patience)
     for offset, fact in enumerate(facts):
-        audit.see(Recorded("jobs", 0, offset, fact))
+        if is_fact(fact):
+            audit.see(Recorded("jobs", 0, offset, fact))
         checker.see(fact)
     findings = [*audit.complaints, *checker.complaints]
     findings += [f"job {job_id} never ended" for job_id, job in checker.jobs.items() if not job.ended]

@@ -13,8 +13,9 @@ from events.jobs import JobClaimed, JobQueued, JobSubmitted
 from events.kinds import EncodeSpec
 from events.media import Rung
 from infra.reference.schemas import ROOT, examples_of
+from processors.dispatch.figures import Figures, claims_of, measure
 from processors.dispatch.state import Policy
-from processors.dispatch.whatif import Alternative, Figures, Recording, Replay, Worker, claims_of, measure, record
+from processors.dispatch.whatif import Alternative, Recording, Replay, Worker, record
 from tests.simulation.world import START, Outcome, Scale, run
 
 CALM = Scale(calamities=0, returning=0)

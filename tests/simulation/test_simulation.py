@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from events.jobs import JobClaimed, JobCompleted
 from processors.dispatch import decide as dispatch
-from processors.dispatch import matching
+from processors.dispatch import decision, matching
 from processors.dispatch import state as pool_state
-from processors.dispatch.decide import Decision
+from processors.dispatch.decide import Answer
 from processors.dispatch.snapshots import Mark
 from processors.dispatch.state import Policy, State
 from tests.simulation import world
@@ -37,14 +38,14 @@ def anyone_may_speak(*_: Any) -> None:
 def never_answered(patch: pytest.MonkeyPatch) -> None:
     """Repetitions are not recognised."""
     patch.setattr(pool_state, "ANSWERED_MAX", 0)
-    patch.setattr(Decision, "report", report_twice)
+    patch.setattr(Answer, "report", report_twice)
 
 
-def report_twice(self: Decision, event: Any) -> None:
+def report_twice(self: Answer, event: Any) -> None:
     """Accept a result without looking who holds the job."""
     job = self._state.jobs.get(event.job_id)
     if job is not None and event.result is not None:
-        completed = dispatch.JobCompleted(
+        completed = JobCompleted(
             job_id=event.job_id,
             video_id=job.queued.video_id,
             pool=event.pool,
@@ -60,7 +61,7 @@ def wrapped(name: str, change: Callable[[Any], Any]) -> Callable[[pytest.MonkeyP
     """Return a patch of a function of the decider."""
 
     def apply(patch: pytest.MonkeyPatch) -> None:
-        for module in (dispatch, matching, pool_state, world):
+        for module in (dispatch, decision, matching, pool_state, world):
             if hasattr(module, name):
                 patch.setattr(module, name, change(getattr(module, name)))
 
@@ -71,21 +72,21 @@ def assigned_with(**changes: Callable[[Any], Any]) -> Callable[[pytest.MonkeyPat
     """Return a patch that changes fields of every claim."""
 
     def apply(patch: pytest.MonkeyPatch) -> None:
-        take = Decision._take
+        take = Answer._take
 
-        def altered(self: Decision, event: Any, subject: str) -> None:
-            if isinstance(event, dispatch.JobClaimed):
+        def altered(self: Answer, event: Any, subject: str) -> None:
+            if isinstance(event, JobClaimed):
                 event = event.model_copy(update={name: change(getattr(event, name)) for name, change in changes.items()})
             take(self, event, subject)
 
-        patch.setattr(Decision, "_take", altered)
+        patch.setattr(Answer, "_take", altered)
 
     return apply
 
 
 def forgetting(method: str) -> Callable[[pytest.MonkeyPatch], None]:
     """Return a patch that makes a step of the decider do nothing."""
-    return lambda patch: patch.setattr(Decision, method, lambda *_, **__: None)
+    return lambda patch: patch.setattr(Answer, method, lambda *_, **__: None)
 
 
 def leads(**minutes: int) -> Callable[[pytest.MonkeyPatch], None]:

@@ -1,4 +1,4 @@
-"""A program may write what its code makes: a topic names every program that appends to it."""
+"""Who writes to a topic and who reads it, as `events.topics` says, is what the code does; and a program may write what it makes."""
 
 import ast
 from collections.abc import Iterator
@@ -6,27 +6,42 @@ from pathlib import Path
 
 import pytest
 
-from events.topics import TOPIC_OF, TOPICS
+import events.topics
+from events.topics import TOPIC_OF, TOPICS, Topic
 from infra.local.engine.access import WRITES
+from processors import files
+from processors.planning import process as planning
+from projections.registry import PROJECTIONS
 from tests.support.syntax import parsed
 
 ROOT = Path(__file__).parents[2]
 EVENTS = {event.__name__: TOPIC_OF[event.TYPE].name for topic in TOPICS.values() for event in topic.events}
-WRITERS = {
-    "processors": "processors/**/*.py",
-    "dispatcher": "processors/dispatch/*.py",
-    "admin": "api/**/*.py",
-    "worker-app": "api/**/*.py",
-    "telemetry": "api/telemetry/*.py",
-    "worker": "workers/**/*.py",
+WRITERS: dict[str, tuple[str, ...]] = {
+    "admin app": ("api/admin/**/*.py", "api/access.py"),
+    "archiver": ("processors/archiver.py",),
+    "chores": ("processors/chores.py",),
+    "dispatcher": ("processors/dispatch/decide.py", "processors/dispatch/decision.py", "processors/dispatch/owner.py"),
+    "planning": ("processors/planning/*.py",),
+    "telemetry app": ("api/telemetry/*.py",),
+    "worker app": ("api/worker/*.py", "api/access.py"),
+    "workers": ("workers/**/*.py",),
+    "kinolog telemetry import": ("infra/commands/telemetry.py",),
 }
-NOT_OF = {
-    "processors": {"processors/dispatch"},  # the dispatcher's own
-    "dispatcher": {"processors/dispatch/whatif.py"},  # it appends nothing
-    "admin": {"api/worker", "api/telemetry"},
-    "worker-app": {"api/admin", "api/telemetry"},
-    "worker": {"workers/telemetry.py"},  # it reports over HTTP
+"""What appends to topics, by the names that topics give their producers, and its code."""
+READERS: dict[str, tuple[str, ...]] = {
+    "admin app": ("api/admin/**/*.py",),
+    "dispatcher": ("processors/dispatch/owner.py",),
+    "worker app": ("api/worker/*.py",),
+    "workers": ("workers/**/*.py",),
 }
+"""What reads topics beside projections, processes and the archiver, and its code: it reads the topics that this names."""
+NOT_READ = {("dispatcher", "workers")}
+"""It names them to write there."""
+APPEND_NOTHING = {
+    "processors/dispatch/whatif.py": "it decides again, in memory",
+    "workers/telemetry.py": "it reports over HTTP",
+}
+CONSTANTS = {name for name, value in vars(events.topics).items() if isinstance(value, Topic)}
 
 
 def made_in(tree: ast.AST) -> Iterator[str]:
@@ -34,6 +49,10 @@ def made_in(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in EVENTS:
             yield EVENTS[node.func.id]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("offer", "_offer"):
+            yield from (
+                topic_named(argument.id) for argument in node.args if isinstance(argument, ast.Name) and argument.id in CONSTANTS
+            )
 
 
 def producers() -> dict[str, dict[str, set[str]]]:
@@ -60,15 +79,56 @@ def topics_of(path: Path) -> set[str]:
     return topics
 
 
-@pytest.mark.parametrize("program", WRITERS)
-def test_a_program_may_write_what_its_code_makes(program: str) -> None:
-    others = NOT_OF.get(program, set())
-    paths = [
-        path
-        for path in ROOT.glob(WRITERS[program])
-        if not others & {str(path.relative_to(ROOT)), str(path.parent.relative_to(ROOT))}
-    ]
-    made = {topic for path in paths for topic in topics_of(path)}
-    may = {topic.name for topic in TOPICS.values() if set(WRITES[program]) & set(topic.producers)}
-    assert made <= may
-    assert may
+def topic_named(constant: str) -> str:
+    """Return the name of a topic whose constant in `events.topics` this is."""
+    topic = getattr(events.topics, constant)
+    assert isinstance(topic, Topic)
+    return topic.name
+
+
+def files_of(patterns: tuple[str, ...]) -> list[Path]:
+    """Return the files of some code."""
+    found = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    return [path for path in found if str(path.relative_to(ROOT)) not in APPEND_NOTHING]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_topic_names_every_program_that_writes_to_it(writer: str) -> None:
+    made = {topic for path in files_of(WRITERS[writer]) for topic in topics_of(path)}
+    assert made == {topic.name for topic in TOPICS.values() if writer in topic.producers}
+
+
+def test_nobody_else_writes() -> None:
+    known = {path for patterns in WRITERS.values() for path in files_of(patterns)}
+    others = {
+        path for path in files_of(("api/**/*.py", "processors/**/*.py", "workers/**/*.py", "infra/**/*.py")) if path not in known
+    }
+    assert {str(path.relative_to(ROOT)): made for path in others if (made := topics_of(path))} == {}
+    assert {name for topic in TOPICS.values() for name in topic.producers} == WRITERS.keys()
+
+
+@pytest.mark.parametrize("topic", TOPICS.values(), ids=TOPICS)
+def test_a_topic_names_whatever_reads_it(topic: Topic) -> None:
+    """Tools that read any topic when a person asks (`kinolog events`, `sql`, `replay`, `backup` …) are not named."""
+    reads = {f"projection {name}" for name, projection in PROJECTIONS.items() if topic in projection.topics}
+    reads |= {process.name for process in (planning.PROJECTION, files.PROJECTION) if topic in process.topics}
+    for reader, patterns in READERS.items():
+        named = {name for path in files_of(patterns) for name in topics_imported(path)}
+        reads |= {reader} if topic.name in named and (reader, topic.name) not in NOT_READ else set()
+    assert {"archiver", *reads} == set(topic.consumers)
+
+
+def topics_imported(path: Path) -> set[str]:
+    """Return the topics that a module imports by their constants."""
+    return {
+        topic_named(alias.name)
+        for node in ast.walk(parsed(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "events.topics"
+        for alias in node.names
+        if alias.name in CONSTANTS
+    }
+
+
+def test_every_producer_has_a_user() -> None:
+    """Commands that write are the operator's."""
+    assert {name for names in WRITES.values() for name in names} == {name for name in WRITERS if not name.startswith("kinolog ")}

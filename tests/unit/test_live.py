@@ -259,15 +259,16 @@ async def test_what_cannot_be_followed_is_said(path: str, status: int) -> None:
 
 @pytest.mark.parametrize("kind", all_events())
 def test_messages_have_the_known_shape_whatever_happens(kind: type[Event]) -> None:
+    topic = TOPIC_OF[kind.TYPE].name
     for event in examples(kind):
-        recorded = Recorded(TOPIC_OF[kind.TYPE].name, 0, 0, Envelope(id_of("e"), "test", "s", START, event, id_of("c")))
-        if told := of_progress(recorded):
+        recorded = Recorded(topic, 0, 0, Envelope(id_of("e"), "test", "s", START, event, id_of("c")))
+        if topic in ("videos", "jobs", "progress") and (told := of_progress(recorded)):
             assert list(told.data) == [
                 *("type", "video_id", "job_id", "current_step", "progress_percent"),
                 *("qualities", "status", "last_error", "timestamp"),
             ]
             assert told.event == told.data["type"] and told.event in ("progress", "job_completed", "job_failed")
-        if worker := of_workers(recorded):
+        if topic in ("workers", "worker-heartbeats") and (worker := of_workers(recorded)):
             assert worker.event == "worker_status" and worker.data["worker_id"] == worker.about
 
 

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.codec import encode
-from events.envelope import Envelope
+from events.codec import decode, encode
+from events.envelope import REGISTRY, Envelope
+from events.topics import TOPIC_OF, TOPICS
+from infra.reference.schemas import ROOT, examples_of
 from projections.folding import log as reading
-from projections.folding.log import LogReader, Place
+from projections.folding.log import LogReader, Place, decoded
 from tests.support.counting import counting, ticks
 
 PLACES = [("progress", number) for number in range(3)]
@@ -168,3 +170,13 @@ async def test_what_is_gathered_is_each_event_once_and_may_be_read_again_without
 def test_a_projection_cannot_gather_without_knowing_what_came_before(half: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="counting: a projection that gathers"):
         replace(counting(), **half)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_an_event_that_its_topic_does_not_carry_is_a_dead_letter(topic: str) -> None:
+    """Folds match the events of their topics to the end; a stray one must not stand in their way."""
+    records = [(ROOT / path).read_bytes() for event in REGISTRY.values() for path in examples_of(event)]
+    events, dead = decoded(topic, 0, list(enumerate(records)))
+    carried = [number for number, record in enumerate(records) if TOPIC_OF[decode(record).data.TYPE].name == topic]
+    assert [event.offset for event in events] == carried
+    assert len(dead) == len(records) - len(carried) and all(f"not belong on topic {topic}" in letter.reason for letter in dead)

@@ -179,6 +179,8 @@ def _video_codec(plan: VideoPlan, rung: Rung, threads: int) -> list[str]:
             lp = f":lp={threads}" if threads else ""
             params = f"keyint={keyint}:scd=0:irefresh-type=2:rc=1{lp}"
             return [*common, "-b:v", f"{rung.video_kbps}k", "-svtav1-params", params]
+        case _:
+            pass  # hardware
     groups_of_hardware = [*rate, "-g", str(keyint), "-bf", "0"]
     match family_of(plan.encoder):
         case "vaapi" | "videotoolbox":

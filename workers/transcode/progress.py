@@ -36,6 +36,8 @@ class Meter:
             case "speed":
                 with contextlib.suppress(ValueError):
                     self.speed = float(value.rstrip("x"))
+            case _:
+                pass  # ffmpeg says more than is asked
         return False
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from heapq import merge
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -22,7 +22,7 @@ from fastapi.sse import format_sse_event
 
 from api.admin.live.messages import Told, of_progress, of_workers
 from events.clock import Clock
-from events.envelope import Event, Recorded
+from events.envelope import Recorded
 from events.errors import LogTruncated, Retryable, Stalled
 from events.pulse import Pulse
 from events.topics import JOBS, PROGRESS, VIDEOS, WORKER_HEARTBEATS, WORKERS, Topic
@@ -63,7 +63,7 @@ class Message(NamedTuple):
 class Channel:
     """What the listeners of one stream hear. `render` says what an event of its topics means to them, if anything."""
 
-    def __init__(self, topics: Sequence[Topic], render: Callable[[Recorded[Event]], Told | None], kept_max: int) -> None:
+    def __init__(self, topics: Sequence[Topic], render: Callable[[Recorded[Any]], Told | None], kept_max: int) -> None:
         self.places: list[Place] = sorted((topic.name, number) for topic in topics for number in range(topic.partitions))
         self.render = render
         self.listeners = 0

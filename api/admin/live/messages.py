@@ -5,22 +5,57 @@
 """
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
-from events.envelope import Event, Recorded
+from events.envelope import Recorded
 from events.jobs import (
+    ClaimRefused,
+    DispatchPaused,
+    DispatchResumed,
     JobAttemptFailed,
     JobCancelled,
     JobClaimed,
     JobCompleted,
+    JobFact,
     JobFailed,
     JobQueued,
     JobReleased,
     LeaseExpired,
+    PartAccepted,
+    RequestRefused,
+    ResultRefused,
 )
-from events.progress import ProgressTicked
-from events.videos import VideoFailed, VideoPublished
-from events.workers import WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
+from events.progress import ProgressEvent, ProgressTicked
+from events.videos import (
+    UploadAbandoned,
+    UploadStarted,
+    VideoArchived,
+    VideoEdited,
+    VideoEvent,
+    VideoFailed,
+    VideoPlanned,
+    VideoProbed,
+    VideoPublished,
+    VideoPurged,
+    VideoRestored,
+    VideoRetryRequested,
+    VideoUploaded,
+)
+from events.workers import (
+    WorkerCleared,
+    WorkerDeployed,
+    WorkerDrained,
+    WorkerEvent,
+    WorkerHeartbeat,
+    WorkerKeyIssued,
+    WorkerKeyRevoked,
+    WorkerKeyRotated,
+    WorkerOffline,
+    WorkerQuarantined,
+    WorkerRegistered,
+    WorkerRequestRefused,
+    WorkerRolledBack,
+)
 
 
 class Told(NamedTuple):
@@ -31,7 +66,7 @@ class Told(NamedTuple):
     data: dict[str, Any]
 
 
-def of_progress(recorded: Recorded[Event]) -> Told | None:
+def of_progress(recorded: Recorded[VideoEvent | JobFact | ProgressEvent]) -> Told | None:
     """Return what an event means to those who follow videos; None for nothing."""
     event, time = recorded.envelope.data, recorded.envelope.time
     match event:
@@ -62,8 +97,23 @@ def of_progress(recorded: Recorded[Event]) -> Told | None:
             return _told("progress", time, event, "ready", percent=100.0, qualities=qualities)
         case VideoFailed():
             return _told("progress", time, event, "failed", error=event.failure.message)
-        case _:
+        case PartAccepted() | ClaimRefused() | ResultRefused() | RequestRefused() | DispatchPaused() | DispatchResumed():
             return None
+        case (
+            UploadStarted()
+            | UploadAbandoned()
+            | VideoUploaded()
+            | VideoProbed()
+            | VideoPlanned()
+            | VideoRetryRequested()
+            | VideoEdited()
+            | VideoArchived()
+            | VideoRestored()
+            | VideoPurged()
+        ):
+            return None
+        case _:
+            assert_never(event)
 
 
 def _told(
@@ -91,7 +141,7 @@ def _told(
     return Told(name, event.video_id, data)
 
 
-def of_workers(recorded: Recorded[Event]) -> Told | None:
+def of_workers(recorded: Recorded[WorkerEvent]) -> Told | None:
     """Return what an event means to those who follow workers; None for nothing."""
     event, time = recorded.envelope.data, recorded.envelope.time
     match event:
@@ -105,8 +155,18 @@ def of_workers(recorded: Recorded[Event]) -> Told | None:
             return _worker(event.worker_id, time, "offline")
         case WorkerQuarantined():
             return _worker(event.worker_id, time, "quarantined")
-        case _:
+        case (
+            WorkerCleared()
+            | WorkerDeployed()
+            | WorkerRolledBack()
+            | WorkerKeyIssued()
+            | WorkerKeyRotated()
+            | WorkerKeyRevoked()
+            | WorkerRequestRefused()
+        ):
             return None
+        case _:
+            assert_never(event)
 
 
 def _worker(worker_id: str, time: datetime, status: str, **more: object) -> Told:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from events.media import Failure, SystemContext
+from events.objects import rerun_prefix
 from infra.runtime import hardware
 from infra.runtime.binaries import ffmpeg, ffprobe
 from infra.runtime.clock import SystemClock, new_id
@@ -32,7 +33,7 @@ async def rerun(settings: Settings, capsule: Capsule) -> Outcome:
     """Run the capsule's job once, with this machine's limits. Its objects lie apart from all published ones, and are deleted."""
     worker = platform.node()
     store = ObjectStore(settings)
-    prefix = f"reruns/{capsule.job_id}/{new_id()}"
+    prefix = rerun_prefix(capsule.job_id, new_id())
     limits = Limits(threads=settings.worker_threads, memory_max_bytes=settings.ffmpeg_memory_max_bytes)
     with scratch(settings) as folder:
         sources = Sources(folder / "sources", store, bytes_max=settings.work_dir_max_bytes // 2)
@@ -50,5 +51,5 @@ async def rerun(settings: Settings, capsule: Capsule) -> Outcome:
         try:
             made = await attempt(capsule.spec, RUNNERS[capsule.spec.kind], work, surroundings, ignore)
         finally:
-            await store.delete_prefix(f"{prefix}/")
+            await store.delete_prefix(prefix)
     return Outcome(worker, round(time.monotonic() - started, 3), made if isinstance(made, Failure) else None)
