@@ -40,6 +40,8 @@ FEW = 500
 """A batch of fewer events is small: that of a reader who keeps up, and need not read ahead."""
 STALLS_MAX = 3
 """A feed that hangs so often in a row, and had no batch that could be at fault, ends the process."""
+STALLED_RESTS = 4
+"""A record at which a feed hangs is tried again after so many times that the feed hung: most of its time is the others'."""
 LEAVE_S = 10.0
 """Longest wait for a reader that is given up."""
 ASTRAY = -1
@@ -215,6 +217,7 @@ class Feed(Service):
     async def _turn(self) -> None:
         """Feed one batch: of all partitions but those put aside, or the record of one of these whose time has come."""
         assert self._source is not None
+        self._offered = None
         now = self.loop.time()
         due = [place for place, (_, at) in self._aside.items() if at <= now and place in self._source.assigned]
         if due:
@@ -232,7 +235,6 @@ class Feed(Service):
     async def _feed_once(self, records_max: int) -> int:
         """Read a batch and wait until it is durable; return how many records it had."""
         assert self._reader is not None
-        self._offered = None
         batch, dead = await self._reader.read(records_max=records_max, wait_s=WAIT_S)
         lag = await self._reader.lag()
         self._look_whether_it_reads(batch, lag)
@@ -298,6 +300,8 @@ class Feed(Service):
         before, _ = self._aside.get(place, (None, 0.0))
         standing = self._standing(batch, words_of(error), before)
         rest_s = min(RETRY_S[1], RETRY_S[0] * 2.0 ** min(standing.failures - 1, 10))
+        if isinstance(error, Stalled):  # the other partitions wait for each try
+            rest_s = max(rest_s, STALLED_RESTS * self._pulse.limit_s)
         self._aside[place] = standing, self.loop.time() + rest_s
         self._size = self._records_max
         if not standing.failures & (standing.failures - 1):

@@ -8,6 +8,7 @@ While a service is away an effect is put off and nothing counts. One that fails 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -168,8 +169,8 @@ class Outbox(Service):
             if busy:
                 self._news.set()  # the next one of its subject may begin, in another slot
             else:
-                await asyncio.wait({news := asyncio.ensure_future(self._news.wait())}, timeout=LOOK_S)
-                news.cancel()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), LOOK_S)
 
     async def _one(self, pulse: Pulse) -> bool:
         """Do one effect that is due; return whether there was one."""
