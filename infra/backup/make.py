@@ -25,6 +25,7 @@ from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.placed_appender import fetch_group
 from infra.runtime.settings import Settings
+from processors.agents import outbox
 from processors.dispatch.owner import group_of
 from projections.folding.log import Place, stretches
 from projections.history.archive import Files, Segment
@@ -51,6 +52,7 @@ class Making:
         before = await self._before()
         async with postgres.connected(self.settings) as connection:
             processes, keys = await remembered(connection), await worker_keys.dump(connection)
+            waiting = await outbox.dump(connection)  # after the positions: nothing that they are past is missing
         requests = [(JOB_REQUESTS.name, number) for number in range(JOB_REQUESTS.partitions)]
         group = group_of(self.settings.topic_prefix)
         dispatched = await asyncio.to_thread(fetch_group, self.settings, group, requests)
@@ -64,6 +66,7 @@ class Making:
             objects=tuple(objects),
             processes=tuple(processes),
             worker_keys=keys,
+            outbox=waiting,
             dispatched={number: offset for (_, number), offset in dispatched.items()},
         )
         await self._put(MANIFEST, as_document(backup))

@@ -20,6 +20,7 @@ from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.placed_appender import PlacedAppender, store_group
 from infra.runtime.settings import Settings
+from processors.agents import outbox
 from processors.archiver import PARQUET_TYPE, manifest_of
 from processors.dispatch.owner import group_of
 from projections.folding.log import Place, stretches
@@ -229,6 +230,7 @@ class Restoring:
         async with postgres.connected(self.settings) as connection, open_history(self.settings) as history:
             await remember(connection, backup.processes)
             await worker_keys.load_dump(connection, backup.worker_keys)
+            await outbox.load_dump(connection, backup.outbox)
             for done, projection in enumerate(PROJECTIONS.values()):
                 self.report("projections", done, len(PROJECTIONS))
                 runner = await fold_to(projection, connection, history, ends)

@@ -74,6 +74,21 @@ async def put(connection: AsyncConnection[Any], effect: str, records: Sequence[R
             await cursor.executemany(SQL["put"], rows)
 
 
+async def dump(connection: AsyncConnection[Any]) -> str:
+    """Return what is still to be done, for a backup, as JSON."""
+    if (await (await connection.execute(SQL["is_there"])).fetchone()) == (False,):
+        return "[]"
+    found = await (await connection.execute(SQL["dump"])).fetchone()
+    assert found is not None
+    return str(found[0])
+
+
+async def load_dump(connection: AsyncConnection[Any], document: str) -> None:
+    """Put back what a backup has; what is there stays as it is."""
+    await connection.execute(SQL["create"])
+    await connection.execute(SQL["load"], {"document": document})
+
+
 async def failing(connection: AsyncConnection[Any]) -> list[str]:
     """Return a sentence for each effect that waits because it failed."""
     if (await (await connection.execute(SQL["is_there"])).fetchone()) == (False,):

@@ -51,6 +51,12 @@ WHERE NOT again AND (effect, topic, partition, position) = (%(effect)s, %(topic)
 DELETE FROM kinolog.outbox
 WHERE (effect, topic, partition, position) = (%(effect)s, %(topic)s, %(partition)s, %(position)s);
 
+-- name: dump
+SELECT coalesce(json_agg(row_to_json(o)), '[]')::text FROM kinolog.outbox o WHERE done_at IS NULL;
+
+-- name: load
+INSERT INTO kinolog.outbox SELECT * FROM json_populate_recordset(null::kinolog.outbox, %(document)s::json) ON CONFLICT DO NOTHING;
+
 -- name: is_there
 SELECT to_regclass('kinolog.outbox') IS NOT NULL;
 

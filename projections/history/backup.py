@@ -56,7 +56,8 @@ class Backup(BaseModel, frozen=True):
     """A backup's manifest.
 
     `segments` hold everything before `ends` (topic, partition, offset), per partition in order. `dispatched` is how far the
-    dispatcher had answered, by partition. `worker_keys` is the table of workers' keys, hashes only, a JSON array.
+    dispatcher had answered, by partition. `worker_keys` is the table of workers' keys, hashes only, and `outbox` has the effects
+    that were still to be done, both as JSON arrays.
     """
 
     version: Literal[1] = 1
@@ -67,6 +68,7 @@ class Backup(BaseModel, frozen=True):
     objects: tuple[Object, ...]
     processes: tuple[Memory, ...]
     worker_keys: str
+    outbox: str = "[]"
     dispatched: dict[int, int]
 
     def segments_of(self, place: Place) -> list[Segment]:

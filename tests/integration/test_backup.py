@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from events.codec import encode
+from events.envelope import Recorded
 from events.errors import Conflict
 from events.topics import TOPICS
 from infra.backup.make import Making
@@ -26,6 +28,8 @@ from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.runtime.worker_keys import KeyTable
+from processors.agents.outbox import SQL as OUTBOX
+from processors.agents.outbox import put
 from producers.keys import Key
 from projections.folding.log import Place, stretches
 from projections.folding.positions import Positions
@@ -144,6 +148,21 @@ async def test_gaps_and_the_archive_come_back_where_they_were(settings: Settings
     await archive(elsewhere, 20)  # the archiver goes on after the last file that the log tells of
     async with open_history(elsewhere) as history:
         assert await audit_archive(history.log, history.segments, history.fetch) == []
+
+
+async def test_an_effect_that_was_still_to_be_done_is_done_after_the_restore(
+    settings: Settings, elsewhere: Settings, tmp_path: Path
+) -> None:
+    await with_gaps(settings, 10)
+    async with postgres.connected(settings) as connection:
+        await connection.execute(OUTBOX["create"])
+        waiting = [Recorded("videos", 1, 7, ticks(1)[0])]
+        await put(connection, "files", waiting)
+    await back_up(settings, str(tmp_path / "backup"), tmp_path / "a")
+    await restore(elsewhere, str(tmp_path / "backup"), tmp_path / "b")
+    query = "SELECT effect, topic, partition, position, record FROM kinolog.outbox"
+    async with postgres.connected(elsewhere) as connection:
+        assert await (await connection.execute(query)).fetchall() == [("files", "videos", 1, 7, encode(waiting[0].envelope))]
 
 
 async def test_a_backup_in_a_bucket_and_a_second_one_that_copies_what_is_new(
