@@ -139,7 +139,7 @@ def tell(events: Sequence[Recorded[StoryEvent]]) -> list[Told]:
     return story
 
 
-_REFUSALS: Mapping[str, str] = {
+REFUSALS: Mapping[str, str] = {
     "unknown_job": "there is no such job",
     "stale_epoch": "its claim is fenced: a newer one was given since",
     "not_holder": "another worker holds the claim",
@@ -147,6 +147,7 @@ _REFUSALS: Mapping[str, str] = {
     "not_running": "nobody is at it any more",
     "not_ended": "the job has not ended",
     "unknown_pool": "there is no such pool",
+    "too_large": "there is more to it than fits on the log",
 }
 
 
@@ -162,10 +163,10 @@ def say(event: StoryEvent) -> str:
         case LeaseRenewed() | LeaseReleased() | ResultReported():
             return _report(event)
         case ResultRefused():
-            why = _REFUSALS.get(event.reason, event.reason)
+            why = REFUSALS[event.reason]
             return f"What worker {_short(event.worker_id)} said under epoch {event.epoch} was refused: {why}."
         case RequestRefused():
-            return f"The request was refused: {_REFUSALS.get(event.reason, event.reason)}."
+            return f"The request was refused: {REFUSALS[event.reason]}."
         case FailureResolved():
             return f"A person resolved the failure of epoch {event.failure_id.rpartition(':')[2]}{_because(event.reason)}."
         case FailureRerun():

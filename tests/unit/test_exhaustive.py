@@ -9,13 +9,16 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from api.worker.decisions import ENDS
 from events.codec import decode
 from events.envelope import Event, Recorded
+from events.jobs import AttemptEnd, RequestRefused, ResultRefused
 from events.kinds import KINDS
 from events.topics import TOPIC_OF, TOPICS
 from infra.reference.schemas import ROOT, examples_of
 from processors.planning import process as planning
 from projections.folding.fold import Projection, Table
+from projections.history import story
 from projections.registry import PROJECTIONS
 from tests.support.copies import PACKAGES, Copy, copy_of_the_code
 from tests.support.syntax import parsed
@@ -205,3 +208,15 @@ def test_a_match_that_swallows_is_found() -> None:
     assert swallowing(parsed(named.format("pass"))) == swallowing(parsed(named.format("return x"))) == [4]
     assert swallowing(parsed(named.format("assert_never(event)"))) == swallowing(parsed(named.format("raise X"))) == []
     assert swallowing(parsed("match name:\n    case 'frame':\n        a()\n    case _:\n        pass\n")) == []
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_end_of_a_claim_is_told_to_its_holder() -> None:
+    assert set(ENDS) == set(get_args(AttemptEnd))
+
+
+@pytest.mark.parametrize("event", [ResultRefused, RequestRefused])
+def test_every_refusal_has_words(event: type[Event]) -> None:
+    assert set(get_args(event.model_fields["reason"].annotation)) <= set(story.REFUSALS)

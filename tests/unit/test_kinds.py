@@ -1,6 +1,7 @@
 """The table of kinds of work agrees with the vocabulary, and objects are where their attempt may put them."""
 
 import ast
+import importlib
 from pathlib import Path
 from typing import Any, get_args
 
@@ -59,6 +60,10 @@ def test_every_kind_has_a_row_and_a_runner() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_can_have_a_slot(kind: str) -> None:
     assert Settings(worker_slots=(f"{kind}=2",)).worker_slots == (f"{kind}=2",)
+
+
+def test_policies_find_the_encode_spec_where_it_was_one_version_ago() -> None:
+    assert importlib.import_module("events.jobs").EncodeSpec is EncodeSpec
 
 
 # --- the fence around objects ---------------------------------------------------------------------------------------
