@@ -124,11 +124,6 @@ class Archiver(Service):
         self.fault: str | None = None
         """Why nothing is archived, once that failed several times in a row."""
 
-    @property
-    def unwritten(self) -> int:
-        """How many records were read and stand in no file yet."""
-        return sum(len(head.pending) for head in self._heads.values())
-
     @Service.task
     async def _archive(self) -> None:
         while not self.should_stop:

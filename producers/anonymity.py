@@ -31,7 +31,6 @@ FIELDS: Final = {
     "resolution": 32,
 }
 """Field -> the most characters that its text may have. The other fields are numbers."""
-NUMBERS: Final = ("duration_ms", "input_size_bytes", "output_size_bytes", "speed_factor")
 
 _EXTENSIONS = (
     # video, audio, subtitles, pictures

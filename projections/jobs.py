@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, assert_never
 
 from psycopg import AsyncConnection
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
 from events.envelope import Recorded, Value
 from events.jobs import (
@@ -285,29 +285,6 @@ _ATTEMPT = TypeAdapter(Attempt)
 _PAUSE = TypeAdapter(Pause)
 
 
-class Depth(BaseModel):
-    """How many jobs of a kind are at one point of their way, and since when the oldest of them exists."""
-
-    pool: str
-    kind: str
-    status: Status
-    jobs: int
-    oldest_at: datetime | None
-
-
-class Stage(BaseModel):
-    """What one kind of job took of a video: from the first claim to the last end, and summed over its jobs."""
-
-    kind: str
-    jobs: int
-    completed: int
-    queued_at: datetime | None
-    started_at: datetime | None
-    ended_at: datetime | None
-    elapsed_s: float | None
-    busy_s: float
-
-
 async def listing(
     connection: AsyncConnection[Any],
     *,
@@ -378,15 +355,3 @@ async def counts(connection: AsyncConnection[Any]) -> dict[str, int]:
     """Return how many jobs are in each state."""
     cursor = await connection.execute(_SQL["counts"])
     return dict(await cursor.fetchall())
-
-
-async def depths(connection: AsyncConnection[Any]) -> Sequence[Depth]:
-    """Return what is queued, claimed or to be retried, by pool and kind; quick however many jobs have ended."""
-    cursor = await connection.execute(_SQL["depths"])
-    return [Depth.model_validate_json(text) for (text,) in await cursor.fetchall()]
-
-
-async def stages_of(connection: AsyncConnection[Any], video_id: str) -> Sequence[Stage]:
-    """Return what each kind of job took of a video, in the order in which they were queued."""
-    cursor = await connection.execute(_SQL["stages"], {"video_id": video_id})
-    return [Stage.model_validate_json(text) for (text,) in await cursor.fetchall()]

@@ -90,27 +90,3 @@ ORDER BY a.ended_at, a.job_id, a.epoch;
 
 -- name: counts
 SELECT status, count(*) FROM jobs.jobs GROUP BY status ORDER BY status;
-
--- name: depths
--- What has not ended; the partial index holds nothing else.
-SELECT to_json(d)::text FROM (
-    SELECT pool, kind, status, count(*) AS jobs, min(queued_at) AS oldest_at
-    FROM jobs.jobs WHERE status IN ('queued', 'claimed', 'retrying')
-    GROUP BY pool, kind, status ORDER BY pool, kind, status
-) d;
-
--- name: stages
--- What each kind of job took of a video; the busy time counts every attempt, also those that failed.
-SELECT to_json(s)::text FROM (
-    SELECT j.kind, count(*) AS jobs, count(*) FILTER (WHERE j.status = 'completed') AS completed,
-           min(j.queued_at) AS queued_at, min(a.started_at) AS started_at, max(j.ended_at) AS ended_at,
-           extract(epoch FROM max(j.ended_at) - min(a.started_at))::double precision AS elapsed_s,
-           coalesce(sum(a.busy_s), 0) AS busy_s
-    FROM jobs.jobs j
-    LEFT JOIN LATERAL (
-        SELECT min(started_at) AS started_at, sum(extract(epoch FROM ended_at - started_at))::double precision AS busy_s
-        FROM jobs.attempts WHERE job_id = j.job_id
-    ) a ON true
-    WHERE j.video_id = %(video_id)s
-    GROUP BY j.kind ORDER BY min(j.queued_at), j.kind
-) s;

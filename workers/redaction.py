@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
-CUT = "…"
+from events.text import CUT
+
 _SECRET = r"(?:[\w-]*(?:token|secret|passw(?:or)?d|signature|credential|api[_-]?key|access[_-]?key)[\w-]*|authorization|cookie)"
 _USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@'\"]*@", re.IGNORECASE)
 _QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?'\"]*\?)[^\s'\"]*", re.IGNORECASE)

@@ -3,8 +3,9 @@
 from typing import Any
 
 from api import problems
+from api.connections import HEALTH
 from api.telemetry.batches import BODY_BYTES_MAX, LINE_BYTES_MAX, LINES_MAX
-from api.telemetry.ingest import EVENT, EVENT_BYTES_MAX, EVENTS, HEALTH
+from api.telemetry.ingest import EVENT, EVENT_BYTES_MAX, EVENTS
 from api.telemetry.insights import INSIGHTS
 from events.telemetry import WHOLE_MAX
 from producers.anonymity import FIELDS

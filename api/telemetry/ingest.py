@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.addresses import Addresses
+from api.connections import HEALTH
 from api.limiter import Limiter
 from api.middleware import PLAIN
 from api.problems import problem
@@ -30,7 +31,6 @@ from producers.reports import NotJson, read
 
 EVENT = "/v1/event"
 EVENTS = "/v1/events"
-HEALTH = "/health"
 PATHS = (EVENT, EVENTS, HEALTH, INSIGHTS)
 OBSERVED = {EVENT: "POST", EVENTS: "POST", INSIGHTS: "GET"}
 """The methods whose answers are counted; what else comes is a mistake, a preflight or a probe."""

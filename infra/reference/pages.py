@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from events.envelope import Event, Value
 from events.kinds import KINDS
-from events.topics import FOR_EVER, TOPICS, Topic
+from events.topics import DAY_MS, FOR_EVER, TOPICS, Topic
 
 GENERATED = "<!-- Written by `kinolog docs` from the code. Do not edit: a test compares. -->\n"
-DAY_MS = 24 * 3600 * 1000
 
 
 def events_page(root: Path) -> str:

@@ -57,7 +57,7 @@ async def archive(settings: Settings, records: int) -> None:
     service = archiver(settings, ObjectStore(settings), 70, archived)
     await service.start()
     async with asyncio.timeout(60):
-        while done < records or service.unwritten:
+        while done < records or any(head.pending for head in service._heads.values()):
             await asyncio.sleep(0.02)
     await service.stop()
 

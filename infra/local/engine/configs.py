@@ -6,7 +6,6 @@ from pathlib import Path
 from infra.runtime.settings import Settings
 
 JARS = Path(__file__).parent / "jars"
-DATABASE = "kinolog"
 DATABASE_USER = "kinolog"
 JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:MaxMetaspaceSize=128m", "-XX:ReservedCodeCacheSize=64m")
 """Small and quiet: one collector thread, no optimising compiler. These servers move bytes, they do not compute; the optimiser
