@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 ONLY ?=
 SEEDS ?= 1000
 ROUNDS ?= 50
+TESTS ?=
 UPGRADE ?=
 SEED ?= $(shell echo $$RANDOM)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up start status stop test check fmt unit integration bench simulate chaos docs lock tools clean
+.PHONY: help setup demo up start status stop test check fmt unit integration coverage bench simulate chaos docs lock tools clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,7 +53,12 @@ unit: $(VENV)/.ready tools  ## The tests that need no engine.
 integration: setup browser tools  ## The tests on the real engine.
 	$(BIN)/python -m pytest tests/integration tests/browser
 
-bench: setup  ## Measure, print a table, write build/bench.json; ONLY=name runs one.
+coverage: setup browser tools  ## Run the tests with branches counted, print what they do not reach; TESTS=tests/unit takes a part.
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -n 2 --dist worksteal $(TESTS); code=$$?; \
+	$(BIN)/coverage combine -q && $(BIN)/coverage report && exit $$code
+
+bench: setup  ## Measure; print each figure when it is there, and write build/bench.json. ONLY=name runs one.
 	$(BIN)/python -m tests.bench $(ONLY)
 
 chaos: setup  ## Let calamities befall transcodes, archive and rebuild, ROUNDS times (default 50), in the order of SEED.

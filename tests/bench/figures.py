@@ -55,20 +55,16 @@ class Figure:
             "runs": list(self.runs),
         }
 
-    def row(self) -> tuple[str, ...]:
-        """Return the table's row."""
-        ratio, sign = self.ratio, ">=" if self.at_least else "<="
-        return (
-            self.name,
-            f"{self.value:,.2f}",
-            f"{min(self.runs):,.2f}",
-            f"{max(self.runs):,.2f}",
-            self.unit,
-            f"{median(self.baseline):,.2f}" if self.baseline else "",
-            "" if ratio is None else f"{ratio:.2f}",
-            "" if self.goal is None else f"{sign} {self.goal:,g}",
-            {True: "met", False: "MISSED", None: ""}[self.met],
-        )
+    def line(self) -> str:
+        """Return the figure as a line below HEADING."""
+        sign = ">=" if self.at_least else "<="
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        base = f"{median(self.baseline):,.2f}" if self.baseline else ""
+        goal = "" if self.goal is None else f"{sign} {self.goal:,g}"
+        spread = f"{min(self.runs):,.2f} to {max(self.runs):,.2f}"
+        met = {True: "met", False: "MISSED", None: ""}[self.met]
+        return f"{self.name:<66} {self.value:>14,.2f} {self.unit:<15} {spread:<26} {base:>14} {ratio:>8} {goal:>9} {met}".rstrip()
 
 
+HEADING = f"{'figure':<66} {'median':>14} {'unit':<15} {'runs':<26} {'baseline':>14} {'ratio':>8} {'goal':>9}"
 Benchmark = Callable[[Settings], Awaitable[Sequence[Figure]]]

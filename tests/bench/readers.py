@@ -9,5 +9,4 @@ from tests.bench.figures import Figure
 
 async def catalog_readers(settings: Settings) -> Sequence[Figure]:
     """Return the medians of each reader."""
-    found = await catalog.run(settings.postgres_url.get_secret_value())
-    return [Figure(figure["name"], figure["unit"], figure["runs"], figure["goal"], at_least=False) for figure in found]
+    return await catalog.run(settings.postgres_url.get_secret_value())
