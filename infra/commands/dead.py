@@ -151,11 +151,11 @@ def _verdict(letter: Letter) -> str:
     from processors.agents.outbox import OFFERED_AGAIN
     from projections.registry import PROJECTIONS
 
+    if letter.feed in OFFERED_AGAIN:
+        return _unreadable(letter) or OFFERED
     if letter.feed in PROJECTIONS:
         return f"run: kinolog rebuild {letter.feed}"
-    if letter.feed not in OFFERED_AGAIN:
-        return "no feed of this code has this name; rebuild the projections that read its topic"
-    return _unreadable(letter) or OFFERED
+    return "no feed of this code has this name; rebuild the projections that read its topic"
 
 
 def _unreadable(letter: Letter) -> str | None:
