@@ -154,9 +154,11 @@ class ProblemPages:
 def problem_page(status: int, document: Any, path: str) -> str:
     """Return the page of a problem document; what may pass by itself can be tried again."""
     passing = status in (408, 429) or status >= 500
+    title = TITLES.get(status, HTTPStatus(status).phrase)
     return _filled(
         "problem.html",
-        title=TITLES.get(status, HTTPStatus(status).phrase),
+        name=f"{title} · Kinolog",
+        title=title,
         words=sentence(str(document.get("detail", ""))),
         href=path if passing and path.startswith("/") and not path.startswith("//") else "/",
         label="Try again" if passing else "Back to the library",
@@ -187,6 +189,10 @@ def _template(name: str) -> Template:
 
 
 def _filled(file: str, head: str = "", **words: str) -> str:
-    """Return a page of api/web with words in it, which may be anything: they are escaped. `head` is HTML."""
-    blank = {"title": "", "name": "", "words": ""}
-    return _template(file).substitute(blank | {part: escape(text) for part, text in words.items()}, head=head)
+    """Return a page of api/web with words in it, which may be anything: they are escaped. `head` is HTML.
+
+    Every page has the same beginning of its head, and the same top.
+    """
+    plain = {"title": "", "name": "", "words": ""} | {part: escape(text) for part, text in words.items()}
+    shared, top = (_template(part).substitute(plain).rstrip() for part in ("head.html", "top.html"))
+    return _template(file).substitute(plain, head=head, shared=shared, top=top)

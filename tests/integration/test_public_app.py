@@ -284,3 +284,20 @@ async def test_the_page_of_a_missing_video_says_404(platform: Platform, slug: st
         answer = await platform.public.get(f"/watch/{slug}", headers={"Accept": accept})
         assert (answer.status_code, answer.headers["content-type"]) == (404, kind)
         assert "Accept" in answer.headers["vary"].split(", ")
+
+
+async def test_an_archived_video_has_no_page_until_it_is_restored(platform: Platform) -> None:
+    video = await platform.ended(await platform.upload(clips.real_clips()["carphone"], title="Put away"))
+    paths = [f"/watch/{video['slug']}", f"/api/videos/{video['slug']}", video["hls_url"], video["dash_url"]]
+    for asked, status, title in (
+        ("archive", 404, "There is nothing at this address · Kinolog"),
+        ("restore", 200, "Put away · Kinolog"),
+    ):
+        answer = await platform.admin.post(f"/api/videos/{video['video_id']}/{asked}")
+        await platform.read(f"/api/videos/{video['video_id']}", answer.raise_for_status().headers["X-Log-Position"])
+        assert [(await platform.public.get(path)).status_code for path in paths] == [status] * 4
+        page = await platform.public.get(paths[0], headers={"Accept": "text/html"})
+        assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert f"<title>{title} · Kinolog</title>" in page.text
+        listed = (await platform.public.get("/api/videos", params={"q": "Put away"})).json()["items"]
+        assert bool(listed) is (status == 200)

@@ -12,8 +12,10 @@ from psycopg_pool import PoolTimeout
 from api import problems
 from api.public import pages
 from api.public.previews import Preview, head_of
-from tests.support.apps import client, make
+from tests.support.apps import client, make, make_worker
 from tests.support.minutes import stop_the_minute
+from tests.support.telemetry import Log
+from tests.support.telemetry import make as make_telemetry
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 ANYTHING = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"))
@@ -80,6 +82,14 @@ async def test_an_unknown_address_is_a_page_for_people_and_a_problem_for_program
     read = Read(page.text)
     assert read.elements["h1"] == 1 and read.text["title"].endswith(" · Kinolog")
     assert read.meta["robots"] == "noindex"
+
+
+@pytest.mark.parametrize("app", [make("admin"), make_worker(), make_telemetry(Log())], ids=["admin", "worker", "telemetry"])
+@pytest.mark.parametrize("path", ["/nothing/here", "/watch/x", "/api/videos/x", "/api/worker/jobs"])
+async def test_apps_for_programs_have_no_pages(app: Any, path: str) -> None:
+    async with client(app, token=None) as http:
+        refused = await http.get(path, headers={"Accept": BROWSER})
+    assert refused.status_code >= 400 and refused.headers["content-type"] == problems.TYPE
 
 
 async def test_an_unknown_address_is_told_in_a_sentence() -> None:
