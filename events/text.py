@@ -20,6 +20,9 @@ LINE_MAX, PROSE_MAX = 1024, 8000
 """Characters of machine text that are kept; a field may have fewer."""
 CUT = "…"
 
+JOINERS = "\u200c\u200d"
+"""They cannot be seen, but emoji and Persian are written with them."""
+
 _CONTROLS = "\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\ud800-\udfff"
 _NOT_IN_PROSE = re.compile(f"[{_CONTROLS}]")
 _NOT_IN_A_LINE = re.compile(f"[{_CONTROLS}\\t\\n\\r\u2028\u2029]")

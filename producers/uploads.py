@@ -7,6 +7,7 @@ from events.clock import Context
 from events.contents import ContentClaimed
 from events.envelope import Envelope, Event, derived_id
 from events.objects import source_key
+from events.text import JOINERS
 from events.videos import UploadAbandoned, UploadStarted, VideoUploaded
 
 _UPLOADED, _ABANDONED = 1, 2
@@ -16,13 +17,10 @@ TITLE_MAX = 255
 _UNSEEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
 """Unicode's categories of control, format and private characters and line ends: some turn a name's order around."""
 
-_JOINERS = "\u200c\u200d"
-"""They cannot be seen either, but emoji and Persian are written with them."""
-
 
 def title_of(filename: str) -> str:
     """Return what a video is called when nobody says: its file's name, without what cannot be seen."""
-    seen = "".join(char if char in _JOINERS or unicodedata.category(char) not in _UNSEEN else " " for char in filename)
+    seen = "".join(char if char in JOINERS or unicodedata.category(char) not in _UNSEEN else " " for char in filename)
     return " ".join(seen.split())[:TITLE_MAX].strip() or "untitled"
 
 

@@ -11,7 +11,7 @@ from string import Template
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import FileResponse, HTMLResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -40,9 +40,9 @@ routes = APIRouter(include_in_schema=False)
 
 
 @routes.api_route("/", methods=READ)
-async def library() -> FileResponse:
+async def library(known: Known = None) -> Response:
     """The library."""
-    return FileResponse(WEB / "index.html", media_type="text/html", headers={"Cache-Control": "no-cache"})
+    return _whole(WEB / "index.html", "no-cache", known, "text/html")
 
 
 async def described(given: Given, request: Request, slug: str) -> Preview | None:
@@ -72,9 +72,9 @@ async def robots() -> Response:
 
 
 @routes.api_route("/favicon.ico", methods=READ)
-async def favicon() -> FileResponse:
+async def favicon(known: Known = None) -> Response:
     """The icon where browsers look for it when no page names one."""
-    return FileResponse(WEB / "favicon.ico", media_type="image/x-icon", headers={"Cache-Control": "public, max-age=3600"})
+    return _whole(WEB / "favicon.ico", "public, max-age=3600", known, "image/x-icon")
 
 
 @routes.api_route("/assets/vendor/{name}", methods=READ)
@@ -96,13 +96,13 @@ async def asset(name: str, known: Known = None) -> Response:
     return _whole(path, "no-cache", known)
 
 
-def _whole(path: Path, caching: str, known: str | None) -> Response:
-    """Return a file with its entity tag, or that it is known."""
+def _whole(path: Path, caching: str, known: str | None, media_type: str | None = None) -> Response:
+    """Return a file with its entity tag, or that it is known. A Range is for media: here all of it is the answer."""
     body, etag = _read(path, path.stat().st_mtime_ns)
     headers = {"Cache-Control": caching, "ETag": etag}
     if is_known(etag, known):
         return Response(status_code=304, headers=headers)
-    return Response(body, media_type=TYPES[path.suffix], headers=headers)
+    return Response(body, media_type=media_type or TYPES[path.suffix], headers=headers)
 
 
 @lru_cache(maxsize=50)

@@ -38,8 +38,15 @@ class Reporter(Protocol):
         """Something of the file (the job's step, a rung) is so far."""
 
 
+def named(text: str) -> Path:
+    """Return the path that somebody has named. Empty text, of a variable that is not set, is not the working directory."""
+    if not text:
+        raise typer.BadParameter("it is empty; name a file or a folder")
+    return Path(text)
+
+
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE|DIR…", help="Files, or folders of media files.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE|DIR…", parser=named, help="Files, or folders of media files.")],
     watching: Annotated[bool, typer.Option("--watch", help="Go on with files that appear in the folders.")] = False,
     quiet_s: Annotated[
         float, typer.Option("--quiet", min=0.5, help="A watched file counts when unchanged for so many seconds.")

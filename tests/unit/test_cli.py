@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from events import errors
 from infra.cli import app
-from infra.commands.ingest import Bars, Ingestion, stage_of
+from infra.commands.ingest import Bars, Ingestion, named, stage_of
 from infra.commands.log import Filter, place_of, topics
 from infra.commands.support import exits, output
 from infra.commands.support.admin_api import AdminApi, public_url_of, token_of
@@ -483,6 +483,16 @@ def test_a_table_keeps_to_its_terminal_a_row_a_line(monkeypatch: pytest.MonkeyPa
     assert all(len(text.replace("\033[1m", "").replace("\033[0m", "")) <= 60 for text in shown)
     assert "f6c1070f  a:x:[red]long" in shown[1]
     assert ":x:[bold]" in shown[0]
+
+
+def test_words_of_others_move_no_cursor_and_emoji_stay_whole() -> None:
+    assert output.printable("a\x1b[31mb\u202ec\r👩\u200d👧") == "a�[31mb�c�👩\u200d👧"
+
+
+def test_empty_text_is_not_the_folder_where_one_stands() -> None:
+    with pytest.raises(typer.BadParameter, match="empty"):
+        named("")
+    assert named("film.mp4") == Path("film.mp4")
 
 
 def test_a_table_in_a_pipe_is_whole(capsys: pytest.CaptureFixture[str]) -> None:

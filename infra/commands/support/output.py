@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from events.text import JOINERS
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for programs.")]
 AsOf = Annotated[
     str | None, typer.Option("--as-of", help="Answer as it was then: a time (ISO 8601, UTC), or topic:partition=offset,….")
@@ -130,8 +132,8 @@ def _text(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return the text without what would move a terminal's cursor or colour it."""
-    return "".join(character if character.isprintable() else "�" for character in text)
+    """Return the text without what would move a terminal's cursor or colour it. Emoji and Persian need their joiners."""
+    return "".join(character if character.isprintable() or character in JOINERS else "�" for character in text)
 
 
 def moment(time: datetime | str | None, *, milliseconds: bool = False) -> str:
