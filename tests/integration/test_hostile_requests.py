@@ -246,6 +246,7 @@ async def there(mine: Platform) -> dict[str, str]:
     return {"slug": slug, "which": video_id, "video_id": video_id, **ids}
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", ["public", "admin", "worker"])
 async def test_bad_input_is_nobodys_bug(mine: Platform, there: dict[str, str], name: str) -> None:
     http: httpx.AsyncClient = getattr(mine, name)
