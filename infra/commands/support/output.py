@@ -10,8 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from events.text import JOINERS
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for programs.")]
 AsOf = Annotated[
     str | None, typer.Option("--as-of", help="Answer as it was then: a time (ISO 8601, UTC), or topic:partition=offset,….")
@@ -133,6 +131,8 @@ def _text(value: object) -> str:
 
 def printable(text: str) -> str:
     """Return the text without what would move a terminal's cursor or colour it. Emoji and Persian need their joiners."""
+    from events.text import JOINERS  # help is printed without pydantic
+
     return "".join(character if character.isprintable() or character in JOINERS else "�" for character in text)
 
 
