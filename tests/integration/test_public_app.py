@@ -298,6 +298,6 @@ async def test_an_archived_video_has_no_page_until_it_is_restored(platform: Plat
         assert [(await platform.public.get(path)).status_code for path in paths] == [status] * 4
         page = await platform.public.get(paths[0], headers={"Accept": "text/html"})
         assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
-        assert f"<title>{title} · Kinolog</title>" in page.text
+        assert f"<title>{title}</title>" in page.text
         listed = (await platform.public.get("/api/videos", params={"q": "Put away"})).json()["items"]
         assert bool(listed) is (status == 200)
