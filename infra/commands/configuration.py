@@ -1,7 +1,6 @@
 """`kinolog config`: which settings hold, and where they come from."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -56,6 +55,7 @@ def show(as_json: AsJson = False) -> None:
 
 
 def docs(
+    context: typer.Context,
     check_only: bool = typer.Option(False, "--check", help="Write nothing; end with 1 when something is out of date."),
     force: bool = typer.Option(
         False, "--force", help="Overwrite schemas that cannot read the past: only for events on nobody's log."
@@ -69,12 +69,14 @@ def docs(
       kinolog docs
       kinolog docs --check
     """
-    from infra.reference import schemas as generate
+    from infra.reference import files
+    from infra.reference.schemas import ROOT
 
-    if not (generate.ROOT / "docs").is_dir():
+    if not (ROOT / "docs").is_dir():
         note("there is no docs folder here: this command is for a checkout of the repository")
         raise typer.Exit(2)
-    changed: list[Path] = generate.stale() if check_only else generate.write(force=force)
+    root = context.find_root().command
+    changed = files.stale(root) if check_only else files.write(root, force=force)
     if as_json:
         document({"stale" if check_only else "written": [str(path) for path in changed]})
     else:

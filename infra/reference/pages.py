@@ -6,17 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from prometheus_client import Counter, Gauge, Histogram
+
 from events.envelope import Event, Value
 from events.kinds import KINDS
 from events.topics import DAY_MS, FOR_EVER, TOPICS, Topic
+from infra.commands.support.exits import ExitCode
+from infra.reference.schemas import examples_of
+from infra.runtime import metrics as declared_metrics
+from infra.runtime.settings import PREFIX, Settings
 
 GENERATED = "<!-- Written by `kinolog docs` from the code. Do not edit: a test compares. -->\n"
 
 
 def events_page(root: Path) -> str:
     """Return the page of every event, topic by topic, and of the values inside them."""
-    from infra.reference.schemas import examples_of
-
     lines = [
         GENERATED,
         "# Events\n",
@@ -96,8 +100,6 @@ def kinds_page() -> str:
 
 def settings_page() -> str:
     """Return the page of every setting."""
-    from infra.runtime.settings import PREFIX, Settings
-
     lines = [
         GENERATED,
         "# Settings\n",
@@ -116,13 +118,8 @@ def settings_page() -> str:
     return _page(lines)
 
 
-def cli_page() -> str:
-    """Return the page of every command, as its `--help` has it."""
-    import typer.main
-
-    from infra.cli import app
-    from infra.commands.support.exits import ExitCode
-
+def cli_page(root: Any) -> str:
+    """Return the page of a command and of all below it, as their `--help` has it."""
     lines = [
         GENERATED,
         "# The `kinolog` command\n",
@@ -135,7 +132,7 @@ def cli_page() -> str:
         *(f"| {code.value} | `{code.name}` | {code.meaning} |" for code in ExitCode),
         "",
     ]
-    for path, command in commands(typer.main.get_command(app), ("kinolog",)):
+    for path, command in commands(root, ("kinolog",)):
         words = _help_text(command)
         lines += [f"## {' '.join(path)}\n", f"{words.partition('Exit codes:')[0].rstrip()}\n"]
         parameters = [parameter for parameter in command.params if parameter.name not in _COMPLETION]
@@ -166,12 +163,8 @@ def metrics_page() -> str:
 
 def metrics() -> list[tuple[str, str, tuple[str, ...], str]]:
     """Return (name as scraped, type, labels, words) of every metric of ours, by name."""
-    from prometheus_client import Counter, Gauge, Histogram
-
-    from infra.runtime import metrics as declared
-
     found = []
-    for metric in vars(declared).values():
+    for metric in vars(declared_metrics).values():
         if isinstance(metric, Counter | Gauge | Histogram):
             family = next(iter(metric.describe()))
             name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -1,18 +1,13 @@
-"""Everything that is written from the code instead of by hand: schemas, the AsyncAPI document, the reference pages.
-
-`kinolog docs` writes them, a test compares. A schema is never overwritten with one that cannot read the past.
-"""
+"""JSON Schemas and the AsyncAPI document of every event, derived from the classes. All pure, but for the examples on disk."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from events.compatibility import Schema, incompatibilities
+from events.compatibility import Schema
 from events.envelope import Event
-from events.errors import KinologError
 from events.topics import FOR_EVER, TOPICS, Topic
 
 ROOT = Path(__file__).parent.parent.parent
@@ -20,73 +15,6 @@ SCHEMAS = Path("events/schemas")
 EXAMPLES = Path("events/examples")
 ENVELOPE = SCHEMAS / "envelope.json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-
-
-class IncompatibleSchemas(KinologError):
-    """An event changed in a way that its past on the log cannot be read."""
-
-
-def documents(root: Path = ROOT) -> dict[Path, str]:
-    """Return {path relative to the repository: text} of every generated file. Reads only the examples."""
-    from infra.reference import pages as reference
-
-    files: dict[Path, str] = {ENVELOPE: _json(envelope_schema())}
-    for event in all_events():
-        files[SCHEMAS / f"{event.TYPE}.json"] = _json(schema_of(event))
-    files[Path("docs/asyncapi.json")] = _json(asyncapi(root))
-    pages = {
-        "events": reference.events_page(root),
-        "topics": reference.topics_page(),
-        "kinds": reference.kinds_page(),
-        "settings": reference.settings_page(),
-        "cli": reference.cli_page(),
-        "metrics": reference.metrics_page(),
-    }
-    return files | {Path(f"docs/reference/{name}.md"): text for name, text in pages.items()}
-
-
-def stale(root: Path = ROOT) -> list[Path]:
-    """Return the generated files that are missing, differ, or belong to no event any more."""
-    wanted = documents(root)
-    differing = [path for path, text in wanted.items() if not _same(root / path, text)]
-    return sorted({*differing, *_leftover(root, wanted)})
-
-
-def write(root: Path = ROOT, *, force: bool = False) -> list[Path]:
-    """Write what is stale; return the paths written or removed.
-
-    Raises IncompatibleSchemas, and writes nothing, when the past could not be read any more. `force` writes even so:
-    right only for an event that is on nobody's log yet.
-    """
-    if not force and (refusals := refused(root)):
-        lines = "\n".join(f"  {line}" for line in refusals)
-        raise IncompatibleSchemas(
-            f"these changes need a new version of the event (.v2) and an upcaster, see CONTRIBUTING.md:\n{lines}"
-        )
-    wanted = documents(root)
-    changed = stale(root)
-    for path in changed:
-        if path in wanted:
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_text(wanted[path])
-        else:
-            (root / path).unlink()
-    return changed
-
-
-def refused(root: Path = ROOT) -> list[str]:
-    """Return one sentence for each change since the stored schemas that the past does not survive."""
-    lines = []
-    today = {event.TYPE: schema_of(event) for event in all_events()}
-    for path in sorted((root / SCHEMAS).glob("*.json")):
-        if path.name == ENVELOPE.name:
-            continue
-        if path.stem not in today:
-            lines.append(f"{path.stem}: the event was removed; old ones are still on the log")
-            continue
-        found = incompatibilities(json.loads(path.read_text()), today[path.stem])
-        lines += [f"{path.stem}: {line}" for line in found]
-    return lines
 
 
 def all_events() -> list[type[Event]]:
@@ -210,17 +138,3 @@ def summary_of(event: type[Event]) -> str:
     """Return the first sentence of an event's docstring."""
     words = " ".join((event.__doc__ or "").split())
     return words.split(". ")[0].rstrip(".") + "."
-
-
-def _json(document: object) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _same(path: Path, text: str) -> bool:
-    return path.exists() and path.read_text() == text
-
-
-def _leftover(root: Path, wanted: Iterable[Path]) -> list[Path]:
-    """Return schema files that belong to no event."""
-    stored = {path.relative_to(root) for path in (root / SCHEMAS).glob("*.json")}
-    return sorted(stored - set(wanted))

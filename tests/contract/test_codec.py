@@ -16,7 +16,7 @@ from events import codec, upcasters
 from events.envelope import REGISTRY, Envelope, Event, derive, derived_id
 from events.errors import InvalidEvent
 from events.videos import VideoArchived, VideoEdited, VideoUploaded
-from infra.reference import schemas as generate
+from infra.reference.schemas import EXAMPLES, ROOT
 from tests.support.strategies import envelopes
 
 ID = "0190a000-0000-7000-8000-000000000001"
@@ -302,7 +302,7 @@ def test_microseconds_survive(zone: timezone) -> None:
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30])
 def test_a_number_that_nobody_can_keep_is_an_invalid_event(number: int) -> None:
-    path = next((generate.ROOT / generate.EXAMPLES / VideoUploaded.TYPE).glob("*.json"))
+    path = next((ROOT / EXAMPLES / VideoUploaded.TYPE).glob("*.json"))
     members = json.loads(path.read_text())
     members["data"]["size_bytes"] = number
     with pytest.raises(InvalidEvent, match="size_bytes"):

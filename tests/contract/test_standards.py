@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from infra.reference import schemas as generate
+from infra.reference.schemas import EXAMPLES, ROOT, SCHEMAS
 from infra.runtime import metrics
 from tests.support import tools
 from tests.support.every_app import APPS
 
-MONITORING = generate.ROOT / "infra" / "monitoring"
+MONITORING = ROOT / "infra" / "monitoring"
 
 
 def test_the_asyncapi_document_is_valid_for_its_own_parser() -> None:
-    assert tools.read("asyncapi", str(generate.ROOT / "docs" / "asyncapi.json")) == []
+    assert tools.read("asyncapi", str(ROOT / "docs" / "asyncapi.json")) == []
 
 
 @pytest.mark.parametrize("name", APPS)
@@ -23,9 +23,9 @@ def test_the_openapi_document_is_valid_and_so_are_its_examples(name: str) -> Non
 
 
 def test_every_schema_is_valid_and_every_example_is_valid_against_its_schema() -> None:
-    schemas = [json.loads(path.read_text()) for path in sorted((generate.ROOT / generate.SCHEMAS).glob("*.json"))]
+    schemas = [json.loads(path.read_text()) for path in sorted((ROOT / SCHEMAS).glob("*.json"))]
     examples = []
-    for path in sorted((generate.ROOT / generate.EXAMPLES).rglob("*.json")):
+    for path in sorted((ROOT / EXAMPLES).rglob("*.json")):
         envelope = json.loads(path.read_text())
         name = f"{path.parent.name}/{path.stem}"
         examples += [[name, "envelope.json", envelope], [name, f"{envelope['type']}.json", envelope["data"]]]

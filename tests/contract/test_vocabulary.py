@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import typer.main
 
 from events import archive, contents, failures, jobs, progress, telemetry, videos, workers
 from events.codec import decode, encode
 from events.envelope import REGISTRY, Event, Value
 from events.topics import EVENT_ID, TOPIC_OF, TOPICS, partition_for
-from infra.reference import schemas as generate
+from infra.cli import app
+from infra.reference import files, schemas
 from infra.reference.pages import type_name, values_in
 
-EXAMPLES = sorted((generate.ROOT / generate.EXAMPLES).rglob("*.json"))
-EVENTS = generate.all_events()
+EXAMPLES = sorted((schemas.ROOT / schemas.EXAMPLES).rglob("*.json"))
+EVENTS = schemas.all_events()
+COMMAND = typer.main.get_command(app)
 SEGMENT = r"kinolog\.[a-z]+(-[a-z]+)*\.[a-z]+(-[a-z]+)*\.v[1-9][0-9]*"
 
 
@@ -49,8 +52,8 @@ def test_examples_tell_connected_stories() -> None:
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.TYPE)
 def test_every_event_has_a_schema_and_an_example(event: type[Event]) -> None:
-    assert (generate.ROOT / generate.SCHEMAS / f"{event.TYPE}.json").exists(), "run: kinolog docs"
-    assert generate.examples_of(event), f"put one into events/examples/{event.TYPE}/"
+    assert (schemas.ROOT / schemas.SCHEMAS / f"{event.TYPE}.json").exists(), "run: kinolog docs"
+    assert schemas.examples_of(event), f"put one into events/examples/{event.TYPE}/"
 
 
 def test_every_event_belongs_to_exactly_one_topic() -> None:
@@ -99,38 +102,38 @@ def _models_in(model: type[Value]) -> list[type[Value]]:
 
 
 def test_schemas_of_before_can_be_replaced_by_todays() -> None:
-    assert generate.refused() == [], "such changes need a .v2 and an upcaster; see CONTRIBUTING.md"
+    assert files.refused() == [], "such changes need a .v2 and an upcaster; see CONTRIBUTING.md"
 
 
 def test_generated_files_are_up_to_date() -> None:
-    assert generate.stale() == [], "run: kinolog docs"
+    assert files.stale(COMMAND) == [], "run: kinolog docs"
 
 
 def test_an_incompatible_schema_is_not_overwritten(tmp_path: Path) -> None:
-    stored = tmp_path / generate.SCHEMAS / "kinolog.video.archived.v1.json"
+    stored = tmp_path / schemas.SCHEMAS / "kinolog.video.archived.v1.json"
     stored.parent.mkdir(parents=True)
-    schema = generate.schema_of(videos.VideoArchived)
+    schema = schemas.schema_of(videos.VideoArchived)
     schema["properties"]["reason"] = {"type": "string"}
     stored.write_text(json.dumps(schema))
-    with pytest.raises(generate.IncompatibleSchemas, match=r"archived\.v1: data\.reason: the field was removed"):
-        generate.write(tmp_path)
-    assert generate.write(tmp_path, force=True)
-    assert generate.write(tmp_path) == generate.stale(tmp_path) == []
+    with pytest.raises(files.IncompatibleSchemas, match=r"archived\.v1: data\.reason: the field was removed"):
+        files.write(COMMAND, tmp_path)
+    assert files.write(COMMAND, tmp_path, force=True)
+    assert files.write(COMMAND, tmp_path) == files.stale(COMMAND, tmp_path) == []
 
 
 def test_a_removed_event_is_refused(tmp_path: Path) -> None:
-    stored = tmp_path / generate.SCHEMAS / "kinolog.video.exploded.v1.json"
+    stored = tmp_path / schemas.SCHEMAS / "kinolog.video.exploded.v1.json"
     stored.parent.mkdir(parents=True)
     stored.write_text("{}")
-    assert generate.refused(tmp_path) == ["kinolog.video.exploded.v1: the event was removed; old ones are still on the log"]
+    assert files.refused(tmp_path) == ["kinolog.video.exploded.v1: the event was removed; old ones are still on the log"]
 
 
 def test_the_asyncapi_document_refers_to_what_exists() -> None:
-    document = generate.asyncapi()
+    document = schemas.asyncapi()
     assert list(document["channels"]) == list(TOPICS)
     for reference in _references(document):
         target, _, pointer = reference.partition("#")
-        inner: Any = document if not target else json.loads((generate.ROOT / "docs" / target).read_text())
+        inner: Any = document if not target else json.loads((schemas.ROOT / "docs" / target).read_text())
         for name in pointer.strip("/").split("/") if pointer else ():
             inner = inner[name]
         assert inner

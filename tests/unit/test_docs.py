@@ -12,13 +12,13 @@ import typer.main
 from events.envelope import REGISTRY
 from events.topics import TOPICS
 from infra.cli import app
-from infra.reference import pages as reference
+from infra.reference import pages
 from infra.runtime.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-COMMANDS = dict(reference.commands(typer.main.get_command(app), ("kinolog",)))
+COMMANDS = dict(pages.commands(typer.main.get_command(app), ("kinolog",)))
 
 
 def headings(page: Path) -> set[str]:
@@ -104,7 +104,7 @@ def test_every_event_and_topic_is_documented() -> None:
 
 def test_every_metric_is_documented_and_well_named() -> None:
     page = (REFERENCE / "metrics.md").read_text()
-    for name, kind, labels, words in reference.metrics():
+    for name, kind, labels, words in pages.metrics():
         assert f"| `{name}` | {kind} |" in page
         assert words.endswith("."), name
         assert re.fullmatch(r"kinolog_[a-z]+(_[a-z]+)+", name)
