@@ -81,6 +81,10 @@ class Envelope(NamedTuple, Generic[E_co]):
     causationid: str | None = None
 
 
+Record = tuple[bytes, bytes, int]
+"""An encoded event: its subject, the bytes of `events.codec.encode`, its time in milliseconds since 1970."""
+
+
 class Recorded(NamedTuple, Generic[E_co]):
     """An envelope at its place on the log."""
 

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from events.codec import HEADERS, encode
-from events.envelope import Envelope, Event
+from events.envelope import Envelope, Event, Record
 from events.errors import EventTooLarge, LogUnavailable
 from events.topics import TOPIC_OF, Topic, partition_of
 
@@ -30,8 +30,6 @@ OUTCOME_S = 300.0
 ASKED_S = 2.0
 """A broker that does not say in this time what its cluster is counts as away."""
 
-Record = tuple[bytes, bytes, int]
-"""An encoded event: its subject, what `events.codec.encode` makes of it, its time in milliseconds since 1970."""
 Place = tuple[str, int]
 """A topic and a partition."""
 Offsets = dict[Place, list[int]]

@@ -12,8 +12,8 @@ from uuid import UUID, uuid5
 
 import msgspec
 
+from events.envelope import Record
 from producers.anonymity import Refused
-from producers.appender import Record
 from producers.reports import SPEED_MAX, Report, check_report, records_of, second_of
 
 NAMESPACE = UUID("6f0e5f0a-4d0c-5d7e-9d59-0b6a3f0b9c11")

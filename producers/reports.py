@@ -13,11 +13,11 @@ from uuid import UUID
 import msgspec
 
 from events import telemetry
+from events.envelope import Record
 from events.errors import InvalidRequest
 from events.faults import words_of_type
 from events.telemetry import TelemetryReported
 from producers.anonymity import Refused, check_again, check_id
-from producers.appender import Record
 
 SOURCE = "kinolog/telemetry"
 """The same for every event: where it came in says nothing about where it came from."""

@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from events.envelope import Record
 from events.errors import LogUnavailable
 from events.topics import TELEMETRY, Topic
-from producers.appender import Offsets, OutcomeUnknown, Record
+from producers.appender import Offsets, OutcomeUnknown
 from producers.reports import Report, Second, records_of, second_of
 
 DOUBTS_MAX = 100_000

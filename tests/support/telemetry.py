@@ -12,12 +12,12 @@ from api.telemetry.ingest import OPEN, Ingest
 from api.telemetry.insights import Snapshots
 from api.telemetry.intake import Intake
 from events.codec import decode
-from events.envelope import Envelope, Event
+from events.envelope import Envelope, Event, Record
 from events.errors import LogUnavailable
 from events.topics import TELEMETRY, Topic
 from infra.runtime import metrics
 from infra.runtime.clock import new_id
-from producers.appender import Offsets, OutcomeUnknown, Record
+from producers.appender import Offsets, OutcomeUnknown
 from tests.support.apps import Seen
 from tests.support.shelf import Shelf
 

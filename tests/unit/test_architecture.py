@@ -3,8 +3,9 @@
 import ast
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,47 @@ ARROWS = {
     "infra": set(PACKAGES),
 }
 """What a package may import, besides itself. Composition roots may import everything."""
+
+EVERYTHING = set(PACKAGES)
+ROOMS = {
+    "projections": {"projections.folding"},
+    "projections.folding": set(),
+    "projections.telemetry": {"projections", "projections.folding"},
+    "projections.failures": {"projections", "projections.folding"},
+    "projections.playback": {"projections", "projections.folding"},
+    "projections.registry": EVERYTHING,
+    "projections.history": {"projections", "projections.folding", "projections.registry"},
+    "processors": {"processors.agents"},
+    "processors.agents": set(),
+    "processors.dispatch": {"processors.agents"},
+    "processors.planning": {"processors.agents"},
+    "processors.pool_state": {"processors.dispatch"},
+    "processors.whatif": {"processors.dispatch"},
+    "processors.__main__": EVERYTHING,
+    "api": set(),
+    "api.admin": {"api"},
+    "api.public": {"api"},
+    "api.worker": {"api"},
+    "api.telemetry": {"api"},
+    "workers": {"workers.transcode"},
+    "workers.transcode": {"workers"},
+    "workers.remote": {"workers"},
+    "infra.runtime": set(),
+    "infra.history": {"infra.runtime"},
+    "infra.backup": {"infra.runtime"},
+    "infra.local": {"infra.runtime"},
+    "infra.commands.support": {"infra.runtime", "infra.local"},
+    "infra.reference": {"infra.runtime", "infra.commands.support"},
+    "infra.commands": EVERYTHING - {"infra.cli"},
+    "infra": EVERYTHING,
+}
+"""What a room, a folder or one module of a package, may import of its own package, besides itself.
+
+`projections.registry` and `processors.__main__` list what is there; `processors.pool_state` and `processors.whatif` are old names.
+"""
+
+UNDER_RUNTIME = {"events", "producers", "projections.folding", "projections.history"}
+"""What `infra.runtime`, the bottom of infra, may import of other packages."""
 
 COMPOSITION_ROOTS = {"__main__.py", "app.py", "cli.py"}
 """File names that may import infra, read clocks and make ids: here parts are put together."""
@@ -87,14 +129,29 @@ def is_root(path: Path) -> bool:
     return path.parts[0] == "infra" or path.name in COMPOSITION_ROOTS
 
 
+def module_of(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
 def imports(path: Path) -> Iterator[str]:
-    """Yield the modules that a file imports, wherever it does."""
+    """Yield the modules that a file imports, wherever it does: also inside functions and for types only."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module or ""
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                yield module if module in MODULES else node.module or ""
+
+
+def room_of(module: str, rooms: Collection[str] = ROOMS) -> str | None:
+    """Return the innermost of these rooms that a module is in."""
+    parts = module.split(".")
+    return next((room for length in range(len(parts), 0, -1) if (room := ".".join(parts[:length])) in rooms), None)
 
 
 _LOOP = re.compile(r"(^|\.|_)loop$|get_(running|event)_loop\(\)$")
@@ -131,6 +188,44 @@ def test_imports_follow_the_arrows(path: Path) -> None:
 def clocks_and_chance(path: Path) -> dict[str, int]:
     """Return where time, ids and chance of a file come from, each with a line of its use."""
     return {name.removesuffix("()"): line for line, name in called(path) if CLOCKS_AND_CHANCE.fullmatch(name)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=names(FILES))
+def test_imports_inside_a_package_follow_the_plan_of_its_rooms(path: Path) -> None:
+    room = room_of(module_of(path))
+    if room is None or ROOMS[room] == EVERYTHING:
+        return
+    neighbours = {module for module in imports(path) if module in MODULES and module.split(".")[0] == path.parts[0]}
+    found = {room_of(module) for module in neighbours} - ROOMS[room] - {room}
+    assert not found, f"{room} may not import {', '.join(sorted(filter(None, found)))}"
+
+
+def test_every_folder_is_in_the_plan() -> None:
+    folders = {".".join(path.parts[:2]) for path in FILES if len(path.parts) > 2}
+    assert {folder for folder in folders if folder not in ROOMS and folder != "infra.commands"} == set()
+    assert {room for room in ROOMS if not any(module == room or module.startswith(f"{room}.") for module in MODULES)} == set()
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if module_of(path).startswith("infra.runtime")], ids=str)
+def test_the_bottom_of_infra_imports_nothing_above_it(path: Path) -> None:
+    others = {module for module in imports(path) if module in MODULES and module.split(".")[0] != "infra"}
+    assert {module for module in others if room_of(module, UNDER_RUNTIME) is None} == set()
+
+
+def circle_in(files: Collection[Path]) -> list[str]:
+    """Return the modules of one circle of imports, if there is any."""
+    modules = {module_of(path): path for path in files}
+    graph = {module: {other for other in imports(path) if other in modules} - {module} for module, path in modules.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle: list[str] = error.args[1]
+        return circle
+    return []
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    assert circle_in(FILES) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=names(FILES))
@@ -220,4 +315,17 @@ def test_the_rules_find_what_they_look_for(tmp_path: Path, monkeypatch: pytest.M
         *("time.monotonic_ns", "time.perf_counter", "time.time", "uuid.uuid4"),
     ]
     assert sorted(line for line, name in called(bad) if name == "asyncio.loop.time") == [12, 12, 12]
+    monkeypatch.setitem(globals(), "MODULES", {"api.public.one": Path(), "api.admin.two": Path(), "workers.work": Path()})
+    for name, text in {
+        "api/public/one.py": "from api.admin import two\n",
+        "api/admin/two.py": "def late():\n    import api.public.one\n",
+        "infra/runtime/three.py": "from workers import work\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(AssertionError, match=r"api\.public may not import api\.admin"):
+        test_imports_inside_a_package_follow_the_plan_of_its_rooms(Path("api/public/one.py"))
+    with pytest.raises(AssertionError):
+        test_the_bottom_of_infra_imports_nothing_above_it(Path("infra/runtime/three.py"))
+    assert set(circle_in([Path("api/public/one.py"), Path("api/admin/two.py")])) == {"api.public.one", "api.admin.two"}
     tree.cache_clear()

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -365,3 +367,17 @@ def test_resolutions_are_named_as_the_predecessor_names_them(height: int, name: 
     rungs = [Rung(name="small", width=320, height=180, video_kbps=1, audio_kbps=1)]
     rungs.append(Rung(name="large", width=16, height=height, video_kbps=1, audio_kbps=1))
     assert telemetry.resolution(encode(rungs=rungs)) == name
+
+
+def test_the_client_is_imported_without_the_platform() -> None:
+    """A node that only reports needs neither the apps' and processors' frameworks, nor Kafka, nor a database."""
+    code = (
+        "import sys; import infra.runtime.telemetry, producers.telemetry, producers.reports"
+        "; print(*{'.'.join(name.split('.')[:2]) for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    heavy = {"fastapi", "starlette", "faust", "mode", "aiokafka", "confluent_kafka", "psycopg", "pyarrow", "duckdb", "typer"}
+    assert loaded & heavy == set()
+    assert {name for name in loaded if name.split(".")[0] in ("projections", "processors", "api", "workers")} == set()
+    assert {name for name in loaded if name.startswith("infra.")} == {"infra.runtime"}

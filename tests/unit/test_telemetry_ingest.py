@@ -10,9 +10,10 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from events.envelope import Record
 from events.errors import LogUnavailable
 from events.topics import TELEMETRY
-from producers.appender import Appender, OutcomeUnknown, Record
+from producers.appender import Appender, OutcomeUnknown
 
 # --- groups -----------------------------------------------------------------------------------------------------------
 
