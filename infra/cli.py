@@ -2,7 +2,7 @@
 
 Answers go to standard output, with `--json` as JSON; everything else goes to standard error. Expected faults are one
 sentence that says what to do, and an exit code (`infra.commands.support.exits.ExitCode`); anything else is a bug and shows its
-traceback. Imports are lazy: `kinolog --help` loads neither services' clients nor the vocabulary.
+traceback. Imports are lazy: `kinolog --help` loads neither clients of services nor the vocabulary.
 """
 
 import logging
@@ -44,7 +44,7 @@ app = typer.Typer(
     \b
     Examples:
       kinolog up --detach                 start everything on this machine
-      kinolog ingest holiday.mp4          upload, wait, and say where it plays
+      kinolog ingest holiday.mp4          upload, wait, and print where it plays
       kinolog timeline VIDEO              every event of a video, and its cause
       kinolog rebuild catalog             fold a read model again from the log
       kinolog replay my_view.py           ask the past a new question
@@ -92,7 +92,7 @@ app.command()(configuration.docs)
 
 def main() -> None:
     """Run the command line; ends the process with an ExitCode."""
-    logging.getLogger().addHandler(logging.NullHandler())  # libraries' words are not for a person at a terminal
+    logging.getLogger().addHandler(logging.NullHandler())  # log lines of libraries mean nothing to a person at a terminal
     keep_private()
     try:
         app()

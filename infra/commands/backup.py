@@ -13,8 +13,8 @@ Where = Annotated[str, typer.Argument(help="A directory, s3://bucket/prefix, or 
 def backup(where: Where, as_json: AsJson = False) -> None:
     """Write everything to a directory or bucket: the log, the objects, and how far each process acted.
 
-    The platform may run meanwhile. A second backup to the same place copies only what is new. When it is broken off, run it
-    again.
+    The platform may run meanwhile. A second backup to the same place copies only new data. An interrupted backup resumes
+    when it is run again.
 
     \b
     Examples:
@@ -27,8 +27,8 @@ def backup(where: Where, as_json: AsJson = False) -> None:
 def restore(where: Where, as_json: AsJson = False) -> None:
     """Restore a backup into empty services: every record at its old offset, every object, every projection.
 
-    Stop the platform before; its engine must run. Every file is checked before anything is written. When it is broken off, run
-    it again: it goes on.
+    Stop the platform before; its engine must run. Every file is checked before anything is written. An
+    interrupted restore resumes when it is run again.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`kinolog videos`, `timeline`, `workers`: what the read models say, through the admin API."""
+"""`kinolog videos`, `timeline`, `workers`: the read models, through the admin API."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most this many."
 
 def videos(
     video: Annotated[
-        str | None, typer.Argument(help="One video: its slug, id, or eight characters of its id; all when left out.")
+        str | None, typer.Argument(help="One video: its slug, id, or eight characters of its id; default: all.")
     ] = None,
     status: Annotated[str | None, typer.Option(help="Only videos in this state.")] = None,
     search: Annotated[str | None, typer.Option(help="Only videos whose title or description has these words.")] = None,
@@ -55,7 +55,7 @@ def timeline(
     as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show everything that happened to a video: each event, its cause, and where it stands on the log.
+    """Show every event of a video, its cause, and its place on the log.
 
     \b
     Examples:
@@ -82,9 +82,9 @@ def timeline(
 
 
 def workers(as_of: AsOf = None, as_json: AsJson = False) -> None:
-    """List the workers: what each can do, what it does, why it gets no jobs, when it was last heard of.
+    """List the workers: abilities, current work, reason for getting no jobs, last sign of life.
 
-    --json has every encoder that was tried at the worker's start, too, those that do not work with the reason.
+    --json adds every encoder tried at the worker's start, with the reason where it does not work.
 
     \b
     Examples:
@@ -111,7 +111,7 @@ def workers(as_of: AsOf = None, as_json: AsJson = False) -> None:
 
 
 def _state(row: Row) -> str:
-    """Return what a worker does, and whom a person or the dispatcher keeps from jobs, until when or why."""
+    """Return a worker's presence, and why, or until when, it gets no jobs."""
     told = str(row["presence"])
     if row["quarantined_until"]:
         told += f" until {moment(row['quarantined_until'])}"

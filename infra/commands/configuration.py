@@ -1,4 +1,4 @@
-"""`kinolog config`: which settings hold, and where they come from."""
+"""`kinolog config`: check and show the settings; `kinolog docs`."""
 
 import os
 from typing import Any
@@ -12,7 +12,7 @@ app = typer.Typer(rich_markup_mode=None, help="Check or show the settings.", no_
 
 @app.command()
 def check(as_json: AsJson = False) -> None:
-    """Read the settings from environment and file; name each wrong one and end with 2, or say that all is well.
+    """Read the settings from environment and file; name each wrong one and end with 2, or report that all are right.
 
     \b
     Examples:
@@ -31,7 +31,7 @@ def check(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(as_json: AsJson = False) -> None:
-    """Print every setting with its value; secrets are blanked.
+    """Print every setting with its value; secrets are redacted.
 
     \b
     Examples:
@@ -58,11 +58,11 @@ def docs(
     context: typer.Context,
     check_only: bool = typer.Option(False, "--check", help="Write nothing; end with 1 when something is out of date."),
     force: bool = typer.Option(
-        False, "--force", help="Overwrite schemas that cannot read the past: only for events on nobody's log."
+        False, "--force", help="Overwrite schemas even if old events become unreadable: only for events that no log has."
     ),
     as_json: AsJson = False,
 ) -> None:
-    """Write what is generated from the code: JSON Schemas, docs/asyncapi.json and docs/reference/.
+    """Write the generated files: JSON Schemas, docs/asyncapi.json and docs/reference/.
 
     \b
     Examples:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
-Feed = Annotated[str | None, typer.Option(help="Only what this feed buried, as `catalog` or `files`.")]
+Feed = Annotated[str | None, typer.Option(help="Only records that this feed buried, as `catalog` or `files`.")]
 OfTopic = Annotated[str | None, typer.Option("--topic", help="Only records of this topic.")]
-Since = Annotated[str | None, typer.Option(help="Only what was buried at or after this time (ISO 8601, UTC).")]
+Since = Annotated[str | None, typer.Option(help="Only records buried at or after this time (ISO 8601, UTC).")]
 LetterId = Annotated[str, typer.Argument(metavar="ID", help="As the list has it: topic.dead/0/offset.")]
 
 
@@ -51,7 +51,7 @@ class Wanted(NamedTuple):
     ids: tuple[str, ...] = ()
 
     def has(self, letter: Letter) -> bool:
-        """Tell whether a letter is wanted."""
+        """Return whether a letter matches."""
         if self.ids:
             return letter.id in self.ids
         return self.feed in (None, letter.feed) and (self.since is None or letter.time >= self.since)
@@ -59,7 +59,7 @@ class Wanted(NamedTuple):
 
 @app.callback()
 def dead(context: typer.Context, feed: Feed = None, topic: OfTopic = None, since: Since = None, as_json: AsJson = False) -> None:
-    """List the records that could not be used, oldest first: which feed, why, and what became of those offered again.
+    """List records that a feed could not use, oldest first: the feed, the reason, the outcome of retries.
 
     \b
     Examples:
@@ -110,7 +110,7 @@ def retry(
     feed: Feed = None,
     topic: OfTopic = None,
     since: Since = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the decisions and do nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Offer records again to the feeds that buried them, after the fault was mended. Name letters, or choose them by options.
@@ -147,7 +147,7 @@ OFFERED = "offered again"
 
 
 def _verdict(letter: Letter) -> str:
-    """Say what a retry does with a letter. Pure."""
+    """Return a retry's decision about a letter. Pure."""
     from processors.agents.outbox import OFFERED_AGAIN
     from projections.registry import PROJECTIONS
 
@@ -246,7 +246,7 @@ def _letter(record: "Record", prefix: str) -> Letter:
 
 
 async def _outcomes() -> dict[tuple[str, str], str]:
-    """Return what became of records that were offered again, by feed and place."""
+    """Return the outcome of records offered again, by feed and place."""
     from infra.commands.support.services import settings_of_services
     from infra.runtime.postgres import connected
     from processors.agents.outbox import offered_again

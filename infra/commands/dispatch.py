@@ -1,4 +1,4 @@
-"""`kinolog pause`, `kinolog resume`: who gets jobs, through the admin API."""
+"""`kinolog pause`, `kinolog resume`: stop and restart assigning jobs, through the admin API."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from infra.commands.support.output import AsJson, document, note
 
 Worker = Annotated[str | None, typer.Option(help="The worker's id, or eight characters of it.")]
 Pool = Annotated[str | None, typer.Option(help="The pool's name.")]
-Reason = Annotated[str, typer.Option(help="Why; it is kept on the log.")]
+Reason = Annotated[str, typer.Option(help="The reason, recorded on the log.")]
 
 
 def pause(
@@ -20,7 +20,7 @@ def pause(
     reason: Reason = "paused by an operator",
     as_json: AsJson = False,
 ) -> None:
-    """Give a worker, or a whole pool, no more jobs; what runs goes on.
+    """Give a worker, or a whole pool, no new jobs; running jobs continue.
 
     \b
     Examples:
@@ -33,7 +33,7 @@ def pause(
 
 
 def resume(worker: Worker = None, pool: Pool = None, reason: Reason = "resumed by an operator", as_json: AsJson = False) -> None:
-    """Give a worker, or a pool, jobs again; it ends a worker's quarantine, too.
+    """Give a worker, or a pool, jobs again; this also ends a worker's quarantine.
 
     \b
     Examples:
@@ -51,7 +51,7 @@ def _place(worker: str | None, pool: str | None) -> str:
 
 
 def _tell(answer: object, what: str, *, as_json: bool) -> None:
-    """Say that the request is on the log; what becomes of it is the dispatcher's decision."""
+    """Report that the request is on the log; the dispatcher decides about it."""
     if as_json:
         document(answer)
     note(f"{what} requested")

@@ -1,4 +1,4 @@
-"""`kinolog explain`: why things are as they are, told from the log."""
+"""`kinolog explain`: the reasons behind a state, read from the log."""
 
 import asyncio
 from datetime import datetime
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from events.envelope import Recorded
     from projections.history.story import StoryEvent
 
-app = typer.Typer(rich_markup_mode=None, help="Tell why things are as they are, from the log.", no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, help="Explain decisions, from the log.", no_args_is_help=True)
 
 
 @app.callback()
 def explain() -> None:
-    """Tell why things are as they are, from the log."""
+    """Explain decisions, from the log."""
 
 
 @app.command()
 def job(
     which: Annotated[str, typer.Argument(metavar="ID", help="The job's id, or eight characters of it.")], as_json: AsJson = False
 ) -> None:
-    """Tell the whole story of a job: requests, decisions with their reasons, attempts, fences, failures, and where each stands.
+    """Show the whole story of a job: requests, decisions, attempts, fences, failures, each with its place on the log.
 
-    Requests are kept on the log for a week, and in the archive for ever.
+    Requests stay on the log for a week, and in the archive for ever.
 
     \b
     Examples:
@@ -44,7 +44,7 @@ def job(
         reason = f" [{told.reason}]" if told.reason and told.reason not in told.sentence else ""
         line(printable(f"{moment(told.time, milliseconds=True)}  {told.at:<22}  {told.sentence}{reason}"))
     if not story:
-        note("the log does not tell of this job any more")
+        note("the log has no events of this job any more")
 
 
 async def story_of(job_id: str) -> "list[Recorded[StoryEvent]]":

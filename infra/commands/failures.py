@@ -16,7 +16,7 @@ from infra.commands.support.output import AsJson, AsOf, Row, document, fields, l
 if TYPE_CHECKING:
     from projections.failures.capsule import Capsule
 
-app = typer.Typer(rich_markup_mode=None, help="What failed, why, and what to do about it.", no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, help="List, explain, repeat and resolve failures.", no_args_is_help=True)
 ASKED_EVERY_S = 0.5
 
 FailureId = Annotated[str, typer.Argument(metavar="ID", help="The failure's id: job (or eight characters of it), colon, epoch.")]
@@ -24,13 +24,13 @@ FailureId = Annotated[str, typer.Argument(metavar="ID", help="The failure's id: 
 
 @app.command()
 def report(
-    days: Annotated[int, typer.Option(min=1, max=3650, help="How many days before now it is about.")] = 7,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many patterns it names.")] = 10,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Days before now that the report covers.")] = 7,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="At most this many patterns.")] = 10,
     format_: Annotated[Literal["text", "json"], typer.Option("--format", help="For people or for programs.")] = "text",
     as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Report what failed, what is alike in it, what is urgent, and what to do. --json is short for --format json.
+    """Report failures by pattern, with urgency and advice. --json is short for --format json.
 
     \b
     Examples:
@@ -153,10 +153,10 @@ def show(failure: FailureId, as_of: AsOf = None, as_json: AsJson = False) -> Non
 @app.command()
 def resolve(
     failure: FailureId,
-    reason: Annotated[str, typer.Option(help="Why it is no concern any more; it is kept on the log.")],
+    reason: Annotated[str, typer.Option(help="Why the failure is resolved; recorded on the log.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say that the cause of a failure is gone. A later success says so by itself.
+    """Resolve a failure whose cause is gone. A later success resolves it automatically.
 
     \b
     Examples:
@@ -176,7 +176,7 @@ def capsule(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Export what is needed to run a failed attempt again: the job, its inputs' digests, arguments, versions, events.
+    """Export a failed attempt for a rerun: the job, its inputs' digests, arguments, versions, events.
 
     It is JSON with or without --json, and holds no media: a rerun fetches them by their keys and checks their digests.
 
@@ -200,9 +200,9 @@ def rerun(
     wait_s: Annotated[float, typer.Option(min=0, help="How long to wait for another worker's verdict, seconds.")] = 3600.0,
     as_json: AsJson = False,
 ) -> None:
-    """Have another worker do again what failed, and note whether it fails in the same way.
+    """Let another worker repeat a failed attempt, and record whether it fails in the same way.
 
-    The dispatcher gives it, before other jobs, to any worker but the one that failed. Nothing that it makes is kept; the
+    The dispatcher assigns it, before other jobs, to any worker but the one that failed. Its results are deleted; the
     video and its jobs are not touched. With --here it runs on this machine: that needs the settings of the object store,
     and the administrator's token.
 
@@ -226,7 +226,7 @@ def rerun(
 
 
 def _here(capsule: "Capsule") -> dict[str, Any]:
-    """Run it on this machine, and tell the admin app how that ended."""
+    """Run it on this machine, and report the outcome to the admin app."""
     from infra.commands.support.reruns import rerun as run_again
     from infra.commands.support.services import settings_of_services
 

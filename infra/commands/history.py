@@ -15,7 +15,7 @@ def sql(
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask history in SQL (DuckDB): one view per topic, over the archive and what is on the log after it.
+    """Query history in SQL (DuckDB): one view per topic, over the archive and the newer part of the log.
 
     A row is an event: partition, offset, id, type, source, subject, time, correlationid, causationid, data (JSON), and a
     struct per type with its fields, as video_uploaded.size_bytes.

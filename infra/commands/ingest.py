@@ -21,12 +21,12 @@ from infra.commands.support.uploads import Report, Uploads, digest
 POLL_S = 1.0
 POLLED_AT_ONCE = 4
 REFUSALS_MAX = 60
-"""While waiting for a video, the admin app may be away for so many questions in a row, a second each."""
+"""Unanswered polls in a row, one a second, before waiting for a video is given up."""
 ENDED = frozenset({"published", "failed", "abandoned", "purged"})
 
 
 class Reporter(Protocol):
-    """Shows a person or a program what happens to one file after the other."""
+    """Shows the progress of files to a person or a program."""
 
     def stage(self, path: Path, stage: str, **facts: Any) -> None:
         """The file reached a stage: hashing, known, uploading, queued … published, failed."""
@@ -49,17 +49,17 @@ def ingest(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE|DIR…", parser=named, help="Files, or folders of media files.")],
     watching: Annotated[bool, typer.Option("--watch", help="Go on with files that appear in the folders.")] = False,
     quiet_s: Annotated[
-        float, typer.Option("--quiet", min=0.5, help="A watched file counts when unchanged for so many seconds.")
+        float, typer.Option("--quiet", min=0.5, help="Seconds without a change after which a watched file is complete.")
     ] = 5.0,
     title: Annotated[str | None, typer.Option(help="Title of the one file; else made of its name.")] = None,
     priority: Annotated[Literal["high", "normal", "low"], typer.Option(help="Goes before or after other videos.")] = "normal",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until published or failed.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Upload files, follow them through the queue and the encoders, and say where they play.
+    """Upload files, follow them through the queue and the encoders, and print where they play.
 
-    A file whose content is there already, by SHA-256, is named and not uploaded again. A broken upload goes on where it
-    stopped. Ctrl-C ends the wait, not the work. With --json, one line for each stage of each file.
+    A file whose content (SHA-256) the platform already has is named and not uploaded again. A broken upload resumes
+    where it stopped. Ctrl-C ends the wait, not the work. With --json, one line for each stage of each file.
 
     \b
     Examples:
@@ -215,7 +215,7 @@ def _address(video: dict[str, Any]) -> dict[str, Any]:
 
 
 def stage_of(video: dict[str, Any]) -> str:
-    """Return how far the video is, in the words of a person who waits for it."""
+    """Return the video's stage, in words for a person who waits."""
     match video["status"]:
         case "processing":
             return "encoding" if video.get("plan") else "analysing"
@@ -226,7 +226,7 @@ def stage_of(video: dict[str, Any]) -> str:
 
 
 def _facts(video: dict[str, Any]) -> dict[str, Any]:
-    """Return what is worth saying of a video at a stage."""
+    """Return the facts about a video worth printing at a stage."""
     failure = video.get("failure") or {}
     names = ("video_id", "slug", "watch_url", "hls_url", "dash_url", "rungs")
     facts = {name: video[name] for name in names if video.get(name)}

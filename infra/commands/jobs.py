@@ -1,4 +1,4 @@
-"""`kinolog jobs`: the queue, and what an operator can do about it, through the admin API."""
+"""`kinolog jobs`: the queue and its operation, through the admin API."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from infra.commands.support.output import AsJson, AsOf, Row, document, fields, l
 app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
 Job = Annotated[str, typer.Argument(help="The job's id, or eight characters of it.")]
-Reason = Annotated[str, typer.Option(help="Why; it is kept with the event.")]
+Reason = Annotated[str, typer.Option(help="The reason, recorded with the event.")]
 Status = Annotated[str | None, typer.Option(help="Only these: queued, claimed, retrying, completed, failed, cancelled.")]
 Video = Annotated[str | None, typer.Option(help="Only jobs of this video: its id, slug, or eight characters of its id.")]
 
@@ -69,7 +69,7 @@ def show(job: Job, as_of: AsOf = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def cancel(job: Job, reason: Reason = "cancelled by an operator", as_json: AsJson = False) -> None:
-    """Ask that a job is stopped. The dispatcher decides; a worker that is at it stops within seconds.
+    """Request that a job stops. The dispatcher decides; a worker with the job stops within seconds.
 
     \b
     Examples:
@@ -87,7 +87,7 @@ def requeue(
     reason: Reason = "requeued by an operator",
     as_json: AsJson = False,
 ) -> None:
-    """Ask that a job which has not ended waits for a worker again, whoever has it now, with a fresh count of attempts.
+    """Request that an unfinished job is queued again, even if a worker has it, with a fresh count of attempts.
 
     \b
     Examples:
@@ -101,10 +101,10 @@ def requeue(
 @app.command()
 def retry(
     job: Annotated[str | None, typer.Argument(help="The job's id; or use --all.")] = None,
-    all_failed: Annotated[bool, typer.Option("--all", help="Every failed job, or those that the options name.")] = False,
+    all_failed: Annotated[bool, typer.Option("--all", help="Every failed job, or those that the options select.")] = False,
     video: Video = None,
     kind: Annotated[str | None, typer.Option(help="Only this kind: analyse, encode, audio, extras, verify.")] = None,
-    status: Annotated[str, typer.Option(help="Those that are: failed, cancelled.")] = "failed",
+    status: Annotated[str, typer.Option(help="Only jobs in this state: failed, cancelled.")] = "failed",
     pool: Annotated[str | None, typer.Option(help="Only jobs of this pool.")] = None,
     chunk: Annotated[int | None, typer.Option(help="Only the jobs of this chunk.")] = None,
     rendition: Annotated[str | None, typer.Option(help="Only jobs that make this rung or track.")] = None,
@@ -112,7 +112,7 @@ def retry(
     reason: Reason = "retried by an operator",
     as_json: AsJson = False,
 ) -> None:
-    """Ask that failed or cancelled jobs are tried again, with a fresh count of attempts.
+    """Request that failed or cancelled jobs are tried again, with a fresh count of attempts.
 
     \b
     Examples:
@@ -136,7 +136,7 @@ def retry(
 
 
 def _accepted(jobs: list[str], answer: object, what: str, *, as_json: bool) -> None:
-    """Say that the requests are on the log; what becomes of them is the dispatcher's decision."""
+    """Report that the requests are on the log; the dispatcher decides about them."""
     if as_json:
         document({"requested": what, "job_ids": jobs, "answer": answer})
         return

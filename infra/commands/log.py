@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, help="Read the log: the last events, new ones, or one.", no_args_is_help=True)
 
 IDLE_ROUNDS_MAX = 3
-"""A scan ends when this many fetches of a second each brought nothing, whatever the ends said."""
+"""Empty fetches in a row, a second each, after which a scan ends even before the known end offsets."""
 CONTENT_CHARACTERS = 100
 
 
@@ -39,7 +39,7 @@ class Filter:
         return not self.types and self.subject is None
 
     def wants(self, event: dict[str, Any], key: bytes | None) -> bool:
-        """Tell whether a record with this key and content is wanted. A type may be shortened from the front."""
+        """Return whether a record with this key and content matches. A type may be shortened from the front."""
         if self.subject is not None and not fits(self.subject, (key or b"").decode(errors="replace")):
             return False
         wire_type = str(event.get("type", ""))
@@ -55,7 +55,7 @@ def tail(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the last events, oldest first; with --follow, also those to come. With --json, one line each.
+    """Print the last events, oldest first; with --follow, also new ones. With --json, one line each.
 
     \b
     Examples:
@@ -72,7 +72,7 @@ def show(
     event: Annotated[str, typer.Argument(help="An event's id or eight characters of it, or its place: topic/partition/offset.")],
     as_json: AsJson = False,
 ) -> None:
-    """Print one event in full. By its place it is found at once, by its id the log is searched.
+    """Print one event in full. A place is looked up directly; an id needs a search of the log.
 
     \b
     Examples:
@@ -109,7 +109,7 @@ def place_of(text: str) -> tuple[str, int, int] | None:
 
 
 def describe(record: "Record", prefix: str) -> dict[str, Any]:
-    """Return a record as it is printed: its place, the event, and what is wrong with it, if anything is."""
+    """Return a record in printable form: its place, the event, and its fault, if it has one."""
     import orjson
 
     from events.codec import decode

@@ -14,7 +14,7 @@ engine = typer.Typer(rich_markup_mode=None, help="The local Kafka, PostgreSQL an
 
 @engine.command("start")
 def engine_start(as_json: AsJson = False) -> None:
-    """Start the local engine, or what is missing of it, and wait until it is ready.
+    """Start the missing parts of the local engine, and wait until all are ready.
 
     \b
     Examples:
@@ -59,7 +59,7 @@ def engine_status(as_json: AsJson = False) -> None:
 def engine_provide(as_json: AsJson = False) -> None:
     """Give the programs users, rights and topics at a Kafka that is not the local one, as the local one has them.
 
-    Each gets its password of KINOLOG_KAFKA_PASSWORDS and may do its part and no more; KINOLOG_KAFKA_USER must be allowed to
+    Each gets its password from KINOLOG_KAFKA_PASSWORDS and the rights that it needs, no more; KINOLOG_KAFKA_USER must be allowed to
     create users and rules there. Rules that give these users more are deleted.
 
     \b
@@ -89,7 +89,7 @@ def engine_reset(
     settings = _settings()
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageFault("this deletes everything; say --yes where nobody can be asked")
+            raise UsageFault("this deletes everything; pass --yes when no terminal can ask")
         typer.confirm(f"Delete the log, the database and every video of {settings.var_dir}?", abort=True, err=True)
     supervision.reset(settings)
     _done("everything is deleted", as_json=as_json)
@@ -122,7 +122,7 @@ def up(
 
 
 def down(as_json: AsJson = False) -> None:
-    """Stop every process of the platform and the engine; workers hand back what they are at.
+    """Stop every process of the platform and the engine; workers hand back their jobs.
 
     \b
     Examples:
@@ -135,7 +135,7 @@ def down(as_json: AsJson = False) -> None:
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show every process: does it run, is it ready, where does it listen. Ends with 3 when something is not.
+    """Show every process: state, readiness, address. Ends with 3 when one is not ready.
 
     \b
     Examples:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SHORT_CHARACTERS = 80
 app = typer.Typer(rich_markup_mode=None, help="Change which version of a projection serves.", no_args_is_help=True)
 NICENESS = 10
-"""Of rebuilds: they take what is left of the machine by what people and nodes wait for."""
+"""Niceness of rebuilds: programs that people and nodes wait for go first."""
 DIGEST_CHARACTERS, CODE_CHARACTERS = 18, 8
 
 
@@ -70,13 +70,13 @@ def _code(row: Mapping[str, Any]) -> str:
 def rebuild(
     name: Annotated[str, typer.Argument(help="The projection, as `kinolog projections` lists it.")],
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes, each with a share of the partitions.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes, and make none.")] = False,
     accept: Annotated[bool, typer.Option("--accept", help="Flip although rows differ under the same code.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fold a projection again from the start of the log, beside the one that serves; compare; then flip the readers.
 
-    Readers see no error. After a change of the code rows may differ: this is a restatement, and what changes is shown. Ends
+    Readers see no error. After a change of the code rows may differ: this is a restatement, and the command shows the changes. Ends
     with 1, and leaves everything as it was, when code and log did not change and the result differs all the same; --accept
     flips then, too. While others want the processors it rests three quarters of the time; several --workers never rest.
 
@@ -133,7 +133,7 @@ def flip_back(
     name: Annotated[str, typer.Argument(help="The projection, as `kinolog projections` lists it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Let the version that the last rebuild replaced serve again. It first folds what came since.
+    """Return to the version that the last rebuild replaced. It first folds the events since then.
 
     \b
     Examples:
@@ -153,7 +153,7 @@ def diff(
     to: Annotated[str, typer.Option(help="The same, later.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what changed in a projection between two moments: rows that came, went, or are different.
+    """Show the changes of a projection between two moments: rows added, removed, changed.
 
     \b
     Examples:
@@ -196,7 +196,7 @@ def verify(
     """Check that nothing is lost, doubled or out of order: every projection against a fold of all of history, every file
     of the archive against its hash chain and the log. The first event that was altered is named.
 
-    Of a signed report, check the signature, and fold again what it says. Ends with 1 when something is found; each finding is
+    For a signed report, check the signature, and fold its contents again. Ends with 1 when there are findings; each is
     one line.
 
     \b
@@ -223,9 +223,9 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write what a projection holds at a moment, with the proof: positions, hash chains, digests of code and tables.
+    """Write the contents of a projection at a moment, with proof: positions, hash chains, digests of code and tables.
 
-    It is JSON in any case. `kinolog verify FILE` folds it again from the start and says what does not fit.
+    The report is always JSON. `kinolog verify FILE` folds it again from the start and names differences.
 
     \b
     Examples:

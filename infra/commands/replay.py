@@ -21,19 +21,21 @@ if TYPE_CHECKING:
 def replay(
     view: Annotated[Path, typer.Argument(help="A Python file with TABLE or aggregate(), or an .sql file with one SELECT.")],
     into: Annotated[str, typer.Option(help="postgresql://…, FILE.parquet, FILE.duckdb, or - for JSON lines.")] = "-",
-    topic: Annotated[list[str] | None, typer.Option("--topic", help="Of this topic, not of TOPICS (repeatable).")] = None,
+    topic: Annotated[list[str] | None, typer.Option("--topic", help="Read this topic instead of TOPICS (repeatable).")] = None,
     since: Annotated[datetime | None, typer.Option(help="Only events from this time on (UTC).")] = None,
     until: Annotated[datetime | None, typer.Option(help="Only events before this time (UTC).")] = None,
     types: Annotated[str, typer.Option(help="Only these types, comma separated; parts of names will do.")] = "",
     key: Annotated[str | None, typer.Option(help="Only this stream: a video's, a job's, a worker's id.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events until Ctrl-C (PostgreSQL and -).")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Continue with new events until Ctrl-C (PostgreSQL and -).")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a table of your own of all of history: by a fold, by an aggregation of Arrow batches, or by a query.
 
     The project needs no change: see docs/tutorials/replay.md. A query names its topics itself; all other limits hold for it, too.
-    When your fold fails, the event is shown. What was folded before it is kept: repair the fold and run the same command, it
-    goes on from there.
+    When your fold fails, the command shows the event and keeps the state before it: repair the fold and run the same
+    command again to continue from there.
 
     \b
     Examples:

@@ -22,7 +22,9 @@ from infra.commands.support.output import AsJson, AsOf, document, note, table
 if TYPE_CHECKING:
     from infra.runtime.settings import Settings
 
-app = typer.Typer(rich_markup_mode=None, help="What reports of transcodes tell; bring those of the past in.", no_args_is_help=True)
+app = typer.Typer(
+    rich_markup_mode=None, help="Show insights from reports of transcodes; import past reports.", no_args_is_help=True
+)
 BATCH_ROWS = 2_000
 _COLUMNS = {"id", "created_at", "app_version", "event_type"}
 """By these the predecessor's table of raw events is known, whatever it is called."""
@@ -139,7 +141,7 @@ class Table:
 
 @app.command()
 def insights(as_of: AsOf = None, as_json: AsJson = False) -> None:
-    """Show the leaderboard: what encodes how fast, and how much smaller; --json has the failures, too.
+    """Show the leaderboard: speed and size reduction of each encoder and hardware; --json adds the failures.
 
     \b
     Examples:
@@ -175,7 +177,7 @@ def import_lines(
     """Put reports from lines of JSON onto the log, each line once: run it again after a break, or when the file has grown.
 
     A line counts under its `event_id`, else under an id made of its `id`, else of its place and words; at its `created_at`.
-    What may not be said is refused, and counted by field.
+    Values that could identify a person are refused, and counted by field.
 
     \b
     Examples:
@@ -191,7 +193,7 @@ def import_sqlite(
 ) -> None:
     """Put the raw events of the predecessor's database onto the log, each row once, at the time when it was stored.
 
-    Speeds are held to 0..1,000,000. What may not be said is refused, and counted by field.
+    Speeds are held to 0..1,000,000. Values that could identify a person are refused, and counted by field.
 
     \b
     Examples:

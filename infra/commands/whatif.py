@@ -21,7 +21,7 @@ FUNCTIONS = ("policy", "workers", "ladder", "seconds")
 
 def whatif(
     policy: Annotated[Path, typer.Option(help="File with policy(), workers(), ladder() or seconds(): docs/how-to/whatif.md.")],
-    since: Annotated[datetime | None, typer.Option(help="Only what was asked from this time on (UTC).")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only requests from this time on (UTC).")] = None,
     seed: Annotated[int, typer.Option(help="For attempts that never happened: which recorded ones they are like.")] = 0,
     as_json: AsJson = False,
 ) -> None:

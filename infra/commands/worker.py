@@ -21,22 +21,22 @@ app = typer.Typer(
     invoke_without_command=True,
 )
 JOIN_S = 30.0
-Why = Annotated[str, typer.Option(help="Why; it is kept with the event.")]
+Why = Annotated[str, typer.Option(help="The reason, recorded with the event.")]
 
 
 @app.callback()
 def worker(
     context: typer.Context,
-    number: Annotated[int, typer.Option(min=1, max=1000, help="Tells the workers of one machine apart.")] = 1,
+    number: Annotated[int, typer.Option(min=1, max=1000, help="Number of this worker on its machine.")] = 1,
     join: Annotated[str | None, typer.Option(help="URL of a platform's worker app, as http://host:9002.")] = None,
     token: Annotated[
         str | None, typer.Option(help="A join token; needed the first time only. `-`: the first line of stdin.")
     ] = None,
     work_dir: Annotated[
-        Path | None, typer.Option(help="Where the key and the work lie; default: remote/NUMBER in var_dir.")
+        Path | None, typer.Option(help="Directory for the key and the work; default: remote/NUMBER in var_dir.")
     ] = None,
 ) -> None:
-    """Run one worker until Ctrl-C or SIGTERM; it then finishes or hands back what it is at, the second time at once.
+    """Run one worker until Ctrl-C or SIGTERM; it then finishes or hands back its jobs, at the second signal at once.
 
     \b
     Examples:
@@ -63,7 +63,7 @@ def worker(
 def token(
     pool: Annotated[list[str] | None, typer.Option(help="Only jobs of this pool; can be repeated.")] = None,
     kind: Annotated[list[str] | None, typer.Option(help="Only jobs of this kind; can be repeated.")] = None,
-    life_s: Annotated[int, typer.Option(min=1, help="The token is good for so long, seconds.")] = 3600,
+    life_s: Annotated[int, typer.Option(min=1, help="Life of the token, seconds.")] = 3600,
     as_json: AsJson = False,
 ) -> None:
     """Make a token with which one worker on another machine may join, once.
@@ -119,7 +119,7 @@ def revoke(
     reason: Why = "",
     as_json: AsJson = False,
 ) -> None:
-    """Revoke all keys of a worker, or one; within a second they are good for nothing.
+    """Revoke all keys of a worker, or one; they stop working within a second.
 
     \b
     Examples:

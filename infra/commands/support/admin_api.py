@@ -1,4 +1,4 @@
-"""The admin HTTP API, as the command line uses it: works from any machine with KINOLOG_ADMIN_URL and a token."""
+"""Client of the admin HTTP API for the command line; works from any machine with KINOLOG_ADMIN_URL and a token."""
 
 import os
 import stat
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30.0
 JOIN_S = 900.0
-"""Joining the parts of an upload takes a store about a second per GB, and longer than it lets the admin app wait for it."""
+"""A store takes about a second per GB to join the parts of an upload, and may answer after the admin app's own limit."""
 
 
 class AdminApi:
@@ -57,7 +57,7 @@ class AdminApi:
             where = str(self._http.base_url).rstrip("/")
             raise Away(
                 f"the admin app does not answer at {where} ({type(error).__name__});"
-                " start it with `kinolog up --detach`, or say where it is with KINOLOG_ADMIN_URL"
+                " start it with `kinolog up --detach`, or set KINOLOG_ADMIN_URL to its address"
             ) from error
         if response.is_success:
             return response.json() if response.content else None
@@ -69,7 +69,7 @@ def _given(parameters: dict[str, object]) -> dict[str, Any]:
 
 
 def _fault(response: "httpx.Response") -> KinologError:
-    """Return the fault that a problem document (RFC 9457) or any other answer tells of."""
+    """Return the fault that a problem document (RFC 9457), or any other answer, describes."""
     try:
         problem = response.json()
         said = problem.get("detail") or problem.get("title") if isinstance(problem, dict) else None
@@ -91,18 +91,18 @@ def _fault(response: "httpx.Response") -> KinologError:
 
 
 def url_of(settings: "Settings") -> str:
-    """Return where the admin app is."""
+    """Return the admin app's URL."""
     return (settings.admin_url or f"http://{settings.local_host}:{settings.admin_port}").rstrip("/")
 
 
 def public_url_of(settings: "Settings") -> str:
-    """Return where the public app is; empty when only the admin app's place is known."""
+    """Return the public app's URL; empty when only the admin app's is known."""
     here = "" if settings.admin_url else f"http://{settings.local_host}:{settings.public_port}"
     return (settings.public_url or here).rstrip("/")
 
 
 def token_of(settings: "Settings") -> str:
-    """Return the administrator's token. Raises UsageFault when there is none, or when others could read it."""
+    """Return the administrator's token. Raises UsageFault when it is missing, or readable by others."""
     if token := settings.admin_token.get_secret_value():
         return token
     path = settings.var_dir / "tokens" / "admin"

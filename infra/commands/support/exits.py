@@ -10,11 +10,11 @@ class ExitCode(IntEnum):
     """Exit codes of `kinolog`, the same for every command."""
 
     OK = 0, "Done."
-    FAILED = 1, "It was tried and failed: a video that could not be published, a projection that differs."
-    USAGE = 2, "The command, its options, a file or a setting is wrong; the message says which."
+    FAILED = 1, "The work was done and failed: a video was not published, a projection differs."
+    USAGE = 2, "The command, an option, a file or a setting is wrong; the message names it."
     AWAY = 3, "A service does not answer: the admin app, Kafka, PostgreSQL or the object store."
-    NOT_FOUND = 4, "There is no such video, job, event, projection …"
-    REFUSED = 5, "Not allowed: no token or a wrong one, or the thing is not in a state for this."
+    NOT_FOUND = 4, "No such video, job, event, projection …"
+    REFUSED = 5, "Not allowed: the token is missing or wrong, or the state of the thing forbids it."
     INTERRUPTED = 130, "Ctrl-C."
 
     def __new__(cls, value: int, meaning: str) -> "ExitCode":
@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
 
 
 class UsageFault(errors.KinologError):
-    """The command cannot be carried out as it was given."""
+    """The command cannot be carried out as given."""
 
 
 class Refused(errors.KinologError):
@@ -57,7 +57,7 @@ _CONNECTION = (
 
 
 def explain(error: BaseException) -> tuple[ExitCode, str] | None:
-    """Return exit code and sentence of an expected fault; None for a bug, which deserves its traceback."""
+    """Return exit code and sentence of an expected fault; None for a bug, which needs its traceback."""
     for kinds, code in (
         ((UsageFault, errors.InvalidRequest), ExitCode.USAGE),
         ((errors.NotFound,), ExitCode.NOT_FOUND),
@@ -91,7 +91,7 @@ def _extra_with(module: str) -> str | None:
 
 
 def _is_connection_fault(error: BaseException) -> bool:
-    """Tell faults of a service from faults of our own (bad SQL is a bug, no answer is not)."""
+    """Distinguish a service's faults from our own: bad SQL is a bug, no answer is not."""
     name = type(error).__name__
     if name == "KafkaException":
         name = str(error.args[0].name())

@@ -1,4 +1,4 @@
-"""Which files are meant, and when a file that is being written counts as finished."""
+"""Files to upload: their choice, and the moment when a growing file counts as finished."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -15,13 +15,13 @@ MEDIA_SUFFIXES = frozenset(
         *("webm", "wmv", "aac", "flac", "m4a", "mka", "mp3", "ogg", "opus", "wav"),
     )
 )
-"""What is taken from a folder; a file that is named itself is taken whatever it is called."""
+"""Suffixes of files taken from a folder; a file named on the command line needs none of them."""
 
 
 def collect(paths: Iterable[Path]) -> list[Path]:
-    """Return the files meant: those named, and the media files below folders, in order, each once.
+    """Return the files named, and the media files below folders, in order, each once.
 
-    Raises UsageFault for a path that is not there or is neither file nor folder.
+    Raises UsageFault for a path that is missing, or neither file nor folder.
     """
     found: dict[Path, None] = {}
     for path in paths:
@@ -44,7 +44,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def is_media(path: Path) -> bool:
-    """Tell whether a file in a watched or given folder is taken: by its suffix, never a hidden one."""
+    """Return whether a file in a folder is taken: by its suffix, never a hidden one."""
     return not path.name.startswith(".") and path.suffix.lower() in MEDIA_SUFFIXES
 
 
@@ -56,19 +56,19 @@ def shown(path: Path) -> str:
 
 @dataclass(slots=True)
 class Settling:
-    """Decides that a file stopped growing: same size and time of change for `quiet_s` seconds. Pure; time is passed in."""
+    """Recognises files that stopped growing: same size and time of change for `quiet_s` seconds. Pure."""
 
     quiet_s: float
     _seen: dict[Path, tuple[int, int, float]] = field(default_factory=dict)
 
     def observe(self, path: Path, size_bytes: int, changed_ns: int, now_s: float) -> None:
-        """Note what a file looks like at this moment."""
+        """Record a file's size and time of change at this moment."""
         before = self._seen.get(path)
         if before is None or before[:2] != (size_bytes, changed_ns):
             self._seen[path] = (size_bytes, changed_ns, now_s)
 
     def forget(self, path: Path) -> None:
-        """The file went away."""
+        """Forget a file that is gone."""
         self._seen.pop(path, None)
 
     @property
@@ -87,8 +87,8 @@ class Settling:
 def watch(folders: list[Path], quiet_s: float, known: Iterable[Path] = ()) -> Iterator[Path | None]:
     """Yield each media file that appears or changes below the folders, once it stopped growing; ends with Ctrl-C.
 
-    Yields None after each look, at least twice a second, so that the caller can see to other things. Files that are there
-    already count as new unless they are `known`.
+    Yields None after each look, at least twice a second, so that the caller can do other things. Files already in
+    the folders count as new unless they are `known`.
     """
     from time import monotonic
 

@@ -1,4 +1,4 @@
-"""Groups of commands show an example of each of theirs."""
+"""Groups of commands, whose help shows an example of each command."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ from typer.core import TyperGroup
 
 
 class Group(TyperGroup):
-    """A group whose help ends with the first example of each of its commands: those are kept with the commands."""
+    """A group whose help ends with the first example of each of its commands, taken from their docstrings."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples."""

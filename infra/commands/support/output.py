@@ -1,4 +1,4 @@
-"""What commands print: tables or JSON on standard output, everything else on standard error."""
+"""Output of commands: tables or JSON on standard output, everything else on standard error."""
 
 import json
 import shutil
@@ -12,18 +12,18 @@ import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for programs.")]
 AsOf = Annotated[
-    str | None, typer.Option("--as-of", help="Answer as it was then: a time (ISO 8601, UTC), or topic:partition=offset,….")
+    str | None, typer.Option("--as-of", help="The state at this moment: a time (ISO 8601, UTC), or topic:partition=offset,….")
 ]
 Row = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Row], object]]
 """Heading -> the cell under it, the most important column first: a narrow terminal leaves out the last ones."""
 WIDTH_MIN = 20
-"""A column is never narrowed below this many characters: times and short ids stay whole."""
+"""Least width of a column in characters: times and short ids stay whole."""
 GAP = "  "
 
 
 def note(text: str) -> None:
-    """Say something to the person; never on standard output."""
+    """Write a message to standard error."""
     sys.stderr.write(f"{text}\n")
 
 
@@ -43,7 +43,7 @@ def _plain(value: object) -> str:
 
 
 def table(rows: Iterable[Row], columns: Columns, *, as_json: bool, empty: str = "nothing") -> None:
-    """Print rows as a JSON array or as a table; `empty` is said when there is none."""
+    """Print rows as a JSON array or as a table; without rows, write the message `empty`."""
     found = list(rows)
     if as_json:
         document(found)
@@ -67,7 +67,7 @@ def fields(item: Row, *, as_json: bool) -> None:
 
 @contextmanager
 def progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a progress bar on standard error, none when nobody watches; yields what moves it: (what, done, of how much)."""
+    """Show a progress bar on standard error, if that is a terminal; yields its setter: (description, done, total)."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -84,7 +84,7 @@ def progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _print_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    """Print a row per line: as wide as it is into a file or pipe, as the terminal has room on one."""
+    """Print one row per line: in full into a file or pipe, cut to its width on a terminal."""
     from rich.cells import cell_len, set_cell_size
 
     headings = [printable(heading) for heading in headings]
@@ -130,7 +130,7 @@ def _text(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return the text without what would move a terminal's cursor or colour it. Emoji and Persian need their joiners."""
+    """Return the text without control characters, which move a terminal's cursor or colour it; joiners of emoji and Persian stay."""
     from events.text import JOINERS  # help is printed without pydantic
 
     return "".join(character if character.isprintable() or character in JOINERS else "�" for character in text)

@@ -1,4 +1,4 @@
-"""Runs a failed attempt again, here, with the worker's own code; what it makes is deleted."""
+"""Repeats a failed attempt on this machine with the worker's own code; its results are deleted."""
 
 import platform
 import time
@@ -22,7 +22,7 @@ from workers.work import Limits, Progress, Work
 
 
 class Outcome(NamedTuple):
-    """How a rerun ended: with a failure, or well."""
+    """Result of a rerun; `failure` is None when it succeeded."""
 
     worker: str
     seconds: float
@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
 
 
 async def rerun(settings: Settings, capsule: Capsule) -> Outcome:
-    """Run the capsule's job once, with this machine's limits. Its objects lie apart from all published ones, and are deleted."""
+    """Run the capsule's job once, with this machine's limits. Its objects have a prefix of their own, and are deleted."""
     worker = platform.node()
     store = ObjectStore(settings)
     prefix = rerun_prefix(capsule.job_id, new_id())
@@ -45,7 +45,7 @@ async def rerun(settings: Settings, capsule: Capsule) -> Outcome:
             return hardware.system_context(worker, directory, tools)
 
         async def ignore(progress: Progress) -> None:
-            """A rerun is nobody's progress."""
+            """Nobody watches a rerun."""
 
         started = time.monotonic()
         try:

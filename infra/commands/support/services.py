@@ -1,4 +1,4 @@
-"""Where Kafka and PostgreSQL are, for the commands that talk to them directly."""
+"""Addresses of Kafka and PostgreSQL, for commands that talk to them directly."""
 
 import os
 from typing import TYPE_CHECKING

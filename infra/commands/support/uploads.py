@@ -1,4 +1,4 @@
-"""Sends one file to the object store through presigned addresses, and goes on where a broken upload stopped.
+"""Uploads files to the object store through presigned addresses, and resumes broken uploads.
 
 POST /api/uploads {filename, size_bytes, sha256}  -> {video_id, url | null, part_bytes | null}
 GET  /api/uploads/{video_id}                      -> {parts: [{number, etag, size_bytes}]}
@@ -30,16 +30,16 @@ ATTEMPTS_MAX = 5
 STORE_TIMEOUT_S = 60.0
 
 Report = Callable[[int], None]
-"""Takes the number of bytes that were just dealt with."""
+"""Called with the number of bytes just processed."""
 
 
 class FileChanged(KinologError):
-    """The file changed while it was read; try again when it is finished."""
+    """The file changed while it was read; try again when it is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of the file; numbers count from 1, as S3 has it."""
+    """A range of the file; numbers count from 1, as in S3."""
 
     number: int
     offset: int
@@ -48,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload that was begun: where it goes, and in what parts."""
+    """A started upload: its address, and the size of its parts."""
 
     video_id: str
     url: str | None = None
@@ -79,9 +79,9 @@ class Uploads:
         self._memory = memory
 
     def send(self, path: Path, sha256: str, *, title: str | None, priority: str, report: Report) -> dict[str, Any]:
-        """Upload the file and complete it; return what the admin app says of the video.
+        """Upload the file and complete the upload; return the admin app's answer about the video.
 
-        Raises Away when app or store stay away, FileChanged when the file grew or shrank meanwhile.
+        Raises Away when app or store do not answer, FileChanged when the file grew or shrank meanwhile.
         """
         size_bytes = path.stat().st_size
         upload = self._resumed(sha256) or self._begun(path, sha256, size_bytes)
@@ -113,7 +113,7 @@ class Uploads:
         return upload
 
     def _resumed(self, sha256: str) -> Upload | None:
-        """Return the unfinished upload of the same content, when the store still has it."""
+        """Return the unfinished upload of the same content, if the store still has it."""
         note = self._note(sha256)
         try:
             upload = Upload(**json.loads(note.read_text()))
@@ -129,7 +129,7 @@ class Uploads:
         return self._memory / f"{sha256}.json"
 
     def _send_parts(self, path: Path, upload: Upload, size_bytes: int, report: Report) -> list[dict[str, Any]]:
-        """Send the parts that are not there yet, some at once; return number and etag of every part."""
+        """Send the missing parts, several at once; return number and ETag of every part."""
         there = {part["number"]: part for part in self._api.get(f"/api/uploads/{upload.video_id}")["parts"]}
         parts = parts_of(size_bytes, upload.part_bytes or size_bytes)
         etags: dict[int, str] = {}
@@ -151,7 +151,7 @@ class Uploads:
         return [{"number": number, "etag": etags[number]} for number in sorted(etags)]
 
     def _put(self, url: str, path: Path, part: Part, report: Report) -> str:
-        """Send one stretch of the file, with bounded retries; return its etag."""
+        """Send one range of the file, with bounded retries; return its ETag."""
         import httpx
         import stamina
 
@@ -178,7 +178,7 @@ class Uploads:
 
 
 class _TryAgain(Exception):
-    """The object store had a fault that may pass."""
+    """The object store reported a fault that may pass."""
 
 
 def title_of(path: Path) -> str:
@@ -187,7 +187,7 @@ def title_of(path: Path) -> str:
 
 
 def _blocks(path: Path, offset: int, size_bytes: int) -> Iterator[bytes]:
-    """Yield a stretch of a file in small blocks. Raises FileChanged when the file is shorter."""
+    """Yield a range of a file in small blocks. Raises FileChanged when the file is shorter."""
     with path.open("rb") as file:
         file.seek(offset)
         while size_bytes > 0:
