@@ -1,4 +1,4 @@
-"""How this installation decides about leases and retries, as its settings say."""
+"""This installation's policy of leases and retries, from its settings."""
 
 from datetime import timedelta
 
@@ -7,7 +7,7 @@ from processors.dispatch.state import Policy
 
 
 def policy_of(settings: Settings) -> Policy:
-    """Return what the operator decided about leases and retries."""
+    """Return the operator's policy of leases and retries."""
     return Policy(
         lease=timedelta(seconds=settings.lease_s),
         attempts_max=settings.attempts_max,

@@ -1,1 +1,1 @@
-"""Backup and restore: the log position for position, the objects, and what processes know."""
+"""Backup and restore: the log position for position, the objects, and the state of processes."""

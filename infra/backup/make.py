@@ -1,6 +1,6 @@
 """Makes a backup of a running installation.
 
-Order matters: what processes know is read first, then where the log ends, then everything before those ends, objects last.
+Order matters: first the state of processes, then the ends of the log, then everything before those ends, objects last.
 So every position lies on the log, and every object that the log names was stored before it was named.
 """
 
@@ -34,7 +34,7 @@ from projections.history.parquet import NO_LINK, Record, parsed, write_segment
 
 FILE_RECORDS = 100_000
 Report = Callable[[str, int, int], None]
-"""What is done, how much of it, of how much."""
+"""Description, amount done, total amount."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Making:
     report: Report
 
     async def run(self) -> Backup:
-        """Write everything, the manifest last. Raises ArchiveDamaged when a file of the archive is not what was archived."""
+        """Write everything, the manifest last. Raises ArchiveDamaged when a file of the archive has changed."""
         before = await self._before()
         async with postgres.connected(self.settings) as connection:
             processes, keys = await remembered(connection), await worker_keys.dump(connection)
@@ -101,7 +101,7 @@ class Making:
             await log.close()
 
     async def _tail(self, log: LogConsumer, archived: Sequence[Segment], ends: dict[Place, int]) -> list[Segment]:
-        """Write what is in no file of the archive yet as files of the same kind; the chain goes on."""
+        """Write events that the archive lacks into files of the same kind; the chain continues."""
         heads: dict[Place, tuple[int, bytes]] = dict.fromkeys(ends, (0, NO_LINK))
         for segment in archived:
             heads[segment.topic, segment.partition] = segment.next, bytes.fromhex(segment.chain)
@@ -167,5 +167,5 @@ class Making:
 
 
 def files_told(place: Place, records: Sequence[Record]) -> list[Segment]:
-    """Return the files that the archive's own topic tells of, in the order of their offsets."""
+    """Return the files recorded on the archive's own topic, in the order of their offsets."""
     return list(Files(Recorded(*place, offset, decode(value)) for offset, value in records))

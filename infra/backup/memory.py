@@ -1,4 +1,4 @@
-"""What no fold of the log can tell: how far each process acted, and the rows that say what it did."""
+"""State of processes that no fold of the log can rebuild: how far each acted, and the rows about its actions."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ PROCESSES: tuple[Projection, ...] = (planning.PROJECTION, files.PROJECTION)
 
 
 async def remembered(connection: AsyncConnection[Any]) -> list[Memory]:
-    """Return what the processes know, all at one moment; nothing of one that was never started."""
+    """Return the state of the processes, all at one moment; nothing of a process that never started."""
     found = []
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -33,7 +33,7 @@ async def remembered(connection: AsyncConnection[Any]) -> list[Memory]:
 
 
 async def remember(connection: AsyncConnection[Any], memories: tuple[Memory, ...]) -> None:
-    """Let the processes go on from there. What is there already stays."""
+    """Restore the state of the processes. Existing state stays."""
     known = {projection.name: projection for projection in PROCESSES}
     for memory in memories:
         projection = known[memory.name]

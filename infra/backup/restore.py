@@ -1,4 +1,4 @@
-"""Restores a backup into empty services. What was begun and broken off goes on when it is run again."""
+"""Restores a backup into empty services. An interrupted restore resumes when it is run again."""
 
 import asyncio
 import hashlib
@@ -32,11 +32,11 @@ from projections.history.past import fold_to
 from projections.registry import PROJECTIONS
 
 UNFINISHED = "restoring.json"
-"""An object that is there while a backup is being restored; it says which one."""
+"""An object that exists during a restore; it names the backup."""
 
 
 class RestoredDiffers(KinologError):
-    """What was restored is not what the backup has."""
+    """The restored services differ from the backup."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Restoring:
     async def run(self) -> dict[str, dict[str, str]]:
         """Restore everything; return the digests of the projections' tables.
 
-        Raises BackupDamaged, before anything is written, when a file of the backup is not what it was; Conflict when the
+        Raises BackupDamaged, before anything is written, when a file of the backup has changed; Conflict when the
         services are not empty.
         """
         path = self.scratch / MANIFEST
@@ -74,7 +74,7 @@ class Restoring:
         return digests
 
     async def _check(self, backup: Backup) -> None:
-        """Read every file. Raises BackupDamaged with the first that is not what was written."""
+        """Read every file. Raises BackupDamaged with the first that has changed."""
         links: dict[Place, bytes] = {}
         files = [(segment.key, segment.sha256) for segment in backup.segments]
         files += [(OBJECTS + one.key, one.sha256) for one in backup.objects]
@@ -116,7 +116,7 @@ class Restoring:
         await self.store.put_bytes(UNFINISHED, orjson.dumps({"backup": sha256}), "application/json")
 
     async def _holding(self) -> str:
-        """Return what the services hold; nothing when they are empty."""
+        """Return the contents of the services; nothing when they are empty."""
         if await self.store.under(""):
             return f"something in the bucket {self.settings.s3_bucket}"
         await kafka.ensure_topics(self.settings)
@@ -137,7 +137,7 @@ class Restoring:
     # --- objects ----------------------------------------------------------------------------------------------------
 
     async def _objects(self, backup: Backup) -> None:
-        """Put objects and the archive's files where they were; what is there already was put by an earlier try."""
+        """Put objects and the archive's files in their places; existing ones are from an earlier attempt."""
         there = {stat.key: stat.size_bytes for stat in await self.store.under("")}
         archived = [segment for segment in backup.segments if segment.key.startswith(ARCHIVED)]
         wanted = [(OBJECTS + one.key, one.key, one.sha256, one.size_bytes, one.content_type) for one in backup.objects]
@@ -177,7 +177,7 @@ class Restoring:
                     await kafka.ensure_topics(self.settings)
                 await self._append(appender, backup, ends)
                 if not await self._is_whole(log, backup, ends):
-                    raise RestoredDiffers(f"{topic.name}: the log does not have what the backup has")
+                    raise RestoredDiffers(f"{topic.name}: the log differs from the backup")
         finally:
             await log.close()
 
@@ -212,7 +212,7 @@ class Restoring:
             yield step
 
     async def _is_whole(self, log: LogConsumer, backup: Backup, ends: dict[Place, int]) -> bool:
-        """Tell whether a topic ends where it did, and has the records that it had: by the hash chain."""
+        """Return whether a topic has its former end and its former records, by the hash chain."""
         if await log.ends(ends) != ends:
             return False
         links = dict.fromkeys(ends, NO_LINK)

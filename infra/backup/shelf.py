@@ -14,7 +14,7 @@ BINARY = "application/octet-stream"
 
 
 class Shelf(Protocol):
-    """Files by name. What `put` was given is there as a whole, or not at all."""
+    """Files by name. `put` writes a whole file or nothing."""
 
     async def put(self, name: str, path: Path) -> None:
         """Keep a file; `path` may be gone afterwards."""

@@ -1,4 +1,4 @@
-"""What a replay had when its fold failed, in a file, so that the next one goes on from there."""
+"""A file with the state of a replay whose fold failed, from which the next one continues."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ class Checkpoint:
     path: Path
 
     def load(self, view: View) -> InMemory | None:
-        """Return what was kept, if anything."""
+        """Return the saved state, if there is one."""
         if not self.path.exists():
             return None
         kept = orjson.loads(self.path.read_bytes())
@@ -31,11 +31,11 @@ class Checkpoint:
         return state
 
     def save(self, state: InMemory) -> None:
-        """Keep the state."""
+        """Save the state."""
         positions = [(topic, number, position) for (topic, number), position in state.positions.items()]
         document = {"positions": positions, "events": state.events, "rows": list(state.rows.values())}
         self.path.write_bytes(orjson.dumps(document))
 
     def clear(self) -> None:
-        """Forget it: the replay has come to its end."""
+        """Delete it: the replay is complete."""
         self.path.unlink(missing_ok=True)

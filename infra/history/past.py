@@ -1,4 +1,4 @@
-"""The way to databases of the past, for the admin app and the command line."""
+"""Databases of the past, for the admin app and the command line."""
 
 from infra.runtime import postgres
 from infra.runtime.history import open_history
@@ -7,7 +7,7 @@ from projections.history.past import Past
 
 
 def past_of(settings: Settings) -> Past:
-    """Return the way to databases of the past."""
+    """Return the maker of databases of the past."""
     return Past(
         lambda database: postgres.connected(settings, database),
         lambda: open_history(settings),

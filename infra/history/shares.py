@@ -20,7 +20,7 @@ Share = dict[Place, int]
 
 
 def shares_of(until: Mapping[Place, int], workers: int) -> list[Share]:
-    """Cut the partitions into shares of about the same number of events: each partition, largest first, to whoever has least."""
+    """Cut the partitions into shares of about the same number of events: each partition, largest first, to the smallest share."""
     loads = [(0, number) for number in range(workers)]
     heapify(loads)
     shares: list[Share] = [{} for _ in loads]
@@ -34,7 +34,7 @@ def shares_of(until: Mapping[Place, int], workers: int) -> list[Share]:
 async def fold_in_shares(
     settings: Settings, runner: Runner, until: Mapping[Place, int], workers: int, watch: Callable[[], Awaitable[None]]
 ) -> None:
-    """Fold an empty version up to `until`; `watch` is awaited now and then meanwhile. Raises what a share raised first."""
+    """Fold an empty version up to `until`; `watch` is awaited at intervals meanwhile. Raises the first error of a share."""
     name, version = runner.projection.name, runner.version
     context = multiprocessing.get_context("forkserver")  # a fork of this process would share its connections
     context.set_forkserver_preload([__name__])  # imported once, not by each of them

@@ -1,4 +1,4 @@
-"""History for SQL: a DuckDB with one view per topic over the archive's files and what the log has after them."""
+"""History for SQL: a DuckDB with one view per topic over the archive's files and the newer part of the log."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,7 +53,7 @@ async def open_warehouse(
     files = await _local(store, segments, folder, scratch)
     files += await _tail(settings, topics, segments, scratch)
     connection = duckdb.connect(config={"memory_limit": MEMORY_MAX, "temp_directory": str(scratch)})
-    connection.execute("SET GLOBAL TimeZone = 'UTC'")  # at its default days begin, and moments are told, in the machine's zone
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")  # its default is the machine's zone, for days and for printed times
     for topic in topics:
         paths = [str(path) for name, path in files if name == topic.name]
         _create_view(connection, topic, paths, wanted)
@@ -113,7 +113,7 @@ def _create_view(connection: "duckdb.DuckDBPyConnection", topic: Topic, paths: S
 
 
 def _conditions(wanted: Wanted) -> Iterator[str]:
-    """Yield what `wanted` says, in SQL."""
+    """Yield the conditions of `wanted`, in SQL."""
     if wanted.since is not None:
         yield f"time >= TIMESTAMPTZ '{wanted.since.isoformat()}'"
     if wanted.until is not None:
@@ -137,7 +137,7 @@ def _forget(folder: Path, segments: Sequence[Segment]) -> None:
 
 
 async def _local(store: ObjectStore, segments: Sequence[Segment], folder: Path, scratch: Path) -> list[tuple[str, Path]]:
-    """Fetch what is not there yet; a file's name is its SHA-256, so what is there is right."""
+    """Fetch missing files; a file's name is its SHA-256, so files that exist are right."""
     running = asyncio.Semaphore(FETCHES)
 
     async def get(segment: Segment) -> tuple[str, Path]:
@@ -153,7 +153,7 @@ async def _local(store: ObjectStore, segments: Sequence[Segment], folder: Path, 
 
 
 async def _tail(settings: Settings, topics: Sequence[Topic], segments: Sequence[Segment], scratch: Path) -> list[tuple[str, Path]]:
-    """Write what is on the log and in no file yet into files of our own; an empty one for a topic without any."""
+    """Write events that the archive lacks into files of our own; an empty one for a topic without any."""
     positions: dict[Place, int] = {(topic.name, number): 0 for topic in topics for number in range(topic.partitions)}
     for segment in segments:
         place = segment.topic, segment.partition

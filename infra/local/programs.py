@@ -1,4 +1,4 @@
-"""The programs that make up an installation: what each is started with, where it listens, how to tell that it is well."""
+"""The programs of an installation: command, environment, address and health check of each."""
 
 import json
 import shlex
@@ -29,10 +29,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @dataclass(frozen=True)
 class Program:
-    """One supervised program. `ports` maps the setting's name to the port, on `host`; `health` returns what is wrong, or None,
-    `warnings` what a person should look at although it is well, by part.
+    """One supervised program. `ports` maps the setting's name to the port, on `host`; `health` returns the fault, or None;
+    `warnings` returns sentences for a person about a healthy program, by part.
 
-    `prepare` is called before it is started, `provide` once it is well.
+    `prepare` is called before its start, `provide` once it is healthy.
     """
 
     name: str
@@ -178,7 +178,7 @@ def _postgres_health(settings: Settings) -> str | None:
 
 
 def http_health(url: str, *, refused_is_well: bool = False) -> str | None:
-    """Return what is wrong with a server that should answer at an address; a refusal (4xx) may be a sign of life."""
+    """Return the fault of a server that should answer at an address; a refusal (4xx) may be a sign of life."""
     try:
         with urlopen(url, timeout=HEALTH_S) as answer:
             answer.read(4096)
@@ -190,17 +190,17 @@ def http_health(url: str, *, refused_is_well: bool = False) -> str | None:
 
 
 def http_warnings(url: str) -> Mapping[str, str]:
-    """Return what a process that is ready warns of, by part."""
+    """Return the warnings of a ready process, by part."""
     try:
         with urlopen(url, timeout=HEALTH_S) as answer:
             found = json.loads(answer.read(WARNINGS_BYTES_MAX)).get("warnings", {})
             return {str(part): str(sentence) for part, sentence in found.items()}
     except (OSError, ValueError, AttributeError):
-        return {}  # `http_health` says what is wrong
+        return {}  # `http_health` reports the fault
 
 
 def _missing(said: bytes) -> str:
-    """Return what a process that is not ready says of itself, as a sentence: `is not ready: kafka does not answer`."""
+    """Return the reason of a process that is not ready, as a sentence: `is not ready: kafka does not answer`."""
     try:
         missing = json.loads(said)["missing"]
         return "is not ready: " + "; ".join(f"{part} {sentence}" for part, sentence in missing.items())

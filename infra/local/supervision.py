@@ -1,7 +1,7 @@
-"""Keeps the programs running: supervisord starts them, restarts what dies, bounds their logs.
+"""Keeps the programs running: supervisord starts them, restarts them when they die, bounds their logs.
 
-`start` is idempotent and, when it fails, ends what it started; `stop` ends everything in order (platform first, then the
-engine). Everything lies in `var/run` and `var/log`. When supervisord itself was killed, `start` ends the orphans it left,
+`start` is idempotent; when it fails, it ends the programs that it started. `stop` ends everything in order (platform first, then
+the engine). Everything lies in `var/run` and `var/log`. When supervisord itself was killed, `start` ends the orphans it left,
 known by a mark in their environment, and goes on.
 """
 
@@ -35,7 +35,7 @@ ANSWERS_S = 30.0
 LOG_BYTES = 5 * 2**20
 LOG_BACKUPS = 2
 CRASHES_MAX = 3
-"""Who ends this often while it is waited for is in a crash loop; one crash may be a service that came up a moment later."""
+"""Exits during start-up that count as a crash loop; a single exit may be due to a service that was not up yet."""
 TAIL_BYTES = 1500
 
 
@@ -48,7 +48,7 @@ class PortTaken(StartFailed):
 
 
 def start(settings: Settings, *, engine_only: bool = False) -> None:
-    """Start what does not run yet and wait until it is ready. Raises PortTaken or StartFailed with what to do."""
+    """Start the programs that do not run and wait until they are ready. Raises PortTaken or StartFailed with advice."""
     every = programs(settings)
     wanted = [program for program in every if program.engine or not engine_only]
     if not engine_only:
@@ -98,7 +98,7 @@ def stop(settings: Settings) -> None:
 
 
 def restart(settings: Settings, name: str, *, meanwhile: Callable[[], None] = lambda: None) -> None:
-    """Stop one program, call `meanwhile`, start it again and wait until it is well."""
+    """Stop one program, call `meanwhile`, start it again and wait until it is healthy."""
     with _connected(settings) as server:
         if server is None:
             raise StartFailed("nothing runs; start it with: kinolog up --detach")
@@ -126,8 +126,8 @@ def run(settings: Settings, *, started: Callable[[], None] = lambda: None) -> No
 
 
 def status(settings: Settings, *, engine_only: bool = False) -> list[dict[str, Any]]:
-    """Return a row per program: name, state, ready, pid, address, rss_bytes, uptime_s, detail (what is wrong),
-    warnings (what a person should look at, by part)."""
+    """Return a row per program: name, state, ready, pid, address, rss_bytes, uptime_s, detail (the fault),
+    warnings (for a person, by part)."""
     with _connected(settings) as server:
         infos = {info["name"]: info for info in _infos(server)} if server is not None else {}
     rows = []
@@ -272,7 +272,7 @@ def _until(probe: Callable[[], Any], seconds: float) -> Any:
 
 
 def _wait_until_well(settings: Settings, server: Any, batch: list[Program]) -> None:
-    """Wait until each is well. Raises StartFailed with what is wrong and the end of its log; at once for a crash loop."""
+    """Wait until each is healthy. Raises StartFailed with the fault and the end of its log; at once for a crash loop."""
     deadline = time.monotonic() + READY_S
     starts: dict[str, set[int]] = {program.name: set() for program in batch}
     unwell = {program.name: program for program in batch}
@@ -292,7 +292,7 @@ def _wait_until_well(settings: Settings, server: Any, batch: list[Program]) -> N
 
 
 def _complaint(program: Program, info: dict[str, Any]) -> str | None:
-    """Return what is wrong with a program; None for one that runs and is well."""
+    """Return a program's fault; None for one that runs and is healthy."""
     if info.get("statename") != "RUNNING":
         return info.get("spawnerr") or "is not running"
     return program.health()
@@ -334,7 +334,7 @@ def _holder(port: int) -> str:
 
 
 def _end_orphans(settings: Settings) -> None:
-    """End what a killed supervisord left behind: processes that carry this installation's mark, and their children."""
+    """End the processes that a killed supervisord left: those with this installation's mark, and their children."""
     mark = str(places(settings).var)
     mine = []
     for process in psutil.process_iter():

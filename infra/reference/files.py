@@ -1,4 +1,4 @@
-"""Writes what is generated from the code: schemas, the AsyncAPI document, the reference pages.
+"""Writes the files generated from the code: schemas, the AsyncAPI document, the reference pages.
 
 `kinolog docs` writes the files, a test compares them. A schema is never overwritten with one that cannot read the past.
 `command` is the root of the command line, which contains `kinolog docs` itself: its caller passes it in.
@@ -16,7 +16,7 @@ from infra.reference.schemas import ENVELOPE, ROOT, SCHEMAS, all_events, asyncap
 
 
 class IncompatibleSchemas(KinologError):
-    """An event changed in a way that its past on the log cannot be read."""
+    """An event changed so that its old records on the log cannot be read."""
 
 
 def documents(command: Any, root: Path = ROOT) -> dict[Path, str]:
@@ -44,10 +44,10 @@ def stale(command: Any, root: Path = ROOT) -> list[Path]:
 
 
 def write(command: Any, root: Path = ROOT, *, force: bool = False) -> list[Path]:
-    """Write what is stale; return the paths written or removed.
+    """Write stale files; return the paths written or removed.
 
-    Raises IncompatibleSchemas, and writes nothing, when the past could not be read any more. `force` writes even so:
-    right only for an event that is on nobody's log yet.
+    Raises IncompatibleSchemas, and writes nothing, when old events would become unreadable. `force` writes even so:
+    right only for an event that no log has yet.
     """
     if not force and (refusals := refused(root)):
         lines = "\n".join(f"  {line}" for line in refusals)
@@ -66,7 +66,7 @@ def write(command: Any, root: Path = ROOT, *, force: bool = False) -> list[Path]
 
 
 def refused(root: Path = ROOT) -> list[str]:
-    """Return one sentence for each change since the stored schemas that the past does not survive."""
+    """Return one sentence for each change since the stored schemas that makes old events unreadable."""
     lines = []
     today = {event.TYPE: schema_of(event) for event in all_events()}
     for path in sorted((root / SCHEMAS).glob("*.json")):

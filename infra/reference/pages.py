@@ -104,7 +104,7 @@ def settings_page() -> str:
         GENERATED,
         "# Settings\n",
         f"Read from environment variables, over the TOML file that `{PREFIX}CONFIG` names (same names, lower case, without the",
-        "prefix), over the defaults. `kinolog config check` names each wrong one; `kinolog config show` prints what holds.\n",
+        "prefix), over the defaults. `kinolog config check` names each wrong one; `kinolog config show` prints all.\n",
         "| variable | type | default | what |",
         "|---|---|---|---|",
         f"| `{PREFIX}CONFIG` | path | – | The TOML file. |",

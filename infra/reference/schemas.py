@@ -30,7 +30,7 @@ def examples_of(event: type[Event], root: Path = ROOT) -> list[Path]:
 class _Plain(GenerateJsonSchema):
     """Leaves out the titles that only repeat the fields' names, and OpenAPI's `discriminator`.
 
-    JSON Schema has no such keyword, AsyncAPI's is a string, and the constant `kind` of each choice says the same.
+    JSON Schema has no such keyword, AsyncAPI's is a string, and the constant `kind` of each choice has the same meaning.
     """
 
     def field_title_should_be_set(self, schema: Any) -> bool:
@@ -47,7 +47,7 @@ def schema_of(event: type[Event]) -> Schema:
 
 
 def envelope_schema() -> Schema:
-    """Return the JSON Schema of what goes around every event: CloudEvents 1.0 with two extensions."""
+    """Return the JSON Schema of the envelope around every event: CloudEvents 1.0 with two extensions."""
     text = {"type": "string", "minLength": 1}
     identity = {"type": "string", "format": "uuid"}
     return {

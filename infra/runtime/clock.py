@@ -1,4 +1,4 @@
-"""The real clock, ids and chance: what composition roots hand to pure code."""
+"""The real clock, ids and chance, which composition roots pass to pure code."""
 
 import asyncio
 import random
@@ -29,6 +29,6 @@ def new_id() -> str:
 def system_context(source: str, correlation_id: str | None = None) -> Context:
     """Return a context of this very moment. Make one per request: `now` stands still in it.
 
-    `source` names the process that speaks, as `kinolog/admin`.
+    `source` names the process, as `kinolog/admin`.
     """
     return Context(datetime.now(UTC), new_id, source, correlation_id, random.SystemRandom())

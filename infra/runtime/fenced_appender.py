@@ -1,6 +1,6 @@
-"""Appends under a transactional id, so that whoever opened it last is the only one that can.
+"""Appends under a transactional id: only its latest owner can append.
 
-confluent-kafka, because aiokafka's sender dies of being fenced and its callers then wait for ever.
+confluent-kafka, because aiokafka's sender ends when it is fenced, and its callers then wait for ever.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ TIMEOUT_S = 20.0
 
 
 class FencedAppender:
-    """One per owner of something. Opening it fences whoever had the id before."""
+    """An appender of one owner. Opening it fences the previous owner of the id."""
 
     def __init__(self, settings: Settings, transactional_id: str) -> None:
         self._prefix = settings.topic_prefix
@@ -38,13 +38,13 @@ class FencedAppender:
         )
 
     async def open(self) -> None:
-        """Fence older owners; what they had not committed is gone. Raises LogUnavailable."""
+        """Fence older owners; their uncommitted events are gone. Raises LogUnavailable."""
         await self._run(lambda: self._producer.init_transactions(TIMEOUT_S))
 
     async def append(self, envelopes: Sequence[Envelope[Event]]) -> None:
-        """Append all or nothing. Raises InvalidEvent for what cannot be written.
+        """Append all or nothing. Raises InvalidEvent for an event that cannot be encoded.
 
-        Raises LogUnavailable; then this appender is of no use any more, and it is not known which.
+        Raises LogUnavailable; then the outcome is unknown, and this appender is unusable.
         """
         await self._run(lambda: self._append(envelopes))
 

@@ -7,7 +7,7 @@ PRIVATE_UMASK = 0o077
 
 
 def keep_private() -> None:
-    """Let nobody else read what this process and its children write from now on; for composition roots."""
+    """Make files that this process and its children write readable by their user alone; for composition roots."""
     os.umask(PRIVATE_UMASK)
 
 

@@ -1,4 +1,4 @@
-"""What this machine is, and how it fares."""
+"""This machine's processor, memory, load and disk."""
 
 import os
 import re
@@ -14,7 +14,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def processor_name(cpu_info: Path = CPU_INFO) -> str:
-    """Return the maker's name of the processor, as Linux tells it; `CPU` where it does not."""
+    """Return the maker's name of the processor, as Linux reports it; otherwise `CPU`."""
     try:
         found = re.search(r"^model name\s*:\s*(.+?)\s*$", cpu_info.read_text(errors="replace"), re.MULTILINE)
     except OSError:
@@ -23,7 +23,7 @@ def processor_name(cpu_info: Path = CPU_INFO) -> str:
 
 
 def system_context(worker: str, directory: Path, tools: Sequence[ToolVersion]) -> SystemContext:
-    """Return memory, load and the disk of `directory`, which may not be there, at this moment, for the record of a failure."""
+    """Return present memory, load and disk of `directory`, which may be missing, for the record of a failure."""
     there = next(path for path in (directory, *directory.resolve().parents) if path.exists())
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(there)
     return SystemContext(

@@ -1,4 +1,4 @@
-"""Opens history: the archive that the object store holds, and the log for what is not in it yet."""
+"""Opens history: the archive in the object store, then the newer part of the log."""
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
@@ -19,7 +19,7 @@ _SEGMENTS = TypeAdapter(list[Segment])
 
 
 async def archived(store: ObjectStore) -> Sequence[Segment]:
-    """Return the files of the archive, as its manifest in the store tells; none before there is one."""
+    """Return the files of the archive, from its manifest in the store; none without a manifest."""
     try:
         manifest = await store.get_bytes(MANIFEST, MANIFEST_BYTES_MAX)
     except ObjectMissing:

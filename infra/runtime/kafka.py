@@ -18,7 +18,7 @@ NO_GROUP = "kinolog-no-group"
 """librdkafka wants a name also of consumers that never join a group."""
 DEAD_LETTER_RETENTION_MS = 90 * 24 * 3600 * 1000
 RETRY_MS = 100
-"""While the broker is away every client asks for it this often: ten times more often they kept it from starting."""
+"""Pause between connection attempts of a client: at a tenth of it, clients kept a broker from starting."""
 
 
 def librdkafka(settings: Settings) -> dict[str, str | int | float | bool]:
@@ -56,8 +56,8 @@ def topic_name(settings: Settings, topic: Topic | str) -> str:
 def member_name(port: int) -> str:
     """Return the name under which the process that listens at a port of this machine is a member of consumer groups.
 
-    A member that comes back under its name gets its partitions at once; without one the broker would first wait until the
-    process that was killed has not been heard of for the time of a session.
+    A member that returns under its name gets its partitions at once. Without a name the broker would first wait until the
+    session of the killed process has timed out.
     """
     return f"{platform.node()}-{port}"
 
@@ -122,7 +122,7 @@ async def ensure_topics(settings: Settings, topics: Iterable[Topic] = TOPICS.val
             configs = {
                 "retention.ms": str(topic.retention_ms),
                 "max.message.bytes": str(4 << 20),
-                "message.timestamp.after.max.ms": str(2**63 - 1),  # at its default a clock an hour ahead could tell nothing
+                "message.timestamp.after.max.ms": str(2**63 - 1),  # its default refuses records of a clock that is an hour ahead
             }
             wanted[name] = NewTopic(name, topic.partitions, settings.kafka_replication, topic_configs=configs)
             dead = topic_name(settings, topic.dead_letters)

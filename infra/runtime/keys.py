@@ -10,7 +10,7 @@ from infra.runtime.tokens import private
 
 
 def ensure_report_key(settings: Settings) -> Ed25519PrivateKey:
-    """Return the key; make it when there is none."""
+    """Return the key; make it if it is missing."""
     path = settings.var_dir.resolve() / "keys" / "report"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

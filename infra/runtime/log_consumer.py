@@ -1,7 +1,7 @@
 """Reads the log in whole batches: confluent-kafka on a thread of its own.
 
 aiokafka makes a record object of each record in Python (3.3 µs); here librdkafka fetches beside the event loop and a
-record costs 1 µs. Everything that folds reads through this; who needs transactions or single answers uses
+record costs 1 µs. All folds read through this; code that needs transactions or single answers uses
 `infra.runtime.kafka`.
 """
 
@@ -26,20 +26,20 @@ Place = tuple[str, int]
 T = TypeVar("T")
 REQUEST_TIMEOUT_S = 10.0
 FETCH_RECORDS = 1_000
-"""So many are taken over from librdkafka at once: of 10,000 each costs a quarter more, for they have left the cache."""
+"""Messages taken from librdkafka at once: with 10,000 each costs a quarter more, because they have left the cache."""
 FETCH_BYTES = 32 << 20
 """A batch is hardly longer than this: a record may have nearly a megabyte, and takes several times that when it is decoded."""
 GATHERED_BYTES = 256 << 10
 """More than this is not few: the broker answers at once."""
 EARLIEST, LATEST = -2, -1
-"""What stands for a time in a request for offsets."""
+"""Placeholder for a time in a request for offsets."""
 
 
 class LogConsumer:
     """One consumer; sees only committed events and never commits. A `projections.folding.log.Source`.
 
-    `idle_ms` bounds how long the broker holds a fetch that finds nothing; data is answered at once. With `gather_ms` few data
-    are not: the broker holds them so long that others join them. `member` is its name in the group
+    `idle_ms` bounds how long the broker holds a fetch that finds nothing; data is answered at once. With `gather_ms` the broker
+    holds a small batch that long, so that more records join it. `member` is its name in the group
     (`infra.runtime.kafka.member_name`).
     """
 
@@ -58,7 +58,7 @@ class LogConsumer:
                 **librdkafka(settings),
                 "group.id": group or NO_GROUP,
                 **({"group.instance.id": member} if member else {}),
-                "session.timeout.ms": 10_000,  # so long the partitions of a killed reader wait for another member
+                "session.timeout.ms": 10_000,  # the partitions of a killed reader wait this long for another member
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
@@ -83,10 +83,10 @@ class LogConsumer:
         self._next, self._held, self._ended = dict(positions), {}, {}
 
     async def subscribe(self, topics: Iterable[str]) -> None:
-        """Join the group, which sets `assigned`. Who reads must `assign` these whenever `generation` has changed."""
+        """Join the group, which sets `assigned`. Call `assign` again whenever `generation` changes."""
 
         def given(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            consumer.assign([])  # nothing is read before the reader has said from where
+            consumer.assign([])  # read nothing before the reader has set its positions
             self._given(partitions)
 
         def taken(consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -115,11 +115,11 @@ class LogConsumer:
         return found | ends
 
     async def read(self, *, records_max: int, wait_s: float) -> Mapping[Place, Sequence[tuple[int, bytes]]]:
-        """Return what came, per partition in order, as (offset, value); empty when nothing came for `wait_s`.
+        """Return new records, per partition in order, as (offset, value); empty after `wait_s` without any.
 
-        More is fetched than is returned, if less is wanted: the next calls return it. Raises LogTruncated when a position is no
-        longer on the log, ReaderLost when a member of the same name has joined. (So may this one itself: after a restart of the
-        broker librdkafka was seen to join twice.)
+        A fetch may bring more than the limit: the next calls return the rest. Raises LogTruncated when a position is no
+        longer on the log, ReaderLost when a member of the same name has joined. (This reader may be that member itself:
+        librdkafka was seen to join twice after a restart of the broker.)
         """
         if not self._held:
             await self._fetch(max(records_max, FETCH_RECORDS), wait_s)
@@ -139,7 +139,7 @@ class LogConsumer:
         return found
 
     async def _fetch(self, records_max: int, wait_s: float) -> None:
-        """Hold what came."""
+        """Buffer fetched records."""
         held, others = await self._run(lambda: self._take(records_max, wait_s))
         for message in others:
             if await self._begins_again(message):
@@ -147,9 +147,9 @@ class LogConsumer:
         self._held = held
 
     def _take(self, records_max: int, wait_s: float) -> tuple[dict[Place, list[tuple[int, bytes]]], list[Message]]:
-        """Wait for a message, then take what is there; return the records, and what is none.
+        """Wait for a message, then take all available ones; return records, and messages that are no records.
 
-        A few at a time: a message is read while it still lies in the processor's cache.
+        Takes a few at a time, so that a message is read while it is in the processor's cache.
         """
         size_bytes = 0
         held: dict[tuple[str | None, int | None], list[tuple[int, bytes]]] = defaultdict(list)
@@ -170,9 +170,9 @@ class LogConsumer:
         return {(topic[skip:], number): records for (topic, number), records in held.items()}, others  # type: ignore[index,misc]
 
     async def _begins_again(self, message: Message) -> bool:
-        """Take the end of a partition as progress, since markers stand there that are no records; raise what is an error.
+        """Count the end of a partition as progress, because transaction markers there are no records; raise errors.
 
-        Return whether everything was assigned anew, so that nothing counts that was fetched before.
+        Return whether all partitions were assigned again, which makes earlier fetches void.
         """
         error, topic = message.error(), message.topic() or ""
         assert error is not None
@@ -189,7 +189,7 @@ class LogConsumer:
         start, position = (await self.starts([place]))[place], self._next.get(place, 0)
         if start > position:
             raise LogTruncated(f"{topic}/{place[1]} starts at {start}; events from {position} on are no longer there")
-        await self.assign(self._next)  # the broker said so of an offset that is there: seen once, on a new topic
+        await self.assign(self._next)  # the broker reported this for a valid offset: seen once, on a new topic
         return True
 
     def position(self, place: Place) -> int:
@@ -197,7 +197,7 @@ class LogConsumer:
         return self._next[place]
 
     async def lag(self) -> dict[Place, int]:
-        """Return, per assigned partition, how many offsets lie between what was read and the last committed end, as last told."""
+        """Return the lag of each assigned partition in offsets, by the last committed end that the broker reported."""
 
         def of(place: Place) -> int:
             partition = TopicPartition(self._prefix + place[0], place[1])
@@ -210,10 +210,10 @@ class LogConsumer:
         """Leave the group and close."""
         await self._run(self._consumer.close)
         self._thread.shutdown(wait=False)
-        del self._consumer  # only what is freed gives back its place in the threads' local storage, of which there are 1,024
+        del self._consumer  # only freeing returns its slot in thread-local storage, of which there are 1,024
 
     async def _offsets(self, places: Iterable[Place], time_ms: int) -> dict[Place, int]:
-        """Ask for offsets by time, in one request: asked one by one, each would wait for the fetch that is under way."""
+        """Look up offsets by time in one request: single requests would each wait for the fetch in progress."""
         asked = [TopicPartition(self._prefix + topic, number, time_ms) for topic, number in places]
         if not asked:
             return {}

@@ -1,15 +1,15 @@
-"""Structured logs on standard error: one line per happening, named by its `action`.
+"""Structured logs on standard error: one line per occurrence, named by its `action`.
 
     log = structlog.get_logger()
     log.info("job_claimed", job_id=job_id, epoch=3)   # {"action": "job_claimed", "job_id": …, "process": "worker-1", …}
 
-The first argument is the action: snake_case, past participle, fixed and thus greppable; whatever varies goes into
-fields. `structlog.contextvars.bound_contextvars(correlation_id=…)` puts fields on every line inside a block, across
-awaits. Lines of libraries (standard library logging) come out alike: their logger's name is the action, their text the
-`message`. Fields whose name speaks of a secret are blanked.
+The first argument is the action: snake_case, past participle, fixed and thus greppable; fields hold
+all that varies. `structlog.contextvars.bound_contextvars(correlation_id=…)` puts fields on every line inside a block, across
+awaits. Lines of libraries (standard library logging) have the same form: their logger's name is the action, their text the
+`message`. Fields named like secrets are redacted.
 
-Warnings and errors that repeat are counted instead of written: while a broker is away its clients say so hundreds of times a
-second. Of lines that are alike the first is written at once, then the last one of every 30 s with how many it stands for
+Warnings and errors that repeat are counted instead of written: while a broker is away its clients log that hundreds of times a
+second. Of equal lines the first is written at once, then the last of every 30 s with the number of those it stands for
 (`repeated`).
 """
 
@@ -59,7 +59,7 @@ class _Kind:
 
 
 class CountingHandler(logging.StreamHandler[TextIO]):
-    """Writes records, warnings and errors that repeat once per 30 s. `seconds` is a clock that never goes back."""
+    """Writes records; repeated warnings and errors at most once per 30 s. `seconds` is a monotonic clock."""
 
     def __init__(self, stream: TextIO, seconds: Callable[[], float] = monotonic) -> None:
         super().__init__(stream)
@@ -67,7 +67,7 @@ class CountingHandler(logging.StreamHandler[TextIO]):
         self._kinds: dict[tuple[object, ...], _Kind] = {}  # in the order of their ends
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write what is due, then the record, or count it. `handle` holds the lock."""
+        """Write counted records that are due, then write or count this one. `handle` holds the lock."""
         now = self._seconds()
         for late in self._due(now):
             super().emit(late)
@@ -82,7 +82,7 @@ class CountingHandler(logging.StreamHandler[TextIO]):
             kind.count, kind.last = kind.count + 1, record
 
     def close(self) -> None:
-        """Write what was counted last."""
+        """Write the last counted records."""
         self.acquire()
         try:
             for late in self._due(float("inf")):
@@ -92,7 +92,7 @@ class CountingHandler(logging.StreamHandler[TextIO]):
         super().close()
 
     def _due(self, now: float) -> Iterator[logging.LogRecord]:
-        """Yield the last record of each kind whose time is over, and count on; a kind that was silent so long is forgotten."""
+        """Yield the last record of each kind whose period is over, and start a new one; forget kinds silent for a period."""
         while self._kinds:
             name, kind = next(iter(self._kinds.items()))
             if kind.until > now and len(self._kinds) < KINDS_MAX:
@@ -107,7 +107,7 @@ class CountingHandler(logging.StreamHandler[TextIO]):
 
 
 def kind_of(record: logging.LogRecord) -> tuple[object, ...]:
-    """Return what makes lines alike: logger, level and words; of our own lines the action and each field that names something."""
+    """Return the key of equal lines: logger, level and text; of our own lines the action and each field that names something."""
     if not isinstance(record.msg, dict):
         return record.name, record.levelno, _NUMBERS.sub("#", record.getMessage())
     named = {name: value for name, value in record.msg.items() if isinstance(value, str) or name in ("partition", "offset")}
@@ -196,7 +196,7 @@ def _repeated(_logger: Any, _method: str, line: Line) -> Line:
 
 
 def _lead(_logger: Any, _method: str, line: Line) -> Line:
-    """Put what a reader looks for first at the beginning of the line."""
+    """Put time, level and action at the beginning of the line."""
     first = {"timestamp": line.pop("timestamp"), "level": line.pop("level"), "action": line.pop("event")}
     return first | dict(line)
 

@@ -1,4 +1,4 @@
-"""What becomes of memory that is free again."""
+"""Settings of the allocator and the garbage collector."""
 
 import ctypes
 import gc
@@ -8,9 +8,9 @@ _NEVER_BYTES = 2**30
 
 
 def keep_freed_memory() -> None:
-    """Keep what was freed for the next allocation, instead of giving it back and faulting it in again.
+    """Keep freed memory for the next allocation, instead of returning it and faulting it in again.
 
-    For a process whose buffers come and go by the megabyte: there it saves a sixth of the time. With glibc only;
+    For processes that allocate buffers of megabytes: it saves them a sixth of the time. Works with glibc only;
     elsewhere nothing happens.
     """
     library = ctypes.CDLL(None)
@@ -20,9 +20,9 @@ def keep_freed_memory() -> None:
 
 
 def collect_rarely() -> None:
-    """Let the collector look rarely, and never at what is there now: for a process through which events go by the thousand.
+    """Run the collector rarely, and never over present objects: for processes that handle events by the thousand.
 
-    They live briefly and have no cycles; at its default the collector walks them over and over.
+    Events live briefly and have no cycles; by default the collector walks them again and again.
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

@@ -1,4 +1,4 @@
-"""Every metric of the platform, in one place, and the little HTTP server that processes without an API show them on.
+"""Every metric of the platform, and the small HTTP server for processes without an API.
 
 Names follow the Prometheus conventions: `kinolog_<area>_<what>_<unit>`, base units (seconds, bytes), counters end in
 `_total`. Labels are bounded: never an id of a video, job or person. Only composition roots import this module; code
@@ -31,7 +31,7 @@ for _collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
     REGISTRY.register(_collector)
 
 FAST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
-"""Buckets for what should take milliseconds, in seconds."""
+"""Buckets for operations of milliseconds, in seconds."""
 LONG_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Buckets for work on media, in seconds."""
 
@@ -171,7 +171,7 @@ HEADERS = (
 NO_METRICS = b'{"title":"send the bearer token of the setting metrics_token; without one only this machine sees the metrics"}'
 
 Ready = Callable[[], Awaitable[Mapping[str, str]]]
-"""Returns what is missing, {part: one sentence}; nothing missing means ready."""
+"""Returns {missing part: one sentence}; empty means ready."""
 
 REQUEST_SECONDS_MAX = 5.0
 REQUEST_BYTES_MAX = 16_384
@@ -190,7 +190,7 @@ async def always_ready() -> Mapping[str, str]:
 
 
 class PortTaken(KinologError):
-    """Health and metrics cannot be told where they should be."""
+    """The port for health and metrics is in use."""
 
 
 @asynccontextmanager
@@ -204,10 +204,10 @@ async def serve(
 ) -> AsyncIterator[int]:
     """Answer GET /health, /ready and /metrics while the block runs; yields the port (0 chose one).
 
-    Metrics are shown to those who have the token; without a token, to this machine.
+    Metrics require the token; without one in the settings, only this machine may read them.
 
-    `/health` says that the event loop turns; `/ready` is 503 with what is missing, and has the warnings of `warned`, for a
-    person to look at, in any case. Raises PortTaken.
+    `/health` answers while the event loop turns. `/ready` is 503 with the missing parts, if any; it always has the warnings
+    of `warned`, for a person. Raises PortTaken.
     """
 
     connections: dict[asyncio.StreamWriter, None] = {}
@@ -223,7 +223,7 @@ async def serve(
                 writer.write(await _answer(head, ready, warned, metrics_token, local=_is_loopback(peer[0])))
                 await writer.drain()
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            return  # whoever asked is gone, too slow or speaks no HTTP
+            return  # the client is gone, too slow or speaks no HTTP
         finally:
             connections.pop(writer, None)
             writer.close()
@@ -246,7 +246,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def _may_read(head: bytes, token: str, *, local: bool) -> bool:
-    """Tell whether a request with this head may read the metrics."""
+    """Return whether a request with this head may read the metrics."""
     fields = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
     named = {name.strip().lower(): value.strip() for name, _, value in fields}
     if token:

@@ -1,7 +1,7 @@
 """The object store: any S3 endpoint, through the `minio` client, without one vendor's extensions.
 
 The client is synchronous; its calls run in a bounded number of threads. Transient faults are retried, then
-StoreUnavailable; a key that is not there is ObjectMissing. Presigned addresses are signed for the public endpoint.
+StoreUnavailable; a missing key is ObjectMissing. Presigned addresses are signed for the public endpoint.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ READ_BYTES = 1 << 20
 THREADS = 16
 READ_S = 60.0
 JOIN_S = 600.0
-"""Joining parts takes a store about a second per GB, and it says nothing meanwhile."""
+"""A store takes about a second per GB to join parts, and is silent meanwhile."""
 ATTEMPTS = 4
 RETRIED_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectStat:
-    """What the store says about an object."""
+    """An object's metadata in the store."""
 
     key: str
     size_bytes: int
@@ -60,7 +60,7 @@ class ObjectStore:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="objects")
 
     async def ensure_bucket(self) -> None:
-        """Make the bucket when it is not there."""
+        """Make the bucket if it is missing."""
 
         def make() -> None:
             try:
@@ -73,7 +73,7 @@ class ObjectStore:
         await self._call("ensure_bucket", make)
 
     async def ready(self) -> bool:
-        """Tell whether the store answers for the bucket."""
+        """Return whether the store answers for the bucket."""
         return await self._call("ready", lambda: self._client.bucket_exists(self._bucket))
 
     # --- whole objects ----------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ class ObjectStore:
         return await self._call("put", put)
 
     async def get_bytes(self, key: str, max_bytes: int) -> bytes:
-        """Return an object, at most its first `max_bytes`: who expects n bytes and asks for n + 1 sees that there are more."""
+        """Return an object, at most its first `max_bytes`: n + 1 bytes show that it is larger than n."""
 
         def get() -> bytes:
             answer = self._client.get_object(self._bucket, key)
@@ -111,7 +111,7 @@ class ObjectStore:
         return await self._call("get", get)
 
     async def get_file(self, key: str, path: Path, etag: str | None = None) -> str:
-        """Download to `path` with flat memory; return the SHA-256 of what came. Raises ObjectChanged for another ETag."""
+        """Download to `path` with flat memory; return the SHA-256. Raises ObjectChanged for another ETag."""
 
         def get() -> str:
             answer = self._client.get_object(self._bucket, key)
@@ -131,12 +131,12 @@ class ObjectStore:
         return await self._call("get", get)
 
     async def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        """Yield an object's bytes, or `length` of them from `start`. Raises StoreUnavailable when the rest does not come."""
+        """Yield an object's bytes, or `length` of them from `start`. Raises StoreUnavailable when the stream breaks off."""
         answer = await self._call("get", partial(self._client.get_object, self._bucket, key, start, length or 0))
         try:
             while piece := await self._in_thread(lambda: answer.read(READ_BYTES)):
                 yield piece
-        except urllib3.exceptions.HTTPError as error:  # what was yielded cannot be taken back: this is not tried again
+        except urllib3.exceptions.HTTPError as error:  # no retry: yielded bytes cannot be taken back
             STORE_FAILURES.labels("get").inc()
             raise StoreUnavailable(f"the object store broke off in the middle of {key}: {type(error).__name__}") from error
         finally:
@@ -153,7 +153,7 @@ class ObjectStore:
         return sorted((_stat(item) for item in found), key=lambda stat: stat.key)
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; those that are not there are no fault."""
+        """Delete objects; missing ones are no fault."""
 
         wanted = [DeleteObject(key) for key in keys]
 
@@ -250,7 +250,7 @@ class ObjectStore:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _call(self, operation: str, work: Callable[[], T]) -> T:
-        """Run in a thread, with retries of what may pass."""
+        """Run in a thread, and retry transient faults."""
         try:
             with STORE_SECONDS.labels(operation).time():
                 async for attempt in stamina.retry_context(

@@ -19,11 +19,11 @@ T = TypeVar("T")
 TIMEOUT_S = 60.0
 FILLER = b"filler"
 NO_TIME_MS = 1
-"""Stands for a time where there is none; for the client, zero means now."""
+"""Placeholder for a missing time; to the client, zero means now."""
 
 
 class PlacedAppender:
-    """One at a time: opening it fences whoever was at it before, and aborts what that one had begun."""
+    """Only one at a time: opening it fences its predecessor, and aborts that one's transaction."""
 
     def __init__(self, settings: Settings) -> None:
         common: dict[str, str | int | float | bool] = {
@@ -106,7 +106,7 @@ class PlacedAppender:
                 producer.poll(0)
 
     def _key_and_time(self, topic: str, number: int, value: bytes) -> tuple[bytes | None, int]:
-        """Return what every appender gives a record: its subject, and when it happened. What is no event has no key."""
+        """Return a record's key and time as every appender sets them: subject and time of its event. Other records have no key."""
         place = topic, number
         try:
             wire = read_wire(value)
@@ -140,14 +140,14 @@ class PlacedAppender:
         try:
             return await asyncio.to_thread(call)
         except BufferError as error:
-            raise LogUnavailable("the log does not take what it is sent") from error
+            raise LogUnavailable("the log does not take records") from error
         except KafkaException as error:
             failure: KafkaError = error.args[0]
             raise LogUnavailable(f"the log did not acknowledge: {failure.str()}") from error
 
 
 def _expecting(offset: int) -> Callable[[KafkaError | None, Message], None]:
-    """Return what is called on delivery; it raises out of the poll or flush in which that happens."""
+    """Return the delivery callback; it raises out of the poll or flush that calls it."""
 
     def delivered(error: KafkaError | None, message: Message) -> None:
         if error is not None:

@@ -31,7 +31,7 @@ def url_of(settings: Settings) -> str:
 
 
 async def open_pool(settings: Settings, *, size_min: int = 1, size_max: int = 8, wait: bool = True) -> Pool:
-    """Return an open pool of autocommit connections in UTC; with `wait`, when the first one is there, within 30 s."""
+    """Return an open pool of autocommit connections in UTC; with `wait`, once the first connection is open, within 30 s."""
 
     async def configure(connection: AsyncConnection[Any]) -> None:
         await connection.set_autocommit(True)
@@ -62,9 +62,9 @@ async def connected(settings: Settings, database: str = "") -> AsyncIterator[Asy
 
 
 async def within(seconds: float, query: Coroutine[Any, Any, T]) -> T:
-    """Return what a query returns. Raises Retryable when that takes longer.
+    """Return a query's result. Raises Retryable after the time limit.
 
-    A server that is stopped takes bytes and never answers, not even that a query is cancelled: nobody waits for that.
+    A stopped server takes bytes and never answers, not even a cancellation: do not wait for it.
     """
     task = asyncio.ensure_future(query)
     try:

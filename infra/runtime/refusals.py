@@ -1,4 +1,4 @@
-"""Whether a service refuses those who ask, rather than being away: looked at only after something has failed."""
+"""Distinguishes a service that refuses its user from one that is away; checked only after a failure."""
 
 import logging
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A folder for what a command needs only while it runs; one that was killed leaves it, and the next command deletes it."""
+"""A folder for temporary files of one command; the next command deletes the folders of killed ones."""
 
 import fcntl
 import os
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 def scratch(settings: Settings) -> Iterator[Path]:
     """Yield an empty folder in `var/scratch` that only its user may read, and delete it at the end.
 
-    A lock on it says that it is in use; it goes with the process, however that ends.
+    A lock marks it as in use; the lock ends with the process, however that ends.
     """
     every = private_folder(settings.var_dir / "scratch")
     _delete_abandoned(every)
@@ -50,7 +50,7 @@ def _delete_abandoned(every: Path) -> None:
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder; what cannot be deleted is named, and left for the next command: the answer of this one is complete."""
+    """Delete a folder. Files that cannot be deleted are named and left for the next command: this one's answer is complete."""
 
     def name(_function: object, path: str, fault: tuple[type[BaseException], BaseException, object]) -> None:
         if not isinstance(fault[1], FileNotFoundError):  # another command was quicker

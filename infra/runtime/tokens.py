@@ -16,7 +16,7 @@ def admin_token_path(settings: Settings) -> Path:
 
 
 def ensure_admin_token(settings: Settings) -> str:
-    """Return the token; make it when there is none."""
+    """Return the token; make it if it is missing."""
     path = admin_token_path(settings)
     if not path.exists():
         private_folder(path.parent)
@@ -26,7 +26,7 @@ def ensure_admin_token(settings: Settings) -> str:
 
 
 def find_admin_token(settings: Settings) -> str:
-    """Return the token, empty when there is none on this machine."""
+    """Return the token; empty if this machine has none."""
     try:
         return admin_token_path(settings).read_text().strip()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Ends a process in which a loop hangs and cannot be cancelled, so that its supervisor starts it again.
+"""Ends a process whose loop hangs and cannot be cancelled, so that its supervisor restarts it.
 
-A thread of its own looks, since a loop that never awaits blocks the event loop and everything that it would watch with. Time is
-counted by the turns of that thread: a process that was stopped and goes on was not hung meanwhile.
+A thread of its own watches, because a loop that never awaits blocks the event loop and all watchers on it. The turns of that
+thread count the time: a process that was stopped and continues did not hang meanwhile.
 """
 
 import asyncio

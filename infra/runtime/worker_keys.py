@@ -1,4 +1,4 @@
-"""Where the keys of workers are kept: a table of its own in PostgreSQL, hashes only; `api.access.Keys`."""
+"""The keys of workers in a PostgreSQL table of their own, hashes only; the store behind `api.access.Keys`."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
@@ -29,7 +29,7 @@ async def dump(connection: AsyncConnection[Any]) -> str:
 
 
 async def load_dump(connection: AsyncConnection[Any], rows: str) -> None:
-    """Keep what `dump` returned; what is there already stays."""
+    """Restore the rows of `dump`; existing rows stay."""
     async with connection.transaction():
         await connection.execute(_SQL["create"])
         await connection.execute(_SQL["load"], {"rows": rows})
@@ -42,7 +42,7 @@ class KeyTable:
         self._pool = pool
 
     async def ensure(self) -> None:
-        """Make the table when it is not there."""
+        """Make the table if it is missing."""
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute(_SQL["create"])
 
@@ -60,15 +60,15 @@ class KeyTable:
         return {key_id for (key_id,) in await self._ask("changed", seconds=seconds)}
 
     async def revoke(self, which: str, now: datetime, reason: str) -> list[Key]:
-        """Revoke all keys of a worker, or the key with this id; return those that were good until now. They are untold."""
+        """Revoke all keys of a worker, or the key with this id; return those that were valid. Their revocations are unpublished."""
         return [Key.model_validate_json(text) for (text,) in await self._ask("revoke", which=which, now=now, reason=reason)]
 
     async def untold(self) -> list[tuple[Key, str]]:
-        """Return revoked keys of which the log has not been told, oldest first, at most 100, with the reason."""
+        """Return at most 100 revoked keys whose revocation is not yet on the log, oldest first, with the reason."""
         return [(Key.model_validate_json(text), reason) for text, reason in await self._ask("untold")]
 
     async def told(self, key_ids: Collection[str]) -> None:
-        """Note that the log was told of revocations."""
+        """Record that revocations are on the log."""
         await self._change("told", key_ids=list(key_ids))
 
     async def expire(self, key_id: str, at: datetime) -> None:

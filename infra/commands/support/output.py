@@ -130,7 +130,7 @@ def _text(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return the text without control characters, which move a terminal's cursor or colour it; joiners of emoji and Persian stay."""
+    """Return the text without control characters (cursor, colours); joiners in emoji and Persian stay."""
     from events.text import JOINERS  # help is printed without pydantic
 
     return "".join(character if character.isprintable() or character in JOINERS else "�" for character in text)

@@ -1,7 +1,7 @@
-"""Who may do what on Kafka: a user per program with a password of its own, and the rights of each.
+"""Users and rights on Kafka: a user per program with a password of its own.
 
-The local broker asks for SCRAM-SHA-512, so that neither side learns the other's password, and refuses what no rule allows. The
-passwords are made at the first start and lie in `var/run/kafka.passwords`, mode 0600. `provide` brings the broker up to date at
+The local broker asks for SCRAM-SHA-512, so that neither side learns the other's password, and refuses requests that no rule allows.
+The passwords are made at the first start and lie in `var/run/kafka.passwords`, mode 0600. `provide` brings the broker up to date at
 every start; `provide_outside` does the same for a Kafka that is not ours, with passwords that it is given. The public app reads
 no log and has no user.
 """
@@ -65,7 +65,7 @@ def passwords_file(settings: Settings) -> Path:
 
 
 def _known(settings: Settings) -> Path:
-    """The file that says that the broker knows the engine's password."""
+    """The file whose presence means that the broker knows the engine's password."""
     return settings.var_dir / "run" / "kafka.provided"
 
 
@@ -93,7 +93,7 @@ def ensure_passwords(settings: Settings) -> Mapping[str, str]:
 
 
 def is_provided(settings: Settings) -> bool:
-    """Tell whether the broker knows the engine's password."""
+    """Return whether the broker knows the engine's password."""
     return _known(settings).exists()
 
 
@@ -118,7 +118,7 @@ def as_user(settings: Settings, user: str) -> Settings:
 
 
 def rights(prefix: str, users: Collection[str] = USERS) -> Iterator[AclBinding]:
-    """Yield what each of some users may do with the topics, groups and transactions of an installation. Pure."""
+    """Yield the rights of some users on the topics, groups and transactions of an installation. Pure."""
     return (right for right in _every_right(prefix) if right.principal.removeprefix("User:") in users)
 
 
@@ -207,7 +207,7 @@ def _ensure_users(engine: Settings, known: Mapping[str, str]) -> None:
 def ensure_rights(engine: Settings, wanted: Set[AclBinding] | None = None, users: Collection[str] = USERS) -> None:
     """Give users the rights that they should have under the settings' prefix, and take any others under it away.
 
-    Returns when the broker goes by them: it learns of them a moment after its controller.
+    Returns when the broker applies them: it gets them a moment after its controller.
     """
     admin, prefix = _admin(engine), engine.topic_prefix
     wanted = set(rights(prefix)) if wanted is None else wanted

@@ -1,4 +1,4 @@
-"""What the parts of the local engine are told. Pure: settings in, text and command lines out."""
+"""Configuration files and command lines of the local engine. Pure: settings in, text out."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where the services are: what the settings name, else the local engine's addresses."""
+"""Addresses of the services: from the settings, else the local engine's."""
 
 from pydantic import SecretStr
 
@@ -7,7 +7,7 @@ from infra.runtime.settings import Settings
 
 
 def resolve(settings: Settings, user: str = access.OPERATOR) -> Settings:
-    """Return the settings with every empty service address filled in with the local engine's, as far as there is one.
+    """Return the settings with every empty service address filled in with the local engine's, if it is installed.
 
     `user` is the program that will use them, as the local Kafka knows it.
     """

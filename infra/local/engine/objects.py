@@ -22,7 +22,7 @@ def secret(settings: Settings) -> str | None:
 
 
 def ensure_secret(settings: Settings) -> str:
-    """Return the secret key; make it when there is none."""
+    """Return the secret key; make it if it is missing."""
     there = secret(settings)
     if there is None:
         there = secrets.token_urlsafe(32)
