@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from psycopg import AsyncConnection
@@ -15,7 +15,8 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from api.public.renderings import BYTES_MAX, Renderings
-from events.videos import VideoPlanned, VideoProbed, VideoPublished, VideoUploaded
+from events.envelope import Recorded
+from events.videos import VideoEvent, VideoPlanned, VideoProbed, VideoPublished, VideoUploaded
 from infra.runtime.memory import collect_rarely
 from projections import catalog
 from projections.catalog import Video, evolve_video
@@ -54,7 +55,7 @@ def library(count: int, rng: random.Random) -> list[Video]:
             VideoPublished(video_id=first.video_id, duration_ms=24_000, rungs=("1080p", "720p", "360p")),
         )
     ):
-        template = evolve_video(template, recorded(event, offset, topic="videos"))
+        template = evolve_video(template, cast("Recorded[VideoEvent]", recorded(event, offset, topic="videos")))
     assert template is not None
     videos = []
     for n in range(count):
@@ -185,5 +186,5 @@ async def run(postgres_url: str, count: int = VIDEOS) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    for figure in asyncio.run(run(sys.argv[1])):
-        print(figure.line())
+    for measured in asyncio.run(run(sys.argv[1])):
+        print(measured.line())

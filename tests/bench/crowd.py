@@ -9,6 +9,7 @@ import asyncio
 import gc
 import json
 import sys
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -82,7 +83,7 @@ async def crowd(port: int, seconds: float, runs: int, claims: list[dict[str, Any
     began = perf_counter() + 1.0
     for number, claim in enumerate(claims):
         await loop.create_connection(
-            lambda number=number, claim=claim: Worker(number, claim | {"share": number / len(claims)}, began, late_s),
+            partial(Worker, number, claim | {"share": number / len(claims)}, began, late_s),
             "127.0.0.1",
             port,
         )

@@ -1,6 +1,6 @@
 """What a benchmark returns."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -67,4 +67,4 @@ class Figure:
 
 
 HEADING = f"{'figure':<66} {'median':>14} {'unit':<15} {'runs':<26} {'baseline':>14} {'ratio':>8} {'goal':>9}"
-Benchmark = Callable[[Settings], Awaitable[Sequence[Figure]]]
+Benchmark = Callable[[Settings], Coroutine[Any, Any, Sequence[Figure]]]

@@ -49,7 +49,7 @@ async def put_on_the_log(settings: Settings, count: int) -> None:
     for n, (key, partition, ms, value) in enumerate(history(count)):
         while True:
             try:
-                producer.produce(topic, value, key, partition, timestamp=ms, headers=HEADERS)
+                producer.produce(topic, value, key, partition, timestamp=ms, headers=list(HEADERS))
                 break
             except BufferError:
                 producer.poll(0.1)

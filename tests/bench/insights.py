@@ -46,19 +46,20 @@ def reports(count: int, rng: random.Random) -> list[Report]:
     told = []
     for _ in range(count // 2):
         maker, codec = rng.choice(list(MAKERS)), rng.choice(CODECS)
-        known = {
+        size = rng.randrange(10**8, 10**10)
+        known: dict[str, Any] = {
             "app_version": rng.choice(("0.9.1", "1.0.0", "1.1.0")),
             "hardware_model": maker,
             "encoder": f"{codec}_{MAKERS[maker]}",
             "video_codec": codec,
             "resolution": rng.choice(RESOLUTIONS),
-            "input_size_bytes": rng.randrange(10**8, 10**10),
+            "input_size_bytes": size,
         }
         told.append(Report(event_type="job_started", **known))
         if rng.random() < 0.05:
             ended: dict[str, Any] = {"status": "failure", "failure_reason": rng.choice(REASONS)}
         else:
-            output = int(known["input_size_bytes"] * rng.uniform(0.2, 0.9))
+            output = int(size * rng.uniform(0.2, 0.9))
             ended = {"status": "success", "speed_factor": rng.lognormvariate(1, 0.5), "output_size_bytes": output}
         told.append(Report(event_type="job_finished", duration_ms=rng.randrange(10**7), **known, **ended))
     return told
@@ -117,7 +118,11 @@ async def telemetry_fold(settings: Settings) -> Sequence[Figure]:
 
 async def insights_reads(settings: Settings) -> Sequence[Figure]:
     """Read the insights over HTTP with few events stored, and with many."""
-    rates, bare, spans, p99s, few = [], [], [], [], []
+    rates: list[float] = []
+    bare: list[float] = []
+    spans: list[float] = []
+    p99s: list[float] = []
+    few: list[float] = []
     async with TelemetryServer(settings) as server, httpx.AsyncClient(base_url=server.url) as http, bare_route() as port:
         stored = 0
         for wanted in (FEW, MANY):

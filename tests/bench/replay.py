@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter, process_time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from events.topics import PROGRESS
 from infra.history.shares import fold_in_shares
@@ -19,6 +19,7 @@ from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from projections import progress, timeline
+from projections.folding.fold import Key
 from projections.folding.log import Place
 from projections.folding.runner import install
 from projections.history.past import fold_to
@@ -76,11 +77,12 @@ async def rebuild_rate(settings: Settings) -> Sequence[Figure]:
 
 async def _new_rows(settings: Settings) -> Figure:
     """Write rows that are not there yet by COPY, as rebuilds do, and as JSON, as live folds do."""
-    copied, upserted = [], []
+    copied: list[float] = []
+    upserted: list[float] = []
     async with postgres.connected(settings) as connection:
         (store,) = (await install(connection, timeline.PROJECTION)).stores
         for _ in range(RUNS):
-            rows = {(n,): _entry(n) for n in range(ROWS)}
+            rows: dict[Key, Any] = {(n,): _entry(n) for n in range(ROWS)}
             for rates, write in ((copied, store.insert(connection, rows.values())), (upserted, store.save(connection, rows))):
                 await connection.execute("TRUNCATE timeline_v1.entries")
                 begun = perf_counter()

@@ -86,7 +86,7 @@ class Cpu:
     def __init__(self, settings: Settings) -> None:
         port = int(settings.kafka_bootstrap.rsplit(":", 1)[1])
         listening = (found for found in psutil.net_connections("tcp") if found.status == psutil.CONN_LISTEN)
-        self._broker = next(found.pid for found in listening if found.laddr.port == port)
+        self._broker = next(found.pid for found in listening if found.pid and found.laddr and found.laddr.port == port)
         self.shares: dict[str, list[float]] = {"app": [], "broker": [], "load": []}
 
     @contextmanager

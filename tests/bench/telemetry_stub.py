@@ -33,5 +33,5 @@ async def nothing(*_: Any, **__: Any) -> Any:
 
 
 if __name__ == "__main__":
-    app.kafka = SimpleNamespace(ensure_topics=nothing, open_producer=nothing)  # type: ignore[assignment]
+    vars(app)["kafka"] = SimpleNamespace(ensure_topics=nothing, open_producer=nothing)
     app.main()

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -20,6 +19,7 @@ from api.middleware import SecurityHeaders
 from api.public import pages
 from api.public.previews import Preview
 from events.errors import NotFound
+from tests.support.work import ffmpeg_path
 
 DURATION_S = 6
 SEGMENT_S = 2
@@ -97,7 +97,7 @@ def _hls(folder: Path, name: str) -> list[str]:
 
 
 def _ffmpeg(*arguments: str) -> None:
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y", "-threads", "2", *arguments]
+    command = [ffmpeg_path(), "-hide_banner", "-loglevel", "error", "-y", "-threads", "2", *arguments]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)
 
 

@@ -8,7 +8,8 @@ from playwright.async_api import Browser
 
 from events.kinds import ExtrasResult
 from tests.support.clips import clip
-from tests.support.transcoding import DirectoryStore, finish, job_work, planned
+from tests.support.transcoding import finish, job_work, planned
+from tests.support.work import DirectoryStore
 
 _CUES = """(text) => new Promise((resolve, reject) => {
   const video = document.createElement("video");

@@ -1,6 +1,7 @@
 """The page of one video alone: real media made by ffmpeg, canned answers."""
 
 from pathlib import Path
+from typing import Any
 
 from playwright.async_api import Browser, Page, expect
 
@@ -227,7 +228,7 @@ async def test_a_server_that_is_away_is_asked_again(browser: Browser, stand_in: 
 
 async def test_the_player_fits_a_phone(browser: Browser, stand_in: StandIn) -> None:
     stand_in.add(video("harbour", "Harbour at dusk" * 8))
-    phone = {"viewport": {"width": 320, "height": 640}, "has_touch": True, "is_mobile": True}
+    phone: dict[str, Any] = {"viewport": {"width": 320, "height": 640}, "has_touch": True, "is_mobile": True}
     async with open_page(browser, f"{stand_in.base_url}/watch/harbour", **phone) as page:
         await page.locator("#start").tap()
         await assert_plays(page, seconds=0.3)

@@ -117,8 +117,10 @@ async def test_a_flood_of_names_is_one_line_and_displaces_nobody() -> None:
 
 @pytest.mark.parametrize(("field", "column"), [("encoder", "encoder"), ("video_codec", "codec"), ("resolution", "res")])
 async def test_a_flood_of_other_words_is_one_line_too(field: str, column: str) -> None:
-    log = [told(n, **{field: f"made up {n}"}, speed_factor=1e6, status="failure", failure_reason=f"r{n}") for n in range(100)]
-    log += [told(100 + n, **{field: name}, speed_factor=2.0) for n, name in enumerate(("a", "a", "b", "b"))]
+    made_up: list[dict[str, Any]] = [{field: f"made up {n}", "failure_reason": f"r{n}"} for n in range(100)]
+    named: list[dict[str, Any]] = [{field: name} for name in ("a", "a", "b", "b")]
+    log = [told(n, **words, speed_factor=1e6, status="failure") for n, words in enumerate(made_up)]
+    log += [told(100 + n, **words, speed_factor=2.0) for n, words in enumerate(named)]
     shelf = Shelf.of(*log, words_max=2)
     document = (await get(shelf)).json()
     assert [(found[column], found["samples"]) for found in document["leaderboard"]] == [("other", 100), ("a", 2), ("b", 2)]

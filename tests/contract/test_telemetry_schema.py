@@ -26,7 +26,7 @@ def lines(_context: Any, value: Any) -> bytes:
 
 @schema.parametrize()
 @settings(max_examples=150, deadline=None)
-def test_every_answer_is_as_described(case: schemathesis.Case) -> None:
+def test_every_answer_is_as_described(case: schemathesis.Case[Any]) -> None:
     response = case.call()
     refused = response.status_code == 422 and BEYOND.match(response.json()["detail"])
     case.validate_response(response, excluded_checks=[positive_data_acceptance] if refused else [])

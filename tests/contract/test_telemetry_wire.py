@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.addresses import Network
+from api.connections import HEALTH
 from api.telemetry import batches, documents, ingest
 from events.codec import encode
 from events.envelope import Envelope, Event
@@ -484,7 +485,7 @@ async def test_a_bug_is_a_problem_whose_log_line_repeats_nothing_of_the_request(
 
 def test_the_hot_routes_are_described_as_they_are() -> None:
     document = make(Log()).openapi()
-    assert {ingest.EVENT, ingest.EVENTS, ingest.HEALTH} <= set(document["paths"])
+    assert {ingest.EVENT, ingest.EVENTS, HEALTH} <= set(document["paths"])
     described = document["components"]["schemas"]["Report"]["properties"]
     assert set(described) == set(reports.Report.__struct_fields__) == {*TelemetryReported.model_fields, "event_id"}
     assert {name: field["maxLength"] for name, field in described.items() if "maxLength" in field} == FIELDS

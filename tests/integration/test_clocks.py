@@ -7,7 +7,8 @@ import pytest
 
 from tests.support.broadcasts import CLOCKS
 from tests.support.clips import clip
-from tests.support.transcoding import SAMPLE_RATE_HZ, ffmpeg_path, samples, transcode, verify
+from tests.support.transcoding import SAMPLE_RATE_HZ, samples, transcode, verify
+from tests.support.work import ffmpeg_path
 
 STEP_MS = 20
 APART = SAMPLE_RATE_HZ // 5

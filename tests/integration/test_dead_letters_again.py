@@ -108,7 +108,7 @@ async def test_what_planning_could_not_read_is_planned_when_it_is_offered_again(
         await platform.ready("processors")
 
         async def done() -> bool:
-            return said(settings, "--feed", "planning")[0]["again"].startswith("done")
+            return str(said(settings, "--feed", "planning")[0]["again"]).startswith("done")
 
         await until(done)
         first = await submissions(settings, event.subject)

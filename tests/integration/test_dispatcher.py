@@ -8,27 +8,28 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from events.codec import encode
-from events.envelope import Envelope, Event
-from events.jobs import ClaimRequested, JobClaimed, JobQueued, JobSubmitted, RequestRefused
+from events.envelope import Envelope, Event, Recorded
+from events.jobs import ClaimRequested, JobClaimed, JobFact, JobQueued, JobRequest, JobSubmitted, RequestRefused
 from events.kinds import AnalyseSpec, Capabilities, Requirements, Source
 from events.topics import JOB_REQUESTS, JOBS, partition_for
 from infra.local import supervision
+from infra.policy import policy_of
 from infra.runtime import kafka
 from infra.runtime.clock import SystemClock, new_id
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from processors.__main__ import policy_of
 from processors.agents.dead_letters import Limit
 from processors.dispatch import owner as dispatcher_module
+from processors.dispatch.decide import decide
 from processors.dispatch.owner import Clients, Dispatcher
 from processors.dispatch.snapshots import Mark, dump, take
-from processors.dispatch.state import State, evolve
+from processors.dispatch.state import Decided, State, evolve
 from producers.appender import EVENT_BYTES_MAX, Appender
 from projections.history.audit import JobAudit
 from tests.support.log import appending, read_topic
@@ -99,7 +100,7 @@ async def assert_sound(settings: Settings) -> None:
     """Every rule of the audit holds, and no job was queued twice."""
     audit = JobAudit()
     for fact in await read_topic(settings, "jobs"):
-        audit.see(fact)
+        audit.see(cast("Recorded[JobFact]", fact))
     assert audit.complaints == []
     queued = Counter(fact.job_id for fact in await facts_of(settings, JobQueued) if isinstance(fact, JobQueued))
     assert set(queued.values()) <= {1}
@@ -110,7 +111,7 @@ async def folded(settings: Settings) -> State:
     state = State(policy=policy_of(settings))
     for fact in await read_topic(settings, "jobs"):
         if fact.partition == NUMBER:
-            evolve(state, fact.envelope)
+            evolve(state, cast("Envelope[Decided]", fact.envelope))
     return state
 
 
@@ -143,7 +144,8 @@ async def test_one_that_is_stopped_in_the_middle_of_a_transaction_ends(
 ) -> None:
     """It takes back what it began, as soon as the broker, which hangs from the transaction's beginning on, answers again."""
     (broker,) = [row["pid"] for row in supervision.status(local_engine) if row["name"] == "kafka"]
-    begin_transaction, begun = AIOKafkaProducer.begin_transaction, asyncio.Event()
+    begin_transaction: Callable[[AIOKafkaProducer], Awaitable[None]] = AIOKafkaProducer.begin_transaction
+    begun = asyncio.Event()
 
     async def begin_and_hang(producer: AIOKafkaProducer) -> None:
         await begin_transaction(producer)
@@ -181,7 +183,7 @@ async def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(settings: 
         dead = TopicPartition(settings.topic_prefix + JOB_REQUESTS.dead_letters, 0)
         consumer.assign([dead])
         await consumer.seek_to_beginning(dead)
-        letters = []
+        letters: list[Any] = []
         async with asyncio.timeout(60):
             while len(letters) < 3:
                 letters += (await consumer.getmany(dead, timeout_ms=500)).get(dead, [])
@@ -241,13 +243,13 @@ async def buried(settings: Settings) -> int:
 
 async def test_a_request_that_cannot_be_decided_stops_no_other(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """One is larger than its fact may be, one meets a bug that leaves the state half changed: the rest is decided."""
-    decide, states = dispatcher_module.decide, []
+    states: list[State] = []
     large = submitted()
     spec = AnalyseSpec(source=Source(object_key="x" * (EVENT_BYTES_MAX - 1000), size_bytes=1))
     large = large._replace(data=large.data.model_copy(update={"spec": spec}))
     cursed, others = submitted(), [submitted() for _ in range(20)]
 
-    def stumble(state: State, request: Envelope[Event], now: datetime, **more: bool) -> list[Envelope[Event]]:
+    def stumble(state: State, request: Envelope[JobRequest], now: datetime, **more: bool) -> list[Envelope[Decided]]:
         facts = decide(state, request, now, **more)
         if request.id == cursed.id:
             raise KeyError("a bug")

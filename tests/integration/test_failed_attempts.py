@@ -12,7 +12,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from events.envelope import Event, Recorded
-from events.failures import FailureResolved
+from events.failures import FailureResolved, failure_id
 from events.jobs import JobAttemptFailed, JobCompleted, JobFailed
 from events.kinds import AnalyseResult, VerifyResult
 from events.media import Failure
@@ -23,7 +23,6 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from projections.failures import projection as failures
 from projections.failures.capsule import opened
-from projections.failures.projection import failure_id
 from projections.failures.report import report
 from tests.integration.test_readers import write
 from tests.integration.test_time_travel import kinolog
@@ -93,8 +92,9 @@ async def test_a_person_resolves_what_nothing_else_did(connection: AsyncConnecti
 
 
 async def test_the_report_counts_its_days_and_names_patterns_of_all_time(connection: AsyncConnection[Any]) -> None:
-    events = [failed(f"job {n}") for n in range(8)] + [failed("x", failure=BROKEN), failed("y", failure=KILLED)]
-    events += [FailureResolved(failure_id=failure_id(id_of(f"job {n}"), 1), reason="gone") for n in range(3)]  # type: ignore[list-item]
+    events: list[Event] = [failed(f"job {n}") for n in range(8)]
+    events += [failed("x", failure=BROKEN), failed("y", failure=KILLED)]
+    events += [FailureResolved(failure_id=failure_id(id_of(f"job {n}"), 1), reason="gone") for n in range(3)]
     await write(connection, failures.PROJECTION, log(*events))
 
     made = await report(connection, START + timedelta(minutes=1), days=7, limit=1)

@@ -8,6 +8,7 @@ import pytest
 
 from events.envelope import Envelope
 from events.jobs import JobSubmitted
+from events.objects import source_key
 from events.topics import JOB_REQUESTS
 from events.videos import VideoUploaded
 from infra.runtime import kafka
@@ -44,7 +45,7 @@ async def uploaded(settings: Settings) -> str:
     context = system_context("test")
     video_id = context.new_id()
     begun = uploads.started(context, video_id=video_id, filename="a.mp4", size_bytes=1, multipart_id=None, part_bytes=None)
-    event = VideoUploaded(video_id=video_id, title="a", filename="a.mp4", object_key=uploads.source_key(video_id), size_bytes=1)
+    event = VideoUploaded(video_id=video_id, title="a", filename="a.mp4", object_key=source_key(video_id), size_bytes=1)
     async with appending(settings) as appender:
         await appender.append([begun, Envelope(context.new_id(), context.source, video_id, context.now, event, video_id)])
     return video_id

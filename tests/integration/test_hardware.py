@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,7 +145,7 @@ async def test_hardware_that_fails_at_a_chunk_makes_way_for_software_for_the_who
         """*testsrc2*h264_nvenc*) exit 0;;
         *nvenc*) echo "[h264_nvenc @ 0x5647e8] OpenEncodeSessionEx failed: out of memory (10)" >&2; exit 187;;""",
     )
-    quick = {"segment_s": 1, "chunk_s": 2, "attempts_max": 2, "backoff_base_s": 0, "quarantine_after": 100}
+    quick: dict[str, Any] = {"segment_s": 1, "chunk_s": 2, "attempts_max": 2, "backoff_base_s": 0, "quarantine_after": 100}
     async with Platform(settings, ffmpeg=ffmpeg, video_hardware="nvenc", **quick) as platform:
         video = await platform.ended(await platform.upload(clip), 180)
         jobs = (await platform.admin.get("/api/jobs", params={"video_id": video["video_id"]})).json()["items"]

@@ -207,7 +207,8 @@ async def faults(url: str, headers: dict[str, str], there: Mapping[str, str] | N
             while waiting:
                 number, (method, target, more, body) = waiting.popleft()
                 raw = quote(target, safe="/?&=%:;,*+-_.~!$'()@[]{}").encode()
-                request = clients[number % CLIENTS].build_request(method, url, headers=more, content=body)
+                given = httpx.Headers([(name.encode(), value) for name, value in more.items()])
+                request = clients[number % CLIENTS].build_request(method, url, headers=given, content=body)
                 request.url = httpx.URL(url).copy_with(raw_path=raw)
                 answer = await clients[number % CLIENTS].send(request, stream=True)
                 statuses[answer.status_code] += 1

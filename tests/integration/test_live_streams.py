@@ -4,9 +4,9 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -27,7 +27,7 @@ from tests.unit.test_live import Heard, parse
 LISTENERS = 1000
 
 
-async def follow(platform: Platform, path: str, last: str | None = None) -> AsyncIterator[Heard]:
+async def follow(platform: Platform, path: str, last: str | None = None) -> AsyncGenerator[Heard, None]:
     """Yield the messages of a stream."""
     headers = {"Last-Event-ID": last} if last else {}
     async with platform.admin.stream("GET", path, headers=headers, timeout=60) as answer:
@@ -79,7 +79,7 @@ async def told_on_the_log(platform: Platform, video_id: str, begun: Mapping[Plac
     expected: dict[Place, list[str]] = {}
     for topic in ("videos", "jobs", "progress"):
         for recorded in await read_topic(platform.settings, topic):
-            told = of_progress(recorded)
+            told = of_progress(cast(Any, recorded))
             if told and told.about == video_id and recorded.offset >= begun[topic, recorded.partition]:
                 expected.setdefault((topic, recorded.partition), []).append(json.dumps(told.data))
     return expected

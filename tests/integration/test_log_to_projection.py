@@ -219,7 +219,7 @@ async def test_an_agent_that_raises_loses_nothing_and_doubles_nothing(settings: 
     dead = TopicPartition(kafka.topic_name(settings, PROGRESS.dead_letters), 0)
     consumer.assign([dead])
     letter = (await consumer.getone()).value
-    assert b"not JSON" in letter and b'"topic":"progress"' in letter
+    assert letter is not None and b"not JSON" in letter and b'"topic":"progress"' in letter
     await consumer.stop()
     await pool.close()
 

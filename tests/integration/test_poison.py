@@ -182,7 +182,7 @@ async def letters(settings: Settings, topic: Topic) -> list[dict[str, Any]]:
     place = TopicPartition(kafka.topic_name(settings, topic.dead_letters), 0)
     consumer.assign([place])
     end = (await consumer.end_offsets([place]))[place]
-    found = [json.loads((await consumer.getone()).value) for _ in range(end)]
+    found = [json.loads((await consumer.getone()).value or b"") for _ in range(end)]
     await consumer.stop()
     return found
 
@@ -397,7 +397,8 @@ async def test_an_effect_that_fails_on_one_event_is_buried_and_the_others_are_do
 
         async def empty() -> bool:
             async with pool.connection() as connection:
-                return (await (await connection.execute("SELECT count(*) FROM kinolog.outbox")).fetchone()) == (0,)
+                left = await (await connection.execute("SELECT count(*) FROM kinolog.outbox")).fetchone()
+            return bool(left == (0,))
 
         await until(empty)
     assert len(done) == len(set(done)), "none was done twice"

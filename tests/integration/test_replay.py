@@ -176,9 +176,9 @@ async def test_limits_hold_for_every_kind_of_question(settings: Settings, tmp_pa
         with await open_warehouse(settings, [PROGRESS], scratch, wanted) as connection:
             batches = read_batches(connection, PROGRESS, ("id", "time"))
             found = batches.read_all().to_pylist()
-            (count,) = connection.execute("SELECT count(*) FROM progress").fetchone() or ()
+            counted = connection.execute("SELECT count(*) FROM progress").fetchone()
         assert sorted((row["id"], row["time"]) for row in found) == sorted((event.id, event.time) for event in seen)
-        assert batches.schema.names == ["id", "time"] and count == len(seen)
+        assert batches.schema.names == ["id", "time"] and counted == (len(seen),)
     (tmp_path / "sums.py").write_text(SUMS)
     (tmp_path / "sums.sql").write_text("SELECT count(*) AS events, count(DISTINCT subject) AS jobs FROM progress")
     for file in ("sums.py", "sums.sql"):

@@ -49,7 +49,7 @@ async def kill_broker(engine: Settings) -> None:
 
     def is_back() -> bool:
         (row,) = [row for row in supervision.status(engine) if row["name"] == "kafka"]
-        return row["ready"] and row["pid"] != killed["pid"]  # its supervisor may not know yet that it is dead
+        return bool(row["ready"]) and row["pid"] != killed["pid"]  # its supervisor may not know yet that it is dead
 
     async with asyncio.timeout(90):
         while not is_back():

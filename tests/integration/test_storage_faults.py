@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.support.log import assert_whole, read_topic
 from tests.support.platform import Platform
 from tests.support.store_proxy import store_proxy
 
-QUICK = {"lease_s": 60.0, "lease_renew_s": 0.5, "backoff_base_s": 0.1, "attempts_max": 2, "worker_threads": 1}
+QUICK: dict[str, Any] = {"lease_s": 60.0, "lease_renew_s": 0.5, "backoff_base_s": 0.1, "attempts_max": 2, "worker_threads": 1}
 """A lease that does not end because the machine stands still: each of the two attempts is to fail as the test has it."""
 
 
@@ -160,7 +161,7 @@ async def objects_of(store: ObjectStore, accepted: list[JobCompleted]) -> dict[s
 
 
 async def test_what_a_killed_attempt_left_behind_is_swept_and_what_was_accepted_stays(settings: Settings) -> None:
-    choices = {"orphan_ttl_s": 1, "segment_s": 1.0, "encoder_preset": "medium", "lease_s": 3.0, "attempts_max": 100}
+    choices: dict[str, Any] = {"orphan_ttl_s": 1, "segment_s": 1.0, "encoder_preset": "medium", "lease_s": 3.0, "attempts_max": 100}
     async with Platform(settings, **{**QUICK, **choices}) as platform:
         store = ObjectStore(platform.settings)
         video_id = await platform.upload(flashes.made("heavy"))

@@ -23,7 +23,7 @@ from infra.local.engine import postgres
 from infra.local.engine.endpoints import resolve
 from infra.local.programs import ROOT, Program, http_health
 from infra.runtime.settings import Settings
-from infra.runtime.tokens import admin_token_path
+from infra.runtime.tokens import admin_token_path, ensure_admin_token
 from tests.support.engine import free_ports
 from tests.support.platform import Platform, environment
 
@@ -113,7 +113,7 @@ def test_what_is_killed_is_started_again(installation: Settings, consists_of: Ca
 
     def comes_back() -> bool:
         (row,) = supervision.status(installation)
-        return row["ready"] and row["pid"] != before
+        return bool(row["ready"]) and row["pid"] != before
 
     assert supervision._until(comes_back, 60)
 
@@ -332,7 +332,7 @@ def test_nobody_else_may_look_into_what_is_kept(engine_of_its_own: Settings) -> 
     assert mode(postgres.data_directory(settings)) == 0o700
     assert mode(settings.var_dir / "run" / "postgres.password") == 0o600
     assert mode(settings.var_dir / "run" / "objects.conf") == 0o600
-    supervision.ensure_admin_token(settings)
+    ensure_admin_token(settings)
     assert mode(admin_token_path(settings)) == 0o600
     assert mode(admin_token_path(settings).parent) == 0o700
 

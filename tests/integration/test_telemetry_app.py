@@ -57,7 +57,7 @@ async def test_a_202_is_on_the_log_with_what_was_sent(settings: Settings) -> Non
         assert (answer.status_code, answer.content) == (202, b"")
         (recorded,) = await read_topic(server.settings, "telemetry")
         assert recorded.envelope.id == event_id
-        assert recorded.envelope.data == TelemetryReported(**FINISHED)  # type: ignore[arg-type]
+        assert recorded.envelope.data == TelemetryReported(**FINISHED)
         assert (await http.get("/health")).text == "OK"
         metrics = (await http.get("/metrics")).text
         assert 'kinolog_http_requests_total{app="telemetry",method="POST",route="/v1/event",status="202"} 1.0' in metrics

@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import cast
 
 import pytest
 
 from events.codec import decode
-from events.envelope import Envelope, Event, Recorded
+from events.envelope import E, Envelope, Recorded
 from events.errors import InvalidRequest
-from events.jobs import JobClaimed, JobQueued, JobSubmitted
+from events.jobs import JobClaimed, JobFact, JobQueued, JobSubmitted
 from events.kinds import EncodeSpec
 from events.media import Rung
 from infra.reference.schemas import ROOT, examples_of
 from processors.dispatch.figures import Figures, claims_of, measure
-from processors.dispatch.state import Policy
+from processors.dispatch.state import Decided, Policy
 from processors.dispatch.whatif import Alternative, Recording, Replay, Worker, record
 from tests.simulation.world import START, Outcome, Scale, run
 
@@ -22,17 +23,18 @@ CALM = Scale(calamities=0, returning=0)
 POLICY = CALM.policy
 
 
-def recorded(topic: str, events: Sequence[Envelope[Event]]) -> list[Recorded[Event]]:
+def recorded(topic: str, events: Sequence[Envelope[E]]) -> list[Recorded[E]]:
     """Return events as a topic has them."""
     return [Recorded(topic, 0, offset, event) for offset, event in enumerate(events)]
 
 
 def recording_of(outcome: Outcome, since: datetime | None = None) -> Recording:
     """Return the recording of a world."""
-    return record(recorded("job-requests", outcome.requests), recorded("jobs", outcome.facts), since, POLICY)
+    facts = cast("list[Envelope[JobFact]]", outcome.facts)
+    return record(recorded("job-requests", outcome.requests), recorded("jobs", facts), since, POLICY)
 
 
-def replayed(outcome: Outcome, alternative: Alternative = Alternative(), seed: int = 0) -> list[Envelope[Event]]:
+def replayed(outcome: Outcome, alternative: Alternative = Alternative(), seed: int = 0) -> list[Envelope[Decided]]:
     """Return the facts under an alternative."""
     return Replay(recording_of(outcome), POLICY, alternative, seed).run()
 
@@ -105,7 +107,7 @@ def encoding(outcome: Outcome) -> Outcome:
     example = decode((ROOT / path).read_bytes()).data
     assert isinstance(example, JobSubmitted)
 
-    def changed(envelope: Envelope[Event]) -> Envelope[Event]:
+    def changed(envelope: Envelope[E]) -> Envelope[E]:
         fields = envelope.data.model_fields_set & {"spec"}
         return envelope._replace(data=envelope.data.model_copy(update=dict.fromkeys(fields, example.spec)))
 

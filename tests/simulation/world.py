@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from uuid import UUID
 
-from events.envelope import Envelope, Event
+from events.envelope import Envelope
 from events.jobs import (
     CancelRequested,
     ClaimRefused,
@@ -26,6 +27,7 @@ from events.jobs import (
     ClockTicked,
     JobClaimed,
     JobFailed,
+    JobRequest,
     JobSubmitted,
     LeaseReleased,
     LeaseRenewed,
@@ -39,7 +41,7 @@ from events.kinds import AnalyseResult, AnalyseSpec, Capabilities, Requirements,
 from events.media import Failure, Probe
 from processors.dispatch.decide import decide, remember
 from processors.dispatch.snapshots import Mark, Snapshot, restore, take
-from processors.dispatch.state import Policy, State, evolve, next_wakeup
+from processors.dispatch.state import Decided, Policy, State, evolve, next_wakeup
 from tests.simulation.checkers import check
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -102,10 +104,10 @@ LARGE = Scale(
 class Outcome:
     """What a run left: the facts in order, what the checkers found, and a digest that tells two runs apart."""
 
-    facts: list[Envelope[Event]]
+    facts: list[Envelope[Decided]]
     findings: list[str]
     digest: str
-    requests: list[Envelope[Event]]
+    requests: list[Envelope[JobRequest]]
 
 
 @dataclass
@@ -116,10 +118,10 @@ class Sim:
     scale: Scale
     now: datetime = START
     state: State = field(default_factory=State)
-    facts: list[Envelope[Event]] = field(default_factory=list)
-    requests: list[Envelope[Event]] = field(default_factory=list)
+    facts: list[Envelope[Decided]] = field(default_factory=list)
+    requests: list[Envelope[JobRequest]] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
-    agenda: list[tuple[datetime, int, Callable[[], None]]] = field(default_factory=list)
+    agenda: list[tuple[datetime, int, Callable[[], object]]] = field(default_factory=list)
     numbers: "count[int]" = field(default_factory=count)
     crashed: set[str] = field(default_factory=set)
     poison: set[str] = field(default_factory=set)
@@ -137,13 +139,13 @@ class Sim:
         """Return an id from the seed."""
         return str(UUID(int=self.rng.getrandbits(128), version=4))
 
-    def later(self, seconds: float, act: Callable[[], None]) -> None:
+    def later(self, seconds: float, act: Callable[[], object]) -> None:
         """Do something after a while."""
         heapq.heappush(self.agenda, (self.now + timedelta(seconds=seconds), next(self.numbers), act))
 
     # --- the log ----------------------------------------------------------------------------------------------------
 
-    def send(self, event: Event, *, worker: str = "", id_: str | None = None) -> str:
+    def send(self, event: JobRequest, *, worker: str = "", id_: str | None = None) -> str:
         """Append a request, after a delay that may be long; now and then twice. Its time is that of the sender's clock."""
         time = self.now + timedelta(seconds=self.skews.get(worker, 0.0))
         request = Envelope(id_ or self.new_id(), "sim", POOL, time, event, self.new_id())
@@ -153,7 +155,7 @@ class Sim:
             self.later(self.rng.expovariate(0.1), lambda: self.arrive(request))
         return request.id
 
-    def arrive(self, request: Envelope[Event]) -> None:
+    def arrive(self, request: Envelope[JobRequest]) -> None:
         """Decide, as the owner does; tell the workers. While the broker is away, senders keep what they have."""
         if self.now < self.away_until:
             self.later((self.away_until - self.now).total_seconds() + self.rng.random(), lambda: self.arrive(request))
@@ -255,11 +257,11 @@ class Sim:
         """Let the worker or pool go on; said until it arrived after whatever paused it."""
         for wait in (0.0, 4 * self.scale.lease):
             resumed = ResumeRequested(pool=POOL, worker_id=worker, reason="done")
-            self.later(wait, lambda resumed=resumed: self.send(resumed) and None)  # type: ignore[misc]
+            self.later(wait, partial(self.send, resumed))
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
-    def tell(self, fact: Envelope[Event]) -> None:
+    def tell(self, fact: Envelope[Decided]) -> None:
         """Let whom it concerns see a fact, after a delay."""
         event = fact.data
         if isinstance(event, JobClaimed):
@@ -402,12 +404,12 @@ def submit(sim: Sim) -> None:
     if sim.rng.random() < 0.05:
         sim.poison.add(job_id)
     at = sim.rng.uniform(0, sim.scale.spread)
-    sim.later(at, lambda: sim.send(submitted) and None)
+    sim.later(at, partial(sim.send, submitted))
     if sim.rng.random() < 0.06:
         sim.later(at + sim.rng.uniform(1, 600), lambda: sim.meddle(job_id))
 
 
-def digest(facts: list[Envelope[Event]]) -> str:
+def digest(facts: list[Envelope[Decided]]) -> str:
     """Return a digest of the facts in order."""
     total = hashlib.sha256()
     for fact in facts:
@@ -415,6 +417,6 @@ def digest(facts: list[Envelope[Event]]) -> str:
     return total.hexdigest()
 
 
-def reasons(facts: list[Envelope[Event]]) -> Counter[str]:
+def reasons(facts: list[Envelope[Decided]]) -> Counter[str]:
     """Count the facts by kind and reason: what happened in a world at all."""
     return Counter(f"{type(fact.data).__name__} {getattr(fact.data, 'reason', '')}" for fact in facts)

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -55,7 +56,7 @@ class Worker:
         return found
 
     async def upload(
-        self, job: dict[str, Any], name: str, data: bytes, *, epoch: int | None = None, **headers: str
+        self, job: dict[str, Any], name: str, data: bytes, *, epoch: int | None = None, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
         kind = "segment" if "/" in name else "file"
         path = f"/upload/{job['job_id']}/{kind}/{name}"

@@ -24,5 +24,5 @@ if __name__ == "__main__":
             await asyncio.Event().wait()
         await write(runner, connection, batch)
 
-    Runner.write = write_or_hang  # type: ignore[method-assign]
+    Runner.write = write_or_hang  # type: ignore[method-assign, assignment]
     main()

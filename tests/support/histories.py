@@ -53,6 +53,7 @@ from tests.support.footage import START, id_of
 VIDEOS = [id_of(f"video {n}") for n in range(2)]
 JOBS = [id_of(f"job {n}") for n in range(2)]
 WORKERS = [id_of(f"worker {n}") for n in range(2)]
+_FIRST: tuple[type[Event], ...] = (UploadStarted, VideoUploaded)
 _LATER = (
     *(VideoProbed, VideoPlanned, VideoPublished, VideoFailed, VideoRetryRequested, VideoEdited),
     *(VideoArchived, VideoRestored, VideoPurged, UploadAbandoned, VideoUploaded, UploadStarted),
@@ -87,7 +88,7 @@ def examples(kind: type[Event]) -> tuple[Event, ...]:
 
 
 def _video(making: _Making, video_id: str) -> Iterator[Envelope[Event]]:
-    yield making.event(making.draw(st.sampled_from((UploadStarted, VideoUploaded))), video_id=video_id)
+    yield making.event(making.draw(st.sampled_from(_FIRST)), video_id=video_id)
     for kind in making.some(_LATER):
         yield making.event(kind, video_id=video_id)
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from events.envelope import Event, Recorded
+from events.jobs import JobCompleted
 from events.topics import TOPICS
 from infra.runtime import kafka, postgres
 from infra.runtime.log_consumer import LogConsumer, open_log
@@ -73,4 +74,4 @@ async def settled(settings: Settings, timeout_s: float = 60.0) -> None:
 async def completions(settings: Settings) -> Counter[str]:
     """Return how often each job was completed."""
     facts = await read_topic(settings, "jobs")
-    return Counter(fact.envelope.data.job_id for fact in facts if type(fact.envelope.data).__name__ == "JobCompleted")
+    return Counter(fact.envelope.data.job_id for fact in facts if isinstance(fact.envelope.data, JobCompleted))

@@ -6,12 +6,13 @@ from uuid import UUID, uuid5
 
 from hypothesis import strategies as st
 
-from events.envelope import Envelope, Event
+from events.envelope import Envelope
 from events.jobs import (
     CancelRequested,
     ClaimRequested,
     ClaimWithdrawn,
     ClockTicked,
+    JobRequest,
     JobSubmitted,
     LeaseReleased,
     LeaseRenewed,
@@ -24,7 +25,7 @@ from events.jobs import (
 from events.kinds import AnalyseResult, AnalyseSpec, Capabilities, Requirements, Source
 from events.media import Failure
 from processors.dispatch.decide import decide
-from processors.dispatch.state import Policy, State
+from processors.dispatch.state import Decided, Policy, State
 from tests.support.footage import probe
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -45,16 +46,16 @@ class Pool:
 
     def __init__(self, policy: Policy = POLICY) -> None:
         self.state = State(policy=policy)
-        self.facts: list[Envelope[Event]] = []
+        self.facts: list[Envelope[Decided]] = []
         self.requests = 0
 
-    def ask(self, event: Event, seconds: float = 0, id_: str | None = None, *, too_large: bool = False) -> list[Any]:
+    def ask(self, event: JobRequest, seconds: float = 0, id_: str | None = None, *, too_large: bool = False) -> list[Any]:
         """Decide a request; return the facts' data."""
         self.requests += 1
         id_ = id_ or str(uuid5(ROOT, f"request {self.requests}"))
         return self.again(Envelope(id_, "test", POOL, at(seconds), event, id_), seconds, too_large=too_large)
 
-    def again(self, request: Envelope[Event], seconds: float = 0, *, too_large: bool = False) -> list[Any]:
+    def again(self, request: Envelope[JobRequest], seconds: float = 0, *, too_large: bool = False) -> list[Any]:
         """Decide a request that may have been decided before."""
         found = decide(self.state, request, at(seconds), too_large=too_large)
         self.facts += found
@@ -97,40 +98,36 @@ def kinds(facts: list[Any]) -> list[str]:
 
 
 @st.composite
-def requests(draw: st.DrawFn) -> list[tuple[Event, float, bool]]:
+def requests(draw: st.DrawFn) -> list[tuple[JobRequest, float, bool]]:
     """Anything that may be asked, in any order, each perhaps twice."""
     jobs, workers = st.sampled_from(["a", "b"]), st.sampled_from(["v", "w"])
-    found: list[tuple[Event, float, bool]] = []
+    found: list[tuple[JobRequest, float, bool]] = []
     seconds = 0.0
     for _ in range(draw(st.integers(0, 25))):
         seconds += draw(st.sampled_from([0, 1, 20, 70]))
         job, worker, epoch = draw(jobs), draw(workers), draw(st.integers(0, 3))
         needs, able = Requirements(kind="analyse"), draw(st.sampled_from([ANY, GPU]))
         failure = Failure(stage="encoding", category="tool", code="X", message="It failed.", retryable=draw(st.booleans()))
-        event: Event = draw(
-            st.sampled_from(
-                [
-                    JobSubmitted(job_id=job, video_id="x", pool=POOL, spec=SPEC, requirements=needs),
-                    ClaimRequested(
-                        worker_id=worker,
-                        pool=POOL,
-                        capabilities=able,
-                        deadline=at(seconds + 30),
-                        process_id=f"{worker} {draw(st.integers(0, 2))}",
-                    ),
-                    ClaimWithdrawn(worker_id=worker, pool=POOL, claim_id=str(uuid5(ROOT, f"asked {draw(st.integers(0, 25))}"))),
-                    LeaseRenewed(job_id=job, pool=POOL, worker_id=worker, epoch=epoch),
-                    ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, result=AnalyseResult(probe=probe())),
-                    ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, failure=failure),
-                    LeaseReleased(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, reason="shutdown"),
-                    CancelRequested(job_id=job, pool=POOL, reason="x"),
-                    RetryRequested(job_id=job, pool=POOL, reason="x"),
-                    RequeueRequested(job_id=job, pool=POOL, reason="x", priority=draw(st.sampled_from([None, "high", "low"]))),
-                    PauseRequested(pool=POOL, worker_id=draw(st.none() | workers), drain=draw(st.booleans()), reason="x"),
-                    ResumeRequested(pool=POOL, worker_id=draw(st.none() | workers), reason="x"),
-                    ClockTicked(pool=POOL, now=at(seconds)),
-                ]
-            )
-        )
-        found.append((event, seconds, draw(st.booleans())))
+        anything: list[JobRequest] = [
+            JobSubmitted(job_id=job, video_id="x", pool=POOL, spec=SPEC, requirements=needs),
+            ClaimRequested(
+                worker_id=worker,
+                pool=POOL,
+                capabilities=able,
+                deadline=at(seconds + 30),
+                process_id=f"{worker} {draw(st.integers(0, 2))}",
+            ),
+            ClaimWithdrawn(worker_id=worker, pool=POOL, claim_id=str(uuid5(ROOT, f"asked {draw(st.integers(0, 25))}"))),
+            LeaseRenewed(job_id=job, pool=POOL, worker_id=worker, epoch=epoch),
+            ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, result=AnalyseResult(probe=probe())),
+            ResultReported(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, failure=failure),
+            LeaseReleased(job_id=job, pool=POOL, worker_id=worker, epoch=epoch, reason="shutdown"),
+            CancelRequested(job_id=job, pool=POOL, reason="x"),
+            RetryRequested(job_id=job, pool=POOL, reason="x"),
+            RequeueRequested(job_id=job, pool=POOL, reason="x", priority=draw(st.sampled_from([None, "high", "low"]))),
+            PauseRequested(pool=POOL, worker_id=draw(st.none() | workers), drain=draw(st.booleans()), reason="x"),
+            ResumeRequested(pool=POOL, worker_id=draw(st.none() | workers), reason="x"),
+            ClockTicked(pool=POOL, now=at(seconds)),
+        ]
+        found.append((draw(st.sampled_from(anything)), seconds, draw(st.booleans())))
     return found

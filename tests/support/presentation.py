@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from events.envelope import Event, Recorded
 from events.jobs import JobCompleted
-from events.kinds import AnalyseResult, AnalyseSpec, MediaResult
+from events.kinds import AnalyseResult, AnalyseSpec, JobSpec, MediaResult
 from events.media import Plan
 from events.objects import attempt_prefix
 from events.videos import VideoPlanned, VideoPublished, VideoUploaded
@@ -27,10 +27,10 @@ from projections.playback import manifests
 from tests.support.folding import folded
 from tests.support.footage import VIDEO_ID, id_of, recorded
 from tests.support.work import DirectoryStore, ffmpeg_path, local_source, local_work
-from workers.transcode import analyse, audio, encode
+from workers.kinds import MAKING
 from workers.work import Done
 
-RUNNERS = {"analyse": analyse.run, "encode": encode.run, "audio": audio.run}
+RUNNERS = {kind: MAKING[kind] for kind in ("analyse", "encode", "audio")}
 TYPES = {".m3u8": manifests.HLS_TYPE, ".mpd": manifests.DASH_TYPE, ".m4s": "video/iso.segment", ".mp4": "video/mp4"}
 RATE = 25
 
@@ -99,10 +99,10 @@ async def make_presentation(root: Path, settings: PlanSettings, seconds: float) 
     source = root / "source.mkv"
     make_source(source, seconds)
 
-    async def result_of(spec: object, job: str) -> object:
+    async def result_of(spec: JobSpec, job: str) -> object:
         work = local_work(root / job, source, prefix=attempt_prefix(VIDEO_ID, id_of(job), 1))
         work = replace(work, store=DirectoryStore(root / "store"))
-        updates = [update async for update in RUNNERS[spec.kind](spec, work)]  # type: ignore[attr-defined]
+        updates = [update async for update in RUNNERS[spec.kind](spec, work)]
         assert isinstance(updates[-1], Done)
         return updates[-1].result
 

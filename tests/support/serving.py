@@ -63,7 +63,7 @@ async def served(
     """Serve the app at a port of this machine."""
     found = Served(0)
     http = connection_class(replace(Limits(), **limits), Addresses(trusted), lambda reason: found.ended.update([reason]), kind)
-    options = {"lifespan": "off", "timeout_graceful_shutdown": 1} | (config or {})
+    options: dict[str, Any] = {"lifespan": "off", "timeout_graceful_shutdown": 1} | (config or {})
     options |= {"http": http, "ws": "none", "log_config": None, "access_log": False, "proxy_headers": False, "server_header": False}
     found.server = server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, **options))
     serving = asyncio.create_task(server.serve())

@@ -6,7 +6,7 @@ shelf = Shelf.of(told(encoder="av1_qsv", speed_factor=2.0), told(event_type="job
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -155,11 +155,12 @@ def _mean(rows: Sequence[Any], what: str) -> float:
 
 
 def _plus(group: Group | None, key: tuple[str, ...], row: Outcome) -> Group:
-    group = group or Group(*key, *(getattr(NOTHING, name.name) for name in fields(Group)[len(LABELS) :]))
+    labels: dict[str, Any] = dict(zip(LABELS, key, strict=True))
+    group = group or replace(NOTHING, **labels)
     bins = {name: group.speed_bins.get(name, 0) + row.speed_bins.get(name, 0) for name in {**group.speed_bins, **row.speed_bins}}
-    sums = {
+    sums: dict[str, Any] = {
         name.name: getattr(group, name.name) + getattr(row, name.name)
         for name in fields(Group)
         if name.name not in (*LABELS, "speed_bins")
     }
-    return Group(*key, **sums, speed_bins=bins)
+    return replace(group, **sums, speed_bins=bins)

@@ -67,7 +67,8 @@ def producers() -> dict[str, dict[str, set[str]]]:
 def topics_of(path: Path) -> set[str]:
     """Return the topics of the events that a module makes, itself or by a producer."""
     tree, made = parsed(path.read_text()), producers()
-    topics, modules = set(made_in(tree)), {}
+    topics = set(made_in(tree))
+    modules: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "producers":
             modules |= {alias.asname or alias.name: f"producers.{alias.name}" for alias in node.names}

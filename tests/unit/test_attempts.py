@@ -68,7 +68,7 @@ async def test_no_more_tokens_are_tried_at_the_admin_app_than_a_minute_allows(wr
     async with client(make("admin"), token=None) as http:
 
         async def status(authorization: str) -> int:
-            headers = {"Authorization": authorization.encode("latin-1")}
+            headers = {b"Authorization": authorization.encode("latin-1")}
             return (await http.post("/api/uploads", json={}, headers=headers)).status_code
 
         for _ in range(TOKENS_PER_MINUTE - 1):

@@ -46,7 +46,8 @@ def ended(epoch: int, how: str) -> Event:
             return JobCompleted(**held, attempt=1, result=RESULT)
         case "failed for good":
             return JobFailed(**KNOWN, epoch=epoch, attempt=1, failure=FAILURE)
-    return JobCancelled(**KNOWN, epoch=epoch, reason="nobody needs it")
+        case _:
+            return JobCancelled(**KNOWN, epoch=epoch, reason="nobody needs it")
 
 
 def rows(facts: list[Event]) -> tuple[Job, list[Attempt]]:

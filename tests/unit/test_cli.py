@@ -80,7 +80,8 @@ class Platform:
                 sha256 = request.url.params["sha256"]
                 found = [v for v in self.videos.values() if v["sha256"] == sha256 and v["status"] != "uploading"]
                 return httpx.Response(200, json={"items": found, "next": None})
-        return httpx.Response(404, json={"title": "not found", "detail": "there is no such video"})
+            case _:
+                return httpx.Response(404, json={"title": "not found", "detail": "there is no such video"})
 
     def parts(self, video_id: str) -> list[dict[str, Any]]:
         found = [(int(key.split("/")[1]), data) for key, data in self.objects.items() if key.startswith(f"{video_id}/")]

@@ -131,8 +131,9 @@ async def test_health_is_answered_beside_as_many_requests_as_are_answered_at_onc
     ],
 )
 async def test_what_does_not_get_on_ends(monkeypatch: pytest.MonkeyPatch, data: bytes, limit: str) -> None:
+    limits: dict[str, Any] = {limit: 0.1}
     monkeypatch.setattr(module, "LOOK_S", 0.02)
-    async with served(app, **{limit: 0.1}) as server:
+    async with served(app, **limits) as server:
         opened = await server.crowd(3, data)
         await until_gone(opened, 3)
         assert server.ended == {module.SLOW: 3}

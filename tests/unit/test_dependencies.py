@@ -33,12 +33,13 @@ FOUND_BY_NAME = "find_spec"
 
 def names(lines: list[str]) -> set[str]:
     """Return the distributions that requirements name, ours left out."""
-    return {canonicalize_name(Requirement(line).name) for line in lines} - {"kinolog"}
+    return {str(canonicalize_name(Requirement(line).name)) for line in lines} - {"kinolog"}
 
 
 def imported() -> dict[str, set[str]]:
     """Return, by distribution that is not ours, the files that import it."""
-    distributions, found = packages_distributions(), defaultdict(set)
+    distributions = packages_distributions()
+    found: dict[str, set[str]] = defaultdict(set)
     for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "node_modules" not in path.parts):
         for name in set(_imports(ast.parse(path.read_text()))) - set(PACKAGES) - set(sys.stdlib_module_names):
             for distribution in distributions.get(name, [name]):
@@ -53,7 +54,7 @@ def _imports(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.split(".")[0]
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == FOUND_BY_NAME:
-            yield from (argument.value for argument in node.args if isinstance(argument, ast.Constant))
+            yield from (str(argument.value) for argument in node.args if isinstance(argument, ast.Constant))
 
 
 def test_imports_and_requirements_are_the_same() -> None:

@@ -10,6 +10,7 @@ from events.envelope import Envelope, Event
 from events.jobs import (
     CancelRequested,
     ClaimRequested,
+    JobRequest,
     LeaseReleased,
     LeaseRenewed,
     PauseRequested,
@@ -43,7 +44,7 @@ def test_a_claim_that_another_request_has_answered_is_not_answered_again() -> No
     pool = Pool()
     deadline = at(30)
     id_ = str(uuid5(ROOT, "the claim"))
-    claim = Envelope[Event](
+    claim = Envelope[JobRequest](
         id_, "test", POOL, NOON, ClaimRequested(worker_id="w", pool=POOL, capabilities=ANY, deadline=deadline), id_
     )
     assert pool.again(claim) == []
@@ -61,7 +62,7 @@ def test_a_request_is_decided_once() -> None:
     id_ = str(uuid5(ROOT, "once"))
     pool.submit("a")
     pool.submit("b")
-    claim = Envelope[Event](
+    claim = Envelope[JobRequest](
         id_, "test", POOL, NOON, ClaimRequested(worker_id="w", pool=POOL, capabilities=ANY, deadline=at(9)), id_
     )
     assert kinds(pool.again(claim)) == ["JobClaimed"]
@@ -179,7 +180,7 @@ def test_a_result_is_refused_when_its_job_was_given_up_a_moment_before(given_up:
             assert kinds(pool.tick(61)) == ["LeaseExpired", "JobFailed"]
         case "cancelled":
             pool.ask(CancelRequested(job_id="a", pool=POOL, reason="wrong file"), 61)
-        case "requeued":
+        case _:
             pool.ask(RequeueRequested(job_id="a", pool=POOL, reason="too slow"), 61)
     (refused,) = pool.finish(seconds=61)
     assert (type(refused).__name__, refused.reason) == ("ResultRefused", reason)
@@ -478,7 +479,7 @@ def known(job: Job) -> tuple[object, ...]:
 
 
 @given(requests())
-def test_whatever_is_asked_the_facts_alone_give_the_state(asked: list[tuple[Event, float, bool]]) -> None:
+def test_whatever_is_asked_the_facts_alone_give_the_state(asked: list[tuple[JobRequest, float, bool]]) -> None:
     pool = Pool()
     epochs: dict[str, int] = {}
     for number, (event, seconds, twice) in enumerate(asked):

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Never
 
 import httpx
 import pytest
@@ -16,6 +16,7 @@ from events.jobs import (
     JobCancelled,
     JobClaimed,
     JobCompleted,
+    JobFact,
     JobFailed,
     JobReleased,
     LeaseExpired,
@@ -51,14 +52,14 @@ class Log:
 
     def __init__(self) -> None:
         self.decisions = Decisions(self, self.stored)  # type: ignore[arg-type]
-        self.decided: Sequence[Event] = ()
+        self.decided: Sequence[JobFact] = ()
 
     async def append(self, envelopes: Sequence[Envelope[Event]]) -> Sequence[Any]:
         if any(isinstance(envelope.data, ResultReported) for envelope in envelopes):
             self.tell(*self.decided)
         return []
 
-    def tell(self, *facts: Event) -> None:
+    def tell(self, *facts: JobFact) -> None:
         for fact in facts:
             self.decisions._see(Envelope("f", "test", "default", NOON, fact, "c"))
 
@@ -87,7 +88,7 @@ async def holder(spec: JobSpec = SPEC, log: Log | None = None, **parts: Any) -> 
         yield http, log
 
 
-GIVEN_UP: dict[str, tuple[list[Event], str, str]] = {
+GIVEN_UP: dict[str, tuple[list[JobFact], str, str]] = {
     "expired": ([LeaseExpired(**OF_CLAIM, worker_id=WORKER, attempt=1)], "fenced", "its lease expired"),
     "expired for the last time": (
         [LeaseExpired(**OF_CLAIM, worker_id=WORKER, attempt=1), JobFailed(**OF_CLAIM, attempt=1, failure=FAILURE)],
@@ -143,7 +144,7 @@ async def test_an_end_that_comes_while_the_objects_are_looked_at_is_not_waited_f
         ("fail", JobAttemptFailed(**OF_CLAIM, worker_id=WORKER, attempt=1, failure=FAILURE, retry_at=NOON), {"will_retry": True}),
     ],
 )
-async def test_a_report_that_was_taken_may_be_said_again(report: str, fact: Event, more: dict[str, Any]) -> None:
+async def test_a_report_that_was_taken_may_be_said_again(report: str, fact: JobFact, more: dict[str, Any]) -> None:
     async with holder() as (http, log):
         log.decided = [fact]
         first, again = [await http.post(f"/api/worker/{JOB}/{report}", json=REPORTS[report]) for _ in range(2)]
@@ -168,9 +169,12 @@ async def test_inside_the_cluster_such_a_report_is_refused_too(end: str) -> None
         for fact in GIVEN_UP[end][0][-1:]:  # the last one alone: who reads from the tail may not have seen the others
             await transport._see(Envelope("f", "test", "default", NOON, fact, "c"))
 
+    async def no_consumer() -> Never:
+        raise AssertionError("nobody reads the log here")
+
     transport = LogTransport(
-        WORKER, "default", process_id="p", append=nowhere, open_consumer=None, context=lambda _: system_context("test")
-    )  # type: ignore[arg-type]
+        WORKER, "default", process_id="p", append=nowhere, open_consumer=no_consumer, context=lambda _: system_context("test")
+    )
     claim = JobClaimed(**OF_CLAIM, worker_id=WORKER, claim_id="c", attempt=1, lease_expires_at=NOON, spec=SPEC)
     held = transport._hold(Envelope("f", "test", "default", NOON, claim, "c"))
     report = ResultReported(job_id=JOB, pool="default", worker_id=WORKER, epoch=1, result=RESULT)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from events.envelope import Event, Recorded
-from events.failures import FailureRerun, FailureResolved
+from events.failures import FailureRerun, FailureResolved, failure_id
 from events.jobs import JobAttemptFailed, JobCompleted, JobFailed, LeaseExpired
 from events.kinds import AnalyseResult, VerifyResult
 from events.media import Failure
@@ -77,7 +77,7 @@ def test_analysis_and_verification_are_successes_of_the_video() -> None:
 
 
 def test_a_person_resolves_once_and_reruns_are_kept() -> None:
-    which = failures.failure_id("j", 1)
+    which = failure_id("j", 1)
     said = [FailureResolved(failure_id=which, reason=reason) for reason in ("more memory", "said again")]
     rerun = FailureRerun(failure_id=which, verdict="reproduced", worker="gpu-2", seconds=1.5, failure=KILLED)
     rows = tables(attempt_failed(1), *said, rerun)

@@ -38,8 +38,8 @@ PACKAGES = ("events", "producers", "processors", "projections", "api", "workers"
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT]
-    subprocess.run(command, check=True)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
+    subprocess.run([*command, folder, ROOT], check=True)
     (path,) = folder.glob("*.whl")
     return path
 
@@ -60,7 +60,7 @@ def installed(name: str, wheel: Path, folder: Path) -> Path:
 
 def run(folder: Path, code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run Python with this folder alone."""
-    command = [sys.executable, "-S", "-c", f"import sys; sys.path[0] = {str(folder)!r}\n{code}", *arguments]
+    command: list[str | Path] = [sys.executable, "-S", "-c", f"import sys; sys.path[0] = {str(folder)!r}\n{code}", *arguments]
     return subprocess.run(command, cwd=folder.parent, capture_output=True, text=True)
 
 

@@ -46,7 +46,7 @@ def members(union: Any) -> tuple[type[Value], ...]:
 
 
 def kind_of(model: type[Value]) -> str:
-    return model.model_fields["kind"].default
+    return str(model.model_fields["kind"].default)
 
 
 def test_every_kind_has_a_row_and_a_runner() -> None:

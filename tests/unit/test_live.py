@@ -261,7 +261,7 @@ async def test_what_cannot_be_followed_is_said(path: str, status: int) -> None:
 def test_messages_have_the_known_shape_whatever_happens(kind: type[Event]) -> None:
     topic = TOPIC_OF[kind.TYPE].name
     for event in examples(kind):
-        recorded = Recorded(topic, 0, 0, Envelope(id_of("e"), "test", "s", START, event, id_of("c")))
+        recorded: Recorded[Any] = Recorded(topic, 0, 0, Envelope(id_of("e"), "test", "s", START, event, id_of("c")))
         if topic in ("videos", "jobs", "progress") and (told := of_progress(recorded)):
             assert list(told.data) == [
                 *("type", "video_id", "job_id", "current_step", "progress_percent"),

@@ -336,7 +336,7 @@ def test_of_many_tracks_the_first_are_used_and_long_names_are_cut() -> None:
 
     assert [item.track for item in decided.audio[::2]] == [1, 2, 3]
     assert len(decided.subtitles) == 3
-    assert all(len(item.label) <= 24 for item in (*decided.audio, *decided.subtitles))
+    assert all(len(label) <= 24 for label in (*(item.label for item in decided.audio), *(item.label for item in decided.subtitles)))
     assert len({item.label for item in decided.subtitles}) == 3
     assert "948 sound tracks: the first 3 are used" in decided.notes
     assert "long names of subtitle tracks are cut to 20 characters" in decided.notes

@@ -39,7 +39,7 @@ def asking(function: Callable[..., Any], **names: Any) -> Aggregation:
     "total",
     [
         lambda batches: pa.table({"total": [sum(row["value"] for batch in batches for row in batch.to_pylist())]}),
-        lambda batches: pl.from_arrow(batches).select(pl.col("value").sum().alias("total")),
+        lambda batches: pl.DataFrame(batches.read_all()).select(pl.col("value").sum().alias("total")),
     ],
     ids=["pyarrow", "polars"],
 )

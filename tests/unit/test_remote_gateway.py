@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,10 +42,10 @@ Answer = Callable[[httpx.Request], httpx.Response]
 
 
 @pytest.fixture(autouse=True)
-def at_once() -> None:
+def at_once() -> Iterator[None]:
     """Try again without waiting."""
     stamina.set_testing(True, attempts=4)
-    yield  # type: ignore[misc]
+    yield
     stamina.set_testing(False)
 
 

@@ -7,9 +7,10 @@ from uuid import uuid5
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.envelope import Envelope, Event
+from events.envelope import Envelope
+from events.jobs import JobRequest
 from processors.dispatch.snapshots import Mark, Snapshot, dump, load, restore, take
-from processors.dispatch.state import Policy, State, evolve, next_wakeup
+from processors.dispatch.state import Decided, Policy, State, evolve, next_wakeup
 from tests.support.pools import POLICY, ROOT, Pool, requests
 
 MARK = Mark(7, "the last fact")
@@ -40,7 +41,7 @@ def _waits_for(state: State, moment: object, job_id: str) -> bool:
     return job is not None and moment in (job.lease_expires_at, job.retry_at)
 
 
-def folded(facts: list[Envelope[Event]], state: State | None = None) -> State:
+def folded(facts: list[Envelope[Decided]], state: State | None = None) -> State:
     state = state or State(policy=POLICY)
     for fact in facts:
         evolve(state, fact)
@@ -54,14 +55,14 @@ def stored(state: State) -> State:
     return restore(back)
 
 
-def asked(pool: Pool, wishes: list[tuple[Event, float, bool]], first: int = 0) -> None:
+def asked(pool: Pool, wishes: list[tuple[JobRequest, float, bool]], first: int = 0) -> None:
     for number, (event, seconds, _) in enumerate(wishes, first):
         pool.ask(event, seconds, str(uuid5(ROOT, f"asked {number}")))
 
 
 @given(requests(), st.data())
 def test_a_snapshot_and_what_follows_give_the_state_that_all_facts_give(
-    wishes: list[tuple[Event, float, bool]], data: st.DataObject
+    wishes: list[tuple[JobRequest, float, bool]], data: st.DataObject
 ) -> None:
     pool = Pool()
     asked(pool, wishes)
@@ -71,7 +72,7 @@ def test_a_snapshot_and_what_follows_give_the_state_that_all_facts_give(
 
 @given(requests(), requests())
 def test_an_owner_that_comes_back_from_a_snapshot_decides_as_if_it_had_never_been_away(
-    before: list[tuple[Event, float, bool]], after: list[tuple[Event, float, bool]]
+    before: list[tuple[JobRequest, float, bool]], after: list[tuple[JobRequest, float, bool]]
 ) -> None:
     """Between two batches, with no claim waiting (those are read again from the requests) and no GPU worker just heard."""
     pool = Pool()

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 
 from events.clock import Context
 from events.codec import encode
-from events.envelope import Envelope, Event, Recorded
+from events.envelope import E, Envelope, Event, Recorded
 from events.errors import InvalidRequest, NotFound
 from events.failures import FailureEvent, FailureRerun, failure_id
 from events.jobs import (
@@ -30,7 +30,7 @@ from events.topics import FAILURES, JOB_REQUESTS, JOBS, TOPIC_OF, partition_for
 from producers import failures as producer
 from projections.failures.capsule import capsule_of, opened, sealed
 from projections.folding.log import Place
-from projections.history.story import events_of_job, in_causal_order, say, tell
+from projections.history.story import StoryEvent, events_of_job, in_causal_order, say, tell
 from tests.support.footage import START, id_of
 from tests.support.histories import examples
 
@@ -46,7 +46,7 @@ def known(epoch: int, job_id: str = JOB) -> dict[str, Any]:
     return {"job_id": job_id, "video_id": VIDEO, "pool": "main", "worker_id": "worker-1", "epoch": epoch}
 
 
-def lives() -> list[Event]:
+def lives() -> list[StoryEvent]:
     """What happened to a job: killed once, lost once, failed at last; and to another, which nobody asked about."""
     wish: dict[str, Any] = {"video_id": VIDEO, "pool": "main", "spec": SPEC, "requirements": NEEDS, "priority": "normal"}
     held = {"spec": SPEC, "lease_expires_at": SOON}
@@ -54,7 +54,7 @@ def lives() -> list[Event]:
     return [
         JobSubmitted(job_id=JOB, **wish),
         JobQueued(job_id=JOB, **wish),
-        ClaimRequested(worker_id="worker-1", pool="main", capabilities={"kinds": ("analyse",)}, deadline=SOON),  # type: ignore[arg-type]
+        ClaimRequested(worker_id="worker-1", pool="main", capabilities={"kinds": ("analyse",)}, deadline=SOON),
         JobClaimed(**known(1), claim_id=id_of("2"), attempt=1, **held),
         renewal,
         renewal,
@@ -69,7 +69,7 @@ def lives() -> list[Event]:
     ]
 
 
-def recorded(events: Sequence[Event]) -> list[Recorded[Event]]:
+def recorded(events: Sequence[E]) -> list[Recorded[E]]:
     """Return the events, a second apart, as they lie on the log."""
     ends: dict[str, int] = {}
     found = []
@@ -160,7 +160,7 @@ ABOUT_JOBS = [
 def test_every_event_about_a_job_has_a_sentence(kind: type[Event]) -> None:
     assert {TOPIC_OF[kind.TYPE]} <= {JOB_REQUESTS, JOBS, FAILURES}
     for event in examples(kind):
-        sentence = say(event)
+        sentence = say(cast(StoryEvent, event))
         assert sentence[0].isupper() or sentence.startswith("job."), sentence
         assert sentence.endswith((".", "!", "?"))
 

@@ -122,7 +122,7 @@ async def test_reports_arrive_and_nothing_is_left_behind(tmp_path: Path) -> None
             client.report(finished(number))
         await arrived(log, 50, tmp_path)
     assert numbers(log) == list(range(50))
-    assert log.events[0].data == TelemetryReported(**FINISHED | {"duration_ms": 0})  # type: ignore[arg-type]
+    assert log.events[0].data == TelemetryReported(**FINISHED | {"duration_ms": 0})
     assert left(tmp_path) == []
 
 

@@ -170,6 +170,6 @@ async def test_nothing_is_given_up_that_was_not_started(path: str, body: Any) ->
     store, log = Shelf(), list[Event]()
     async with admin(store, log, refuse=True) as client:
         sent = {"json": body} if body else {"content": BODY % (b"title", b"A", b"a.mp4"), "headers": TYPE}
-        answer = await client.post(path, **sent)  # type: ignore[arg-type]
+        answer = await client.post(path, **sent)
     assert answer.status_code == 503
     assert not store.open and not log, "the parts' place is taken back, and no end is told of an upload that has no start"

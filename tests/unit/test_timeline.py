@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.jobs import ResultRefused
+from events.jobs import JobFact, ResultRefused
 from events.topics import TOPICS
+from events.videos import VideoEvent
 from projections import timeline
 from projections.timeline import Entry, causal, summary
 from tests.support.folding import folded
@@ -65,7 +67,7 @@ def test_events_that_claim_to_cause_each_other_are_told_all_the_same() -> None:
 @given(st.data())
 def test_the_order_is_complete_and_causal_for_any_events(data: st.DataObject) -> None:
     count = data.draw(st.integers(0, 12))
-    entries = []
+    entries: list[Entry] = []
     offsets = {"jobs": 0, "videos": 0}
     for n in range(count):  # in causal order; clocks say anything
         topic = data.draw(st.sampled_from(("jobs", "videos")))
@@ -92,4 +94,4 @@ def test_every_example_has_a_summary_of_one_line() -> None:
     for topic in (TOPICS["videos"], TOPICS["jobs"]):
         for kind in topic.events:
             for event in examples(kind):
-                assert "\n" not in summary(event)
+                assert "\n" not in summary(cast("VideoEvent | JobFact", event))

@@ -74,7 +74,7 @@ def test_a_video_without_a_plan_is_at_its_analysis() -> None:
 
 
 def test_a_rung_is_as_far_as_its_chunks_weighted_by_their_frames() -> None:
-    states = {"chunk_0": {"status": "completed"}, "chunk_1": {"status": "claimed", "epoch": 1}}
+    states: dict[str, Any] = {"chunk_0": {"status": "completed"}, "chunk_1": {"status": "claimed", "epoch": 1}}
     tick = latest((ticked(50, job="chunk 1"), 1))
     told = progress_of(video(), planned(**states), [tick])
     rungs = {rung.name: rung for rung in told.qualities}
@@ -95,7 +95,7 @@ def test_progress_never_falls_whoever_works_on_the_job() -> None:
     told = progress_of(video(), [*analysed, job("chunk 0", "encode", chunk=0, status="completed")], [])
     shown.append((told.progress_percent, told.qualities[0].progress))
     for status, epoch in (("claimed", 1), ("queued", 1), ("claimed", 2), ("retrying", 2), ("completed", 2)):
-        states = {"chunk_0": {"status": "completed"}, "chunk_1": {"status": status, "epoch": epoch}}
+        states: dict[str, Any] = {"chunk_0": {"status": "completed"}, "chunk_1": {"status": status, "epoch": epoch}}
         told = progress_of(video(), planned(**states), [latest((ticked(90, job="chunk 1"), 1))])
         shown.append((told.progress_percent, told.qualities[0].progress))
     assert shown == sorted(shown) and shown[0][0] > 0

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -43,10 +44,10 @@ class Log:
             elif isinstance(request.data, ClaimWithdrawn):
                 await self.transport._see(Envelope("f", "test", POOL, NOON, self.answer(request.data.claim_id), "c"))
 
-    def answer(self, claim_id: str) -> Event:
+    def answer(self, claim_id: str) -> ClaimRefused | JobClaimed:
         if not self.gives:
             return ClaimRefused(worker_id="w", pool=POOL, claim_id=claim_id, reason="no_job")
-        of = {"job_id": "j", "video_id": "v", "pool": POOL, "worker_id": "w", "epoch": 1, "attempt": 1}
+        of: dict[str, Any] = {"job_id": "j", "video_id": "v", "pool": POOL, "worker_id": "w", "epoch": 1, "attempt": 1}
         return JobClaimed(**of, claim_id=claim_id, lease_expires_at=NOON, spec=SPEC)
 
     async def leave(self) -> list[str]:

@@ -17,9 +17,9 @@ from api.worker.decisions import Decisions, Holding, fence
 from api.worker.services import Options, required_version, version_ok
 from events.clock import Context
 from events.codec import encode
-from events.envelope import Envelope, Event
+from events.envelope import Envelope
 from events.errors import InvalidRequest, NotFound
-from events.jobs import ClaimRefused, JobCancelled
+from events.jobs import ClaimRefused, JobCancelled, JobFact
 from events.pulse import Pulse
 from infra.runtime.clock import system_context
 from producers import keys
@@ -209,7 +209,7 @@ class Log:
         return 10**6
 
 
-def told(event: Event) -> Envelope[Event]:
+def told(event: JobFact) -> Envelope[JobFact]:
     id_ = system_context("test").new_id()
     return Envelope(id_, "test", "default", NOW, event, id_)
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from events.envelope import Envelope, Event
 from events.errors import EventTooLarge, InvalidEvent
 from events.jobs import JobClaimed, ResultReported
-from events.kinds import Capabilities, ExtrasResult, ExtrasSpec, JobKind, Source
+from events.kinds import KINDS, Capabilities, ExtrasResult, JobKind, JobSpec, Source
 from events.media import Failure, ObjectRef, SystemContext
 from events.workers import WorkerHeartbeat, WorkerRegistered
 from infra.runtime.clock import SystemClock, new_id, system_context
@@ -83,7 +83,7 @@ def held(kind: JobKind) -> Held:
         epoch=1,
         attempt=1,
         lease_expires_at=datetime(2026, 3, 1, tzinfo=UTC),
-        spec=ExtrasSpec.model_construct(kind=kind, source=SOURCE),
+        spec=cast(JobSpec, KINDS[kind].spec.model_construct(kind=kind, source=SOURCE)),
     )
     loop = asyncio.get_running_loop()
     return Held(claim, "c", loop.create_future(), loop.create_future())
@@ -107,7 +107,7 @@ class Bench:
             self.running[kind] -= 1
             yield Done(MADE)
 
-        return cast(Runner, run)
+        return run
 
     async def until(self, **running: int) -> None:
         async with asyncio.timeout(30):

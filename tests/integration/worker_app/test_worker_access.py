@@ -169,7 +169,7 @@ async def test_bodies_that_are_too_long_are_told_of(gate: Platform, worker: Work
     ],
 )
 async def test_a_key_that_is_none_opens_nothing(gate: Platform, key: str | None, reason: str) -> None:
-    headers = {} if key is None else {"X-Worker-API-Key": key.encode("latin-1")}
+    headers = {} if key is None else {b"X-Worker-API-Key": key.encode("latin-1")}
     answer = await gate.worker.post("/api/worker/heartbeat", json={}, headers=headers)
     assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
     assert await audited(gate, worker_id="unknown", status=401, reason=reason)
@@ -310,6 +310,7 @@ async def test_a_claim_in_the_predecessors_shape_is_told_what_is_wanted(worker: 
 
 
 async def test_unknown_fields_and_strange_bodies_are_refused(worker: Worker) -> None:
-    for body in ({"status": "dancing"}, {"surprise": 1}, {"job_ids": ["x" * 37]}, []):
+    bodies: tuple[object, ...] = ({"status": "dancing"}, {"surprise": 1}, {"job_ids": ["x" * 37]}, [])
+    for body in bodies:
         assert (await worker.call("POST", "/heartbeat", json=body)).status_code == 422
     assert (await worker.call("POST", "/heartbeat", content=b"{" * 100)).status_code == 422

@@ -117,7 +117,7 @@ async def test_a_source_is_answered_whole_and_in_parts(gate: Platform, worker: W
 
 async def test_segments_are_kept_once_listed_and_missed_by_name(gate: Platform, worker: Worker, log: Appender) -> None:
     job = await given_job(log, worker)
-    first = await worker.upload(job, "360p/00000.m4s", SEGMENT, **{"X-Content-SHA256": SHA256})
+    first = await worker.upload(job, "360p/00000.m4s", SEGMENT, headers={"X-Content-SHA256": SHA256})
     again = await worker.upload(job, "360p/00000.m4s", SEGMENT)
     other = await worker.upload(job, "360p/00000.m4s", SEGMENT + b"x")
     assert first.json() == {"status": "ok", "written": True, "bytes_written": len(SEGMENT), "checksum_verified": True}
@@ -251,7 +251,7 @@ async def test_a_name_that_a_job_cannot_have_is_refused(gate: Platform, worker: 
 
 async def test_wrong_bytes_are_refused_and_told(gate: Platform, worker: Worker, log: Appender) -> None:
     job = await given_job(log, worker)
-    digest = await worker.upload(job, "360p/00000.m4s", SEGMENT + b"!", **{"X-Content-SHA256": SHA256})
+    digest = await worker.upload(job, "360p/00000.m4s", SEGMENT + b"!", headers={"X-Content-SHA256": SHA256})
     magic = await worker.upload(job, "360p/00000.ts", SEGMENT)
     assert [answer.status_code for answer in (digest, magic)] == [422, 422]
     where = f"/api/worker/upload/{job['job_id']}"
