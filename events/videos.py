@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from events.envelope import Event
+from events.envelope import Event, Value
 from events.media import Failure, ObjectRef, Plan, Probe
 
 
@@ -60,12 +60,25 @@ class VideoProbed(Event, type="kinolog.video.probed.v1"):
     probe: Probe
 
 
+class Retried(Value):
+    """A job that is tried again after it failed for good in a claim: that failure is forgiven."""
+
+    job_id: str
+    epoch: int
+
+
 class VideoPlanned(Event, type="kinolog.video.planned.v1"):
-    """What will be made of the source was decided. `job_ids` are the jobs that must complete before it is verified."""
+    """What will be made of the source was decided. `job_ids` are the jobs that must complete before it is verified.
+
+    They were asked for before this was written. Comes again when software takes over from hardware, and when a video goes on
+    after a retry, with what is `retried`. `round` counts from 0 how often all was made anew.
+    """
 
     video_id: str
     plan: Plan
     job_ids: tuple[str, ...]
+    round: int | None = None
+    retried: tuple[Retried, ...] | None = None
 
 
 class VideoPublished(Event, type="kinolog.video.published.v1"):

@@ -43,6 +43,7 @@ from processors.dispatch.owner import Clients, Dispatcher
 from processors.dispatch.state import State
 from processors.planning import process as planning
 from processors.planning.plan import PlanSettings
+from processors.registry import FOLDS
 from producers.appender import Appender
 from projections.folding.log import Source
 from projections.registry import PROJECTIONS
@@ -220,12 +221,13 @@ async def build(settings: Settings, watchdog: Watchdog) -> App:
         dead_letters_max=settings.dead_letters_max,
         dead_letters_share_max=settings.dead_letters_share_max,
         pulse=watchdog.pulse,
+        open_history=lambda: history(settings),
     )
     app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
     feeds = [add_projection(app, projection, services) for projection in PROJECTIONS.values()]
     policy = planning.Policy(plan_settings(settings), pool=settings.pools[0])
-    app.add_service(rebuilds := Rebuilds(PROJECTIONS.values(), pool, lambda: history(settings)))
-    plans = planning.process(policy, clock.now)
+    app.add_service(rebuilds := Rebuilds(FOLDS.values(), pool, lambda: history(settings)))
+    plans = planning.process(policy)
     feeds.append(add_process(app, plans, services))
 
     async def ask_again(recorded: Recorded[Event]) -> None:

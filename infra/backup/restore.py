@@ -23,13 +23,13 @@ from infra.runtime.settings import Settings
 from processors.agents import outbox
 from processors.archiver import PARQUET_TYPE, manifest_of
 from processors.dispatch.owner import group_of
+from processors.registry import FOLDS
 from projections.folding.log import Place, stretches
 from projections.folding.store import SQL
 from projections.history.archive import MANIFEST as ARCHIVE_MANIFEST
 from projections.history.backup import MANIFEST, OBJECTS, Backup, BackupDamaged, Step, Steps
 from projections.history.parquet import NO_LINK, READ_RECORDS, BrokenChain, check_segment, next_link, read_batches
 from projections.history.past import fold_to
-from projections.registry import PROJECTIONS
 
 UNFINISHED = "restoring.json"
 """An object that exists during a restore; it names the backup."""
@@ -231,8 +231,8 @@ class Restoring:
             await remember(connection, backup.processes)
             await worker_keys.load_dump(connection, backup.worker_keys)
             await outbox.load_dump(connection, backup.outbox)
-            for done, projection in enumerate(PROJECTIONS.values()):
-                self.report("projections", done, len(PROJECTIONS))
+            for done, projection in enumerate(FOLDS.values()):
+                self.report("projections", done, len(FOLDS))
                 runner = await fold_to(projection, connection, history, ends)
                 digests[projection.name] = await runner.digest(connection)
         return digests

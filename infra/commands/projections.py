@@ -299,12 +299,13 @@ async def _verify_report(path: Path, key: str) -> dict[str, Any]:
 
 async def _verify() -> dict[str, Any]:
     from processors.agents.outbox import failing
+    from processors.registry import FOLDS
     from projections.history import verify as verifying
     from projections.history.proof import audit_archive
 
     async with _opened() as (connection, source):
         before = await verifying.every_position(connection)
-        found = await verifying.verify(connection, source)
+        found = await verifying.verify(connection, source, FOLDS.values())
         found["findings"] += await verifying.standing(connection, source, before, asyncio.sleep)
         found["findings"] += await failing(connection)
         found["findings"] += await audit_archive(source.log, source.segments, source.fetch)
@@ -313,11 +314,11 @@ async def _verify() -> dict[str, Any]:
 
 def _named(name: str) -> "Projection":
     """Return the projection of that name. Raises NotFound."""
-    from projections.registry import PROJECTIONS
+    from processors.registry import FOLDS
 
-    if name not in PROJECTIONS:
-        raise NotFound(f"there is no projection {name}; there are: {', '.join(PROJECTIONS)}")
-    return PROJECTIONS[name]
+    if name not in FOLDS:
+        raise NotFound(f"there is no projection {name}; there are: {', '.join(FOLDS)}")
+    return FOLDS[name]
 
 
 async def _rebuild(projection: "Projection", workers: int, *, keep: bool, accept: bool) -> "Rebuilt":
@@ -369,11 +370,11 @@ async def _diff(projection: "Projection", since: str, to: str) -> list["Differen
 async def _projections() -> list[dict[str, Any]]:
     from dataclasses import asdict
 
+    from processors.registry import FOLDS
     from projections.history.versions import list_versions
-    from projections.registry import PROJECTIONS
 
     async with _opened() as (connection, history):
-        return [asdict(version) for version in await list_versions(PROJECTIONS.values(), connection, history)]
+        return [asdict(version) for version in await list_versions(FOLDS.values(), connection, history)]
 
 
 @asynccontextmanager

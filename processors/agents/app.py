@@ -6,6 +6,7 @@ topics and keeps no tables, so Faust's own consumer and producer are not started
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,16 +21,20 @@ from events.pulse import Pulse
 from processors.agents.dead_letters import Graves
 from processors.agents.feed import Feed, FeedMetrics, GroupSource, each
 from processors.agents.outbox import Outbox, put
-from processors.agents.process import Process, run_again, run_batch
+from processors.agents.process import Process, run_again, run_batch, settle
+from processors.agents.standing import words_of
 from projections.folding.code import code_of
 from projections.folding.fold import Projection
-from projections.folding.log import DeadLetter
+from projections.folding.log import DeadLetter, Source
 from projections.folding.runner import Batch, Runner, install
+from projections.history.past import fold_to
 
 GATHER_MS = 100
 """So late at the most a projection shows an event. If each of many folds asked for every single one, the broker would be busy
 with them while a worker waits for a decision. What reacts to events is told of each at once.
 """
+SETTLED_S = 60.0
+"""Between two looks of a process at rows to which nothing comes."""
 log = structlog.get_logger(__name__)
 
 
@@ -82,6 +87,7 @@ class Services:
     dead_letters_max: int = 100
     dead_letters_share_max: float = 0.1
     pulse: Callable[[str], Pulse] = Pulse
+    open_history: Callable[[], AbstractAsyncContextManager[Source]] | None = None
     warnings: dict[str, str] = field(default_factory=dict)
     """What a person should look at, by projection; the agents keep it up to date."""
 
@@ -93,19 +99,28 @@ class Services:
 class Installed:
     """The runner of a projection's active version; found again after every failure, since the readers may have been flipped."""
 
-    def __init__(self, projection: Projection, services: Services) -> None:
+    def __init__(self, projection: Projection, services: Services, *, folds_first: bool = False) -> None:
+        """With `folds_first`, all that is on the log when the program starts is folded before the first batch."""
         self._projection = projection
         self._services = services
         self._runner: Runner | None = None
+        self._folds_first = folds_first
+        self.found = asyncio.Event()
 
     async def stored(self) -> Mapping[tuple[str, int], int]:
         """Return the positions of the active version; warn when other code has folded into it."""
         async with self._services.pool.connection() as connection:
             self._runner = runner = await install(connection, self._projection)
             await runner.add_code(connection)
+            if self._folds_first and self._services.open_history is not None:
+                places = [(topic.name, number) for topic in self._projection.topics for number in range(topic.partitions)]
+                async with self._services.open_history() as history:
+                    await fold_to(self._projection, connection, history, await history.ends(places))
+                self._folds_first = False
             codes = await runner.codes(connection)
             positions = await runner.positions(connection)
         self._warn(runner.version, of_other_code=bool(runner.stores) and codes != [code_of(self._projection)])
+        self.found.set()
         return positions
 
     def _warn(self, version: int, *, of_other_code: bool) -> None:
@@ -136,15 +151,42 @@ def add_projection(app: App, projection: Projection, services: Services) -> Feed
     return _add_agent(app, projection, installed, handle, services, gather_ms=GATHER_MS)
 
 
-def add_process(app: App, process: Process[Any], services: Services) -> Feed:
-    """Run a process live."""
-    installed = Installed(process.projection, services)
+def add_process(app: App, process: Process, services: Services) -> Feed:
+    """Run a process live. It knows all that is on the log before it decides: what is recorded there is not decided again."""
+    installed = Installed(process.projection, services, folds_first=True)
 
     async def handle(batch: Batch) -> None:
         async with services.pool.connection() as connection:
-            await run_batch(process, installed.runner, connection, services.append, batch)
+            await run_batch(process, installed.runner, connection, services.append, batch, services.clock.now())
 
-    return _add_agent(app, process.projection, installed, handle, services)
+    feed = _add_agent(app, process.projection, installed, handle, services)
+    app.add_service(Settling(process, installed, services))
+    return feed
+
+
+class Settling(Service):
+    """Lets a process decide where no event comes: after it was started or restated, and as time passes."""
+
+    def __init__(self, process: Process, installed: Installed, services: Services) -> None:
+        super().__init__()
+        self._process = process
+        self._installed = installed
+        self._services = services
+        self._pulse = services.pulse(f"the settling of {process.projection.name}")
+
+    @Service.task
+    async def _settle(self) -> None:
+        await self._installed.found.wait()
+        while not self.should_stop:
+            try:
+                async with self._pulse.limited(), self._services.pool.connection() as connection:
+                    runner = await install(connection, self._process.projection)
+                    await settle(self._process, runner, connection, self._services.append, self._services.clock.now())
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001  (it is said, and tried again)
+                log.warning("not_settled", process=self._process.projection.name, error=words_of(error))
+            await self.sleep(SETTLED_S)
 
 
 def add_effect(
@@ -162,14 +204,14 @@ def add_effect(
     return _add_agent(app, projection, installed, handle, services)
 
 
-def offered_again(process: Process[Any], services: Services) -> Callable[[Recorded[Event]], Awaitable[None]]:
+def offered_again(process: Process, services: Services) -> Callable[[Recorded[Event]], Awaitable[None]]:
     """Return the function that lets a process handle an event that it did not when it came."""
     installed = Installed(process.projection, services)
 
     async def handle(recorded: Recorded[Event]) -> None:
         await installed.stored()
         async with services.pool.connection() as connection:
-            await run_again(process, installed.runner, connection, services.append, recorded)
+            await run_again(process, installed.runner, connection, services.append, recorded, services.clock.now())
 
     return handle
 

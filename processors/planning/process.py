@@ -6,18 +6,20 @@
 When hardware fails for good at a chunk of several, the whole video is planned anew in software: chunks of two encoders would
 not join. Sound and extras stay.
 
-The process reads `videos` and `jobs`. Nothing is known about the order between these topics, so every decision is made
-from the row as it stands (`Planning._next_step`), never from the event that happens to come.
+The row is a fold of `videos`, where planning's own facts stand, and of `jobs`. Nothing is known about the order between these
+topics, so each has columns of its own, and every decision is made from the row as it stands (`Planning.decide`), never from
+the event that happens to come. A decision is recorded by a fact that the row folds: `VideoPlanned`, `VideoPublished`,
+`VideoFailed`, or the dispatcher's `JobQueued` for an analysis or a verification.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Literal, assert_never, cast
 from uuid import UUID, uuid5
 
-from events.envelope import Envelope, Event, Recorded, derive
+from events.envelope import Recorded, Value
 from events.jobs import (
     CancelRequested,
     ClaimRefused,
@@ -45,7 +47,6 @@ from events.kinds import (
     JobSpec,
     MakingResult,
     MediaResult,
-    RerunSpec,
     Source,
     VerifyResult,
     VerifySpec,
@@ -53,6 +54,7 @@ from events.kinds import (
 from events.media import Failure, ObjectRef, Plan, Probe, in_software, is_hardware
 from events.topics import JOBS, VIDEOS
 from events.videos import (
+    Retried,
     UploadAbandoned,
     UploadStarted,
     VideoArchived,
@@ -67,39 +69,67 @@ from events.videos import (
     VideoRetryRequested,
     VideoUploaded,
 )
-from processors.agents.process import Process
+from processors.agents.process import Decision, Derived, Process, Rule, isolated
+from processors.planning import reruns
 from processors.planning.plan import PlanSettings, jobs_for, plan
-from processors.planning.reruns import verdict_on
 from producers.probes import bounded
-from projections.folding.fold import Projection, Table, table_row
+from projections.folding.fold import Key, Projection, Table, table_row
 from projections.folding.queries import load
+from projections.folding.repeats import once
 
 SOURCE = "kinolog/planning"
-Heard = VideoUploaded | VideoRetryRequested | VideoPurged | JobCompleted | JobFailed | JobQueued | RequestRefused
+OfVideos = VideoUploaded | VideoProbed | VideoPlanned | VideoPublished | VideoFailed | VideoRetryRequested | VideoPurged
+OfJobs = JobQueued | JobCompleted | JobFailed | RequestRefused
 """What a row is folded from."""
+ENDED = ("published", "failed", "purged")
+_SQL = load(Path(__file__).with_name("process.sql"))
+
+
+class Made(Value):
+    """What planning needs to know of a completed job."""
+
+    probe: Probe | None = None
+    result: ObjectRef | None = None
+    thumbnail: ObjectRef | None = None
+    verified: VerifyResult | None = None
+
+
+class Lost(Value):
+    """How a job failed for good, and in which claim of it: 0 when it could not even be queued."""
+
+    epoch: int
+    failure: Failure
 
 
 @table_row
 class Row:
-    """One video. `submitted` are the jobs asked for in this round, `completed` maps finished ones to their result.json.
+    """One video.
 
-    `reruns` are those of its failed attempts that have not ended.
+    From `videos`: `job_ids` are the jobs of the `plan`, `retried` the epochs of their failures that were tried again since,
+    `retry` the id of the last retry, `failed_job` at which the video failed, `seen` ids of events. A `round` ends when a retry
+    makes everything anew; jobs of another round have other ids.
+
+    From `jobs`, by job: what was `made`, how it was `lost`, and which analyses and verifications are known to be `queued`.
+
+    `fault` says why an event about it could not be folded.
     """
 
     video_id: str
     source: Source | None = None
     priority: Literal["high", "normal", "low"] = "normal"
+    state: Literal["waiting", "working", "retrying", "published", "failed", "purged"] = "waiting"
     round: int = 0
-    submitted: tuple[str, ...] = ()
     probe: Probe | None = None
     plan: Plan | None = None
-    completed: dict[str, ObjectRef] | None = None
-    thumbnail: ObjectRef | None = None
-    verified: VerifyResult | None = None
+    job_ids: tuple[str, ...] = ()
+    retried: dict[str, int] | None = None
+    retry: str | None = None
     failed_job: str | None = None
-    failure: Failure | None = None
-    reruns: dict[str, RerunSpec] | None = None
-    state: Literal["waiting", "working", "retrying", "published", "failed", "purged"] = "waiting"
+    seen: tuple[str, ...] = ()
+    made: dict[str, Made] | None = None
+    lost: dict[str, Lost] | None = None
+    queued: tuple[str, ...] = ()
+    fault: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,161 +145,187 @@ def job_id(video_id: str, round_: int, name: str) -> str:
     return str(uuid5(UUID(video_id), f"{round_}/{name}"))
 
 
-def keys_of(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str]]:
+# --- the fold -------------------------------------------------------------------------------------------------------
+
+
+def keys_of(recorded: Recorded[VideoEvent | JobFact]) -> Sequence[tuple[str]]:
     """Return the row that the event is about."""
     event = recorded.envelope.data
     match event:
-        case VideoUploaded() | VideoRetryRequested() | VideoPurged() | JobCompleted() | JobFailed():
+        case VideoUploaded() | VideoProbed() | VideoPlanned() | VideoPublished() | VideoFailed() | VideoRetryRequested():
+            return ((event.video_id,),)
+        case VideoPurged() | JobFailed():
             return ((event.video_id,),)
         case JobQueued():
-            return ((event.video_id,),) if isinstance(event.spec, RerunSpec) else ()
+            return ((event.video_id,),) if isinstance(event.spec, AnalyseSpec | VerifySpec) else ()
+        case JobCompleted():
+            return ((event.video_id,),) if isinstance(event.result, MakingResult) else ()
         case RequestRefused():
-            return ((event.video_id,),) if event.video_id is not None else ()
+            return ((event.video_id,),) if event.video_id is not None and event.failure is not None else ()
         case JobClaimed() | JobAttemptFailed() | LeaseExpired() | JobReleased() | JobCancelled() | PartAccepted():
             return ()
         case ClaimRefused() | ResultRefused() | DispatchPaused() | DispatchResumed():
             return ()
         case UploadStarted() | UploadAbandoned() | VideoEdited() | VideoArchived() | VideoRestored():
             return ()
-        case VideoProbed() | VideoPlanned() | VideoPublished() | VideoFailed():
-            return ()  # its own; what they say is in the row already
         case _:
             assert_never(event)
 
 
-def evolve(row: Row | None, recorded: Recorded[Heard]) -> Row | None:
+def evolve(row: Row | None, recorded: Recorded[OfVideos | OfJobs]) -> Row | None:
     """Note what happened; decide nothing."""
     event = recorded.envelope.data
+    if isinstance(event, OfVideos):
+        return _of_videos(row, cast("Recorded[OfVideos]", recorded))
+    return _of_jobs(row or Row(str(event.video_id)), event)
+
+
+@once
+def _of_videos(row: Row | None, recorded: Recorded[OfVideos]) -> Row | None:
+    event = recorded.envelope.data
+    row = row or Row(event.video_id)
+    if row.state == "purged":
+        return row
     match event:
         case VideoUploaded():
-            row = row or Row(event.video_id)
-            if row.source is None:
-                source = Source(object_key=event.object_key, size_bytes=event.size_bytes, sha256=event.sha256, etag=event.etag)
-                row = replace(row, source=source, priority=event.priority)
-        case JobCompleted():
-            row = _with_result(row or Row(event.video_id), event)
-        case JobFailed() | RequestRefused():
-            mine = row is not None and event.job_id in row.submitted
-            if row is not None and mine and row.failed_job is None and row.state == "working" and event.failure is not None:
-                row = replace(row, failed_job=event.job_id, failure=event.failure)
+            source = Source(object_key=event.object_key, size_bytes=event.size_bytes, sha256=event.sha256, etag=event.etag)
+            return row if row.source else replace(row, source=source, priority=event.priority, state="working")
+        case VideoProbed(probe=probe):
+            return replace(row, probe=probe)
+        case VideoPlanned():
+            if event.round not in (None, row.round):
+                return row
+            again = (row.retried or {}) | {one.job_id: one.epoch for one in event.retried or ()}
+            return replace(row, state="working", plan=event.plan, job_ids=event.job_ids, retried=again or None)
+        case VideoPublished():
+            return replace(row, state="published")
+        case VideoFailed():
+            return replace(row, state="failed", failed_job=event.job_id)
         case VideoRetryRequested():
-            if row is not None and row.state == "failed":
-                row = _next_round(row)
-        case JobQueued():
-            row = row or Row(event.video_id)
-            if isinstance(event.spec, RerunSpec):
-                row = replace(row, reruns=(row.reruns or {}) | {event.job_id: event.spec})
+            return _again(row, recorded.envelope.id) if row.state == "failed" else row
         case VideoPurged():
-            row = replace(row or Row(event.video_id), state="purged")
+            return replace(row, state="purged")
         case _:
             assert_never(event)
-    return row
 
 
-def _with_result(row: Row, event: JobCompleted) -> Row:
-    if not isinstance(event.result, MakingResult):
-        return row
-    match event.result:
-        case AnalyseResult(probe=probe):
-            return row if row.probe else replace(row, probe=probe)
-        case VerifyResult() as verified:
-            return row if row.verified else replace(row, verified=verified)
-        case MediaResult(result=result):
-            return replace(row, completed={event.job_id: result} | (row.completed or {}))
-        case ExtrasResult(result=result, thumbnail=thumbnail):
-            completed = {event.job_id: result} | (row.completed or {})
-            return replace(row, completed=completed, thumbnail=row.thumbnail or thumbnail)
+def _again(row: Row, retry: str) -> Row:
+    """Forget the failure. A plan's jobs are retried as they are; after any other failure all is made anew."""
+    if row.plan is not None and row.failed_job in row.job_ids:
+        return replace(row, state="retrying", retry=retry, failed_job=None)
+    anew = replace(row, state="working", round=row.round + 1, retry=retry, failed_job=None, fault=None)
+    return replace(anew, probe=None, plan=None, job_ids=(), retried=None)
+
+
+def _of_jobs(row: Row, event: OfJobs) -> Row:
+    match event:
+        case JobQueued():
+            return row if event.job_id in row.queued else replace(row, queued=tuple(sorted((*row.queued, event.job_id))))
+        case JobCompleted():
+            made = _made(event.result) if isinstance(event.result, MakingResult) else Made()
+            return replace(row, made={event.job_id: made} | (row.made or {}))
+        case JobFailed():
+            return _without(row, event.job_id, Lost(epoch=event.epoch, failure=event.failure))
+        case RequestRefused():
+            return row if event.failure is None else _without(row, event.job_id, Lost(epoch=0, failure=event.failure))
         case _:
-            assert_never(event.result)
+            assert_never(event)
 
 
-def _next_round(row: Row) -> Row:
-    """Forget the failure. A failed job is retried as it is; after a failed verification or plan all is made anew."""
-    if row.failed_job is not None and row.failed_job != job_id(row.video_id, row.round, "verify"):
-        return replace(row, state="retrying", failed_job=None, failure=None)
-    return Row(row.video_id, row.source, row.priority, row.round + 1, reruns=row.reruns)
+def _made(result: MakingResult) -> Made:
+    match result:
+        case AnalyseResult(probe=probe):
+            return Made(probe=probe)
+        case VerifyResult() as verified:
+            return Made(verified=verified)
+        case MediaResult(result=made):
+            return Made(result=made)
+        case ExtrasResult(result=made, thumbnail=thumbnail):
+            return Made(result=made, thumbnail=thumbnail)
+        case _:
+            assert_never(result)
+
+
+def _without(row: Row, job: str, lost: Lost) -> Row:
+    """Return the row without hope for a job; the latest claim counts."""
+    known = row.lost or {}
+    if job in known and known[job].epoch >= lost.epoch:
+        return row
+    return replace(row, lost=known | {job: lost})
+
+
+def noted(key: Key, row: Row | None, failure: Failure) -> Row:
+    """Return the row of a video about which an event could not be folded."""
+    return replace(row or Row(str(key[0])), fault=failure)
+
+
+# --- decisions ------------------------------------------------------------------------------------------------------
 
 
 class Planning:
-    """The process's `react`, bound to its policy and clock."""
+    """What follows from a row, by a policy."""
 
-    def __init__(self, policy: Policy, now: Callable[[], datetime]) -> None:
+    def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._now = now
 
-    def react(self, row: Row | None, recorded: Recorded[Event]) -> tuple[Row | None, list[Envelope[Event]]]:
-        """Return the row and what follows from it, step by step until nothing does."""
-        if row is None:
-            return row, []
-        events: list[tuple[Event, str]] = []
-        event = recorded.envelope.data
-        if row.reruns and isinstance(event, JobCompleted | JobFailed) and (told := verdict_on(row.reruns, event)) is not None:
-            row = replace(row, reruns={job: spec for job, spec in row.reruns.items() if job != event.job_id} or None)
-            events.append((told, told.failure_id))
-        while True:
-            row, more = self._next_step(row)
-            if not more:
-                break
-            events += more
-        return row, self._derived(recorded, events)
-
-    def _derived(self, recorded: Recorded[Event], events: Iterable[tuple[Event, str]]) -> list[Envelope[Event]]:
-        now = self._now()
-        return [
-            derive(recorded.envelope, index, data=event, subject=subject, source=SOURCE, time=now)
-            for index, (event, subject) in enumerate(events)
-        ]
-
-    def _next_step(self, row: Row) -> tuple[Row, list[tuple[Event, str]]]:
-        """Decide from the row alone: one step forward, and nothing when it was taken already."""
-        if row.state in ("published", "failed", "purged") or row.source is None:
-            return row, []
+    def decide(self, row: Row, now: datetime) -> Decision | None:
+        """Return the one step that is due; None when nothing is, or when it waits for the log."""
+        if row.source is None or row.state in ENDED:
+            return None
+        if row.fault is not None:
+            return self.fail(row, row.fault)
         if row.state == "retrying":
-            return replace(row, state="working"), self._retries(row)
-        if row.failed_job is not None and row.failure is not None:
-            if (again := self._in_software(row, row.failed_job, row.failure)) is not None:
-                return again
-            return self._fail(row, row.failure)
-        if not row.submitted:
-            spec = AnalyseSpec(source=row.source)
-            return self._submit(replace(row, state="working"), {"analyse": spec})
-        if row.probe is not None and row.plan is None:
-            return self._plan(row, row.source, row.probe)
-        verify = job_id(row.video_id, row.round, "verify")
-        if row.verified is not None:
-            published = VideoPublished(
-                video_id=row.video_id,
-                duration_ms=row.verified.duration_ms,
-                rungs=row.verified.rungs,
-                thumbnail=row.thumbnail,
-                warnings=row.verified.warnings,
-            )
-            return replace(row, state="published"), [(published, row.video_id)]
-        completed = row.completed or {}
-        analyse = job_id(row.video_id, row.round, "analyse")
-        wanted = [job for job in row.submitted if job != analyse]
-        if row.plan is not None and verify not in row.submitted and all(job in completed for job in wanted):
-            results = tuple(completed[job] for job in wanted)
-            return self._submit(row, {"verify": VerifySpec(plan=row.plan, results=results)})
-        return row, []
+            return self._resume(row)
+        if (lost := _first_lost(row)) is not None:
+            return self._in_software(row, *lost) or self._fail(row, f"fail/{lost[0]}/{lost[1].epoch}", lost[1].failure, lost[0])
+        return self._make(row, row.source) if row.plan is None else self._finish(row, row.plan)
 
-    def _plan(self, row: Row, source: Source, probe: Probe) -> tuple[Row, list[tuple[Event, str]]]:
+    def _make(self, row: Row, source: Source) -> Decision | None:
+        """Let the source be analysed; then plan."""
+        analyse = job_id(row.video_id, row.round, "analyse")
+        analysis = (row.made or {}).get(analyse)
+        if analysis is not None and analysis.probe is not None:
+            return self._plan(row, source, analysis.probe)
+        if analyse in row.queued:
+            return None
+        return Decision(f"{row.round}/analyse", self._submitted(row, {"analyse": AnalyseSpec(source=source)}))
+
+    def _plan(self, row: Row, source: Source, probe: Probe) -> Decision:
         settings = self._policy.plan
         decided = plan(probe, settings)
         probe, _ = bounded(probe, tracks_max=settings.tracks_max, text_max=settings.name_max)
-        row = replace(row, probe=probe)
-        probed = VideoProbed(video_id=row.video_id, probe=probe)
+        probed: Derived = (VideoProbed(video_id=row.video_id, probe=probe), row.video_id)
         if isinstance(decided, Failure):
-            row, events = self._fail(row, decided)
-            return row, [(probed, row.video_id), *events]
+            failed = self._fail(row, "plan", decided)
+            return replace(failed, facts=(probed, *failed.facts))
         specs = jobs_for(source.model_copy(update={"sha256": probe.sha256}), decided, probe)
-        row, submitted = self._submit(replace(row, plan=decided), specs)
-        planned = VideoPlanned(video_id=row.video_id, plan=decided, job_ids=row.submitted[1:])
-        return row, [(probed, row.video_id), (planned, row.video_id), *submitted]
+        return Decision(
+            f"{row.round}/plan", self._submitted(row, specs), (probed, self._planned(row, decided, self._ids(row, specs)))
+        )
 
-    def _in_software(self, row: Row, failed_job: str, failure: Failure) -> tuple[Row, list[tuple[Event, str]]] | None:
+    def _finish(self, row: Row, decided: Plan) -> Decision | None:
+        """Let what was made be verified; then publish it."""
+        made = row.made or {}
+        verify = job_id(row.video_id, row.round, "verify")
+        if verify in made and (verified := made[verify].verified) is not None:
+            thumbnails = [made[job].thumbnail for job in row.job_ids if job in made and made[job].thumbnail]
+            published = VideoPublished(
+                video_id=row.video_id,
+                duration_ms=verified.duration_ms,
+                rungs=verified.rungs,
+                thumbnail=next(iter(thumbnails), None),
+                warnings=verified.warnings,
+            )
+            return Decision(f"{row.round}/publish", facts=((published, row.video_id),))
+        results = [made[job].result for job in row.job_ids if job in made]
+        if verify in row.queued or len(results) < len(row.job_ids):
+            return None
+        spec = VerifySpec(plan=decided, results=tuple(result for result in results if result is not None))
+        return Decision(f"{row.round}/verify", self._submitted(row, {"verify": spec}))
+
+    def _in_software(self, row: Row, failed_job: str, lost: Lost) -> Decision | None:
         """Return what follows when hardware has failed at a chunk of several; None when that is not so."""
-        video = row.plan.video if row.plan is not None else None
+        video, failure = (row.plan.video if row.plan is not None else None), lost.failure
         if row.plan is None or video is None or row.source is None or row.probe is None:
             return None
         names = {job_id(row.video_id, row.round, name): name for name in jobs_for(row.source, row.plan, row.probe)}
@@ -278,26 +334,50 @@ class Planning:
             return None
         why = f"{video.encoder}: {failure.code}: {failure.message}"
         note = f"software instead of {video.encoder}, which failed at a chunk"
-        plan = row.plan.model_copy(update={"video": in_software(video, why), "notes": (*row.plan.notes, note)})
+        decided = row.plan.model_copy(update={"video": in_software(video, why), "notes": (*row.plan.notes, note)})
         source = row.source.model_copy(update={"sha256": row.probe.sha256})
-        specs = {f"{name} in software": spec for name, spec in jobs_for(source, plan, row.probe).items() if name in chunks.values()}
-        cancelled = [
-            (CancelRequested(job_id=job, pool=self._policy.pool, reason=note), self._policy.pool)
-            for job in self._unfinished(row)
-            if job in chunks and job != failed_job
-        ]
-        kept = tuple(job for job in row.submitted if job not in chunks)
-        row, submitted = self._submit(replace(row, plan=plan, submitted=kept, failed_job=None, failure=None), specs)
-        planned = VideoPlanned(video_id=row.video_id, plan=plan, job_ids=row.submitted[1:])
-        return row, [(planned, row.video_id), *cancelled, *submitted]
+        wanted = jobs_for(source, decided, row.probe)
+        specs = {f"{name} in software": spec for name, spec in wanted.items() if name in chunks.values()}
+        kept = tuple(job for job in row.job_ids if job not in chunks)
+        cancelled = self._cancelled(row, note, [job for job in _unfinished(row) if job in chunks and job != failed_job])
+        planned = self._planned(row, decided, (*kept, *self._ids(row, specs)))
+        return Decision(f"{row.round}/software", (*cancelled, *self._submitted(row, specs)), (planned,))
 
-    def _submit(self, row: Row, specs: dict[str, JobSpec]) -> tuple[Row, list[tuple[Event, str]]]:
+    def _resume(self, row: Row) -> Decision:
+        """Ask again for what a plan lacks, and forgive the failures that are known."""
+        assert row.plan is not None, "a video without a plan is made anew"
         pool = self._policy.pool
-        ids = {name: job_id(row.video_id, row.round, name) for name in specs}
-        events: list[tuple[Event, str]] = [
+        wanted = tuple((RetryRequested(job_id=job, pool=pool, reason="the video is retried"), pool) for job in _unfinished(row))
+        return Decision(f"{row.round}/retry/{row.retry}", wanted, (self._planned(row, row.plan, row.job_ids),))
+
+    def fail(self, row: Row, failure: Failure) -> Decision | None:
+        """Return a video at which planning went wrong as one that has failed: a retry makes all of it anew."""
+        return None if row.state in ENDED else self._fail(row, "fault", failure)
+
+    def _fail(self, row: Row, name: str, failure: Failure, failed_job: str | None = None) -> Decision:
+        """Publish the failure and call off what is not needed any more."""
+        useless = [job for job in _unfinished(row) if job != failed_job]
+        failed = VideoFailed(video_id=row.video_id, job_id=failed_job, failure=failure)
+        effects = self._cancelled(row, "another job of this video failed", useless)
+        return Decision(f"{row.round}/{name}", effects, ((failed, row.video_id),))
+
+    def _planned(self, row: Row, decided: Plan, job_ids: tuple[str, ...]) -> Derived:
+        lost = sorted((row.lost or {}).items())
+        again = tuple(Retried(job_id=job, epoch=one.epoch) for job, one in lost if job in job_ids) or None
+        return (
+            VideoPlanned(video_id=row.video_id, plan=decided, job_ids=job_ids, round=row.round, retried=again),
+            row.video_id,
+        )
+
+    def _ids(self, row: Row, specs: dict[str, JobSpec]) -> tuple[str, ...]:
+        return tuple(job_id(row.video_id, row.round, name) for name in specs)
+
+    def _submitted(self, row: Row, specs: dict[str, JobSpec]) -> tuple[Derived, ...]:
+        pool = self._policy.pool
+        return tuple(
             (
                 JobSubmitted(
-                    job_id=ids[name],
+                    job_id=job,
                     video_id=row.video_id,
                     pool=pool,
                     spec=spec,
@@ -306,49 +386,46 @@ class Planning:
                 ),
                 pool,
             )
-            for name, spec in specs.items()
-        ]
-        return replace(row, submitted=(*row.submitted, *ids.values())), events
+            for job, spec in zip(self._ids(row, specs), specs.values(), strict=True)
+        )
 
-    def _fail(self, row: Row, failure: Failure) -> tuple[Row, list[tuple[Event, str]]]:
-        """Publish the failure and call off what is not needed any more."""
-        failed = VideoFailed(video_id=row.video_id, job_id=row.failed_job, failure=failure)
-        cancels: list[tuple[Event, str]] = [
-            (CancelRequested(job_id=job, pool=self._policy.pool, reason="another job of this video failed"), self._policy.pool)
-            for job in self._unfinished(row)
-            if job != row.failed_job
-        ]
-        return replace(row, state="failed"), [(failed, row.video_id), *cancels]
-
-    def fail(
-        self, key: tuple[str], row: Row | None, recorded: Recorded[Event], failure: Failure
-    ) -> tuple[Row, list[Envelope[Event]]]:
-        """Return a video at which planning went wrong as one that has failed: a retry makes all of it anew."""
-        row = row or Row(*key)
-        if row.state in ("published", "failed", "purged"):
-            return row, []
-        row, events = self._fail(replace(row, failed_job=None, failure=failure), failure)
-        return row, self._derived(recorded, events)
-
-    def _retries(self, row: Row) -> list[tuple[Event, str]]:
+    def _cancelled(self, row: Row, reason: str, jobs: Collection[str]) -> tuple[Derived, ...]:
         pool = self._policy.pool
-        return [(RetryRequested(job_id=job, pool=pool, reason="the video is retried"), pool) for job in self._unfinished(row)]
+        return tuple((CancelRequested(job_id=job, pool=pool, reason=reason), pool) for job in jobs)
 
-    def _unfinished(self, row: Row) -> list[str]:
-        completed = row.completed or {}
-        analysed = job_id(row.video_id, row.round, "analyse") if row.probe is not None else None
-        return [job for job in row.submitted if job not in completed and job != analysed]
+
+def _current(row: Row) -> tuple[str, ...]:
+    """Return the jobs of this round that were asked for."""
+    analyse, verify = (job_id(row.video_id, row.round, name) for name in ("analyse", "verify"))
+    first = (analyse,) if row.plan is None else ()
+    return (*first, *row.job_ids, *((verify,) if verify in row.queued else ()))
+
+
+def _unfinished(row: Row) -> list[str]:
+    return [job for job in _current(row) if job not in (row.made or {})]
+
+
+def _first_lost(row: Row) -> tuple[str, Lost] | None:
+    """Return the first job of this round that has failed for good, and was not tried again since."""
+    lost, again = row.lost or {}, row.retried or {}
+    failed = [job for job in _unfinished(row) if job in lost and lost[job].epoch > again.get(job, -1)]
+    return (failed[0], lost[failed[0]]) if failed else None
 
 
 PROJECTION = Projection(
     "planning",
     (VIDEOS, JOBS),
-    (Table("videos", Row, ("video_id",), keys_of, evolve),),
-    load(Path(__file__).with_name("process.sql"))["create"],
+    (Table("videos", Row, ("video_id",), keys_of, isolated("planning", keys_of, evolve, noted)), reruns.TABLE),
+    _SQL["create"],
 )
 
 
-def process(policy: Policy, now: Callable[[], datetime]) -> Process[Row]:
+def process(policy: Policy) -> Process:
     """Return the planning process."""
-    planning = Planning(policy, now)
-    return Process(PROJECTION, planning.react, planning.fail)
+    planning = Planning(policy)
+    videos, rerun = PROJECTION.tables
+    rules = (
+        Rule(videos, planning.decide, planning.fail, undecided=_SQL["undecided"]),
+        Rule(rerun, reruns.decide),
+    )
+    return Process(PROJECTION, SOURCE, rules)

@@ -1,27 +1,113 @@
-"""From a rerun's end to its verdict: another worker repeated the failed attempt. Pure; `planning.process` records it."""
+"""From a rerun's end to its verdict: another worker repeated the failed attempt. Pure; a table of planning's."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime
 from typing import assert_never
 
-from events.failures import FailureRerun
-from events.jobs import JobCompleted, JobFailed
+from events.envelope import Recorded
+from events.jobs import (
+    ClaimRefused,
+    DispatchPaused,
+    DispatchResumed,
+    JobAttemptFailed,
+    JobCancelled,
+    JobClaimed,
+    JobCompleted,
+    JobFact,
+    JobFailed,
+    JobQueued,
+    JobReleased,
+    LeaseExpired,
+    PartAccepted,
+    RequestRefused,
+    ResultRefused,
+)
 from events.kinds import RerunResult, RerunSpec
+from events.media import Failure
+from events.videos import (
+    UploadAbandoned,
+    UploadStarted,
+    VideoArchived,
+    VideoEdited,
+    VideoEvent,
+    VideoFailed,
+    VideoPlanned,
+    VideoProbed,
+    VideoPublished,
+    VideoPurged,
+    VideoRestored,
+    VideoRetryRequested,
+    VideoUploaded,
+)
+from processors.agents.process import Decision
 from producers.failures import verdict
+from projections.folding.fold import Table, table_row
 
 
-def verdict_on(asked: Mapping[str, RerunSpec], event: JobCompleted | JobFailed) -> FailureRerun | None:
-    """Return what the end of one of these jobs tells of the failure; None when the event is no such end."""
-    if (spec := asked.get(event.job_id)) is None:
-        return None
-    failed = spec.failed
+@table_row
+class Rerun:
+    """A rerun; `epoch` is the claim in which it ended, 0 before, and the rest how. Its verdict is on `failures`, which nobody folds
+    here: it is decided when the end comes, and at no other time.
+    """
+
+    job_id: str
+    spec: RerunSpec
+    epoch: int = 0
+    worker_id: str | None = None
+    seconds: float | None = None
+    failure: Failure | None = None
+
+
+def keys_of(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str]]:
+    """Return the rerun that the event is about."""
+    event = recorded.envelope.data
+    match event:
+        case JobQueued():
+            return ((event.job_id,),) if isinstance(event.spec, RerunSpec) else ()
+        case JobCompleted():
+            return ((event.job_id,),) if isinstance(event.result, RerunResult) else ()
+        case JobFailed():
+            return ((event.job_id,),) if event.kind in ("rerun", None) else ()
+        case JobClaimed() | JobAttemptFailed() | LeaseExpired() | JobReleased() | JobCancelled() | PartAccepted():
+            return ()
+        case ClaimRefused() | ResultRefused() | RequestRefused() | DispatchPaused() | DispatchResumed():
+            return ()
+        case UploadStarted() | UploadAbandoned() | VideoUploaded() | VideoProbed() | VideoPlanned() | VideoPublished():
+            return ()
+        case VideoFailed() | VideoRetryRequested() | VideoEdited() | VideoArchived() | VideoRestored() | VideoPurged():
+            return ()
+        case _:
+            assert_never(event)
+
+
+def evolve(row: Rerun | None, recorded: Recorded[JobQueued | JobCompleted | JobFailed]) -> Rerun | None:
+    """Note what was asked for and how it ended, the latest claim last."""
+    event = recorded.envelope.data
+    if isinstance(event, JobQueued):
+        return Rerun(event.job_id, event.spec) if row is None and isinstance(event.spec, RerunSpec) else row
+    if row is None or event.epoch <= row.epoch:
+        return row
     match event:
         case JobCompleted(result=RerunResult() as result):
             again, seconds, worker_id = result.failure, result.seconds, event.worker_id
         case JobCompleted():
-            return None
+            return row
         case JobFailed():  # it ended its workers: that is how the attempt may have ended, too
-            again, seconds = event.failure.model_copy(update={"stage": failed.stage}), 0.0
+            again, seconds = event.failure.model_copy(update={"stage": row.spec.failed.stage}), 0.0
             worker_id = event.worker_id or "unknown"
         case _:
             assert_never(event)
-    return verdict(spec.failure_id, failed=failed, again=again, worker=worker_id, seconds=seconds)
+    return replace(row, epoch=event.epoch, worker_id=worker_id, seconds=seconds, failure=again)
+
+
+def decide(row: Rerun, now: datetime) -> Decision | None:
+    """Return the verdict of a rerun that has ended."""
+    if row.worker_id is None:
+        return None
+    spec = row.spec
+    told = verdict(spec.failure_id, failed=spec.failed, again=row.failure, worker=row.worker_id, seconds=row.seconds or 0.0)
+    return Decision(f"verdict/{row.epoch}", facts=((told, spec.failure_id),))
+
+
+TABLE = Table("reruns", Rerun, ("job_id",), keys_of, evolve)

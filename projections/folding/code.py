@@ -64,7 +64,8 @@ def _named(root: object, texts: set[str]) -> Iterator[Definition]:
 
 def _place_of(function: Any) -> Definition:
     """Return a function's place; of a lambda at the top level, that of the statement in which it stands."""
-    module, name = function.__module__, function.__qualname__.partition(".")[0]
+    function = getattr(function, "__func__", function)
+    module, name = function.__globals__["__name__"], function.__code__.co_qualname.partition(".")[0]  # whatever it wraps
     if name == "<lambda>" and (found := _module(module)) is not None:
         line = function.__code__.co_firstlineno
         standing = [bound for bound, all in found.definitions.items() if any(one.lineno <= line <= _end(one) for one in all)]

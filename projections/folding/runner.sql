@@ -24,6 +24,14 @@ CREATE TABLE IF NOT EXISTS kinolog.versions (
     codes text[],
     PRIMARY KEY (name, version)
 );
+-- Decisions of processes that their rows do not show yet, the last one of each subject; whatever version serves.
+CREATE TABLE IF NOT EXISTS kinolog.decided (
+    process text NOT NULL,
+    rule text NOT NULL,
+    subject text NOT NULL,
+    name text NOT NULL,
+    PRIMARY KEY (process, rule, subject)
+);
 -- for installations that were made before they were kept; codes are unknown there
 ALTER TABLE kinolog.versions ADD COLUMN IF NOT EXISTS serves_from timestamptz;
 ALTER TABLE kinolog.versions ADD COLUMN IF NOT EXISTS codes text[];

@@ -136,17 +136,6 @@ class TableStore:
             for row in rows:
                 await target.write_row([cell(row, column) for column in self.table.columns])
 
-    async def dump(self, connection: AsyncConnection[Any]) -> str:
-        """Return all rows as one JSON array."""
-        query = sql.SQL("SELECT coalesce(json_agg(row_to_json(r)), '[]')::text FROM (SELECT * FROM {} ORDER BY {}) r")
-        found = await (await connection.execute(query.format(self._name, self._key))).fetchone()
-        assert found is not None
-        return str(found[0])
-
-    async def load(self, connection: AsyncConnection[Any], document: str) -> None:
-        """Write what `dump` returned."""
-        await connection.execute(self._upsert, [document])
-
     async def digest(self, connection: AsyncConnection[Any]) -> str:
         """Return SHA-256 over all rows in key order: equal digests mean equal tables, byte for byte."""
         columns = sql.SQL(", ").join(map(sql.Identifier, self.table.columns))

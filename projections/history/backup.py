@@ -42,14 +42,10 @@ class Object(BaseModel, frozen=True):
 
 
 class Memory(BaseModel, frozen=True):
-    """What a process knows that no fold can tell: how far it acted, and the rows that say what it did.
-
-    A position is topic, partition, next offset, count of records, time of the latest event; rows are JSON arrays by table.
-    """
+    """How far an effect outside was acted: topic, partition, next offset, count of records, time of the latest event."""
 
     name: str
     positions: tuple[tuple[str, int, int, int, datetime | None], ...]
-    rows: dict[str, str]
 
 
 class Backup(BaseModel, frozen=True):

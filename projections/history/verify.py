@@ -1,4 +1,4 @@
-"""Checks that nothing is lost, doubled or out of order: every projection against a fold of the whole log, every job's
+"""Checks that nothing is lost, doubled or out of order: every projection and process against a fold of the whole log, every job's
 facts against the rules that hold whatever crashed."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -9,17 +9,17 @@ from psycopg import AsyncConnection
 from events.envelope import Recorded
 from events.jobs import JobFact
 from events.topics import JOBS
+from projections.folding.fold import Projection
 from projections.folding.log import LogReader, Place, Source
 from projections.folding.rebuild import rebuild
 from projections.folding.store import SQL
 from projections.history.audit import JobAudit
-from projections.registry import PROJECTIONS
 
 STILL_S = 10.0
 """A feed that does not move for so long although there is more stands still; a batch of many events takes half of it."""
 
 
-async def verify(connection: AsyncConnection[Any], source: Source) -> dict[str, Any]:
+async def verify(connection: AsyncConnection[Any], source: Source, folds: Collection[Projection]) -> dict[str, Any]:
     """Return what was checked, and a finding for each thing that is wrong.
 
     `{"projections": {name: {"events", "equal", "digests"}}, "jobs": number, "findings": [sentence, …]}`. `equal` is
@@ -27,7 +27,7 @@ async def verify(connection: AsyncConnection[Any], source: Source) -> dict[str, 
     """
     findings: list[str] = []
     projections = {}
-    for projection in PROJECTIONS.values():
+    for projection in folds:
         done = await rebuild(projection, connection, source, keep=False)
         projections[done.name] = {"events": done.events, "equal": done.equal, "digests": done.digests}
         rows = sum(one.added + one.gone + one.changed for one in done.changes)

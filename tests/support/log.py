@@ -12,11 +12,11 @@ from events.topics import TOPICS
 from infra.runtime import kafka, postgres
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.settings import Settings
+from processors.registry import FOLDS
 from producers.appender import Appender
 from projections.folding.log import LogReader, Place, stretches
 from projections.folding.positions import Positions, snapshot
 from projections.history.verify import verify
-from projections.registry import PROJECTIONS
 
 
 @asynccontextmanager
@@ -51,7 +51,7 @@ async def assert_whole(settings: Settings) -> dict[str, Any]:
     source = LogConsumer(settings, idle_ms=50)
     try:
         async with postgres.connected(settings) as connection:
-            checked = await verify(connection, source)
+            checked = await verify(connection, source, FOLDS.values())
     finally:
         await source.close()
     assert not checked["findings"], "\n".join(checked["findings"])
@@ -60,13 +60,13 @@ async def assert_whole(settings: Settings) -> dict[str, Any]:
 
 async def settled(settings: Settings, timeout_s: float = 60.0) -> None:
     """Wait until every projection has folded what is on the log now: they read it at their own pace, one before another."""
-    places = {(topic.name, number) for one in PROJECTIONS.values() for topic in one.topics for number in range(topic.partitions)}
+    places = {(topic.name, number) for one in FOLDS.values() for topic in one.topics for number in range(topic.partitions)}
     async with open_log(settings, idle_ms=50) as log:
         last: dict[Place, int] = {}
         async for place, records in stretches(log, await log.starts(places), await log.ends(places), records_max=10_000):
             last[place] = records[-1][0] + 1
     async with asyncio.timeout(timeout_s), postgres.connected(settings) as connection:
-        for name in PROJECTIONS:
+        for name in FOLDS:
             while not (await snapshot(connection, name)).reached(Positions(last)):
                 await asyncio.sleep(0.02)
 

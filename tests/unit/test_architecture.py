@@ -41,6 +41,7 @@ ROOMS = {
     "processors.planning": {"processors.agents"},
     "processors.pool_state": {"processors.dispatch"},
     "processors.whatif": {"processors.dispatch"},
+    "processors.registry": EVERYTHING,
     "processors.__main__": EVERYTHING,
     "api": set(),
     "api.admin": {"api"},
@@ -61,7 +62,7 @@ ROOMS = {
 }
 """What a room, a folder or one module of a package, may import of its own package, besides itself.
 
-`projections.registry` and `processors.__main__` list what is there; `processors.pool_state` and `processors.whatif` are old names.
+The registries and `processors.__main__` list what is there; `processors.pool_state` and `processors.whatif` are old names.
 """
 
 UNDER_RUNTIME = {"events", "producers", "projections.folding", "projections.history"}

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from events.codec import encode
 from events.envelope import Envelope, Event, Recorded
-from events.jobs import CancelRequested, JobCompleted, JobFailed, JobSubmitted, RequestRefused, RetryRequested
+from events.jobs import CancelRequested, JobCompleted, JobFailed, JobQueued, JobSubmitted, RequestRefused, RetryRequested
 from events.kinds import AnalyseResult, EncodeSpec, ExtrasResult, MediaResult, VerifyResult, VerifySpec
 from events.media import AudioTrack, Failure, ObjectRef, Probe, VideoTrack
 from events.topics import TOPIC_OF
 from events.videos import VideoFailed, VideoPlanned, VideoProbed, VideoPublished, VideoPurged, VideoRetryRequested, VideoUploaded
 from infra.runtime.clock import new_id
-from processors.agents.process import step
 from processors.planning import process as planning
 from processors.planning.plan import PlanSettings
 from processors.planning.process import Policy, job_id
 from producers.appender import EVENT_BYTES_MAX
+from tests.support.deciding import Live
 
 VIDEO = "01890000-0000-7000-8000-000000000001"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -46,24 +46,42 @@ BROKEN = Failure(stage="encoding", category="process_failure", code="EXIT_1", me
 
 
 class Story:
-    """Feeds facts to the process and keeps what it derived, as the runner does."""
+    """Feeds facts to the process, with what follows from its own decisions, as the log does; keeps what it derived last."""
 
     def __init__(self, encoder: str | None = None) -> None:
-        self.process = planning.process(Policy(PlanSettings(encoder=encoder), "default"), lambda: NOW)
-        self.rows: dict[Any, Any] = {(VIDEO,): None}
+        self.process = planning.process(Policy(PlanSettings(encoder=encoder), "default"))
+        self.live = Live(self.process)
         self.derived: list[Envelope[Event]] = []
-        self.time = NOW
+        self.log: list[Recorded[Event]] = []
 
     def given(self, *facts: Event) -> "Story":
         for fact in facts:
-            self.time += timedelta(seconds=1)
-            envelope = Envelope(new_id(), "test", VIDEO, self.time, fact, VIDEO)
-            recorded = Recorded(TOPIC_OF[fact.TYPE].name, 0, len(self.derived), envelope)
-            self.derived = step(self.process, self.rows, [recorded])
+            self.derived = waiting = self._told(fact)
+            while waiting:
+                answers = [answer for envelope in waiting for answer in answers_to(envelope)]
+                waiting = [envelope for answer in answers for envelope in self._told(answer.data, answer.id)]
+                self.derived = self.derived + waiting
         return self
+
+    def _told(self, fact: Event, id_: str | None = None) -> list[Envelope[Event]]:
+        at = NOW + timedelta(seconds=len(self.log))
+        envelope = Envelope(id_ or new_id(), "test", VIDEO, at, fact, VIDEO)
+        self.log.append(Recorded(TOPIC_OF[fact.TYPE].name, 0, len(self.log), envelope))
+        return self.live.handle(self.log[-1:], at)
 
     def then(self) -> list[Event]:
         return [envelope.data for envelope in self.derived]
+
+
+def answers_to(envelope: Envelope[Event]) -> list[Envelope[Event]]:
+    """Return what planning reads when something that it has written is on the log."""
+    match envelope.data:
+        case JobSubmitted() as job:
+            known = {"job_id": job.job_id, "video_id": job.video_id, "pool": job.pool, "requirements": job.requirements}
+            return [envelope._replace(id=new_id(), data=JobQueued(spec=job.spec, priority=job.priority, **known))]
+        case VideoProbed() | VideoPlanned() | VideoPublished() | VideoFailed():
+            return [envelope]
+    return []
 
 
 def uploaded() -> VideoUploaded:
@@ -105,7 +123,7 @@ def test_an_uploaded_video_is_analysed() -> None:
 
 
 def test_an_analysed_video_is_planned_and_its_chunks_tracks_and_extras_are_submitted() -> None:
-    probed, planned, *submitted = Story().given(uploaded(), analysed()).then()
+    *submitted, probed, planned = Story().given(uploaded(), analysed()).then()
     assert isinstance(probed, VideoProbed)
     assert isinstance(planned, VideoPlanned)
     jobs = [event for event in submitted if isinstance(event, JobSubmitted)]
@@ -135,7 +153,7 @@ def test_a_verified_video_is_published_once() -> None:
 
 def test_a_job_that_failed_for_good_fails_the_video_and_calls_off_the_rest() -> None:
     story = Story().given(uploaded(), analysed(), media("encode-0"), failed("encode-1"))
-    video_failed, *cancels = story.then()
+    *cancels, video_failed = story.then()
     assert isinstance(video_failed, VideoFailed) and video_failed.failure == BROKEN
     assert {cancel.job_id for cancel in cancels if isinstance(cancel, CancelRequested)} == {
         job_id(VIDEO, 0, name) for name in ("audio-1", "extras")
@@ -145,7 +163,7 @@ def test_a_job_that_failed_for_good_fails_the_video_and_calls_off_the_rest() -> 
 def test_a_job_that_cannot_be_queued_fails_its_video() -> None:
     story = Story().given(uploaded(), analysed())
     job = job_id(VIDEO, 0, "encode-1")
-    video_failed, *cancels = story.given(
+    *cancels, video_failed = story.given(
         RequestRefused(job_id=job, pool="default", reason="too_large", video_id=VIDEO, failure=BROKEN)
     ).then()
     assert isinstance(video_failed, VideoFailed) and (video_failed.job_id, video_failed.failure) == (job, BROKEN)
@@ -155,7 +173,7 @@ def test_a_job_that_cannot_be_queued_fails_its_video() -> None:
 
 def test_hardware_that_fails_at_a_chunk_makes_way_for_software_for_the_whole_video() -> None:
     story = Story("h264_nvenc").given(uploaded(), analysed(), media("audio-1"), media("encode-0"))
-    planned, *jobs = story.given(failed("encode-1")).then()
+    *jobs, planned = story.given(failed("encode-1")).then()
     assert isinstance(planned, VideoPlanned) and planned.plan.video is not None
     assert (planned.plan.video.encoder, planned.plan.video.preset) == ("libx264", "veryfast")
     assert planned.plan.video.fallback == "h264_nvenc: EXIT_1: ffmpeg ended with 1"
@@ -174,7 +192,7 @@ def test_software_that_fails_in_its_turn_fails_the_video() -> None:
     story = Story("h264_nvenc").given(uploaded(), analysed())
     cancels = [event for event in story.given(failed("encode-1")).then() if isinstance(event, CancelRequested)]
     assert [event.job_id for event in cancels] == [job_id(VIDEO, 0, "encode-0")]
-    video_failed, *cancels = story.given(failed("encode-0 in software")).then()  # type: ignore[assignment]
+    *cancels, video_failed = story.given(failed("encode-0 in software")).then()  # type: ignore[assignment]
     assert isinstance(video_failed, VideoFailed)
     names = ("encode-1 in software", "audio-1", "extras")
     assert {event.job_id for event in cancels} == {job_id(VIDEO, 0, name) for name in names}

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pytest
 
@@ -14,13 +14,13 @@ from events.jobs import JobClaimed, JobCompleted, JobFailed, JobQueued
 from events.kinds import AnalyseSpec, Capabilities, ExtrasResult, Requirements, RerunResult, RerunSpec, Source
 from events.media import Failure
 from infra.runtime.clock import new_id
-from processors.agents.process import step
 from processors.planning import process as planning
 from processors.planning.plan import PlanSettings
+from tests.support.deciding import Live
 from tests.support.pools import Pool
 from tests.support.work import local_work
 from workers import rerun
-from workers.work import Done, Progress, Update, Work, WorkFailed
+from workers.work import Done, Progress, Runner, Update, Work, WorkFailed
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 KILLED = Failure(stage="analysis", category="resource_exhaustion", code="EXIT_137", message="Killed.", exit_code=137)
@@ -36,8 +36,8 @@ def verdicts(spec: RerunSpec, end: Event) -> list[tuple[str, str]]:
     queued = JobQueued(job_id="r", video_id="v", pool="p", spec=spec, requirements=WANTED, priority="high")
     envelopes = [Envelope[Event](new_id(), "test", "p", NOW, event, new_id()) for event in (queued, end)]
     log = [Recorded("jobs", 0, offset, envelope) for offset, envelope in enumerate((*envelopes, envelopes[1]))]
-    rows: dict[Any, Any] = {("v",): None}
-    derived = step(planning.process(planning.Policy(PlanSettings(), "p"), lambda: NOW), rows, log)
+    live = Live(planning.process(planning.Policy(PlanSettings(), "p")))
+    derived = [envelope for record in log for envelope in live.handle([record], NOW)]
     told = {fact.id: fact.data for fact in derived}
     return [(fact.verdict, fact.worker) for fact in told.values() if isinstance(fact, FailureRerun) and fact.failure_id == "j:1"]
 
@@ -92,7 +92,7 @@ async def test_nothing_of_a_rerun_is_kept_and_its_failure_is_its_result(tmp_path
 
     work = replace(local_work(tmp_path, tmp_path), directory=tmp_path)
     for runner, failure in ((fails, KILLED), (works, None)):
-        updates = [update async for update in rerun.run({"analyse": runner}, SPEC, work)]
+        updates = [update async for update in rerun.run({"analyse": cast(Runner, runner)}, SPEC, work)]
         assert isinstance(updates[-1], Done) and isinstance(updates[-1].result, RerunResult)
         assert updates[-1].result.failure == failure
     assert work.store.keys() == []  # type: ignore[attr-defined]
