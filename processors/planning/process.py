@@ -81,7 +81,7 @@ SOURCE = "kinolog/planning"
 OfVideos = VideoUploaded | VideoProbed | VideoPlanned | VideoPublished | VideoFailed | VideoRetryRequested | VideoPurged
 OfJobs = JobQueued | JobCompleted | JobFailed | RequestRefused
 """What a row is folded from."""
-ENDED = ("published", "failed", "purged")
+ENDED = ("published", "failed", "purging", "purged")
 _SQL = load(Path(__file__).with_name("process.sql"))
 
 
@@ -117,7 +117,7 @@ class Row:
     video_id: str
     source: Source | None = None
     priority: Literal["high", "normal", "low"] = "normal"
-    state: Literal["waiting", "working", "retrying", "published", "failed", "purged"] = "waiting"
+    state: Literal["waiting", "working", "retrying", "published", "failed", "purging", "purged"] = "waiting"
     round: int = 0
     probe: Probe | None = None
     plan: Plan | None = None
@@ -184,7 +184,7 @@ def evolve(row: Row | None, recorded: Recorded[OfVideos | OfJobs]) -> Row | None
 def _of_videos(row: Row | None, recorded: Recorded[OfVideos]) -> Row | None:
     event = recorded.envelope.data
     row = row or Row(event.video_id)
-    if row.state == "purged":
+    if row.state in ("purging", "purged"):
         return row
     match event:
         case VideoUploaded():
@@ -204,7 +204,7 @@ def _of_videos(row: Row | None, recorded: Recorded[OfVideos]) -> Row | None:
         case VideoRetryRequested():
             return _again(row, recorded.envelope.id) if row.state == "failed" else row
         case VideoPurged():
-            return replace(row, state="purged")
+            return replace(row, state="purging" if row.state in ("working", "retrying") else "purged")
         case _:
             assert_never(event)
 
@@ -270,6 +270,8 @@ class Planning:
 
     def decide(self, row: Row, now: datetime) -> Decision | None:
         """Return the one step that is due; None when nothing is, or when it waits for the log."""
+        if row.state == "purging":
+            return Decision("purge", self._cancelled(row, "the video was purged", _unfinished(row)))
         if row.source is None or row.state in ENDED:
             return None
         if row.fault is not None:

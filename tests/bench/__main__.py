@@ -17,6 +17,7 @@ from infra.runtime.settings import Settings
 from tests.bench.archive import archive_rate
 from tests.bench.dispatch import dispatch
 from tests.bench.figures import Benchmark, Figure
+from tests.bench.first_play import first_play
 from tests.bench.gateway import gateway
 from tests.bench.idle import idle
 from tests.bench.insights import insights_reads, telemetry_fold
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, tuple[float, Benchmark]] = {
     "encode": (60, encode_overhead),
     "transcode": (420, transcode),
     "workers": (300, two_workers),
+    "first-play": (150, first_play),
     "upload": (90, upload),
     "catalog": (90, catalog_readers),
     "idle": (100, idle),

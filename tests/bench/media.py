@@ -53,9 +53,9 @@ async def encode_overhead(_settings: Settings) -> Sequence[Figure]:
                     chunk, replace(work, directory=folder / f"ours-{run}-{index}", prefix=f"videos/{run}/{index}/"), "encode"
                 )
             ours.append(perf_counter() - begun)
-            bare.append(_bare(one, source, folder / f"bare-{run}"))
+            bare.append(run_bare(one, source, folder / f"bare-{run}"))
             rungs = [_with_rungs(one, [rung]) for rung in one.plan.rungs]
-            apart.append(sum(_bare(spec, source, folder / f"rung-{run}-{spec.plan.rungs[0].name}") for spec in rungs))
+            apart.append(sum(run_bare(spec, source, folder / f"rung-{run}-{spec.plan.rungs[0].name}") for spec in rungs))
     return [
         Figure("encode and verify two chunks / one bare ffmpeg", "s", ours, 1.25, at_least=False, baseline=bare),
         Figure("a run of ffmpeg per rung / all rungs in one decode", "s", apart, baseline=bare),
@@ -74,7 +74,7 @@ async def bare_run(source: Path, folder: Path) -> float:
     plan = decide(analysed.probe, PlanSettings(chunk_s=analysed.probe.duration_ms))
     assert isinstance(plan, Plan)
     (one,) = _encodings(source, plan, analysed.probe)
-    return await asyncio.to_thread(_bare, one, source, folder / "bare")
+    return await asyncio.to_thread(run_bare, one, source, folder / "bare")
 
 
 def _source(path: Path) -> Path:
@@ -87,7 +87,7 @@ def _encodings(source: Path, plan: Plan, probe: Probe) -> list[EncodeSpec]:
     return [spec for spec in jobs_for(local_source(source), plan, probe).values() if isinstance(spec, EncodeSpec)]
 
 
-def _bare(spec: EncodeSpec, source: Path, directory: Path) -> float:
+def run_bare(spec: EncodeSpec, source: Path, directory: Path) -> float:
     argv, outputs = encode_argv(ffmpeg_path(), spec, source, directory, 0)
     for output in outputs:
         output.directory.mkdir(parents=True)

@@ -222,8 +222,16 @@ def test_a_source_without_streams_fails_with_a_sentence() -> None:
     assert video_failed.failure.code == "NO_STREAMS" and video_failed.failure.message.endswith(".")
 
 
-def test_nothing_follows_from_a_purged_video() -> None:
-    assert Story().given(uploaded(), VideoPurged(video_id=VIDEO), analysed()).then() == []
+def test_the_jobs_of_a_purged_video_are_called_off_and_nothing_more_follows() -> None:
+    story = Story().given(uploaded(), analysed(), *MADE[:1]).given(VideoPurged(video_id=VIDEO))
+    called_off = [event.job_id for event in story.then() if isinstance(event, CancelRequested)]
+    assert called_off == [job_id(VIDEO, 0, name) for name in ("audio-1", "extras", "encode-1")]
+    assert story.given(*MADE, EXTRAS, VideoPurged(video_id=VIDEO)).then() == []
+
+
+def test_a_published_video_that_is_purged_has_no_jobs_to_call_off() -> None:
+    story = Story().given(uploaded(), analysed(), *MADE, EXTRAS, VERIFIED)
+    assert story.given(VideoPurged(video_id=VIDEO)).then() == []
 
 
 def test_a_retry_of_a_video_that_did_not_fail_changes_nothing() -> None:

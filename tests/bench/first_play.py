@@ -1,0 +1,117 @@
+"""How soon a video can be watched: from its completed upload until the master playlist lists pictures and sound.
+
+Beside it, a bare ffmpeg that makes only the first segment of every rung, in one run, and nothing else: no analysis, no sound,
+no check of what was made, no store.
+"""
+
+import asyncio
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from events.jobs import EncodeSpec, JobClaimed, JobCompleted
+from events.videos import VideoUploaded
+from infra.runtime.settings import Settings
+from projections.catalog import slug_for
+from tests.bench.figures import Figure
+from tests.bench.media import run_bare
+from tests.support.log import read_topic
+from tests.support.platform import Platform
+from tests.support.work import ffmpeg_path
+
+RUNS = 5
+SHORT_S, FILM_S = 60, 2400
+WITHIN_S = 3.0
+RATIO_MAX = 1.3
+WAIT_S = 600.0
+EVERY_S = 0.02
+"""So often the master is asked for; before it is there, the answer is a query of one row."""
+
+
+@dataclass(frozen=True)
+class FirstPlay:
+    """One upload: seconds until it played, and what was done when, in seconds after the upload."""
+
+    seconds: float
+    steps: tuple[tuple[str, float], ...]
+    first: EncodeSpec
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {at:.2f}" for name, at in self.steps)
+
+
+async def first_play(settings: Settings) -> Sequence[Figure]:
+    """Upload clips of 720p with sound to an idle platform: one of a minute, and a film of 40."""
+    folder = settings.var_dir.parent
+    short = clip(folder / "short.mp4", SHORT_S)
+    film = looped(short, folder / "film.mp4", FILM_S)
+    figures = []
+    async with Platform(settings, workers=1) as platform:
+        await played(platform, short, 0)  # the first one warms up what all others find warm
+        for name, path in (("60 s", short), ("40 min", film)):
+            ours, baseline = [], []
+            for run in range(1, RUNS + 1):
+                found = await played(platform, path, run)
+                print(f"first play of {name}: {found.seconds:.2f} s ({found})")
+                ours.append(found.seconds)
+                baseline.append(await asyncio.to_thread(run_bare, found.first, path, folder / f"bare-{name}-{run}"))
+            figures.append(Figure(f"upload complete -> first play, {name}", "s", ours, WITHIN_S, at_least=False))
+            figures.append(
+                Figure(
+                    f"first play, {name} / a bare ffmpeg's first segment", "s", ours, RATIO_MAX, at_least=False, baseline=baseline
+                )
+            )
+    return figures
+
+
+def clip(path: Path, seconds: int) -> Path:
+    """Make a clip of 720p with something that moves, some grain, and sound."""
+    pictures = ["-f", "lavfi", "-i", f"testsrc2=s=1280x720:r=25:d={seconds},noise=alls=4:allf=t"]
+    sound = ["-f", "lavfi", "-i", f"aevalsrc='0.3*sin(440*2*PI*t)+0.2*random(0)|0.3*sin(550*2*PI*t)':d={seconds}:s=48000"]
+    codecs = ["-c:v", "libx264", "-preset", "ultrafast", "-crf", "30", "-pix_fmt", "yuv420p", "-g", "50", "-c:a", "aac"]
+    subprocess.run([ffmpeg_path(), "-v", "error", *pictures, *sound, *codecs, "-movflags", "+faststart", str(path)], check=True)
+    return path
+
+
+def looped(source: Path, path: Path, seconds: int) -> Path:
+    """Repeat a clip until it is as long as a film, without encoding it again."""
+    command = [ffmpeg_path(), "-v", "error", "-stream_loop", "-1", "-i", str(source), "-t", str(seconds), "-c", "copy"]
+    subprocess.run([*command, "-movflags", "+faststart", str(path)], check=True)
+    return path
+
+
+async def played(platform: Platform, path: Path, run: int) -> FirstPlay:
+    """Upload a copy, wait until it plays, purge it."""
+    copy = path.with_name(f"{path.stem}-{run}-{perf_counter()}.mp4")
+    copy.write_bytes(path.read_bytes() + b"\0\0\0\x10free" + str(perf_counter()).encode()[:8].ljust(8))  # content counts once
+    video_id = await platform.upload(copy)
+    master = f"/videos/{slug_for(copy.stem, video_id)}/master.m3u8"
+    async with asyncio.timeout(WAIT_S):
+        while (answer := await platform.public.get(master)).status_code != 200:
+            await asyncio.sleep(EVERY_S)
+    playable = datetime.now().astimezone()
+    copy.unlink()
+    assert "TYPE=AUDIO" in answer.text and "720p.m3u8" in answer.text, answer.text
+    (await platform.admin.delete(f"/api/videos/{video_id}")).raise_for_status()
+    while any(job["status"] in ("queued", "claimed") for job in await _jobs(platform, video_id)):
+        await asyncio.sleep(EVERY_S)
+    facts: list[Any] = await read_topic(platform.settings, "jobs") + await read_topic(platform.settings, "videos")
+    mine = [fact.envelope for fact in facts if getattr(fact.envelope.data, "video_id", None) == video_id]
+    (uploaded,) = (envelope.time for envelope in mine if isinstance(envelope.data, VideoUploaded))
+    specs = {envelope.data.job_id: envelope.data.spec for envelope in mine if isinstance(envelope.data, JobClaimed)}
+    steps = [
+        (f"{name} {specs[envelope.data.job_id].kind}", (envelope.time - uploaded).total_seconds())
+        for envelope in mine
+        for kind, name in ((JobClaimed, "claimed"), (JobCompleted, "completed"))
+        if isinstance(envelope.data, kind) and envelope.time <= playable
+    ]
+    first = next(spec for spec in specs.values() if isinstance(spec, EncodeSpec))
+    return FirstPlay((playable - uploaded).total_seconds(), tuple(sorted(steps, key=lambda step: step[1])), first)
+
+
+async def _jobs(platform: Platform, video_id: str) -> Sequence[Any]:
+    return (await platform.admin.get("/api/jobs", params={"video_id": video_id})).raise_for_status().json()["items"]  # type: ignore[no-any-return]
