@@ -122,6 +122,9 @@ class AudioSpec(Spec):
 
     `channels` and `channel_layout` are the source's (0: not known, as of old). When the track cannot be decoded and is
     `optional`, because there are pictures or other sound, it becomes silence, and the result says so.
+
+    Of a long track a job makes the segments from `first_segment` up to, not including, `end_segment` (None: to the end). It
+    encodes from the beginning all the same, so that the pieces join to the bytes that one run would have made.
     """
 
     kind: Literal["audio"] = "audio"
@@ -135,10 +138,18 @@ class AudioSpec(Spec):
     channel_layout: MachineLine = "unknown"
     optional: bool = False
     clock: tuple[ClockPiece, ...] = ()
+    first_segment: int = Field(0, ge=0)
+    end_segment: int | None = Field(None, ge=1)
+
+    @property
+    def end_ms(self) -> int:
+        """Where the piece ends, about: sound is cut where a frame ends."""
+        return self.duration_ms if self.end_segment is None else min(self.duration_ms, self.end_segment * self.segment_ms)
 
     def words(self) -> str:
         """See `Spec`."""
-        return f"audio track {self.renditions[0].track}" if self.renditions else "audio"
+        track = f"audio track {self.renditions[0].track}" if self.renditions else "audio"
+        return f"{track} from segment {self.first_segment}" if self.first_segment else track
 
     def renditions_made(self) -> tuple[str, ...]:
         """See `Spec`."""

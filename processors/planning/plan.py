@@ -7,6 +7,7 @@ source whose shorter side is below 360 gets one rung of its own size. `docs/refe
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil
 from typing import Literal
 
@@ -55,6 +56,10 @@ GOP_MAX_S = 2.0
 FIRST_SEGMENTS = 1
 """Playing begins when the first chunk is there: that of a video longer than `EARLY_MIN_S` is one segment."""
 EARLY_MIN_S = 12.0
+SOUND_GROWTH, SOUND_REST = 16, 4
+"""A piece of sound ends so many times later than the one before it, and a track is so many times longer than that: beginnings
+that are encoded again cost at most 27 % of the sound, and usually much less.
+"""
 
 THUMBNAIL_MS = 5000
 LEAD_MAX_MS = 100
@@ -169,40 +174,27 @@ def _hours(seconds: float) -> str:
 def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
     """Return the jobs that make everything in the plan, by a name that is unique in the video, in the order of the queue.
 
-    One job per chunk, one per source audio track, one for the thumbnail and one for subtitles when there are any. The sound
-    comes after the first chunk: playing may begin with these. Subtitles are last but for the other chunks: to find them all of
-    the source is read, and the thumbnail does not wait for that.
+    One job per chunk, one per source audio track or piece of it, one for the thumbnail and one for subtitles when there are any.
+    Playing begins with the first chunk and the first piece of the default sound; sound stays ahead of the pictures. Subtitles
+    come late: to find them all of the source is read, and the thumbnail does not wait for that.
     """
+    chunks = plan.video.chunks if plan.video is not None else ()
+    encodes: dict[str, JobSpec] = {
+        f"encode-{chunk.index}": EncodeSpec(source=source, format=plan.format, plan=plan.video, chunk=chunk) for chunk in chunks
+    }
     jobs: dict[str, JobSpec] = {}
-    encodes: dict[str, JobSpec] = {}
-    if plan.video is not None:
-        for chunk in plan.video.chunks:
-            encodes[f"encode-{chunk.index}"] = EncodeSpec(source=source, format=plan.format, plan=plan.video, chunk=chunk)
-        first = next(iter(encodes))
-        jobs[first] = encodes.pop(first)
-    sounds = {track.index: track for track in probe.audio}
-    for track in dict.fromkeys(rendition.track for rendition in plan.audio):
-        jobs[f"audio-{track}"] = AudioSpec(
-            source=source,
-            format=plan.format,
-            segment_ms=plan.segment_ms,
-            start_ms=plan.start_ms,
-            duration_ms=plan.duration_ms,
-            renditions=tuple(rendition for rendition in plan.audio if rendition.track == track),
-            channels=sounds[track].channels,
-            channel_layout=sounds[track].channel_layout,
-            optional=plan.video is not None or len(sounds) > 1,
-            clock=probe.clock,
-        )
-    if plan.video is not None and plan.thumbnail_ms is not None:
-        jobs["extras"] = ExtrasSpec(
-            source=source,
-            track=plan.video.track,
-            start_ms=plan.start_ms,
-            thumbnail_ms=plan.thumbnail_ms,
-            decoder=plan.video.decoder,
-            filters=() if probe.video is None else still_filters(probe.video),
-        )
+    for number, sounds in enumerate(_sound_jobs(source, plan, probe) or [{}]):
+        jobs |= {name: encodes.pop(name) for name in [*encodes][:1]}
+        jobs |= sounds
+        if number == 0 and plan.video is not None and plan.thumbnail_ms is not None:
+            jobs["extras"] = ExtrasSpec(
+                source=source,
+                track=plan.video.track,
+                start_ms=plan.start_ms,
+                thumbnail_ms=plan.thumbnail_ms,
+                decoder=plan.video.decoder,
+                filters=() if probe.video is None else still_filters(probe.video),
+            )
     if plan.subtitles:
         jobs["subtitles"] = ExtrasSpec(
             source=source,
@@ -212,6 +204,46 @@ def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
             subtitles=plan.subtitles,
         )
     return jobs | encodes
+
+
+def _sound_jobs(source: Source, plan: Plan, probe: Probe) -> list[dict[str, JobSpec]]:
+    """Return the jobs of all sound tracks, the default one first: a dictionary for each piece of time."""
+    tracks = {track.index: track for track in probe.audio}
+    wanted = dict.fromkeys(rendition.track for rendition in sorted(plan.audio, key=lambda rendition: not rendition.default))
+    pieces = sound_pieces(plan.duration_ms, plan.segment_ms) if wanted else ()
+    return [
+        {
+            f"audio-{track}" + (f"-{number}" if number else ""): AudioSpec(
+                source=source,
+                format=plan.format,
+                segment_ms=plan.segment_ms,
+                start_ms=plan.start_ms,
+                duration_ms=plan.duration_ms,
+                renditions=tuple(rendition for rendition in plan.audio if rendition.track == track),
+                channels=tracks[track].channels,
+                channel_layout=tracks[track].channel_layout,
+                optional=plan.video is not None or len(tracks) > 1,
+                clock=probe.clock,
+                first_segment=first,
+                end_segment=end,
+            )
+            for track in wanted
+        }
+        for number, (first, end) in enumerate(pieces)
+    ]
+
+
+def sound_pieces(duration_ms: int, segment_ms: int) -> tuple[tuple[int, int | None], ...]:
+    """Return the first segment of each piece of sound, and that of the next: one piece where playing need not begin early.
+
+    Each piece is encoded from the beginning of the track, so there must be few of them.
+    """
+    starts: list[int | None] = [0]
+    end = FIRST_SEGMENTS
+    while duration_ms > EARLY_MIN_S * 1000 and SOUND_REST * end * segment_ms < duration_ms:
+        starts.append(end)
+        end *= SOUND_GROWTH
+    return tuple((first or 0, following) for first, following in pairwise([*starts, None]))
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """A probe and the settings decide everything that is made."""
 
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from processors.planning.plan import (
     jobs_for,
     ladder,
     plan,
+    sound_pieces,
     thumbnail_ms,
     timescale,
 )
@@ -365,7 +367,7 @@ def test_sound_alone_has_no_pictures() -> None:
 
     assert (decided.video, decided.thumbnail_ms, decided.segment_ms) == (None, None, 6000)
     assert [a.kbps for a in decided.audio] == [128, 96]
-    assert list(jobs_for(SOURCE, decided, probe(None, SOUND))) == ["audio-1"]
+    assert list(jobs_for(SOURCE, decided, probe(None, SOUND))) == ["audio-1", "audio-1-1", "audio-1-2"]
 
 
 def test_text_becomes_webvtt_and_images_stay() -> None:
@@ -416,8 +418,8 @@ def test_jobs_make_everything_in_the_plan() -> None:
 
     jobs = jobs_for(SOURCE, decided, given_probe)
 
-    others = (f"encode-{n}" for n in range(1, 11))
-    assert list(jobs) == ["encode-0", "audio-1", "extras", "subtitles", *others], "sound soon: play soon"
+    soon = ["encode-0", "audio-1", "extras", "encode-1", "audio-1-1", "encode-2", "audio-1-2", "subtitles"]
+    assert list(jobs) == [*soon, *(f"encode-{n}" for n in range(3, 11))], "sound soon: play soon"
     encode, audio, extras, texts = jobs["encode-3"], jobs["audio-1"], jobs["extras"], jobs["subtitles"]
     assert isinstance(encode, EncodeSpec)
     assert encode.chunk == decided.video.chunks[3]
@@ -429,6 +431,24 @@ def test_jobs_make_everything_in_the_plan() -> None:
     assert (extras.thumbnail_ms, texts.thumbnail_ms) == (decided.thumbnail_ms, None)
     assert not any(text.startswith("fps") for text in extras.filters)
     assert any(text.startswith("tonemap") for text in extras.filters)
+
+
+def test_the_default_sound_comes_first_whatever_its_place_in_the_file() -> None:
+    other = SOUND.model_copy(update={"index": 2, "default": True})
+    given_probe = probe(video(), SOUND.model_copy(update={"default": False}), other)
+    jobs = jobs_for(SOURCE, planned(given_probe), given_probe)
+    assert list(jobs)[:4] == ["encode-0", "audio-2", "audio-1", "extras"]
+
+
+@given(st.integers(1, 72 * 3_600_000), st.integers(100, 20_000))
+def test_pieces_of_sound_follow_each_other_and_cost_little_more_than_one(duration_ms: int, segment_ms: int) -> None:
+    pieces = sound_pieces(duration_ms, segment_ms)
+
+    assert pieces[0][0] == 0 and pieces[-1][1] is None
+    assert all(end == first for (_, end), (first, _) in pairwise(pieces))
+    ends_ms = [min(duration_ms, end * segment_ms) if end else duration_ms for _, end in pieces]
+    assert sum(ends_ms[:-1]) <= duration_ms * 0.27, "what is encoded more than once"
+    assert len(pieces) == 1 if duration_ms <= 12_000 else ends_ms[0] <= 4 * segment_ms
 
 
 @given(st.floats(0.2, 60), st.sampled_from(STANDARD_RATES))

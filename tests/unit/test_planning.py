@@ -111,7 +111,7 @@ def ref(name: str) -> ObjectRef:
     return ObjectRef(key=f"videos/{name}/result.json", size_bytes=1, sha256="00" * 32)
 
 
-MADE = (media("encode-0"), media("encode-1"), media("audio-1"))
+MADE = (media("encode-0"), media("encode-1"), media("audio-1"), media("audio-1-1"))
 EXTRAS = completed("extras", ExtrasResult(thumbnail=ref("thumbnail"), result=ref("extras")))
 VERIFIED = completed("verify", VerifyResult(duration_ms=60_000, rungs=("360p",), warnings=("Damaged.",)))
 
@@ -127,7 +127,7 @@ def test_an_analysed_video_is_planned_and_its_chunks_tracks_and_extras_are_submi
     assert isinstance(probed, VideoProbed)
     assert isinstance(planned, VideoPlanned)
     jobs = [event for event in submitted if isinstance(event, JobSubmitted)]
-    assert sorted(job.spec.kind for job in jobs) == ["audio", "encode", "encode", "extras"]
+    assert sorted(job.spec.kind for job in jobs) == ["audio", "audio", "encode", "encode", "extras"]
     assert planned.job_ids == tuple(job.job_id for job in jobs)
     assert all(job.spec.source.sha256 == PROBE.sha256 for job in jobs if isinstance(job.spec, EncodeSpec))
 
@@ -138,7 +138,7 @@ def test_verification_waits_for_the_last_job_and_names_every_result() -> None:
     (submitted,) = story.given(EXTRAS).then()
     assert isinstance(submitted, JobSubmitted) and isinstance(submitted.spec, VerifySpec)
     assert {result.key for result in submitted.spec.results} == {
-        ref(name).key for name in ("encode-0", "encode-1", "audio-1", "extras")
+        ref(name).key for name in ("encode-0", "encode-1", "audio-1", "audio-1-1", "extras")
     }
 
 
@@ -156,7 +156,7 @@ def test_a_job_that_failed_for_good_fails_the_video_and_calls_off_the_rest() -> 
     *cancels, video_failed = story.then()
     assert isinstance(video_failed, VideoFailed) and video_failed.failure == BROKEN
     assert {cancel.job_id for cancel in cancels if isinstance(cancel, CancelRequested)} == {
-        job_id(VIDEO, 0, name) for name in ("audio-1", "extras")
+        job_id(VIDEO, 0, name) for name in ("audio-1", "audio-1-1", "extras")
     }
 
 
@@ -167,24 +167,24 @@ def test_a_job_that_cannot_be_queued_fails_its_video() -> None:
         RequestRefused(job_id=job, pool="default", reason="too_large", video_id=VIDEO, failure=BROKEN)
     ).then()
     assert isinstance(video_failed, VideoFailed) and (video_failed.job_id, video_failed.failure) == (job, BROKEN)
-    assert len(cancels) == 3
+    assert len(cancels) == 4
     assert Story().given(uploaded(), analysed(), RequestRefused(job_id=job, pool="default", reason="unknown_job")).then() == []
 
 
 def test_hardware_that_fails_at_a_chunk_makes_way_for_software_for_the_whole_video() -> None:
-    story = Story("h264_nvenc").given(uploaded(), analysed(), media("audio-1"), media("encode-0"))
+    story = Story("h264_nvenc").given(uploaded(), analysed(), media("audio-1"), media("audio-1-1"), media("encode-0"))
     *jobs, planned = story.given(failed("encode-1")).then()
     assert isinstance(planned, VideoPlanned) and planned.plan.video is not None
     assert (planned.plan.video.encoder, planned.plan.video.preset) == ("libx264", "veryfast")
     assert planned.plan.video.fallback == "h264_nvenc: EXIT_1: ffmpeg ended with 1"
     submitted = [event for event in jobs if isinstance(event, JobSubmitted)]
     assert [event.requirements.encoder for event in submitted] == ["libx264", "libx264"]
-    kept = {job_id(VIDEO, 0, name) for name in ("audio-1", "extras")}
+    kept = {job_id(VIDEO, 0, name) for name in ("audio-1", "audio-1-1", "extras")}
     assert set(planned.job_ids) == {event.job_id for event in submitted} | kept
     assert story.given(media("encode-1"), EXTRAS).then() == []  # what hardware made does not count any more
     (verify,) = story.given(media("encode-0 in software"), media("encode-1 in software")).then()
     assert isinstance(verify, JobSubmitted) and isinstance(verify.spec, VerifySpec)
-    names = ("audio-1", "extras", "encode-0 in software", "encode-1 in software")
+    names = ("audio-1", "audio-1-1", "extras", "encode-0 in software", "encode-1 in software")
     assert {result.key for result in verify.spec.results} == {ref(name).key for name in names}
 
 
@@ -194,7 +194,7 @@ def test_software_that_fails_in_its_turn_fails_the_video() -> None:
     assert [event.job_id for event in cancels] == [job_id(VIDEO, 0, "encode-0")]
     *cancels, video_failed = story.given(failed("encode-0 in software")).then()  # type: ignore[assignment]
     assert isinstance(video_failed, VideoFailed)
-    names = ("encode-1 in software", "audio-1", "extras")
+    names = ("encode-1 in software", "audio-1", "audio-1-1", "extras")
     assert {event.job_id for event in cancels} == {job_id(VIDEO, 0, name) for name in names}
 
 
@@ -202,9 +202,9 @@ def test_a_retry_asks_again_for_what_is_missing_and_only_for_that() -> None:
     story = Story().given(uploaded(), analysed(), media("encode-0"), failed("encode-1"))
     retries = story.given(VideoRetryRequested(video_id=VIDEO)).then()
     assert {retry.job_id for retry in retries if isinstance(retry, RetryRequested)} == {
-        job_id(VIDEO, 0, name) for name in ("encode-1", "audio-1", "extras")
+        job_id(VIDEO, 0, name) for name in ("encode-1", "audio-1", "audio-1-1", "extras")
     }
-    (verify,) = story.given(media("encode-1"), media("audio-1"), EXTRAS).then()
+    (verify,) = story.given(*MADE[1:], EXTRAS).then()
     assert isinstance(verify, JobSubmitted) and verify.spec.kind == "verify"
 
 
@@ -225,7 +225,7 @@ def test_a_source_without_streams_fails_with_a_sentence() -> None:
 def test_the_jobs_of_a_purged_video_are_called_off_and_nothing_more_follows() -> None:
     story = Story().given(uploaded(), analysed(), *MADE[:1]).given(VideoPurged(video_id=VIDEO))
     called_off = [event.job_id for event in story.then() if isinstance(event, CancelRequested)]
-    assert called_off == [job_id(VIDEO, 0, name) for name in ("audio-1", "extras", "encode-1")]
+    assert called_off == [job_id(VIDEO, 0, name) for name in ("audio-1", "extras", "encode-1", "audio-1-1")]
     assert story.given(*MADE, EXTRAS, VideoPurged(video_id=VIDEO)).then() == []
 
 

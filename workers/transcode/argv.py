@@ -27,6 +27,8 @@ AUDIO_RATE_HZ = 48_000
 AAC_PRIMING = 1024
 """Samples that an AAC encoder puts before the first one. They are cut off the source, so that the rest is in place: no
 player has to know about edit lists, at the price of the first 21 ms."""
+READ_ON_MS = 10_000
+"""A source is read so much further than a piece of sound goes."""
 DAMAGED_SHARE_MAX = 0.5
 """Share of a part's packets that may fail to decode; the picture before stands in for them. Above, the job fails."""
 
@@ -100,7 +102,7 @@ def audio_argv(
         argv += _filtering(f"[0:0]{graph}", threads=1)
     else:
         argv = reading(ffmpeg, entry, source, threads=1)
-        argv += ["-map", f"0:{track}", "-af", to_one_format, "-c:a", "pcm_f32le", "-f", "null", "-"]
+        argv += ["-map", f"0:{track}", "-af", to_one_format, "-c:a", "pcm_f32le", *_enough(spec), "-f", "null", "-"]
         argv += ["-dec", "0:0", *_filtering(f"[dec:0]{graph}", threads=1)]
     outputs = []
     for name, rendition in zip(names, spec.renditions, strict=True):
@@ -109,6 +111,13 @@ def audio_argv(
         argv += ["-map", f"[{name}]", "-c:a", "aac", "-b:a", f"{rendition.kbps}k", *entry.output]
         argv += _hls(output, Fraction(spec.segment_ms, 1000), 0, None)
     return argv, outputs
+
+
+def _enough(spec: AudioSpec) -> list[str]:
+    """Return where reading ends for a piece; its last one reads to the end, and judges whether too much of it is damaged."""
+    if spec.end_segment is None:
+        return []
+    return ["-t", f"{(spec.end_ms + READ_ON_MS) / 1000:.3f}", "-max_error_rate", "1"]
 
 
 def decode_argv(ffmpeg: str, suffix: str, threads: int) -> list[str]:

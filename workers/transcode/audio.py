@@ -1,4 +1,8 @@
-"""Encodes one sound track into its renditions, whole: sound is quick, and cutting it costs gaps."""
+"""Encodes one sound track into its renditions: whole, or a piece of a long one.
+
+Encoders of sound remember what was before, so pieces that are encoded apart do not join. Sound is quick to encode: a piece
+is encoded from the beginning, and what earlier pieces have is left out.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -49,12 +53,13 @@ async def _encode(spec: AudioSpec, source: Path, work: Work, *, silent: bool) ->
     making = Making(
         argv,
         outputs,
-        segments=ceil(spec.duration_ms / spec.segment_ms),
-        total=spec.duration_ms / 1000,
+        segments=len(kept := _kept(spec)),
+        total=spec.end_ms / 1000,
         frames=None,
-        timeout_s=timeout_s(spec.duration_ms),
+        timeout_s=timeout_s(spec.end_ms),
         step="audio",
         encoding_share=ENCODING_SHARE,
+        kept=kept,
     )
     async with aclosing(make(making, work)) as updates:
         async for progress in updates:
@@ -63,7 +68,7 @@ async def _encode(spec: AudioSpec, source: Path, work: Work, *, silent: bool) ->
     if complaint := misplaced(spec, made):
         raise WorkFailed(complaint)
     track = spec.renditions[0].track
-    damaged = damage(making.stderr, track)
+    damaged = damage(making.stderr, track) if spec.end_segment is None else 0  # the last piece has read everything
     warnings = (f"damaged pieces of sound: {damaged}, in track {track}",) if damaged else ()
     if silent:
         warnings = (f"sound track {track} cannot be decoded; it is silent",)
@@ -71,17 +76,29 @@ async def _encode(spec: AudioSpec, source: Path, work: Work, *, silent: bool) ->
     yield Done(MediaResult(renditions=made.renditions, result=result, encoder="aac", warnings=warnings))
 
 
+def _kept(spec: AudioSpec) -> range:
+    """Return the numbers of the piece's segments; the last piece may have one more or less than the lengths say."""
+    if spec.end_segment is not None:
+        return range(spec.first_segment, spec.end_segment)
+    return range(spec.first_segment, ceil(spec.duration_ms / spec.segment_ms) + 1)
+
+
 def misplaced(spec: AudioSpec, made: Made) -> Failure | None:
-    """Return what is wrong when the sound does not start at 0, has a gap, or ends too early or late; else None. Pure."""
+    """Return what is wrong when the sound does not start where its piece does, has a gap, or ends too early or late. Pure."""
+    begins_ms = spec.first_segment * spec.segment_ms
     for rendition in made.renditions:
-        expected = 0
-        for number, found in enumerate(made.times[rendition.name] or ()):
+        times = made.times[rendition.name] or ()
+        expected = times[0].decode_time if times and spec.first_segment else 0
+        if times and abs(1000 * expected / rendition.timescale - begins_ms) > TOLERANCE_MS:
+            message = f"{rendition.name} begins at {expected} ticks instead of {begins_ms} ms."
+            return refused("encoding", "SEGMENT_MISPLACED", message, retryable=False)
+        for number, found in enumerate(times, spec.first_segment):
             if found.decode_time != expected:
                 message = f"{rendition.name}: segment {number} begins at {found.decode_time} ticks instead of {expected}."
                 return refused("encoding", "SEGMENT_MISPLACED", message, retryable=False)
             expected += found.duration
         length_ms = 1000 * sum(segment.duration for segment in rendition.segments) / rendition.timescale
-        if abs(length_ms - spec.duration_ms) > TOLERANCE_MS:
-            message = f"{rendition.name} lasts {length_ms:.0f} ms instead of {spec.duration_ms} ms."
+        if abs(length_ms - (spec.end_ms - begins_ms)) > TOLERANCE_MS:
+            message = f"{rendition.name} lasts {length_ms:.0f} ms instead of {spec.end_ms - begins_ms} ms."
             return refused("encoding", "DURATION_DIFFERS", message, retryable=False)
     return None

@@ -19,6 +19,8 @@ from events.media import Chunk, VideoPlan
 from workers.transcode.clock import in_source, joined_time
 
 NUDGE = Fraction(1, 17)
+SOUND_MARGIN_MS = 1000
+"""The encoder looks a frame ahead, the limiter five milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,9 @@ def enter_chunk(plan: VideoPlan, chunk: Chunk) -> Entry:
 
 
 def enter_sound(spec: AudioSpec) -> Entry:
-    """Return the arguments that yield a whole sound track, from time 0 to `duration_ms`, gaps and ends filled with silence.
+    """Return the arguments that yield a sound track from time 0 to a little after its piece's end, gaps filled with silence.
+
+    With that little, the piece's last frame is what it would be were the track encoded to its end.
 
     The source's samples are stretched or squeezed only where their timestamps say so (`async`), so sound stays with the
     pictures.
@@ -65,7 +69,7 @@ def enter_sound(spec: AudioSpec) -> Entry:
         input=("-copyts",),
         filters=(f"asetpts={time}", f"aresample=async=1000{hard}:first_pts=0"),
         padding=("apad",),
-        output=("-t", _text(Fraction(spec.duration_ms, 1000))),
+        output=("-t", _text(Fraction(min(spec.duration_ms, spec.end_ms + SOUND_MARGIN_MS), 1000))),
     )
 
 

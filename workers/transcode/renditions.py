@@ -51,7 +51,7 @@ class Making:
 
     `segments` is how many each rendition gets, about; `total` how much the meter must show, frames or seconds; `frames`
     how many pictures each rendition has, None for sound. `encoding_share` is the part of the time that encoding takes,
-    the rest is decoding.
+    the rest is decoding. Only segments whose numbers are in `kept` are stored, decoded and reported; None: all.
     """
 
     argv: list[str]
@@ -64,6 +64,7 @@ class Making:
     encoding_share: float
     decoder_threads: int = 1
     """Of each rendition's decoder. Beside encoders that fill the cores, more than one cost a fifth more time (measured)."""
+    kept: range | None = None
     meter: Meter = field(default_factory=Meter)
     stderr: str = ""
     sent: dict[tuple[str, str], "asyncio.Task[ObjectRef]"] = field(default_factory=dict)
@@ -192,6 +193,11 @@ def _files(output: Output) -> list[Path]:
     return sorted(output.directory.glob(f"*{output.suffix}"), key=lambda path: int(path.stem))
 
 
+def _kept(making: Making, files: Sequence[Path]) -> list[Path]:
+    """Return the segments that are stored, of those that are finished."""
+    return [path for path in files if making.kept is None or int(path.stem) in making.kept]
+
+
 def _size(path: Path) -> int:
     """Return the size of a file, 0 when ffmpeg has renamed it meanwhile."""
     try:
@@ -204,7 +210,7 @@ def _send_new(making: Making, work: Work, slots: asyncio.Semaphore) -> None:
     """Begin to send and to check the files that are complete; init.mp4 is complete when a segment is."""
     for output in making.outputs:
         init = output.directory / INIT
-        if segments := _files(output):
+        if segments := _kept(making, _files(output)):
             for path in [init, *segments] if init.exists() else segments:
                 _send(making, work, slots, output, path)
 
@@ -233,7 +239,7 @@ async def collect(making: Making) -> Made:
     for output in making.outputs:
         refs = {file: task.result() for (name, file), task in making.sent.items() if name == output.name}
         try:
-            rendition, found = await asyncio.to_thread(_read, output, refs)
+            rendition, found = await asyncio.to_thread(_read, making, output, refs)
         except (BadSegment, OSError, ValueError) as error:
             message = f"{output.name}: a segment is broken: {error}."
             raise WorkFailed(failures.refused("encoding", "SEGMENT_BROKEN", message, making.stderr)) from error
@@ -242,14 +248,15 @@ async def collect(making: Making) -> Made:
     return Made(tuple(renditions), times)
 
 
-def _read(output: Output, refs: dict[str, ObjectRef]) -> tuple[Rendition, tuple[Fragments, ...] | None]:
+def _read(making: Making, output: Output, refs: dict[str, ObjectRef]) -> tuple[Rendition, tuple[Fragments, ...] | None]:
     """Read one segment after the other, so that memory does not grow with the length of the video."""
-    files = _files(output)
+    files = _kept(making, _files(output))
     found: tuple[Fragments, ...] | None = None
     if output.suffix == ".ts":
         pes = [mpegts.packets(_stored(path, refs)) for path in files]
         ticks, codecs = mpegts.TICKS_PER_S, mpegts.codec_string(pes[0]) if pes else ""
-        durations = _durations(output.playlist, ticks)
+        every = zip(_files(output), _durations(output.playlist, ticks), strict=True)
+        durations = [duration for path, duration in every if path in files]
         frames = sum(len(one.times) for one in pes)
     else:
         init = _stored(output.directory / INIT, refs)
