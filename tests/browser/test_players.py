@@ -39,7 +39,8 @@ LOAD = {
 }
 """Each with its defaults: strangers set no others."""
 SECONDS = 14
-PART = ("encode-0", "audio-0", "audio-1", "encode-1", "encode-2")
+PART = ("encode-0", "audio-0", "audio-1", "encode-1", "audio-0-1", "audio-1-1", "encode-2")
+"""The jobs that are done when a player comes: three chunks, and the sound in its two pieces."""
 
 
 @pytest.fixture(scope="session")
