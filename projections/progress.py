@@ -1,6 +1,7 @@
 """Progress: the latest tick of each job, and what follows from it for a video; table `ticks`."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -113,8 +114,8 @@ async def of_video(connection: AsyncConnection[Any], video_id: str) -> Sequence[
 
 def progress_of(video: Video, jobs: Sequence[Job], ticks: Sequence[Tick], attempts_max: int = ATTEMPTS_MAX) -> VideoProgress:
     """Join a video, its jobs and their ticks. Pure."""
-    jobs = _current(video, jobs)
     tick_of = {tick.job_id: tick for tick in ticks}
+    jobs, tick_of = _overtaking(video, _current(video, jobs), _superseded(video, jobs), tick_of)
     started = [job.claimed_at for job in jobs if job.claimed_at is not None]
     failures = [job for job in jobs if job.failure is not None and job.status in ("retrying", "claimed", "failed")]
     failed = max(failures, key=lambda job: (job.claimed_at or job.queued_at or _NEVER, job.job_id), default=None)
@@ -139,6 +140,27 @@ def _current(video: Video, jobs: Sequence[Job]) -> list[Job]:
         of_kind = [job for job in jobs if job.kind == kind]
         found += sorted(of_kind, key=lambda job: (job.queued_at or _NEVER, job.job_id))[-1:]
     return found
+
+
+def _superseded(video: Video, jobs: Sequence[Job]) -> list[Job]:
+    """Return the chunks that hardware was to make before the plan was made anew in software."""
+    remade = video.plan is not None and video.plan.video is not None and video.plan.video.fallback is not None
+    return [job for job in jobs if remade and job.kind == "encode" and job.job_id not in video.job_ids]
+
+
+def _overtaking(
+    video: Video, jobs: list[Job], superseded: Sequence[Job], tick_of: dict[str, Tick]
+) -> tuple[list[Job], dict[str, Tick]]:
+    """Return jobs and ticks with chunks as far as they were before, until they are overtaken: no bar goes back."""
+    names, now = rung_names(video.plan), {job.chunk: job for job in jobs if job.kind == "encode"}
+    tick_of = dict(tick_of)
+    for before in superseded:
+        job = now.setdefault(before.chunk, replace(before, status="queued"))  # its own is not known here yet
+        tick = tick_of.get(job.job_id) or Tick(job.job_id, video.video_id, "", -1, job.kind, "", 0.0, None, None, (), _NEVER)
+        rungs = tuple(RungProgress(name=name, percent=max(_percent(one, tick_of, name) for one in (before, job))) for name in names)
+        percent = max(_percent(before, tick_of), tick.percent)
+        tick_of[job.job_id] = replace(tick, percent=percent, rungs=rungs)
+    return [job for job in jobs if job.kind != "encode"] + list(now.values()), tick_of
 
 
 def _percent(job: Job, tick_of: dict[str, Tick], rendition: str | None = None) -> float:

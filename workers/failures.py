@@ -180,6 +180,11 @@ def of_error(stage: FailureStage, error: Exception) -> Failure:
     )
 
 
+def is_of_machine(words: str) -> bool:
+    """Tell whether what a tool says is about memory, room or rights here, and not about what is in the file that it reads."""
+    return any(kind in (_DISK, _MEMORY, _ACCESS) and re.search(pattern, words) for pattern, kind in _SAYINGS)
+
+
 def in_context(failure: Failure, around: SystemContext) -> Failure:
     """Return the failure with what was around it; what it knows itself, the command and its signal, stays."""
     own = failure.context or SystemContext()

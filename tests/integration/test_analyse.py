@@ -1,6 +1,7 @@
 """Every awkward input gets its decided answer: `AWKWARD` says which."""
 
 import subprocess
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -216,3 +217,20 @@ async def test_jobs_cover_the_plan(tmp_path: Path) -> None:
     assert sorted(jobs) == ["audio-1", "audio-2", "encode-0", "encode-1", "encode-2", "extras"]
     assert decided.video is not None
     assert tuple(job.chunk for job in jobs.values() if isinstance(job, EncodeSpec)) == decided.video.chunks
+
+
+@pytest.mark.parametrize("call", [1, 2])
+async def test_a_source_that_is_gone_is_no_verdict_on_the_file(call: int, tmp_path: Path) -> None:
+    """Whichever of the two runs of ffprobe finds nothing."""
+    source = tmp_path / "source.mp4"
+    source.write_bytes(clip("mp4").read_bytes())
+    spec, work = AnalyseSpec(source=local_source(source)), local_work(tmp_path, source)
+    tool = tmp_path / "ffprobe"
+    counted = tmp_path / "calls"
+    tool.write_text(
+        f'#!/bin/sh\necho >> {counted}\n[ $(wc -l < {counted}) -ge {call} ] && rm -f {source}\nexec {work.ffprobe} "$@"\n'
+    )
+    tool.chmod(0o755)
+    with pytest.raises(WorkFailed) as raised:
+        _ = [update async for update in run(spec, replace(work, ffprobe=str(tool)))]
+    assert (raised.value.failure.code, raised.value.failure.retryable) == ("FILE_ACCESS", True)

@@ -1,11 +1,12 @@
 """Decoded pictures correct what headers say; captured words of ffmpeg 9."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from events.media import VideoTrack
-from workers.transcode.pictures import Sample, as_decoded, sample_moments
+from workers.transcode.pictures import Sample, as_decoded, sample_argv, sample_moments
 
 HEADERS = VideoTrack(
     index=0,
@@ -113,3 +114,12 @@ def test_captions_inside_pictures_are_seen() -> None:
 )
 def test_a_second_sample_is_taken_where_fields_may_hide(changes: dict[str, Any], count: int) -> None:
     assert len(sample_moments(HEADERS.model_copy(update=changes))) == count
+
+
+def test_samples_of_very_large_pictures_are_short() -> None:
+    def pictures(height: int) -> str:
+        argv = sample_argv("ffmpeg", Path("/s"), HEADERS.model_copy(update={"height": height}), 1, None)
+        return argv[argv.index("-frames:v") + 1]
+
+    assert (pictures(1080), pictures(2160)) == ("25", "8")
+    assert len(sample_moments(HEADERS.model_copy(update={"height": 2160, "duration_ms": 60_000}))) == 1

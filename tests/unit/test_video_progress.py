@@ -4,6 +4,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from events.media import Failure
 from events.progress import ProgressTicked, RungProgress
 from projections import catalog, progress
@@ -124,3 +127,23 @@ def test_jobs_of_an_older_plan_do_not_count() -> None:
     told = progress_of(video(), [*planned(), old], [])
     assert {rung.status for rung in told.qualities} == {"pending"}
     assert told.last_error is None
+
+
+@given(st.lists(st.floats(0, 100), min_size=3, max_size=3), st.lists(st.floats(0, 100), min_size=3, max_size=3), st.integers(0, 3))
+def test_progress_does_not_fall_when_software_takes_over_from_hardware(before: list[float], after: list[float], known: int) -> None:
+    """Whatever the chunks had reached, and however many of the new jobs are known yet."""
+    jobs = planned(chunk_1={"status": "completed"})
+    ticks = [latest((ticked(percent, job=f"chunk {number}"), 1)) for number, percent in enumerate(before)]
+    shown = progress_of(video(), jobs, ticks)
+
+    made = video()
+    assert made.plan is not None and made.plan.video is not None
+    software = made.plan.model_copy(update={"video": made.plan.video.model_copy(update={"fallback": "h264_nvenc: EXIT_1"})})
+    anew = [f"chunk {number} in software" for number in range(3)]
+    remade = replace(made, plan=software, job_ids=tuple(map(id_of, [*anew, "audio 1", "extras"])))
+    jobs += [job(name, "encode", chunk=number) for number, name in enumerate(anew[:known])]
+    ticks += [latest((ticked(percent, job=name), 2)) for name, percent in zip(anew[:known], after, strict=False)]
+    then = progress_of(remade, jobs, ticks)
+
+    assert then.progress_percent >= shown.progress_percent
+    assert all(new.progress >= old.progress for new, old in zip(then.qualities, shown.qualities, strict=True))

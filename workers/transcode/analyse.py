@@ -12,7 +12,7 @@ from pathlib import Path
 from events.kinds import AnalyseResult, AnalyseSpec
 from events.media import Failure, Probe, VideoTrack
 from producers.probes import bounded
-from workers.failures import after, classify, refused
+from workers.failures import after, classify, is_of_machine, refused
 from workers.transcode import matroska
 from workers.transcode.accepted import CONTAINERS, refusal, unreadable
 from workers.transcode.clock import in_source
@@ -162,7 +162,7 @@ def _tool_failure(result: ProcessResult) -> Failure | None:
 
     Such a failure is no verdict on the file: another try may help. ffprobe says why it refuses a file, and exits with 1.
     """
-    said_why = result.exit_code == 1 and result.stderr_tail.strip() and "Cannot allocate memory" not in result.stderr_tail
+    said_why = result.exit_code == 1 and result.stderr_tail.strip() and not is_of_machine(result.stderr_tail)
     if result.cut is None and result.signal is None and (result.exit_code == 0 or said_why):
         return None
     return classify("analysis", result).model_copy(update={"retryable": True})
