@@ -1,1 +1,1 @@
-"""What enters the log: pure (request, context) -> envelopes, one file per source, and the appender that makes them durable."""
+"""Sources of the log: pure (request, context) -> envelopes, one file per source, and the appender that makes them durable."""

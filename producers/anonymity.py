@@ -1,12 +1,12 @@
-"""What a telemetry report may say. Pure: a value in, the reason why it is refused out, if there is one.
+"""Limits on the contents of a telemetry report. Pure: a value in, the reason for its refusal out, if any.
 
-Three fences: only the fields of FIELDS exist, each text has a greatest length, and no text may look like something that
-leads to a person: a path, the name of a file or episode, an e-mail or network address, the id of a device. Values are
-never put into messages, logs or metrics: a refusal names the field.
+Three fences: only the fields of FIELDS exist, each text has a maximum length, and no text may look like something that
+leads to a person: a path, the name of a file or episode, an e-mail or network address, the id of a device. Messages, logs
+and metrics never contain a value: a refusal names the field.
 
-The third fence knows shapes, not meanings. It is built to let names of hardware, encoders and versions pass, such as
-`Intel(R) Core(TM) i7-8700K @ 3.70GHz`, `GeForce GTX 1080/PCIe/SSE2` or `1.2.3-rc.1`; a title without any such shape
-would pass, too, were it short enough.
+The third fence knows shapes, not meanings. It lets names of hardware, encoders and versions pass, such as
+`Intel(R) Core(TM) i7-8700K @ 3.70GHz`, `GeForce GTX 1080/PCIe/SSE2` or `1.2.3-rc.1`. A short title without a refused
+shape passes too.
 """
 
 import re
@@ -30,7 +30,7 @@ FIELDS: Final = {
     "video_codec": 64,
     "resolution": 32,
 }
-"""Field -> the most characters that its text may have. The other fields are numbers."""
+"""Field -> maximum characters of its text. The other fields are numbers."""
 
 _EXTENSIONS = (
     # video, audio, subtitles, pictures
@@ -64,7 +64,7 @@ _DEVICE_ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGN
 
 
 class Refused(InvalidRequest):
-    """The report has a value that could lead to a person. `field` names it; the value is told nobody."""
+    """The report has a value that could lead to a person. `field` names it; the value is not passed on."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"the {name_of((field,))} {reason}")
@@ -73,27 +73,27 @@ class Refused(InvalidRequest):
 
 
 def check(*texts: str | None) -> None:
-    """Raise Refused for the first text, in the order of FIELDS, that may not be said."""
+    """Raise Refused for the first forbidden text, in the order of FIELDS."""
     for (field, length_max), text in zip(FIELDS.items(), texts, strict=True):
         if text is not None and (reason := reason_against(text, length_max)):
             raise Refused(field, reason)
 
 
 check_again = lru_cache(maxsize=4096)(check)
-"""`check` that remembers what passed: the same few nodes say the same again and again. A refusal is not remembered."""
+"""`check` with a cache of accepted texts: the same few nodes send the same texts again and again. Refusals are not cached."""
 
 
 def check_id(event_id: UUID) -> None:
-    """Raise Refused for an id that was made from the network address of a machine (RFC 9562, versions 1, 2 and 6).
+    """Raise Refused for an id made from a machine's network address (RFC 9562, versions 1, 2 and 6).
 
-    A node id with the multicast bit is chance, as the RFC has it, and passes.
+    A node id with the multicast bit is random, by the same RFC, and passes.
     """
     if event_id.version in (1, 2, 6) and not event_id.node >> 40 & 1:
         raise Refused("event_id", "has the network address of a machine in it; send a random UUID")
 
 
 def reason_against(text: str, length_max: int) -> str | None:
-    """Return why a text may not be said, without repeating it; None when it may."""
+    """Return the reason to refuse a text, without repeating the text; None when it is allowed."""
     if len(text) > length_max:
         return f"is longer than {length_max} characters"
     if not text.isprintable():
@@ -105,7 +105,7 @@ def reason_against(text: str, length_max: int) -> str | None:
 
 
 def looks_private(text: str) -> str | None:
-    """Return what a text looks like that leads to a person; None for everything else."""
+    """Return the kind of private data that a text resembles; None for any other text."""
     if "\\" in text or _URL.search(text) or _looks_like_path(text):
         return "looks like a path"
     if "@" in text and _MAIL.search(text):
@@ -124,7 +124,7 @@ def looks_private(text: str) -> str | None:
 def _looks_like_path(text: str) -> bool:
     if "/" not in text:
         return False
-    text = _RENDERER.sub("", text)  # OpenGL says `GeForce GTX 1080/PCIe/SSE2`
+    text = _RENDERER.sub("", text)  # OpenGL reports `GeForce GTX 1080/PCIe/SSE2`
     return bool(_ABSOLUTE.search(text) or _DEEP.search(text) or _PLACE.search(text))
 
 

@@ -1,9 +1,9 @@
 """Makes events durable. `append` returns when every event is on the log, acknowledged by all replicas.
 
-Group commit: while one batch is in flight the next one forms; each caller waits for its own batch only. The buffer is
-bounded, and so is the wait: when the broker is away callers get LogUnavailable, and the HTTP apps answer 503. What
-was not sent by then is forgotten. What was sent stays with its idempotent producer, which repeats it until the broker
-answers, so that it gets onto the log once; OutcomeUnknown tells how that ended.
+Group commit: while one batch is in flight, the next one forms; each caller waits for its own batch only. The buffer and
+the wait are bounded: when the broker is away, callers get LogUnavailable, and the HTTP apps answer 503. Events that were
+not sent by then are dropped. Sent events stay with their idempotent producer, which repeats them until the broker
+answers, so that they reach the log once; OutcomeUnknown carries the outcome.
 """
 
 import asyncio
@@ -23,21 +23,21 @@ from events.topics import TOPIC_OF, Topic, partition_of
 EVENT_BYTES_MAX = 900_000
 """Largest encoded event: below the broker's usual limit of 1 MB a batch."""
 GATHERING_S = 0.001
-"""A batch stays open at most so long, while each turn of the event loop brings more: requests that come together share it."""
+"""Maximum time that a batch stays open while each turn of the event loop adds to it: simultaneous requests share one batch."""
 OUTCOME_S = 300.0
-"""A batch that has no outcome after this is given up, and its producer with it: longer than a broker takes to restart."""
+"""A batch without an outcome after this time is given up, and so is its producer. Longer than the restart of a broker."""
 
 ASKED_S = 2.0
-"""A broker that does not say in this time what its cluster is counts as away."""
+"""A broker that does not describe its cluster within this time counts as away."""
 
 Place = tuple[str, int]
 """A topic and a partition."""
 Offsets = dict[Place, list[int]]
-"""The offsets of a group's records, in their order."""
+"""The offsets of a group's records, in the order of the records."""
 
 
 class Position(NamedTuple):
-    """Where an event stands on the log."""
+    """The place of an event on the log."""
 
     topic: str
     partition: int
@@ -53,9 +53,9 @@ class OutcomeUnknown(LogUnavailable):
 
 
 class _Part:
-    """The records of a group for one partition, in batches as the producer sends them: each full but the last.
+    """The records of a group for one partition, in the batches that the producer sends: all but the last are full.
 
-    `append` is that of the last batch; it returns None when the batch is full, then `turn_over` takes the record.
+    `append` is the last batch's own. It returns None when the batch is full; `turn_over` then takes the record.
     """
 
     def __init__(self, create_batch: Callable[[], Any]) -> None:
@@ -75,7 +75,7 @@ class _Part:
 
 
 class _Group:
-    """Records that are sent together, by topic and partition; who waits for them, and what became of them."""
+    """Records that are sent together, by topic and partition, with their waiting callers and their outcome."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.parts: dict[str, list[_Part]] = {}
@@ -87,20 +87,20 @@ class _Group:
         self.outcome: asyncio.Future[Offsets] = loop.create_future()
 
     def succeed(self, offsets: Offsets) -> None:
-        """Tell everybody where the records stand."""
+        """Give every waiting caller the records' offsets."""
         self.outcome.set_result(offsets)
         for caller in self.waiting:
             if not caller.done():
                 caller.set_result(offsets)
 
     def fail(self, reason: str) -> None:
-        """Tell everybody that the records are not known to be on the log."""
+        """Fail every waiting caller: the records are not known to be on the log."""
         self.outcome.set_exception(LogUnavailable(reason))
-        self.outcome.exception()  # nobody has to ask for it
+        self.outcome.exception()  # marks it as retrieved: nobody has to wait for it
         self.dismiss(lambda: LogUnavailable(reason))
 
     def dismiss(self, failure: Callable[[], LogUnavailable]) -> None:
-        """Let nobody wait any longer."""
+        """End every wait with the failure."""
         for caller in self.waiting:
             if not caller.done():
                 caller.set_exception(failure())
@@ -139,11 +139,11 @@ class Appender:
 
     @property
     def stuck(self) -> bool:
-        """Whether a batch has waited for the broker for longer than its callers did."""
+        """Whether a batch has waited for the broker longer than its callers did."""
         return self._sending is not None and self._sending.overdue
 
     async def ask(self) -> None:
-        """Ask the broker for the cluster's state. Raises LogUnavailable when it does not answer, or does not acknowledge."""
+        """Ask the broker for the cluster's state. Raises LogUnavailable when it gives no answer or no acknowledgement."""
         if self.stuck:
             raise LogUnavailable("does not acknowledge events")
         producer = self._producer
@@ -155,12 +155,12 @@ class Appender:
             raise LogUnavailable("does not answer")
 
     async def start(self) -> None:
-        """Open the producer and begin to flush."""
+        """Open the producer and start to flush."""
         await self._open()
         self._flusher = asyncio.create_task(self._flush_groups(), name="appender")
 
     async def stop(self) -> None:
-        """Flush what is pending, then close."""
+        """Flush pending events, then close."""
         if self._flusher:
             if unfinished := [group.outcome for group in (self._sending, self._group) if group]:
                 await asyncio.wait(unfinished, timeout=self._timeout_s)
@@ -171,9 +171,9 @@ class Appender:
     async def append(self, envelopes: Sequence[Envelope[Event]]) -> list[Position]:
         """Append the events, in order per subject; return their positions.
 
-        Raises LogUnavailable when the buffer is full or the broker does not acknowledge within the time limit: then
-        they may or may not be on the log, and the caller repeats them with the same ids. Raises InvalidEvent, and
-        EventTooLarge, for an event that cannot be written: then none of them is.
+        Raises LogUnavailable when the buffer is full or the broker does not acknowledge within the time limit. The events
+        may or may not be on the log; the caller repeats them with the same ids. Raises InvalidEvent or EventTooLarge when
+        an event cannot be written; then none is.
         """
         if not envelopes:
             return []
@@ -191,8 +191,8 @@ class Appender:
     def offer(self, topic: Topic, records: Sequence[Record]) -> "asyncio.Future[Offsets]":
         """Put encoded events of one topic into the next group; the future is done when they are on the log.
 
-        The way for many small events. Raises LogUnavailable when the buffer is full; the future raises it after the
-        time limit, OutcomeUnknown when the events had been sent.
+        Meant for many small events. Raises LogUnavailable when the buffer is full. After the time limit the future raises
+        LogUnavailable, or OutcomeUnknown when the events had been sent.
         """
         group = self._join(len(records), sum([len(value) for _, value, _ in records]))
         _add(self._parts(group, topic), records)
@@ -207,7 +207,7 @@ class Appender:
         return parts
 
     def _join(self, count: int, size_bytes: int) -> _Group:
-        """Return the batch that forms, with room for the events counted."""
+        """Return the group that is forming, and reserve room for the events."""
         if self._pending + count > self._pending_max or self._pending_bytes + size_bytes > self._pending_max_bytes:
             raise LogUnavailable("too many events wait for the log; try again in a moment")
         group = self._group
@@ -223,13 +223,13 @@ class Appender:
         return group
 
     def _outcome_of(self, group: _Group) -> "asyncio.Future[Offsets]":
-        """Return a future of the caller's own: cancelling it disturbs nobody."""
+        """Return a future for this caller alone: cancelling it affects no other caller."""
         caller: asyncio.Future[Offsets] = asyncio.get_running_loop().create_future()
         group.waiting.append(caller)
         return caller
 
     def _expire(self, group: _Group) -> None:
-        """End the wait for a batch. One that was not sent is forgotten."""
+        """End the wait for a group, and drop it if it was not sent."""
         if group is self._group:
             self._group = None
             self._forget(group)
@@ -243,7 +243,7 @@ class Appender:
         self._pending -= group.count
         self._pending_bytes -= group.size_bytes
         if group.deadline is not None:
-            group.deadline.cancel()  # it would keep the records in memory until then
+            group.deadline.cancel()  # a pending timer would keep the records in memory
 
     async def _flush_groups(self) -> None:
         while True:
@@ -258,7 +258,7 @@ class Appender:
             try:
                 async with asyncio.timeout(OUTCOME_S):
                     offsets = await self._send(group)
-            except Exception as error:  # noqa: BLE001  (a bug, too: its callers hear of it, and the next group is sent)
+            except Exception as error:  # noqa: BLE001  (a bug, too: its callers get an error, and the next group is sent)
                 await self._close_producer()
                 self._observe_failure()
                 group.fail(f"the log did not acknowledge: {type(error).__name__}")
@@ -270,14 +270,14 @@ class Appender:
                 self._sending = None
 
     async def _gather(self) -> None:
-        """Wait while the batch grows. Fewer and larger ones cost the broker half as much, and this process less."""
+        """Wait while the batch grows. Fewer and larger batches cost the broker half as much, and this process less."""
         until, count = perf_counter() + GATHERING_S, 0
         while self._group is not None and self._group.count > count and perf_counter() < until:
             count = self._group.count
             await asyncio.sleep(0)
 
     async def _send(self, group: _Group) -> Offsets:
-        """Send one batch per place (more when full); return the offsets, in the order of the records."""
+        """Send one batch per place, more when it is full; return the offsets, in the order of the records."""
         if self._producer is None:
             await asyncio.wait_for(self._open(), self._timeout_s)
         sent: list[tuple[Place, int, asyncio.Future[Any]]] = []
@@ -303,11 +303,11 @@ class Appender:
             try:
                 await asyncio.wait_for(producer.stop(), 2)
             except (KafkaError, TimeoutError, OSError):
-                return  # it was broken; the next append opens a new one
+                return  # the producer was broken; the next append opens a new one
 
 
 def _add(parts: Sequence[_Part], records: Sequence[Record]) -> None:
-    """Add records to the parts that their keys choose."""
+    """Add each record to the part of its key's partition."""
     partitions = len(parts)
     for key, value, timestamp_ms in records:
         part = parts[partition_of(key, partitions)]
@@ -321,11 +321,11 @@ async def _queue(producer: Any, batch: Any, topic: str, partition: int) -> "asyn
         try:
             return await producer.send_batch(batch, topic, partition=partition)  # type: ignore[no-any-return]
         except KafkaTimeoutError:
-            continue  # the batch before it still waits for the broker; whoever called limits the time
+            continue  # the previous batch still waits for the broker; the caller limits the time
 
 
 def record_of(envelope: Envelope[Event]) -> Record:
-    """Encode an event. Raises InvalidEvent for one that nobody could read, EventTooLarge."""
+    """Encode an event. Raises InvalidEvent for an event that could not be read back, EventTooLarge."""
     value = encode(envelope)
     if len(value) > EVENT_BYTES_MAX:
         raise EventTooLarge(f"{envelope.data.TYPE} is {len(value)} bytes; at most {EVENT_BYTES_MAX} fit on the log")

@@ -1,4 +1,4 @@
-"""What people ask of videos. Pure."""
+"""Requests of people about videos. Pure."""
 
 from events.clock import Context
 from events.envelope import Envelope, Event
@@ -6,7 +6,7 @@ from events.videos import VideoArchived, VideoEdited, VideoPurged, VideoRestored
 
 
 def edited(context: Context, video_id: str, *, title: str | None, description: str | None) -> Envelope[Event]:
-    """Change what is told about a video."""
+    """Change a video's title or description."""
     return _about(context, video_id, VideoEdited(video_id=video_id, title=title, description=description))
 
 
@@ -16,12 +16,12 @@ def archived(context: Context, video_id: str) -> Envelope[Event]:
 
 
 def restored(context: Context, video_id: str) -> Envelope[Event]:
-    """Put a video back."""
+    """Put a video back on the public pages."""
     return _about(context, video_id, VideoRestored(video_id=video_id))
 
 
 def purged(context: Context, video_id: str) -> Envelope[Event]:
-    """Delete a video, its source and everything made from it."""
+    """Delete a video, its source and all its output."""
     return _about(context, video_id, VideoPurged(video_id=video_id))
 
 

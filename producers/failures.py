@@ -1,4 +1,4 @@
-"""What is said about failed attempts. Pure."""
+"""Events about failed attempts. Pure."""
 
 from typing import Literal
 
@@ -11,20 +11,20 @@ from events.media import Failure
 
 
 def resolved(context: Context, failure_id: str, *, video_id: str, reason: str) -> Envelope[Event]:
-    """Say that a failure's cause is gone."""
+    """Report that a failure's cause is gone."""
     return _about(context, failure_id, video_id, FailureResolved(failure_id=failure_id, reason=reason))
 
 
 def rerun(
     context: Context, failure_id: str, *, video_id: str, failed: Failure, again: Failure | None, worker: str, seconds: float
 ) -> Envelope[Event]:
-    """Tell how a rerun ended, and whether the failure came again: the same stage, category and code."""
+    """Report a rerun's outcome, and whether it reproduced the failure: the same stage, category and code."""
     event = verdict(failure_id, failed=failed, again=again, worker=worker, seconds=seconds)
     return _about(context, failure_id, video_id, event)
 
 
 def verdict(failure_id: str, *, failed: Failure, again: Failure | None, worker: str, seconds: float) -> FailureRerun:
-    """Return what a rerun tells."""
+    """Return the conclusion of a rerun."""
     same = again is not None and (again.stage, again.category, again.code) == (failed.stage, failed.category, failed.code)
     told: Literal["reproduced", "not_reproduced"] = "reproduced" if same else "not_reproduced"
     return FailureRerun(failure_id=failure_id, verdict=told, worker=worker, seconds=seconds, failure=again)
@@ -33,7 +33,7 @@ def verdict(failure_id: str, *, failed: Failure, again: Failure | None, worker: 
 def rerun_submitted(
     context: Context, failure_id: str, *, video_id: str, pool: str, worker_id: str | None, failed: Failure, spec: RepeatableSpec
 ) -> Envelope[Event]:
-    """Ask that another worker than the one that failed does a job once more, before others, with nothing kept of it."""
+    """Ask for a repeat of a failed job on another worker, with high priority; no output is kept."""
     again = RerunSpec(failure_id=failure_id, failed=failed, spec=spec)
     event = JobSubmitted(
         job_id=context.new_id(),

@@ -1,7 +1,7 @@
-"""Reports of the past, from the predecessor's table or from lines of JSON, as they go onto the log. Pure.
+"""Import of past reports onto the log, from the predecessor's table or from lines of JSON. Pure.
 
-What holds for a report that comes in today holds for these: only known fields, nothing that leads to a person. What the
-predecessor took and we do not is made to fit where that changes no meaning, and refused where it would.
+The rules for new reports hold here too: only known fields, nothing that leads to a person. A value that the predecessor
+accepted and Kinolog does not is adapted where this keeps its meaning, and refused otherwise.
 """
 
 import math
@@ -17,14 +17,14 @@ from producers.anonymity import Refused
 from producers.reports import SPEED_MAX, Report, check_report, records_of, second_of
 
 NAMESPACE = UUID("6f0e5f0a-4d0c-5d7e-9d59-0b6a3f0b9c11")
-"""Of the ids of imported reports."""
+"""Namespace of the ids of imported reports."""
 
 
 def row_id(row: Mapping[str, Any], *, number: int, origin: str, line: str) -> str:
-    """Return the id under which a row counts, the same at every import.
+    """Return the id of a row, the same at every import.
 
-    Its `event_id`; else one made of its `id` in the predecessor's table; else of its place and words in a file, which
-    `origin` tells from others: a file that has grown keeps the ids of its old lines.
+    The id is the row's `event_id`. Without one it is made of the row's `id` in the predecessor's table. Without that it is
+    made of the line's number and text in a file, identified by `origin`: a file that has grown keeps the ids of its old lines.
     """
     if isinstance(event_id := row.get("event_id"), str):
         return event_id
@@ -34,9 +34,9 @@ def row_id(row: Mapping[str, Any], *, number: int, origin: str, line: str) -> st
 
 
 def record_of(row: Mapping[str, Any], event_id: str, now: datetime) -> Record:
-    """Return the row on the log, at its `created_at`, or `now` when it has none or a later one.
+    """Return the row as a record with the time `created_at`, or `now` when that is missing or later than now.
 
-    Raises Refused, naming the field, for a wrong type, a missing field, or what `producers.anonymity` refuses.
+    Raises Refused, which names the field, for a wrong type, a missing field, or a value that `producers.anonymity` refuses.
     """
     known = {name: row[name] for name in Report.__struct_fields__ if row.get(name) is not None}
     if "speed_factor" in known:
@@ -53,14 +53,14 @@ def record_of(row: Mapping[str, Any], event_id: str, now: datetime) -> Record:
 
 
 def _held(speed: object) -> float | None:
-    """Hold a speed to 0..SPEED_MAX; what is no number says nothing."""
+    """Clamp a speed to 0..SPEED_MAX; a value that is no number becomes None."""
     if not isinstance(speed, int | float) or math.isnan(speed):
         return None
     return min(max(float(speed), 0.0), float(SPEED_MAX))
 
 
 def _moment(created_at: object, now: datetime) -> datetime:
-    """Read seconds since 1970, or a time as SQLite and ISO 8601 have it, in UTC unless it says otherwise. Raises Refused."""
+    """Read seconds since 1970, or a time in SQLite's or ISO 8601 form, in UTC unless it has a zone. Raises Refused."""
     try:
         match created_at:
             case None:

@@ -1,4 +1,4 @@
-"""What people ask of jobs. Pure."""
+"""Requests of people about jobs. Pure."""
 
 from events.clock import Context
 from events.envelope import Envelope, Event
@@ -20,13 +20,13 @@ def retry_requested(context: Context, *, job_id: str, video_id: str, pool: str, 
 def requeue_requested(
     context: Context, *, job_id: str, video_id: str, pool: str, reason: str, priority: Priority | None
 ) -> Envelope[Event]:
-    """Let a job that has not ended wait for a worker again, perhaps at another priority."""
+    """Put an unfinished job back into the queue, perhaps at another priority."""
     event = RequeueRequested(job_id=job_id, pool=pool, reason=reason, priority=priority)
     return Envelope(context.new_id(), context.source, pool, context.now, event, video_id)
 
 
 def pause_requested(context: Context, *, pool: str, worker_id: str | None, drain: bool, reason: str) -> Envelope[Event]:
-    """Give no more jobs to a worker, or to any of the pool."""
+    """Give no more jobs to a worker, or to any worker of the pool."""
     id_ = context.new_id()
     event = PauseRequested(pool=pool, worker_id=worker_id, drain=drain, reason=reason)
     return Envelope(id_, context.source, pool, context.now, event, context.correlation_id or id_)

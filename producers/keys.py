@@ -1,7 +1,7 @@
-"""Keys of workers: what a key is, how it is hashed, what is issued. No socket, no clock.
+"""Keys of workers: their form, their hash, their events. No socket, no clock.
 
-A key is 256 random bits as text; its first eight characters find it, argon2id proves it. Join tokens are keys that are
-good for one thing, once: to fetch the key of the worker whose id they carry.
+A key is 256 random bits as text. Its first eight characters serve to look it up; argon2id proves it. A join token is a key
+for a single use: to fetch the key of the worker whose id it carries.
 """
 
 import secrets
@@ -20,13 +20,13 @@ from events.workers import WorkerKeyIssued, WorkerKeyRevoked
 
 PREFIX_CHARS = 8
 KEY_CHARS = 43
-"""Of 32 random bytes in base64."""
+"""Length of 32 random bytes in base64."""
 _HASHER = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=4)
 """argon2id with 64 MiB."""
 
 
 class Key(BaseModel, frozen=True):
-    """What is known about a key, without anything secret. No pools or kinds means all of them."""
+    """A key without its secrets. No pools or kinds means all of them."""
 
     key_id: str
     worker_id: str
@@ -41,7 +41,7 @@ class Key(BaseModel, frozen=True):
     used_at: datetime | None = None
 
     def ended(self, now: datetime) -> Literal["revoked", "expired"] | None:
-        """Return why the key is good for nothing at `now`, None when it is good."""
+        """Return why the key is not valid at `now`; None when it is valid."""
         if self.revoked_at is not None:
             return "revoked"
         if self.expires_at is not None and now >= self.expires_at:
@@ -59,7 +59,7 @@ def make(
     kinds: tuple[JobKind, ...] = (),
     life: timedelta | None = None,
 ) -> tuple[Key, str]:
-    """Return a new key and its text, which is shown once and kept nowhere."""
+    """Return a new key and its text. The text is shown once and never stored."""
     text = secrets.token_urlsafe(32)
     key = Key(
         key_id=context.new_id(),
@@ -90,19 +90,19 @@ def issued(key: Key) -> WorkerKeyIssued:
 
 
 def key_revoked(context: Context, key: Key, reason: str) -> Envelope[Event]:
-    """Return the fact that a key was revoked: the same event, with the same time, whenever the log is told of it."""
+    """Return the fact that a key was revoked: the same event, with the same time, at every repeat."""
     event = WorkerKeyRevoked(worker_id=key.worker_id, key_id=key.key_id, prefix=key.prefix, reason=reason)
     id_ = str(uuid5(UUID(key.key_id), "revoked"))
     return Envelope(id_, context.source, key.worker_id, key.revoked_at or context.now, event, id_)
 
 
 def hashed(text: str) -> str:
-    """Return the argon2id hash of a key: takes about 0.1 s and 64 MiB."""
+    """Return the argon2id hash of a key. Takes about 0.1 s and 64 MiB."""
     return _HASHER.hash(text)
 
 
 def proves(text: str, hash_: str) -> bool:
-    """Tell whether the text is the hashed one; as slow as `hashed`."""
+    """Return whether the text matches the hash; as slow as `hashed`."""
     try:
         return _HASHER.verify(hash_, text)
     except (VerifyMismatchError, InvalidHashError):

@@ -1,4 +1,4 @@
-"""How much of a file's own description is kept: as many tracks, and as long names, as fit into every event. Pure."""
+"""Limits on a file's own description: only as many tracks, and names as long, as fit into every event. Pure."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -8,7 +8,7 @@ from events.media import Probe
 
 TRACKS_MAX = 100
 TEXT_MAX = 200
-"""Of each kind of track so many are reported by an analysis, with so many characters of each text; plans may take fewer."""
+"""An analysis reports at most TRACKS_MAX tracks of each kind and TEXT_MAX characters of each text; plans may use fewer."""
 WARNINGS_MAX = 50
 SENTENCE_MAX = 1000
 V = TypeVar("V", bound=Value)
@@ -16,7 +16,7 @@ _KINDS = {"audio": "sound tracks", "subtitles": "subtitle tracks", "attachments"
 
 
 def bounded(probe: Probe, *, tracks_max: int = TRACKS_MAX, text_max: int = TEXT_MAX) -> tuple[Probe, tuple[str, ...]]:
-    """Return the probe with the first tracks of each kind and the beginnings of long texts, and a note for what was cut."""
+    """Return the probe with the first tracks of each kind and the beginnings of long texts, and a note for each cut."""
     notes: list[str] = []
     changed: dict[str, Any] = {}
     for kind, words in _KINDS.items():
@@ -35,6 +35,6 @@ def bounded(probe: Probe, *, tracks_max: int = TRACKS_MAX, text_max: int = TEXT_
 
 
 def _clipped(value: V, text_max: int) -> V:
-    """Return the value with no text longer than that."""
+    """Return the value with each text cut to at most `text_max` characters."""
     long = {name: text[:text_max] for name, text in value if isinstance(text, str) and len(text) > text_max}
     return value.model_copy(update=long) if long else value

@@ -1,7 +1,7 @@
-"""What a node reports, from the bytes of its request to the bytes on the log, in a few microseconds.
+"""Reports of nodes, from the bytes of a request to the bytes on the log, in a few microseconds.
 
-The same fields as `events.telemetry.TelemetryReported`, and the same bytes that `events.codec.encode` would make of it;
-tests hold both. Everything here is pure.
+The fields are those of `events.telemetry.TelemetryReported`, and the bytes equal those of `events.codec.encode`; tests
+hold both. Everything here is pure.
 """
 
 import re
@@ -20,7 +20,7 @@ from events.telemetry import TelemetryReported
 from producers.anonymity import Refused, check_again, check_id
 
 SOURCE = "kinolog/telemetry"
-"""The same for every event: where it came in says nothing about where it came from."""
+"""The same for every event, so that the source never reveals a report's origin."""
 SPEED_MAX = 1_000_000
 
 _is_uuid = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
@@ -32,7 +32,7 @@ class NotJson(InvalidRequest):
 
 
 class Report(telemetry.Report, gc=False, omit_defaults=True, kw_only=True):
-    """A report as it is sent; fields of newer clients are ignored. `event_id` is for the envelope."""
+    """A report as a client sends it; fields of newer clients are ignored. `event_id` is for the envelope."""
 
     speed_factor: Annotated[float, msgspec.Meta(ge=0, le=SPEED_MAX)] | None = None
     event_id: str | None = None
@@ -57,9 +57,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read(body: bytes) -> Report:
-    """Return the report in a body, which may be said.
+    """Return the report in a body, checked by `producers.anonymity`.
 
-    Raises NotJson; Refused, naming the field, for a wrong type, a missing field, or what `producers.anonymity` refuses.
+    Raises NotJson. Raises Refused, which names the field, for a wrong type, a missing field or a forbidden value.
     """
     try:
         report = _decode(body)
@@ -72,7 +72,7 @@ def read(body: bytes) -> Report:
 
 
 def read_lines(lines: bytes) -> list[Report] | None:
-    """Return the reports in lines of which none is wrong; None when one is, and each has to be read by itself."""
+    """Return the reports in the lines when all are valid; None when one is not: then the caller reads each line by itself."""
     try:
         reports = _decode_lines(lines)
         for report in reports:
@@ -83,7 +83,7 @@ def read_lines(lines: bytes) -> list[Report] | None:
 
 
 def check_report(report: Report) -> None:
-    """Raise Refused for a value that may not be said; make `event_id` lower case."""
+    """Raise Refused for a forbidden value; make `event_id` lower case."""
     check_again(
         report.app_version,
         report.event_type,
@@ -103,22 +103,22 @@ def check_report(report: Report) -> None:
 
 
 class Second(NamedTuple):
-    """A whole second, as both of the forms that a record has it in."""
+    """A whole second, in both forms that a record contains."""
 
     time: datetime
     timestamp_ms: int
 
 
 def second_of(seconds: float) -> Second:
-    """Return the second of a moment in seconds since 1970."""
+    """Return the whole second of a time in seconds since 1970."""
     whole = int(seconds)
     return Second(datetime.fromtimestamp(whole, UTC), whole * 1000)
 
 
 def records_of(reports: Iterable[Report], now: Second, new_id: Callable[[], str]) -> list[Record]:
-    """Return the events on the log: under the reports' own ids, else new ones; their time is `now`.
+    """Return the records for the log. Their ids are the reports' own, or new ones; their time is `now`.
 
-    Takes the `event_id` out of the reports.
+    Removes the `event_id` from the reports.
     """
     time, timestamp_ms = now
     records = []
@@ -131,7 +131,7 @@ def records_of(reports: Iterable[Report], now: Second, new_id: Callable[[], str]
 
 
 def _refusal(message: str) -> Refused:
-    """Name the field that msgspec complains of; its words have the types that it saw, and never a value."""
+    """Return a refusal that names the field in msgspec's message; such a message has the types it saw, never a value."""
     what, _, path = message.partition(" - at `$")
     if missing := _MISSING(what):
         return Refused(missing[1], "is missing")
@@ -139,7 +139,7 @@ def _refusal(message: str) -> Refused:
 
 
 def _words(error: Exception) -> str:
-    """Return what is wrong with the JSON. Nothing of the body is in it: msgspec tells a place, not what is there."""
+    """Return the fault of the JSON without any text of the body: msgspec reports the position, not the contents."""
     if isinstance(error, msgspec.DecodeError):
         return str(error)
     return "nested too deeply" if isinstance(error, RecursionError) else "not UTF-8"

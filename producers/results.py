@@ -1,4 +1,4 @@
-"""How an attempt's end is put into records: a result with many segments is reported in parts. Pure."""
+"""Records of an attempt's end: a result with many segments is reported in parts. Pure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,11 +7,11 @@ from events.kinds import Earlier, MediaResult
 from events.media import Rendition
 
 SEGMENTS_MAX = 1500
-"""Segments in one record: each takes 260 to 400 bytes."""
+"""Maximum segments in one record: each takes 260 to 400 bytes."""
 
 
 def in_parts(report: ResultReported) -> list[PartReported | ResultReported]:
-    """Return the events that say what the report says, in their order: each fits into a record, the last ends the attempt."""
+    """Return the events that together equal the report, in order: each fits into a record, and the last ends the attempt."""
     result = report.result
     if not isinstance(result, MediaResult):
         return [report]
@@ -28,7 +28,7 @@ def in_parts(report: ResultReported) -> list[PartReported | ResultReported]:
 
 
 def _slices(renditions: Sequence[Rendition]) -> Iterator[tuple[Rendition, ...]]:
-    """Yield the renditions with at most `SEGMENTS_MAX` segments at a time; their frames are counted with the first of each."""
+    """Yield the renditions with at most `SEGMENTS_MAX` segments at a time; a rendition's frames are counted in its first slice."""
     part: list[Rendition] = []
     room = SEGMENTS_MAX
     for rendition in renditions:

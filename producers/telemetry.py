@@ -1,10 +1,10 @@
-"""Reports to a telemetry server, from any node: what is reported survives a restart and is sent when the server is there.
+"""Client of a telemetry server, for any node: reports survive a restart and are sent once the server is reachable.
 
     async with telemetry_client("http://telemetry.example:3000", Path("spool")) as client:  # infra.runtime.telemetry
         client.report(Report(app_version="1.0.0", event_type="job_started", encoder="av1_qsv"))
 
-`report` neither waits nor raises. What may not be said (`producers.anonymity`) is dropped here already, and never on
-disk. Each report gets an `event_id` before it is kept, so whatever is sent twice counts once.
+`report` neither waits nor raises. A report that `producers.anonymity` refuses is dropped here and never reaches the disk.
+Each report gets an `event_id` before it is stored, so a report that is sent twice counts once.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ BATCH_MAX = 1_000
 BATCH_BYTES_MAX = 4 * 2**20
 SPOOL_BYTES_MAX = 64 * 2**20
 WAITS_S = (0.2, 0.8, 3.0, 10.0, 30.0, 100.0, 300.0)
-"""Before the next attempt: as the predecessor's clients, then longer. A server's Retry-After makes it longer still."""
+"""Waits before the next attempt: first those of the predecessor's clients, then longer. Retry-After can extend them."""
 STOP_S = 3.0
 HOPELESS = (400, 413, 415, 422)
-"""A batch that is answered so will never be taken. All other answers are hoped to change."""
+"""Answers after which a batch will never be accepted. After any other answer it is sent again."""
 
 log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -40,9 +40,9 @@ _decode = msgspec.json.Decoder(Report).decode
 
 
 class Spool:
-    """Reports on disk, in files of at most BATCH_MAX lines; the oldest files go when there is no room.
+    """Reports on disk, in files of at most BATCH_MAX lines; the oldest files are deleted when there is no room.
 
-    One thread may `keep` while another one reads and forgets: files that go meanwhile are passed over.
+    One thread may `keep` while another reads and forgets: files deleted meanwhile are skipped.
     """
 
     def __init__(self, directory: Path, new_id: Callable[[], str], bytes_max: int = SPOOL_BYTES_MAX) -> None:
@@ -51,7 +51,7 @@ class Spool:
         self._bytes_max = bytes_max
 
     def keep(self, lines: Sequence[bytes]) -> int:
-        """Write lines to files, each there as a whole or not at all; return how many files had to go for them."""
+        """Write lines to files, each completely or not at all; return the number of files deleted to make room."""
         self._directory.mkdir(parents=True, exist_ok=True)
         for start in range(0, len(lines), BATCH_MAX):
             path = self._directory / f"{self._new_id()}.ndjson"
@@ -72,7 +72,7 @@ class Spool:
         return sorted(self._directory.glob("*.ndjson"))
 
     def read(self) -> tuple[list[Path], bytes]:
-        """Return the oldest files that make up one batch, and their lines."""
+        """Return the oldest files that form one batch, and their lines."""
         taken: list[Path] = []
         body = b""
         count = 0
@@ -80,7 +80,7 @@ class Spool:
             try:
                 lines = file.read_bytes()
             except FileNotFoundError:
-                continue  # it went meanwhile, for there was no room for it
+                continue  # deleted meanwhile to make room
             count += lines.count(b"\n")
             if taken and (count > BATCH_MAX or len(body) + len(lines) > BATCH_BYTES_MAX):
                 break
@@ -89,7 +89,7 @@ class Spool:
         return taken, body
 
     def forget(self, files: Iterable[Path]) -> None:
-        """Delete files that were dealt with."""
+        """Delete files whose reports were accepted or given up."""
         for file in files:
             file.unlink(missing_ok=True)
 
@@ -126,10 +126,10 @@ class TelemetryClient:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._failures = 0
-        """Since the last batch that was dealt with."""
+        """Failures since the last batch that was accepted or given up."""
 
     def report(self, report: Report) -> None:
-        """Take a report. Returns at once; what is wrong with the report or the server is a line in the log."""
+        """Accept a report. Returns at once; a fault of the report or the server is a line in the log."""
         try:
             report.event_id = report.event_id or self._new_id()
             check_report(report)
@@ -146,7 +146,7 @@ class TelemetryClient:
             self._reported.set()
 
     async def start(self) -> None:
-        """Begin to send, what an earlier process left over first."""
+        """Start to send, first the reports left by an earlier process."""
         self._stopping = False
         self._kept.set()
         self._tasks = [
@@ -155,12 +155,12 @@ class TelemetryClient:
         ]
 
     async def stop(self, timeout_s: float = STOP_S) -> None:
-        """Try once to send what is left, within this time; what stays on disk is sent by the next process."""
+        """Try once to send the remaining reports within `timeout_s`; the next process sends those that stay on disk."""
         self._stopping = True
         self._reported.set()
         keeping, sending = self._tasks
         sending.cancel()
-        await asyncio.gather(keeping, sending, return_exceptions=True)  # what is being written to disk is there then
+        await asyncio.gather(keeping, sending, return_exceptions=True)  # pending writes to disk are then complete
         await self._keep()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -174,7 +174,7 @@ class TelemetryClient:
             self._kept.set()
 
     async def _keep(self) -> None:
-        """Put what is queued on disk. Without a disk it stays in the queue, which is bounded."""
+        """Write queued reports to disk. If the disk fails, they stay in the queue, which is bounded."""
         if not self._queue:
             return
         lines, self._queue = self._queue, deque(maxlen=self._queue.maxlen)
@@ -195,7 +195,7 @@ class TelemetryClient:
                 await self._clock.sleep(max(wait_s, usual_s * self._rng.uniform(0.8, 1.2)))
 
     async def _send_left(self) -> float | None:
-        """Send batch after batch; return None when nothing is left, else the least seconds to wait."""
+        """Send batch after batch; return None when nothing is left, else the minimum seconds to wait."""
         while True:
             try:
                 files, body = await asyncio.to_thread(self._spool.read)
@@ -210,7 +210,7 @@ class TelemetryClient:
                 return WAITS_S[-1]
 
     async def _send(self, body: bytes) -> float | None:
-        """Send a batch; return None when there is no more to do about it, else the least seconds to wait."""
+        """Send a batch; return None when it is done, else the minimum seconds to wait."""
         headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
         try:
             answer = await self._http.post(EVENTS_PATH, content=gzip.compress(body, 1), headers=headers)

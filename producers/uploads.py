@@ -1,4 +1,4 @@
-"""What enters the log around an upload. Pure."""
+"""Events about an upload. Pure."""
 
 import unicodedata
 from typing import Literal
@@ -11,7 +11,7 @@ from events.text import JOINERS
 from events.videos import UploadAbandoned, UploadStarted, VideoUploaded
 
 _UPLOADED, _ABANDONED = 1, 2
-"""An upload is completed or abandoned once: these events have ids derived from the video's, whoever says it how often."""
+"""An upload is completed or abandoned once: these events' ids derive from the video's, so every repeat has the same id."""
 
 TITLE_MAX = 255
 _UNSEEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
@@ -35,7 +35,7 @@ def started(
     sha256: str | None = None,
     force: bool = False,
 ) -> Envelope[Event]:
-    """Somebody was given addresses to send a source to."""
+    """Record that a sender received addresses for a source."""
     event = UploadStarted(
         video_id=video_id,
         filename=filename,
@@ -50,14 +50,14 @@ def started(
 
 
 def claimed(context: Context, upload: VideoUploaded, *, instead_of: str | None) -> Envelope[Event]:
-    """A whole upload wants to become the video of its content, the first one or instead of a holder that came to nothing."""
+    """Claim a content for a complete upload: as the first claim, or instead of a holder that came to nothing."""
     assert upload.sha256 is not None
     event = ContentClaimed(sha256=upload.sha256, video_id=upload.video_id, instead_of=instead_of, upload=upload)
     return Envelope(context.new_id(), context.source, upload.sha256, context.now, event, upload.video_id, upload.video_id)
 
 
 def uploaded(context: Context, upload: VideoUploaded) -> Envelope[Event]:
-    """The whole source is in the store."""
+    """Record that the complete source is in the store."""
     id_ = derived_id(upload.video_id, _UPLOADED)
     return Envelope(id_, context.source, upload.video_id, context.now, upload, upload.video_id, upload.video_id)
 
@@ -65,7 +65,7 @@ def uploaded(context: Context, upload: VideoUploaded) -> Envelope[Event]:
 def abandoned(
     context: Context, *, video_id: str, reason: Literal["expired", "cancelled", "known"], same_as: str | None = None
 ) -> Envelope[Event]:
-    """The upload will not be completed."""
+    """Record that the upload will not be completed."""
     event = UploadAbandoned(video_id=video_id, object_key=source_key(video_id), reason=reason, same_as=same_as)
     id_ = derived_id(video_id, _ABANDONED)
     return Envelope(id_, context.source, video_id, context.now, event, video_id, video_id)

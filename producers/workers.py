@@ -1,4 +1,4 @@
-"""What the worker app says for workers outside the cluster, and about their keys. Pure."""
+"""Events that the worker app writes for workers outside the cluster, and about their keys. Pure."""
 
 from datetime import datetime
 from uuid import UUID, uuid5
@@ -28,18 +28,18 @@ def claim_requested(
     deadline: datetime,
     process_id: str | None = None,
 ) -> Envelope[Event]:
-    """Ask for a job. Said again with the same `claim_id` it is the same request, so that it is answered once."""
+    """Ask for a job. A repeat with the same `claim_id` is the same request, so that it is answered once."""
     event = ClaimRequested(worker_id=worker_id, pool=pool, capabilities=capabilities, deadline=deadline, process_id=process_id)
     return Envelope(claim_id, context.source, pool, context.now, event, claim_id)
 
 
 def claim_id_of(worker_id: str, chosen: str) -> str:
-    """Return the id of the request, or process, that a worker calls `chosen`: no worker can say the id of another one's."""
+    """Return the id of the request, or process, that a worker calls `chosen`: no worker can produce the id of another worker's."""
     return str(uuid5(UUID(worker_id), chosen))
 
 
 def lease_renewed(context: Context, *, job_id: str, pool: str, worker_id: str, epoch: int) -> Envelope[Event]:
-    """Say that the worker is at it."""
+    """Report that the worker still works on the job."""
     return _request(context, pool, LeaseRenewed(job_id=job_id, pool=pool, worker_id=worker_id, epoch=epoch))
 
 
@@ -58,7 +58,7 @@ def result_reported(
     result: JobResult | None = None,
     failure: Failure | None = None,
 ) -> Envelope[Event]:
-    """Say how the attempt ended."""
+    """Report the end of the attempt."""
     event = ResultReported(job_id=job_id, pool=pool, worker_id=worker_id, epoch=epoch, result=result, failure=failure)
     return _request(context, pool, event)
 
@@ -66,13 +66,13 @@ def result_reported(
 def part_reported(
     context: Context, *, job_id: str, pool: str, worker_id: str, epoch: int, part: int, renditions: tuple[Rendition, ...]
 ) -> Envelope[Event]:
-    """Say what is part of the result that is to come."""
+    """Report a part of the result that will follow."""
     event = PartReported(job_id=job_id, pool=pool, worker_id=worker_id, epoch=epoch, part=part, renditions=renditions)
     return _request(context, pool, event)
 
 
 def ticked(context: Context, tick: ProgressTicked) -> Envelope[Event]:
-    """Say how far a job is."""
+    """Report the progress of a job."""
     id_ = context.new_id()
     return Envelope(id_, context.source, tick.job_id, context.now, tick, context.correlation_id or id_)
 
