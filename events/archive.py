@@ -1,6 +1,6 @@
-"""The archive: topic `archive`, one partition. Each fact is a file in the object store that holds a stretch of one partition.
+"""The archive: topic `archive`, one partition. Each fact names a file in the object store that holds a stretch of one partition.
 
-The facts are the archive's manifest, and its proof: `chain` goes from segment to segment of a partition.
+The facts are the archive's manifest and its proof: `chain` continues from segment to segment of a partition.
 """
 
 from pydantic import AwareDatetime
@@ -9,12 +9,12 @@ from events.envelope import Event
 
 
 class SegmentArchived(Event, type="kinolog.segment.archived.v1"):
-    """The records of `topic`/`partition` from offset `first` (incl.) to `next` (excl.) stand in the object `key`, Parquet.
+    """The Parquet object `key` holds the records of `topic`/`partition` from offset `first` (included) to `next` (excluded).
 
-    `sha256` is that of the file. `chain` is the hash chain of the partition after the last record, hex: over the bytes of
-    every record since offset zero, however they were cut into segments. `time_first` and `time_last` are the earliest and
-    the latest time of an event; None when no record was one. `unpacked_bytes` is how long the records are together.
-    A fact about a stretch that several files hold replaces them: small files of a day were joined.
+    `sha256` is the hash of the file. `chain` (hex) is the partition's hash chain after the last record. It covers the bytes
+    of every record since offset zero and does not depend on the cuts between segments. `time_first` and `time_last` are the
+    earliest and latest event times; None when no record is an event. `unpacked_bytes` is the total length of the records.
+    A fact about a stretch that several files hold replaces those files: the small files of a day were joined.
     """
 
     topic: str

@@ -1,4 +1,4 @@
-"""Time, ids and chance are passed in, so that every decision can be made again from what was recorded."""
+"""Time, ids and chance are arguments, so that every decision can be repeated from the recorded events."""
 
 import random
 from collections.abc import Callable
@@ -8,21 +8,21 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """The only way to time. Its real twin is `infra.runtime.clock.SystemClock`; simulations pass a virtual one."""
+    """The only source of time. `infra.runtime.clock.SystemClock` is the real one; simulations pass a virtual clock."""
 
     def now(self) -> datetime:
-        """Return the present moment, aware, in UTC."""
+        """Return the current time, aware, in UTC."""
 
     async def sleep(self, seconds: float) -> None:
-        """Return after `seconds`; a virtual clock only moves itself forward."""
+        """Return after `seconds`; a virtual clock only advances its own time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a pure producer or decider may know besides its input.
+    """Everything that a pure producer or decider may know besides its input.
 
-    `now` is aware UTC; `new_id` returns a fresh UUIDv7 string; `source` names the process that speaks (CloudEvents
-    `source`); `correlation_id` ties together everything that follows from one request of a person or node.
+    `now` is aware UTC; `new_id` returns a fresh UUIDv7 string; `source` names the process that writes (CloudEvents
+    `source`); `correlation_id` links everything that follows from one request of a person or node.
     """
 
     now: datetime

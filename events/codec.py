@@ -1,9 +1,9 @@
 """Envelope <-> bytes: CloudEvents structured JSON, one line per event.
 
-What can be encoded can be decoded, to the same value; what cannot is InvalidEvent on both sides and nothing else, so
-that bad bytes become a dead letter and never stop a reader. No text on the log has a NUL: PostgreSQL cannot keep one.
+Every value that can be encoded decodes to the same value. Any other input raises InvalidEvent on both sides and no other
+error, so bad bytes become a dead letter and never stop a reader. No text on the log has a NUL: PostgreSQL cannot store one.
 
-msgspec reads the envelope and leaves `data` as bytes, pydantic reads `data` as its type: each byte is parsed once.
+msgspec reads the envelope and leaves `data` as bytes; pydantic reads `data` as its type. Each byte is parsed once.
 """
 
 import re
@@ -26,19 +26,19 @@ CONTENT_TYPE = b"application/cloudevents+json; charset=UTF-8"
 HEADERS = [("content-type", CONTENT_TYPE)]
 
 is_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
-"""Matches an id as it is written on the log."""
+"""Matches an id in its form on the log."""
 _UUID = b"00000000-0000-0000-0000-000000000000"
 _HEX_DIGITS = bytes.maketrans(b"0123456789abcdef", b"0" * 16)
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _REASON_CHARACTERS_MAX = 500
 ID_MAX = 300
-"""Characters of an id or of a pool's name: none that is longer fits into an index of PostgreSQL, and no reader may stop at it."""
+"""Maximum characters of an id or pool name. A longer one does not fit into a PostgreSQL index and would stop a reader."""
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Wire(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
-    """The members of the JSON document, `data` as the bytes that stand there."""
+    """The members of the JSON document; `data` stays undecoded bytes."""
 
     specversion: Literal["1.0"]
     id: str
@@ -53,14 +53,14 @@ class Wire(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
 
 write_wire = msgspec.json.Encoder().encode
 read_wire = msgspec.json.Decoder(Wire).decode
-"""Bytes <-> members, for those who need no payload. Raise msgspec's errors; what `decode` has accepted can be read."""
+"""Bytes <-> members, for callers that need no payload. Both raise msgspec's errors; `read_wire` reads all that `decode` accepts."""
 
 
 def encode(envelope: Envelope[Event]) -> bytes:
     """Return one line of JSON, without the newline.
 
-    Raises InvalidEvent for what could not be read back: an id that is no UUID, a time without a zone, a text with a
-    NUL or with half a character (a lone surrogate), an id that is too long.
+    Raises InvalidEvent for a value that could not be read back: an id that is no UUID, a time without a zone, a text with
+    a NUL or a lone surrogate (half a character), an id that is too long.
     """
     id, source, subject, time, data, correlationid, causationid = envelope
     if not is_uuid(id) or (causationid is not None and not is_uuid(causationid)):
@@ -92,9 +92,9 @@ def encode(envelope: Envelope[Event]) -> bytes:
 
 
 def decode(record: bytes) -> Envelope[Event]:
-    """Return the event of a record, upcast to today's version.
+    """Return the event in a record, upcast to its current version.
 
-    Raises InvalidEvent with the reason: not JSON, not an envelope, an unknown type, or data that its type refuses.
+    Raises InvalidEvent with the reason: not JSON, not an envelope, an unknown type, or data that the type refuses.
     """
     wire_type = None
     try:
@@ -127,9 +127,9 @@ def decode(record: bytes) -> Envelope[Event]:
 
 
 def decode_all(records: Sequence[bytes]) -> list[Envelope[Event]]:
-    """Return what `decode` returns of each record, in two thirds of the time: payloads of a type are validated together.
+    """Decode each record as `decode` does, in two thirds of the time: payloads of one type are validated together.
 
-    Raises InvalidEvent when one of them cannot be decoded; `decode` tells which one, and why.
+    Raises InvalidEvent when one of them cannot be decoded. Call `decode` on each record to find which one, and why.
     """
     lines = b"\n".join(records)
     if b"\\" in lines:
@@ -162,7 +162,7 @@ def decode_all(records: Sequence[bytes]) -> list[Envelope[Event]]:
 
 
 def _payloads(wires: Sequence[Wire], types: Collection[str]) -> Iterable[Event]:
-    """Return the payloads of some envelopes. Each is JSON for itself, so that those of one type make a list."""
+    """Return the payloads of some envelopes. Each is a JSON value, so the payloads of one type join into a JSON list."""
     if len(types) == 1:
         return _list_of(*types)(b"[%b]" % b",".join([wire.data for wire in wires]))
     found = {name: iter(_list_of(name)(b"[%b]" % b",".join([wire.data for wire in wires if wire.type == name]))) for name in types}
@@ -170,7 +170,7 @@ def _payloads(wires: Sequence[Wire], types: Collection[str]) -> Iterable[Event]:
 
 
 def _list_of(wire_type: str) -> Callable[[bytes], list[Event]]:
-    """Return what validates a JSON list of an event's payloads."""
+    """Return the validator of a JSON list of an event's payloads."""
     return _list_validator(REGISTRY[wire_type]).validate_json
 
 
@@ -185,7 +185,7 @@ def _validator(event: type[Event]) -> SchemaValidator:
 
 
 def _limited(event: type[Event]) -> CoreSchema:
-    """Return the schema of an event whose ids, also those of values inside it, have at most ID_MAX characters."""
+    """Return an event's schema in which ids, nested ones included, have at most ID_MAX characters."""
 
     def limit(schema: Any) -> None:
         if isinstance(schema, dict):
@@ -207,7 +207,7 @@ def _limited(event: type[Event]) -> CoreSchema:
 
 
 def _refuse_long_ids(value: BaseModel, wire_type: str) -> None:
-    """Raise InvalidEvent for an id with more than ID_MAX characters, also in values inside."""
+    """Raise InvalidEvent for an id with more than ID_MAX characters, also in nested values."""
     ids, inner = _ids_of(type(value))
     for name in ids:
         if len(getattr(value, name) or "") > ID_MAX:
@@ -221,14 +221,14 @@ def _refuse_long_ids(value: BaseModel, wire_type: str) -> None:
 
 @cache
 def _ids_of(model: type[BaseModel]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the fields of a model that are ids, and those with values that may have ids inside."""
+    """Return a model's id fields, and its fields whose values may contain ids."""
     fields = model.model_fields
     ids = tuple(name for name, field in fields.items() if _is_id(name) and field.annotation in (str, str | None))
     return ids, tuple(name for name, field in fields.items() if any(any(_ids_of(one)) for one in _models_in(field.annotation)))
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield the models that a field's annotation names."""
+    """Yield the models named in a field's annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
@@ -240,7 +240,7 @@ def _is_id(name: str) -> bool:
 
 
 def _are_uuids(ids: Sequence[str]) -> bool:
-    """Return whether all match `is_uuid`, in a third of the time."""
+    """Return whether all ids match `is_uuid`, in a third of the time."""
     return ",".join(ids).encode().translate(_HEX_DIGITS) == b",".join([_UUID] * len(ids))
 
 
@@ -249,6 +249,6 @@ def _not_a_uuid(id: str) -> InvalidEvent:
 
 
 def _refuse_nul(record: bytes) -> None:
-    """Raise InvalidEvent when a text in the JSON has a NUL; the JSON escapes it, so the bytes tell."""
+    """Raise InvalidEvent when a text in the JSON has a NUL. JSON escapes a NUL, so a search of the bytes finds it."""
     if _NUL.search(record):
         raise InvalidEvent("a text has a NUL character")

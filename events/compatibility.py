@@ -1,11 +1,11 @@
-"""May this schema take the place of that one? Pure comparison of JSON Schemas as pydantic writes them.
+"""May a new schema replace an old one? Pure comparison of JSON Schemas as pydantic writes them.
 
-The question is whether everything that the old schema accepted, the log's past, is still read the same way:
+A new schema must read everything that the old one accepted, which is the log's past, in the same way:
 
 - fine: a new optional field with a default, a required field that gets a default, a wider type, enum or limit, words;
 - refused: a removed field, a new required field, a narrower type, enum or limit, another type, another default.
 
-What is refused needs a new version of the event (`.v2`) and an upcaster.
+A refused change needs a new version of the event (`.v2`) and an upcaster.
 """
 
 from collections.abc import Iterator
@@ -19,19 +19,19 @@ _EXACT = ("pattern", "format", "uniqueItems")
 
 
 def incompatibilities(old: Schema, new: Schema) -> list[str]:
-    """Return one sentence for each thing that `old` accepted and `new` refuses or reads otherwise; none: compatible."""
+    """Return one sentence per value that `old` accepted and `new` refuses or reads differently. An empty list: compatible."""
     return list(_Comparison(old, new).compare(old, new, "data"))
 
 
 class _Comparison:
-    """Two whole documents: references are looked up in `$defs` of each."""
+    """Two whole documents; references are resolved in the `$defs` of each."""
 
     def __init__(self, old: Schema, new: Schema) -> None:
         self._old_definitions = old.get("$defs", {})
         self._new_definitions = new.get("$defs", {})
 
     def compare(self, old: Schema, new: Schema, path: str) -> Iterator[str]:
-        """Yield what is wrong at `path` (dotted) and below it."""
+        """Yield the faults at `path` (dotted) and below it."""
         old, new = _resolve(old, self._old_definitions), _resolve(new, self._new_definitions)
         old_choices, new_choices = _alternatives(old), _alternatives(new)
         if len(old_choices) == len(new_choices) == 1:
@@ -44,7 +44,7 @@ class _Comparison:
                 yield from refusals[min(range(len(refusals)), key=lambda index: (likeness[index], len(refusals[index])))]
 
     def _unlike(self, old: Schema, new: Schema) -> tuple[bool, bool]:
-        """Return a sorting key: the choice that was meant comes first."""
+        """Return a sort key that puts the intended choice first."""
         old, new = _resolve(old, self._old_definitions), _resolve(new, self._new_definitions)
         return old.get("title") != new.get("title"), old.get("type") != new.get("type")
 

@@ -1,15 +1,15 @@
-"""Which video is of which content: topic `contents`, key = sha256."""
+"""Which video holds which content: topic `contents`, key = sha256."""
 
 from events.envelope import Event
 from events.videos import VideoUploaded
 
 
 class ContentClaimed(Event, type="kinolog.content.claimed.v1"):
-    """A whole upload of this content lies in the store, and wants to become its video.
+    """A complete upload of this content is in the store and claims to become its video.
 
-    The first claim holds the content. A later one takes it over only when it names the holder as `instead_of`, because the holder
-    came to nothing; every other claim changes nothing, and its upload is given up. `upload` is what is recorded when the
-    claim holds, by whoever finds that it is not yet.
+    The first claim holds the content. A later claim takes it over only when it names the holder as `instead_of`, because
+    the holder came to nothing. Every other claim changes nothing, and its upload is given up. `upload` is the event to
+    record once the claim holds; any reader that finds it missing records it.
     """
 
     sha256: str

@@ -1,8 +1,8 @@
 """One event on the log: CloudEvents 1.0, structured JSON mode, one record = one line of JSON.
 
-A payload is a frozen pydantic class, named in the past participle, that carries its wire type:
-`class VideoUploaded(Event, type="kinolog.video.uploaded.v1")`. The wire type is all that is stored; classes may be
-renamed or moved. Around it goes an `Envelope`; read back from a topic it comes as `Recorded`, with its position.
+A payload is a frozen pydantic class, named in the past participle, with its wire type:
+`class VideoUploaded(Event, type="kinolog.video.uploaded.v1")`. Only the wire type is stored, so classes may be renamed
+or moved. An `Envelope` wraps the payload; reading it from a topic gives a `Recorded`, with its position.
 """
 
 from datetime import datetime
@@ -13,16 +13,16 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema
 
 REGISTRY: dict[str, type["Event"]] = {}
-"""Wire type -> payload class, of every event that was ever declared."""
+"""Wire type -> payload class, for every declared event."""
 
 new_tuple = tuple.__new__
-"""Makes an `Envelope` or a `Recorded` in half the time of its own `__new__`, which is written in Python."""
+"""Makes an `Envelope` or a `Recorded` in half the time of the class's own `__new__`, which is written in Python."""
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
 
 def _bound(schema: Any) -> None:
-    """Give limits to the whole numbers of a core schema that have none."""
+    """Add limits to the integers of a core schema that have none."""
     if isinstance(schema, dict):
         if schema.get("type") == "int":
             schema.setdefault("ge", INT_MIN)
@@ -35,13 +35,13 @@ def _bound(schema: Any) -> None:
 
 
 class Value(BaseModel):
-    """A frozen value inside an event. Unknown fields of newer writers are ignored; whole numbers fit into 64 bits."""
+    """A frozen value inside an event. Unknown fields of newer writers are ignored; integers fit into 64 bits."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Bound every whole number: PostgreSQL and Parquet cannot keep a larger one, and no reader may stop at it."""
+        """Bound every integer: PostgreSQL and Parquet cannot store a larger one, and it must not stop a reader."""
         schema = handler(source)
         _bound(schema)
         return schema
@@ -68,8 +68,8 @@ class Envelope(NamedTuple, Generic[E_co]):
     """An event with its identity.
 
     `id` is a UUIDv7 for a new fact and `derived_id(causation, index)` for a derived one, so that a retry writes the
-    same id. `subject` is the stream id = the Kafka key. `causationid` is the id of the event that led to this one;
-    `correlationid` that of the first in the chain. `time` is aware UTC.
+    same id. `subject` is the stream id = the Kafka key. `causationid` is the id of the event that caused this one;
+    `correlationid` is the id of the first in the chain. `time` is aware UTC.
     """
 
     id: str
@@ -86,7 +86,7 @@ Record = tuple[bytes, bytes, int]
 
 
 class Recorded(NamedTuple, Generic[E_co]):
-    """An envelope at its place on the log."""
+    """An envelope with its position on the log."""
 
     topic: str
     partition: int

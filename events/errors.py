@@ -7,11 +7,11 @@ KinologError
 │   ├── LogUnavailable
 │   ├── ReaderLost
 │   └── StoreUnavailable
-├── PositionConflict somebody else moved this projection's position
-├── LogTruncated     the log starts after the position that is needed
+├── PositionConflict another runner moved this projection's position
+├── LogTruncated     the log starts after the needed position
 ├── Stalled          a loop hung and was cancelled
-├── ObjectMissing    an object that should be in the store is not
-├── InvalidRequest   a person or client asked for something impossible: 4xx, says what to do
+├── ObjectMissing    the store lacks an object that should be there
+├── InvalidRequest   a person or client asked for something impossible: 4xx, with what to do
 ├── NotFound         no such video, job, rendition …: 404
 └── Conflict         not in this state: 409
 """

@@ -1,4 +1,4 @@
-"""What became of failed attempts: topic `failures`, key = failure_id. That they failed stands in topic `jobs`."""
+"""What became of failed attempts: topic `failures`, key = failure_id. Topic `jobs` records the failures themselves."""
 
 from typing import Annotated, Literal
 
@@ -10,17 +10,17 @@ from events.text import machine_line
 
 
 class FailureResolved(Event, type="kinolog.failure.resolved.v1"):
-    """A person says that the cause of a failed attempt is gone, and why."""
+    """A person reports that the cause of a failed attempt is gone, and why."""
 
     failure_id: str
     reason: str = Field(max_length=500)
 
 
 class FailureRerun(Event, type="kinolog.failure.rerun.v1"):
-    """A failed attempt was run again from its capsule, for the record only: what it made was thrown away.
+    """A failed attempt was run again from its capsule, for the record only: its output was thrown away.
 
-    `reproduced`: it failed with the same stage, category and code. `failure` is that of the rerun, None when it succeeded;
-    `worker` names the machine; `seconds` is how long it ran.
+    `reproduced`: it failed with the same stage, category and code. `failure` is the rerun's own, None when it succeeded;
+    `worker` names the machine; `seconds` is the run time.
     """
 
     failure_id: str
@@ -34,5 +34,5 @@ FailureEvent = FailureResolved | FailureRerun
 
 
 def failure_id(job_id: str, epoch: int) -> str:
-    """Return the id of a failed attempt: that of its job and its claim."""
+    """Return the id of a failed attempt, made of the job's id and the claim's epoch."""
     return f"{job_id}:{epoch}"

@@ -1,6 +1,6 @@
-"""Refused values as sentences for a person: the field in human words, then what is wrong with it. Pure.
+"""Refused values as sentences for a person: the field in human words, then its fault. Pure.
 
-For bodies, queries and settings, which pydantic reads, and for reports, which msgspec does.
+Serves bodies, queries and settings, which pydantic reads, and reports, which msgspec reads.
 """
 
 import re
@@ -25,7 +25,7 @@ _NAMES = {
     "job_id": "job's id",
     "failure_id": "failure's id",
 }
-"""Fields whose name is not what a person calls them; elsewhere an underscore is a space."""
+"""Fields with another name for people; in all other names an underscore becomes a space."""
 
 _UNITS = {
     "_bytes": "in bytes",
@@ -35,7 +35,7 @@ _UNITS = {
     "_percent": "in per cent",
     "_s": "in seconds",
 }
-"""Ends of fields' names that are units."""
+"""Suffixes of field names that are units."""
 
 _MOMENT = "must be a moment with its time zone, such as 2026-03-01T12:00:00Z"
 _DAY = "must be a day, such as 2026-03-01"
@@ -99,12 +99,12 @@ _BOUNDS = {">=": "at least", "<=": "at most"}
 
 
 def _plain(limit: object) -> str:
-    """Return a limit without the fraction that it does not have."""
+    """Return a limit as text, without a `.0`."""
     return str(int(limit)) if isinstance(limit, float) and limit.is_integer() else str(limit)
 
 
 def name_of(where: tuple[int | str, ...]) -> str:
-    """Return what a person calls a field: `("body", "parts", 2, "etag")` is "ETag (3 in parts)", "wait_s" is "wait in seconds"."""
+    """Return a field's name for people: `("body", "parts", 2, "etag")` is "ETag (3 in parts)", "wait_s" is "wait in seconds"."""
     names = [part for part in where if isinstance(part, str)]
     last = names[-1] if names else "request"
     if where[:1] == ("header",):
@@ -116,7 +116,7 @@ def name_of(where: tuple[int | str, ...]) -> str:
 
 
 def pointer_of(where: tuple[int | str, ...]) -> str | None:
-    """Return where in the body a field is, as JSON Pointer in a fragment (RFC 6901, 6); None for what is not in the body."""
+    """Return a field's place in the body as a JSON Pointer in a fragment (RFC 6901, 6); None for a field outside the body."""
     if where[:1] != ("body",):
         return None
     return "#" + "".join("/" + quote(str(part).replace("~", "~0").replace("/", "~1"), safe="~") for part in where[1:])
@@ -131,7 +131,7 @@ def sentence(fault: Mapping[str, Any]) -> str:
 
 
 def words_of(fault: Mapping[str, Any]) -> str:
-    """Return what one of pydantic's errors says of its field."""
+    """Return the predicate of one pydantic error, without the field's name."""
     kind, context = fault["type"], fault.get("ctx", {})
     if kind == "value_error":
         return str(context.get("error", fault["msg"]))
@@ -145,7 +145,7 @@ def words_of(fault: Mapping[str, Any]) -> str:
 
 
 def words_of_type(message: str) -> str:
-    """Return what one of msgspec's messages, without its place, says of its field."""
+    """Return the predicate of one msgspec message from which its place was removed."""
     found = _EXPECTED(message)
     if found is None or found[1] not in _TYPES:
         return _otherwise(message)

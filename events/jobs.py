@@ -1,6 +1,6 @@
-"""Who may do which work: requests on topic `job-requests`, decided facts on topic `jobs`; key of both = pool.
+"""Assignment of work: requests on topic `job-requests`, decided facts on topic `jobs`; the key of both is the pool.
 
-A job is one unit of work of some kind (`events.kinds`). Requests are wishes; only the dispatcher turns them into facts,
+A job is one unit of work of some kind (`events.kinds`). Requests are wishes. Only the dispatcher turns them into facts,
 and only facts are true.
 """
 
@@ -20,7 +20,7 @@ Priority = Literal["high", "normal", "low"]
 
 
 class JobSubmitted(Event, type="kinolog.job.submitted.v1"):
-    """Please have this done."""
+    """A new job for the pool."""
 
     job_id: str
     video_id: str
@@ -31,10 +31,10 @@ class JobSubmitted(Event, type="kinolog.job.submitted.v1"):
 
 
 class ClaimRequested(Event, type="kinolog.job.claim-requested.v1"):
-    """A worker has a free slot. The answer, JobClaimed or ClaimRefused, names this event's id; it comes before `deadline`.
+    """A worker has a free slot. The answer, JobClaimed or ClaimRefused, names this event's id and comes before `deadline`.
 
-    `process_id` tells apart the processes that work under one `worker_id` one after the other: the first claim of a new one
-    says that the one before is gone, and what that held is free.
+    `process_id` distinguishes successive processes of one `worker_id`. The first claim of a new process means that the
+    previous process is gone and that its jobs are free.
     """
 
     worker_id: str
@@ -45,7 +45,7 @@ class ClaimRequested(Event, type="kinolog.job.claim-requested.v1"):
 
 
 class ClaimWithdrawn(Event, type="kinolog.job.claim-withdrawn.v1"):
-    """The worker that asked is leaving: nobody waits for the answer to its claim request any more."""
+    """The worker is leaving and no longer waits for the answer to its claim request."""
 
     worker_id: str
     pool: str
@@ -53,7 +53,7 @@ class ClaimWithdrawn(Event, type="kinolog.job.claim-withdrawn.v1"):
 
 
 class LeaseRenewed(Event, type="kinolog.job.lease-renewed.v1"):
-    """The worker is alive and still at it."""
+    """The worker is alive and still works on the job."""
 
     job_id: str
     pool: str
@@ -62,7 +62,7 @@ class LeaseRenewed(Event, type="kinolog.job.lease-renewed.v1"):
 
 
 class ResultReported(Event, type="kinolog.job.result-reported.v1"):
-    """The attempt ended: with a result whose objects the reporter has checked, or with a failure."""
+    """The attempt ended with a failure, or with a result whose objects the reporter has checked."""
 
     job_id: str
     pool: str
@@ -73,9 +73,9 @@ class ResultReported(Event, type="kinolog.job.result-reported.v1"):
 
 
 class PartReported(Event, type="kinolog.job.part-reported.v1"):
-    """Part of what an attempt made, before its result is reported: one record does not take all segments of a long video.
+    """Part of an attempt's output, reported before its result: one record cannot hold all segments of a long video.
 
-    Parts count from 0, and each rendition's segments go on in the next one; whose objects they are the reporter has checked.
+    Parts count from 0; each rendition's segments continue in the next part. The reporter has checked who owns the objects.
     """
 
     job_id: str
@@ -87,7 +87,7 @@ class PartReported(Event, type="kinolog.job.part-reported.v1"):
 
 
 class LeaseReleased(Event, type="kinolog.job.lease-released.v1"):
-    """The worker hands the job back unfinished (it shuts down); this costs no attempt."""
+    """The worker shuts down and hands the job back unfinished; this costs no attempt."""
 
     job_id: str
     pool: str
@@ -113,9 +113,9 @@ class RetryRequested(Event, type="kinolog.job.retry-requested.v1"):
 
 
 class RequeueRequested(Event, type="kinolog.job.requeue-requested.v1"):
-    """Put a job that has not ended back into the queue at once, with a fresh count of attempts, perhaps at another priority.
+    """Put an unfinished job back into the queue at once, with a fresh count of attempts, perhaps at another priority.
 
-    Who works on it is told to stop; who waits for its next attempt waits no longer.
+    A worker that runs the job must stop. A job that waits for its next attempt waits no longer.
     """
 
     job_id: str
@@ -125,9 +125,9 @@ class RequeueRequested(Event, type="kinolog.job.requeue-requested.v1"):
 
 
 class PauseRequested(Event, type="kinolog.dispatch.pause-requested.v1"):
-    """Give no more jobs to a worker, or to any of the pool when `worker_id` is None; what runs goes on.
+    """Give no more jobs to a worker, or to any worker of the pool when `worker_id` is None; running jobs continue.
 
-    With `drain`, a worker that is told so stops when its jobs are done.
+    With `drain`, a worker whose claim is refused for this reason stops when its jobs are done.
     """
 
     pool: str
@@ -137,7 +137,7 @@ class PauseRequested(Event, type="kinolog.dispatch.pause-requested.v1"):
 
 
 class ResumeRequested(Event, type="kinolog.dispatch.resume-requested.v1"):
-    """Give jobs to the worker, or the pool, again. It ends a worker's quarantine, too."""
+    """Give jobs to the worker, or the pool, again. This also ends a worker's quarantine."""
 
     pool: str
     worker_id: str | None = None
@@ -145,7 +145,7 @@ class ResumeRequested(Event, type="kinolog.dispatch.resume-requested.v1"):
 
 
 class ClockTicked(Event, type="kinolog.job.clock-ticked.v1"):
-    """Time went by; written only when something is due."""
+    """Time has passed; written only when something is due."""
 
     pool: str
     now: AwareDatetime
@@ -171,9 +171,9 @@ JobRequest = (
 
 
 class JobQueued(Event, type="kinolog.job.queued.v1"):
-    """The job exists and waits. Comes again, with attempts back at zero, when a person retries or requeues it.
+    """The job exists and waits. Recorded again, with attempts reset to zero, when a person retries or requeues the job.
 
-    `note` is what that person said.
+    `note` is that person's reason.
     """
 
     job_id: str
@@ -187,11 +187,11 @@ class JobQueued(Event, type="kinolog.job.queued.v1"):
 
 
 class JobClaimed(Event, type="kinolog.job.claimed.v1"):
-    """One worker may do the job until `lease_expires_at`. `epoch` grows with every claim and fences older holders.
+    """One worker may do the job until `lease_expires_at`. `epoch` grows with every claim and fences off older holders.
 
-    `reason` says why this job and this worker: `best_job` of those that waited when the worker asked; or, of the workers
-    that waited when the job came, the `first_waiting`, one that has the source of the `same_video`, or a GPU worker before
-    others (`gpu_first`). `probation`: its one job after a quarantine.
+    `reason` explains the choice. `best_job`: the best of the jobs that waited when the worker asked. The other reasons choose
+    among the workers that waited when the job came: the `first_waiting`, one that has the source of the `same_video`, or a
+    GPU worker before others (`gpu_first`). `probation`: the worker's one job after a quarantine.
     """
 
     job_id: str
@@ -223,7 +223,7 @@ class JobAttemptFailed(Event, type="kinolog.job.attempt-failed.v1"):
 
 
 class LeaseExpired(Event, type="kinolog.job.lease-expired.v1"):
-    """The worker was not heard of in time: that costs the attempt. `retry_at` is None after the last one (JobFailed follows)."""
+    """The worker did not renew its lease in time and lost the attempt. `retry_at` is None after the last one: JobFailed follows."""
 
     job_id: str
     video_id: str
@@ -237,9 +237,9 @@ class LeaseExpired(Event, type="kinolog.job.lease-expired.v1"):
 
 
 class JobReleased(Event, type="kinolog.job.released.v1"):
-    """The worker handed the job back, or a person took it away; it waits again, and the attempt does not count.
+    """The worker handed the job back, or a person took it away. The job waits again, and the attempt does not count.
 
-    `abandoned`: the worker's process ended without a word, and another one has started in its place.
+    `abandoned`: the worker's process ended without a report, and another process has started in its place.
     """
 
     job_id: str
@@ -265,7 +265,7 @@ class JobCompleted(Event, type="kinolog.job.completed.v1"):
 
 
 class PartAccepted(Event, type="kinolog.job.part-accepted.v1"):
-    """Part of what a running attempt made. It counts when the job is completed in the same epoch, and never otherwise."""
+    """Part of a running attempt's output. It counts only when the job is completed in the same epoch."""
 
     job_id: str
     video_id: str
@@ -277,7 +277,7 @@ class PartAccepted(Event, type="kinolog.job.part-accepted.v1"):
 
 
 class JobFailed(Event, type="kinolog.job.failed.v1"):
-    """The last attempt failed, or the failure cannot be helped by another one. A person can retry it."""
+    """The last attempt failed, or another attempt would not help. A person can retry the job."""
 
     job_id: str
     video_id: str
@@ -291,7 +291,7 @@ class JobFailed(Event, type="kinolog.job.failed.v1"):
 
 
 class JobCancelled(Event, type="kinolog.job.cancelled.v1"):
-    """Nobody needs it any more; a worker that is at it stops."""
+    """Nobody needs the job any more; a worker that runs it stops."""
 
     job_id: str
     video_id: str
@@ -301,7 +301,7 @@ class JobCancelled(Event, type="kinolog.job.cancelled.v1"):
 
 
 class ClaimRefused(Event, type="kinolog.job.claim-refused.v1"):
-    """A claim request ended without a job. A worker that is told `draining` stops; so is one whose place another process took."""
+    """A claim request ended without a job. A worker that receives `draining` stops; a process that was replaced receives it too."""
 
     worker_id: str
     pool: str
@@ -310,7 +310,7 @@ class ClaimRefused(Event, type="kinolog.job.claim-refused.v1"):
 
 
 class ResultRefused(Event, type="kinolog.job.result-refused.v1"):
-    """A renewal, result or release was refused, and why: the worker stops, what it made is swept."""
+    """A renewal, result or release was refused, and why. The worker stops, and its output is deleted."""
 
     job_id: str
     pool: str
@@ -322,7 +322,7 @@ class ResultRefused(Event, type="kinolog.job.result-refused.v1"):
 class RequestRefused(Event, type="kinolog.job.request-refused.v1"):
     """A person's or planner's request was refused, and why.
 
-    A job that was refused, as `too_large`, will never be: `failure` says so to the video that wanted it.
+    A job refused as `too_large` will never exist; `failure` reports this to its video.
     """
 
     job_id: str
@@ -350,19 +350,19 @@ class DispatchResumed(Event, type="kinolog.dispatch.resumed.v1"):
 
 
 JobStep = JobQueued | JobClaimed | JobCompleted | JobAttemptFailed | LeaseExpired | JobReleased | JobFailed | JobCancelled
-"""What moves a job from one state to another."""
+"""Transitions of a job from one state to another."""
 AttemptEnd = JobCompleted | JobAttemptFailed | LeaseExpired | JobReleased | JobFailed | JobCancelled
-"""What ends an attempt; of a job without a running one, JobFailed and JobCancelled end that alone."""
+"""Ends of an attempt. When no attempt is running, JobFailed and JobCancelled end only the job."""
 Refusal = ClaimRefused | ResultRefused | RequestRefused
 PoolFact = DispatchPaused | DispatchResumed
 JobFact = JobStep | PartAccepted | Refusal | PoolFact
 
 
 def is_request(envelope: Envelope[Event]) -> TypeGuard[Envelope[JobRequest]]:
-    """Tell whether an event may be on topic `job-requests`."""
+    """Return whether an event may be on topic `job-requests`."""
     return isinstance(envelope.data, JobRequest)
 
 
 def is_fact(envelope: Envelope[Event]) -> TypeGuard[Envelope[JobFact]]:
-    """Tell whether an event may be on topic `jobs`."""
+    """Return whether an event may be on topic `jobs`."""
     return isinstance(envelope.data, JobFact)

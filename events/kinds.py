@@ -1,7 +1,7 @@
-"""Kinds of work: what a job is to do, what comes of it, and the table that says the rest of each kind, `KINDS`.
+"""Kinds of work: the spec of a job, its result, and the table `KINDS` with the other properties of each kind.
 
-A kind is a spec and a result with the same `kind`, and a row in the table. Guards of the worker app, the fence around
-objects, progress, capsules, settings and the reference derive from these three.
+A kind is a spec, a result, and a row in the table. The guards of the worker app, the fence around objects, progress,
+capsules, settings and the reference all derive from these three.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,7 +33,7 @@ JobKind = Literal["analyse", "encode", "audio", "extras", "verify", "rerun"]
 
 
 class Requirements(Value):
-    """What a worker must have to take a job; a worker's `Capabilities` must cover each field. `not_worker` gets it never."""
+    """Properties that a worker needs for a job; its `Capabilities` must cover each field. `not_worker` never gets the job."""
 
     kind: JobKind
     encoder: str | None = None
@@ -43,7 +43,7 @@ class Requirements(Value):
 
 
 class Capabilities(Value):
-    """What a worker can do. `gpu` workers go first."""
+    """Abilities of a worker. `gpu` workers get jobs first."""
 
     kinds: tuple[JobKind, ...]
     encoders: tuple[MachineLine, ...] = ()
@@ -56,26 +56,27 @@ class Capabilities(Value):
 
 
 class Spec(Value):
-    """What a job is to do. `kind` is a literal in each subclass."""
+    """Instructions for one job. `kind` is a literal in each subclass."""
 
     kind: str
 
     def words(self) -> str:
-        """Return what the job is, for a person."""
+        """Return a short description of the job for a person."""
         return self.kind
 
     def renditions_made(self) -> tuple[str, ...]:
-        """Return the names of what the job makes."""
+        """Return the names of the renditions that the job makes."""
         return ()
 
     def requirements(self) -> Requirements:
-        """Return what a worker needs for the job."""
+        """Return the requirements on a worker."""
         return Requirements(kind=cast(JobKind, self.kind))
 
 
 class Source(Value):
-    """The uploaded file that a job reads. `etag` is the store's, from when its upload was completed: addresses to send it to may
-    outlive that.
+    """The uploaded file that a job reads.
+
+    `etag` is the store's from the completion of the upload: presigned upload addresses may stay valid after that.
     """
 
     object_key: str
@@ -85,7 +86,7 @@ class Source(Value):
 
 
 class AnalyseSpec(Spec):
-    """Find out what the source is."""
+    """Analyse the source."""
 
     kind: Literal["analyse"] = "analyse"
     source: Source
@@ -113,18 +114,18 @@ class EncodeSpec(Spec):
         return tuple(rung.name for rung in self.plan.rungs)
 
     def requirements(self) -> Requirements:
-        """Return what a worker needs: the plan's encoder, and the height of the largest rung."""
+        """Return the requirements on a worker: the plan's encoder and the height of the largest rung."""
         return Requirements(kind=self.kind, encoder=self.plan.encoder, height=max(rung.height for rung in self.plan.rungs))
 
 
 class AudioSpec(Spec):
     """Encode one audio track into its renditions, in one decode: `duration_ms` from the timestamp `start_ms`.
 
-    `channels` and `channel_layout` are the source's (0: not known, as of old). When the track cannot be decoded and is
-    `optional`, because there are pictures or other sound, it becomes silence, and the result says so.
+    `channels` and `channel_layout` are those of the source (0: unknown, in older specs). A track is `optional` when the video has
+    pictures or other sound; if it cannot be decoded, it becomes silence, and the result carries a warning.
 
-    Of a long track a job makes the segments from `first_segment` up to, not including, `end_segment` (None: to the end). It
-    encodes from the beginning all the same, so that the pieces join to the bytes that one run would have made.
+    A job on a long track makes the segments from `first_segment` up to, but not including, `end_segment` (None: to the end). It
+    encodes from the beginning all the same, so that the pieces join to the bytes of one run.
     """
 
     kind: Literal["audio"] = "audio"
@@ -159,8 +160,8 @@ class AudioSpec(Spec):
 class ExtrasSpec(Spec):
     """Make the thumbnail and convert the text subtitles; their time 0 is the source's timestamp `start_ms`.
 
-    `demuxer` and `decoder` are ffmpeg's names of the source's format, and of the decoder of its pictures where that is not
-    the usual one.
+    `demuxer` is ffmpeg's name of the source's format. `decoder` is ffmpeg's name of the picture decoder, set only when it is
+    not the default one.
     """
 
     kind: Literal["extras"] = "extras"
@@ -183,7 +184,7 @@ class ExtrasSpec(Spec):
 
 
 class VerifySpec(Spec):
-    """Read everything again; `results` are the result.json objects that the finished jobs wrote."""
+    """Read all output again; `results` are the result.json objects that the finished jobs wrote."""
 
     kind: Literal["verify"] = "verify"
     plan: Plan
@@ -195,12 +196,12 @@ class VerifySpec(Spec):
 
 
 Repeatable = AnalyseSpec | EncodeSpec | AudioSpec | ExtrasSpec | VerifySpec
-"""Every kind of work but the rerun, which does one of these once more."""
+"""Every kind of work except the rerun, which repeats one of these."""
 RepeatableSpec = Annotated[Repeatable, Field(discriminator="kind")]
 
 
 class RerunSpec(Spec):
-    """Do once more what failed, for the record only: nothing of it is kept. `failed` is how that ended."""
+    """Repeat a failed attempt for the record only: no output is kept. `failed` is the original failure."""
 
     kind: Literal["rerun"] = "rerun"
     failure_id: str
@@ -212,7 +213,7 @@ class RerunSpec(Spec):
         return f"rerun of {self.failure_id}"
 
     def requirements(self) -> Requirements:
-        """Return what a worker needs for the work itself, and that it does reruns."""
+        """Return the requirements of the repeated work, with the kind `rerun`."""
         return self.spec.requirements().model_copy(update={"kind": self.kind})
 
 
@@ -230,7 +231,7 @@ class AnalyseResult(Value):
 
 
 class Earlier(Value):
-    """What of a result was reported before it, in so many parts."""
+    """Totals of the parts that were reported before the result."""
 
     parts: int = Field(ge=1)
     segments: int = Field(ge=0)
@@ -238,12 +239,12 @@ class Earlier(Value):
 
 
 class MediaResult(Value):
-    """What an encode or audio job made; `result` is the result.json that repeats this in the store.
+    """Output of an encode or audio job; `result` is the result.json that repeats this in the store.
 
-    When it has more segments than one record takes, those of `earlier` are in events of their own (`PartAccepted`).
+    When one record cannot hold all segments, those counted in `earlier` are in events of their own (`PartAccepted`).
 
-    `warnings` are sentences for a person: damage in the source that was covered up. `encoder` is the one that was used;
-    when it is not the plan's, `fallback` says why.
+    `warnings` are sentences for a person about concealed damage in the source. `encoder` is the encoder that was used;
+    when it is not the plan's, `fallback` gives the reason.
     """
 
     kind: Literal["media"] = "media"
@@ -256,7 +257,7 @@ class MediaResult(Value):
 
 
 class ExtrasResult(Value):
-    """Thumbnail and subtitles. `warnings` are sentences for a person: what could not be made."""
+    """Thumbnail and subtitles. `warnings` are sentences for a person about anything that could not be made."""
 
     kind: Literal["extras"] = "extras"
     thumbnail: ObjectRef | None = None
@@ -266,7 +267,7 @@ class ExtrasResult(Value):
 
 
 class VerifyResult(Value):
-    """Everything was read again and is right. `warnings` are those of all jobs."""
+    """All output was read again and is correct. `warnings` are those of all jobs."""
 
     kind: Literal["verify"] = "verify"
     duration_ms: int
@@ -276,7 +277,7 @@ class VerifyResult(Value):
 
 
 class RerunResult(Value):
-    """How a rerun ended: with `failure`, or well when there is none, after so many seconds."""
+    """Outcome of a rerun: `failure`, or success when it is None, after `seconds`."""
 
     kind: Literal["rerun"] = "rerun"
     seconds: float
@@ -284,7 +285,7 @@ class RerunResult(Value):
 
 
 MakingResult = AnalyseResult | MediaResult | ExtrasResult | VerifyResult
-"""What a video is made of. `mypy` lists the folds that a new one touches; results of other kinds pass them by."""
+"""Results that make up a video. mypy lists the folds that a new one touches; these folds skip results of other kinds."""
 
 JobResult = Annotated[MakingResult | RerunResult, Field(discriminator="kind")]
 
@@ -302,7 +303,7 @@ class Kind:
 
     @property
     def keeps_objects(self) -> bool:
-        """Whether it writes objects, and their list into a result.json; a kind that does not names only those of others."""
+        """Whether it writes objects, and their list into a result.json. Any other kind names only objects of other jobs."""
         return "result" in self.result.model_fields
 
     @property
@@ -312,9 +313,9 @@ class Kind:
 
 
 def foreign(kind: Kind, named: Iterable[ObjectRef], *, video_id: str, attempt: str) -> list[str]:
-    """Return the keys among the objects that a result names which lie beyond its fence: the attempt's own prefix.
+    """Return the keys of the named objects that lie outside the result's fence, which is the attempt's own prefix.
 
-    A kind that keeps no objects may name those of its video's other jobs, as a verification names the thumbnail.
+    A kind that keeps no objects may name objects of its video's other jobs, as a verification names the thumbnail.
     """
     fence = attempt if kind.keeps_objects else video_prefix(video_id)
     return [ref.key for ref in named if not ref.key.startswith(fence) or "/." in ref.key]
@@ -330,4 +331,4 @@ KINDS: Mapping[JobKind, Kind] = MappingProxyType(
         "rerun": Kind(RerunSpec, RerunResult, "encoding"),
     }
 )
-"""Every kind of work. A worker claims those that it has a slot for (setting `worker_slots`), by these names."""
+"""Every kind of work. A worker claims the kinds for which it has a slot (setting `worker_slots`), by these names."""

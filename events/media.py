@@ -1,4 +1,4 @@
-"""Values that several events share: what a source is made of, how it will be encoded, what came out.
+"""Values that several events share: the contents of a source, its encoding plan, the output.
 
 Times are milliseconds or frames, sizes bytes, rates kbit/s; fractions are text, `"30000/1001"`.
 """
@@ -17,9 +17,9 @@ FailureStage = Literal["upload", "analysis", "crf_search", "encoding", "post_pro
 StreamingFormat = Literal["cmaf", "hls_ts"]
 VideoCodec = Literal["h264", "hevc", "av1"]
 SOFTWARE_ENCODERS: dict[VideoCodec, str] = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
-"""ffmpeg's names; an encoder of hardware is named `{codec}_{family}`, as `h264_nvenc`."""
+"""ffmpeg's names; a hardware encoder is named `{codec}_{family}`, such as `h264_nvenc`."""
 SOFTWARE_PRESET, SVT_PRESET = "veryfast", "10"
-"""Of the encoder that stands in for hardware."""
+"""Presets of the software encoder that replaces hardware."""
 
 
 class ObjectRef(Value):
@@ -31,13 +31,14 @@ class ObjectRef(Value):
 
 
 class VideoTrack(Value):
-    """The video stream that is used. Width and height are coded; display_* are after cropping, rotation and pixel aspect.
+    """The video stream in use. Width and height are coded; display_* are after cropping, rotation and pixel aspect.
 
-    `start_ms` is the container's own timestamp of the first picture. `frame_rate` is that of the usual distance between
-    two pictures, measured; `frame_count` counts the packets that are shown. `keyframe_interval_ms` is the longest stretch
-    that follows a key frame, `gap_ms` the longest that a picture stands. What is not `seekable` is read from its start.
-    `field_order` is that of interlaced pictures that do not say so themselves. `decoder` is ffmpeg's name of the one that
-    sees everything, where it is not the usual one. `captions`: closed captions (CEA-608/708) lie inside the pictures.
+    `start_ms` is the container's own timestamp of the first picture. `frame_rate` is measured from the usual distance
+    between two pictures; `frame_count` counts the packets that are shown. `keyframe_interval_ms` is the longest stretch
+    after a key frame, `gap_ms` the longest time that one picture stays. A stream that is not `seekable` is read from its start.
+    `field_order` applies to interlaced pictures that do not carry it themselves. `decoder` is ffmpeg's name of the decoder
+    that sees everything, the alpha channel too, if it is not the default one. `captions`: the pictures carry closed captions
+    (CEA-608/708).
     """
 
     index: int
@@ -72,9 +73,9 @@ class VideoTrack(Value):
 
 
 class AudioTrack(Value):
-    """One audio stream. `language` is as found, `und` when absent; plans have tags of RFC 5646. `start_ms`: its first timestamp.
+    """One audio stream. `language` is as found, `und` when absent; plans have RFC 5646 tags. `start_ms`: its first timestamp.
 
-    `channel_layout` is ffmpeg's name, `unknown` when nothing says which channel is which.
+    `channel_layout` is ffmpeg's name, `unknown` when the source does not identify its channels.
     """
 
     index: int
@@ -90,7 +91,7 @@ class AudioTrack(Value):
 
 
 class SubtitleTrack(Value):
-    """One subtitle stream: text ones become WebVTT, image ones are listed and kept in the source."""
+    """One subtitle stream. Text becomes WebVTT; image subtitles are listed and stay in the source."""
 
     index: int
     codec: str
@@ -102,7 +103,7 @@ class SubtitleTrack(Value):
 
 
 class Attachment(Value):
-    """A file inside the container (a font, a cover); kept in the source."""
+    """A file inside the container (a font, a cover); it stays in the source."""
 
     index: int
     filename: MachineLine | None = None
@@ -112,7 +113,7 @@ class Attachment(Value):
 class ClockPiece(Value):
     """A stretch of a source between two jumps of its clock: the timestamps `from_ms` to `to_ms` are shown `shift_ms` later.
 
-    A source whose clock runs through has none. The first one's shift is 0; each next begins where the one before ended.
+    A source whose clock never jumps has no pieces. The first piece's shift is 0; each piece begins where the previous one ended.
     """
 
     from_ms: int
@@ -121,7 +122,7 @@ class ClockPiece(Value):
 
 
 class Probe(Value):
-    """What a source is, measured: ffprobe plus a demux of every packet. `duration_ms` is what can be played."""
+    """Measured properties of a source: ffprobe plus a demux of every packet. `duration_ms` is the playable duration."""
 
     container: str
     duration_ms: int
@@ -138,7 +139,7 @@ class Probe(Value):
 
 
 PEAK = 1.5
-"""Peak rate over target rate of a rung; the encoder's buffer holds two seconds of the target rate."""
+"""Ratio of a rung's peak rate to its target rate; the encoder's buffer holds two seconds of the target rate."""
 
 
 class Rung(Value):
@@ -162,10 +163,10 @@ class Chunk(Value):
 
 
 class Cut(Value):
-    """Where the chunks begin: a rule of a few numbers, so that a plan is as small for two days as for a minute.
+    """Rule for the starts of the chunks, in a few numbers: a plan for two days is as small as one for a minute.
 
-    `frames` is the whole video's, `chunk_segments` how many segments a chunk has, `first_segments` how many the first one
-    has when that is another number; see `chunks`.
+    `frames` counts those of the whole video, `chunk_segments` the segments of a chunk, `first_segments` the segments of the
+    first chunk if they differ; see `chunks`.
     """
 
     frames: int = Field(ge=1)
@@ -175,9 +176,9 @@ class Cut(Value):
 
 @lru_cache(maxsize=64)
 def chunks(frames: int, segment_frames: int, segments_per_chunk: int, first_segments: int | None = None) -> tuple[Chunk, ...]:
-    """Cut `frames` into chunks of whole segments; only the last segment may be short, and the first chunk, to be there soon.
+    """Cut `frames` into chunks of whole segments. Only the last segment may be short; the first chunk may be, to be ready soon.
 
-    A rest shorter than half a segment makes no chunk of its own: it is one more segment of the chunk before it.
+    A remainder shorter than half a segment makes no chunk of its own: it is one more segment of the previous chunk.
     """
     assert frames > 0 and segment_frames > 0 and segments_per_chunk > 0
     chunk_frames = segment_frames * segments_per_chunk
@@ -213,7 +214,7 @@ class AudioPlan(Value):
 
 
 class SubtitlePlan(Value):
-    """One text subtitle track that becomes WebVTT; `track` of `eia_608` may be that of the pictures which carry it."""
+    """One text subtitle track that becomes WebVTT. For the codec `eia_608`, `track` may be the video track that carries it."""
 
     name: str
     track: int
@@ -225,16 +226,16 @@ class SubtitlePlan(Value):
 
 
 class VideoPlan(Value):
-    """How every worker encodes the video stream, alike: pinned encoder family and settings.
+    """Encoder family and settings of the video stream, pinned so that every worker encodes alike.
 
-    Frame n shows what the source shows at its own timestamp `start_ms` + n / `frame_rate`. To meet the first picture of
-    a chunk, reading must begin `lead_ms` earlier, or at the start. `decoder` None is the usual one. `source_filters` see the
-    pictures as they are decoded, of changing sizes. `filters` come before the split and the scaling; they expect
-    timestamps whose zero is the chunk's first frame: an `fps` filter among them puts every picture on the grid
-    (nearest), leaves out what is before 0 and fills gaps by repetition. A frame lasts a whole number of ticks of
-    `timescale`. `workers.transcode.entry` turns this into arguments. `fallback` says why software encodes all of it
-    after hardware was planned. `cut` is the rule for the chunks; older plans have none and list them. A segment has a key
-    frame every `gop_frames`; None for one at its beginning alone.
+    Frame n shows the source's picture at its own timestamp `start_ms` + n / `frame_rate`. To meet the first picture of
+    a chunk, reading must begin `lead_ms` earlier, or at the start. `decoder` None is the default one. `source_filters`
+    receive the pictures as decoded, whose size may change. `filters` come before the split and the scaling. They expect
+    timestamps whose zero is the chunk's first frame: an `fps` filter among them puts every picture on the grid (nearest),
+    drops pictures before 0 and fills gaps by repetition. A frame lasts a whole number of ticks of `timescale`.
+    `workers.transcode.entry` turns the plan into arguments. `fallback` gives the reason when software encodes everything
+    although hardware was planned. `cut` is the rule for the chunks; older plans have none and list them. A segment has a key
+    frame every `gop_frames`; None: only one, at its beginning.
     """
 
     model_config = ConfigDict(serialize_by_alias=True)
@@ -270,19 +271,19 @@ class VideoPlan(Value):
 
 
 def is_hardware(encoder: str) -> bool:
-    """Tell whether an encoder needs a card."""
+    """Return whether an encoder needs a graphics card."""
     return encoder not in SOFTWARE_ENCODERS.values()
 
 
 def in_software(plan: VideoPlan, why: str) -> VideoPlan:
-    """Return the plan as the software encoder of its codec carries it out; its preset was for hardware. Pure."""
+    """Return the plan for its codec's software encoder, with that encoder's preset instead of the hardware's. Pure."""
     encoder = SOFTWARE_ENCODERS[plan.codec]
     preset = SVT_PRESET if encoder == "libsvtav1" else SOFTWARE_PRESET
     return plan.model_copy(update={"encoder": encoder, "preset": preset, "fallback": why})
 
 
 class Plan(Value):
-    """Everything that is made from one source, decided once from its probe.
+    """All output of one source, decided once from its probe.
 
     Its time 0 is the source's own timestamp `start_ms`; `thumbnail_ms` and `duration_ms` count from there.
     """
@@ -299,7 +300,7 @@ class Plan(Value):
 
 
 class Segment(Value):
-    """One media segment of a rendition. `number` counts over the whole video from 0; `duration` is in the rendition's timescale."""
+    """One media segment of a rendition. `number` counts from 0 over the whole video; `duration` is in the rendition's timescale."""
 
     number: int
     duration: int
@@ -348,21 +349,21 @@ FailureCategory = Literal[
     "system_environment",
     "unknown",
 ]
-"""Reencodarr's 17 (contracts §1.5). What is written today is one of them; the log has older words, too."""
+"""Reencodarr's 17 categories (contracts §1.5). New events use one of them; older events on the log have other words, too."""
 
 
 class ToolVersion(Value):
-    """A program or library that an attempt used, as it names its own version."""
+    """A program or library that an attempt used, with its own name for its version."""
 
     name: MachineLine
     version: MachineLine
 
 
 class SystemContext(Value):
-    """What was around a failed attempt when it failed; what could not be told is None or empty.
+    """Surroundings of an attempt when it failed; unknown values are None or empty.
 
     `command` is the tool's command line, without secrets; `.` in it is the attempt's own directory. `signal` is the number
-    of the one that ended it. `load_1m` is the mean length of the run queue over a minute.
+    of the signal that ended the tool. `load_1m` is the mean length of the run queue over a minute.
     """
 
     worker: MachineLine | None = None
@@ -378,7 +379,7 @@ class SystemContext(Value):
 
 
 class Failure(Value):
-    """Why an attempt failed. `message` is a sentence for a person; `detail` has the tail of the tool's own words."""
+    """Cause of a failed attempt. `message` is a sentence for a person; `detail` has the tail of the tool's own output."""
 
     stage: FailureStage
     category: Annotated[str, machine_line(100)]

@@ -1,4 +1,4 @@
-"""How far running jobs are: topic `progress`, key = job_id. Kept for a week; nothing depends on it."""
+"""Progress of running jobs: topic `progress`, key = job_id. Kept for a week; nothing depends on it."""
 
 from events.envelope import Event, Value
 from events.kinds import JobKind
@@ -15,7 +15,7 @@ class RungProgress(Value):
 
 
 class ProgressTicked(Event, type="kinolog.progress.ticked.v1"):
-    """One running job, once a second. `speed` is seconds of source per second; `percent` is 0..100."""
+    """Progress of one running job, once a second. `speed` is seconds of source per second; `percent` is 0..100."""
 
     job_id: str
     video_id: str

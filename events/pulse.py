@@ -1,7 +1,7 @@
-"""Signs of life of a loop: it beats at every turn, and where one turn takes long, now and then within it.
+"""Signs of life of a loop: it beats at every turn, and from time to time within a long turn.
 
-A loop without a beat for `limit_s` is hung: an await that never returns. `limited` cancels it, and its owner begins again. A loop
-that cannot be cancelled, or that blocks the event loop, is left to a watchdog, which looks at `beats` from a thread of its own.
+A loop without a beat for `limit_s` is hung: an await never returns. `limited` cancels it, and its owner begins again. The
+watchdog, which looks at `beats` from a thread of its own, handles a loop that cannot be cancelled or blocks the event loop.
 """
 
 import asyncio
@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager, contextmanager
 from events.errors import Stalled
 
 LIMIT_S = 120.0
-"""Longest time between two beats, where nobody chose another."""
+"""Default maximum time between two beats."""
 
 
 class Pulse:
-    """The pulse of the loop `name`. `watched` counts the blocks in which it must beat; outside of them it rests."""
+    """The pulse of the loop `name`. `watched` counts the open blocks in which it must beat; outside them it may rest."""
 
     def __init__(self, name: str, limit_s: float = LIMIT_S) -> None:
         self.name = name

@@ -1,9 +1,9 @@
-"""What nodes tell about their transcodes, anonymously: topic `telemetry`, key = the event's own id. Kept for ever.
+"""Anonymous reports of nodes about their transcodes: topic `telemetry`, key = the event's own id. Kept for ever.
 
-Nothing here says whose node it was: no address, no name of a file, a title, a machine or a person, no id that comes
-twice. `producers.anonymity` refuses what looks like one before it is on the log. The envelope's id is the client's
-`event_id` when it sent one: what comes again with the same id is the same event. Its time is the server's, in whole
-seconds; its source is the same for all.
+Nothing here identifies the node: no address, no name of a file, title, machine or person, no id that recurs.
+`producers.anonymity` refuses values that look like one before they reach the log. The envelope's id is the client's
+`event_id` when it sent one: a repeat with the same id is the same event. The time is the server's, in whole seconds; the
+source is the same for all.
 """
 
 from typing import Annotated
@@ -17,10 +17,10 @@ WHOLE_MAX = 2**63 - 1
 
 
 class TelemetryReported(Event, type="kinolog.telemetry.reported.v1"):
-    """A node reports a job that began or ended.
+    """A node reports the start or end of a job.
 
-    `event_type` is usually `job_started` or `job_finished`, `status` is `success` or `failure`; other words are kept as
-    they came. `speed_factor` is seconds of source per second. `resolution` is that of the output, as `1080p`.
+    `event_type` is usually `job_started` or `job_finished`, `status` is `success` or `failure`; other words are kept
+    unchanged. `speed_factor` is seconds of source per second. `resolution` is the output's, such as `1080p`.
     """
 
     app_version: str
@@ -41,7 +41,7 @@ _Whole = Annotated[int, msgspec.Meta(ge=0, le=WHOLE_MAX)]
 
 
 class Report(msgspec.Struct, gc=False, kw_only=True):
-    """The fields of `TelemetryReported`, for who reads and writes them by the thousand."""
+    """The fields of `TelemetryReported`, as a fast struct for code that reads and writes thousands of them."""
 
     app_version: str
     event_type: str

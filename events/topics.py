@@ -1,7 +1,7 @@
-"""The topics that exist. One that is not declared here does not.
+"""All topics. A topic that is not declared here does not exist.
 
-`partition_for` is the one rule that maps a key to a partition, so that `job-requests` and `jobs` of a pool always
-carry the same partition number.
+`partition_for` is the only rule that maps a key to a partition, so `job-requests` and `jobs` of a pool always have the
+same partition number.
 """
 
 import zlib
@@ -25,10 +25,10 @@ EVENT_ID = "id"
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A declared topic. `retention_ms` is FOR_EVER or milliseconds; `key` names the payload field that is the key.
+    """A declared topic. `retention_ms` is FOR_EVER or milliseconds; `key` names the payload field used as the key.
 
     `producers` and `consumers` name programs, processes and projections; a test compares them with the code.
-    The key EVENT_ID is no payload field: each event is a stream of its own, under its envelope's id.
+    The key EVENT_ID is not a payload field: each event is a stream of its own, under its envelope's id.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Topic:
 
     @property
     def dead_letters(self) -> str:
-        """Name of the topic that takes what could not be decoded or folded."""
+        """Name of the topic for records that could not be decoded or folded."""
         return f"{self.name}.dead"
 
 
@@ -152,5 +152,5 @@ def partition_for(key: str, partitions: int) -> int:
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition of a key that is encoded already."""
+    """Return the partition of an encoded key."""
     return zlib.crc32(key) % partitions

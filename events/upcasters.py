@@ -1,6 +1,6 @@
-"""Old events are read as today's: one pure step per version, on the decoded `data`, before validation.
+"""Upcasters turn old events into current ones: one pure step per version, on the decoded `data`, before validation.
 
-An upcaster turns `(type, data)` of version n into version n+1. Register it with the type that it reads:
+An upcaster turns `(type, data)` of version n into version n+1. Register it under the type that it reads:
 
     @upcasts("kinolog.video.uploaded.v1", to="kinolog.video.uploaded.v2")
     def add_origin(data: Data) -> Data: ...
@@ -28,7 +28,7 @@ def upcasts(old: str, *, to: str) -> Callable[[Upcaster], Upcaster]:
 
 
 def upcast(wire_type: str, data: Data) -> tuple[str, Data]:
-    """Apply steps until none is left; return today's type and data."""
+    """Apply steps until none is left; return the current type and data."""
     while step := UPCASTERS.get(wire_type):
         wire_type, upcaster = step
         data = upcaster(data)

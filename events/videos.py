@@ -9,9 +9,9 @@ from events.media import Failure, ObjectRef, Plan, Probe
 
 
 class UploadStarted(Event, type="kinolog.upload.started.v1"):
-    """Somebody was given addresses to send a source to. `multipart_id` is the store's id when it comes in parts.
+    """A sender received addresses for a source. `multipart_id` is the store's id when the source comes in parts.
 
-    `sha256` is what the sender announced, if it did; `force` that the content is taken although it is there already.
+    `sha256` is the hash that the sender announced, if any. With `force` the content is accepted although a video has it already.
     """
 
     video_id: str
@@ -27,7 +27,7 @@ class UploadStarted(Event, type="kinolog.upload.started.v1"):
 class UploadAbandoned(Event, type="kinolog.upload.abandoned.v1"):
     """An upload will not become a video; its parts are deleted.
 
-    It was not completed in time (`expired`), given up (`cancelled`), or its content is `known`: `same_as` is the video that has it.
+    It was not completed in time (`expired`), was given up (`cancelled`), or its content is `known`: video `same_as` has it.
     """
 
     video_id: str
@@ -37,8 +37,9 @@ class UploadAbandoned(Event, type="kinolog.upload.abandoned.v1"):
 
 
 class VideoUploaded(Event, type="kinolog.video.uploaded.v1"):
-    """A whole source lies in the object store. `sha256` is what the sender said, if it did, `etag` what the store says; work on it
-    checks both.
+    """A complete source is in the object store.
+
+    `sha256` is the hash that the sender announced, if any; `etag` is the store's. Jobs on the source check both.
     """
 
     video_id: str
@@ -68,10 +69,10 @@ class Retried(Value):
 
 
 class VideoPlanned(Event, type="kinolog.video.planned.v1"):
-    """What will be made of the source was decided. `job_ids` are the jobs that must complete before it is verified.
+    """The output of the source was decided. `job_ids` are the jobs that must complete before verification.
 
-    They were asked for before this was written. Comes again when software takes over from hardware, and when a video goes on
-    after a retry, with what is `retried`. `round` counts from 0 how often all was made anew.
+    They were submitted before this event. It repeats when software takes over from hardware, and when a video continues after
+    a retry, with the jobs that are `retried`. `round` counts complete restarts, from 0.
     """
 
     video_id: str
@@ -82,9 +83,9 @@ class VideoPlanned(Event, type="kinolog.video.planned.v1"):
 
 
 class VideoPublished(Event, type="kinolog.video.published.v1"):
-    """Everything was made, read again and found right; the manifests are final.
+    """All output was made, read again and found correct; the manifests are final.
 
-    `warnings` are sentences for a person: damage in the source that was covered up.
+    `warnings` are sentences for a person about concealed damage in the source.
     """
 
     video_id: str
@@ -95,7 +96,7 @@ class VideoPublished(Event, type="kinolog.video.published.v1"):
 
 
 class VideoFailed(Event, type="kinolog.video.failed.v1"):
-    """It could not be made into something playable; the source is kept."""
+    """The source could not be made playable; it is kept."""
 
     video_id: str
     job_id: str | None = None
@@ -110,7 +111,7 @@ class VideoRetryRequested(Event, type="kinolog.video.retry-requested.v1"):
 
 
 class VideoEdited(Event, type="kinolog.video.edited.v1"):
-    """A person changed what is told about the video; None leaves a field as it is. The slug stays."""
+    """A person changed the video's title or description; None leaves a field unchanged. The slug stays."""
 
     video_id: str
     title: str | None = Field(None, min_length=1, max_length=255)
@@ -118,19 +119,19 @@ class VideoEdited(Event, type="kinolog.video.edited.v1"):
 
 
 class VideoArchived(Event, type="kinolog.video.archived.v1"):
-    """Taken off the public pages; everything is kept."""
+    """The video was taken off the public pages; everything is kept."""
 
     video_id: str
 
 
 class VideoRestored(Event, type="kinolog.video.restored.v1"):
-    """Back from the archive."""
+    """The video is back from the archive."""
 
     video_id: str
 
 
 class VideoPurged(Event, type="kinolog.video.purged.v1"):
-    """Its source and everything made from it are to be deleted, for good."""
+    """The source and all its output must be deleted permanently."""
 
     video_id: str
 

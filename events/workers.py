@@ -1,4 +1,4 @@
-"""Who works here: topics `workers` and `worker-heartbeats`, key = worker_id."""
+"""Workers: topics `workers` and `worker-heartbeats`, key = worker_id."""
 
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ from events.text import MachineLine, machine_line
 
 
 class GraphicsCard(Value):
-    """One card, as its driver tells; `vram_bytes` is None where it shares the machine's memory or does not tell."""
+    """One card, as its driver reports it. `vram_bytes` is None when it shares the machine's memory or reports none."""
 
     model: MachineLine
     vram_bytes: int | None = None
@@ -18,7 +18,7 @@ class GraphicsCard(Value):
 
 
 class EncoderTrial(Value):
-    """Whether an encoder encoded one second of a test picture, and if not, why."""
+    """Trial of an encoder on one second of a test picture, with the reason when it failed."""
 
     encoder: MachineLine
     works: bool
@@ -26,7 +26,7 @@ class EncoderTrial(Value):
 
 
 class WorkerRegistered(Event, type="kinolog.worker.registered.v1"):
-    """A worker process started and says what it can do."""
+    """A worker process started and reports its capabilities."""
 
     worker_id: str
     name: Annotated[str, machine_line(255)] = Field(max_length=255)
@@ -40,7 +40,7 @@ class WorkerRegistered(Event, type="kinolog.worker.registered.v1"):
 
 
 class WorkerHeartbeat(Event, type="kinolog.worker.heartbeat.v1"):
-    """The worker is there."""
+    """The worker is alive."""
 
     worker_id: str
     status: Literal["idle", "busy", "draining"]
@@ -48,22 +48,22 @@ class WorkerHeartbeat(Event, type="kinolog.worker.heartbeat.v1"):
 
 
 class WorkerDrained(Event, type="kinolog.worker.drained.v1"):
-    """The worker takes no more jobs and goes."""
+    """The worker takes no more jobs and leaves."""
 
     worker_id: str
     reason: MachineLine
 
 
 class WorkerOffline(Event, type="kinolog.worker.offline.v1"):
-    """The worker was not heard of for too long."""
+    """The worker was silent for too long."""
 
     worker_id: str
 
 
 class WorkerQuarantined(Event, type="kinolog.worker.quarantined.v1"):
-    """The worker failed too many jobs in a row and gets none for a while; then one, on probation.
+    """The worker failed too many jobs in a row. It gets none for a while, then one on probation.
 
-    `times` counts quarantines without a success between them; each lasts twice as long as the one before.
+    `times` counts quarantines without a success between them; each lasts twice as long as the previous one.
     """
 
     worker_id: str
@@ -75,7 +75,7 @@ class WorkerQuarantined(Event, type="kinolog.worker.quarantined.v1"):
 
 
 class WorkerCleared(Event, type="kinolog.worker.cleared.v1"):
-    """The worker's quarantine is over: it did its job on probation, or a person says so."""
+    """The worker's quarantine is over: it completed its job on probation, or a person ended it."""
 
     worker_id: str
     pool: str
@@ -100,9 +100,9 @@ class WorkerRolledBack(Event, type="kinolog.worker.rolled-back.v1"):
 
 
 class WorkerKeyIssued(Event, type="kinolog.worker.key-issued.v1"):
-    """Somebody may speak as this worker, or (`join`) fetch the key to do so, once. Neither key nor hash is ever on the log.
+    """The holder of the key may act as this worker, or (`join`) fetch such a key once. Key and hash are never on the log.
 
-    `prefix` is the key's first eight characters, by which it is looked up. No pools or kinds means all of them.
+    `prefix` is the key's first eight characters and serves to look it up. No pools or kinds means all of them.
     """
 
     worker_id: str
@@ -116,7 +116,7 @@ class WorkerKeyIssued(Event, type="kinolog.worker.key-issued.v1"):
 
 
 class WorkerKeyRotated(Event, type="kinolog.worker.key-rotated.v1"):
-    """The worker has a new key; the one that it replaces is good until `replaced_expires_at`."""
+    """The worker has a new key; the replaced key stays valid until `replaced_expires_at`."""
 
     worker_id: str
     key_id: str
@@ -126,7 +126,7 @@ class WorkerKeyRotated(Event, type="kinolog.worker.key-rotated.v1"):
 
 
 class WorkerKeyRevoked(Event, type="kinolog.worker.key-revoked.v1"):
-    """A key is good for nothing any more: an administrator took it back, or a join token was used."""
+    """A key is no longer valid: an administrator revoked it, or a join token was used."""
 
     worker_id: str
     key_id: str
@@ -135,9 +135,10 @@ class WorkerKeyRevoked(Event, type="kinolog.worker.key-revoked.v1"):
 
 
 class WorkerRequestRefused(Event, type="kinolog.worker.request-refused.v1"):
-    """The worker app refused requests, and why; `worker_id` is `unknown` when nobody was recognised.
+    """The worker app refused requests, and why. `worker_id` is `unknown` when no worker was recognised.
 
-    `count` requests alike since the last event about them: there is at most one a minute. `route` is a template.
+    `count` is the number of similar requests since the last event about them; there is at most one event a minute. `route`
+    is a template.
     """
 
     worker_id: str
@@ -149,6 +150,6 @@ class WorkerRequestRefused(Event, type="kinolog.worker.request-refused.v1"):
 
 
 WorkerLife = WorkerRegistered | WorkerDrained | WorkerOffline | WorkerQuarantined | WorkerCleared
-"""What says whether a worker is there and may have jobs."""
+"""Events that decide whether a worker is present and may have jobs."""
 WorkerKeyEvent = WorkerKeyIssued | WorkerKeyRotated | WorkerKeyRevoked
 WorkerEvent = WorkerLife | WorkerHeartbeat | WorkerDeployed | WorkerRolledBack | WorkerKeyEvent | WorkerRequestRefused
