@@ -1,1 +1,1 @@
-"""Those who do the work: claim a job, renew its lease, run it, report. A worker never decides who may work on what."""
+"""Workers claim a job, renew its lease, run it and report the result. A worker never decides on the assignment of jobs."""

@@ -1,4 +1,4 @@
-"""`python -m workers [NUMBER]`: one worker with one slot inside the cluster; the number tells several on one machine apart."""
+"""`python -m workers [NUMBER]`: one worker with one slot inside the cluster; the number distinguishes several on one machine."""
 
 import asyncio
 import gc
@@ -25,7 +25,7 @@ from workers.transport import LogTransport
 
 
 def identity(place: Path, new_id: Callable[[], str]) -> str:
-    """Return the worker's id, which outlives its processes: by it a new one gives back at once what a killed one held."""
+    """Return the worker's id. It outlives the process, so a new process at once frees the jobs that a killed one held."""
     if not place.exists():
         fresh = place.with_suffix(".new")
         fresh.write_text(new_id())

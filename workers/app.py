@@ -1,4 +1,4 @@
-"""Puts a worker together: the loop, a transport, a store, the tools of this machine. What both kinds of worker share."""
+"""Composition shared by both kinds of worker: the loop, a transport, a store, the tools of this machine."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ DRAIN_S = 20.0
 
 @dataclass(frozen=True)
 class Link:
-    """How a worker reaches the platform: as whom, through what."""
+    """A worker's access to the platform: its identity, transport and store."""
 
     worker_id: str
     name: str
@@ -46,17 +46,17 @@ class Link:
 
 
 def observe(kind: str, outcome: Outcome, seconds: float) -> None:
-    """Tell Prometheus how an attempt ended."""
+    """Record the outcome of an attempt in the metrics."""
     metrics.WORKER_JOB_SECONDS.labels(kind, outcome).observe(seconds)
 
 
 def began(spec: JobSpec) -> None:
-    """Tell Prometheus that a run has begun."""
+    """Record the start of a run in the metrics."""
     metrics.WORKER_ACTIVE_JOBS.labels(spec.kind).inc()
 
 
 def ended(spec: JobSpec, seconds: float, result: JobResult | None) -> None:
-    """Tell Prometheus that a run has ended; rungs are encoded together, so each took as long as its chunk."""
+    """Record the end of a run in the metrics; rungs are encoded together, so each took as long as its chunk."""
     metrics.WORKER_ACTIVE_JOBS.labels(spec.kind).dec()
     if isinstance(spec, EncodeSpec) and result is not None:
         for rung in spec.plan.rungs:
@@ -64,14 +64,15 @@ def ended(spec: JobSpec, seconds: float, result: JobResult | None) -> None:
 
 
 def capabilities(hardware: Hardware) -> Capabilities:
-    """Return what a worker on such a machine can do."""
+    """Return the capabilities of a worker on such a machine."""
     return Capabilities(kinds=tuple(RUNNERS), encoders=hardware.encoders, vram_bytes=hardware.vram_bytes, gpu=hardware.gpu)
 
 
 def slots(named: Sequence[str], capabilities: Capabilities) -> tuple[Capabilities, ...]:
-    """Return what each slot claims, from the setting `worker_slots`; one for every kind when none is named. Pure.
+    """Return the capabilities that each slot claims with, from the setting `worker_slots`. Pure.
 
-    Slots wait for jobs one by one: none has to be called back because another one has become free.
+    Without named slots there is one for every kind. Each slot waits for jobs by itself, so that no wait has to be cancelled
+    because another slot became free.
     """
     found = []
     for name in named:
@@ -82,7 +83,7 @@ def slots(named: Sequence[str], capabilities: Capabilities) -> tuple[Capabilitie
 
 @asynccontextmanager
 async def reporting(settings: Settings, directory: Path) -> AsyncIterator[Callable[[Report | None], None]]:
-    """Yield what takes telemetry reports: it drops them unless the settings name a server."""
+    """Yield the receiver of telemetry reports; it drops them unless the settings name a server."""
     if not settings.telemetry_url:
         yield lambda report: None
         return
@@ -93,7 +94,7 @@ async def reporting(settings: Settings, directory: Path) -> AsyncIterator[Callab
 async def work_until_stopped(
     settings: Settings, link: Link, directory: Path, metrics_port: int, report: Callable[[Report | None], None]
 ) -> None:
-    """Work, in a directory that is emptied before and after, until SIGTERM or SIGINT; twice: hand back at once."""
+    """Work until SIGTERM or SIGINT, in a directory emptied before and after. A second signal hands the jobs back at once."""
     shutil.rmtree(directory, ignore_errors=True)
     clock = SystemClock()
     sources = Sources(directory / "sources", link.store, bytes_max=settings.work_dir_max_bytes // 2)

@@ -1,4 +1,4 @@
-"""One attempt at a job, whoever asks for it: run the work in an empty directory, end with a result or a classified failure."""
+"""One attempt at a job, for any caller: run the work in an empty directory, end with a result or a classified failure."""
 
 import contextlib
 import shutil
@@ -13,16 +13,16 @@ from workers import failures
 from workers.work import Done, Progress, Runner, Work, WorkFailed
 
 Surroundings = Callable[[Path], Awaitable[SystemContext]]
-"""Tells what is around an attempt that works in this directory."""
+"""Returns the context of an attempt that works in this directory."""
 log = structlog.get_logger(__name__)
 
 
 async def attempt(
     spec: JobSpec, runner: Runner, work: Work, surroundings: Surroundings, tick: Callable[[Progress], Awaitable[None]]
 ) -> JobResult | Failure:
-    """Run the job in `work.directory`, which is made empty before and removed after; every update of progress goes to `tick`.
+    """Run the job in `work.directory`, emptied before and removed after; every update of progress goes to `tick`.
 
-    Raises only what cancels it: what the work raises is a failure, and what is unexpected in it is logged.
+    Raises nothing but a cancellation: an error of the work becomes a failure, and an unexpected error is logged as well.
     """
     shutil.rmtree(work.directory, ignore_errors=True)
     try:

@@ -1,7 +1,7 @@
-"""The loop of a worker: claim, run, renew, tick, report; in each of its slots one job at a time.
+"""The loop of a worker: claim, run, renew, tick, report; one job at a time in each of its slots.
 
-A lease is lost when the dispatcher says so (another epoch, a cancellation) or when no renewal got through for as long
-as a lease lives: then the run is cancelled, and nothing of it is reported.
+A lease is lost when the dispatcher ends it (another epoch, a cancellation) or when no renewal arrived for the lifetime of
+a lease. The run is then cancelled, and nothing of it is reported.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Identity:
-    """Who this worker is."""
+    """Identity and machine of this worker."""
 
     worker_id: str
     name: str
@@ -50,9 +50,9 @@ class Identity:
 
 @dataclass(frozen=True)
 class Tools:
-    """What the loop uses; opened by the composition root. `work(prefix, directory)` makes what an attempt works with.
+    """Dependencies of the loop, opened by the composition root. `work(prefix, directory)` makes the `Work` of an attempt.
 
-    `began` and `ended` are told of each run; one that ends without result and failure was given up.
+    The loop calls `began` and `ended` around each run; a run that ends without result and failure was given up.
     """
 
     transport: Transport
@@ -67,13 +67,13 @@ class Tools:
 
 
 def everything(slots: Sequence[Capabilities]) -> Capabilities:
-    """Return what a worker with these slots can do. Pure."""
+    """Return the capabilities of a worker with these slots. Pure."""
     kinds = dict.fromkeys(kind for slot in slots for kind in slot.kinds)
     return slots[0].model_copy(update={"kinds": tuple(kinds)})
 
 
 class Worker:
-    """One worker process. Each of its `slots` claims, by itself, the jobs that these capabilities cover."""
+    """One worker process. Each of its `slots` independently claims jobs that its capabilities cover."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Worker:
         self._busy: set[str] = set()
 
     def stop(self) -> None:
-        """Take no more jobs; finish the running one within the drain time or hand it back. Twice: hand back at once."""
+        """Take no more jobs; finish the running ones within the drain time or hand them back. A second call hands back at once."""
         if self._stopping.is_set():
             self._at_once.set()
         self._stopping.set()
@@ -136,7 +136,7 @@ class Worker:
                 continue
             try:
                 await self._work_on(held)
-            except Exception as error:  # a bug: its lease ends by itself, and what runs in the other slots goes on
+            except Exception as error:  # a bug: the lease expires by itself, and the other slots continue
                 log.exception("slot_failed", error=str(error))
                 await self._tools.clock.sleep(SLOT_REST_S)
 
@@ -146,14 +146,14 @@ class Worker:
         await asyncio.wait({claim, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not claim.done():
-            claim.cancel()  # an answer that still comes is handed back by the transport
+            claim.cancel()  # the transport hands back a job that still arrives
         try:
             return await claim
         except asyncio.CancelledError:
             return None
         except Drained:
             log.info("worker_drained")
-            if not self._stopping.is_set():  # another slot may have been told before
+            if not self._stopping.is_set():  # another slot may have received it before
                 self.stop()
             return None
         except (LogUnavailable, InvalidEvent) as error:
@@ -177,7 +177,7 @@ class Worker:
             log.info("job_ended", kind=claim.spec.kind, outcome=outcome, seconds=round(loop.time() - started, 3))
 
     async def _attempt(self, held: Held) -> Outcome:
-        """Run the job beside its watchers; whichever ends first decides."""
+        """Run the job beside its watchers; the first to end decides."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         self._tools.began(held.claim.spec)
@@ -210,7 +210,7 @@ class Worker:
                 await self._at_once.wait()
 
     async def _keep_lease(self, held: Held) -> str:
-        """Renew until the lease is lost; return why."""
+        """Renew until the lease is lost; return the reason."""
         loop = asyncio.get_running_loop()
         alive = loop.time()
         while True:
@@ -252,7 +252,7 @@ class Worker:
             await self._append(tick, claim.job_id, held.correlation_id)
 
     async def _report(self, held: Held, result: JobResult | None, failure: Failure | None) -> Outcome:
-        """Report until the log has it or the lease is lost. What cannot be written is a failure, and that is reported instead."""
+        """Report until the log has the result or the lease is lost. A result that cannot be written is reported as a failure."""
         claim = held.claim
         report = ResultReported(
             job_id=claim.job_id,
@@ -276,11 +276,11 @@ class Worker:
             except InvalidEvent as error:
                 log.error("report_unwritable", failed=report.failure is not None, error=str(error))
                 if (unwritable := unwritable + 1) > 1:
-                    return "fenced"  # not even that: the lease ends by itself
+                    return "fenced"  # the failure cannot be written either: the lease expires by itself
                 report = report.model_copy(update={"result": None, "failure": failures.unwritable(claim.spec.kind, report, error)})
                 continue
             if verdict is None:
-                continue  # no answer: say it again, the dispatcher knows repetitions
+                continue  # no answer: report again, the dispatcher recognises repeats
             if verdict == "refused":
                 return "fenced"
             return "failed" if report.failure is not None else "completed"
@@ -296,8 +296,8 @@ class Worker:
                     WorkerHeartbeat(worker_id=self._identity.worker_id, status=status, job_ids=tuple(sorted(self._busy)))
                 )
             except LogUnavailable:
-                log.debug("heartbeat_lost")  # the next one may get there
-            except Exception as error:  # a bug: without heartbeats it would be taken for dead
+                log.debug("heartbeat_lost")  # the next one may arrive
+            except Exception as error:  # a bug: without heartbeats the worker would count as offline
                 log.exception("heartbeat_failed", error=str(error))
             await self._tools.clock.sleep(HEARTBEAT_S)
 

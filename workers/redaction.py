@@ -1,7 +1,7 @@
-"""What of a command line or of a tool's words may be written down for ever: no secrets, no directories of a machine. Pure.
+"""Redaction of command lines and tool output before they are stored for ever: no secrets, no directories of a machine. Pure.
 
 Signed addresses of the object store carry a signature in their query, others a password before the host; ffmpeg takes
-headers, cookies and keys as options. All of that is cut out before a failure reaches the log.
+headers, cookies and keys as options. All of these are redacted before a failure reaches the log.
 """
 
 import re
@@ -19,21 +19,21 @@ _DIRECTORIES = re.compile(r"(?<![\w.…/])(?:/[^/\s:'\"]+)+/(?=[^/\s:'\"])")
 
 
 def told(text: str) -> str:
-    """Return a text without secrets, and with the names alone of absolute paths: equal failures read alike everywhere."""
+    """Return a text without secrets; absolute paths are cut to their last name, so that equal failures read alike everywhere."""
     return _DIRECTORIES.sub(f"{CUT}/", without_secrets(text))
 
 
 def without_secrets(text: str) -> str:
-    """Return a text without users and passwords in addresses, without their queries, and without values named as secret."""
+    """Return a text without users, passwords and queries in addresses, and without values that are named as secret."""
     text = _USER.sub(rf"\g<1>{CUT}@", text)
     text = _QUERY.sub(rf"\g<1>{CUT}", text)
     return _NAMED.sub(rf"\g<1>{CUT}", text)
 
 
 def command_line(argv: Sequence[str], directory: str = "") -> tuple[str, ...]:
-    """Return the arguments as they may be kept: the program by its name alone, `directory`, the attempt's own, as `.`.
+    """Return the redacted arguments: the program by its name alone, `directory`, the attempt's own, as `.`.
 
-    So equal runs read alike on every machine.
+    Equal runs thus read alike on every machine.
     """
     kept = [PurePath(program).name for program in argv[:1]]
     hide = False

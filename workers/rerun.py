@@ -1,4 +1,4 @@
-"""Does once more what failed on another worker: the same work by the same code, and nothing of it is kept."""
+"""Repeats an attempt that failed on another worker: the same work by the same code; no output is kept."""
 
 import asyncio
 import hashlib
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 async def run(runners: Mapping[str, Runner], spec: RerunSpec, work: Work) -> AsyncIterator[Update]:
-    """Do the work that `spec.spec` says; the result tells how that ended, and is no failure of the rerun itself."""
+    """Run the work of `spec.spec`; the result reports its outcome. A failure of that work is no failure of the rerun."""
     clock = asyncio.get_running_loop().time
     runner, began = runners[spec.spec.kind], clock()
     failure: Failure | None = None
@@ -37,18 +37,18 @@ async def run(runners: Mapping[str, Runner], spec: RerunSpec, work: Work) -> Asy
 
 @dataclass(frozen=True)
 class Unkept:
-    """The object store, to which nothing is written; a `workers.work.ObjectStore`."""
+    """An object store that discards writes; a `workers.work.ObjectStore`."""
 
     store: ObjectStore
 
     async def put_file(self, key: str, path: Path, content_type: str) -> ObjectRef:
-        """Return what the file would be."""
+        """Return the reference that the stored file would have."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return ObjectRef(key=key, size_bytes=path.stat().st_size, sha256=digest)
 
     async def put_bytes(self, key: str, data: bytes, content_type: str) -> ObjectRef:
-        """Return what the bytes would be."""
+        """Return the reference that the stored bytes would have."""
         return ObjectRef(key=key, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
     async def get_bytes(self, key: str, max_bytes: int) -> bytes:

@@ -1,6 +1,6 @@
-"""Sources on this worker's disk: fetched once, checked, shared by the jobs of a video, least recently used first out.
+"""Sources on this worker's disk: fetched once, checked, shared by the jobs of a video; the least recently used goes first.
 
-What a job uses stays until the job's directory is gone.
+A source in use by a job stays until the job's directory is gone.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from workers.work import ObjectStore, SourceCache, WorkFailed
 
 
 class Sources:
-    """A bounded cache in `directory`, which it owns: what lies there at the start is deleted."""
+    """A bounded cache in `directory`, which it owns: files there at the start are deleted."""
 
     def __init__(self, directory: Path, store: ObjectStore, *, bytes_max: int) -> None:
         self._directory = directory
@@ -29,11 +29,11 @@ class Sources:
             leftover.unlink()
 
     def used_in(self, directory: Path) -> SourceCache:
-        """Return the sources as the job sees them that works in a directory."""
+        """Return the cache for the job that works in `directory`."""
         return _Used(self, directory)
 
     async def fetch(self, source: Source, user: Path) -> tuple[Path, str]:
-        """Return the local path and SHA-256. Raises WorkFailed when it is too large or not what was declared."""
+        """Return the local path and SHA-256. Raises WorkFailed when the source is too large or differs from its declaration."""
         async with self._lock:
             key = source.object_key
             if key in self._kept:
@@ -91,12 +91,12 @@ class Sources:
 
 
 class _Used:
-    """The sources, for one job; a `workers.work.SourceCache`."""
+    """The cache for one job; a `workers.work.SourceCache`."""
 
     def __init__(self, sources: Sources, directory: Path) -> None:
         self._sources = sources
         self._directory = directory
 
     async def fetch(self, source: Source) -> tuple[Path, str]:
-        """Return the local path and SHA-256. Raises WorkFailed when it is too large or not what was declared."""
+        """Return the local path and SHA-256. Raises WorkFailed when the source is too large or differs from its declaration."""
         return await self._sources.fetch(source, self._directory)

@@ -1,7 +1,7 @@
-"""What a worker reports of its encodes, anonymously. Pure: the job and how it ended in, a report out.
+"""Anonymous reports of a worker about its encodes. Pure: the job and its outcome in, a report out.
 
-Only encodes of the video are told: they are what a leaderboard compares. A job is one chunk in all its rungs; it is
-told by its largest rung, beside the part of the source that the chunk is.
+Only encodes of the video are reported, because a leaderboard compares them. A job is one chunk in all its rungs; the report
+has its largest rung and the chunk's part of the source.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ LINES = (2160, 1440, 1080, 720, 480)
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What does not change: version of the program and name of what encodes."""
+    """Constant fields of all reports: the version of the program and the name of the processor."""
 
     app_version: str
     hardware_model: str
 
 
 def started(node: Node, spec: object) -> Report | None:
-    """Return what there is to say when a job begins; None for what is no encode."""
+    """Return the report for the start of a job; None for a job that is no encode."""
     if not isinstance(spec, EncodeSpec):
         return None
     return Report(
@@ -38,9 +38,9 @@ def started(node: Node, spec: object) -> Report | None:
 
 
 def finished(node: Node, spec: object, seconds: float, result: JobResult | None, failure: Failure | None) -> Report | None:
-    """Return what there is to say when a job has ended; without result and failure it was cancelled.
+    """Return the report for the end of a job; a job without result and failure was cancelled.
 
-    The encoder is the one that made the result; a job that failed is told by the plan's.
+    The encoder is the one that made the result; the report of a failed job has the plan's encoder.
     """
     report = started(node, spec)
     if report is None or not isinstance(spec, EncodeSpec):
@@ -48,7 +48,7 @@ def finished(node: Node, spec: object, seconds: float, result: JobResult | None,
     report.event_type = "job_finished"
     report.duration_ms = round(seconds * 1000)
     if isinstance(result, MediaResult):
-        report.encoder = result.encoder or report.encoder  # software's, where the plan's hardware failed
+        report.encoder = result.encoder or report.encoder  # the software encoder, if the planned hardware failed
         report.status = "success"
         report.output_size_bytes = _output_bytes(spec, result)
         report.speed_factor = round(_source_seconds(spec) / seconds, 4) if seconds > 0 else None
@@ -59,7 +59,7 @@ def finished(node: Node, spec: object, seconds: float, result: JobResult | None,
 
 
 def resolution(spec: EncodeSpec) -> str:
-    """Return the name of the largest rung's height, as clients of the predecessor have it."""
+    """Return the name of the largest rung's height, in the form that the predecessor's clients use."""
     height = max(rung.height for rung in spec.plan.rungs)
     return f"{next((line for line in LINES if height >= line), height)}p"
 

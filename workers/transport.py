@@ -1,6 +1,6 @@
-"""How a worker talks to the dispatcher. Inside the cluster: requests appended, facts read from the tail of `jobs`.
+"""Transport between a worker and the dispatcher. Inside the cluster: requests appended, facts read from the tail of `jobs`.
 
-Outside: `workers.remote.transport`. The loop knows what both promise, `Transport`.
+Outside the cluster: `workers.remote.transport`. The loop knows only their common protocol, `Transport`.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ from events.topics import JOBS, partition_for
 from producers.results import in_parts
 
 PARTS_AT_ONCE = 20
-"""So many parts of a result are appended together."""
+"""Maximum parts of a result that are appended together."""
 DECIDED_S = 20.0
 WITHDRAWN_S = 3.0
 log = structlog.get_logger(__name__)
@@ -57,7 +57,7 @@ class Drained(KinologError):
 
 @dataclass
 class Held:
-    """A claim that this worker holds. `lost` is fulfilled with a reason when the dispatcher says that it is not ours any more."""
+    """A claim that this worker holds. `lost` gets a reason when the dispatcher ends the claim."""
 
     claim: JobClaimed
     correlation_id: str
@@ -69,24 +69,24 @@ Verdict = Literal["accepted", "refused"]
 
 
 class Transport(Protocol):
-    """Claims, and what is said of them. Every method raises LogUnavailable when nobody can be reached."""
+    """Claims and the reports about them. Every method raises LogUnavailable when the platform cannot be reached."""
 
     async def append(self, envelopes: Sequence[Envelope[Event]]) -> object:
-        """Tell of the worker itself, and of progress."""
+        """Record events about the worker itself and about progress."""
         ...
 
     async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
-        """Ask for a job and wait up to `wait_s` for one; None when there is none."""
+        """Ask for a job and wait for it at most `wait_s`; None when there is none."""
         ...
 
     async def renew(self, held: Held) -> None:
-        """Say that the job is still being worked on."""
+        """Report that the worker still works on the job."""
         ...
 
     async def report(self, held: Held, report: ResultReported) -> Verdict | None:
-        """Report the end of an attempt; return what is decided, None when no answer came in time.
+        """Report the end of an attempt; return the verdict, None when no answer came in time.
 
-        Raises InvalidEvent when the report cannot be written, however often it is said.
+        Raises InvalidEvent when the report can never be written.
         """
         ...
 
@@ -99,7 +99,7 @@ class Transport(Protocol):
 
 
 class LogTransport:
-    """Claims and reports over the log, for one worker and one pool. `process_id` tells this process from those before it."""
+    """Claims and reports over the log, for one worker and one pool. `process_id` distinguishes this process from earlier ones."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class LogTransport:
         return await self._append(envelopes)
 
     async def start(self) -> None:
-        """Stand at the end of `jobs`: answers to later requests will be seen."""
+        """Start to read at the end of `jobs`, so that answers to later requests are seen."""
         self._consumer = await self._open_consumer()
         self._consumer.assign([self._partition])
         await self._consumer.seek_to_end(self._partition)
@@ -138,7 +138,7 @@ class LogTransport:
         self._follower = asyncio.create_task(self._follow(), name="jobs-tail")
 
     async def stop(self) -> None:
-        """Stop following, when what was withdrawn is decided."""
+        """Stop reading once all withdrawn claims are decided."""
         await asyncio.gather(*self._withdrawals)
         if self._follower is not None:
             self._follower.cancel()
@@ -147,9 +147,9 @@ class LogTransport:
             await self._consumer.stop()
 
     async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
-        """Ask for a job and wait up to `wait_s` for one; None when there is none. Raises LogUnavailable, Drained.
+        """Ask for a job and wait for it at most `wait_s`; None when there is none. Raises LogUnavailable, Drained.
 
-        When it is cancelled, the request is withdrawn, and a job that it was given meanwhile is handed back.
+        On cancellation the request is withdrawn, and a job that was assigned meanwhile is handed back.
         """
         context = self._context(None)
         deadline = context.now + timedelta(seconds=wait_s)
@@ -202,12 +202,12 @@ class LogTransport:
         return held
 
     async def renew(self, held: Held) -> None:
-        """Say that the job is still being worked on. Raises LogUnavailable."""
+        """Report that the worker still works on the job. Raises LogUnavailable."""
         claim = held.claim
         await self._send(held, LeaseRenewed(job_id=claim.job_id, pool=claim.pool, worker_id=self._worker_id, epoch=claim.epoch))
 
     async def report(self, held: Held, report: ResultReported) -> Verdict | None:
-        """Report the end of an attempt; return what is decided, None when no answer came in time.
+        """Report the end of an attempt; return the verdict, None when no answer came in time.
 
         Raises LogUnavailable, InvalidEvent.
         """
@@ -258,7 +258,7 @@ class LogTransport:
                             await self._see(fact)
                     except InvalidEvent as error:
                         log.warning("fact_undecodable", offset=message.offset, reason=str(error))
-                    except Exception as error:  # a bug, and this fact's alone: others are waited for
+                    except Exception as error:  # a bug with this fact alone: other facts are still awaited
                         log.exception("fact_not_seen", offset=message.offset, error=str(error))
 
     async def _see(self, fact: Envelope[JobFact]) -> None:
@@ -283,7 +283,7 @@ class LogTransport:
         if event.worker_id == self._worker_id and event.claim_id in self._claims:
             _fulfil(self._claims[event.claim_id], fact)
         elif event.process_id == self._process_id and event.job_id not in self._held:
-            held = self._hold(fact)  # the answer came after we had given up waiting for it
+            held = self._hold(fact)  # the answer came after the wait for it had ended
             self.forget(held)
             try:
                 await self.release(held, "the claim was answered too late")
@@ -293,7 +293,7 @@ class LogTransport:
             self._ended(event.job_id, event.epoch, event)
 
     def _ended(self, job_id: str, epoch: int, event: Event) -> None:
-        """Tell the holder of (job, epoch) that a fact ended its claim; a newer epoch ends it as well."""
+        """Notify the holder of (job, epoch) that a fact ended its claim; a newer epoch ends it as well."""
         held = self._held.get(job_id)
         if held is None or epoch < held.claim.epoch or (isinstance(event, JobClaimed) and epoch == held.claim.epoch):
             return

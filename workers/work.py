@@ -1,9 +1,9 @@
-"""What a kind of work gets and gives: `async def run(spec, work) -> AsyncIterator[Update]`.
+"""Interface of a kind of work: `async def run(spec, work) -> AsyncIterator[Update]`.
 
 A run yields `Progress` at most once a second and ends with one `Done`; it raises `WorkFailed` with a classified
-failure. It writes objects only under `work.prefix`, files only under `work.directory`, and reports no object before it
-is in the store. It may be cancelled at any await (the lease was lost, the worker stops): child processes must then be
-killed and waited for.
+failure. It writes objects only under `work.prefix`, files only under `work.directory`, and reports no object before the
+object is in the store. It may be cancelled at any await (the lease was lost, the worker stops); it must then kill its child
+processes and wait for them.
 """
 
 from collections.abc import AsyncGenerator
@@ -28,7 +28,7 @@ class WorkFailed(KinologError):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: `percent` 0..100, `speed` in seconds of source per second."""
+    """Progress of a run: `percent` 0..100, `speed` in seconds of source per second."""
 
     step: str
     percent: float
@@ -39,7 +39,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The run made everything that its job asked for."""
+    """The run completed its job."""
 
     result: JobResult
 
@@ -48,9 +48,9 @@ Update = Progress | Done
 
 
 class ObjectStore(Protocol):
-    """The part of the object store that work needs; `infra.runtime.objects.ObjectStore` has it.
+    """The part of the object store that work needs; `infra.runtime.objects.ObjectStore` implements it.
 
-    Every method raises StoreUnavailable after bounded retries, ObjectMissing for a key that is not there.
+    Every method raises StoreUnavailable after bounded retries, ObjectMissing for a key that is not in the store.
     """
 
     async def put_file(self, key: str, path: Path, content_type: str) -> ObjectRef: ...
@@ -60,12 +60,12 @@ class ObjectStore(Protocol):
     async def get_bytes(self, key: str, max_bytes: int) -> bytes: ...
 
     async def get_file(self, key: str, path: Path, etag: str | None = None) -> str:
-        """Download to `path`; return the SHA-256 of what came, lower-case hex. Raises ObjectChanged for another ETag."""
+        """Download to `path`; return the SHA-256 of the received bytes, lower-case hex. Raises ObjectChanged for another ETag."""
         ...
 
 
 class SourceCache(Protocol):
-    """Keeps sources on the worker's disk, bounded, least recently used first out."""
+    """Keeps sources on the worker's disk within a bound; the least recently used goes first."""
 
     async def fetch(self, source: Source) -> tuple[Path, str]:
         """Return the local path and SHA-256 of the source; raises WorkFailed when its digest is not the declared one."""
@@ -84,7 +84,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One attempt at one job. `prefix` is `events.objects.attempt_prefix`; `directory` is empty and removed after."""
+    """One attempt at one job. `prefix` is `events.objects.attempt_prefix`; `directory` starts empty and is removed afterwards."""
 
     prefix: str
     directory: Path
@@ -96,7 +96,7 @@ class Work:
     limits: Limits
 
     def __post_init__(self) -> None:
-        """A prefix without its slash would write beside the fence."""
+        """Check the prefix: without its final slash, objects would land outside the fence."""
         assert self.prefix.endswith("/"), self.prefix
 
 

@@ -1,1 +1,1 @@
-"""Workers outside the cluster: everything goes through the worker app, over HTTP."""
+"""Workers outside the cluster: all their communication goes through the worker app, over HTTP."""

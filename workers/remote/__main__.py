@@ -1,4 +1,4 @@
-"""`python -m workers.remote DIR [NUMBER]`: a worker outside the cluster, which joined before (`kinolog worker --join`)."""
+"""`python -m workers.remote DIR [NUMBER]`: a worker outside the cluster that has joined (`kinolog worker --join`)."""
 
 import asyncio
 import gc

@@ -1,9 +1,9 @@
-"""Calls of the worker app: retried with jitter while that can help, behind a circuit breaker, told apart when they fail.
+"""Calls of the worker app: retried with jitter while that can help, behind a circuit breaker, with an error per cause.
 
     closed --5 faults in a row--> open --5 s--> half open --success--> closed
                                     ^---------------fault---'
 
-Faults are connections that break and answers that say "later" (429, 502, 503, 504). What says "no" is not tried again.
+Faults are broken connections and answers that mean "later" (429, 502, 503, 504). A call whose answer means "no" is not retried.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ OPEN_S = 5.0
 WAIT_INITIAL_S = 0.2
 WAIT_MAX_S = 5.0
 CALLS_S = 45.0
-"""A call is tried again for so long: shorter than a lease, longer than the gateway takes to be started again."""
+"""Maximum time over which a call is retried: shorter than a lease, longer than a restart of the gateway."""
 LATER = (429, 502, 503, 504)
 
 
@@ -34,7 +34,7 @@ class LeftAlone(KinologError):
 
 
 PASSING = (Later, LeftAlone, httpx.TransportError)
-"""Faults after which a call is tried again."""
+"""Faults after which a call is retried."""
 
 
 class Rejected(Conflict):
@@ -66,7 +66,7 @@ class Breaker:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Count how an attempt ends; what says "no" is an answer, too. Raises LeftAlone while open."""
+        """Count the outcome of an attempt; an answer that means "no" counts as a success. Raises LeftAlone while open."""
         if self._open:
             raise LeftAlone
         try:
@@ -83,12 +83,12 @@ class Breaker:
         self._faults = 0
 
     def _half_open(self) -> None:
-        """Let attempts through again; the next fault opens it at once."""
+        """Let attempts through again; the next fault opens the breaker at once."""
         self._open = False
 
 
 class Gateway:
-    """The worker app, as one worker sees it. `http` has its address and the worker's key."""
+    """Client of the worker app for one worker. `http` has the app's address and the worker's key."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
@@ -97,9 +97,9 @@ class Gateway:
     async def call(
         self, method: str, path: str, body: Mapping[str, Any], *, answer_s: float = 30.0, tried_s: float = CALLS_S
     ) -> Any:
-        """Return the JSON that is answered; it is tried again for `tried_s`, not at all when that is 0.
+        """Return the JSON answer. The call is retried for `tried_s`, never when that is 0.
 
-        Raises LogUnavailable when nothing helped, Lost, NotAdmitted, Rejected.
+        Raises LogUnavailable when no retry helped, Lost, NotAdmitted, Rejected.
         """
         try:
             async for attempt in stamina.retry_context(
@@ -119,7 +119,7 @@ class Gateway:
 
     @asynccontextmanager
     async def answer(self, method: str, path: str, **options: Any) -> AsyncGenerator[httpx.Response, None]:
-        """Yield one answer that is a success, its body unread.
+        """Yield one successful answer with its body unread.
 
         Raises Later, LeftAlone, httpx.TransportError, which may pass; Lost, NotAdmitted, Rejected, which do not.
         """

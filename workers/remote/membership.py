@@ -1,4 +1,4 @@
-"""Who this machine is to a platform: address, worker id and key, in a file that its owner alone can read."""
+"""A machine's membership of a platform: address, worker id and key, in a file that only its owner can read."""
 
 import json
 import os
@@ -17,14 +17,14 @@ class NoMember(KinologError):
 
 @dataclass(frozen=True)
 class Membership:
-    """What was answered when the machine joined."""
+    """The answer to the machine's request to join."""
 
     url: str
     worker_id: str
     key: str = field(repr=False)
 
     def save(self, directory: Path) -> None:
-        """Write it down, for the owner alone; whole or not at all."""
+        """Write the membership to a file that only the owner can read, completely or not at all."""
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh = directory / f"{FILE}.new"
         fresh.unlink(missing_ok=True)
@@ -36,7 +36,7 @@ class Membership:
 
     @classmethod
     def load(cls, directory: Path) -> "Membership":
-        """Read it. Raises NoMember when there is none, or when others could have read it."""
+        """Read the membership. Raises NoMember when there is none, or when other users could have read it."""
         path = directory / FILE
         try:
             if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):

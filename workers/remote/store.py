@@ -1,6 +1,6 @@
-"""The object store, for workers outside the cluster: what is got and put goes through the worker app, under a claim.
+"""The object store for workers outside the cluster: every transfer goes through the worker app, under a claim.
 
-Downloads that break off go on where they were; uploads are said again, and the worker app knows bytes that it has.
+An interrupted download resumes where it stopped. An upload is repeated; the worker app recognises bytes that it has.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from workers.remote.gateway import PASSING, WAIT_INITIAL_S, WAIT_MAX_S, Gateway,
 from workers.remote.transport import HttpTransport
 
 TRIED_S = 120.0
-"""A transfer is tried again for so long without a byte of progress."""
+"""Maximum time over which a transfer is retried without a byte of progress."""
 SILENCE_S = 30.0
 PIECE_BYTES = 1 << 20
 T = TypeVar("T")
@@ -79,7 +79,7 @@ class GatewayStore:
             raise
 
     async def get_file(self, key: str, path: Path, etag: str | None = None) -> str:
-        """Download to `path`; return the SHA-256 of what came. Raises ObjectChanged for another ETag than `etag`."""
+        """Download to `path`; return the SHA-256 of the received bytes. Raises ObjectChanged for another ETag than `etag`."""
         with path.open("wb") as file:
             download = _Download(file, etag)
             await self._get(key, partial(download.go_on, self._gateway), moved=lambda: download.size_bytes)
@@ -88,7 +88,7 @@ class GatewayStore:
     async def _get(
         self, key: str, transfer: Callable[[str, dict[str, Any]], Awaitable[T]], moved: Callable[[], int] = lambda: 0
     ) -> T:
-        """Get a source, or what a job made, under any claim for the same video; when that one ends meanwhile, under another."""
+        """Get a source or a job's output under any claim for the same video; if that claim ends meanwhile, under another one."""
         folder, video_id, rest = key.split("/", 2)
         while (held := self._transport.held_for(video_id)) is not None:
             claim = held.claim
@@ -109,7 +109,7 @@ class GatewayStore:
             raise StoreUnavailable(str(lost)) from lost
 
     async def _tried(self, key: str, transfer: Callable[[], Awaitable[T]], moved: Callable[[], int] = lambda: 0) -> T:
-        """Transfer, again and again while that helps. Raises StoreUnavailable, Lost, Rejected."""
+        """Transfer, with retries while they help. Raises StoreUnavailable, Lost, Rejected."""
         while True:
             before = moved()
             try:
@@ -128,7 +128,7 @@ class GatewayStore:
 
 
 class _Download:
-    """A file that is being fetched, in as many pieces as the connection wants."""
+    """A download in progress, in as many pieces as the connection requires."""
 
     def __init__(self, file: IO[bytes], wanted: str | None) -> None:
         self._file = file
@@ -138,7 +138,7 @@ class _Download:
         self.digest = hashlib.sha256()
 
     async def go_on(self, gateway: Gateway, where: str, query: dict[str, Any]) -> None:
-        """Fetch what is missing; from the start when it is another file meanwhile."""
+        """Fetch the missing bytes; start again when the file has changed meanwhile."""
         headers = {}
         if self.size_bytes and self._etag:
             headers = {"Range": f"bytes={self.size_bytes}-", "If-Range": self._etag}
@@ -151,14 +151,14 @@ class _Download:
                 elif not answer.headers.get("content-range", "").startswith(f"bytes {self.size_bytes}-"):
                     raise Later("another part was answered than the one that is missing")
                 self._etag = answer.headers.get("etag")
-                async for piece in answer.aiter_bytes():  # as they come: what waits for more is lost when it breaks off
+                async for piece in answer.aiter_bytes():  # unbuffered: buffered bytes would be lost when the connection breaks
                     self._file.write(piece)
                     self.digest.update(piece)
                     self.size_bytes += len(piece)
         except Rejected as rejected:
             if rejected.status != 416 or not self.size_bytes:
                 raise
-            # it broke off after the last byte: everything is here
+            # the connection broke after the last byte: the file is complete
 
     def _begin(self) -> None:
         self._file.seek(0)

@@ -1,4 +1,4 @@
-"""How a worker outside the cluster talks to the dispatcher: the same promises as on the log, by calls of the worker app."""
+"""Transport of a worker outside the cluster: the same guarantees as on the log, through calls of the worker app."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ from workers.remote.gateway import CALLS_S, Gateway, Lost, Rejected
 from workers.transport import Drained, Held, Verdict
 
 ANSWERED_S = 15.0
-"""How long after its wait a claim may be answered."""
+"""Maximum time after a claim's wait in which its answer may come."""
 GOING_S = 10.0
-"""A job is tried to be handed back for so long: who waits for the worker's end is not patient."""
+"""Maximum time for attempts to hand a job back: the caller that waits for the worker's end is not patient."""
 TOO_LARGE = 413
 NOT_NOW_S = 30.0
-"""Before a worker whose version is not wanted asks again."""
+"""Wait before a worker with an unwanted version asks again."""
 log = structlog.get_logger(__name__)
 
 
@@ -41,18 +41,18 @@ class HttpTransport:
         self._held: dict[str, Held] = {}
 
     def held_for(self, video_id: str) -> Held | None:
-        """Return a claim for a video, if there is one that is not lost."""
+        """Return a claim for a video that is not lost, if there is one."""
         of_video = (held for held in self._held.values() if held.claim.video_id == video_id and not held.lost.done())
         return next(of_video, None)
 
     def lost(self, job_id: str, why: Lost) -> None:
-        """Note that a claim is not ours any more."""
+        """Record that this worker lost a claim."""
         held = self._held.get(job_id)
         if held is not None and not held.lost.done():
             held.lost.set_result(why.state)
 
     async def append(self, envelopes: Sequence[Envelope[Event]]) -> None:
-        """Tell of the worker itself, and of progress. Raises LogUnavailable."""
+        """Record events about the worker itself and about progress. Raises LogUnavailable."""
         for envelope in envelopes:
             await self._tell(envelope.data)
 
@@ -81,9 +81,9 @@ class HttpTransport:
                 raise TypeError(f"a worker does not say {event.TYPE}")
 
     async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
-        """Ask for a job and wait up to `wait_s` for one; None when there is none. Raises LogUnavailable, InvalidEvent, Drained.
+        """Ask for a job and wait for it at most `wait_s`; None when there is none. Raises LogUnavailable, InvalidEvent, Drained.
 
-        However often the connection breaks, it is one claim, and answered once.
+        It stays one claim, answered once, even if the connection breaks repeatedly.
         """
         wish = {
             "claim_id": self._new_id(),
@@ -111,7 +111,7 @@ class HttpTransport:
         return held
 
     async def renew(self, held: Held) -> None:
-        """Say that the job is still being worked on. Raises LogUnavailable."""
+        """Report that the worker still works on the job. Raises LogUnavailable."""
         await self._progress(held.claim.job_id, {"epoch": held.claim.epoch})
 
     async def _progress(self, job_id: str, said: dict[str, Any], *, tried_s: float = CALLS_S) -> None:
@@ -121,7 +121,7 @@ class HttpTransport:
             self.lost(job_id, lost)
 
     async def report(self, held: Held, report: ResultReported) -> Verdict | None:
-        """Report the end of an attempt; return what is decided. Raises LogUnavailable, InvalidEvent."""
+        """Report the end of an attempt; return the verdict. Raises LogUnavailable, InvalidEvent."""
         job = f"/api/worker/{held.claim.job_id}"
         *parts, last = in_parts(report)
         try:
@@ -161,7 +161,7 @@ class HttpTransport:
 
 
 def _tick(event: ProgressTicked) -> dict[str, Any]:
-    """Return a tick as the worker app wants it. Pure."""
+    """Return a tick in the form that the worker app accepts. Pure."""
     return {
         "epoch": event.epoch,
         "current_step": event.step,
