@@ -18,7 +18,7 @@ APPS = ("public", "admin", "worker", "telemetry")
 
 
 def main() -> None:
-    """Serve the app that is named; only its own modules are loaded."""
+    """Serve the named app; only its own modules are loaded."""
     if len(sys.argv) != 2 or sys.argv[1] not in APPS:
         sys.exit(f"usage: python -m api {'|'.join(APPS)}")
     name = sys.argv[1]

@@ -1,8 +1,9 @@
-"""Who may speak as which worker: keys presented, proven, remembered, issued, rotated and revoked.
+"""Worker keys: present, prove, remember, issue, rotate and revoke.
 
-A key is proven once; then its digest is remembered, so that a request costs no hash. `follow` compares what is remembered with
-the table twice a second, so that a revocation bites within a second wherever it was written, and no request waits for that. The
-log tells of revocations, too (`forget`): while the table cannot be read, keys that were proven before are good, others are not.
+A key is proven once; then its digest is remembered, so that later requests cost no hash. `follow` compares the remembered
+keys with the table twice a second: a revocation bites within a second wherever it was written, and no request waits for the
+comparison. The log reports revocations, too (`forget`): while the table cannot be read, keys proven before stay good and all
+others are refused.
 """
 
 import asyncio
@@ -28,11 +29,11 @@ from producers.workers import told
 
 COMPARED_EVERY_S = 0.4
 COMPARED_WITHIN_S = 0.8
-"""A request waits for a comparison when the last one began longer ago, unless the table is away."""
+"""Maximum age of the last comparison before a request waits for the next one, unless the table is away."""
 PATIENCE_S = 1.0
-"""A table that takes longer is away."""
+"""A table that takes longer counts as away."""
 CHANGES_S = 10.0
-"""A change is asked for so long after it was made: a transaction may be seen later than it says."""
+"""Overlap between two queries for changes: a transaction may become visible later than its timestamp."""
 AWAY_MAX_S = 366 * 24 * 3600.0
 TOLD_EVERY_S = 2.0
 USED_EVERY_S = 30.0
@@ -43,7 +44,7 @@ log = structlog.get_logger(__name__)
 
 
 class Keys(Protocol):
-    """The table of keys; `infra.runtime.worker_keys.KeyTable` has it. Every method raises Retryable when it is away."""
+    """The table of keys, implemented by `infra.runtime.worker_keys.KeyTable`. Every method raises Retryable when it is away."""
 
     async def add(self, key: Key, hash_: str) -> None: ...
     async def with_prefix(self, prefix: str) -> list[tuple[Key, str]]: ...
@@ -57,7 +58,7 @@ class Keys(Protocol):
 
 
 class Denied(HTTPException):
-    """A key was refused; `reason` is what the audit says."""
+    """A key was refused; `reason` goes into the audit."""
 
     def __init__(self, reason: str, detail: str, key: Key | None = None, status: int = 401) -> None:
         headers = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "60"}}
@@ -90,7 +91,7 @@ class Access:
     # --- presenting -------------------------------------------------------------------------------------------------
 
     async def worker(self, text: str, address: str) -> Key:
-        """Return the worker's key that a request presents. Raises Denied, 401 or 429."""
+        """Return the worker's key that a request presents. Raises Denied with 401 or 429."""
         return await self._good(text, address, "work")
 
     async def _good(self, text: str, address: str, purpose: str) -> Key:
@@ -110,7 +111,7 @@ class Access:
         return key
 
     async def _prove(self, text: str, address: str) -> Key:
-        """Find and prove a key: the only place that hashes. Ended ones are found, too, so that the answer can say so."""
+        """Find and prove a key: the only place that hashes. It also finds ended keys, so that the answer can name the reason."""
         self.attempts.check(address)
         found = await self._keys.with_prefix(text[:PREFIX_CHARS]) if len(text) == KEY_CHARS else []
         async with self._proofs if found else nullcontext():
@@ -123,11 +124,11 @@ class Access:
     # --- forgetting -------------------------------------------------------------------------------------------------
 
     async def follow(self, comparing: Pulse, telling: Pulse) -> None:
-        """Compare what is remembered with the table, and tell the log of revocations that it was not told of, for ever."""
+        """Compare the remembered keys with the table, and publish revocations that the log does not have yet. Runs for ever."""
         await asyncio.gather(self._compare_for_ever(comparing), self._tell_for_ever(telling))
 
     def forget(self, key_id: str) -> None:
-        """Forget a key that changed; it must be proven again."""
+        """Forget a changed key; it must be proven again."""
         for digest in [digest for digest, key in self._proven.items() if key.key_id == key_id]:
             del self._proven[digest]
 
@@ -142,25 +143,25 @@ class Access:
                 await asyncio.sleep(COMPARED_EVERY_S)
 
     async def _compared(self) -> None:
-        """Return when what is remembered was compared a moment ago, or when the table is away."""
+        """Return when the remembered keys were compared a moment ago, or when the table is away."""
         if self._age_s() <= COMPARED_WITHIN_S:
             return
         comparison = self._comparison()
         if not self._away:
             done, _ = await asyncio.wait({comparison}, timeout=PATIENCE_S)
-            self._away = not done or self._away  # then nobody else waits for it
+            self._away = not done or self._away  # so that no other request waits for it
 
     def _age_s(self) -> float:
         return asyncio.get_running_loop().time() - self._compared_at
 
     def _comparison(self) -> "asyncio.Task[None]":
-        """Return the comparison that is under way."""
+        """Return the comparison in progress."""
         if self._comparing is None or self._comparing.done():
             self._comparing = asyncio.create_task(self._compare(), name="keys compared")
         return self._comparing
 
     async def _compare(self) -> None:
-        """Forget keys that changed since the last time."""
+        """Forget keys that changed since the last comparison."""
         asked_at = asyncio.get_running_loop().time()
         try:
             for key_id in await self._keys.changed(CHANGES_S + min(self._age_s(), AWAY_MAX_S)):
@@ -179,12 +180,12 @@ class Access:
             try:
                 async with pulse.limited():
                     await self._tell()
-            except Stalled as error:  # the table of keys hangs; nobody else waits for it
+            except Stalled as error:  # the table of keys hangs; no other request waits for it
                 log.warning("revocations_not_told_yet", error=str(error))
             await asyncio.sleep(TOLD_EVERY_S)
 
     async def _tell(self) -> None:
-        """Tell the log of revocations that it was not told of. Told twice, they are the same events."""
+        """Publish revocations that the log does not have yet. Published twice, they are the same events."""
         async with self._telling:
             try:
                 while untold := await self._keys.untold():
@@ -204,7 +205,7 @@ class Access:
         kinds: tuple[JobKind, ...] = (),
         life: timedelta | None = None,
     ) -> tuple[Key, str]:
-        """Issue a worker's key; return its text, which nobody can see again."""
+        """Issue a worker's key; return its text, which cannot be read again."""
         key, text = make(self._context(), "work", worker_id=worker_id, name=name, pools=pools, kinds=kinds, life=life)
         await self._keep(key, text)
         return key, text
@@ -216,7 +217,7 @@ class Access:
         return key, text
 
     async def join(self, token: str, address: str, *, name: str, pool: str, life: timedelta | None) -> tuple[Key, str]:
-        """Use a join token, once, for the key of a worker with the token's pools and kinds. Raises Denied."""
+        """Exchange a token, once, for the key of a worker with the token's pools and kinds. Raises Denied."""
         invitation = await self._good(token, address, "join")
         check_pool(invitation, pool)
         if not await self._revoke(invitation.key_id, "used to join"):
@@ -226,7 +227,7 @@ class Access:
         )
 
     async def rotate(self, old: Key, *, overlap: timedelta, life: timedelta | None) -> tuple[Key, str]:
-        """Issue another key to the same worker; the old one is good for `overlap` longer."""
+        """Issue another key to the same worker; the old one stays good for `overlap`."""
         context = self._context()
         key, text = make(context, "work", worker_id=old.worker_id, name=old.name, pools=old.pools, kinds=old.kinds, life=life)
         until = context.now + overlap if old.expires_at is None else min(old.expires_at, context.now + overlap)
@@ -244,18 +245,18 @@ class Access:
         return key, text
 
     async def revoke(self, which: str, reason: str) -> list[Key]:
-        """Revoke all keys of a worker, or one key. Raises NotFound when there is none that is good."""
+        """Revoke one key, or all keys of a worker. Raises NotFound when none of them is good."""
         found = await self._revoke(which, reason)
         if not found:
             raise NotFound(f"there is no key and no worker with keys {which}, or they are revoked already")
         return found
 
     async def listing(self, limit: int) -> Sequence[Key]:
-        """Return keys, the last that was issued first."""
+        """Return keys, the most recently issued first."""
         return await self._keys.listing(limit)
 
     async def _revoke(self, which: str, reason: str) -> list[Key]:
-        """Revoke in the table, which bites; the log is told at once, or later when it is away."""
+        """Revoke in the table, which bites; publish to the log at once, or later when it is away."""
         found = await self._keys.revoke(which, self._context().now, reason)
         for key in found:
             self.forget(key.key_id)
@@ -264,7 +265,7 @@ class Access:
 
     async def _keep(self, key: Key, text: str) -> None:
         hash_ = await self._hash(text)
-        await self._append([told(self._context(), issued(key))])  # first: a key that nobody was told of must not be
+        await self._append([told(self._context(), issued(key))])  # publish first: no unrecorded key may exist
         await self._keys.add(key, hash_)
 
     async def _hash(self, text: str) -> str:

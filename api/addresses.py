@@ -1,8 +1,8 @@
-"""The address that a request comes from: one rule for every app and every limit.
+"""The client address of a request: one rule for every app and every limit.
 
-A forwarding header counts only when a trusted proxy sent it, and is read from the right: each proxy adds the address
-that it sees, so the first one from there that is no trusted proxy is the client. `Forwarded` (RFC 7239) is read where
-there is no `X-Forwarded-For`. A proxy that sends `Forwarded` alone must remove the other one.
+A forwarding header counts only when a trusted proxy sent it. It is read from the right: each proxy appends the address that
+it sees, so the first address from the right that is no trusted proxy is the client. `Forwarded` (RFC 7239) is read where
+there is no `X-Forwarded-For`. A proxy that sends `Forwarded` alone must remove the other header.
 """
 
 import re
@@ -20,7 +20,7 @@ Network = IPv4Network | IPv6Network
 
 
 class Addresses:
-    """Finds the address that a request comes from. `trusted` are the networks of the proxies."""
+    """Finds the client address of a request. `trusted` are the networks of the proxies."""
 
     def __init__(self, trusted: Iterable[Network] = ()) -> None:
         self._trusted = tuple(trusted)
@@ -28,14 +28,14 @@ class Addresses:
         self.is_trusted = lru_cache(maxsize=4096)(self._lies_within)
 
     def of(self, scope: Scope) -> str:
-        """Return the client's address; of IPv6 the network of 64 bits, since a client may have all of that."""
+        """Return the client's address; for IPv6 its network of 64 bits, since one client may own all of that."""
         client = scope.get("client")
         peer: str = client[0] if client else UNKNOWN
         if self._trusted and self.is_trusted(peer):
             for hop in _hops(scope):
                 address = _without_port(hop)
                 if not _is_address(address):
-                    break  # whoever wrote this is the last one that can be believed
+                    break  # the writer of this hop is the last one that can be believed
                 peer = address
                 if not self.is_trusted(peer):
                     break
@@ -51,9 +51,9 @@ class Addresses:
 
 
 class Addressed:
-    """Puts the client's address, and the scheme that a trusted proxy was asked with, into the scope.
+    """Puts the client's address, and the scheme that a trusted proxy received, into the scope.
 
-    `state.local` tells whether the client is on this machine: no proxy stands between, not even one that is not trusted.
+    `state.local` is true when the client is on this machine with no proxy in between, not even an untrusted one.
     """
 
     def __init__(self, app: ASGIApp, *, addresses: Addresses) -> None:
@@ -74,7 +74,7 @@ class Addressed:
 
 
 def _hops(scope: Scope) -> Iterator[str]:
-    """Yield what proxies wrote, the last one first."""
+    """Yield the hops that proxies wrote, the last one first."""
     headers = scope["headers"]
     if values := [value for name, value in headers if name == FORWARDED_FOR]:
         yield from (hop.strip() for hop in reversed(b",".join(values).decode("latin-1").split(",")))

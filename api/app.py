@@ -1,4 +1,4 @@
-"""What every app is made of: documents, problems, limits, measures; each app's own `app.py` puts itself together and serves."""
+"""Parts of every app: documents, problems, limits, metrics. Each app's own `app.py` composes and serves it."""
 
 import resource
 from collections.abc import Callable, Sequence
@@ -22,15 +22,15 @@ from producers.appender import Appender
 REQUESTS_MAX = 500
 """More requests than this at once are refused with 503."""
 FILES_MIN = 200
-"""Files that are open besides connections to clients."""
+"""Files that are open besides client connections."""
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Prometheus:
-    """Tells Prometheus about requests; labels stay few, whatever methods clients make up."""
+    """Reports requests to Prometheus. Labels stay few, whatever methods clients make up."""
 
     def began(self, app: str) -> None:
-        """Count a request that is being answered."""
+        """Count a request in progress."""
         metrics.HTTP_IN_FLIGHT.labels(app).inc()
 
     def ended(self, app: str, method: str, route: str, status: int, seconds: float, body_bytes: int) -> None:
@@ -46,7 +46,7 @@ App = TypeVar("App", bound=FastAPI)
 
 
 def begin(title: str, summary: str, *statuses: int, kind: type[App]) -> App:
-    """Return an app without routes; every route may answer the problems of `statuses`."""
+    """Return an app without routes; every route may answer with the problems of `statuses`."""
     app = kind(
         title=title,
         version=VERSION,
@@ -59,7 +59,7 @@ def begin(title: str, summary: str, *statuses: int, kind: type[App]) -> App:
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
-        """Return the document; every 422 is one of our problem documents."""
+        """Return the document; every 422 is described as one of our problem documents."""
         document = plain()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         for model in (problems.Problem, problems.Fault):
@@ -90,10 +90,10 @@ def finish(
     file_max_bytes: int = BODY_BYTES_MAX,
     media_origin: str = "",
 ) -> FastAPI:
-    """Give the routes their services, and put limits and measures around them: one order for every app.
+    """Give the routes their services and put limits and metrics around them, in one order for every app.
 
-    `inside` is the app's own middleware, the innermost first: between the limits and what browsers are told. Requests of an
-    address are counted when there is a `per_minute`. Sizes in bytes.
+    `inside` is the app's own middleware, the innermost first; it stands between the limits and the security headers. Requests
+    are counted per address when `per_minute` is set. Sizes in bytes.
     """
     app.state.services = services
     problems.install(app)
@@ -112,7 +112,7 @@ def finish(
 
 
 def appender_of(settings: Settings, **bounds: Any) -> Appender:
-    """Return an appender that tells Prometheus how it does; it is not started. `bounds` are those of `Appender`."""
+    """Return an appender that reports its state to Prometheus; it is not started. `bounds` are those of `Appender`."""
     return Appender(
         lambda: kafka.open_producer(settings),
         topic_prefix=settings.topic_prefix,
@@ -125,7 +125,7 @@ def appender_of(settings: Settings, **bounds: Any) -> Appender:
 def server_config(
     app: FastAPI, settings: Settings, port: int, *, requests_max: int = REQUESTS_MAX, kind: type[Connection] = Connection
 ) -> uvicorn.Config:
-    """Return how the app is served: with limits on connections, and on requests that are answered at once."""
+    """Return the server's configuration, with limits on connections and on concurrent requests."""
     limits = Limits(
         connections_max=min(settings.connections_max, _open_files_max() - FILES_MIN),
         waiting_per_address_max=settings.connections_waiting_max,
@@ -144,14 +144,14 @@ def server_config(
         ws="none",
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # `Addressed` reads them, by one rule for all
+        proxy_headers=False,  # `Addressed` reads them, by one rule for every app
         timeout_graceful_shutdown=10,
         server_header=False,
     )
 
 
 def _open_files_max() -> int:
-    """Let this process have as many open files as it may; return how many."""
+    """Raise this process's limit of open files as far as allowed; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,11 +1,11 @@
-"""Answers as small as their client can take them (RFC 9110, 12.5.3), in every app: JSON, pages, scripts and manifests.
+"""Compress answers as far as their client accepts it (RFC 9110, 12.5.3), in every app: JSON, pages, scripts and manifests.
 
-An answer that is whole in one message is compressed; one that streams goes as it is: media, ranges of them, live events.
-One that names its bytes by an entity tag is compressed once and kept, for scripts and manifests are sent to everybody. The
-tag of a compressed answer is a weak one: good for If-None-Match, not for joining ranges.
+An answer that is complete in one message is compressed. A streamed answer stays as it is: media, ranges of media, live
+events. An answer with an entity tag is compressed once and kept, because every viewer gets the same scripts and manifests.
+The tag of a compressed answer is weak: good for If-None-Match, not for joining ranges.
 
-`starlette-compress` (2.0) was tried: it chooses by the declared type alone, so that it also compresses stored objects that
-answer ranges, keeps strong tags, and compresses a film's manifest anew for each of its viewers.
+We tried `starlette-compress` (2.0). It chooses by the declared type alone, so it also compresses stored objects that answer
+ranges, keeps strong tags, and compresses a film's manifest anew for each of its viewers.
 """
 
 import gzip
@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BYTES_MIN = 500
-"""Smaller answers fit into one packet as they are."""
+"""Smaller answers fit into one packet uncompressed."""
 KEPT_BYTES_MAX = 16 * 2**20
 TYPES = frozenset(
     (
@@ -30,12 +30,12 @@ ENCODINGS: Mapping[str, Callable[[bytes], bytes]] = {
     "zstd": lambda body: zstandard.ZstdCompressor(level=6).compress(body),
     "gzip": lambda body: gzip.compress(body, compresslevel=6, mtime=0),
 }
-"""The first that a client takes is used."""
+"""The first one that the client accepts is used."""
 
 
 @lru_cache(maxsize=200)
 def preferred(accepted: str) -> str | None:
-    """Return which of our encodings an Accept-Encoding header asks for; None for the bytes as they are."""
+    """Return the encoding of ours that an Accept-Encoding header prefers; None for uncompressed bytes."""
     wanted: dict[str, bool] = {}
     for item in accepted.lower().split(","):
         coding, _, weight = item.replace(" ", "").partition(";q=")
@@ -49,7 +49,7 @@ def weak(etag: str) -> str:
 
 
 class Compressed:
-    """Compresses answers, and keeps up to `kept_bytes_max` of those that have a tag."""
+    """Compresses answers, and keeps up to `kept_bytes_max` of the tagged ones."""
 
     def __init__(self, app: ASGIApp, *, kept_bytes_max: int = KEPT_BYTES_MAX) -> None:
         self._app = app
@@ -82,7 +82,7 @@ class Compressed:
         await self._app(scope, receive, pack)
 
     def _packed(self, body: bytes, encoding: str, headers: MutableHeaders) -> bytes:
-        """Return the body compressed, and say so in the headers."""
+        """Return the compressed body, and adjust the headers."""
         etag = headers.get("etag")
         packed = ENCODINGS[encoding](body) if etag is None else self._once(body, encoding, weak(etag))
         headers["content-encoding"], headers["content-length"] = encoding, str(len(packed))
@@ -103,7 +103,7 @@ class Compressed:
 
 
 def _compressible(start: Message) -> bool:
-    """Tell whether an answer that begins so is worth it."""
+    """Return whether compressing an answer that begins so is worth it."""
     headers = Headers(raw=start["headers"])
     if start["status"] in (204, 206, 304) or "content-encoding" in headers or "content-range" in headers:
         return False

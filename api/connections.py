@@ -1,11 +1,11 @@
-"""The one class of connection, of every app, and its limits: what comes before a request is whole, or after its answer.
+"""The one connection class of every app, and its limits before a request is complete and after its answer.
 
-uvicorn makes the requests; here is how much and how long a client may keep the server waiting. A head may have so many
-bytes and headers, and takes so long; a first byte and the next request are waited for so long; one address may keep so
-many connections waiting, and all together so many. Nobody is refused for that: the connection that has waited longest
-ends, of the address that has most. So a newcomer, and `/health`, always get in.
+uvicorn handles the requests; this module limits how much a client may send, and how long it may keep the server waiting.
+Limited are the bytes and headers of a head and the time that it takes, the wait for a first byte and for the next request,
+and the waiting connections per address and in total. No client is refused for exceeding the last two: the connection that has
+waited longest ends, of the address with most of them. So newcomers, and `/health`, always get in.
 
-A look around once a second costs requests nothing, where a timer for each would cost a tenth of the time they take.
+One pass over all connections per second costs requests nothing; a timer per request would add a tenth to its time.
 """
 
 import asyncio
@@ -23,29 +23,29 @@ from api.middleware import PLAIN
 from api.problems import TYPE, problem
 
 HEALTH = "/health"
-"""Answered however many requests are being answered."""
+"""Answered whatever the number of requests in progress."""
 HEADERS_MAX = 100
 PIPELINED_MAX = 100
 LOOK_S = 1.0
 PIECE_BYTES = 16 * 1024
-"""A read brings up to 256 KiB; heads are counted in pieces of this."""
+"""A read brings up to 256 KiB; heads are counted in pieces of this size."""
 ROOM = 0.9
-"""Down to this share of all connections, those that wait are ended at once when there are too many."""
+"""Excess waiting connections are ended at once, down to this share of all connections."""
 _HOST = re.compile(rb"[A-Za-z0-9._~%:\[\]-]{1,255}")
 
 IDLE, HEAD, BODY, READING = range(4)
-"""What a client is waited for with: a request, the rest of a head, the rest of a body, that it reads."""
+"""What a connection waits for: a request, the rest of a head, the rest of a body, or a client that reads."""
 SLOW, CROWDED = "slow", "crowded"
-"""Why connections were ended."""
+"""Reasons for ending connections."""
 
 
 class Refused(Exception):
-    """The head is refused; the protocol has the reason."""
+    """The head is refused; the protocol keeps the reason."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How many, how much, how long. Times in seconds."""
+    """Limits of numbers, sizes and times. Times in seconds."""
 
     connections_max: int = 8000
     waiting_per_address_max: int = 256
@@ -57,13 +57,13 @@ class Limits:
 
 
 async def overloaded(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer what is beyond the requests that are answered at once."""
+    """Answer a request beyond the limit of concurrent requests."""
     headers = {"Retry-After": "2", "Connection": "close"}
     await problem(503, "too many requests are being answered; try again in a moment", headers=headers)(scope, receive, send)
 
 
 class Crowd:
-    """All connections of a server. `ended` is told why each was ended."""
+    """All connections of a server. `ended` receives the reason for each end."""
 
     def __init__(self, limits: Limits, addresses: Addresses, ended: Callable[[str], None]) -> None:
         self.limits = limits
@@ -72,7 +72,7 @@ class Crowd:
         self._timer: asyncio.TimerHandle | None = None
 
     def joined(self, connections: "Collection[Any]", loop: asyncio.AbstractEventLoop) -> None:
-        """Make room for a connection that was made, and look around from now on."""
+        """Make room for a new connection, and check regularly from now on."""
         if len(connections) > self.limits.connections_max:
             self.look(connections, loop.time())
         if self._timer is None:
@@ -83,7 +83,7 @@ class Crowd:
         self._timer = loop.call_later(LOOK_S, self._look_again, connections, loop) if connections else None
 
     def look(self, connections: "Collection[Any]", now: float) -> None:
-        """End the connections that wait for their clients for too long, and the longest where too many wait."""
+        """End connections that have waited too long for their clients, and the longest waiting where there are too many."""
         waiting: dict[str, list[Any]] = defaultdict(list)
         for connection in tuple(connections):
             if connection.transport.is_closing() or not connection.waits(now):
@@ -100,7 +100,7 @@ class Crowd:
             self._make_room(waiting.values(), len(connections) - int(self.limits.connections_max * ROOM))
 
     def _make_room(self, groups: Iterable[list[Any]], excess: int) -> None:
-        """End so many connections that wait, those of the addresses with most of them first."""
+        """End `excess` waiting connections, first those of the addresses with the most."""
         by_size: dict[int, list[list[Any]]] = defaultdict(list)
         for group in groups:
             by_size[len(group)].append(group)
@@ -118,26 +118,26 @@ class Crowd:
 
 
 def _longest_last(connection: Any) -> tuple[bool, float]:
-    """Sort key: whoever has a request on its way is ended after those that have none."""
+    """Sort key: a connection with a request in progress ends after those without one."""
     return connection.wanted in (IDLE, HEAD), -connection.since
 
 
 class Connection(HttpToolsProtocol):
-    """A connection of uvicorn with limits; `connection_class` gives it its crowd."""
+    """A uvicorn connection with limits; `connection_class` gives it its crowd."""
 
     crowd: Crowd
     peer = group = UNKNOWN
     wanted, since = IDLE, 0.0
     _number = 0
-    """How many requests have begun."""
+    """Number of requests begun."""
     _seen: tuple[int, int] | None = None
     _in_head = False
     _hosts = 0
     _pending_bytes = 0
-    """Bytes since a head or a piece of a body was complete."""
+    """Bytes since the last complete head or piece of a body."""
     _refusal = (400, "this is not HTTP as it is spoken here")
     _refused = False
-    """The refusal follows the answers to what came before; nothing more is read."""
+    """The refusal follows the answers to earlier requests; nothing more is read."""
 
     def connection_made(self, transport: Any) -> None:
         """Join the crowd."""
@@ -150,7 +150,7 @@ class Connection(HttpToolsProtocol):
     # --- waiting ----------------------------------------------------------------------------------------------------
 
     def waits(self, now: float) -> bool:
-        """Tell whether it is the client's turn; note what for, and since when that was seen."""
+        """Return whether it is the client's turn; note what for, and since when."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             wanted = HEAD if self._in_head else IDLE
@@ -166,7 +166,7 @@ class Connection(HttpToolsProtocol):
         return True
 
     def patience_s(self) -> float:
-        """Return how long it may wait for what is wanted; bodies and readers have their limits in the app."""
+        """Return the maximum wait in seconds; bodies and readers have their limits in the app."""
         limits = self.crowd.limits
         if self.wanted == HEAD:
             return limits.head_s
@@ -175,7 +175,7 @@ class Connection(HttpToolsProtocol):
         return float("inf")
 
     def end(self) -> None:
-        """End it, with a word to who has begun to speak; who does not read is not waited for."""
+        """End the connection, with an answer to a client that has begun a request. Do not wait for one that does not read."""
         if self.wanted == HEAD or (self.wanted == BODY and not self.cycle.response_started):
             self._refuse(408, "the request did not arrive in time")
         if self.transport.get_write_buffer_size():
@@ -186,7 +186,7 @@ class Connection(HttpToolsProtocol):
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; what leads to nothing is not kept."""
+        """Parse the data; discard bytes that lead to nothing."""
         for start in range(0, len(data), PIECE_BYTES):
             if self._refused or self.transport.is_closing():
                 return
@@ -205,7 +205,7 @@ class Connection(HttpToolsProtocol):
         self._hosts = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; those after a body are left out."""
+        """Take a header; trailers after a body are left out."""
         if not self._in_head:
             return
         if len(self.headers) >= HEADERS_MAX:
@@ -219,7 +219,7 @@ class Connection(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Begin the request, if it says to which host, once."""
+        """Begin the request, if it names its host exactly once."""
         self._in_head, self._pending_bytes = False, 0
         if self._hosts != 1 and not (self._hosts == 0 and self.parser.get_http_version() == "1.0"):
             self._refusal = 400, "a request names one host, in one header `Host`"
@@ -239,7 +239,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Answer in HTTP/1.1, without a word in the log."""
+        """Answer in HTTP/1.1, without a log line."""
 
     # --- answering --------------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """Begin the next request, if it is here."""
+        """Begin the next request, if it has arrived."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -262,7 +262,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what came, and end; whole requests before it are answered first."""
+        """Refuse the input and end; complete requests before it are answered first."""
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete and not cycle.more_body:
             self._refused = True

@@ -18,4 +18,4 @@ _PROGRESS = {
     "last_error": "The worker went away.",
 }
 PROGRESSING: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"example": _PROGRESS}}}}
-"""What OpenAPI shows of a video's progress."""
+"""OpenAPI's example of a video's progress."""

@@ -20,9 +20,9 @@ NO_METRICS = "metrics want `Authorization: Bearer TOKEN` with the setting metric
 
 
 class Lacks(NamedTuple):
-    """Parts without which an app cannot answer readers, and those without which it cannot write: {part: one sentence}.
+    """Parts without which an app cannot answer reads, and those without which it cannot write: {part: one sentence}.
 
-    `writes` is None for an app that only reads.
+    `writes` is None for a read-only app.
     """
 
     reads: Mapping[str, str]
@@ -30,14 +30,14 @@ class Lacks(NamedTuple):
 
 
 class Can(BaseModel):
-    """What an app can do now; `write` is left out by an app that takes nothing."""
+    """What an app can do now; a read-only app leaves `write` out."""
 
     read: bool
     write: bool | None = None
 
 
 class Ready(BaseModel):
-    """Whether an app can do everything that it is for; `missing` names each part that it lacks, with a sentence."""
+    """Whether an app can do everything that it is for; `missing` names each missing part, with a sentence."""
 
     status: str = Field(examples=["ready"])
     can: Can
@@ -54,7 +54,7 @@ def router(
 ) -> APIRouter:
     """Return the routes; `exposition` renders the metrics.
 
-    Metrics are shown to those who have the token; without a token, to this machine.
+    Metrics are shown to holders of the token; where no token is set, to this machine.
     """
     routes = APIRouter(tags=["health"])
 
@@ -69,7 +69,7 @@ def router(
     )
     @allowing(rate="none")
     async def ready() -> JSONResponse:
-        """Say what the app can do now, and what it lacks."""
+        """Report what the app can do now, and which parts are missing."""
         found = await lacks()
         can = {"read": not found.reads} | ({} if found.writes is None else {"write": not found.writes})
         missing = {**found.reads, **(found.writes or {})}
@@ -88,12 +88,12 @@ def router(
 
 
 def may_read_metrics(presented: str | None, token: str, *, local: bool) -> bool:
-    """Tell whether metrics are shown to a client with this Authorization header. Pure."""
+    """Return whether a client with this Authorization header may see metrics. Pure."""
     return hmac.compare_digest((presented or "").encode(), f"Bearer {token}".encode()) if token else local
 
 
 def stored_in(services: Services, log_answers: Callable[[], Awaitable[Any]] | None = None) -> Callable[[], Awaitable[Lacks]]:
-    """Return a question to PostgreSQL, the object store and, for an app that writes, the log."""
+    """Return a function that checks PostgreSQL, the object store and, for an app that writes, the log."""
 
     async def lacks() -> Lacks:
         reads: dict[str, str] = {}
@@ -114,7 +114,7 @@ def stored_in(services: Services, log_answers: Callable[[], Awaitable[Any]] | No
 
 
 async def log_lacks(*answers: Callable[[], Awaitable[Any]]) -> dict[str, str]:
-    """Ask the log; return {"kafka": sentence} when one of these does not get an answer."""
+    """Ask the log; return {"kafka": sentence} when one of `answers` fails."""
     for answer in answers:
         try:
             await answer()

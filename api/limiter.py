@@ -1,17 +1,17 @@
-"""How often one address may come. The limiter keeps a hash of the address, in memory, for seconds."""
+"""Rate limit per address. The limiter keeps a hash of the address, in memory, for seconds."""
 
 from hashlib import blake2b
 
 ENTRIES_MAX = 200_000
-"""Addresses remembered at most, about 30 MB; beyond, the least recent half is forgotten early."""
+"""Maximum number of addresses remembered, about 30 MB; beyond it the least recent half is forgotten early."""
 
 
 class Limiter:
     """The generic cell rate algorithm: `burst` at once, then one each 60 / `per_minute` seconds.
 
-    An address takes one number, the moment at which its burst would be whole again; past that moment it is as if it had
-    never come. So addresses live in two generations, and the older one is dropped when all in it are whole. `salt` keys
-    the hash, where an address must not be found by trying all of them. `now` is monotonic, seconds.
+    One number is kept per address: the moment at which its burst is whole again. Past that moment the address counts as new.
+    So addresses live in two generations, and the older one is dropped when all its bursts are whole. `salt` keys the hash
+    where trying all addresses must not reveal one. `now` is monotonic, seconds.
     """
 
     def __init__(self, per_minute: float, burst: int, salt: bytes = b"", *, entries_max: int = ENTRIES_MAX) -> None:
@@ -39,12 +39,12 @@ class Limiter:
         return 0.0
 
     def would_wait_s(self, address: str, now: float) -> float:
-        """Return what `wait_s` would, and count nothing."""
+        """Return the result of `wait_s`, without counting a request."""
         early_s = self._whole_at(self._key(address), now) - now - self._tolerance_s
         return early_s if early_s > 1e-9 else 0.0
 
     def give_back(self, address: str, now: float) -> None:
-        """Count one request less: as if the last one that passed had not come."""
+        """Take back the count of the last request that passed."""
         key = self._key(address)
         self._young[key] = self._whole_at(key, now) - self._interval_s
 

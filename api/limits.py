@@ -1,4 +1,4 @@
-"""What a client may ask for, as plain ASGI: how often, how much, and how slowly. What is refused gets a problem document."""
+"""Limits on a client's requests, as plain ASGI: rate, size, and slowness. A refused request gets a problem document."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ BODY_BYTES_MAX = 2**20
 ANSWER_S = 30.0
 SILENCE_S = 60.0
 FAULTS_PER_MINUTE = 30
-"""Wrong secrets per address at once, and per minute after that: each of them may cost a proof."""
+"""Wrong secrets per address: this burst, and this number per minute after it. Each one may cost a proof."""
 
 
 class TooManyAttempts(HTTPException):
@@ -32,10 +32,10 @@ class TooManyAttempts(HTTPException):
 
 
 class Attempts:
-    """How often one address may present a secret that is wrong.
+    """Limits how often one address may present a wrong secret.
 
-    An attempt counts before its secret is looked at, and is given back when it was right: however many come at once, no
-    more are tried.
+    An attempt counts before its secret is checked, and is given back when the secret was right. So concurrent attempts cannot
+    exceed the limit.
     """
 
     def __init__(self, per_minute: int = FAULTS_PER_MINUTE) -> None:
@@ -48,7 +48,7 @@ class Attempts:
 
     @contextmanager
     def one(self, address: str) -> Iterator[None]:
-        """Count an attempt; an error within means that the secret was wrong. Raises TooManyAttempts."""
+        """Count an attempt; an exception inside means that the secret was wrong. Raises TooManyAttempts."""
         if wait_s := self._limiter.wait_s(address, monotonic()):
             raise TooManyAttempts(wait_s)
         yield
@@ -57,10 +57,10 @@ class Attempts:
 
 @dataclass(frozen=True)
 class Allowance:
-    """Limits of one route, where they are not the usual ones; declared on it with `allowing`.
+    """Limits of one route that differ from the defaults; declared on it with `allowing`.
 
-    `file`: its body is a file, as long as the app takes files, for as long as it keeps coming. `answer_s`: seconds until its
-    answer begins. `rate`: whether its requests count, only those that were mistakes do, or none is ever refused.
+    `file`: the body is a file; it may have the app's file size, and take as long as it keeps coming. `answer_s`: seconds
+    until the answer begins. `rate`: whether all requests count, only mistakes do, or none is ever refused.
     """
 
     file: bool = False
@@ -84,7 +84,7 @@ def allowing(*, file: bool = False, answer_s: float | None = None, rate: Rate = 
 
 
 class Allowed:
-    """Finds the limits that a request's route declares, for `allowance_of`; around everything that limits."""
+    """Finds the limits that a request's route declares, for `allowance_of`; stands around all limiting middleware."""
 
     def __init__(self, app: ASGIApp, *, routes: Sequence[BaseRoute]) -> None:
         self._app = app
@@ -101,12 +101,12 @@ class Allowed:
         await self._app(scope, receive, send)
 
     def of(self, scope: Scope) -> Allowance:
-        """Return what the route of a request declares."""
+        """Return the limits that the route of a request declares."""
         return next((declared for route, declared in self._declared if route.matches(scope)[0] is Match.FULL), USUAL)
 
 
 def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
-    """Yield routes, those of included routers too. No router is included under a prefix, which would be missing here."""
+    """Yield routes, including those of included routers. No router is included under a prefix, which would be missing here."""
     for route in routes:
         if (router := getattr(route, "original_router", None)) is not None:
             yield from _flat(router.routes)
@@ -120,7 +120,7 @@ def allowance_of(scope: Scope) -> Allowance:
 
 
 class RateLimited:
-    """Refuses with 429 what comes too often from one address, as far as its route counts (`Allowance.rate`)."""
+    """Refuses with 429 requests that come too often from one address, as far as their route counts them (`Allowance.rate`)."""
 
     def __init__(self, app: ASGIApp, *, per_minute: int) -> None:
         self._app = app
@@ -153,7 +153,7 @@ class RateLimited:
 
 
 class BodyLimited:
-    """Refuses with 413 a body that is too long, whether its length was announced or not."""
+    """Refuses with 413 a body that is too long, with or without an announced length."""
 
     def __init__(self, app: ASGIApp, *, max_bytes: int = BODY_BYTES_MAX, file_max_bytes: int = BODY_BYTES_MAX) -> None:
         self._app = app
@@ -185,10 +185,11 @@ class BodyLimited:
 
 
 class TimeLimited:
-    """Answers 503 when an answer does not begin in time, 408 when a body stops coming, and ends what nobody reads.
+    """Answers 503 when an answer does not begin in time, 408 when a body stops coming; ends answers that the client stops
+    reading.
 
-    `answer_s`, unless the route declares another, runs from the first byte to the beginning of the answer, not for a file;
-    `silence_s` between two pieces of a body in either direction.
+    `answer_s`, unless the route declares another, runs from the first byte to the beginning of the answer; it does not apply
+    to files. `silence_s` is the maximum gap between two pieces of a body in either direction.
     """
 
     def __init__(self, app: ASGIApp, *, answer_s: float = ANSWER_S, silence_s: float = SILENCE_S) -> None:
@@ -229,6 +230,6 @@ class TimeLimited:
                 await self._app(scope, patient, watched)
         except TimeoutError:
             if not limit.expired():
-                raise  # somebody has stopped reading: the server closes the connection
+                raise  # the client has stopped reading: the server closes the connection
             detail = f"no answer within {answer_s:g} s; try again"
             await problem(503, detail, headers={"Retry-After": "5"})(scope, receive, send)

@@ -1,4 +1,4 @@
-"""What surrounds every request, as plain ASGI: metrics by route, correlation ids in the logs, what browsers may do."""
+"""Middleware around every request, as plain ASGI: metrics by route, correlation ids in the logs, headers for browsers."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ PLAIN = (
 
 
 class Observer(Protocol):
-    """Told of every request; `route` is the template, never the path. The composition root gives it to Prometheus."""
+    """Receives every request; `route` is the template, never the path. The composition root gives it to Prometheus."""
 
     def began(self, app: str) -> None:
         """A request came."""
@@ -26,7 +26,7 @@ class Observer(Protocol):
 
 
 class Observed:
-    """Measures requests and gives each a correlation id; the outermost, so that what others refuse is counted, too."""
+    """Measures requests and gives each a correlation id. It is the outermost, so that refused requests are counted, too."""
 
     def __init__(self, app: ASGIApp, *, name: str, observer: Observer, new_id: Callable[[], str]) -> None:
         self._app = app
@@ -63,9 +63,9 @@ class Observed:
 
 
 class SecurityHeaders:
-    """Tells browsers to load nothing from elsewhere and to guess no types.
+    """Forbids browsers to load anything from elsewhere and to guess types.
 
-    `media_origin` is the one other place that media may come from: the store, when it is asked directly.
+    `media_origin` is the only other allowed origin of media: the store, when browsers fetch from it directly.
     """
 
     def __init__(self, app: ASGIApp, *, media_origin: str = "") -> None:
@@ -88,9 +88,9 @@ class SecurityHeaders:
 
 
 class CrossOrigin:
-    """Lets players of any site read what everybody may see; preflights are answered here.
+    """Lets players of any site read public content; preflights are answered here.
 
-    The header is on every answer, asked for with an Origin or not: caches keep one answer for both.
+    The header is on every answer, with or without an Origin in the request, because caches keep one answer for both.
     """
 
     ALLOWED = ((b"access-control-allow-origin", b"*"),)
@@ -116,7 +116,7 @@ class CrossOrigin:
 
 
 def _adding(send: Send, headers: "tuple[tuple[bytes, bytes], ...] | list[tuple[bytes, bytes]]") -> Send:
-    """Return `send` that puts headers on the answer."""
+    """Return a `send` that adds headers to the answer."""
 
     async def add(message: Message) -> None:
         if message["type"] == "http.response.start":

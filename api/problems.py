@@ -65,7 +65,7 @@ class Fenced(Conflict):
 
 
 class Fault(BaseModel):
-    """One thing that is wrong with a request. `where` and `pointer` are for programs: the pointer leads into the body."""
+    """One fault of a request. `where` and `pointer` are for programs: the pointer leads into the body."""
 
     where: str = Field(examples=["body.size_bytes"])
     pointer: str | None = Field(None, examples=["#/size_bytes"])
@@ -73,9 +73,9 @@ class Fault(BaseModel):
 
 
 class Problem(BaseModel):
-    """A problem document. `errors` are there for 422; `video_id` and `slug` for 409 when the content is known.
+    """A problem document. `errors` is set for 422; `video_id` and `slug` for 409 when the content is known.
 
-    `state` is there when a worker does not hold its job: fenced, cancelled or not_yours.
+    `state` is set when a worker does not hold its job: fenced, cancelled or not_yours.
     """
 
     type: str = "about:blank"
@@ -89,7 +89,7 @@ class Problem(BaseModel):
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what OpenAPI says of these answers."""
+    """Return OpenAPI's description of these answers."""
     found: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         title = HTTPStatus(status).phrase
@@ -127,7 +127,7 @@ def install(app: FastAPI) -> None:
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
 
     async def unspeakable(_request: Request, error: Exception) -> Response:
-        if type(error) is not DataError:  # PostgreSQL says a subclass; psycopg itself refuses NUL in a text with this one
+        if type(error) is not DataError:  # PostgreSQL raises a subclass; psycopg itself refuses NUL in a text with this class
             raise error
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "the request has a value that no video, job or worker can have")
 
@@ -142,7 +142,7 @@ def install(app: FastAPI) -> None:
         headers = dict(error.headers or {})
         detail = error.detail
         if detail == HTTPStatus(error.status_code).phrase:  # the router's own words
-            allowed = sorted(headers.get("Allow", "").split(", "))  # the router writes down a set: the order is chance
+            allowed = sorted(headers.get("Allow", "").split(", "))  # the router joins a set: its order is random
             headers |= {"Allow": ", ".join(allowed)} if "Allow" in headers else {}
             own = {404: "there is nothing at this address", 405: f"this address takes {' or '.join(allowed)}"}
             detail = own.get(error.status_code) or detail

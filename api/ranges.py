@@ -14,7 +14,7 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 class Readable(Protocol):
-    """The part of the object store that is needed."""
+    """The part of the object store that this module uses."""
 
     async def stat(self, key: str) -> Any: ...
     def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]: ...
@@ -56,14 +56,14 @@ async def answer(
 
 
 def is_known(etag: str, known: str | None) -> bool:
-    """Tell whether an If-None-Match header names this entity tag; weak tags and strong ones are alike there."""
+    """Return whether an If-None-Match header names this entity tag; weak and strong tags compare alike there."""
     return known is not None and (known.strip() == "*" or etag.removeprefix("W/") in known)
 
 
 def part_of(wanted: str | None, size_bytes: int) -> range | None:
-    """Return the bytes that a Range header wants, none of them when it begins after the end, None for all.
+    """Return the bytes that a Range header wants: an empty range when it begins after the end, None for the whole object.
 
-    What is no single range of bytes is ignored, as RFC 9110 (14.2) has it.
+    Any other header than a single range of bytes is ignored, as RFC 9110 (14.2) says.
     """
     if wanted is None or not (match := _RANGE.fullmatch(wanted.strip())) or not any(match.groups()):
         return None

@@ -1,4 +1,4 @@
-"""Parts that routes of every app are given, and small readers of a request. Each app adds its own in its `services.py`."""
+"""Parts that the routes of every app receive, and small readers of a request. Each app adds its own in its `services.py`."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ MINIMUM_HEADER = "X-Min-Position"
 
 
 class Store(Protocol):
-    """The part of the object store that answers readers; `infra.runtime.objects.ObjectStore` has it."""
+    """The part of the object store that answers readers; `infra.runtime.objects.ObjectStore` implements it."""
 
     async def ready(self) -> bool: ...
     async def stat(self, key: str) -> Any: ...
@@ -33,7 +33,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Settings that every app has."""
+    """Settings of every app."""
 
     requests_per_minute: int
     trusted_proxies: tuple[Network, ...] = ()
@@ -77,7 +77,7 @@ async def reading(
 
 
 def cursor_of(time: datetime, id_: str) -> str:
-    """Return an opaque cursor for the item after which the next page begins."""
+    """Return an opaque cursor for the item before the next page."""
     return base64.urlsafe_b64encode(json.dumps([time.isoformat(), id_]).encode()).decode().rstrip("=")
 
 

@@ -1,4 +1,4 @@
-"""The public app: put together, and served."""
+"""Composes and serves the public app."""
 
 from collections.abc import Callable
 from functools import partial
@@ -45,7 +45,7 @@ def create_public(services: Services, *, observer: Observer, exposition: Callabl
 
 async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
     """Serve viewers until SIGTERM."""
-    collect_rarely()  # a film's manifests are made of 20,000 values; walking them took four fifths of the time
+    collect_rarely()  # a film's manifests consist of 20,000 values; garbage collection took four fifths of the time
     pool = await postgres.open_pool(settings)
     store = ObjectStore(settings)
     await store.ensure_bucket()

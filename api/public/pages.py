@@ -1,4 +1,4 @@
-"""The viewers' pages: plain files in api/web with a few words filled in, the player from its npm package."""
+"""The viewers' pages: plain files in api/web with a few words filled in, and the player from its npm package."""
 
 import hashlib
 import json
@@ -57,7 +57,7 @@ async def described(given: Given, request: Request, slug: str) -> Preview | None
 
 @routes.api_route("/watch/{slug}", methods=READ)
 async def watch(preview: Annotated[Preview | None, Depends(described)]) -> HTMLResponse:
-    """The page of one video; its script asks for what it shows, and goes on asking while the database is away."""
+    """The page of one video. Its script loads the content, and keeps trying while the database is away."""
     if preview is None:
         retry = {"Cache-Control": "no-store", "Retry-After": str(problems.RETRY_AFTER_S)}
         return HTMLResponse(_filled("watch.html", name="Kinolog"), 503, retry)
@@ -67,13 +67,13 @@ async def watch(preview: Annotated[Preview | None, Depends(described)]) -> HTMLR
 
 @routes.api_route("/robots.txt", methods=READ)
 async def robots() -> Response:
-    """Programs that read the web may read everything that people may."""
+    """Crawlers may read everything that people may."""
     return Response(ROBOTS, media_type="text/plain", headers={"Cache-Control": "public, max-age=3600"})
 
 
 @routes.api_route("/favicon.ico", methods=READ)
 async def favicon(known: Known = None) -> Response:
-    """The icon where browsers look for it when no page names one."""
+    """The icon, at the address that browsers try when no page names one."""
     return _whole(WEB / "favicon.ico", "public, max-age=3600", known, "image/x-icon")
 
 
@@ -97,7 +97,7 @@ async def asset(name: str, known: Known = None) -> Response:
 
 
 def _whole(path: Path, caching: str, known: str | None, media_type: str | None = None) -> Response:
-    """Return a file with its entity tag, or that it is known. A Range is for media: here all of it is the answer."""
+    """Return a file with its entity tag, or 304. Range is ignored: it is for media, and the answer is the whole file."""
     body, etag = _read(path, path.stat().st_mtime_ns)
     headers = {"Cache-Control": caching, "ETag": etag}
     if is_known(etag, known):
@@ -107,13 +107,13 @@ def _whole(path: Path, caching: str, known: str | None, media_type: str | None =
 
 @lru_cache(maxsize=50)
 def _read(path: Path, modified_ns: int) -> tuple[bytes, str]:
-    """Return a file's bytes and their tag, a weak one: it is that of every encoding of them."""
+    """Return a file's bytes and their weak tag, which all encodings of the file share."""
     body = path.read_bytes()
     return body, f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
 class ProblemPages:
-    """Shows people a page where programs get a problem document: the status and the words are the same."""
+    """Shows people a page where programs get a problem document, with the same status and words."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -152,7 +152,7 @@ class ProblemPages:
 
 
 def problem_page(status: int, document: Any, path: str) -> str:
-    """Return the page of a problem document; what may pass by itself can be tried again."""
+    """Return the page of a problem document; it offers another try when the problem may pass by itself."""
     passing = status in (408, 429) or status >= 500
     title = TITLES.get(status, HTTPStatus(status).phrase)
     return _filled(
@@ -166,13 +166,13 @@ def problem_page(status: int, document: Any, path: str) -> str:
 
 
 def sentence(words: str) -> str:
-    """Return words with a capital letter and a full stop."""
+    """Return the words with a capital letter and a full stop."""
     words = words.strip()
     return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?", "…")) or not words else ".")
 
 
 def prefers_page(accept: str) -> bool:
-    """Tell whether an Accept header (RFC 9110, 12.5.1) would rather have HTML than JSON; a browser's does when it opens a page."""
+    """Return whether an Accept header (RFC 9110, 12.5.1) prefers HTML to JSON; a browser's does when it opens a page."""
     weights: dict[str, float] = {}
     for part in accept.lower().split(","):
         kind, *parameters = (piece.strip() for piece in part.split(";"))
@@ -189,7 +189,7 @@ def _template(name: str) -> Template:
 
 
 def _filled(file: str, head: str = "", **words: str) -> str:
-    """Return a page of api/web with words in it, which may be anything: they are escaped. `head` is HTML.
+    """Return a page of api/web with words filled in. The words may be anything: they are escaped. `head` is HTML.
 
     Every page has the same beginning of its head, and the same top.
     """

@@ -1,4 +1,4 @@
-"""How a video looks elsewhere: Open Graph tags in its page's head, and oEmbed 1.0 (https://oembed.com)."""
+"""Previews of a video on other sites: Open Graph tags in its page's head, and oEmbed 1.0 (https://oembed.com)."""
 
 import re
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ _ADDRESS = re.compile(r"/watch/([a-z0-9-]{1,100})/?")
 
 
 class Preview(BaseModel):
-    """A video in brief. Addresses are absolute, sizes in pixels; None for what is not known yet."""
+    """A video in brief. Addresses are absolute, sizes in pixels; None for values not known yet."""
 
     title: str
     description: str
@@ -56,12 +56,12 @@ class Embed(BaseModel):
 
 
 def site_of(given: Services, request: Request) -> str:
-    """Return our address without a slash at the end: as configured, else as the request has it."""
+    """Return our address without a slash at the end: as configured, else from the request."""
     return (given.options.public_url or str(request.base_url)).rstrip("/")
 
 
 def preview_of(video: Video, site: str) -> Preview:
-    """Return a video as other sites show it."""
+    """Return the preview of a video for other sites."""
     rungs = video.plan.video.rungs if video.plan and video.plan.video else ()
     largest = max(rungs, key=lambda rung: rung.width, default=None) if video.thumbnail else None
     width = min(PICTURE_WIDTH_MAX, largest.width) if largest else None
@@ -79,7 +79,7 @@ def preview_of(video: Video, site: str) -> Preview:
 
 
 def head_of(preview: Preview) -> str:
-    """Return the elements of a page's head by which other sites show it (https://ogp.me)."""
+    """Return the elements of a page's head that other sites read (https://ogp.me)."""
     embed = f"{preview.site}/oembed?format=json&url={quote(preview.address, safe='')}"
     lines = [
         f'<link rel="canonical" href="{escape(preview.address)}">',

@@ -1,7 +1,7 @@
-"""Manifests that were rendered before. Of a film of two hours one takes 50 ms and may be a megabyte, and every viewer wants it.
+"""Manifests rendered before. One manifest of a two-hour film takes 50 ms and may be a megabyte, and every viewer wants it.
 
-What a manifest is made of is never changed, only added to (`projections.catalog.Edition`): a rendering of an edition stays
-right for ever, and nothing has to be told that it is outdated. Those not asked for longest are forgotten first.
+A manifest's content is never changed, only extended (`projections.catalog.Edition`): a rendering of an edition stays right
+for ever and never needs invalidation. The least recently used ones are forgotten first.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ BYTES_MAX = 32 * 2**20
 
 @dataclass(frozen=True)
 class Rendering:
-    """A manifest's bytes and its entity tag (RFC 9110, 8.8.3), a weak one: it is that of every encoding of them."""
+    """A manifest's bytes and their weak entity tag (RFC 9110, 8.8.3), which all encodings of the manifest share."""
 
     body: bytes
     etag: str
@@ -31,10 +31,10 @@ class Renderings:
         self._alone = asyncio.Lock()
 
     async def get(self, key: Hashable, render: Callable[[], Awaitable[str | None]]) -> Rendering | None:
-        """Return what was rendered under this key; render it once, however many ask meanwhile. None is not kept."""
+        """Return the rendering under this key. It is rendered once, however many requests wait meanwhile. None is not kept."""
         if (kept := self._find(key)) is not None:
             return kept
-        async with self._alone:  # it is the processor's time that rendering takes: two at once would take twice as long
+        async with self._alone:  # rendering is bound by the processor: two at once would take twice as long
             if (kept := self._find(key)) is not None:
                 return kept
             text = await render()

@@ -1,4 +1,4 @@
-"""Parts that the routes of the public app are given."""
+"""Parts that the routes of the public app receive."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, cast
@@ -13,8 +13,8 @@ from api.public.renderings import Renderings
 class Options(common.Options):
     """Settings of the public app. Times in seconds.
 
-    `media_origin` is where the store is for browsers when `media_delivery` is `redirect`, empty otherwise. `public_url` is the
-    app's address for people; empty: as each request has it.
+    `media_origin` is the store's origin for browsers when `media_delivery` is `redirect`, empty otherwise. `public_url` is
+    the app's address for people; empty: taken from each request.
     """
 
     media_delivery: str
@@ -25,7 +25,7 @@ class Options(common.Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Services(common.Services):
-    """Parts of the public app. `accepted` remembers results that were accepted: (video, job, epoch)."""
+    """Parts of the public app. `accepted` remembers accepted results: (video, job, epoch)."""
 
     options: Options
     renderings: Renderings = field(default_factory=Renderings)

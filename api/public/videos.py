@@ -28,7 +28,7 @@ Known = Annotated[str | None, Header(alias="If-None-Match")]
 Shown = TypeVar("Shown", Video, Edition)
 IMMUTABLE = "public, max-age=31536000, immutable"
 ACCEPTED_MAX = 10_000
-"""Accepted results that are remembered."""
+"""Maximum number of accepted results remembered."""
 
 SAME: dict[int | str, dict[str, Any]] = {304: {"description": "It is what you have."}, **documented(404)}
 HLS: dict[int | str, dict[str, Any]] = {200: {"content": {manifests.HLS_TYPE: {"example": "#EXTM3U\n…"}}}, **SAME}
@@ -51,7 +51,7 @@ class ListedVideo(BaseModel):
 
 
 class VideoPage(BaseModel):
-    """One page; `next` is the cursor of the one after it."""
+    """One page; `next` is the cursor of the page after it."""
 
     items: list[ListedVideo]
     next: str | None
@@ -74,7 +74,7 @@ class SubtitleFile(BaseModel):
 
 
 class WatchedVideo(BaseModel):
-    """One video as its page needs it. `hls_url` comes as soon as something can be played."""
+    """One video as its page needs it. `hls_url` is set as soon as something can be played."""
 
     video_id: str = Field(examples=[VIDEO_ID])
     slug: str = Field(examples=["holiday-hfagkw8m"])
@@ -139,7 +139,7 @@ async def show(given: Given, response: Response, slug: Slug, minimum: Minimum = 
 
 @routes.get("/api/videos/{slug}/progress", responses=documented(404) | PROGRESSING)
 async def progress_of(given: Given, response: Response, slug: Slug) -> progress.VideoProgress:
-    """Tell how far a video is, per rung."""
+    """Show the progress of a video, per rung."""
     async with reading(given, response, "progress") as connection:
         video = await _video(connection, slug)
         of_video = await jobs.of_video(connection, video.video_id)
@@ -151,7 +151,7 @@ async def progress_of(given: Given, response: Response, slug: Slug) -> progress.
 @routes.get("/videos/{slug}/master.m3u8", response_class=Response, responses=HLS)
 @allowing(rate="faults")
 async def hls_master(given: Given, slug: Slug, known: Known = None) -> Response:
-    """HLS master playlist; there as soon as the first chunk is."""
+    """HLS master playlist, available as soon as the first chunk is."""
     return await _manifest(given, slug, manifests.hls_master, manifests.HLS_TYPE, known)
 
 
@@ -159,7 +159,7 @@ async def hls_master(given: Given, slug: Slug, known: Known = None) -> Response:
 @routes.get("/videos/{slug}/manifest.mpd", response_class=Response, responses=DASH)
 @allowing(rate="faults")
 async def dash(given: Given, slug: Slug, known: Known = None) -> Response:
-    """DASH manifest; there once the video is published."""
+    """DASH manifest, available once the video is published."""
     return await _manifest(given, slug, manifests.dash, manifests.DASH_TYPE, known)
 
 
@@ -195,9 +195,9 @@ async def media_object(
     known: Known = None,
     same: Annotated[str | None, Header(alias="If-Range")] = None,
 ) -> Response:
-    """A segment, picture or subtitle file: it never changes under its address. Ranges are answered.
+    """A segment, picture or subtitle file. It never changes under its address. Ranges are answered.
 
-    Only of results that were accepted: others may still be written, or refused.
+    Only files of accepted results are served: others may still be written, or refused.
     """
     key = manifests.object_key(path)
     if not await _is_accepted(given, path):
@@ -211,7 +211,7 @@ async def media_object(
 
 
 async def _is_accepted(given: Services, path: str) -> bool:
-    """Tell whether a path is VIDEO/JOB/EPOCH/… of an accepted result; those are remembered, since that cannot change."""
+    """Return whether a path is VIDEO/JOB/EPOCH/… of an accepted result. They are remembered: that cannot change."""
     video_id, job_id, epoch, *names = [*path.split("/"), "", ""]
     if not names[:-2] or not (epoch.isdecimal() and len(epoch) <= 9):
         return False
@@ -234,13 +234,13 @@ async def _manifest(
     known: str | None,
     rendition: str | None = None,
 ) -> Response:
-    """Answer with a manifest, rendered now or before. Raises NotFound."""
+    """Answer with a manifest, from memory or newly rendered. Raises NotFound."""
     async with given.pool.connection() as connection:
         edition = _shown(await catalog.edition_of(connection, slug), slug)
 
     async def rendered() -> str | None:
         async with given.pool.connection() as connection:
-            video = await _video(connection, slug)  # should it be of a later edition by now, nobody asks for this one again
+            video = await _video(connection, slug)  # if it has a later edition by now, the older key is never asked for again
             return render(video, await catalog.media_of(connection, video.video_id, rendition))
 
     found = await given.renderings.get((edition, media_type, rendition), rendered)
@@ -264,7 +264,7 @@ async def shown_video(given: Services, slug: str) -> Video:
 
 
 def _shown(found: Shown | None, slug: str) -> Shown:
-    """Return what viewers may see. Raises NotFound."""
+    """Return the video if viewers may see it. Raises NotFound."""
     if found is None or found.archived or found.status in ("purged", "abandoned", "uploading"):
         raise NotFound(f"there is no video {slug}")
     return found
