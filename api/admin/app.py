@@ -1,4 +1,4 @@
-"""The admin app: put together, and served."""
+"""Composes and serves the admin app."""
 
 import asyncio
 import hmac
@@ -40,7 +40,7 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="token", description="The adm
 
 
 def create_admin(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
-    """Return the administrators' app: uploads, videos, jobs, workers. Everything but health wants the token."""
+    """Return the administrators' app: uploads, videos, jobs, workers. Every route but health requires the token."""
     app = begin("Kinolog admin", "Uploads, videos, jobs, workers.", 401, 429, 503, kind=FastAPI)
     options = services.options
     lacks = health.stored_in(services, services.log_answers)
@@ -60,7 +60,7 @@ def create_admin(services: Services, *, observer: Observer, exposition: Callable
 
 
 async def authorised(request: Request, presented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-    """Raise 401 unless the request carries the administrator's token; 429 after too many wrong ones. Compared in constant time."""
+    """Raise 401 unless the request carries the administrator's token, 429 after too many wrong ones. Compares in constant time."""
     services: Services = request.app.state.services
     denied = HTTPException(401, NO_TOKEN, headers={"WWW-Authenticate": "Bearer"})
     if presented is None:
@@ -72,7 +72,7 @@ async def authorised(request: Request, presented: Annotated[HTTPAuthorizationCre
 
 
 class _Server(uvicorn.Server):
-    """Ends live streams when the server is to stop, which would otherwise wait for them."""
+    """Ends live streams at shutdown; the server would wait for them otherwise."""
 
     def __init__(self, config: uvicorn.Config, live: Hub) -> None:
         super().__init__(config)
@@ -85,7 +85,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
-    """Serve administrators until SIGTERM, with the past and with what happens now."""
+    """Serve administrators until SIGTERM, with past states and live status."""
     collect_rarely()
     await kafka.ensure_topics(settings)
     pool = await postgres.open_pool(settings)
@@ -130,7 +130,7 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
 
 
 async def _serve_with(live: Hub, server: uvicorn.Server) -> None:
-    """Serve while the log is followed; a reader that ends is a bug: the supervisor starts the app again."""
+    """Serve while the log is followed. The end of a reader is a bug: the supervisor starts the app again."""
     following = asyncio.create_task(live.run(), name="live status")
     serving = asyncio.create_task(server.serve(), name="server")
     await asyncio.wait({following, serving}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,8 @@
-"""One video of each content: uploads claim it on the log, whose order says which of them becomes the video.
+"""One video per content: uploads claim a content on the log, and the order of the log decides which of them becomes the
+video.
 
 Any number of processes may complete uploads of one content at once, and any of them may die in between: the next one records
-what the claim that holds has said, under the id that it has anyway.
+the upload that holds the claim, under the id that the claim fixed.
 """
 
 import asyncio
@@ -20,15 +21,16 @@ from projections.catalog import Video, slug_for
 from projections.folding.positions import Positions, wait_for
 
 CLAIMS_MAX = 5
-"""Each but the first takes the place of an upload that came to nothing meanwhile."""
+"""Each attempt but the first replaces an upload that was given up meanwhile."""
 OTHERS_S = 2.0
-"""The process of the upload that holds a content has this long to record it, before another one does."""
+"""Time for the process whose upload holds a content to record it; after that another process does."""
 READ_S = 30.0
-"""How late a projection may be on a busy machine."""
+"""Maximum delay of a projection on a busy machine."""
 
 
 async def become(given: Services, response: Response, upload: VideoUploaded, *, force: bool) -> Video:
-    """Make a whole upload a video and return it, or the video of its content that is there; `force` makes it one all the same.
+    """Make a complete upload a video and return it, or return the existing video of its content; `force` makes a video in any
+    case.
 
     Raises Retryable when projections are late.
     """
@@ -52,7 +54,7 @@ async def video_of(given: Services, sha256: str) -> Video | None:
 
 
 async def _holder(given: Services, response: Response, upload: VideoUploaded, sha256: str) -> VideoUploaded:
-    """Return the upload that holds the content. This one claims it, unless a video may still come of another."""
+    """Return the upload that holds the content. This upload claims it, unless another may still become a video."""
     async with given.pool.connection() as connection:
         before = await contents.holder(connection, sha256)
         if before and not await _is_over(connection, before.video_id):
@@ -72,13 +74,13 @@ async def _is_over(connection: AsyncConnection[Any], video_id: str) -> bool:
 
 
 async def _recorded(given: Services, response: Response, upload: VideoUploaded) -> Video:
-    """Record that an upload is whole; return the video that it is from now on."""
+    """Record that an upload is complete; return its video."""
     await write(given, response, [producer.uploaded(given.context(), upload)])
     return Video(upload.video_id, slug_for(upload.title, upload.video_id), "processing")
 
 
 async def _other(given: Services, response: Response, holder: VideoUploaded) -> Video | None:
-    """Return the video of another upload, None when that was given up. Its own process may have died before it was recorded."""
+    """Return the video of another upload, None when that was given up. Its own process may have died before recording it."""
     video = await _settled(given, holder.video_id, OTHERS_S)
     if video is None:
         await _recorded(given, response, holder)
@@ -89,7 +91,7 @@ async def _other(given: Services, response: Response, holder: VideoUploaded) -> 
 
 
 async def _settled(given: Services, video_id: str, timeout_s: float) -> Video | None:
-    """Return a video that is no open upload (any more), None while it is one."""
+    """Return the video once it is no longer an open upload, None after `timeout_s`."""
     try:
         async with asyncio.timeout(timeout_s):
             while True:

@@ -1,4 +1,4 @@
-"""For administrators: attempts that failed, what is alike, what to do about it, and what became of it."""
+"""For administrators: failed attempts, their patterns, advice, and their outcome."""
 
 from typing import Annotated, Any
 
@@ -40,7 +40,7 @@ class FailureDetail(BaseModel):
 
 
 class Resolve(BaseModel):
-    """Why the failure is no concern any more; it is kept on the log."""
+    """Why the failure needs no more attention; the log keeps the reason."""
 
     reason: Prose = Field(min_length=1, max_length=500, examples=["the machine got more memory"])
 
@@ -54,25 +54,25 @@ class RerunDone(BaseModel):
 
 
 class Again(BaseModel):
-    """What is to be done once more, as the failure's capsule says it."""
+    """The work to repeat, as the failure's capsule describes it."""
 
     spec: RepeatableSpec = Field(examples=[{"kind": "analyse", "source": {"object_key": "sources/x/original", "size_bytes": 1}}])
 
 
 class AcceptedFailure(BaseModel):
-    """It is on the log; `X-Log-Position` says from where on its effect can be read."""
+    """The request is on the log; its effect can be read from `X-Log-Position` on."""
 
     failure_id: str = Field(examples=[f"{JOB_ID}:1"])
 
 
 class AcceptedJobAgain(AcceptedFailure):
-    """The job that does it; its verdict comes to the failure's reruns."""
+    """The job that repeats the work; its verdict is added to the failure's reruns."""
 
     job_id: str = Field(examples=[JOB_ID])
 
 
 class AcceptedRerun(AcceptedFailure):
-    """The verdict that was noted."""
+    """The recorded verdict."""
 
     verdict: str = Field(examples=["reproduced"])
 
@@ -91,7 +91,7 @@ async def list_failures(
     resolved: Annotated[bool | None, Query(description="Only resolved ones, or only open ones.")] = None,
     minimum: Minimum = None,
 ) -> Page[FailureShown]:
-    """List attempts that failed, newest first."""
+    """List failed attempts, newest first."""
     only = {"stage": stage, "category": category, "code": code}
     async with reading(given, response, "failures", minimum) as connection:
         only["video_id"] = await catalog.id_of(connection, video_id) if video_id else None
@@ -103,14 +103,14 @@ async def list_failures(
 
 @routes.get("/api/failures/report")
 async def show_report(given: Given, response: Response, days: Days = 7, limit: Patterns = 10) -> Report:
-    """Report what failed in the last days, what is alike in it, what is urgent, and what to do."""
+    """Report the failures of the last days: patterns, urgent ones, and advice."""
     async with reading(given, response, "failures") as connection:
         return await report(connection, await moment(given, connection, "failures"), days=days, limit=limit)
 
 
 @routes.get("/api/failures/{failure_id}", responses=FOUND)
 async def show_failure(given: Given, response: Response, failure_id: FailureId, minimum: Minimum = None) -> FailureDetail:
-    """Show one failed attempt, with what was around it, and its reruns."""
+    """Show one failed attempt, with its circumstances and its reruns."""
     async with reading(given, response, "failures", minimum) as connection:
         failure = await _find(connection, failure_id)
         return FailureDetail(failure=failure, reruns=list(await failures.reruns_of(connection, failure.failure_id)))
@@ -118,7 +118,7 @@ async def show_failure(given: Given, response: Response, failure_id: FailureId, 
 
 @routes.post("/api/failures/{failure_id}/resolve", status_code=202, responses=CHANGED)
 async def resolve_failure(given: Given, response: Response, failure_id: FailureId, resolve: Resolve) -> AcceptedFailure:
-    """Say that the cause of a failure is gone."""
+    """Record that the cause of a failure is gone."""
     failure = await _existing(given, failure_id)
     if failure.resolved_by is not None:
         how = f"by a person: {failure.reason}" if failure.resolved_by == "person" else "by a later success"
@@ -130,7 +130,7 @@ async def resolve_failure(given: Given, response: Response, failure_id: FailureI
 
 @routes.post("/api/failures/{failure_id}/rerun", status_code=202, responses=CHANGED)
 async def rerun_failure(given: Given, response: Response, failure_id: FailureId, wanted: Again) -> AcceptedJobAgain:
-    """Have another worker than the one that failed do the same once more; nothing of it is kept but the verdict."""
+    """Repeat the work on another worker than the one that failed; only the verdict of it is kept."""
     failure = await _existing(given, failure_id)
     event = failures_producer.rerun_submitted(
         given.context(),
@@ -148,7 +148,7 @@ async def rerun_failure(given: Given, response: Response, failure_id: FailureId,
 
 @routes.post("/api/failures/{failure_id}/reruns", status_code=202, responses=FOUND)
 async def note_rerun(given: Given, response: Response, failure_id: FailureId, done: RerunDone) -> AcceptedRerun:
-    """Note how a rerun of the attempt ended; the answer says whether it reproduced the failure."""
+    """Record how a rerun of the attempt ended; the answer says whether it reproduced the failure."""
     failure = await _existing(given, failure_id)
     event = failures_producer.rerun(
         given.context(),

@@ -1,4 +1,4 @@
-"""A form with one file, parsed as it comes: small fields are kept, the file's bytes are handed on. No I/O."""
+"""A form with one file, parsed as it arrives: small fields are kept, the file's bytes are handed on. No I/O."""
 
 import hashlib
 
@@ -9,19 +9,19 @@ from events.errors import InvalidRequest
 from events.text import clean_line, line_fault
 
 FIELD_BYTES_MAX = 25_000
-"""A description of 5,000 characters of four bytes, and some."""
+"""Room for a description of 5,000 characters of four bytes each, and some more."""
 FIELDS_MAX = 20
 BOUNDARY_BYTES_MAX = 70
 """RFC 2046, 5.1.1."""
 HEADER_BYTES_MAX = 8192
-"""A file's name of 1,024 characters of four bytes, and some."""
+"""Room for a file name of 1,024 characters of four bytes each, and some more."""
 
 
 class Form:
     """`feed` it the body, take the file's bytes out of `pending`, and `finish` it.
 
-    `filename` is None until the file begins, `size_bytes` and `sha256` count what came of it so far. Every method raises
-    InvalidRequest for what is no such form.
+    `filename` is None until the file begins; `size_bytes` and `sha256` cover the file's bytes so far. Every method raises
+    InvalidRequest for any other kind of body.
     """
 
     def __init__(self, content_type: str) -> None:
@@ -66,7 +66,7 @@ class Form:
             raise InvalidRequest(f"this is not a well-formed form: {error}") from error
 
     def finish(self) -> None:
-        """Say that the body has ended."""
+        """Mark the end of the body."""
         if not self._complete:
             raise InvalidRequest("the form ends in the middle; send it again")
         if not self.filename:

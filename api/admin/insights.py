@@ -1,4 +1,4 @@
-"""For administrators: what telemetry tells, at any moment. The telemetry app, open to anybody, answers about now."""
+"""For administrators: the insights of telemetry, at any moment. The telemetry app, open to anybody, answers about now."""
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
@@ -11,7 +11,7 @@ routes = APIRouter(tags=["telemetry"])
 
 
 class Coverage(BaseModel):
-    """How much is known."""
+    """The amount of data behind the insights."""
 
     total_jobs: int
     unique_hardware: int

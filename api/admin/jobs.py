@@ -1,4 +1,4 @@
-"""For administrators: jobs, and what they ask the dispatcher to do with them."""
+"""For administrators: jobs, and requests to the dispatcher about them."""
 
 from typing import Annotated, Any, Literal
 
@@ -20,13 +20,13 @@ from projections.jobs import Job
 routes = APIRouter(tags=["managing"])
 Kind = JobKind
 RETRIED_MAX = 500
-"""Jobs that one call retries at most."""
+"""Maximum number of jobs that one call retries."""
 JobId = Annotated[Line, Path(max_length=36, description="A job's id, or eight characters or more of it.")]
 OfVideo = Annotated[Line | None, Query(max_length=100, description="Only of this video: its id, slug, or a part of the id.")]
 
 
 class Filter(Reason):
-    """Which jobs; all failed ones when nothing is said. A chunk is a job; a rung is retried by the jobs that make it."""
+    """Selects jobs; without fields, all failed ones. A chunk is a job; retrying a rung retries the jobs that make it."""
 
     status: Literal["failed", "cancelled"] = "failed"
     video_id: Line | None = Field(None, max_length=100, examples=["01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"])
@@ -38,7 +38,7 @@ class Filter(Reason):
 
 
 class Requeue(Reason):
-    """Why, and at which priority from now on; the job keeps its own when none is said."""
+    """The reason, and the priority from now on; without one the job keeps its own."""
 
     priority: Priority | None = Field(None, examples=["high"])
 
@@ -72,7 +72,7 @@ async def show_queue(given: Given, response: Response) -> Queue:
 
 @routes.get("/api/jobs/{job_id}", responses=FOUND)
 async def show_job(given: Given, response: Response, job_id: JobId, minimum: Minimum = None) -> JobDetail:
-    """Show a job, every attempt at it, and what happened to it."""
+    """Show a job, every attempt at it, and its history."""
     async with reading(given, response, "jobs", minimum) as connection:
         job = await _find_job(connection, job_id)
         attempts = await jobs.attempts_at(connection, job.job_id)
@@ -108,7 +108,7 @@ async def retry_job(given: Given, response: Response, job_id: JobId, reason: Rea
 
 @routes.post("/api/jobs/{job_id}/requeue", status_code=202, responses=CHANGED)
 async def requeue_job(given: Given, response: Response, job_id: JobId, wanted: Requeue | None = None) -> AcceptedJob:
-    """Ask the dispatcher to take a job from whoever has it and to let it wait again, perhaps at another priority."""
+    """Ask the dispatcher to take a job from its worker and to queue it again, optionally at another priority."""
     wanted = wanted or Requeue(reason="")
     job = await _job(given, job_id)
     if job.status in ("completed", "failed", "cancelled"):
@@ -127,7 +127,7 @@ async def requeue_job(given: Given, response: Response, job_id: JobId, wanted: R
 
 @routes.post("/api/jobs/retry", status_code=202, responses=documented(422))
 async def retry_jobs(given: Given, response: Response, wanted: Filter) -> AcceptedJobs:
-    """Ask the dispatcher to try jobs again, the newest first, at most 500 at once; the reason is kept with each."""
+    """Ask the dispatcher to try jobs again, the newest first, at most 500 at once; the log keeps the reason with each."""
     async with given.pool.connection() as connection:
         of = await catalog.id_of(connection, wanted.video_id) if wanted.video_id else None
         only = wanted.model_dump(exclude={"reason"}) | {"video_id": of}

@@ -18,11 +18,11 @@ from projections.short_ids import fits, only
 
 routes = APIRouter(prefix="/api/worker-keys", tags=["worker keys"])
 KEYS_MAX = 10_000
-"""Keys that are looked through for a part of an id, the last that were issued."""
+"""Number of most recently issued keys that are searched for a part of an id."""
 
 
 class Invitation(BaseModel, extra="forbid", frozen=True):
-    """For whom a join token is good, and how long."""
+    """The workers that a join token admits, and its life."""
 
     pools: tuple[Annotated[Line, Field(min_length=1, max_length=100)], ...] = Field((), max_length=100)
     kinds: tuple[JobKind, ...] = Field((), max_length=10, examples=[["encode", "audio"]])
@@ -30,7 +30,7 @@ class Invitation(BaseModel, extra="forbid", frozen=True):
 
 
 class JoinToken(BaseModel):
-    """A token, shown here and never again; good once."""
+    """A token that admits one worker; shown here, and never again."""
 
     token: str = Field(examples=[JOIN_TOKEN])
     worker_id: str = Field(examples=[WORKER_ID])
@@ -39,7 +39,7 @@ class JoinToken(BaseModel):
 
 
 class Revoked(BaseModel):
-    """The keys that are good for nothing from now on."""
+    """Keys that stop working now."""
 
     key_ids: list[str] = Field(examples=[[JOB_ID]])
 
@@ -54,7 +54,7 @@ async def make_join_token(given: Given, wanted: Invitation) -> JoinToken:
 
 @routes.get("")
 async def list_keys(given: Given, limit: Limit = 100) -> Page[Key]:
-    """List keys and join tokens, the last that was issued first, without anything secret."""
+    """List keys and join tokens, the most recently issued first, without anything secret."""
     return Page(items=list(await given.access.listing(limit)), next=None)
 
 

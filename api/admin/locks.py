@@ -1,4 +1,4 @@
-"""One at a time, for each of many things."""
+"""One holder at a time for each name."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 
 
 class Locks:
-    """A lock per name, which is forgotten when nobody waits for it."""
+    """A lock per name, forgotten when nobody waits for it."""
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[asyncio.Lock, int]] = {}
 
     @asynccontextmanager
     async def of(self, name: str) -> AsyncIterator[None]:
-        """Wait until nobody else holds the name, and hold it."""
+        """Wait until nobody else holds the name, then hold it."""
         lock, users = self._held.get(name, (asyncio.Lock(), 0))
         self._held[name] = lock, users + 1
         try:

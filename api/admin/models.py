@@ -1,4 +1,4 @@
-"""What the admin app answers: the columns of the read models that people and programs may rely on."""
+"""Answers of the admin app: the columns of the read models that people and programs may rely on."""
 
 from datetime import datetime
 from typing import Generic, Literal, TypeVar
@@ -20,14 +20,14 @@ T = TypeVar("T")
 
 
 class Page(BaseModel, Generic[T]):
-    """One page; `next` is the cursor of the one after it."""
+    """One page; `next` is the cursor of the page after it."""
 
     items: list[T]
     next: str | None = Field(examples=["WyIyMDI2LTAzLTAxVDEyOjAwOjAwKzAwOjAwIiwgIjAxOTI2ZjljIl0"])
 
 
 class VideoShown(BaseModel):
-    """A video in any state: its row but the long columns. Sizes in bytes, durations in milliseconds."""
+    """A video in any state: its row without the long columns. Sizes in bytes, durations in milliseconds."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -50,7 +50,7 @@ class VideoShown(BaseModel):
 
 
 class VideoDetail(VideoShown):
-    """Everything about one video: also what was found in its source, and what was decided to make of it."""
+    """Everything about one video, including the properties of its source and its plan."""
 
     plan: Plan | None
     probe: Probe | None
@@ -61,7 +61,7 @@ class VideoDetail(VideoShown):
 
 
 class JobShown(BaseModel):
-    """One job. `what` says it for a person; `chunk` counts from 0, `attempt` and `epoch` from 1."""
+    """One job. `what` describes it for a person; `chunk` counts from 0, `attempt` and `epoch` from 1."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -87,7 +87,7 @@ class JobShown(BaseModel):
 
 
 class JobDetail(BaseModel):
-    """A job, every attempt at it, and what happened to it with the place of each event on the log."""
+    """A job, every attempt at it, and its history with the position of each event on the log."""
 
     job: JobShown
     attempts: list[jobs.Attempt]
@@ -95,7 +95,7 @@ class JobDetail(BaseModel):
 
 
 class Paused(BaseModel):
-    """A worker gets no jobs: a person paused it, or its whole pool; with `drain` it stops when its jobs are done."""
+    """The worker gets no jobs: a person paused it, or its whole pool; with `drain` it stops when its jobs are done."""
 
     of: Literal["worker", "pool"]
     drain: bool
@@ -104,7 +104,7 @@ class Paused(BaseModel):
 
 
 class WorkerShown(BaseModel):
-    """A worker, from its start to its end, and what it is doing now."""
+    """A worker, from its start to its end, and its present jobs."""
 
     worker_id: str = Field(examples=["01926f9d-1b5e-7aa0-b1a2-7a8b9c0d1e2f"])
     name: str | None = Field(examples=["gpu-1"])
@@ -124,13 +124,13 @@ class WorkerShown(BaseModel):
 
 
 class Queue(RootModel[dict[str, int]]):
-    """How many jobs are in each state; a state without jobs may be left out."""
+    """Number of jobs in each state; a state without jobs may be left out."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"queued": 12, "claimed": 2, "completed": 340}})
 
 
 class AcceptedVideo(BaseModel):
-    """The request is on the log; `X-Log-Position` says from where on its effect can be read."""
+    """The request is on the log; its effect can be read from `X-Log-Position` on."""
 
     video_id: str = Field(examples=[VIDEO_ID])
 
@@ -149,14 +149,14 @@ class AcceptedDispatch(BaseModel):
 
 
 class AcceptedJobs(BaseModel):
-    """The requests are on the log; the dispatcher decides on each. `more` jobs match beyond those of this call."""
+    """The requests are on the log; the dispatcher decides on each. `more` matching jobs are left for another call."""
 
     job_ids: list[str] = Field(examples=[[JOB_ID]])
     more: bool
 
 
 class Reason(BaseModel):
-    """Why; it is kept on the log."""
+    """The reason; the log keeps it."""
 
     reason: Prose = Field("", max_length=500, examples=["the disk was full"])
 

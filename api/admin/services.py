@@ -1,4 +1,4 @@
-"""Parts that the routes of the admin app are given, and how they read the past and write to the log."""
+"""Parts that the routes of the admin app receive, and their ways to read the past and to write to the log."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,11 +23,11 @@ from projections.moments import time_of
 from projections.telemetry.insights import UNCAPPED, Caps
 
 TOKENS_PER_MINUTE = 300
-"""Wrong administrator's tokens per address: to compare one costs nothing, so that a page with an old one may ask often."""
+"""Wrong administrator's tokens per address. A comparison costs nothing, so a page with an old token may ask often."""
 
 
 class Store(common.Store, Protocol):
-    """The part of the object store that uploads need as well; `infra.runtime.objects.ObjectStore` has it."""
+    """The part of the object store that uploads need as well; `infra.runtime.objects.ObjectStore` implements it."""
 
     async def presign_put(self, key: str, expires_s: int) -> str: ...
     async def presign_part(self, key: str, multipart_id: str, number: int, expires_s: int) -> str: ...
@@ -69,7 +69,7 @@ class Services(common.Services):
 
 
 async def services(request: Request) -> Services:
-    """Return the app's services, of the moment that the request is about."""
+    """Return the app's services, for the moment of the request."""
     found = cast(Services, request.app.state.services)
     as_of = getattr(request.state, "as_of", None)
     return replace(found, as_of=as_of) if as_of else found
@@ -85,7 +85,7 @@ async def travel(
         Query(max_length=4096, description="Answer as it was then: a time (ISO 8601), or positions as X-Log-Position has them."),
     ] = None,
 ) -> None:
-    """Note the moment that a request is about. Raises InvalidRequest for one that would change the past."""
+    """Note the moment that a request is about. Raises InvalidRequest for a request that would change the past."""
     if as_of and request.method not in ("GET", "HEAD"):
         raise InvalidRequest("as_of is for reading: the past cannot be changed")
     if as_of and "=" in as_of:
@@ -99,7 +99,7 @@ async def travel(
 async def reading(
     given: Services, response: Response, projection: str, minimum: str | None = None
 ) -> AsyncIterator[AsyncConnection[Any]]:
-    """Yield a connection as `api.services.reading` does, of now or of the moment that the request is about."""
+    """Yield a connection as `api.services.reading` does, for now or for the moment of the request."""
     if given.as_of is None:
         async with common.reading(given, response, projection, minimum) as connection:
             yield connection
@@ -110,7 +110,7 @@ async def reading(
 
 
 async def moment(given: Services, connection: AsyncConnection[Any], projection: str) -> datetime:
-    """Return the time that an answer is about: now, or the time of `as_of`; of positions, the newest event before them."""
+    """Return the time that an answer is about: now, or the time of `as_of`; for positions, that of the newest event before them."""
     if given.as_of is None:
         return given.context().now
     if "=" in given.as_of:

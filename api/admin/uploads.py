@@ -1,4 +1,4 @@
-"""Uploads: through presigned addresses, in one piece or in parts that can be resumed; or as a form, streamed through."""
+"""Uploads: through presigned addresses, in one piece or in resumable parts; or as a form, streamed through."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ PARTS_MAX = 10_000
 JOIN_S = 600.0
 """Seconds for the answer to a completed upload: stores join parts at about 1 GB/s."""
 SEEN_S = 5.0
-"""How late the catalog may be on a busy machine: it is waited for so long to read an upload that this app has just begun."""
+"""Maximum delay of the catalog on a busy machine: the wait for the row of an upload that this app has just begun."""
 EXAMPLE_ID = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
 SOURCE_TYPE = "application/octet-stream"
 Priority = Literal["high", "normal", "low"]
@@ -40,7 +40,7 @@ Force = Annotated[bool, Query(description="Take content that is there already.")
 
 
 class NewUpload(BaseModel):
-    """A file that somebody wants to send. `sha256` lets known content be told before a byte is sent."""
+    """A file to upload. With `sha256`, known content is recognised before a byte is sent."""
 
     filename: Line = Field(min_length=1, max_length=1024, examples=["holiday.mp4"])
     size_bytes: int = Field(ge=1, examples=[1_048_576])
@@ -48,7 +48,7 @@ class NewUpload(BaseModel):
 
 
 class BegunUpload(BaseModel):
-    """Where to send it: PUT the whole file to `url`, or ask for addresses of parts of `part_bytes` each."""
+    """Where to send the file: PUT all of it to `url`, or ask for addresses of parts of `part_bytes` each."""
 
     video_id: str = Field(examples=[EXAMPLE_ID])
     url: str | None = Field(examples=["http://localhost:9010/kinolog/sources/01926f9c-…/original?X-Amz-Signature=…"])
@@ -68,20 +68,20 @@ class PartAddresses(BaseModel):
 
 
 class SentPart(BaseModel):
-    """A part that the store has taken, and the ETag that it answered."""
+    """A part that the store has taken, and the ETag that the store answered with."""
 
     number: int = Field(ge=1, le=PARTS_MAX, examples=[1])
     etag: Line = Field(min_length=1, max_length=200, examples=["9e107d9d372bb6826bd81d3542a419d6"])
 
 
 class StoredPart(SentPart):
-    """A part that lies in the store."""
+    """A part that the store has."""
 
     size_bytes: int = Field(examples=[16_777_216])
 
 
 class OpenUpload(BaseModel):
-    """An upload that can go on: send the parts that are not there."""
+    """An upload that can go on: send the missing parts."""
 
     video_id: str = Field(examples=[EXAMPLE_ID])
     part_bytes: int | None = Field(examples=[16_777_216])
@@ -89,7 +89,7 @@ class OpenUpload(BaseModel):
 
 
 class Completion(BaseModel):
-    """The whole file was sent. `parts` in any order; None lets the store's own list count."""
+    """The whole file was sent. `parts` in any order; with None, the store's own list counts."""
 
     title: Line | None = Field(None, min_length=1, max_length=255, examples=["Holiday"])
     description: Prose = Field("", max_length=5000, examples=["A week at the sea"])
@@ -108,7 +108,7 @@ class FormDetails(BaseModel):
 
 
 class CompletedUpload(BaseModel):
-    """The video that becomes of it."""
+    """The video that the upload becomes."""
 
     video_id: str = Field(examples=[EXAMPLE_ID])
     slug: str = Field(examples=["holiday-hfagkw8m"])
@@ -151,7 +151,7 @@ async def begin(
 
 @routes.get("/api/uploads/{video_id}", responses=documented(404, 409))
 async def show(given: Given, video_id: VideoId) -> OpenUpload:
-    """Tell which parts the store has: an upload can go on from there."""
+    """Show which parts the store has, to resume an upload."""
     video = await _upload(given, video_id)
     if video.status != "uploading":
         raise Conflict(f"this upload is not open any more: the video is {video.status}")
@@ -176,9 +176,9 @@ async def sign_parts(given: Given, video_id: VideoId, wanted: WantedParts) -> Pa
 @routes.post("/api/uploads/{video_id}/complete", responses=documented(404, 409, 413, 422))
 @allowing(answer_s=JOIN_S)
 async def complete(given: Given, response: Response, video_id: VideoId, completion: Completion) -> CompletedUpload:
-    """Join the parts, check the size, and begin to make the video. Saying it again answers the same.
+    """Join the parts, check the size, and begin to make the video. A repeated call gets the same answer.
 
-    The answer is the other video when one is, or becomes, of the same content: of this upload nothing stays.
+    If another video has, or gets, the same content, the answer is that video, and nothing of this upload is kept.
     """
     video = await _upload(given, video_id)
     if video.same_as is not None:
@@ -189,7 +189,7 @@ async def complete(given: Given, response: Response, video_id: VideoId, completi
         return CompletedUpload(video_id=video.video_id, slug=video.slug, status=video.status)
     if completion.sha256 and video.sha256 and completion.sha256 != video.sha256:
         raise InvalidRequest("this upload was begun with another SHA-256; begin a new one")
-    async with given.locks.of(video_id):  # who asks again meanwhile finds the parts joined
+    async with given.locks.of(video_id):  # a repeated call meanwhile finds the parts joined
         stat = await _stored(given, video, completion.parts)
     if video.size_bytes is not None and stat.size_bytes != video.size_bytes:
         raise Conflict(f"the store has {stat.size_bytes} bytes; {video.size_bytes} were announced. Send the file again")
@@ -214,7 +214,7 @@ async def complete(given: Given, response: Response, video_id: VideoId, completi
 
 @routes.delete("/api/uploads/{video_id}", status_code=204, responses=documented(404, 409))
 async def cancel(given: Given, response: Response, video_id: VideoId) -> None:
-    """Give an upload up; what was sent is deleted a moment later, unless it was completed first."""
+    """Give an upload up; its parts are deleted a moment later, unless it was completed first."""
     video = await _upload(given, video_id)
     if video.status != "uploading":
         raise Conflict(f"this upload is not open any more: the video is {video.status}")
@@ -222,7 +222,7 @@ async def cancel(given: Given, response: Response, video_id: VideoId) -> None:
 
 
 async def _stored(given: Services, video: Video, parts: list[SentPart] | None) -> Any:
-    """Return the store's words on the whole file; join its parts when that was not done before. Raises Conflict."""
+    """Return the store's entry of the whole file; join its parts unless that is done. Raises Conflict."""
     try:
         return await given.store.stat(video.object_key)
     except ObjectMissing as error:
@@ -247,7 +247,7 @@ async def _join(given: Services, video: Video, multipart_id: str, parts: list[Se
 
 
 async def _upload(given: Services, video_id: str) -> Video:
-    """Return the upload's row. One that is not there is looked for again when the catalog has read what this app wrote.
+    """Return the upload's row. If it is missing, look again once the catalog has read this app's writes.
 
     Raises NotFound, or Retryable when the catalog does not get so far in time.
     """
@@ -267,7 +267,7 @@ async def _upload(given: Services, video_id: str) -> Video:
 
 @contextlib.asynccontextmanager
 async def _multipart_of(given: Services, started: Envelope[Event]) -> AsyncIterator[None]:
-    """Take the parts' place in the store back when its upload could not be put on the log: nothing else knows of it."""
+    """Delete the multipart upload from the store when the upload could not be put on the log: nothing else knows of it."""
     try:
         yield
     except BaseException:
@@ -280,7 +280,7 @@ async def _multipart_of(given: Services, started: Envelope[Event]) -> AsyncItera
 
 
 def _part_bytes(size_bytes: int, configured: int) -> int:
-    """Return the size of parts, so that there are at most 10,000 (S3's limit)."""
+    """Return the size of parts that makes at most 10,000 of them (S3's limit)."""
     return max(configured, -(-size_bytes // PARTS_MAX))
 
 
@@ -347,7 +347,7 @@ async def upload_form(
 async def _made_of(
     given: Services, response: Response, sending: "_Sending", form: Form, details: FormDetails, *, force: bool
 ) -> Video:
-    """Return the video of a form's file, or of the same content."""
+    """Return the video of a form's file, or the video of the same content."""
     stat = await sending.finish(form)
     upload = VideoUploaded(
         video_id=sending.video_id,
@@ -373,7 +373,7 @@ def _details(form: Form) -> FormDetails:
 
 
 class _Sending:
-    """Sends a form's file on in parts as it comes; memory holds one. It is on the log from its first byte on."""
+    """Sends a form's file on in parts as it arrives; memory holds one part. The upload is on the log from its first byte on."""
 
     def __init__(self, given: Services, context: Context, part_bytes: int) -> None:
         self.video_id = context.new_id()
@@ -385,17 +385,17 @@ class _Sending:
         self._parts: list[tuple[int, str]] = []
 
     async def take(self, form: Form) -> None:
-        """Send what makes whole parts."""
+        """Send complete parts."""
         if form.size_bytes > self._given.options.upload_max_bytes:
             raise InvalidRequest(f"the file is larger than {self._given.options.upload_max_bytes} bytes")
         if form.filename is not None and self._multipart_id is None:
-            _details(form)  # what came before the file is looked at before anything is done
+            _details(form)  # fields before the file are checked before anything is done
             await self._begin(form.filename)
         while len(form.pending) >= self._part_bytes:
             await self._send(form, self._part_bytes)
 
     async def finish(self, form: Form) -> Any:
-        """Send the rest and join the parts; return the store's words on the whole file."""
+        """Send the rest and join the parts; return the store's entry of the whole file."""
         assert self._multipart_id is not None
         if form.pending:
             await self._send(form, len(form.pending))
@@ -403,8 +403,10 @@ class _Sending:
         return await self._given.store.stat(self._key)
 
     async def give_up(self, same_as: str | None) -> None:
-        """Say so, and what was sent is deleted; when that fails, the sweeper does it later. Nothing is given up that is not on
-        the log; and nothing comes of it when the log has the completion, although nobody acknowledged it.
+        """Record that the upload is given up, so that its parts are deleted; when that fails, the sweeper does it later.
+
+        An upload that is not on the log is not given up. If the log has the completion, although nobody acknowledged it,
+        giving up has no effect.
         """
         if self._multipart_id is None:
             return

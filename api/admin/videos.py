@@ -1,4 +1,4 @@
-"""For administrators: videos in every state, and what happened to each."""
+"""For administrators: videos in every state, and their history."""
 
 from typing import Annotated, Any
 
@@ -21,7 +21,7 @@ Which = Annotated[Line, Path(max_length=100, description="A video's id or slug, 
 
 
 class Edit(BaseModel):
-    """What is to be told about a video from now on; what is left out stays, and something must be said."""
+    """New title or description of a video. Omitted fields stay as they are; at least one is required."""
 
     title: Line | None = Field(None, min_length=1, max_length=255, examples=["Holiday at the sea"])
     description: Prose | None = Field(None, max_length=5000, examples=["With everybody"])
@@ -76,7 +76,7 @@ async def show_video(given: Given, response: Response, which: Which, minimum: Mi
 
 @routes.get("/api/videos/{which}/progress", responses=FOUND | PROGRESSING)
 async def show_progress(given: Given, response: Response, which: Which) -> progress.VideoProgress:
-    """Tell how far a video is, per rung."""
+    """Show the progress of a video, per rung."""
     async with reading(given, response, "progress") as connection:
         video = await _find(connection, which)
         of_video = await jobs.of_video(connection, video.video_id)
@@ -86,7 +86,7 @@ async def show_progress(given: Given, response: Response, which: Which) -> progr
 
 @routes.get("/api/videos/{which}/timeline", responses=FOUND)
 async def show_timeline(given: Given, response: Response, which: Which) -> Page[timeline.Entry]:
-    """Tell what happened to a video, with the place of each event on the log."""
+    """List the history of a video, with the position of each event on the log."""
     async with reading(given, response, "timeline") as connection:
         video = await _find(connection, which)
         return Page(items=list(await timeline.of_video(connection, video.video_id)), next=None)
@@ -119,7 +119,7 @@ async def restore_video(given: Given, response: Response, which: Which) -> Accep
 
 @routes.post("/api/videos/{which}/retry", status_code=202, responses=CHANGED)
 async def retry_video(given: Given, response: Response, which: Which, reason: Reason | None = None) -> AcceptedVideo:
-    """Try a failed video again: what is there is kept."""
+    """Try a failed video again; finished parts are kept."""
     video = await _existing(given, which)
     if video.status != "failed":
         raise Conflict(f"only a failed video can be retried; this one is {video.status}")
@@ -130,7 +130,7 @@ async def retry_video(given: Given, response: Response, which: Which, reason: Re
 
 @routes.delete("/api/videos/{which}", status_code=202, responses=FOUND)
 async def purge_video(given: Given, response: Response, which: Which) -> AcceptedVideo:
-    """Delete a video for good: its source and everything made from it. The log keeps what happened."""
+    """Delete a video for good: its source and everything made from it. The log keeps its history."""
     video = await _existing(given, which)
     await write(given, response, [catalog_producer.purged(given.context(), video.video_id)])
     return AcceptedVideo(video_id=video.video_id)

@@ -1,4 +1,4 @@
-"""For administrators: workers and pools, and who of them gets jobs."""
+"""For administrators: workers and pools, and pauses of them."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -21,14 +21,14 @@ PoolName = Annotated[Line, Path(max_length=255)]
 
 
 class Pause(Reason):
-    """Why, and whether workers stop when their jobs are done."""
+    """The reason, and whether workers stop when their jobs are done."""
 
     drain: bool = False
 
 
 @routes.get("/api/workers")
 async def list_workers(given: Given, response: Response, limit: Limit = 100) -> Page[WorkerShown]:
-    """List workers, the last that came first, with what they are doing now, and why they get no jobs if they do not."""
+    """List workers, the latest first, with their present jobs, and with the reason if they get none."""
     async with reading(given, response, "workers") as connection:
         now = await moment(given, connection, "workers")
         found = await workers.listing(connection, limit)
@@ -63,21 +63,21 @@ def _shown(worker: Worker, pauses: Mapping[tuple[str, str], jobs.Pause], now: da
 
 @routes.post("/api/workers/{worker_id}/pause", status_code=202, responses=FOUND)
 async def pause_worker(given: Given, response: Response, worker_id: WorkerId, wanted: Pause | None = None) -> AcceptedDispatch:
-    """Give a worker no more jobs; what it has goes on. With `drain` it stops after that."""
+    """Give a worker no more jobs; its present jobs go on. With `drain` it stops after them."""
     pool, whole = await _worker(given, worker_id)
     return await _pause(given, response, pool, whole, wanted)
 
 
 @routes.post("/api/workers/{worker_id}/resume", status_code=202, responses=FOUND)
 async def resume_worker(given: Given, response: Response, worker_id: WorkerId, reason: Reason | None = None) -> AcceptedDispatch:
-    """Give a worker jobs again; its quarantine, if it is in one, ends."""
+    """Give a worker jobs again; this ends a quarantine, too."""
     pool, whole = await _worker(given, worker_id)
     return await _resume(given, response, pool, whole, reason)
 
 
 @routes.post("/api/pools/{pool}/pause", status_code=202, responses=FOUND)
 async def pause_pool(given: Given, response: Response, pool: PoolName, wanted: Pause | None = None) -> AcceptedDispatch:
-    """Give no worker of a pool a job any more; what runs goes on. With `drain` its workers stop after that."""
+    """Give the workers of a pool no more jobs; present jobs go on. With `drain` the workers stop after them."""
     return await _pause(given, response, await _known_pool(given, pool), None, wanted)
 
 
@@ -101,7 +101,7 @@ async def _resume(given: Services, response: Response, pool: str, worker_id: str
 
 
 async def _worker(given: Services, which: str) -> tuple[str, str]:
-    """Return pool and id of the worker with this id or part of one. Raises NotFound for one that never registered."""
+    """Return pool and id of the worker with this id or part of one. Raises NotFound for a worker that never registered."""
     async with given.pool.connection() as connection:
         worker = await workers.by_id(connection, await workers.id_of(connection, which))
     if worker is None or worker.pool is None:
@@ -110,7 +110,7 @@ async def _worker(given: Services, which: str) -> tuple[str, str]:
 
 
 async def _known_pool(given: Services, pool: str) -> str:
-    """Return the pool's name. Raises NotFound for one that nobody works in or owns: its pause would wait for ever, unseen."""
+    """Return the pool's name. Raises NotFound for a pool without workers and owner: its pause would wait for ever, unseen."""
     async with given.pool.connection() as connection:
         known = given.options.pools + tuple(await workers.pools(connection))
     if pool not in known:

@@ -1,7 +1,7 @@
-"""Answers that are kept for a moment: what many ask is reckoned once, and who asks seldom pays for it.
+"""Answers kept for a moment: popular answers are cached; rare ones are computed.
 
-An answer of the insights' version 2 sums up all that was ever reported in a selection. Together with it goes a bound on
-how much of that is done at once, however many ask.
+An answer of the insights' version 2 sums up all reports in a selection. A limit on concurrent computations goes with it,
+whatever the number of requests.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 FRESH_S, STALE_S = 1.0, 10.0
-"""Up to the first an answer is given as it is; up to the second, too, while the next one is reckoned."""
+"""Up to the first age, an answer is served as it is; up to the second, too, while the next one is computed."""
 ANSWERS_MAX = 500
 BYTES_MAX = 32 * 2**20
 AT_ONCE_MAX = 2
-"""Answers that are reckoned at once; the others wait."""
+"""Maximum number of answers computed at once; the others wait."""
 
 Make = Callable[[], Awaitable[Response]]
 
 
 class Kept:
-    """An answer, and when it was asked for."""
+    """An answer, and the time of its last request."""
 
     def __init__(self, response: Response, asked_s: float) -> None:
         self.asked_s = asked_s
@@ -35,14 +35,14 @@ class Kept:
         return len(self._body)
 
     def response(self) -> Response:
-        """Return a copy: middleware adds headers to what it is given."""
+        """Return a copy, because middleware adds headers to it."""
         response = Response(self._body)
         response.raw_headers = list(self._headers)
         return response
 
 
 class Answers:
-    """Keeps the answers with status 200 under their keys, those that were asked for last; `now` returns monotonic seconds."""
+    """Keeps the most recently requested answers with status 200 under their keys; `now` returns monotonic seconds."""
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self._now = now
@@ -52,7 +52,7 @@ class Answers:
         self._at_once = asyncio.Semaphore(AT_ONCE_MAX)
 
     async def get(self, key: str, make: Make) -> Response:
-        """Return the answer, made when there is none that is young enough. Raises what `make` raises."""
+        """Return the kept answer if it is young enough, else a new one. Raises what `make` raises."""
         kept = self._kept.get(key)
         age_s = self._now() - kept.asked_s if kept else STALE_S
         if kept is None or age_s >= FRESH_S:
@@ -64,9 +64,9 @@ class Answers:
         return kept.response()
 
     def _begin(self, key: str, make: Make) -> asyncio.Task[Response]:
-        """Make an answer in a task of its own: it goes on when the client that asked does not wait for it."""
+        """Compute an answer in a task of its own, which goes on when the client that asked hangs up."""
         task = self._making[key] = asyncio.create_task(self._make(key, make))
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be waiting
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # there may be no waiter left
         return task
 
     async def _make(self, key: str, make: Make) -> Response:

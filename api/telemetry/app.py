@@ -1,4 +1,4 @@
-"""The telemetry app: put together, and served."""
+"""Composes and serves the telemetry app."""
 
 import asyncio
 import os
@@ -36,11 +36,11 @@ from projections.telemetry.insights import Caps
 REQUESTS_MAX = 5_000
 """More requests than this at once are refused with 503."""
 LOG_WAIT_S = 3.0
-"""Reporting clients give up after 4 s; they are to hear that the log is away before."""
+"""Reporting clients give up after 4 s; they must learn before that the log is away."""
 
 
 class IngestApp(FastAPI):
-    """An app whose hot routes are answered before anything that FastAPI does for the others."""
+    """An app that answers its hot routes before FastAPI does any work for the others."""
 
     hot: HotRoutes
 
@@ -49,7 +49,7 @@ class IngestApp(FastAPI):
         await self.hot(scope, receive, send)
 
     async def cold(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer what is not hot."""
+        """Answer all other routes."""
         await super().__call__(scope, receive, send)
 
 
@@ -64,7 +64,7 @@ def create_telemetry(
     readings: Readings,
     metrics_token: str = "",
 ) -> IngestApp:
-    """Return the app that nodes report to, anonymously. `lacks` says what it cannot do now."""
+    """Return the app for anonymous reports of nodes. `lacks` reports the missing parts."""
     app = begin("Kinolog telemetry", "Anonymous reports of transcodes, and what they tell.", 429, 503, kind=IngestApp)
     app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=metrics_token))
     app.include_router(comparing.routes)
@@ -83,7 +83,7 @@ def create_telemetry(
 
 
 def _describe(app: FastAPI, paths: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Put routes that FastAPI does not know into its document."""
+    """Add routes unknown to FastAPI to its document."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _describe(app: FastAPI, paths: dict[str, Any], schemas: dict[str, Any]) -> N
 
 
 class HotMetrics:
-    """Tells Prometheus about the hot routes: seconds at once, the counters when somebody reads them."""
+    """Reports the hot routes to Prometheus: seconds at once, counters when they are read."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -126,7 +126,7 @@ class HotMetrics:
 
 
 async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
-    """Serve telemetry until SIGTERM. Ingest needs no database; without one there are only the last insights."""
+    """Serve telemetry until SIGTERM. Ingest needs no database; without one only the last insights are shown."""
     keep_freed_memory()
     await kafka.ensure_topics(settings, [TELEMETRY])
     appenders = [

@@ -1,7 +1,7 @@
-"""`POST /v1/events`: lines of JSON, compressed or not, read as they come; a verdict for each line that is refused.
+"""`POST /v1/events`: lines of JSON, compressed or not, read as they arrive; a verdict for each refused line.
 
-Memory is bounded whatever is sent: a piece of the body, what it decompresses to, and a few slices of lines on their way
-to the log.
+Memory is bounded for any input: a piece of the body, its decompressed bytes, and a few slices of lines on their way to the
+log.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from producers.reports import NotJson, Report, read, read_lines
 LINE_BYTES_MAX = 16_384
 LINES_MAX = 50_000
 BODY_BYTES_MAX = 32 * 2**20
-"""Of the lines, decompressed."""
+"""Of the decompressed lines."""
 SLICE_BYTES = 128 * 1024
 SLICES_AHEAD = 4
-"""Slices of one request that may be on their way to the log."""
+"""Maximum number of slices of one request on their way to the log."""
 _ZSTD_PIECE_BYTES = 512
-"""Four bytes of zstd may become 128 KiB, and its decompressor cannot be told to stop: small pieces bound the surprise."""
+"""Four bytes of zstd may become 128 KiB, and its decompressor has no output limit: small pieces bound the surprise."""
 _ZSTD_WINDOW_MAX_BYTES = 8 * 2**20
-"""What RFC 8878 recommends that everybody supports."""
+"""The size that RFC 8878 recommends everybody to support."""
 
 
 class TooMuch(InvalidRequest):
@@ -49,7 +49,7 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Verdicts(msgspec.Struct):
-    """What became of the first `lines` lines. Each one counted in `accepted` is on the log."""
+    """The outcome of the first `lines` lines. Each one counted in `accepted` is on the log."""
 
     lines: int = 0
     accepted: int = 0
@@ -61,7 +61,7 @@ class Decoder(Protocol):
     """Undoes a Content-Encoding, piece by piece."""
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """Yield what comes out of the next bytes of the body. Raises Damaged."""
+        """Yield the decoded bytes of the next piece of the body. Raises Damaged."""
 
     def end(self) -> None:
         """Raise Damaged when the body ended early."""
@@ -75,7 +75,7 @@ class Identity:
         yield data
 
     def end(self) -> None:
-        """Nothing can be missing that HTTP would not miss."""
+        """Do nothing: HTTP itself detects a short body."""
 
 
 class Gzip:
@@ -112,7 +112,7 @@ class Zstd:
         self._begun = False
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """Yield what small pieces become. Raises Damaged."""
+        """Yield the output of small pieces of the input. Raises Damaged."""
         for start in range(0, len(data), _ZSTD_PIECE_BYTES):
             piece = data[start : start + _ZSTD_PIECE_BYTES]
             while piece:
@@ -161,14 +161,14 @@ async def slices(chunks: AsyncIterator[bytes], decoder: Decoder) -> AsyncIterato
                     yield bytes(rest[:cut])
                     del rest[:cut]
                 if len(rest) > LINE_BYTES_MAX:
-                    del rest[LINE_BYTES_MAX + 1 :]  # the verdict needs no more of it than that it is too long
+                    del rest[LINE_BYTES_MAX + 1 :]  # the verdict only needs to see that it is too long
     decoder.end()
     if rest:
         yield bytes(rest)
 
 
 class Batch:
-    """One request's way through: runs of lines are judged and put on the log while the next ones arrive."""
+    """One request: runs of lines are judged and put on the log while the next ones arrive."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
@@ -177,7 +177,7 @@ class Batch:
         self.result = Verdicts()
 
     async def take(self, runs: AsyncIterator[bytes]) -> Verdicts:
-        """Put all lines on the log. Raises TooMuch, Damaged or LogUnavailable; `result` tells what was done by then."""
+        """Put all lines on the log. Raises TooMuch, Damaged or LogUnavailable; `result` has the outcome up to then."""
         try:
             try:
                 async for run in runs:
@@ -205,7 +205,7 @@ class Batch:
         self.result.verdicts += refused
 
     def _judge(self, run: bytes) -> tuple[list[Report], list[Verdict]]:
-        """Return the reports in whole lines, and why the others are none."""
+        """Return the reports in whole lines, and the verdicts of the refused lines."""
         first = self._lines + 1
         self._lines += run.count(b"\n") + (not run.endswith(b"\n"))
         if self._lines > LINES_MAX:
@@ -225,7 +225,7 @@ class Batch:
 
 
 def has_long_line(run: bytes) -> bool:
-    """Tell whether a line has more than LINE_BYTES_MAX bytes, in a few leaps from line end to line end."""
+    """Return whether a line has more than LINE_BYTES_MAX bytes, in a few leaps from line end to line end."""
     start = 0
     while len(run) - start > LINE_BYTES_MAX:
         end = run.rfind(b"\n", start, start + LINE_BYTES_MAX + 1)
@@ -236,7 +236,7 @@ def has_long_line(run: bytes) -> bool:
 
 
 def _judge_line(number: int, line: bytes) -> Report | Verdict | None:
-    """Return the report in a line, or why there is none; None for a line without anything."""
+    """Return the report in a line, or the verdict that refuses it; None for an empty line."""
     if not line.strip():
         return None
     if len(line) > LINE_BYTES_MAX:

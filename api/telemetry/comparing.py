@@ -1,7 +1,7 @@
-"""`GET /api/v2/insights…`: which hardware and encoder is best, how sure that is, and since when.
+"""`GET /api/v2/insights…`: a comparison of hardware and encoders, with confidence and trend.
 
-Jobs count once, failures are told beside attempts, values come with intervals, and what too few have reported is not shown.
-An answer that was asked for before may be up to 10 s old (`api.telemetry.answers`).
+Jobs count once, failures are shown beside attempts, and values come with intervals. Groups with too few reports are hidden. A
+repeated answer may be up to 10 s old (`api.telemetry.answers`).
 """
 
 import asyncio
@@ -31,11 +31,11 @@ CSV = "text/csv"
 MINIMUM_MAX = 10**6
 _is_day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 Rounded = Annotated[float, AfterValidator(lambda value: round(value, 6))]
-"""What is known to fewer digits than a float has."""
+"""Fields known to fewer digits than a float has."""
 LABELS = ("at", "hardware", "encoder", "codec", "resolution", "reason")
-"""Columns of a CSV that come first."""
+"""First columns of a CSV."""
 _RISKY = ("=", "+", "-", "@")
-"""What a spreadsheet would take a text for a formula by."""
+"""First characters that make a spreadsheet read a text as a formula."""
 
 
 class Estimate(BaseModel):
@@ -63,7 +63,7 @@ class Speed(BaseModel):
 
 
 class Outcomes(BaseModel):
-    """How jobs went. `jobs` counts each once: the larger of `started` and `finished`."""
+    """Outcomes of jobs. `jobs` counts each once: the larger of `started` and `finished`."""
 
     jobs: int = Field(examples=[252])
     started: int = Field(examples=[252])
@@ -85,7 +85,7 @@ class Item(Outcomes):
 
 
 class Insights(BaseModel):
-    """A page of the leaderboard. `total` groups are to be shown; `all` is everything selected, shown or not."""
+    """A page of the leaderboard. `total` counts visible groups; `all` is the whole selection, hidden groups included."""
 
     version: Literal[2] = Field(2, alias="schema")
     all: Outcomes
@@ -123,7 +123,7 @@ class Trend(BaseModel):
 
 
 class Difference(BaseModel):
-    """`significant`: were both alike, chance would make at least this much in less than 5 % of cases."""
+    """`significant`: if both were alike, chance would make at least this difference in less than 5 % of cases."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -135,7 +135,7 @@ class Difference(BaseModel):
 
 
 class Side(Outcomes):
-    """One of the two."""
+    """One side of the comparison."""
 
     encoder: str = Field(examples=["av1_qsv"])
 
@@ -150,7 +150,7 @@ class Line(Side):
 class Comparison(BaseModel):
     """`faster`: the chance that a job of the first is faster than one of the second, 0.5 for equals (Mann-Whitney U).
 
-    `success_rate`: the first's less the second's, with Newcombe's interval and a z test.
+    `success_rate`: the first's minus the second's, with Newcombe's interval and a z test.
     """
 
     encoders: list[Side]
@@ -159,7 +159,7 @@ class Comparison(BaseModel):
 
 
 def _day(text: object) -> date:
-    """Read a day; nothing but its usual form, which is what the document promises."""
+    """Read a day in its usual form only, as the document promises."""
     if not isinstance(text, str) or not _is_day(text):
         raise ValueError("wants a day as 2026-03-01")
     return date.fromisoformat(text)
@@ -178,7 +178,7 @@ async def select(
     since: Annotated[Day | None, Query(description="First day, UTC.")] = None,
     until: Annotated[Day | None, Query(description="Last day, UTC, inclusive.")] = None,
 ) -> Selection:
-    """Return which outcomes are asked for."""
+    """Return the selection of outcomes from the query."""
     return Selection(hardware, encoder, codec, resolution, version, since, until)
 
 
@@ -216,8 +216,8 @@ async def insights(
 ) -> Response:
     """Compare hardware, encoder, codec and resolution: success, speed and size, the best first.
 
-    Sorted by the median speed, by the lower end of the success rate's interval, by the reduction of size, or by the count
-    of jobs. Groups of few finished jobs are left out (`samples_min`), those below the installation's floor always; `all`
+    Sorted by the median speed, by the lower end of the success rate's interval, by the reduction of size, or by the count of
+    jobs. Groups with fewer finished jobs than `samples_min` are left out, groups below the installation's floor always; `all`
     counts them.
     """
     async with given.open() as (reader, position):
@@ -240,7 +240,7 @@ async def insights(
 
 @routes.get("/api/v2/insights/failures", response_model=Failures, responses={**AS_CSV, **documented(422)})
 async def failures(given: Given, selection: Selected, samples_min: SamplesMin = None, as_format: Format = "json") -> Response:
-    """Tell why jobs of each encoder fail, beside how many were tried: 80 failures of 100,000 jobs are fewer than 8 of 80."""
+    """Show why jobs of each encoder fail, beside the number of attempts: 80 failures of 100,000 jobs are fewer than 8 of 80."""
     async with given.open() as (reader, position):
         tried = {group.encoder: group for group in await reader.groups(selection, ("encoder",), minimum(given, samples_min))}
         reasons = await reader.reasons(selection)
@@ -302,7 +302,7 @@ async def comparison(
 
 
 def minimum(given: Readings, samples_min: int | None) -> int:
-    """Return how many finished jobs a group must have to be shown."""
+    """Return the minimum number of finished jobs of a visible group."""
     return max(given.limits.floor, given.limits.samples_min if samples_min is None else samples_min)
 
 
@@ -340,7 +340,7 @@ def answer(told: BaseModel, kind: type[BaseModel], items: Sequence[BaseModel], p
 
 
 def columns(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yield the columns of a model, those of the models in it, too: `speed_median`."""
+    """Yield the columns of a model, including those of nested models: `speed_median`."""
     for name, field in kind.model_fields.items():
         kinds = (field.annotation, *get_args(field.annotation))
         inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)

@@ -1,4 +1,4 @@
-"""What OpenAPI says of the hot routes, which FastAPI does not know: written by hand, compared with the code by tests."""
+"""OpenAPI's description of the hot routes, which FastAPI does not know: written by hand, compared with the code by tests."""
 
 from typing import Any
 
@@ -163,7 +163,7 @@ def schemas() -> dict[str, Any]:
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of an object that has exactly these."""
+    """Return the schema of an object with exactly these properties."""
     return {"type": "object", "required": list(properties), "properties": properties, "additionalProperties": False}
 
 

@@ -1,7 +1,7 @@
 """The hot routes, as plain ASGI in front of the app: `POST /v1/event`, `POST /v1/events`, `GET /health`, and the insights.
 
-Whoever comes is limited first, then the type, length and content of the body are looked at, cheapest first, as the
-predecessor of this service did. A 202 is said when the event is on the log. Nothing of a request is logged.
+Rate limits come first, then checks of the body's type, length and content, cheapest first, as in the predecessor of this
+service. 202 means that the event is on the log. Nothing of a request is logged.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ EVENT = "/v1/event"
 EVENTS = "/v1/events"
 PATHS = (EVENT, EVENTS, HEALTH, INSIGHTS)
 OBSERVED = {EVENT: "POST", EVENTS: "POST", INSIGHTS: "GET"}
-"""The methods whose answers are counted; what else comes is a mistake, a preflight or a probe."""
+"""The methods whose answers are counted; any other is a mistake, a preflight or a probe."""
 API = "/api/"
 EVENT_BYTES_MAX = 16_384
 DRAINED_BYTES_MAX = 2 * 2**20
-"""A body that is refused for its length is read up to here, so that the client gets to see the answer."""
+"""A body refused for its length is read up to this size, so that the client gets to see the answer."""
 SILENCE_S = 10.0
 EVENTS_S = 300.0
-"""Between two pieces of a batch, and for all of it. One event has the limit of `api.telemetry.protocol`."""
+"""Maximum gap between two pieces of a batch, and maximum time for all of it. `api.telemetry.protocol` limits single events."""
 BATCHES_MAX = 16
 RETRY_AFTER_S = 1
 
@@ -59,9 +59,9 @@ ACCEPTED = Prepared(202, "Accepted", OPEN)
 log = structlog.get_logger(__name__)
 
 Observe = Callable[[str, int, float], None]
-"""Told of every answer to a method of OBSERVED: path, status, seconds."""
+"""Receives every answer to a method of OBSERVED: path, status, seconds."""
 Count = Callable[[int, int], None]
-"""Told how many events were accepted and refused."""
+"""Receives the numbers of accepted and refused events."""
 
 
 class Gone(Exception):
@@ -82,7 +82,7 @@ class TooSlow(KinologError):
 
 @dataclass(frozen=True)
 class Ingest:
-    """What the hot routes use. `single` and `batches` have a producer each, so that bulk does not delay what is small."""
+    """Parts of the hot routes. `single` and `batches` have a producer each, so that bulk does not delay single events."""
 
     single: Intake
     batches: Intake
@@ -99,17 +99,17 @@ class Ingest:
 
 
 Begun = tuple["asyncio.Future[Any]", str | None]
-"""The outcome of an event that is on its way to the log, and its id when the client chose it."""
+"""The outcome of an event on its way to the log, and its id when the client chose it."""
 
 
 class EventRoute:
-    """`POST /v1/event` in the steps that it has, whoever reads the request: `HotRoutes`, or the server's own protocol."""
+    """The steps of `POST /v1/event`, shared by both readers of the request: `HotRoutes` and the server's own protocol."""
 
     def __init__(self, ingest: Ingest) -> None:
         self._ingest = ingest
 
     def refuse(self, scope: Scope) -> Response | None:
-        """Return what is wrong with who comes or what the head announces."""
+        """Return the refusal of a client or of an announced body, if any."""
         if (refusal := self._ingest.too_often(scope)) is not None:
             return refusal
         content_type, encoding, _ = _described(scope)
@@ -118,7 +118,7 @@ class EventRoute:
         return None
 
     def begin(self, body: bytes) -> Begun | Response:
-        """Begin to put the event on the log; return what is wrong with it otherwise."""
+        """Begin to put the event on the log; return a refusal if it is invalid."""
         try:
             report = read(body)
             event_id = report.event_id
@@ -133,7 +133,7 @@ class EventRoute:
             return _unavailable(error)
 
     def end(self, outcome: "asyncio.Future[Any]", event_id: str | None) -> Response | None:
-        """Return None when the event is on the log, else what happened; `outcome` is done."""
+        """Return None when the event is on the log, else the error; `outcome` is done."""
         try:
             outcome.result()
         except OutcomeUnknown as unknown:
@@ -186,7 +186,7 @@ class HotRoutes:
             self._ingest.observe(path, response.status_code, perf_counter() - began)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the app answer; what it has under /api/ is limited, too."""
+        """Let the app answer; its routes under /api/ are limited, too."""
         limited = scope["type"] == "http" and scope["path"].startswith(API) and scope["method"] != "OPTIONS"
         refusal = self._ingest.too_often(scope) if limited else None
         await (refusal or self._app)(scope, receive, send)
@@ -207,7 +207,7 @@ class HotRoutes:
         return self.event.end(outcome, event_id) or ACCEPTED
 
     async def _other(self, scope: Scope, receive: Receive) -> Response:
-        """Answer what is not one event."""
+        """Answer all routes but the single event."""
         path, method = scope["path"], scope["method"]
         if method == "OPTIONS":
             return Response(status_code=204, headers=PREFLIGHT)
@@ -253,7 +253,7 @@ class HotRoutes:
 
 
 def bug(error: Exception) -> Response:
-    """Answer what is our fault. Its message may repeat what was sent, so the log gets the place and not the words."""
+    """Answer a bug of ours. Its message may repeat the input, so the log gets the place and not the words."""
     log.error("ingest_failed", error=type(error).__name__, where=traceback.format_tb(error.__traceback__)[-1].strip())
     return _refusal(500, "something is wrong with Kinolog; its log says more")
 
@@ -273,7 +273,7 @@ def _described(scope: Scope) -> tuple[bytes, bytes, int]:
 
 
 async def _body(receive: Receive, length: int) -> bytes:
-    """Return the whole body. Raises TooLong, when it was read or is far too long, and Gone."""
+    """Return the whole body. Raises TooLong, after reading it or when it is far too long, and Gone."""
     if length > DRAINED_BYTES_MAX:
         raise TooLong(unread=True)
     body = b""
@@ -294,7 +294,7 @@ async def _body(receive: Receive, length: int) -> bytes:
 
 
 async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
-    """Yield the body as it comes. Raises TooSlow and Gone."""
+    """Yield the body as it arrives. Raises TooSlow and Gone."""
     more = True
     while more:
         try:

@@ -1,6 +1,6 @@
-"""`GET /api/v1/stats/insights`: the predecessor's insights, answered from bytes that were made when the projection moved.
+"""`GET /api/v1/stats/insights`: the predecessor's insights, answered from bytes made when the projection moves.
 
-The predecessor's page depends on some things that its text says otherwise; they are kept, and `documents` says so.
+The predecessor's page depends on some behaviour that contradicts its text; it is kept, and `documents` describes it.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from projections.telemetry.insights import Insights
 
 INSIGHTS = "/api/v1/stats/insights"
 REFRESH_S = 0.5
-"""Between two looks at the projection: with the time that a look takes, less than a second behind."""
+"""Pause between two looks at the projection: with the time of a look, less than a second behind."""
 MAX_AGE_S = 1
 
 log = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ Variants = Mapping[str | None, Prepared]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The answers to whoever has not, or has, seen this state already. `position` is that of the projection."""
+    """The answers to clients that have, or have not, seen this state. `position` is that of the projection."""
 
     full: Variants
     head: Variants
@@ -51,7 +51,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, insights: Insights, position: str, headers: dict[str, str]) -> "Snapshot":
-        """Make the answers; the entity tag is a digest of the document, the same for all its encodings, so a weak one."""
+        """Make the answers. The entity tag is a digest of the document, the same for all its encodings, so a weak one."""
         tag = f'"{hashlib.sha256(insights.document).hexdigest()[:32]}"'
         known = {**headers, "etag": weak(tag), "cache-control": f"public, max-age={MAX_AGE_S}", "x-log-position": position}
         known["vary"] = "Accept-Encoding"
@@ -73,7 +73,7 @@ class Snapshot:
 
 
 Look = Callable[[str | None], Awaitable[tuple[Insights, str] | None]]
-"""Returns the insights and their position; None when the position is still the one that is known."""
+"""Returns the insights and their position; None when the position is unchanged."""
 
 
 class Snapshots:

@@ -1,8 +1,8 @@
-"""The server's HTTP protocol, with a short way for `POST /v1/event` and for reading the insights.
+"""The server's HTTP protocol, with a short path for `POST /v1/event` and for reading the insights.
 
-uvicorn makes a task, two events and some messages for each request, which costs more than all that ingest does. A whole
-small event needs none of it: when its last byte is here it goes to the log, and when the log has it the answer is
-written. The insights are bytes that lie ready. Everything else, and every refusal, takes the usual way through the app.
+uvicorn makes a task, two events and some messages for each request, which costs more than all the work of ingest. A complete
+small event needs none of it: it goes to the log with its last byte, and the answer is written when the log has it. The
+insights are bytes made in advance. Everything else, and every refusal, takes the usual path through the app.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _INSIGHTS = INSIGHTS.encode()
 _BODY = {b"content-length", b"transfer-encoding"}
 """Headers of a request that has a body."""
 EVENT_S = 10.0
-"""The whole body of one event is waited for so long."""
+"""Maximum time for the whole body of one event."""
 
 
 def protocol_for(ingest: Ingest) -> type[Connection]:
@@ -34,21 +34,21 @@ class _IngestProtocol(Connection):
     _awaited: Any = None
     """The request whose body is awaited here."""
     _was_read = False
-    """Insights were answered to the request whose end is parsed next."""
+    """Insights were sent as the answer to the request whose end is parsed next."""
 
     def patience_s(self) -> float:
-        """Return how long it may wait for what is wanted; of events alone the app does not limit that."""
+        """Return the maximum wait in seconds; only the wait for single events is limited here and not by the app."""
         return EVENT_S if self.wanted == BODY and self.cycle.scope["path"] == EVENT else super().patience_s()
 
     def begin_request(self) -> None:
-        """Begin the request; who reads the insights has the answer before there is one."""
+        """Begin the request; a read of the insights is answered before a request object exists."""
         if self.url == _INSIGHTS and self._is_plain_read():
             self._read()
         else:
             super().begin_request()
 
     def _is_plain_read(self) -> bool:
-        """Tell whether this is a GET without a body on a connection on which nothing else is under way."""
+        """Return whether this is a GET without a body on an otherwise idle connection."""
         free = self.cycle is None or self.cycle.response_complete
         parser = self.parser
         if not free or self.flow.write_paused or parser.get_method() != b"GET" or parser.get_http_version() != "1.1":
@@ -56,7 +56,7 @@ class _IngestProtocol(Connection):
         return bool(parser.should_keep_alive()) and _BODY.isdisjoint([name for name, _ in self.headers])
 
     def _read(self) -> None:
-        """Answer with the insights, without what uvicorn makes for each request."""
+        """Answer with the insights, without the objects that uvicorn makes per request."""
         began = perf_counter()
         scope: Any = self.scope
         scope["method"] = "GET"
@@ -92,7 +92,7 @@ class _IngestProtocol(Connection):
             self._take(self.cycle)
 
     def _is_short(self, cycle: Any) -> bool:
-        """Tell whether this is one event whose announced length is within the limit."""
+        """Return whether this is one event whose announced length is within the limit."""
         scope = cycle.scope
         if scope["path"] != EVENT or scope["method"] != "POST" or cycle.waiting_for_100_continue:
             return False
@@ -120,7 +120,7 @@ class _IngestProtocol(Connection):
             outcome.add_done_callback(partial(self._settle, cycle, event_id, began))
 
     def _settle(self, cycle: Any, event_id: str | None, began: float, outcome: "asyncio.Future[Any]") -> None:
-        """Answer: the log has the event, or not."""
+        """Answer with the outcome on the log."""
         try:
             response = self.event.end(outcome, event_id) or ACCEPTED
         except Exception as error:  # noqa: BLE001
@@ -128,7 +128,7 @@ class _IngestProtocol(Connection):
         self._answer(cycle, response, began)
 
     def _answer(self, cycle: Any, response: Response, began: float) -> None:
-        """Write the answer: a prepared one from here, any other by way of a task."""
+        """Write the answer: a prepared one directly, any other in a task."""
         self.ingest.observe(EVENT, response.status_code, perf_counter() - began)
         if cycle.disconnected or self.transport.is_closing():
             return

@@ -1,4 +1,4 @@
-"""What the telemetry app reads of its projection."""
+"""Reads of the telemetry app from its projection."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,8 +18,11 @@ PROJECTION = "telemetry"
 
 @dataclass(frozen=True)
 class Limits:
-    """Settings of the insights. Groups with fewer than `floor` finished jobs are shown nobody, and those with fewer than
-    `samples_min` only who asks for them."""
+    """Settings of the insights.
+
+    Groups with fewer than `floor` finished jobs are always hidden; those with fewer than `samples_min` are shown only on
+    request.
+    """
 
     caps: Caps
     floor: int
@@ -63,7 +66,7 @@ class StoredReadings:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[tuple[Reader, str]]:
-        """Yield a reader and its position. Raises Retryable or psycopg's errors when there is nothing to read."""
+        """Yield a reader and its position. Raises Retryable or psycopg's errors when no state can be read."""
         async with self._state() as (connection, position):
             yield _Connected(connection, self.limits.caps), position
 

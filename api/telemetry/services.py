@@ -1,4 +1,4 @@
-"""Parts that the routes of the telemetry app are given."""
+"""Parts that the routes of the telemetry app receive."""
 
 from dataclasses import dataclass
 

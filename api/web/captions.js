@@ -1,8 +1,8 @@
-// Captions over the picture. We draw them ourselves: hls.js would put a `data:` track into the page, which our policy
+// Captions over the picture. We draw them ourselves: hls.js would insert a `data:` track, which our policy
 // refuses, and drawn here they move out of the way of the controls.
 import { element } from "./common.js";
 
-/** Return where cues (VTTCue) are shown at their times: `show(cues)` adds, `clear()` takes all away. */
+/** Return a layer that shows cues (VTTCue) at their times: `show(cues)` adds, `clear()` removes all. */
 export function board(video, place) {
   const track = [...video.textTracks].find((one) => one.label === "board") || video.addTextTrack("metadata", "board");
   track.mode = "hidden";

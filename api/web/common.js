@@ -1,6 +1,6 @@
-// What both pages need: calls of the JSON API, times as people read them, elements and icons.
+// Shared by both pages: calls of the JSON API, times for people, elements and icons.
 
-/** Ask the JSON API. Throws an Error with the problem's sentence and its `status` (0 when nobody answered). */
+/** Ask the JSON API. Throws an Error with the problem's sentence and its `status` (0 when there was no answer). */
 export async function ask(path, signal) {
   let answer;
   try {
@@ -26,7 +26,7 @@ export function clock(milliseconds) {
 
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60]];
 
-// The pages are in English, and so are their dates; as the reader writes them, when that is English too.
+// The pages and their dates are in English, in the reader's variant of it where there is one.
 const LOCALE = navigator.languages.find((one) => /^en\b/i.test(one)) || "en";
 
 /** Return a time element of the day. */
@@ -35,7 +35,7 @@ export function day(text) {
   return element("time", { dateTime: text, title: words, textContent: words });
 }
 
-/** Return a time element that says how long ago, or the day when it is more than a month. */
+/** Return a time element with the age, or with the day when it is more than a month ago. */
 export function since(text, now = Date.now()) {
   const made = day(text);
   const seconds = (now - new Date(text)) / 1000;
@@ -53,7 +53,7 @@ export function element(name, properties = {}, ...children) {
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Return a picture of icons.svg; decoration, the words stand beside it. */
+/** Return a picture of icons.svg. It is decoration: the words stand beside it. */
 export function icon(name) {
   const picture = document.createElementNS(SVG, "svg");
   picture.setAttribute("class", "icon");
@@ -62,7 +62,7 @@ export function icon(name) {
   return picture;
 }
 
-/** Change the picture of an icon. With another <use>: Chromium may go on showing nothing when only its address changes. */
+/** Change the picture of an icon with a new <use>: Chromium may keep showing nothing when only the address changes. */
 export function draw(picture, name) {
   const address = `/assets/icons.svg#${name}`;
   if (picture.firstElementChild?.getAttribute("href") === address) return;

@@ -1,4 +1,4 @@
-// The library: published videos, newest first; searched as one types, continued as one scrolls.
+// The library: published videos, newest first; typing searches, scrolling loads more.
 import { ask, clock, element, icon, since } from "./common.js";
 
 const PAGE = 24;
@@ -57,7 +57,7 @@ function tell(picture, title, words, again) {
   status.textContent = `${title} ${notice.querySelector("p").textContent}`;
 }
 
-/** Words of a person's own, whichever way they are written. */
+/** Return words that a person entered, in their own writing direction. */
 const quoted = (words) => element("bdi", { textContent: `“${words}”` });
 
 function settle(words, added) {
@@ -72,7 +72,7 @@ function settle(words, added) {
   return added;
 }
 
-/** Load the first page, or the one at a cursor; an answer that came too late is dropped. */
+/** Load the first page, or the page at a cursor; a late answer is dropped. */
 async function load(cursor = null) {
   current.abort();
   const { signal } = current = new AbortController();
@@ -112,7 +112,7 @@ function watchEnd() {
   end.observe(more);
 }
 
-// --- back and forward: the same words, as many videos, the same place ---
+// --- back and forward: the same words, number of videos and place ---
 
 const wanted = () => new URLSearchParams(location.search).get("q")?.trim() || "";
 
@@ -121,12 +121,12 @@ function remember() {
   try { if (count) sessionStorage.setItem(`kinolog.place ${shown}`, JSON.stringify([count, scrollY])); } catch { /* Private windows keep nothing. */ }
 }
 
-/** Show what the address says, as it was left. */
+/** Show the search of the address, as the reader left it. */
 async function restore() {
   remember();
   query.value = wanted();
   let [count, top] = [0, 0];
-  try { [count, top] = JSON.parse(sessionStorage.getItem(`kinolog.place ${query.value}`)) || [0, 0]; } catch { /* It begins at its top. */ }
+  try { [count, top] = JSON.parse(sessionStorage.getItem(`kinolog.place ${query.value}`)) || [0, 0]; } catch { /* Begin at the top. */ }
   restoring = true;
   let added = await load();
   while (added.length && next && list.children.length < count) added = await load(next);
@@ -144,7 +144,7 @@ function search() {
   const address = words ? `/?q=${encodeURIComponent(words)}` : "/";
   if (address === location.pathname + location.search) return;
   remember();
-  // The way back leads to the list before the search, not through every letter of it.
+  // Back leads to the list before the search, not through each of its letters.
   if (wanted() && words) history.replaceState(null, "", address);
   else history.pushState(null, "", address);
   scrollTo({ top: 0, behavior: "instant" });

@@ -1,4 +1,4 @@
-// How far a video is: the whole, each rung, and what is being done now.
+// The progress of a video: in total, per rung, and the present work.
 import { draw, element, icon } from "./common.js";
 
 const STEPS = {
@@ -26,7 +26,7 @@ export function hide() {
   place.hidden = true;
 }
 
-/** Draw an answer of the progress API; `null` says that it could not be had. `now` in milliseconds. */
+/** Draw an answer of the progress API; `null` when there is none. `now` in milliseconds. */
 export function paint(progress, now) {
   if (!progress) return write("note", "The connection was lost; trying again …");
   const percent = Math.floor(progress.progress_percent);

@@ -1,12 +1,12 @@
-// A button that opens a list of which one item is chosen (the ARIA menu button pattern).
+// A button that opens a list with one chosen item (the ARIA menu button pattern).
 import { element, icon } from "./common.js";
 
 const KEYS = { ArrowDown: 1, ArrowUp: -1 };
 
 /**
  * Put a menu into `place`; it is hidden while there are fewer than two options.
- * `choose(value)` is called with what a person chose. `offer(options, chosen, face)` says what there is:
- * options are [value, label, hint]; `face` is the text on the button, an icon name in `picture` stands there otherwise.
+ * `choose(value)` is called with the chosen value. `offer(options, chosen, face)` sets the options, [value, label, hint].
+ * `face` is the text on the button; without one the icon named `picture` stands there.
  */
 export function menu(place, name, choose, picture = null) {
   const list = element("div", { id: `${place.id}-menu`, className: "menu", role: "menu", ariaLabel: name, hidden: true });

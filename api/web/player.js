@@ -26,7 +26,7 @@ const menus = {
   quality: menu(by("quality"), "Quality", (id) => { source.chooseLevel(id); offer(id); }),
 };
 
-/** Start playing what `found` (an answer of the API) has; `failed(words)` is told when that ends for good. */
+/** Start playing what `found` (an answer of the API) has; `failed(words)` is called when playback ends for good. */
 export function start(found, failed) {
   fail = failed;
   video.hidden = false;
@@ -41,13 +41,13 @@ export function start(found, failed) {
   paint();
 }
 
-/** Take in what became known while playing: the length, and that the end is there. */
+/** Apply changes that arrive while playing: the length, and that the end is there. */
 export function update(found) {
   growing = found.status === "processing";
   whole_s = (found.duration_ms || 0) / 1000;
 }
 
-/** Read the master playlist again and go on where we were: sound tracks or captions may have come. */
+/** Read the master playlist again and go on at the same time: it may have new sound tracks or captions. */
 export function reopen(found) {
   const [at, paused] = [video.currentTime, video.paused];
   source?.close();
@@ -81,7 +81,7 @@ export async function play() {
   }
 }
 
-// --- what there is to choose ---
+// --- choices ---
 
 function offer(chosen = null) {
   if (!source) return;
@@ -101,7 +101,7 @@ function named(track) {
   return track.name || track.language || `Track ${track.id + 1}`;
 }
 
-/** Choose captions once they are known: those in the language chosen last time, else what the video says. */
+/** Choose captions once they are known: in the language chosen last time, else the video's default. */
 function preferCaption(captions) {
   if (captioned || !captions.length) return;
   captioned = true;
@@ -171,7 +171,7 @@ function write(place, words) {
 
 let quiet;
 
-/** Say for a moment what a key did. */
+/** Show the effect of a key for a moment. */
 function say(words) {
   by("hint").dataset.kind = "said";
   write(by("hint"), words);
@@ -263,7 +263,7 @@ document.addEventListener("keydown", (event) => {
 });
 by("help").addEventListener("click", () => by("keys").showModal());
 
-// --- the video element tells ---
+// --- events of the video element ---
 
 for (const kind of ["play", "pause", "playing", "waiting", "seeking", "seeked", "ended", "progress", "timeupdate", "durationchange", "loadedmetadata", "canplay"]) video.addEventListener(kind, paint);
 video.addEventListener("play", wake);

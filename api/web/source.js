@@ -1,4 +1,4 @@
-// What is played: one face for hls.js and for browsers that play HLS themselves.
+// The source of playback: one interface to hls.js and to browsers that play HLS themselves.
 import { board } from "./captions.js";
 
 const RECOVERIES_MAX = 3;
@@ -6,7 +6,7 @@ const RETRY_MS = 2000;
 export const AUTOMATIC = -1;
 export const NONE = -1;
 
-/** Return the rung's name as the platform has it: that of its playlist, else the height. */
+/** Return the platform's name of the rung: that of its playlist, else the height. */
 function rung(level) {
   const name = new URL(level.url?.[0] || level.uri, location.href).pathname.split("/").pop().replace(/\.m3u8$/, "");
   if (/^\d+p/.test(name)) return name;
@@ -18,8 +18,8 @@ function rate(bits) {
 }
 
 /**
- * Play `address` in `video`. `changed()` is called when there is something else to choose from, `failed(words)` when
- * playing ended for good. Returns levels, sounds and captions to choose from, and how to choose.
+ * Play `address` in `video`. `changed()` is called when the choices change, `failed(words)` when playback ends for good.
+ * Returns the levels, sounds and captions to choose from, and functions to choose.
  */
 export function open(video, address, changed, failed) {
   if (window.Hls?.isSupported()) return withLibrary(video, address, changed, failed);
@@ -31,7 +31,7 @@ export function open(video, address, changed, failed) {
 function withLibrary(video, address, changed, failed) {
   const { Hls } = window;
   const { Events } = Hls;
-  // A video in the making is an EVENT playlist: it starts at its start, and nobody is hurried to its end.
+  // A video in the making is an EVENT playlist: it starts at its beginning, and playback does not jump to its end.
   const hls = new Hls({ startPosition: 0, maxLiveSyncPlaybackRate: 1, backBufferLength: 60, renderTextTracksNatively: false });
   const text = board(video, document.getElementById("text"));
   const cues = new Map();
@@ -61,7 +61,7 @@ function withLibrary(video, address, changed, failed) {
   });
   for (const event of [Events.MANIFEST_PARSED, Events.LEVEL_SWITCHED, Events.AUDIO_TRACKS_UPDATED, Events.AUDIO_TRACK_SWITCHED,
     Events.SUBTITLE_TRACKS_UPDATED, Events.SUBTITLE_TRACK_SWITCH]) {
-    // Later: hls.js makes a choice of its own after it has told of new tracks.
+    // Deferred: hls.js makes a choice of its own after it has announced new tracks.
     hls.on(event, () => queueMicrotask(changed));
   }
   hls.loadSource(address);

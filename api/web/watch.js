@@ -1,4 +1,4 @@
-// The page of one video: plays as soon as something can be played, shows how far it is until then.
+// The page of one video: plays as soon as possible, and shows the progress until then.
 import { ask, clock, day, element, icon } from "./common.js";
 import * as making from "./making.js";
 import * as player from "./player.js";
@@ -30,7 +30,7 @@ async function refresh() {
   }
 }
 
-/** Ask again in a while; not while nobody looks. */
+/** Ask again in a while, but not while the page is hidden. */
 function later() {
   setTimeout(() => {
     if (!document.hidden) return refresh();
@@ -38,7 +38,7 @@ function later() {
   }, pause_ms);
 }
 
-/** Bring the stage up to date. Returns whether there will be more to tell. */
+/** Bring the stage up to date. Returns whether there will be more news. */
 async function follow(video) {
   if (video.status === "failed") return fail("This video could not be made", video.failure?.message || "Nothing more is known.", video.failure?.code);
   if (video.status === "purged") return fail("This video was removed", "Its title is kept; the media are gone.");
@@ -65,7 +65,7 @@ async function play(video) {
   if (waited) player.play();
 }
 
-/** The last part is there. What the master playlist did not name when playing began is taken in. */
+/** The last part is there: load tracks that the master playlist did not name when playback began. */
 async function finish(video) {
   player.update(video);
   if (opened && tracks(await master(video)) !== tracks(opened)) player.reopen(video);
@@ -95,7 +95,7 @@ function write(place, words) {
   if (place.textContent !== words) place.textContent = words;
 }
 
-/** Show why nothing is played. Returns false: there is no more to tell. */
+/** Show why nothing plays. Returns false: there will be no more news. */
 function fail(title, words, code, again) {
   making.hide();
   player.stop();

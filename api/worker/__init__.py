@@ -1,1 +1,1 @@
-"""The worker app: what workers outside the cluster ask becomes requests on the log; what the dispatcher decides is told them."""
+"""The worker app: turns requests of workers outside the cluster into requests on the log, and answers with the decisions."""

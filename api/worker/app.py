@@ -1,4 +1,4 @@
-"""The worker app: put together, and served."""
+"""Composes and serves the worker app."""
 
 import asyncio
 import shutil
@@ -35,9 +35,9 @@ from projections.folding.positions import Positions, wait_for
 from projections.jobs import Job
 
 STORED_S = 5.0
-"""A claim that the app does not remember is looked up in the database for so long."""
+"""Maximum time for looking up, in the database, a claim that the app does not remember."""
 REQUESTS_MAX = 5_000
-"""Workers wait for answers to their claims; more requests than this at once are refused with 503."""
+"""Workers wait for answers to their claims; more concurrent requests than this are refused with 503."""
 
 
 def create_worker(
@@ -48,7 +48,7 @@ def create_worker(
     metrics_type: str,
     lacks: Callable[[], Awaitable[health.Lacks]],
 ) -> FastAPI:
-    """Return the app for workers outside the cluster. `lacks` says what it cannot do now."""
+    """Return the app for workers outside the cluster. `lacks` reports the missing parts."""
     app = begin("Kinolog workers", "Jobs for workers outside the cluster.", 429, 503, kind=FastAPI)
     paths = ("/metrics", "/api/metrics")
     token = services.options.metrics_token
@@ -137,7 +137,7 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
 
 def _worker_options(settings: Settings) -> Options:
     directory = settings.var_dir.resolve() / f"worker-app-{settings.worker_port}"
-    shutil.rmtree(directory, ignore_errors=True)  # halves of files, from the last time
+    shutil.rmtree(directory, ignore_errors=True)  # partial files of the last run
     directory.mkdir(parents=True)
     return Options(
         admin_secret=lambda: find_admin_token(settings),

@@ -1,4 +1,4 @@
-"""Every request that the worker app refuses leaves an event: at most one a minute about requests alike, with their number."""
+"""Every refused request to the worker app leaves an event: at most one a minute for equal requests, with their number."""
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 async def denied(request: Request, error: Exception) -> Response:
-    """Answer a key that is refused; the audit is told whose it is and why."""
+    """Answer a refused key; record its owner and the reason for the audit."""
     assert isinstance(error, Denied)
     request.state.refusal = error.reason
     if error.key is not None:
@@ -34,7 +34,7 @@ async def denied(request: Request, error: Exception) -> Response:
 
 
 class Audited:
-    """Tells of refusals. The request's state has `key` and `refusal`, as far as they are known."""
+    """Records refusals. The request's state has `key` and `refusal`, as far as they are known."""
 
     def __init__(
         self, app: ASGIApp, *, append: Callable[[Sequence[Envelope[Event]]], Awaitable[Any]], context: Callable[[], Context]

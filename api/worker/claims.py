@@ -25,7 +25,7 @@ routes = APIRouter(prefix="/api/worker", tags=["worker"], responses=documented(4
 ANSWER_S = 60.0
 """Seconds until an answer begins: a claim waits up to 30 s for a job, a result for its objects and the dispatcher."""
 ANSWERED_S = 5.0
-"""How long after its deadline a claim may be answered."""
+"""Maximum delay of an answer after the claim's deadline."""
 NO_JOBS = {
     "no_job": "No jobs available",
     "quarantined": "This worker failed too often; it gets jobs again after a while",
@@ -79,7 +79,7 @@ async def claim(
 async def _ask(
     request: Request, given: Services, key: Key, wish: models.Claim, claim_id: str, capabilities: Capabilities
 ) -> Envelope[Event] | None:
-    """Ask the dispatcher. Whoever hangs up gets no job: one that was given meanwhile is handed back."""
+    """Ask the dispatcher. A client that hangs up gets no job: one granted meanwhile is handed back."""
     context = given.context(None)
     deadline = context.now + timedelta(seconds=wish.wait_s)
     if (abandoned := given.abandoned.pop(claim_id, None)) is not None:
@@ -142,5 +142,5 @@ async def _hand_back(given: Services, fact: Envelope[Event]) -> None:
         epoch=claimed.epoch,
         reason="the worker had hung up when its claim was answered",
     )
-    with contextlib.suppress(LogUnavailable):  # then the lease ends by itself
+    with contextlib.suppress(LogUnavailable):  # then the lease expires by itself
         await given.append([released])

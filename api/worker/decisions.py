@@ -1,6 +1,6 @@
-"""What the dispatcher decided, read from the tail of `jobs` by one consumer for all requests that wait; revoked keys, beside.
+"""Decisions of the dispatcher, read from the tail of `jobs` by one consumer for all waiting requests; and revoked keys.
 
-Renewals make no facts, so a claim may be older than what this process has read: then the projection `jobs` knows it.
+Renewals make no facts, so a claim may be older than everything that this process has read: then the projection `jobs` has it.
 """
 
 import asyncio
@@ -51,10 +51,10 @@ from projections.folding.positions import Positions
 from projections.jobs import Job, Status
 
 LOOKBACK = timedelta(seconds=90)
-"""Answers to requests that were made while this process was started again lie this far back at most."""
+"""Maximum distance from the end of the log of answers to requests made during a restart of this process."""
 HOLDINGS_MAX = 50_000
 ANSWERS_MAX = 2_000
-"""An answer has the whole job with it; who asks again does so within seconds."""
+"""An answer contains the whole job; repeated requests come within seconds."""
 BATCH = 2000
 ENDS: dict[type[Event], str] = {
     LeaseExpired: "its lease expired",
@@ -64,15 +64,15 @@ ENDS: dict[type[Event], str] = {
     JobCompleted: "the job is completed",
     JobCancelled: "the job was cancelled",
 }
-"""The facts that end a claim, and what they mean to who had it."""
+"""The facts that end a claim, and their explanation for its holder."""
 AHEAD_S = 2.0
-"""How long a claim that another process of ours has told of may take to be read here."""
+"""Maximum delay before a claim reported by another process of ours is read here."""
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Who holds a job, or held it last. `ended_by` is the kind of the first fact that ended the claim, when it was read here."""
+    """The present or last holder of a job. `ended_by` is the kind of the first fact read here that ended the claim."""
 
     job_id: str
     video_id: str
@@ -87,9 +87,10 @@ class Holding:
 
 
 class Decisions:
-    """The tail of `jobs`. `stored(job_id, positions)` asks the projection, when it has read up to these positions.
+    """The tail of `jobs`. `stored(job_id, positions)` asks the projection, once it has read up to these positions.
 
-    `key_changed(key_id)` is told of keys that were revoked or replaced: the log has it, too, when the table of keys is away.
+    `key_changed(key_id)` is called for keys that were revoked or replaced: the log has them even while the table of keys is
+    away.
     """
 
     def __init__(
@@ -110,12 +111,12 @@ class Decisions:
         self._moved = asyncio.Event()
 
     async def start(self, now: datetime) -> None:
-        """Stand a little before the end."""
+        """Start a little before the end."""
         places = [(topic.name, number) for topic in (JOBS, WORKERS) for number in range(topic.partitions)]
         await self._source.assign(await self._source.after(places, now - LOOKBACK))
 
     async def follow(self, pulse: Pulse) -> None:
-        """Read for ever. Ends with an error when the log cannot be read: the process must start again."""
+        """Read for ever. Raises when the log cannot be read: the process must start again."""
         with pulse.watching():
             while True:
                 pulse.beat()
@@ -129,7 +130,7 @@ class Decisions:
         for letter in dead:
             log.warning("fact_undecodable", offset=letter.offset, reason=letter.reason)
         for recorded in events:
-            self._see(cast("Envelope[JobFact | WorkerEvent]", recorded.envelope))  # `decoded` has refused others
+            self._see(cast("Envelope[JobFact | WorkerEvent]", recorded.envelope))  # `decoded` has refused all others
         if place[0] == JOBS.name:
             self._seen[place] = records[-1][0] + 1
 
@@ -144,7 +145,7 @@ class Decisions:
         return self._future((claim_id, 0))
 
     def end(self, job_id: str, epoch: int) -> "asyncio.Future[Envelope[Event]]":
-        """Return the future fact that ends a claim, or refuses what was said about it."""
+        """Return the future fact that ends a claim, or that refuses a report about it."""
         return self._future((job_id, epoch))
 
     def _future(self, key: tuple[str, int]) -> "asyncio.Future[Envelope[Event]]":
@@ -161,10 +162,10 @@ class Decisions:
             self._waiting.pop(key, None)
 
     async def holding(self, job_id: str) -> Holding:
-        """Return who holds a job. Raises NotFound.
+        """Return the holder of a job. Raises NotFound.
 
-        The projection is asked when it has folded the last fact that was seen here. Not when it stands where this reader
-        stands: that is behind a transaction's marker, where no record is, and a projection never.
+        The projection is asked once it has folded the last fact seen here. Waiting for this reader's own position would never
+        end: it lies behind a transaction's marker, where no record is, and no projection gets there.
         """
         if (found := self._holdings.get(job_id)) is not None:
             return found
@@ -176,7 +177,7 @@ class Decisions:
                 if (found := self._holdings.get(job_id)) is not None:
                     return found  # read meanwhile, and newer
                 if noticed == self._noticed[job_id]:
-                    break  # else a fact came that the row may not have
+                    break  # else a fact arrived that the row may lack
         finally:
             self._looked_up[job_id] -= 1
             if not self._looked_up[job_id]:
@@ -186,7 +187,7 @@ class Decisions:
         return self._keep(_of_row(job))
 
     async def held(self, job_id: str, worker_id: str, epoch: int) -> Holding:
-        """Return the claim that a worker speaks for. Raises NotFound, Fenced (409, 403 when it is another worker's)."""
+        """Return the claim of this worker and epoch. Raises NotFound, Fenced (409; 403 for another worker's)."""
         holding = await self.holding(job_id)
         if epoch > holding.epoch:
             holding = await self._caught_up(job_id, epoch)
@@ -229,7 +230,7 @@ class Decisions:
                 self._end(fact, event.job_id, event.epoch, "cancelled")
             case ResultRefused():
                 holding = self._holdings.get(event.job_id)
-                if holding is None or holding.worker_id == event.worker_id:  # another one's refusal is no answer to the holder
+                if holding is None or holding.worker_id == event.worker_id:  # another worker's refusal is no answer to the holder
                     self._wake((event.job_id, event.epoch), fact)
             case WorkerKeyRevoked():
                 self._key_changed(event.key_id)
@@ -253,7 +254,7 @@ class Decisions:
         self._wake((job_id, epoch), fact)
 
     def _change(self, job_id: str, epoch: int, status: Status, ended_by: type[Event] | None = None) -> None:
-        """Note what became of a job that is known here; of others the projection tells."""
+        """Note the new status of a job known here; the projection has the others."""
         holding = self._holdings.get(job_id)
         if holding is None and job_id in self._looked_up:
             self._noticed[job_id] += 1
@@ -296,7 +297,7 @@ def fence(holding: Holding, worker_id: str, epoch: int) -> None:
 
 
 def over(ended_by: type[Event]) -> Fenced:
-    """Return what is answered to a worker whose claim has ended, with what has ended it. Pure."""
+    """Return the answer to a worker whose claim has ended, from the fact that ended it. Pure."""
     if ended_by is JobCancelled:
         return Fenced("cancelled", "the job was cancelled: stop, and drop what you made")
     return Fenced("fenced", f"the claim is over: {ENDS[ended_by]}")

@@ -1,4 +1,4 @@
-"""What a worker may send as a file of its job: names, and the first bytes that go with them. Pure."""
+"""Files that a worker may send for its job: names, and the matching first bytes. Pure."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -37,9 +37,9 @@ _TYPES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 SEGMENTS = (".ts", ".m4s", ".mp4", ".m3u8", ".mpd")
-"""What lies in the folder of a rendition."""
+"""File names inside the folder of a rendition."""
 EXTRAS = (".jpg", ".vtt", ".json")
-"""What lies beside them."""
+"""File names beside these folders."""
 
 
 def checked_path(path: str) -> str:
@@ -56,13 +56,13 @@ def checked_path(path: str) -> str:
 
 
 def check_magic(name: str, head: bytes) -> None:
-    """Raise InvalidRequest unless the first bytes are those of such a file."""
+    """Raise InvalidRequest unless the first bytes match the file's type."""
     if not _MAGIC[suffix_of(name)](head):
         raise InvalidRequest(f"these are not the first bytes of a {suffix_of(name)} file")
 
 
 def content_type(name: str, said: str | None) -> str:
-    """Return the content type under which a file is kept: the one that was said, if such a file may have it."""
+    """Return the content type to store a file with: the declared one, if such a file may have it."""
     allowed = _TYPES[suffix_of(name)]
     return said if said in allowed else allowed[0]
 

@@ -24,14 +24,14 @@ from producers.keys import Key
 
 routes = APIRouter(prefix="/api/worker/{job_id}", tags=["jobs"], responses=documented(401, 403, 404, 409))
 DECIDED_S = 15.0
-"""The dispatcher decides within milliseconds; while it is started again, within seconds."""
+"""The dispatcher decides within milliseconds, during its restart within seconds."""
 JobId = Annotated[str, Path(max_length=36, pattern=r"^[0-9a-f-]{36}$")]
 FAILURES = (JobAttemptFailed, JobFailed)
 
 
 @routes.post("/progress")
 async def progress(given: Given, key: Worker, job_id: JobId, said: models.Progress) -> models.ProgressAnswer:
-    """Say that the job is worked on, and how far it is."""
+    """Report that the job is in progress, and how far it is."""
     holding = await given.decisions.held(job_id, key.worker_id, said.epoch)
     context = given.context(holding.video_id)
     events = renewals(given, context, holding)
@@ -81,7 +81,7 @@ async def release(given: Given, key: Worker, job_id: JobId, said: models.Release
 
 @routes.post("/fail")
 async def fail(given: Given, key: Worker, job_id: JobId, said: models.Fail) -> models.FailAnswer:
-    """Say that the attempt failed; the answer tells whether there will be another one."""
+    """Report that the attempt failed; the answer says whether there will be another one."""
     holding = await given.decisions.holding(job_id)
     if _said_before(holding, key, said.epoch) and holding.ended_by in FAILURES:
         return models.FailAnswer(will_retry=holding.ended_by is JobAttemptFailed, attempt_number=holding.attempt)
@@ -101,7 +101,7 @@ async def fail(given: Given, key: Worker, job_id: JobId, said: models.Fail) -> m
 @routes.post("/part", responses=documented(422))
 @allowing(answer_s=ANSWER_S)
 async def part(given: Given, key: Worker, job_id: JobId, said: models.Part) -> models.Accepted:
-    """Name some of many segments before the job is done: what `complete` has too many of for one body. Part by part, from 0 on."""
+    """Report some of many segments before the job is done, where `complete` would exceed one body. In order, from part 0 on."""
     holding = await given.decisions.held(job_id, key.worker_id, said.epoch)
     await check_part(given, holding, said.renditions)
     reported = producer.part_reported(
@@ -120,7 +120,7 @@ async def part(given: Given, key: Worker, job_id: JobId, said: models.Part) -> m
 @routes.post("/complete", responses=documented(422))
 @allowing(answer_s=ANSWER_S)
 async def complete(given: Given, key: Worker, job_id: JobId, said: models.Complete) -> models.Accepted:
-    """Say that the job is done. Every object that the result names must be there; said again, it changes nothing."""
+    """Report that the job is done. Every object that the result names must be in the store; a repeated report changes nothing."""
     holding = await given.decisions.holding(job_id)
     if _said_before(holding, key, said.epoch) and holding.status == "completed":
         return models.Accepted(message="Job already completed")
@@ -139,15 +139,15 @@ def _stage(holding: Holding) -> FailureStage:
 
 
 async def _decided(given: Services, holding: Holding, epoch: int, **report: object) -> Envelope[Event]:
-    """Report the end of an attempt and return the fact that takes it.
+    """Report the end of an attempt and return the fact that accepts it.
 
-    Raises Fenced with what happened when the claim ended otherwise, in that very moment too, and LogUnavailable when nothing
-    is decided in time.
+    Raises Fenced, with the fact, when the claim ended otherwise, even at that very moment; LogUnavailable when there is no
+    decision in time.
     """
     assert holding.worker_id is not None
     end = given.decisions.end(holding.job_id, epoch)
     try:
-        await given.decisions.held(holding.job_id, holding.worker_id, epoch)  # again: an end that came before is not waited for
+        await given.decisions.held(holding.job_id, holding.worker_id, epoch)  # checked again: an earlier end is not waited for
         reported = producer.result_reported(
             given.context(holding.video_id),
             job_id=holding.job_id,

@@ -1,4 +1,4 @@
-"""Leases that a worker's signs of life extend."""
+"""Leases, extended by a worker's signs of life."""
 
 from api.worker.decisions import Holding
 from api.worker.services import Services
@@ -10,7 +10,7 @@ REMEMBERED_MAX = 10_000
 
 
 def renewals(given: Services, context: Context, holding: Holding) -> list[Envelope[Event]]:
-    """Return the renewal of a lease when the last one was made a while ago: not every tick and file is one."""
+    """Return the renewal of a lease when the last one is old enough: not every tick and file makes one."""
     claim = holding.job_id, holding.epoch
     now_s = context.now.timestamp()
     if now_s - given.renewed.get(claim, 0.0) < given.options.renew_every.total_seconds():

@@ -1,4 +1,4 @@
-"""What workers send and are answered. Unknown fields are refused; every claim, tick, file and result carries the epoch."""
+"""Requests of workers, and their answers. Unknown fields are refused; every claim, tick, file and result carries the epoch."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -21,7 +21,7 @@ class _Sent(BaseModel):
 
 
 class WorkerSelf(_Sent):
-    """What a worker says of itself."""
+    """A worker's description of itself."""
 
     worker_name: Line = Field("", max_length=255, examples=["attic"])
     pool: Line = Field("default", max_length=100, examples=["default"])
@@ -44,7 +44,7 @@ class Registered(BaseModel):
 
 
 class Rotation(_Sent):
-    """How long the present key is good besides the new one."""
+    """How long the present key stays good besides the new one."""
 
     overlap_s: int = Field(600, ge=0, le=7 * 24 * 3600, examples=[600])
 
@@ -58,7 +58,7 @@ class Heartbeat(_Sent):
 
 
 class HeartbeatAnswer(BaseModel):
-    """What the worker should know."""
+    """The server's view of the worker."""
 
     status: Literal["ok"] = "ok"
     server_time: datetime
@@ -70,13 +70,13 @@ class HeartbeatAnswer(BaseModel):
 
 
 class Goodbye(_Sent):
-    """Why the worker goes."""
+    """The reason for the worker's end."""
 
     reason: Annotated[str, machine_line(500)] = Field("stopped", max_length=500, examples=["stopped"])
 
 
 class Deployment(_Sent):
-    """Another version was put on the worker's machine."""
+    """Another version was installed on the worker's machine."""
 
     event: Literal["deployed", "rolled_back"]
     version: Version
@@ -85,7 +85,7 @@ class Deployment(_Sent):
 
 
 class Claim(_Sent):
-    """A wish for a job. `claim_id` names it: asked again under the same name, it is answered once."""
+    """A request for a job. `claim_id` names it: repeated under the same name, it gets one answer."""
 
     claim_id: Line = Field(min_length=8, max_length=64, examples=["019cf119-2f10-7c44-9d20-55e6f0a7b310"])
     pool: Line = Field("default", max_length=100)
@@ -101,7 +101,7 @@ class Claim(_Sent):
 
 
 class Claimed(BaseModel):
-    """A job, or null and why there is none. `claim` says everything about the job."""
+    """A job, or null and the reason. `claim` describes the job in full."""
 
     job_id: str | None = Field(None, examples=[JOB_ID])
     video_id: str | None = Field(None, examples=[VIDEO_ID])
@@ -115,7 +115,7 @@ class Claimed(BaseModel):
 
 
 class QualityProgress(_Sent):
-    """How far one rendition is."""
+    """The progress of one rendition."""
 
     name: Line = Field(max_length=100, examples=["720p"])
     status: Literal["pending", "in_progress", "uploading", "completed", "uploaded", "failed", "skipped"] = "in_progress"
@@ -125,7 +125,7 @@ class QualityProgress(_Sent):
 
 
 class Progress(_Sent):
-    """A sign that the job is worked on; it extends the claim. With `progress_percent` it is told on, too."""
+    """A sign that the job is in progress; it extends the claim. With `progress_percent`, progress is published, too."""
 
     epoch: Epoch
     current_step: Annotated[str, machine_line(50)] = Field("", max_length=50, examples=["encode"])
@@ -136,7 +136,7 @@ class Progress(_Sent):
 
 
 class ProgressAnswer(BaseModel):
-    """Go on. Who must not is answered 409 or 403, with `state`: cancelled, fenced or not_yours."""
+    """Go on. A worker that must stop gets 409 or 403, with `state`: cancelled, fenced or not_yours."""
 
     status: Literal["ok"] = "ok"
     state: Literal["continue"] = Field("continue", examples=["continue"])
@@ -151,7 +151,7 @@ class Release(_Sent):
 
 
 class Fail(_Sent):
-    """The attempt failed. `failure` says it in full; `error_message` is enough."""
+    """The attempt failed. `failure` describes it in full; `error_message` is enough."""
 
     epoch: Epoch
     error_message: Annotated[str, machine_prose(500)] = Field("", max_length=500, examples=["the disk is full"])
@@ -160,7 +160,7 @@ class Fail(_Sent):
 
 
 class FailAnswer(BaseModel):
-    """What is decided."""
+    """The decision about the job."""
 
     status: Literal["ok"] = "ok"
     will_retry: bool
@@ -169,7 +169,7 @@ class FailAnswer(BaseModel):
 
 
 class Part(_Sent):
-    """Some segments of many, with their size and SHA-256; `result.earlier` of the end counts these parts."""
+    """Some segments of many, with their size and SHA-256; `result.earlier` of the final report counts these parts."""
 
     epoch: Epoch
     part: int = Field(ge=0, le=100_000)
@@ -184,7 +184,7 @@ class Complete(_Sent):
 
 
 class Accepted(BaseModel):
-    """It is on the log."""
+    """The report is on the log."""
 
     status: Literal["ok"] = "ok"
     message: str = Field("", examples=["Job completed"])
@@ -209,7 +209,7 @@ class ArchiveAnswer(BaseModel):
 
 
 class Segments(BaseModel):
-    """The files of a rendition that are there, for a worker that goes on after a restart."""
+    """The stored files of a rendition, for a worker that goes on after a restart."""
 
     quality: str = Field(examples=["720p"])
     received_segments: list[str] = Field(examples=[["00000.m4s"]])
@@ -217,7 +217,7 @@ class Segments(BaseModel):
 
 
 class Finalize(_Sent):
-    """These segments should all be there: `segment_count` of them, counted from `first_segment`."""
+    """The expected segments: `segment_count` of them, counted from `first_segment`."""
 
     epoch: Epoch
     quality: Line = Field(max_length=64, examples=["720p"])
@@ -227,7 +227,7 @@ class Finalize(_Sent):
 
 
 class Finalized(BaseModel):
-    """What is missing, by name."""
+    """The names of missing segments."""
 
     status: Literal["ok", "incomplete"]
     complete: bool
@@ -235,7 +235,7 @@ class Finalized(BaseModel):
 
 
 class Verified(BaseModel):
-    """Whether the worker may delete what it has: its result was accepted, and everything is in the store."""
+    """Whether the worker may delete its files: the result was accepted, and everything is in the store."""
 
     all_files_present: bool
     job_status: str = Field(examples=["completed"])

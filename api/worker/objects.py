@@ -1,4 +1,4 @@
-"""Routes for bytes: sources out, files in. Everything is kept under the prefix of its claim, and only while that is held."""
+"""Routes for bytes: sources out, files in. Files are stored under the prefix of their claim, and only while it is held."""
 
 import asyncio
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ MISSING_TOLD_MAX = 20
 
 
 def prefix_of(holding: Holding, epoch: int) -> str:
-    """Return the prefix under which a claim's files are kept."""
+    """Return the prefix of a claim's files."""
     return attempt_prefix(holding.video_id, holding.job_id, epoch)
 
 
@@ -50,7 +50,7 @@ def prefix_of(holding: Holding, epoch: int) -> str:
 async def source(
     request: Request, given: Given, key: Worker, job_id: JobId, epoch: Epoch, wanted: Wanted = None, same: Same = None
 ) -> Response:
-    """The video's source. Ranges are answered, so that what broke off can be gone on with."""
+    """The video's source. Ranges are answered, so that an interrupted download can go on."""
     holding = await given.decisions.held(job_id, key.worker_id, epoch)
     where = source_key(holding.video_id)
     return await ranges.answer(given.store, where, request.method, wanted=wanted, same=same, headers=PRIVATE)
@@ -67,7 +67,7 @@ async def made_object(
     wanted: Wanted = None,
     same: Same = None,
 ) -> Response:
-    """What any job has made of the same video, for the one that verifies it: JOB/EPOCH/720p/00000.m4s."""
+    """An object that any job has made of the same video, for the job that verifies it: JOB/EPOCH/720p/00000.m4s."""
     holding = await given.decisions.held(job_id, key.worker_id, epoch)
     where = video_prefix(holding.video_id) + path
     return await ranges.answer(given.store, where, request.method, wanted=wanted, same=same, headers=PRIVATE)
@@ -88,7 +88,7 @@ async def upload_segment(
     epoch: Epoch,
     sha256: Digest = None,
 ) -> models.FileAnswer:
-    """Keep a segment of a rendition. The same bytes again are fine; others under a name that is taken are not."""
+    """Store a segment of a rendition. The same bytes again are fine; other bytes under the same name are refused."""
     return await _upload(request, given, key.worker_id, job_id, epoch, f"{quality}/{filename}", sha256)
 
 
@@ -103,7 +103,7 @@ async def upload_file(
     epoch: Epoch,
     sha256: Digest = None,
 ) -> models.FileAnswer:
-    """Keep a file that belongs to no rendition: thumbnail, subtitles, result.json."""
+    """Store a file that belongs to no rendition: thumbnail, subtitles, result.json."""
     return await _upload(request, given, key.worker_id, job_id, epoch, filename, sha256)
 
 
@@ -132,7 +132,7 @@ async def _upload(
 async def upload_archive(
     request: Request, given: Given, key: Worker, job_id: JobId, epoch: Epoch, sha256: Digest = None
 ) -> models.ArchiveAnswer:
-    """Keep all files of a tar.gz: 720p/00000.m4s, thumbnail.jpg … The first that may not be there ends it."""
+    """Store all files of a tar.gz: 720p/00000.m4s, thumbnail.jpg … The first forbidden file ends it."""
     holding = await given.decisions.held(job_id, key.worker_id, epoch)
     files = written = size_bytes = 0
     with place(given.options.directory) as spool:
@@ -161,7 +161,7 @@ async def received_segments(
     epoch: Epoch,
     quality: Annotated[str, Query(max_length=64, pattern=r"^[a-z0-9][a-z0-9-]*$")],
 ) -> models.Segments:
-    """List the files of a rendition that are there."""
+    """List the stored files of a rendition."""
     holding = await given.decisions.held(job_id, key.worker_id, epoch)
     prefix = f"{prefix_of(holding, epoch)}{quality}/"
     found = await given.store.under(prefix)
@@ -174,7 +174,7 @@ async def received_segments(
 
 @routes.post("/upload/{job_id}/segment/finalize", responses=documented(422))
 async def finalize(given: Given, key: Worker, job_id: JobId, said: models.Finalize) -> models.Finalized:
-    """Say which segments there should be; the answer names those that are not."""
+    """Report which segments there should be; the answer names the missing ones."""
     holding = await given.decisions.held(job_id, key.worker_id, said.epoch)
     guards.checked_path(f"{said.quality}/0{said.extension}")
     prefix = f"{prefix_of(holding, said.epoch)}{said.quality}/"
@@ -186,7 +186,7 @@ async def finalize(given: Given, key: Worker, job_id: JobId, said: models.Finali
 
 @routes.get("/{job_id}/verify-complete")
 async def verify_complete(given: Given, key: Worker, job_id: JobId, epoch: Epoch) -> models.Verified:
-    """Tell what became of the claim, and what of it is in the store, before the worker deletes what it has."""
+    """Show the state of the claim, and its files in the store, before the worker deletes its own."""
     holding = await given.decisions.holding(job_id)
     if holding.worker_id != key.worker_id:
         raise NotFound(f"there is no claim of yours on job {job_id}")
@@ -207,9 +207,9 @@ async def verify_complete(given: Given, key: Worker, job_id: JobId, epoch: Epoch
 
 
 async def check_result(given: Services, holding: Holding, result: JobResult) -> None:
-    """Raise InvalidRequest when a result is not of its claim, Conflict when an object that it names is not there.
+    """Raise InvalidRequest when a result does not belong to its claim, Conflict when an object that it names is missing.
 
-    Digests were checked when the bytes came; the verification, a job of its own, reads them all again.
+    Digests were checked when the bytes arrived; the verification, a job of its own, reads them all again.
     """
     if not isinstance(result, KINDS[holding.kind].result):
         raise InvalidRequest(f"a job of kind {holding.kind} has another result, not one of kind {result.kind}")

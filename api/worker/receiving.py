@@ -1,6 +1,6 @@
-"""Bodies that are files: streamed to the disk, counted, hashed and looked at before the store has a byte of them.
+"""Bodies that are files: streamed to the disk, counted, hashed and checked before the store gets a byte of them.
 
-What a job's prefix holds is never replaced: the same bytes again are told apart from other ones.
+Objects under a job's prefix are never replaced: a repetition of the same bytes is recognised, other bytes are refused.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from events.media import ObjectRef
 
 FILE_BYTES_MAX = 500 * 2**20
 ARCHIVE_BYTES_MAX = 4 * 2**30
-"""Compressed; media do not shrink, so that unpacked it may have about as much."""
+"""Of a compressed archive. Media do not shrink, so that unpacked it may be about as long."""
 UNPACKED_BYTES_MAX = 5 * 2**30
 MEMBERS_MAX = 100_000
 PIECE_BYTES = 1 << 20
 
 
 class Store(Protocol):
-    """The part of the object store that is needed; `infra.runtime.objects.ObjectStore` has it."""
+    """The part of the object store that this module uses; `infra.runtime.objects.ObjectStore` implements it."""
 
     async def put_file(self, key: str, path: Path, content_type: str) -> ObjectRef: ...
     def stream(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]: ...
@@ -41,7 +41,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A file that was received whole."""
+    """A file that was received completely."""
 
     path: Path
     size_bytes: int
@@ -51,7 +51,7 @@ class Received:
 
 @contextmanager
 def place(directory: Path) -> Iterator[Path]:
-    """Yield a path for one file, which is deleted after."""
+    """Yield a path for one file, which is deleted afterwards."""
     handle, name = tempfile.mkstemp(dir=directory)
     os.close(handle)
     try:
@@ -76,7 +76,7 @@ async def receive(request: Request, path: Path, bytes_max: int) -> Received:
 
 
 class Shelf:
-    """Puts files into the store, each once. One at a time for each key: a repetition must find what the first put there."""
+    """Puts files into the store, each once. One at a time for each key: a repetition must find the first one's object."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -100,7 +100,7 @@ class Shelf:
             done.set()
 
     async def _digest(self, key: str) -> str | None:
-        """Return the SHA-256 of what is there: read, for stores know no digest that all of them agree on."""
+        """Return the SHA-256 of the stored object. It is read for that: no digest is common to all stores."""
         digest = hashlib.sha256()
         try:
             async for piece in self._store.stream(key):
@@ -111,10 +111,10 @@ class Shelf:
 
 
 def unpack(archive: Path, directory: Path, bytes_max: int = UNPACKED_BYTES_MAX) -> Generator[tuple[str, Received], None, None]:
-    """Yield the files of a tar.gz, one at a time: each is gone when the next one is asked for.
+    """Yield the files of a tar.gz, one at a time: each is deleted when the next one is requested.
 
-    Raises InvalidRequest for what is no such archive, for links, devices and names that a job may not have, and as soon as
-    more than `bytes_max` come out of it.
+    Raises InvalidRequest for a broken archive, for links, devices and forbidden names, and as soon as more than `bytes_max`
+    come out of it.
     """
     left = bytes_max
     try:
@@ -143,7 +143,7 @@ def unpack(archive: Path, directory: Path, bytes_max: int = UNPACKED_BYTES_MAX) 
 
 
 class _Sips(io.RawIOBase):
-    """Reads no more than a piece at once: tarfile would take a header that claims gigabytes into memory, whole."""
+    """Reads at most a piece at once: tarfile would read a header that claims gigabytes into memory as a whole."""
 
     def __init__(self, file: gzip.GzipFile) -> None:
         self._file = file
@@ -159,7 +159,7 @@ class _Sips(io.RawIOBase):
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Return where the next byte is read."""
+        """Return the offset of the next byte."""
         return self._file.tell()
 
 

@@ -1,4 +1,4 @@
-"""For workers: who they are, and their keys."""
+"""For workers: registration, signs of life, and keys."""
 
 import hmac
 from datetime import timedelta
@@ -47,7 +47,7 @@ async def register(
 
 @routes.put("/self")
 async def describe(given: Given, key: Worker, about: models.WorkerSelf) -> models.Accepted:
-    """Say what the worker is, at each of its starts."""
+    """Describe the worker, at each of its starts."""
     check_pool(key, about.pool)
     await _tell_registered(given, key, about)
     return models.Accepted(message="Welcome")
@@ -73,14 +73,14 @@ async def heartbeat(given: Given, key: Worker, beat: models.Heartbeat) -> models
 
 @routes.post("/goodbye")
 async def goodbye(given: Given, key: Worker, said: models.Goodbye) -> models.Accepted:
-    """Say that the worker takes no more jobs and goes."""
+    """Report that the worker takes no more jobs and ends."""
     await given.append([producer.told(given.context(None), WorkerDrained(worker_id=key.worker_id, reason=said.reason))])
     return models.Accepted(message="Goodbye")
 
 
 @routes.post("/deployment")
 async def deployment(given: Given, key: Worker, said: models.Deployment) -> models.Accepted:
-    """Say that another version runs on the worker's machine."""
+    """Report that another version runs on the worker's machine."""
     event: WorkerDeployed | WorkerRolledBack
     if said.event == "deployed":
         event = WorkerDeployed(worker_id=key.worker_id, version=said.version, previous_version=said.previous_version)

@@ -1,4 +1,4 @@
-"""What the routes of the worker app are given, and how they know who asks."""
+"""Parts that the routes of the worker app receive, and the identification of workers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -25,7 +25,7 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="The worke
 
 
 class Store(Protocol):
-    """The part of the object store that the worker app needs; `infra.runtime.objects.ObjectStore` has it."""
+    """The part of the object store that the worker app uses; `infra.runtime.objects.ObjectStore` implements it."""
 
     async def ready(self) -> bool: ...
     async def stat(self, key: str) -> Any: ...
@@ -36,7 +36,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Options(common.Options):
-    """Settings of the worker app. `admin_secret` returns an empty text when nobody may register without a join token."""
+    """Settings of the worker app. `admin_secret` returns an empty text when registration requires a join token."""
 
     admin_secret: Callable[[], str]
     key_life: timedelta | None
@@ -49,10 +49,10 @@ class Options(common.Options):
 
 @dataclass(frozen=True)
 class Services:
-    """Everything that the routes reach.
+    """All parts that the routes use.
 
-    `unpacking` lets some archives be unpacked at once; the others wait, as files on disk. `renewed` has, per claim, when its
-    lease was renewed last; `abandoned` the answers to claims whose worker hung up.
+    `unpacking` limits the archives unpacked at once; the others wait, as files on disk. `renewed` has the time of the last
+    renewal per claim; `abandoned` the answers to claims whose worker hung up.
     """
 
     access: Access
@@ -97,7 +97,7 @@ Worker = Annotated[Key, Depends(worker)]
 
 
 def version_ok(version: str, options: Options) -> bool:
-    """Tell whether workers of this version may have jobs. Pure."""
+    """Return whether workers of this version may have jobs. Pure."""
     try:
         found = Version(version)
     except InvalidVersion:
@@ -107,5 +107,5 @@ def version_ok(version: str, options: Options) -> bool:
 
 
 def required_version(options: Options) -> str:
-    """Return the versions that are allowed, for a person. Pure."""
+    """Return the allowed versions, for a person. Pure."""
     return f"{options.version_min or 'any'} to {options.version_max or 'any'}"

@@ -1,9 +1,9 @@
-"""One reader of the log for all who listen: what came last is kept once, and every listener reads it at its own pace.
+"""One reader of the log for all listeners: recent messages are kept once, and every listener reads them at its own pace.
 
-A channel keeps the last messages in a ring; a listener is a place in that ring. So a thousand listeners cost no copies,
-and one that is too slow loses its place: it is told so and its stream ends, nothing waits for it. The id of a message is
-the position on the log after it, `topic:partition=offset,…`, for all partitions of the channel: whoever comes back with it
-goes on there, from the ring, or from the log when the ring has moved on.
+A channel keeps its latest messages in a ring; a listener is a place in that ring. So a thousand listeners cost no copies. A
+listener that is too slow loses its place: it gets a last message and its stream ends; nothing waits for it. The id of a
+message is the position on the log after it, `topic:partition=offset,…`, for all partitions of the channel. A client that
+reconnects with it goes on there, from the ring, or from the log when the ring has moved on.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ KEPT_MAX = 10_000
 """Messages that a channel keeps; about a kilobyte each."""
 LISTENERS_MAX = 5_000
 STATES_MAX = 4
-"""Present states that are read at once; a crowd that comes back together waits for one another, not for the database."""
+"""Maximum number of concurrent reads of present states. Clients that reconnect together queue here, not at the database."""
 REPLAYS_MAX = 8
-"""Listeners that read the log for themselves at once; the others wait their turn."""
+"""Maximum number of listeners that read the log for themselves at once; the others wait their turn."""
 BEGIN_BEFORE = timedelta(minutes=1)
-"""A hub begins with what came last, so that the listeners of the one before it find their places."""
+"""A hub begins with recent messages, so that the listeners of the hub before it find their places."""
 REPLAYED_MAX = 100_000
-"""Who is further behind than this begins anew."""
+"""A listener further behind than this begins anew."""
 CHUNK_MESSAGES = 200
 HEARTBEAT_S = 30.0
 RETRY_MS = 3000
@@ -51,7 +51,7 @@ log = structlog.get_logger(__name__)
 
 
 class Message(NamedTuple):
-    """One message in the ring: where it stood, the position after it, whom it is about, and how it is sent."""
+    """One message in the ring: its place on the log, the position after it, its subject, and the bytes to send."""
 
     lane: int
     offset: int
@@ -61,7 +61,7 @@ class Message(NamedTuple):
 
 
 class Channel:
-    """What the listeners of one stream hear. `render` says what an event of its topics means to them, if anything."""
+    """One stream for listeners. `render` turns an event of its topics into a message, or None."""
 
     def __init__(self, topics: Sequence[Topic], render: Callable[[Recorded[Any]], Told | None], kept_max: int) -> None:
         self.places: list[Place] = sorted((topic.name, number) for topic in topics for number in range(topic.partitions))
@@ -76,21 +76,21 @@ class Channel:
 
     @property
     def first(self) -> int:
-        """Number of the oldest message that is kept; `end` is that of the next one."""
+        """Number of the oldest message kept; `end` is the number of the next one."""
         return max(0, self.end - len(self._ring))
 
     @property
     def reached(self) -> Vector:
-        """How far the log was read."""
+        """Position up to which the log was read."""
         return tuple(self._reached)
 
     def begin(self, positions: Mapping[Place, int]) -> None:
-        """Say from where on the log is read: before that nothing is kept."""
+        """Set the positions from which the log is read; nothing before them is kept."""
         self._reached = [positions[place] for place in self.places]
         self._kept_from = list(self._reached)
 
     def take(self, batch: Batch) -> None:
-        """Keep what a batch means to the listeners, and wake them."""
+        """Keep the messages of a batch, and wake the listeners."""
         for recorded in batch.records:
             if (lane := self._lanes.get((recorded.topic, recorded.partition))) is not None:
                 self._reached[lane] = recorded.offset + 1
@@ -109,7 +109,7 @@ class Channel:
         self.end += 1
 
     def frame(self, told: Told, after: Vector) -> bytes:
-        """Return a message as it is sent, with this position as its id."""
+        """Return a message as bytes to send, with this position as its id."""
         return format_sse_event(event=told.event, data_str=orjson.dumps(told.data).decode(), id=self.id_of(after))
 
     def id_of(self, vector: Vector) -> str:
@@ -117,15 +117,15 @@ class Channel:
         return Positions(dict(zip(self.places, vector, strict=True))).header()
 
     def vector_of(self, positions: Mapping[Place, int]) -> Vector:
-        """Return positions as a vector; a partition that they do not name is read from its start."""
+        """Return positions as a vector; a partition missing from them is read from its start."""
         return tuple(positions.get(place, 0) for place in self.places)
 
     def has(self, vector: Vector) -> bool:
-        """Tell whether everything from `vector` on is kept."""
+        """Return whether everything from `vector` on is kept."""
         return all(map(int.__ge__, vector, self._kept_from))
 
     def find(self, vector: Vector) -> int:
-        """Return the number of the first message that is not wholly before `vector`; `since` leaves out what else is."""
+        """Return the number of the first message that is not wholly before `vector`; `since` filters the rest."""
 
         def is_after(number: int) -> bool:
             message = self._ring[number % len(self._ring)]
@@ -135,9 +135,9 @@ class Channel:
         return self.first + bisect_left(range(self.first, self.end), True, key=is_after)
 
     def since(self, number: int, vector: Vector, wanted: Collection[str] | None) -> tuple[list[bytes], int, Vector]:
-        """Return what is wanted of the messages from `number` on, and where that leads; those before `vector` are left out.
+        """Return the wanted messages from `number` on, and the place after them; messages before `vector` are left out.
 
-        A message's own id will do once its position has passed `vector` everywhere; before that, both are joined.
+        A message's own id is used once its position has passed `vector` everywhere; before that, both are joined.
         """
         frames: list[bytes] = []
         while number < self.end and len(frames) < CHUNK_MESSAGES:
@@ -153,23 +153,23 @@ class Channel:
         return frames, number, vector
 
     async def news(self, timeout_s: float) -> None:
-        """Wait for the next batch, no longer than `timeout_s`."""
+        """Wait for the next batch, at most `timeout_s`."""
         if self._news is None:
             self._news = asyncio.get_running_loop().create_future()
         await asyncio.wait({self._news}, timeout=timeout_s)
 
     def wake(self) -> None:
-        """Let all who wait look again."""
+        """Let all listeners look again."""
         if self._news is not None:
             self._news.set_result(None)
             self._news = None
 
 
 class Replays:
-    """Consumers by which listeners read the log for themselves, at most `REPLAYS_MAX`, each used again and again.
+    """Consumers with which listeners read the log for themselves: at most `REPLAYS_MAX`, each used again and again.
 
-    One that was closed keeps memory of the threads that used it until it is collected, of which a process has 1,024: a crowd
-    that came back together took them all, and its streams broke in their middle.
+    A closed consumer keeps thread-specific memory until it is collected, and a process has room for 1,024 of these: clients
+    that reconnected together took them all, and their streams broke in the middle.
     """
 
     def __init__(self, open_source: Callable[[], AbstractAsyncContextManager[Source]]) -> None:
@@ -179,7 +179,7 @@ class Replays:
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Source]:
-        """Yield a consumer that nobody else uses; it is given back, but for one at which the log went away."""
+        """Yield a consumer that nobody else uses. It is returned for reuse, unless the log went away meanwhile."""
         async with self._turns:
             stack, source = self._idle.pop() if self._idle else await self._opened()
             try:
@@ -189,7 +189,7 @@ class Replays:
                 await stack.aclose()
                 raise
             except BaseException:
-                self._idle.append((stack, source))  # the next one assigns anew
+                self._idle.append((stack, source))  # the next user assigns anew
                 raise
             self._idle.append((stack, source))
 
@@ -198,18 +198,18 @@ class Replays:
         return stack, await stack.enter_async_context(self._open())
 
     async def close(self) -> None:
-        """Close those that nobody uses."""
+        """Close the idle consumers."""
         while self._idle:
             stack, _ = self._idle.pop()
             await stack.aclose()
 
 
 Initial = Callable[[], Awaitable[tuple[Mapping[Place, int], dict[str, object]]]]
-"""Reads the present state from the projections: the position at which it stands, and the data of the `initial` message."""
+"""Reads the present state from the projections: its position, and the data of the `initial` message."""
 
 
 class Hub:
-    """Reads the log for all listeners, with one consumer. `open_source` opens one; `run` it before anybody listens."""
+    """Reads the log for all listeners, with one consumer. `open_source` opens it; `run` the hub before anybody listens."""
 
     def __init__(
         self,
@@ -231,9 +231,9 @@ class Hub:
         self._stopping = False
 
     async def run(self) -> None:
-        """Read until cancelled; when the log is away or the reader hangs, go on where it stood.
+        """Read until cancelled; when the log is away or the reader hangs, go on at the same position.
 
-        Raises LogTruncated when that is gone.
+        Raises LogTruncated when that position is gone.
         """
         positions: dict[Place, int] = {}
         try:
@@ -269,23 +269,23 @@ class Hub:
                 positions.update(reader.positions)
 
     def stop(self) -> None:
-        """End every stream: the app is being stopped. Clients come back by themselves."""
+        """End every stream: the app is stopping. Clients reconnect by themselves."""
         self._stopping = True
         for channel in self._channels:
             channel.wake()
 
     @property
     def listeners(self) -> int:
-        """How many listen now."""
+        """Number of present listeners."""
         return sum(channel.listeners for channel in self._channels)
 
     async def listen(
         self, channel: Channel, initial: Initial, *, last: Vector | None = None, wanted: Collection[str] | None = None
     ) -> AsyncIterator[bytes]:
-        """Yield a stream, as it is sent: from `last` on without gap or repetition, else from the present state on.
+        """Yield a stream, as bytes to send: from `last` on without gap or repetition, else from the present state on.
 
-        `wanted` names the videos or workers that it is about. A heartbeat comes when nothing else did for 30 s. The first
-        piece comes at once, or raises what went wrong: the state, or how long to wait before coming back.
+        `wanted` names the videos or workers of the stream. A heartbeat comes after 30 s without any message. The first piece
+        comes at once, or raises the error: of the state, or with the time to wait before the next attempt.
         """
         with _counted(channel):
             await self._started.wait()
@@ -304,10 +304,10 @@ class Hub:
                     vector = target
                 except Retryable as error:
                     log.warning("live_replay_stumbled", error=str(error))
-                    return  # the listener comes back, and goes on after the last message that it has
+                    return  # the listener reconnects, and goes on after its last message
                 except LogTruncated:
                     if last is None:
-                        raise  # what the projections have not read is gone: they must be repaired first
+                        raise  # records that the projections have not read are gone: they must be repaired first
                     last = None
                     frame, vector = await self._begin(channel, initial)
                     yield frame
@@ -350,7 +350,7 @@ def _counted(channel: Channel) -> Iterator[None]:
 
 
 def _by_time(batch: Batch) -> Batch:
-    """Return it with the records of all partitions by time, those of each in their order: else `ready` may precede its jobs."""
+    """Return the batch with all partitions merged by time, each in its own order: else `ready` may precede its jobs."""
     parts = groupby(batch.records, key=lambda recorded: (recorded.topic, recorded.partition))
     records = merge(*[list(part) for _, part in parts], key=lambda recorded: recorded.envelope.time)
     return replace(batch, records=list(records))
@@ -363,7 +363,7 @@ def _distance(vector: Vector, reached: Vector) -> int:
 async def _replay(
     channel: Channel, source: Source, vector: Vector, target: Vector, wanted: Collection[str] | None
 ) -> AsyncGenerator[bytes, None]:
-    """Yield what is wanted between two positions of the log, each with the position after it. Raises LogTruncated."""
+    """Yield the wanted messages between two positions of the log, each with the position after it. Raises LogTruncated."""
     until = dict(zip(channel.places, target, strict=True))
     positions = dict(zip(channel.places, vector, strict=True))
     reader = LogReader(source)
@@ -384,7 +384,7 @@ def _heartbeat(now: datetime, id_: str) -> bytes:
 
 
 def _dropped(now: datetime, lost: int) -> bytes:
-    """Return the last words to a listener that reads too slowly; its next connection goes on where it stood."""
+    """Return the last message to a listener that reads too slowly; its next connection goes on at the same position."""
     reason = f"too slow: {lost} messages were overwritten before they were read; come back with Last-Event-ID to get them"
     data = orjson.dumps({"type": "dropped", "reason": reason, "timestamp": now.isoformat()}).decode()
     return format_sse_event(event="dropped", data_str=data, retry=RETRY_MS)

@@ -1,7 +1,7 @@
-"""What listeners are told of an event, in the predecessor's shapes (contracts §1.2). Pure.
+"""Messages to listeners about an event, in the predecessor's shapes (contracts §1.2). Pure.
 
 `progress`, `job_completed`, `job_failed`: `status` is that of the job, or of the video when `job_id` is null.
-`worker_status`: what a worker does now.
+`worker_status`: the present state of a worker.
 """
 
 from datetime import datetime
@@ -59,7 +59,7 @@ from events.workers import (
 
 
 class Told(NamedTuple):
-    """One message: the name of the event, its data, and whom it is about (a video or a worker)."""
+    """One message: the name of the event, its data, and its subject (a video or a worker)."""
 
     event: str
     about: str
@@ -67,7 +67,7 @@ class Told(NamedTuple):
 
 
 def of_progress(recorded: Recorded[VideoEvent | JobFact | ProgressEvent]) -> Told | None:
-    """Return what an event means to those who follow videos; None for nothing."""
+    """Return the message for listeners that follow videos; None when there is none."""
     event, time = recorded.envelope.data, recorded.envelope.time
     match event:
         case ProgressTicked():
@@ -142,7 +142,7 @@ def _told(
 
 
 def of_workers(recorded: Recorded[WorkerEvent]) -> Told | None:
-    """Return what an event means to those who follow workers; None for nothing."""
+    """Return the message for listeners that follow workers; None when there is none."""
     event, time = recorded.envelope.data, recorded.envelope.time
     match event:
         case WorkerRegistered():

@@ -1,7 +1,7 @@
-"""For administrators: what happens, as it happens, over Server-Sent Events.
+"""For administrators: live status over Server-Sent Events.
 
-A stream begins with `initial`, the present state; the id of each message is the position of the log after it. Who comes
-back with `Last-Event-ID`, as browsers do, goes on there, without gap or repetition, and gets no `initial`.
+A stream begins with `initial`, the present state; the id of each message is the position of the log after it. A client that
+reconnects with `Last-Event-ID`, as browsers do, goes on there, without gap or repetition, and gets no `initial`.
 """
 
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ from projections.folding.positions import Positions, snapshot
 
 routes = APIRouter(tags=["live"])
 VIDEOS_MAX = 100
-"""Videos that one stream may name, and whose state `initial` tells."""
+"""Maximum number of videos that one stream may name, and whose state is in `initial`."""
 WORKERS_MAX = 1000
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """Proxies must not hold messages back."""
@@ -60,7 +60,7 @@ async def follow_workers(given: Given, last: Last = None) -> StreamingResponse:
 
 
 async def _respond(stream: AsyncIterator[bytes]) -> StreamingResponse:
-    """Return the stream as a response, once its first piece is there: what goes wrong until then has a status of its own."""
+    """Return the stream as a response, once its first piece is there: an error before that has a status of its own."""
     first = await anext(stream)
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -72,7 +72,7 @@ async def _respond(stream: AsyncIterator[bytes]) -> StreamingResponse:
 
 
 def _hub(given: Services) -> Hub:
-    """Return the hub. Raises InvalidRequest for a question about the past, Retryable when too many listen."""
+    """Return the hub. Raises InvalidRequest for a question about the past, Retryable when there are too many listeners."""
     if given.as_of is not None:
         raise InvalidRequest("a live stream is about now: leave as_of out")
     if given.live.listeners >= LISTENERS_MAX:
@@ -81,7 +81,7 @@ def _hub(given: Services) -> Hub:
 
 
 def _vector(channel: Channel, last: str | None) -> Vector | None:
-    """Return where to go on, None at the beginning. Raises InvalidRequest for what is no id of this stream."""
+    """Return the position to go on from, None for the beginning. Raises InvalidRequest for anything but an id of this stream."""
     if not last:
         return None
     try:
@@ -94,7 +94,7 @@ def _vector(channel: Channel, last: str | None) -> Vector | None:
 
 
 async def progress_state(given: Services, wanted: frozenset[str] | None) -> tuple[dict[Place, int], dict[str, object]]:
-    """Return how far videos are, those that are wanted or all that are being made, and the position at which they stand.
+    """Return the progress of the wanted videos, or of all that are being made, and the position of that state.
 
     Three projections are read, each at its own position; the stream goes on from the earliest.
     """
@@ -118,7 +118,7 @@ async def _video(connection: Any, video: Video) -> dict[str, object]:
 
 
 async def workers_state(given: Services) -> tuple[dict[Place, int], dict[str, object]]:
-    """Return what the workers do now, and the position at which that stands."""
+    """Return the present state of the workers, and its position."""
     now = given.context().now
     async with reading(given, Response(), "workers") as connection:
         found = await workers.listing(connection, WORKERS_MAX)
