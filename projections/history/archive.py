@@ -1,4 +1,4 @@
-"""Which files the archive consists of, as its own topic tells; pure."""
+"""The files of the archive, folded from topic `archive`. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +10,7 @@ from events.envelope import Event, Recorded
 from events.objects import ARCHIVED
 
 MANIFEST = f"{ARCHIVED}manifest.json"
-"""Lists every file, for those who have only the object store."""
+"""Key of the list of all files, for readers that have only the object store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,16 @@ class Segment:
 
 
 class Files:
-    """The fold of topic `archive`: the files of each partition, in order, and those that a joined one has replaced.
+    """The fold of topic `archive`: each partition's files, in order, and the files that a joined one has replaced.
 
-    What was told first counts, unless several files are replaced by one of exactly their stretch, with the same chain after it.
+    The first fact about a stretch counts. A later file replaces several only if it covers exactly their stretch and ends
+    with the same hash chain.
     """
 
     def __init__(self, told: Iterable[Recorded[Event]] = ()) -> None:
         self._files: dict[tuple[str, int], list[Segment]] = defaultdict(list)
         self.replaced: dict[str, datetime] = {}
-        """Key of each file that is no longer needed, and since when."""
+        """When each replaced file was replaced, by key."""
         for recorded in told:
             self.see(recorded.envelope.data, recorded.envelope.time)
 
@@ -52,7 +53,7 @@ class Files:
         return self._files.get((topic, partition), ())
 
     def see(self, event: Event, time: datetime) -> None:
-        """Take in one fact."""
+        """Fold one fact."""
         if not isinstance(event, SegmentArchived):
             return
         told = Segment(**dict(event))
@@ -70,9 +71,9 @@ class Files:
 def joinable(
     files: Sequence[Segment], records_max: int, bytes_max: int, unpacked_bytes_max: int = 1 << 63
 ) -> list[Sequence[Segment]]:
-    """Return runs of neighbours that one file can hold: of a day that is over, since the partition has a file of another one.
+    """Return runs of neighbouring files that fit into one, of days that are over (the partition has a file of another day).
 
-    They are unpacked together, so it is their records that must not be too many bytes; of old files only the packed size is known.
+    A run is unpacked as a whole, so the limit applies to unpacked bytes. For old files only the packed size is known.
     """
     runs: list[list[Segment]] = []
     for file in files:
@@ -89,5 +90,5 @@ def joinable(
 
 
 def _folder(file: Segment) -> str:
-    """Return the topic and day of a file, as its key has them."""
+    """Return the part of a file's key that names topic and day."""
     return file.key.rpartition("/")[0]

@@ -1,4 +1,4 @@
-"""Checks the facts about jobs, in the order of the log: what must hold whatever crashed. Pure."""
+"""Checks facts about jobs, in log order, against the rules that hold through any crash. Pure."""
 
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -33,14 +33,14 @@ class _Job:
 
 @dataclass
 class JobAudit:
-    """Sees every fact once; `complaints` name the event that broke a rule, and which."""
+    """Sees every fact once; each of `complaints` names an event and the rule it broke."""
 
     complaints: list[str] = field(default_factory=list)
     _jobs: dict[str, _Job] = field(default_factory=dict)
 
     @property
     def jobs(self) -> int:
-        """How many jobs were seen."""
+        """Number of jobs seen."""
         return len(self._jobs)
 
     def see(self, recorded: Recorded[JobFact]) -> None:

@@ -1,9 +1,9 @@
-"""What a backup is: the log as Parquet segments, the objects, and the little that is neither.
+"""The contents of a backup: the log as Parquet segments, the objects, and the little state that is in neither.
 
-A log is restored position for position. Kafka gives out offsets itself, and gaps are where a transaction ended (its marker
-takes an offset) or was aborted (its records do, too). So a gap is made again by what makes gaps: `Steps` says by which
-transactions a partition gets its records at their old offsets. Everything that names a position stays true: the facts about
-the archive and its hash chain, timelines, `?as_of=`, signed reports, the positions of processes.
+A restore puts every record back at its old offset. Kafka assigns offsets itself, and leaves gaps where a transaction ended
+(its marker takes an offset) or was aborted (its records do, too). So a restore recreates each gap the way it arose:
+`Steps` lists the transactions that bring a partition's records to their old offsets. All references to positions remain
+valid: the facts about the archive and its hash chain, timelines, `?as_of=`, signed reports, positions of processes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,9 +22,9 @@ MANIFEST = "backup.json"
 OBJECTS = "objects/"
 TAIL = "tail/"
 RUN_MAX = 5_000
-"""Most records of one step."""
+"""Maximum records of one step."""
 FILLERS_MAX = 50_000
-"""Most records of one aborted transaction."""
+"""Maximum records of one aborted transaction."""
 
 
 class BackupDamaged(KinologError):
@@ -32,7 +32,7 @@ class BackupDamaged(KinologError):
 
 
 class Object(BaseModel, frozen=True):
-    """An object of the store. `etag` is what the store called its content, so that the next backup may leave it where it is."""
+    """An object of the store. `etag` identifies its content there, so the next backup can skip an unchanged object."""
 
     key: str
     size_bytes: int
@@ -42,7 +42,7 @@ class Object(BaseModel, frozen=True):
 
 
 class Memory(BaseModel, frozen=True):
-    """How far an effect outside was acted: topic, partition, next offset, count of records, time of the latest event."""
+    """Position up to which an effect outside was carried out: topic, partition, next offset, count of records, time of the latest event."""
 
     name: str
     positions: tuple[tuple[str, int, int, int, datetime | None], ...]
@@ -51,9 +51,9 @@ class Memory(BaseModel, frozen=True):
 class Backup(BaseModel, frozen=True):
     """A backup's manifest.
 
-    `segments` hold everything before `ends` (topic, partition, offset), per partition in order. `dispatched` is how far the
-    dispatcher had answered, by partition. `worker_keys` is the table of workers' keys, hashes only, and `outbox` has the effects
-    that were still to be done, both as JSON arrays.
+    `segments` hold everything before `ends` (topic, partition, offset), in order within each partition. `dispatched` is the
+    position up to which the dispatcher had answered, by partition. `worker_keys` is the table of workers' keys (hashes only)
+    and `outbox` the pending effects, both as JSON arrays.
     """
 
     version: Literal[1] = 1
@@ -73,18 +73,18 @@ class Backup(BaseModel, frozen=True):
 
     @property
     def size_bytes(self) -> int:
-        """How large everything is."""
+        """Total size of segments and objects."""
         return sum(segment.size_bytes for segment in self.segments) + sum(one.size_bytes for one in self.objects)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A way to move a partition's end forward.
+    """One way to move a partition's end forward.
 
     plain      append the records
     committed  append them in a transaction: its marker takes an offset
-    aborted    append `gap` - 1 records that nobody will see, and abort
-    skipped    append `gap` records and delete them: a log that starts later
+    aborted    append `gap` - 1 records in a transaction and abort it: readers never see them
+    skipped    append `gap` records and delete them: the log then starts after them
     """
 
     kind: Literal["plain", "committed", "aborted", "skipped"]
@@ -94,35 +94,35 @@ class Step:
 
     @property
     def next(self) -> int:
-        """The partition's end afterwards."""
+        """The partition's end after the step."""
         return self.first + len(self.records) + (1 if self.kind == "committed" else self.gap)
 
 
 class Steps:
-    """Cuts the records of one partition, as they come, into steps."""
+    """Cuts the incoming records of one partition into steps."""
 
     def __init__(self) -> None:
         self._next = 0
         self._run: list[Record] = []
 
     def add(self, records: Sequence[Record]) -> Iterator[Step]:
-        """Yield the steps that are certain now."""
+        """Take records; yield the steps that are certain now."""
         for record in records:
             yield from self._close(record[0])
             self._run.append(record)
-            if len(self._run) > RUN_MAX:  # the last one is kept: perhaps it needs a transaction
+            if len(self._run) > RUN_MAX:  # the last record waits: it may need a transaction
                 yield self._taken("plain", self._run[:-1])
                 self._run = self._run[-1:]
 
     def finish(self, end: int) -> Iterator[Step]:
-        """Yield the steps up to the partition's end."""
+        """Yield the remaining steps up to the partition's end."""
         yield from self._close(end)
         if self._run:
             yield self._taken("plain", self._run)
             self._run = []
 
     def _close(self, following: int) -> Iterator[Step]:
-        """Make the gap between the run and the offset that follows, if there is one."""
+        """Yield the steps that make the gap between the run and offset `following`, if any."""
         gap = following - self._next - len(self._run)
         if gap == 0:
             return
@@ -135,7 +135,7 @@ class Steps:
         if self._next == 0:
             yield self._made("skipped", gap)
             return
-        while gap > FILLERS_MAX + 1:  # what is left is 2 at least: an aborted transaction takes no less
+        while gap > FILLERS_MAX + 1:  # leaves at least 2, the least that an aborted transaction takes
             yield self._made("aborted", FILLERS_MAX)
             gap -= FILLERS_MAX
         yield self._made("aborted", gap)
@@ -152,5 +152,5 @@ class Steps:
 
 
 def as_document(value: Any) -> bytes:
-    """Return a manifest as JSON, readable."""
+    """Return a manifest as indented JSON."""
     return BaseModel.model_dump_json(value, indent=1, exclude_none=True).encode()

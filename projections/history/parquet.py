@@ -1,10 +1,10 @@
-"""History as a table: a stretch of one partition as a Parquet file, and back, byte for byte.
+"""History as tables: writes a stretch of one partition as a Parquet file and reads it back, byte for byte.
 
-One row is one record. Its columns are `record`, as it stands on the log, the envelope's members, and for each type of event
-a struct of its values, typed (`video_uploaded.size_bytes`), for SQL. What is no event has only its record.
+One row is one record. Its columns are `record` (the bytes on the log), the envelope's members, and one typed struct per
+event type for SQL (`video_uploaded.size_bytes`). A record that is not an event has only `record`.
 
-Over the records of a partition goes a hash chain: `SHA-256(link before, offset, record)`. Each row has the first bytes of
-the link after it, so that what was altered, dropped, repeated or reordered is found at the row where the chain breaks.
+A hash chain runs over the records of a partition: `SHA-256(previous link, offset, record)`. Each row holds the first bytes
+of the link after it. An altered, dropped, repeated or reordered record is found at the row where the chain breaks.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from events.topics import TOPICS
 NO_LINK = bytes(32)
 """The chain before offset zero."""
 LINK_BYTES = 8
-"""How much of a link a row has: enough to name the row; the whole one after a segment is in its fact."""
+"""Bytes of a link that a row holds: enough to name the row. A segment's fact has the whole final link."""
 READ_RECORDS = 1000
 
 Record = tuple[int, bytes]
@@ -55,16 +55,16 @@ _JSON: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 class BrokenChain(Exception):
-    """A record is not what the chain says; the message names it."""
+    """A record contradicts the hash chain; the message names it."""
 
 
 def next_link(link: bytes, offset: int, value: bytes) -> bytes:
-    """Return the chain after one more record."""
+    """Return the link after one more record."""
     return hashlib.sha256(link + offset.to_bytes(8, "big") + value).digest()
 
 
 def column_of(event: type[Event]) -> str:
-    """Return the name of the column with an event's typed values: `kinolog.video.uploaded.v1` -> `video_uploaded`."""
+    """Return the column name for an event's typed values: `kinolog.video.uploaded.v1` -> `video_uploaded`."""
     return "_".join(event.TYPE.split(".")[1:-1]).replace("-", "_")
 
 
@@ -75,7 +75,7 @@ def schema_of(topic: str) -> pa.Schema:
 
 
 def columns_of(row: type[Any]) -> pa.Schema:
-    """Return the columns of a file of such rows, dataclasses."""
+    """Return the columns for rows of a dataclass."""
     return pa.schema([pa.field(name, _arrow(annotation)) for name, annotation in get_type_hints(row).items()])
 
 
@@ -84,7 +84,7 @@ def _struct(event: type[Event]) -> pa.DataType:
 
 
 def _arrow(annotation: Any) -> pa.DataType:
-    """Return the column type of a field: scalars as they are, anything nested as JSON text."""
+    """Return a field's column type: scalars keep theirs, anything nested becomes JSON text."""
     if get_origin(annotation) in (Union, UnionType):
         kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
         return _arrow(kinds[0]) if len(kinds) == 1 else pa.string()
@@ -92,7 +92,7 @@ def _arrow(annotation: Any) -> pa.DataType:
 
 
 class Parsed(NamedTuple):
-    """A record and the event that it is, None when it is none."""
+    """A record and its event, None when it cannot be decoded."""
 
     offset: int
     value: bytes
@@ -112,7 +112,7 @@ def _event_of(value: bytes) -> Envelope[Event] | None:
 
 
 def write_segment(topic: str, partition: int, records: Sequence[Parsed], link: bytes) -> tuple[bytes, bytes]:
-    """Return the Parquet file of some records and the chain after them; `link` is the chain before them."""
+    """Return records as a Parquet file, and the link after them; `link` is the one before them."""
     columns: dict[str, list[Any]] = {field.name: [None] * len(records) for field in schema_of(topic)}
     typed = {event.TYPE: columns[column_of(event)] for event in TOPICS[topic].events}
     columns["partition"] = [partition] * len(records)
@@ -137,7 +137,7 @@ def write_segment(topic: str, partition: int, records: Sequence[Parsed], link: b
 
 
 _UNIQUE = ("offset", "id", "time", "record", "link")
-"""Columns for which a dictionary would only take room."""
+"""Columns whose values rarely repeat: a dictionary would only take space."""
 
 
 def _plain(value: Any) -> Any:
@@ -145,29 +145,29 @@ def _plain(value: Any) -> Any:
 
 
 def read_segment(file: bytes) -> Iterator[Record]:
-    """Yield offset and value of each record, exactly as they stood on the log."""
+    """Yield offset and value of each record, exactly as on the log."""
     return chain.from_iterable(read_batches(file, READ_RECORDS))
 
 
 def read_batches(file: bytes, records: int) -> Iterator[list[Record]]:
-    """Yield the same, so many records at a time: a few still lie in the processor's cache when they are folded."""
+    """Yield the same in lists of at most `records`: small lists are still in the processor's cache when folded."""
     return _rows(file, ("offset", "record"), records)
 
 
 def _rows(file: bytes, columns: Sequence[str], rows: int) -> Iterator[list[Any]]:
-    """Yield tuples of some columns. No more than these rows is unpacked at a time: the records of a small file may be large."""
+    """Yield lists of at most `rows` tuples of `columns`. Unpacks no more at a time: a small file may unpack to large records."""
     with pq.ParquetFile(io.BytesIO(file)) as opened:
-        for batch in opened.iter_batches(rows, columns=columns, use_threads=False):  # for two columns threads are a loss
+        for batch in opened.iter_batches(rows, columns=columns, use_threads=False):  # threads slow down two columns
             yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
 
 def milliseconds(time: datetime) -> int:
-    """Return a time as Kafka has it: milliseconds since 1970, rounded down."""
+    """Return a time in Kafka's form: milliseconds since 1970, rounded down."""
     return int(time.timestamp() * 1000)
 
 
 def first_after(file: bytes, time: datetime) -> int:
-    """Return the offset of the first event that is later than `time`, to the millisecond; one must be there."""
+    """Return the offset of the first event later than `time`, to the millisecond. Such an event must exist."""
     table = pq.read_table(io.BytesIO(file), columns=["offset", "time"])
     times = pc.cast(pc.cast(table["time"], pa.timestamp("ms", tz="UTC"), safe=False), pa.int64())
     later = pc.greater(times, milliseconds(time))
@@ -175,7 +175,7 @@ def first_after(file: bytes, time: datetime) -> int:
 
 
 def check_segment(file: bytes, link: bytes, where: str) -> bytes:
-    """Return the chain after the file's records. Raises BrokenChain with the first row at which it is not the stored one."""
+    """Return the link after the file's records. Raises BrokenChain at the first row whose stored link differs."""
     for offset, value, expected in chain.from_iterable(_rows(file, ("offset", "record", "link"), READ_RECORDS)):
         link = next_link(link, offset, value)
         if link[:LINK_BYTES] != expected:

@@ -1,11 +1,11 @@
-"""Time travel: every read model as it was at a moment, so that the readers of today can be asked about then.
+"""Time travel: every read model as it was at a moment, read by the same functions as the present.
 
-The past is a database of its own, in which every projection of the registry was folded from the start of history to the
-moment, and no further: a cold fold. It is kept, and the next moment after it is folded from a clone of it (a PostgreSQL
-template), so that databases of the past are their own snapshots. The least recently made are dropped.
+Each moment gets a database of its own. Every projection of the registry is folded into it from the start of history to
+the moment and no further: a cold fold. The database is kept. A later moment is folded from a clone of it (a PostgreSQL
+template), so databases of the past serve as snapshots. The oldest are dropped.
 
-A moment is a time, or a position as `X-Log-Position` tells it. At a time, a partition is read up to its first event that is
-later; what was appended after that and says it happened earlier is not in it.
+A moment is a time, or a position in the form of `X-Log-Position`. For a time, each partition is read up to its first
+later event. Events appended after that one are left out, even if their own time is earlier.
 """
 
 import hashlib
@@ -33,13 +33,13 @@ from projections.registry import PROJECTIONS
 
 _SQL = load(Path(__file__).with_name("past.sql"))
 KEPT_MAX = 8
-"""How many databases of the past are kept."""
+"""Number of databases of the past to keep."""
 Connect = Callable[[str], AbstractAsyncContextManager[AsyncConnection[Any]]]
 
 
 @dataclass(frozen=True)
 class _Database:
-    """A database of the past: the positions that it holds, its place in the order in which they were made, and by which code."""
+    """A database of the past: the positions it holds, its number in the order of creation (`made`), and the code that made it."""
 
     name: str
     positions: Mapping[Place, int]
@@ -48,7 +48,7 @@ class _Database:
 
 
 class Past:
-    """`connect` opens a database by name ("" is the present one), `history` all of history."""
+    """Makes and opens databases of the past. `connect` opens one by name ("": the present), `history` all of history."""
 
     def __init__(self, connect: Connect, history: Callable[[], AbstractAsyncContextManager[Source]], prefix: str) -> None:
         self._connect = connect
@@ -57,7 +57,7 @@ class Past:
 
     @asynccontextmanager
     async def at(self, moment: str) -> AsyncIterator[AsyncConnection[Any]]:
-        """Yield a connection to the database in which it is `moment`. Raises InvalidRequest when that is no moment."""
+        """Yield a connection to the database of `moment`. Raises InvalidRequest when `moment` cannot be read."""
         async with self._history() as history:
             positions = await positions_at(history, moment)
             name = await self._make(history, positions)
@@ -68,7 +68,7 @@ class Past:
     async def cold(
         self, projection: Projection, history: Source, positions: Mapping[Place, int]
     ) -> AsyncIterator[AsyncConnection[Any]]:
-        """Yield a connection to a database in which one projection was folded from the start, whatever is kept; then drop it."""
+        """Fold one projection from the start, ignoring kept databases; yield a connection to the result, then drop it."""
         digest = hashlib.sha256(Positions(dict(positions)).header().encode()).hexdigest()
         named = f"{self._prefix}cold_{projection.name}_{digest[:16]}"
         name = sql.Identifier(named)
@@ -85,7 +85,7 @@ class Past:
                 await present.execute(_SQL["unlock"])
 
     async def _make(self, history: Source, positions: Mapping[Place, int]) -> str:
-        """Return the name of the database at these positions, made when there is none."""
+        """Return the name of the database at these positions; make it when it does not exist."""
         digest = hashlib.sha256(Positions(dict(positions)).header().encode()).hexdigest()
         name = self._prefix + digest[:16]
         async with self._connect("") as present:
@@ -111,8 +111,8 @@ class Past:
     async def _clone(
         self, present: AsyncConnection[Any], name: str, known: list[_Database], positions: Mapping[Place, int]
     ) -> None:
-        """Create the database from the nearest one before the moment that the same code has folded, else empty."""
-        stale = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")  # an unfinished one, or one by other code
+        """Clone the nearest earlier database that the same code folded; create an empty one when there is none."""
+        stale = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")  # unfinished, or made by other code
         await present.execute(stale.format(sql.Identifier(name)))
         alike = [other for other in known if other.code == _code()]
         before = [other for other in alike if all(positions.get(place, 0) >= at for place, at in other.positions.items())]
@@ -125,7 +125,7 @@ class Past:
                 return
             except (ObjectInUse, DuplicateDatabase):
                 if template == templates[-1]:
-                    raise  # somebody reads in the nearest one right now: then from the start
+                    raise  # otherwise the nearest one is in use: go on with template0
 
     async def _fold(self, name: str, history: Source, positions: Mapping[Place, int]) -> None:
         async with self._connect(name) as connection:
@@ -135,7 +135,7 @@ class Past:
     async def _finish(
         self, present: AsyncConnection[Any], name: str, positions: Mapping[Place, int], known: list[_Database]
     ) -> None:
-        """Mark the database as whole; drop those that are too many, or by other code."""
+        """Mark the database as whole; drop databases beyond KEPT_MAX and those made by other code."""
         made = known[-1].made + 1 if known else 1
         comment = orjson.dumps({"positions": Positions(dict(positions)).header(), "made": made, "code": _code()}).decode()
         await present.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment)))
@@ -154,7 +154,7 @@ def _code() -> str:
 async def differences(
     projection: Projection, before: AsyncConnection[Any], after: AsyncConnection[Any]
 ) -> AsyncIterator[Difference]:
-    """Yield what differs between two databases of the past, table by table, in the order of keys."""
+    """Yield the rows that differ between two databases of the past, table by table, in key order."""
     for table in projection.tables:
         old, new = rows_of(projection, table, before), rows_of(projection, table, after)
         left, right = await anext(old, None), await anext(new, None)
@@ -175,7 +175,7 @@ async def differences(
 async def rows_of(
     projection: Projection, table: Table[Any], connection: AsyncConnection[Any]
 ) -> AsyncIterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Yield (key, row) of a table, in the order in which Python sorts the keys."""
+    """Yield (key, row) for each row of a table, in Python's sort order of the keys."""
     key = sql.SQL(", ").join(sql.SQL('({})::text COLLATE "C"').format(sql.Identifier(column)) for column in table.key)
     columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
     name = sql.SQL("{}.{}").format(sql.Identifier(projection.name), sql.Identifier(table.name))
@@ -190,7 +190,7 @@ async def rows_of(
 async def fold_to(
     projection: Projection, connection: AsyncConnection[Any], history: Source, positions: Mapping[Place, int]
 ) -> Runner:
-    """Fold a projection from where it stands up to `positions`, exclusive; return its runner."""
+    """Fold a projection from its stored positions up to `positions`, exclusive; return its runner."""
     runner = await install(connection, projection)
     reader = LogReader(history, projection)
     stored = await runner.positions(connection)
@@ -203,7 +203,10 @@ async def fold_to(
 
 
 async def positions_at(history: Source, moment: str) -> dict[Place, int]:
-    """Return the positions of a moment: an ISO 8601 time (UTC when it names no zone), or positions. Raises InvalidRequest."""
+    """Return the positions of a moment, given as an ISO 8601 time (UTC unless it names a zone) or as positions.
+
+    Raises InvalidRequest when the text is neither.
+    """
     places = [(topic.name, number) for topic in TOPICS.values() for number in range(topic.partitions)]
     if ":" in moment and "=" in moment:
         named = Positions.parse(moment).next

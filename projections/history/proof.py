@@ -1,5 +1,8 @@
-"""Proof that the archive is what was archived: its manifest by the facts on the log, every file by its digest, every record
-by the hash chain, and all of it against the log, as far back as the log goes. The first event that is not right is named."""
+"""Proves that the archive is intact.
+
+Checks the manifest against the facts on the log, each file against its digest, each record against the hash chain, and
+all of it against the log, as far back as the log goes. Names the first event that is wrong.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import zip_longest
@@ -14,7 +17,7 @@ Fetch = Callable[[Segment], Awaitable[bytes]]
 
 
 async def audit_archive(log: Source, segments: Mapping[Place, Sequence[Segment]], fetch: Fetch) -> list[str]:
-    """Return a sentence for each thing that is wrong; `segments` per partition in the order of offsets."""
+    """Return one sentence per fault; `segments` are in offset order within each partition."""
     starts = await log.starts(segments)
     told = await _told(log)
     listed = [file for files in segments.values() for file in files]
@@ -38,7 +41,7 @@ async def audit_archive(log: Source, segments: Mapping[Place, Sequence[Segment]]
 
 
 async def _told(log: Source) -> dict[str, Segment]:
-    """Return the files, by key, that the topic archive tells of; it is kept for ever."""
+    """Return the files recorded on topic `archive`, by key. That topic is kept for ever."""
     reader, files = LogReader(log), Files()
     await reader.seek({(ARCHIVE.name, number): 0 for number in range(ARCHIVE.partitions)})
     async for records, _dead in reader.to_end():
@@ -48,7 +51,7 @@ async def _told(log: Source) -> dict[str, Segment]:
 
 
 async def _checked(segment: Segment, link: bytes, fetch: Fetch) -> list[Record]:
-    """Return the records of a file. Raises BrokenChain or KinologError with what is wrong."""
+    """Return the records of a file. Raises BrokenChain or KinologError, naming the fault."""
     file = await fetch(segment)
     where = f"archive: {segment.topic}/{segment.partition}"
     if check_segment(file, link, where).hex() != segment.chain:
@@ -57,7 +60,7 @@ async def _checked(segment: Segment, link: bytes, fetch: Fetch) -> list[Record]:
 
 
 async def _against_log(log: Source, place: Place, segment: Segment, records: Sequence[Record]) -> list[str]:
-    """Compare a file with the same stretch of the log."""
+    """Compare a file with the same stretch of the log; return at most one finding."""
     found: list[Record] = []
     await log.assign({place: segment.first})
     while log.position(place) < segment.next:

@@ -1,7 +1,7 @@
-"""A new question to old events: folds history into a table that the project knows nothing of.
+"""Asks old events a new question: folds history into a table that a user's file defines.
 
-The question is a Python file with `TOPICS` and either a `TABLE`, made like those of the project's own projections, or a function
-that gets Arrow batches and returns a table:
+The question is a Python file with `TOPICS` and either a `TABLE`, as in the project's own projections, or a function that
+takes Arrow batches and returns a table:
 
     TOPICS = (JOBS,)
     TABLE = Table("jobs_per_day", PerDay, ("day", "kind"), keys_of, evolve)
@@ -9,8 +9,8 @@ that gets Arrow batches and returns a table:
     TOPICS = (JOBS,)
     def aggregate(jobs: pa.RecordBatchReader) -> pa.Table | polars.DataFrame: ...
 
-A replay reads each position once, so a fold may count. What it has after a whole batch is kept together with the
-positions; a fold that fails ends the replay at its event, and the next replay goes on from there.
+A replay reads each position once, so a fold may count. Rows and positions are stored together after each whole batch.
+A fold that fails ends the replay at that event; the next replay resumes there.
 """
 
 import importlib.util
@@ -56,7 +56,7 @@ class AggregationFailed(KinologError):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which events a replay sees; None and empty mean any. `since` is inclusive, `until` is not."""
+    """Selects the events of a replay; None and empty mean any. `since` is inclusive, `until` exclusive."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -64,13 +64,13 @@ class Wanted:
     key: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise InvalidRequest for a type that no event has."""
+        """Raise InvalidRequest for an unknown event type."""
         for word in self.types:
             if not any(_is_called(event, word) for event in REGISTRY.values()):
                 raise InvalidRequest(f"no event is called {word!r}; docs/reference/events.md lists them")
 
     def __call__(self, recorded: Recorded[Event]) -> bool:
-        """Tell whether an event is wanted. A type may be shortened: part of its wire type, or the class's name."""
+        """Return whether an event is selected. A type may be given as part of the wire type or as the class name."""
         envelope = recorded.envelope
         if self.since is not None and envelope.time < self.since:
             return False
@@ -81,7 +81,7 @@ class Wanted:
         return not self.types or self.has_type(type(envelope.data))
 
     def has_type(self, event: type[Event]) -> bool:
-        """Tell whether events of a class are among the `types`."""
+        """Return whether `types` includes an event class."""
         return any(_is_called(event, word) for word in self.types)
 
 
@@ -94,19 +94,19 @@ EVERYTHING = Wanted()
 
 @dataclass(frozen=True)
 class View:
-    """A table and the topics that it is folded from."""
+    """A table and the topics it is folded from."""
 
     table: Table[Any]
     topics: tuple[Topic, ...]
 
     def projection(self) -> Projection:
-        """Return the view as a projection, with a table made after the row's types."""
+        """Return the view as a projection whose SQL table follows the row's types."""
         return Projection(self.table.name, self.topics, (self.table,), "".join(_create(self.table)))
 
 
 @dataclass(frozen=True)
 class Aggregation:
-    """A function that makes a table of Arrow batches: one reader per topic, with those of the `columns` that the topic has."""
+    """A function from Arrow batches to a table. It gets one reader per topic, with those of `columns` that the topic has."""
 
     name: str
     topics: tuple[Topic, ...]
@@ -114,7 +114,7 @@ class Aggregation:
     function: Callable[..., Any]
 
     def __call__(self, readers: Sequence[pa.RecordBatchReader]) -> pa.Table:
-        """Return the function's answer. Raises AggregationFailed when it raises, InvalidRequest for what is no table."""
+        """Return the function's table. Raises AggregationFailed when it raises, InvalidRequest when it returns no table."""
         try:
             found = self.function(*readers)
         except Exception as error:
@@ -128,18 +128,18 @@ class Aggregation:
 
 
 def load_module(path: Path) -> ModuleType:
-    """Run a Python file as a module. Raises InvalidRequest when there is none."""
+    """Run a Python file as a module. Raises InvalidRequest when it does not exist."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise InvalidRequest(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses look their module up
+    sys.modules[path.stem] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
 
 def question_of(module: ModuleType, topics: Sequence[str] = ()) -> View | Aggregation:
-    """Return what a module asks; of `topics` instead of its own when given. Raises InvalidRequest."""
+    """Return a module's question; `topics` replaces the module's own when given. Raises InvalidRequest."""
     table, function = getattr(module, "TABLE", None), getattr(module, "aggregate", None)
     if isinstance(table, Table) == callable(function):
         raise InvalidRequest(
@@ -160,14 +160,14 @@ def question_of(module: ModuleType, topics: Sequence[str] = ()) -> View | Aggreg
 
 
 def named_topic(name: str) -> Topic:
-    """Return a declared topic. Raises InvalidRequest."""
+    """Return a declared topic by name. Raises InvalidRequest when it does not exist."""
     if name not in TOPICS:
         raise InvalidRequest(f"there is no topic {name}; there are: {', '.join(TOPICS)}")
     return TOPICS[name]
 
 
 def _telling(call: Callable[..., T]) -> Callable[..., T]:
-    """Return the view's function; when it raises, the event is told."""
+    """Wrap a view's function so that an error names the event."""
 
     def told(*args: Any) -> T:
         try:
@@ -191,7 +191,7 @@ def _create(table: Table[Any]) -> Iterator[str]:
 
 
 def _column(annotation: Any) -> tuple[str, bool]:
-    """Return the column type of a field and whether it may be null; what is no scalar is JSON."""
+    """Return a field's column type and whether it may be null; anything but a scalar is JSON."""
     if get_origin(annotation) in (Union, UnionType):
         kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
         return (_column(kinds[0])[0] if len(kinds) == 1 else "jsonb"), type(None) in get_args(annotation)
@@ -199,7 +199,7 @@ def _column(annotation: Any) -> tuple[str, bool]:
 
 
 class InMemory:
-    """Rows of a view and the positions they stand for, until they are written somewhere as a whole."""
+    """Rows of a view and the positions they cover, held until both are written together."""
 
     def __init__(self, view: View, positions: Mapping[Place, int] | None = None) -> None:
         self.view = view
@@ -208,7 +208,7 @@ class InMemory:
         self.events = 0
 
     def apply(self, records: Sequence[Recorded[Event]]) -> dict[Key, Any | None]:
-        """Fold records; return the rows that changed. Raises FoldFailed, and then nothing has changed."""
+        """Fold records; return the changed rows. Raises FoldFailed, leaving everything unchanged."""
         table = self.view.table
         changed = fold(table, self.rows, zip(map(table.keys_of, records), records, strict=True))
         self.rows.update(changed)
@@ -218,7 +218,7 @@ class InMemory:
         return changed
 
     async def read_to_end(self, reader: LogReader, wanted: Wanted) -> AsyncIterator[dict[Key, Any | None]]:
-        """Fold all there is from the positions on; yield what changed, batch by batch."""
+        """Fold from the positions to the end of history; yield the changed rows, batch by batch."""
         await reader.seek(self.positions)
         async for records, _dead in reader.to_end(records_max=BATCH_RECORDS):
             yield self.apply([recorded for recorded in records if wanted(recorded)])

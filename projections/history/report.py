@@ -1,7 +1,7 @@
-"""A report with proof: a read model at a position, and everything by which it can be made again and compared.
+"""Signed reports: a read model at a position, with all that is needed to fold it again and compare.
 
-A report names where on the log it stands, the hash chain of each partition there, the code that folded it, and the digest of
-each table, perhaps with its rows. It is signed (Ed25519). `check` folds again from the start and says what does not fit.
+A report names its positions on the log, the hash chain of each partition there, the code that folded it, and the digest
+of each table, optionally with its rows. It is signed (Ed25519). `check` folds again from the start and lists mismatches.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,7 +28,7 @@ Fetch = Callable[[Any], Awaitable[bytes]]
 
 
 class ReportedTable(BaseModel, frozen=True):
-    """A table: how many rows, their digest (`projections.store.TableStore.digest`), and the rows when they were asked for."""
+    """A table: its row count, its digest (`projections.folding.store.TableStore.digest`), and its rows when requested."""
 
     count: int
     sha256: str
@@ -36,9 +36,10 @@ class ReportedTable(BaseModel, frozen=True):
 
 
 class Report(BaseModel, frozen=True):
-    """The document. `positions` and `chains` are by `topic/partition`: the next offset, and the chain before it, hex.
+    """The document.
 
-    `code` is the digest of the fold's source and SQL. `signature` is over `signed_bytes`, hex, by `public_key`, raw and hex.
+    `positions` and `chains` are keyed by `topic/partition`: the next offset, and the hash chain before it (hex). `code` is
+    the digest of the fold's source and SQL. `signature` (hex) covers `signed_bytes`; `public_key` is raw, in hex.
     """
 
     version: Literal[1] = 1
@@ -70,7 +71,7 @@ async def make(
     kinolog: str,
     made_at: datetime,
 ) -> Report:
-    """Return an unsigned report of a projection at some positions, folded from the start."""
+    """Fold a projection from the start up to `positions`; return an unsigned report."""
     wanted = {(topic.name, n): positions.get((topic.name, n), 0) for topic in projection.topics for n in range(topic.partitions)}
     chains = await chains_at(history, wanted)
     async with past.cold(projection, history, wanted) as connection:
@@ -88,7 +89,7 @@ async def make(
 
 
 def sign(report: Report, key: Ed25519PrivateKey) -> Report:
-    """Return the report with a signature."""
+    """Return the report with public key and signature."""
     named = report.model_copy(update={"public_key": key.public_key().public_bytes_raw().hex()})
     return named.model_copy(update={"signature": key.sign(named.signed_bytes).hex()})
 
@@ -103,7 +104,7 @@ async def _tables(projection: Projection, connection: AsyncConnection[Any], *, r
 
 
 async def chains_at(history: Source, positions: Mapping[Place, int]) -> dict[Place, bytes]:
-    """Return the hash chain of each partition over all records before a position, made from the records themselves."""
+    """Return each partition's hash chain over all records before its position, computed from the records themselves."""
     links = dict.fromkeys(positions, NO_LINK)
     starts = await history.starts(positions)
     begins = {place: starts[place] for place, position in positions.items() if starts[place] < position}
@@ -119,9 +120,9 @@ async def chains_at(history: Source, positions: Mapping[Place, int]) -> dict[Pla
 async def check(
     report: Report, projection: Projection, past: Past, history: History, unchecked: Fetch, key: Ed25519PublicKey
 ) -> list[str]:
-    """Return a sentence for each thing that is not so; `key` is the one by which it must be signed.
+    """Return one sentence per mismatch. The report must be signed with `key`.
 
-    `unchecked` fetches a file of the archive as it is. The first event that was altered is named.
+    `unchecked` fetches an archive file without verifying it, so that the first altered event can be named.
     """
     findings = _check_signature(report, key)
     positions = {_place(name): position for name, position in report.positions.items()}
@@ -164,7 +165,7 @@ def _check_signature(report: Report, key: Ed25519PublicKey) -> list[str]:
 
 
 async def _damage(history: History, positions: Mapping[Place, int], unchecked: Fetch) -> list[str]:
-    """Return what is wrong with the files that the report stands on."""
+    """Return one sentence per damaged file among those that the report covers."""
     findings = []
     for place in sorted(positions):
         link = NO_LINK

@@ -1,6 +1,6 @@
-"""Archive and live log as one stream: what is in files is read from them, what is not yet from Kafka.
+"""Archive and live log as one stream: archived records come from files, later ones from Kafka.
 
-A `projections.folding.log.Source`, so rebuilds and replays read all of history even when Kafka keeps a few days of it.
+Implements `projections.folding.log.Source`, so rebuilds and replays read all of history even if Kafka keeps only a few days.
 """
 
 from bisect import bisect_right
@@ -19,7 +19,7 @@ class ArchiveDamaged(KinologError):
 
 
 class History(Source):
-    """`segments` in the order of their offsets; `fetch` returns the checked bytes of one."""
+    """All of history. `segments` are in offset order; `fetch` returns the verified bytes of a segment."""
 
     def __init__(self, log: Source, segments: Iterable[Segment], fetch: Callable[[Segment], Awaitable[bytes]]) -> None:
         self.log = log
@@ -33,7 +33,7 @@ class History(Source):
         self._open: tuple[Segment, int, Iterator[list[Record]]] | None = None
 
     async def starts(self, places: Iterable[Place]) -> Mapping[Place, int]:
-        """Return the first offset that is in a file or on the log."""
+        """Return each partition's first offset in a file or on the log."""
         starts = dict(await self.log.starts(places))
         for place in starts:
             if files := self.segments.get(place):
@@ -45,7 +45,7 @@ class History(Source):
         return await self.log.ends(places)
 
     async def after(self, places: Iterable[Place], time: datetime) -> Mapping[Place, int]:
-        """Return the offset of each partition's first record that is later than `time`, or its end."""
+        """Return the offset of each partition's first record later than `time`, or the partition's end."""
         found = dict(await self.log.after(places, time))
         for place in found:
             for segment in self.segments.get(place, ()):
@@ -55,7 +55,7 @@ class History(Source):
         return found
 
     async def assign(self, positions: Mapping[Place, int]) -> None:
-        """Read from these positions on: from files as far as they go, from there on from the log."""
+        """Start reading at these positions: from files first, then from the log."""
         self._joined, self._open = False, None
         self._in_files = {place: position for place, position in positions.items() if self._is_in_files(place, position)}
         self._tail = {place: position for place, position in positions.items() if place not in self._in_files}
@@ -65,7 +65,7 @@ class History(Source):
         return files is not None and position < files[-1].next
 
     async def read(self, *, records_max: int, wait_s: float) -> Mapping[Place, Sequence[Record]]:
-        """Return the next records of one partition's files; when no file is left to read, those of the log."""
+        """Return the next records of one partition's files, or of the log once all files are read."""
         if self._in_files:
             place = min(self._in_files)
             records = await self._from_files(place, records_max)
@@ -89,11 +89,11 @@ class History(Source):
         return found
 
     def position(self, place: Place) -> int:
-        """Return the offset that is read next."""
+        """Return the next offset to read."""
         if place in self._in_files:
             return self._in_files[place]
         return self.log.position(place) if self._joined else self._tail[place]
 
     async def lag(self) -> Mapping[Place, int]:
-        """Return how far the log's end is away; of nothing before the files are read."""
+        """Return the distance to the log's end by partition; empty until all files are read."""
         return await self.log.lag() if self._joined else {}

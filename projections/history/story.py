@@ -1,7 +1,7 @@
-"""The whole causal story of one job, from the log: what was asked, what was decided and why, and what became of it.
+"""The causal story of one job, from the log: requests, decisions with their reasons, and outcomes.
 
-Requests and facts of a job stand in the same partition of `job-requests` and `jobs`, that of its pool; a claim request
-does not name a job, but the claim that answered it names the request. What people said of its failures is in `failures`.
+Requests and facts about a job are in its pool's partition of `job-requests` and `jobs`. A claim request does not name a
+job, but the resulting claim names the request. People's verdicts on its failures are in `failures`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -51,17 +51,17 @@ from projections.folding.log import Place, Source
 from projections.jobs import made_by
 
 BEFORE = timedelta(minutes=5)
-"""A claim request may have waited before the job was queued, and clocks differ."""
+"""Time to look back before the job was queued: a claim request may have waited by then, and clocks differ."""
 BATCH_RECORDS = 20_000
 Matches = Callable[[bytes], bool]
 StoryEvent = JobRequest | JobFact | FailureEvent
-"""What may be about a job."""
+"""Events that may be about a job."""
 
 
 async def events_of_job(source: Source, job_id: str, pool: str, since: datetime) -> list[Recorded[StoryEvent]]:
-    """Return every event about a job that is still to be had, in causal order; `since`, when it was queued, saves reading.
+    """Return every available event about a job, in causal order. `since` (when the job was queued) limits the reading.
 
-    What cannot be decoded is left out: it is among the dead letters.
+    Leaves out records that cannot be decoded: they are among the dead letters.
     """
     number = partition_for(pool, JOBS.partitions)
     needle = job_id.encode()
@@ -75,7 +75,7 @@ async def events_of_job(source: Source, job_id: str, pool: str, since: datetime)
 
 
 async def _matching(source: Source, place: Place, since: datetime, matches: Matches) -> list[Recorded[StoryEvent]]:
-    """Return the events of a partition whose bytes match, from shortly before `since` to the present end."""
+    """Return the events of a partition whose bytes match, from BEFORE `since` to the present end."""
     start = (await source.starts([place]))[place]
     position = max(start, (await source.after([place], since - BEFORE))[place])
     end = (await source.ends([place]))[place]
@@ -100,14 +100,14 @@ def _is_of_a_story(envelope: Envelope[Event]) -> TypeGuard[Envelope[StoryEvent]]
 
 
 def in_causal_order(events: Sequence[Recorded[StoryEvent]]) -> list[Recorded[StoryEvent]]:
-    """Return each event once, by time, but none before the one that led to it. Pure."""
+    """Return each event once, ordered by time, but never before its cause. Pure."""
     entries = [timeline.entry_of(recorded, "") for recorded in events]
     by_place = {(event.topic, event.partition, event.offset): event for event in events}
     return [by_place[entry.topic, entry.partition, entry.offset] for entry in timeline.causal(entries)]
 
 
 class Told(NamedTuple):
-    """One step of the story: a sentence, and the event that it tells of, with its place on the log."""
+    """One step of the story: a sentence and its event, with the event's place on the log."""
 
     time: datetime
     at: str
@@ -119,7 +119,7 @@ class Told(NamedTuple):
 
 
 def tell(events: Sequence[Recorded[StoryEvent]]) -> list[Told]:
-    """Return the story of a job's events, in causal order. Renewals of one lease are one step. Pure."""
+    """Return the steps of a job's story. `events` are in causal order; renewals of one lease make one step. Pure."""
     story: list[Told] = []
     renewals: dict[int, int] = {}
     steps: dict[int, int] = {}
@@ -152,7 +152,7 @@ REFUSALS: Mapping[str, str] = {
 
 
 def say(event: StoryEvent) -> str:
-    """Return what an event about a job means, as a sentence. Pure."""
+    """Return a sentence that explains an event about a job. Pure."""
     if isinstance(event, JobStep):
         return _step(event)
     match event:
@@ -186,7 +186,7 @@ def say(event: StoryEvent) -> str:
 
 
 def _unnamed(event: Event, reason: str | None) -> str:
-    """Return a sentence about an event that names no job."""
+    """Return a sentence about an event without a job."""
     return f"{event.TYPE.removeprefix('kinolog.')}{_because(reason)}."
 
 
@@ -258,5 +258,5 @@ def _because(reason: object) -> str:
 
 
 def _short(worker_id: str) -> str:
-    """Return the end of a worker's id: its beginning is a time that many share."""
+    """Return the end of a worker's id. Its beginning is a time that many workers share."""
     return worker_id[-8:]

@@ -1,5 +1,7 @@
-"""Checks that nothing is lost, doubled or out of order: every projection and process against a fold of the whole log, every job's
-facts against the rules that hold whatever crashed."""
+"""Checks that no event is lost, doubled or out of order.
+
+Compares each projection and process with a fold of the whole log, and each job's facts with the rules that hold through any crash.
+"""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, cast
@@ -16,14 +18,14 @@ from projections.folding.store import SQL
 from projections.history.audit import JobAudit
 
 STILL_S = 10.0
-"""A feed that does not move for so long although there is more stands still; a batch of many events takes half of it."""
+"""Time after which a feed with events left to read counts as standing still; a large batch takes half as long."""
 
 
 async def verify(connection: AsyncConnection[Any], source: Source, folds: Collection[Projection]) -> dict[str, Any]:
-    """Return what was checked, and a finding for each thing that is wrong.
+    """Check everything without changing anything; return the results, with one finding per fault.
 
     `{"projections": {name: {"events", "equal", "digests"}}, "jobs": number, "findings": [sentence, …]}`. `equal` is
-    None where there is nothing to compare with. Nothing is changed.
+    None when there is nothing to compare with.
     """
     findings: list[str] = []
     projections = {}
@@ -49,7 +51,7 @@ async def verify(connection: AsyncConnection[Any], source: Source, folds: Collec
 
 
 async def every_position(connection: AsyncConnection[Any]) -> dict[tuple[str, Place], int]:
-    """Return where each projection, process and effect stands, by (name, place)."""
+    """Return the position of each projection, process and effect, by (name, place)."""
     cursor = await connection.execute(SQL["every_position"])
     return {(name, (topic, partition)): position for name, topic, partition, position in await cursor.fetchall()}
 
@@ -60,7 +62,7 @@ async def standing(
     before: Mapping[tuple[str, Place], int],
     sleep: Callable[[float], Awaitable[None]],
 ) -> list[str]:
-    """Return a finding for each place where a feed has stood still since `before`, and STILL_S more, though the log has more."""
+    """Return a finding for each place where a feed has not moved since `before`, nor in STILL_S more, though the log has more."""
     waited_s = 0.0
     while True:
         now = await every_position(connection)
@@ -78,7 +80,7 @@ async def standing(
 
 
 async def _next_events(source: Source, wanted: Collection[tuple[Place, int]]) -> dict[tuple[Place, int], tuple[str, int, int, str]]:
-    """Return topic, partition, offset and subject of the first event at or after each position that has one."""
+    """Return topic, partition, offset and subject of the first event at or after each position; omit positions without one."""
     found: dict[tuple[Place, int], tuple[str, int, int, str]] = {}
     for place, position in wanted:
         reader = LogReader(source)
@@ -95,12 +97,12 @@ async def _next_events(source: Source, wanted: Collection[tuple[Place, int]]) ->
 
 
 async def audit_jobs(source: Source) -> JobAudit:
-    """Read the topic jobs from its start to its present end and check every fact."""
+    """Check every fact on topic `jobs`, from its start to its present end."""
     reader = LogReader(source)
     await reader.seek({(JOBS.name, number): 0 for number in range(JOBS.partitions)})
     audit = JobAudit()
     async for records, dead in reader.to_end():
         audit.complaints += [f"{letter.topic}/{letter.partition}/{letter.offset}: {letter.reason}" for letter in dead]
         for recorded in records:
-            audit.see(cast("Recorded[JobFact]", recorded))  # a reader of a topic yields its events alone
+            audit.see(cast("Recorded[JobFact]", recorded))  # a reader yields only events of its topic
     return audit

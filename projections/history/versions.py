@@ -1,4 +1,4 @@
-"""What is stored of each projection: its versions, how far each is, whether it has folded every record, and its digest."""
+"""Stored versions of each projection: the positions of each, whether it has folded every record, and its digest."""
 
 from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
@@ -24,11 +24,12 @@ READ_RECORDS = 100_000
 class Version:
     """One version of a projection.
 
-    `serves`: readers see it, since `serves_from`; that also tells when an earlier one began. `positions` are the next offsets by
-    `topic/partition`, `lag_events` the records from there to the end. `contiguous`: it has folded as many records as history has
-    before its positions; None where the start of history is gone. `tables` are SHA-256 by table and `digest` over them, None
-    when the version was made for other tables than the code has. `codes` are digests of all code that has folded into it, the
-    latest last, None when it was made before they were kept; `other_code`: not the code that runs alone.
+    `serves`: readers see this version. `serves_from`: when it began to serve, kept for earlier versions as well.
+    `positions`: next offsets by `topic/partition`; `lag_events`: records from there to the end.
+    `contiguous`: it has folded as many records as history holds before its positions; None when the start of history is gone.
+    `tables`: SHA-256 by table; `digest`: SHA-256 over them; None when the version was made for other tables than this code's.
+    `codes`: digests of all code that has folded into it, the latest last; None when it predates the recording of codes.
+    `other_code`: code other than the running one has folded into it.
     """
 
     projection: str
@@ -47,17 +48,17 @@ class Version:
 
 
 async def list_versions(projections: Collection[Projection], connection: AsyncConnection[Any], history: History) -> list[Version]:
-    """Return all versions of these projections, in their order. Reads their tables, and what is in no file of the archive yet."""
-    await connection.execute(SQL["create"])  # nothing happens when it is there
+    """Return all versions of these projections, in their order. Reads their tables and the records not yet archived."""
+    await connection.execute(SQL["create"])  # does nothing when it exists
     stored = [one for projection in projections for one in await _stored(projection, connection)]
     places = {place for one in stored for place in one.positions}
-    counts = await _Counts.of(history, places)  # after the positions were read: none of them is past the end
+    counts = await _Counts.of(history, places)  # read after the positions, so that none is past the end
     return [await _described(one, counts) for one in stored]
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """What PostgreSQL knows of a version; `positions` are next offset and count of records."""
+    """A version as PostgreSQL has it; `positions` are (next offset, count of records)."""
 
     name: str
     version: int
@@ -71,7 +72,7 @@ class _Stored:
 
 
 async def _stored(projection: Projection, connection: AsyncConnection[Any]) -> list[_Stored]:
-    """Return a projection's versions, each as it is in one snapshot, so that positions and digest belong together."""
+    """Return a projection's versions, each read in one snapshot, so that positions and digest belong together."""
     found = []
     active = await (await connection.execute(SQL["active"], {"name": projection.name})).fetchone()
     versions = await (await connection.execute(SQL["versions"], {"name": projection.name})).fetchall()
@@ -112,9 +113,9 @@ async def _described(stored: _Stored, counts: "_Counts") -> Version:
 
 @dataclass(frozen=True)
 class _Counts:
-    """How many records of history stand before a position: of files the manifest knows, of the rest the offsets were read.
+    """Counts records of history before a position: from the manifest for files, from offsets that were read for the rest.
 
-    `begins` are the positions from which on the offsets in `tail` were read.
+    `begins` are the positions where the offsets in `tail` begin.
     """
 
     history: History
@@ -123,7 +124,7 @@ class _Counts:
 
     @classmethod
     async def of(cls, history: History, places: Collection[Place]) -> "_Counts":
-        """Read what is in no file yet, up to the present end."""
+        """Read the offsets of records not yet archived, up to the present end."""
         starts, ends = await history.log.starts(places), await history.ends(places)
         files = history.segments
         begins = {place: max(start, files[place][-1].next if files.get(place) else 0) for place, start in starts.items()}
@@ -133,26 +134,26 @@ class _Counts:
         return cls(history, begins, tail)
 
     def whole(self, places: Collection[Place]) -> bool:
-        """Tell whether all that ever was in these partitions is in files or was read."""
+        """Return whether every record these partitions ever had is in a file or was read."""
         return all(self._archived(place) == self.begins[place] for place in places)
 
     def _archived(self, place: Place) -> int:
-        """Return how far files go without a gap from the first position on."""
+        """Return the offset up to which files cover the partition without a gap, from its first position on."""
         following = 0
         for file in self.history.segments.get(place, ()):
             following = file.next if file.first == following else following
         return following
 
     def all(self, place: Place) -> int:
-        """Return how many records there are."""
+        """Return the number of records in a partition."""
         return sum(file.records for file in self.history.segments.get(place, ())) + len(self.tail[place])
 
     async def before(self, place: Place, position: int) -> int:
-        """Return how many records stand before a position."""
+        """Return the number of records before a position."""
         count = bisect_left(self.tail[place], position)
         for file in self.history.segments.get(place, ()):
             if file.next <= position:
                 count += file.records
-            elif file.first < position:  # an older version, left in the middle of a file
+            elif file.first < position:  # an older version that stopped in the middle of a file
                 count += sum(offset < position for offset, _ in read_segment(await self.history.fetch(file)))
         return count
