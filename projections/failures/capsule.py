@@ -1,8 +1,7 @@
-"""A failure capsule: what is needed to run a failed attempt again, on any machine that reaches the object store. Pure.
+"""Failure capsules: everything needed to run a failed attempt again on any machine that reaches the object store. Pure.
 
-Everything in it stands on the log: the job as it was claimed, its inputs with their digests, how it failed with command
-line and versions, and the events of the attempt with their places. `sha256` is over all the rest, so that a capsule that
-was changed on its way is refused.
+A capsule's content comes from the log: the job as it was claimed, its inputs with digests, the failure with command line
+and versions, and the attempt's events with their places. `sha256` covers all the rest: an altered capsule is refused.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ from projections.failures.projection import FailedFact, failure_of
 
 
 class Input(BaseModel):
-    """An object that the attempt reads; of some sources nobody has told the digest."""
+    """An object that the attempt reads. The digest of some sources is not recorded."""
 
     key: str
     size_bytes: int
@@ -33,7 +32,7 @@ class Input(BaseModel):
 
 
 class Place(BaseModel):
-    """An event at its place on the log, as it stands there."""
+    """An event as it is on the log, with its place."""
 
     topic: str
     partition: int
@@ -61,7 +60,7 @@ class Capsule(BaseModel):
 
 
 def capsule_of(which: str, events: Sequence[Recorded[Event]]) -> Capsule:
-    """Return the capsule of a failed attempt from the events of its job. Raises NotFound when they do not tell of it."""
+    """Make the capsule of a failed attempt from the events of its job. Raises NotFound when they do not contain it."""
     claimed: JobClaimed | None = None
     failed: Failure | None = None
     kept: list[Recorded[Event]] = []
@@ -93,19 +92,19 @@ def capsule_of(which: str, events: Sequence[Recorded[Event]]) -> Capsule:
 
 
 def inputs_of(spec: RepeatableSpec) -> tuple[Input, ...]:
-    """Return what a job reads from the store: its source, if it has one, and the objects that its spec names."""
+    """Return the objects that a job reads: its source, if it has one, and those named in its spec."""
     source: Source | None = getattr(spec, "source", None)
     read = [Input(key=source.object_key, size_bytes=source.size_bytes, sha256=source.sha256)] if source is not None else []
     return (*read, *(Input(key=ref.key, size_bytes=ref.size_bytes, sha256=ref.sha256) for ref in objects_in(spec)))
 
 
 def sealed(capsule: Capsule) -> Capsule:
-    """Return the capsule with the digest of all the rest."""
+    """Return the capsule with its digest."""
     return capsule.model_copy(update={"sha256": _digest(capsule)})
 
 
 def opened(document: bytes) -> Capsule:
-    """Read a capsule. Raises InvalidRequest when it is none, or was changed."""
+    """Read a capsule. Raises InvalidRequest when the document is not a capsule or was altered."""
     try:
         capsule = Capsule.model_validate_json(document)
     except ValidationError as error:

@@ -1,9 +1,8 @@
-"""Failures: every failed attempt, what became of it, and what a person should do; tables `failures`, `successes`,
-`resolutions`, `reruns`.
+"""Failures: every failed attempt and its outcome; tables `failures`, `successes`, `resolutions`, `reruns`.
 
-An attempt is resolved by a person (FailureResolved) or by a later success: of its own job, of its stage (another analysis
-of the video), or of the whole video (its verification). Tables are apart by topic, and readers join them: nothing is known
-about the order between topics. The report on them is `projections.failures.report`.
+A person (FailureResolved) or a later success resolves an attempt: a success of its own job, of its stage (another analysis
+of the video), or of the whole video (its verification). Each topic has its own tables, because topics have no common order;
+readers join them. `projections.failures.report` summarises them and recommends actions.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -42,19 +41,19 @@ from projections.short_ids import whole_id
 
 FailedFact = JobAttemptFailed | LeaseExpired | JobFailed
 EPOCHS_MAX = 256
-"""A success resolves the attempts of as many claims before it; no job is claimed more often."""
+"""Number of claims before a success whose attempts it resolves; no job is claimed more often."""
 PAGE_MAX = 500
 WORD_MAX = 100
-"""Characters of a category or code that rows are found by; `failure` has all of them."""
+"""Maximum characters of a category or code in a column; `failure` holds the whole text."""
 FILTERS = ("stage", "category", "code", "video_id", "job_id")
 _SQL = load(Path(__file__).with_name("projection.sql"))
 
 
 @table_row
 class FailedAttempt:
-    """One attempt that failed. `final`: it was the last; `succeeded_at`: its job was completed later, by another attempt.
+    """One failed attempt. `final`: it was the last; `succeeded_at`: when a later attempt completed the job.
 
-    `event_id` is the id of the first fact that told of it.
+    `event_id` is the id of the first fact that reported it.
     """
 
     failure_id: str
@@ -77,7 +76,7 @@ class FailedAttempt:
 
 @table_row
 class Success:
-    """When a stage of a video last succeeded; of stages that are one job."""
+    """The latest success of a stage of a video, for stages that consist of one job."""
 
     video_id: str
     stage: str
@@ -86,7 +85,7 @@ class Success:
 
 @table_row
 class Resolution:
-    """That a person resolved a failure, for the first time."""
+    """A person's first resolution of a failure."""
 
     failure_id: str
     resolved_at: datetime
@@ -110,10 +109,10 @@ class Rerun:
 
 
 def failure_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tuple[str]]:
-    """Return the attempt that failed; or, for a success, every earlier attempt at the job that may have."""
+    """Return the failed attempt; for a success, every earlier attempt at the job that may have failed."""
     event = recorded.envelope.data
     if isinstance(event, FailedFact):
-        # A rerun is no attempt at making a video, and its verdict says how it ended.
+        # A rerun is not an attempt at making a video; its verdict records how it ended.
         return () if event.kind == "rerun" else ((failure_id(event.job_id, event.epoch),),)
     if isinstance(event, JobCompleted):
         return [(failure_id(event.job_id, epoch),) for epoch in range(max(1, event.epoch - EPOCHS_MAX), event.epoch)]
@@ -123,7 +122,7 @@ def failure_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tuple
 
 
 def failure_of(event: FailedFact) -> Failure:
-    """Return why an attempt failed."""
+    """Return the reason an attempt failed."""
     if not isinstance(event, LeaseExpired):
         return event.failure
     stage = KINDS[event.kind].stage if event.kind else "encoding"
@@ -131,7 +130,7 @@ def failure_of(event: FailedFact) -> Failure:
 
 
 def evolve_failure(row: FailedAttempt | None, recorded: Recorded[FailedFact | JobCompleted]) -> FailedAttempt | None:
-    """Fold the facts about one attempt: the first tells that it failed, JobFailed that it was the last."""
+    """Fold the facts about one attempt: the first reports the failure, JobFailed that the attempt was the last."""
     event, time = recorded.envelope.data, recorded.envelope.time
     match event:
         case JobAttemptFailed() | LeaseExpired():
@@ -172,7 +171,7 @@ def _failed(event: FailedFact, envelope: Envelope[Event]) -> FailedAttempt:
 
 
 def success_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tuple[str, str]]:
-    """Return the stage of the video that succeeded, when one job is all of it."""
+    """Return the video and stage that succeeded, for stages that consist of one job."""
     event = recorded.envelope.data
     if isinstance(event, JobCompleted):
         stage = _whole_stage(event.result)
@@ -183,7 +182,7 @@ def success_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tuple
 
 
 def _whole_stage(result: JobResult) -> FailureStage | None:
-    """Return the stage that a result is the end of; None when other jobs may belong to it, or it makes no video."""
+    """Return the stage that a result completes; None when other jobs may belong to it, or the result makes no video."""
     if not isinstance(result, MakingResult):
         return None
     match result:
@@ -198,7 +197,7 @@ def _whole_stage(result: JobResult) -> FailureStage | None:
 
 
 def evolve_success(row: Success | None, recorded: Recorded[JobCompleted]) -> Success | None:
-    """Keep the latest."""
+    """Keep the latest success."""
     event, time = recorded.envelope.data, recorded.envelope.time
     video_id, stage = event.video_id, _whole_stage(event.result)
     assert stage is not None, "success_keys leaves others out"
@@ -206,7 +205,7 @@ def evolve_success(row: Success | None, recorded: Recorded[JobCompleted]) -> Suc
 
 
 def resolution_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tuple[str]]:
-    """Return the failure that a person resolved."""
+    """Return the resolved failure."""
     event = recorded.envelope.data
     if isinstance(event, FailureResolved):
         return ((event.failure_id,),)
@@ -216,7 +215,7 @@ def resolution_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tu
 
 
 def evolve_resolution(row: Resolution | None, recorded: Recorded[FailureResolved]) -> Resolution | None:
-    """Keep the first."""
+    """Keep the first resolution."""
     event = recorded.envelope.data
     return row or Resolution(event.failure_id, recorded.envelope.time, event.reason)
 
@@ -232,7 +231,7 @@ def rerun_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tuple[s
 
 
 def evolve_rerun(row: Rerun | None, recorded: Recorded[FailureRerun]) -> Rerun | None:
-    """Note the verdict."""
+    """Record the verdict."""
     event, envelope = recorded.envelope.data, recorded.envelope
     return row or Rerun(envelope.id, event.failure_id, event.verdict, event.worker, event.seconds, event.failure, envelope.time)
 
@@ -253,7 +252,7 @@ PROJECTION = Projection(
 
 
 class FailureShown(BaseModel):
-    """A failed attempt and what became of it. `retry_count` is how many attempts were made before it."""
+    """A failed attempt and its outcome. `retry_count` is the number of earlier attempts."""
 
     failure_id: str = Field(examples=["f6c1070f-269c-5077-ada5-69a29a7c5990:1"])
     job_id: str
@@ -277,7 +276,7 @@ class FailureShown(BaseModel):
 
 
 class Pattern(BaseModel):
-    """Failures that are alike and not resolved, of all time; `sample_message` has up to three of their sentences."""
+    """Similar unresolved failures of all time; `sample_message` holds at most three of their sentences."""
 
     stage: str
     category: str
@@ -288,7 +287,7 @@ class Pattern(BaseModel):
 
 
 class Count(BaseModel):
-    """How many attempts failed at a stage in a category, and how many of them are resolved."""
+    """Numbers of failed and of resolved attempts at a stage in a category."""
 
     stage: str
     category: str
@@ -308,7 +307,7 @@ async def listing(
     resolved: bool | None = None,
     only: Mapping[str, str | None] = MappingProxyType({}),
 ) -> Sequence[FailureShown]:
-    """Return failed attempts, newest first; `only` may name stage, category, code, video_id and job_id."""
+    """Return failed attempts, newest first; `only` filters by stage, category, code, video_id and job_id."""
     values = {
         **dict.fromkeys(FILTERS),
         **only,
@@ -323,7 +322,7 @@ async def listing(
 
 
 async def id_of(connection: AsyncConnection[Any], which: str) -> str:
-    """Return the id of the failure that `which` names, whose job may be shortened. Raises InvalidRequest for an ambiguous part."""
+    """Return the id of the failure `which`, whose job id may be shortened. Raises InvalidRequest for an ambiguous part."""
     return await whole_id(connection, _SQL["by_part"], which)
 
 
@@ -341,12 +340,12 @@ async def reruns_of(connection: AsyncConnection[Any], which: str) -> Sequence[Re
 
 
 async def counts(connection: AsyncConnection[Any], since: datetime) -> Sequence[Count]:
-    """Return how many attempts failed since a moment, by stage and category."""
+    """Return the numbers of attempts that failed since a moment, by stage and category."""
     cursor = await connection.execute(_SQL["attempts"] + _SQL["counts"], {"since": since})
     return [Count.model_validate_json(text) for (text,) in await cursor.fetchall()]
 
 
 async def patterns(connection: AsyncConnection[Any], limit: int) -> Sequence[Pattern]:
-    """Return what fails again and again and is not resolved, the most frequent first."""
+    """Return groups of similar unresolved failures, the most frequent first."""
     cursor = await connection.execute(_SQL["attempts"] + _SQL["patterns"], {"limit": limit})
     return [Pattern.model_validate_json(text) for (text,) in await cursor.fetchall()]

@@ -47,8 +47,8 @@ CREATE TABLE reruns (
 CREATE INDEX ON reruns (failure_id, rerun_at);
 
 -- name: attempts
--- Put before the queries below: failed attempts, each with what resolved it first, a person or a success. The verification
--- of a video stands for all of its stages; every other job for itself, an analysis also for earlier ones of its video.
+-- Prefix of the queries below: failed attempts, each with its first resolution, by a person or a success. A video's
+-- verification resolves all of its stages; any other job only its own attempts, an analysis also earlier ones of its video.
 WITH attempts AS (
     SELECT f.*, f.attempt - 1 AS retry_count, least(r.resolved_at, s.success_at) AS resolved_at,
            CASE WHEN r.resolved_at <= coalesce(s.success_at, 'infinity') THEN 'person'
@@ -80,7 +80,7 @@ SELECT to_json(a)::text FROM (
 ) a;
 
 -- name: by_part
--- Failures of jobs whose id begins with what is before the colon, at the epoch after it.
+-- Failures of jobs whose id begins with the text before the colon, at the epoch after it.
 SELECT failure_id FROM failures.failures
 WHERE starts_with(failure_id, split_part(%(part)s, ':', 1)) AND epoch::text = split_part(%(part)s, ':', 2)
 ORDER BY failure_id LIMIT 2;
@@ -92,7 +92,7 @@ SELECT to_json(a)::text FROM attempts a WHERE failure_id = %(failure_id)s;
 SELECT to_json(r)::text FROM failures.reruns r WHERE failure_id = %(failure_id)s ORDER BY rerun_at, rerun_id;
 
 -- name: counts
--- How many attempts failed since a moment, and how many of them are resolved, by stage and category.
+-- Numbers of attempts that failed since a moment, and of resolved ones among them, by stage and category.
 SELECT to_json(c)::text FROM (
     SELECT stage, category, count(*) AS total, count(resolved_at) AS resolved
     FROM attempts WHERE failed_at >= %(since)s
@@ -100,7 +100,7 @@ SELECT to_json(c)::text FROM (
 ) c;
 
 -- name: patterns
--- What is not resolved, of all time, the most frequent first; the sample has each sentence once, three at most.
+-- Unresolved failures of all time, the most frequent first; the sample holds at most three distinct sentences.
 SELECT to_json(p)::text FROM (
     SELECT stage, category, code, count(*) AS occurrences, max(failed_at) AS latest_occurrence,
            array_to_string((array_agg(DISTINCT failure->>'message'))[1:3], ' | ') AS sample_message

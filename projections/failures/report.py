@@ -1,4 +1,4 @@
-"""The report on failures, by Reencodarr's rules (contracts §1.5): what failed, what is alike, what to do, what is urgent."""
+"""The report on failures by Reencodarr's rules (contracts §1.5): counts, patterns, recommendations and urgent failures."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ _SEVERITY: dict[str, Severity] = {
     "timeout": "medium",
     "file_operations": "low",
 }
-"""Categories that are critical. They are faults of machines, not of files."""
+"""Critical categories: faults of machines, not of files."""
 _CRITICAL_CODES = frozenset({"EXIT_137", "EXIT_143", "TIMEOUT", "RESOURCE_MEMORY", "ENV"})
 _WORDS: dict[str, tuple[str, str]] = {
     "resource_exhaustion": ("failures for want of memory or disk", "Look at the machines' memory and disks; give ffmpeg less."),
@@ -57,7 +57,7 @@ class CategoryCount(BaseModel):
 
 
 class Recommendation(BaseModel):
-    """What a person should do, and why."""
+    """A recommended action and its reason."""
 
     priority: Literal["high", "medium"]
     title: str
@@ -73,7 +73,7 @@ class Critical(BaseModel):
 
 
 class Report(BaseModel):
-    """The report. `common_patterns` are of all time, all else of the period; `resolution_rate` is None when nothing failed."""
+    """The report. `common_patterns` cover all time, the rest the period; `resolution_rate` is None when nothing failed."""
 
     summary: Summary
     by_stage: list[StageCount]
@@ -94,7 +94,7 @@ async def report(connection: AsyncConnection[Any], now: datetime, *, days: int, 
 
 
 def compose(counted: Sequence[Count], patterns: Sequence[Pattern], unresolved: Sequence[FailureShown], days: int) -> Report:
-    """Put the report together. Pure."""
+    """Compose the report. Pure."""
     total, resolved = sum(count.total for count in counted), sum(count.resolved for count in counted)
     rate = round(100 * resolved / total, 1) if total else None
     by_stage = [StageCount(stage=name, total=t, resolved=r, unresolved=t - r) for name, t, r in _by(counted, "stage")]
@@ -118,15 +118,17 @@ def compose(counted: Sequence[Count], patterns: Sequence[Pattern], unresolved: S
 
 
 def severity(failure: FailureShown) -> Severity | None:
-    """Return how urgent a failure is; None when it is not critical. Pure."""
+    """Return a failure's severity; None when it is not critical. Pure."""
     if failure.category in _SEVERITY:
         return _SEVERITY[failure.category]
     return "high" if failure.code in _CRITICAL_CODES else None
 
 
 def recommendations(by_stage: Sequence[StageCount], by_category: Sequence[CategoryCount]) -> list[Recommendation]:
-    """Return what to do, the urgent first: from more than 10 failures of a stage of which more than 70 % are open, more
-    than 5 of a category that machines cause, more than 3 for want of resources. Pure.
+    """Return recommended actions, the most urgent first. Pure.
+
+    Triggers: more than 10 failures of a stage with more than 70 % unresolved, more than 5 of a category that machines
+    cause, more than 3 for lack of resources.
     """
     found = [
         Recommendation(

@@ -1,10 +1,10 @@
 """The DASH manifest (ISO/IEC 23009-1, static) from the catalog's rows. Pure: rows in, text out.
 
-Every segment is listed with its address and its exact time (SegmentList with SegmentTimeline): the objects of a rendition
-lie under the jobs that made them, so no template covers them. The timeline stands once, in the adaptation set: there alone
-ffmpeg, and with it mpv, finds it to seek by. One `S` element for each segment, none repeated: dash.js pairs them with the
-addresses one by one. Each representation has a BaseURL, the place of its first segment, for ffmpeg 9 cuts off addresses
-that are longer than the manifest's own and the BaseURL's. dash.js 5, Shaka 5, mpd-parser, ffmpeg and mpv read this.
+SegmentList with SegmentTimeline lists the address and exact time of every segment. A template cannot: the objects of a
+rendition lie under the jobs that made them. The adaptation set holds the timeline, once: ffmpeg, and so mpv, looks for it
+only there when seeking. Each segment has its own `S` element without repeats: dash.js pairs them with addresses one by one.
+Each representation has a BaseURL, the directory of its first segment: ffmpeg 9 truncates addresses longer than the
+manifest's own plus the BaseURL's. dash.js 5, Shaka 5, mpd-parser, ffmpeg and mpv read this.
 """
 
 import re
@@ -27,7 +27,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def manifest(video: Video, media: Sequence[Media], address: Address = from_app) -> str | None:
-    """Return the manifest of a published CMAF video, else None."""
+    """Return the manifest of a published CMAF video; None for any other."""
     plan = video.plan
     if plan is None or video.status != "ready" or plan.format != "cmaf":
         return None
@@ -86,7 +86,7 @@ def _captions(text: Subtitle, address: Address) -> list[str]:
 def _sets(
     plan: Plan, values: dict[str, str], about: list[str], members: Sequence[tuple[Track, dict[str, str]]], address: Address
 ) -> list[str]:
-    """Return an adaptation set with the representations of these tracks; several where they are not cut alike."""
+    """Return one adaptation set for all tracks with equal segment times; several sets when the times differ."""
     alike: dict[tuple[int, tuple[int, ...]], list[str]] = {}
     for track, more in members:
         times = (track.timescale, tuple(segment.duration for segment in track.segments))
@@ -116,7 +116,7 @@ def _representation(plan: Plan, track: Track, more: dict[str, str], address: Add
 
 
 class _Below:
-    """Writes addresses relative to `base`, a directory of the same kind of address; once for each directory."""
+    """Makes addresses relative to `base`, another address of the same kind. Computes each directory once."""
 
     def __init__(self, base: str) -> None:
         self._base = base.split("/")[:-1]
@@ -132,7 +132,7 @@ class _Below:
 
 
 def _element(name: str, values: Mapping[str, str], inner: Sequence[str] = ()) -> list[str]:
-    """Return an element, a line for each tag; `inner` is the lines inside, or a text."""
+    """Return the lines of an element, one per tag. `inner` is the lines inside it, or its text."""
     opening = name + "".join(f" {key}={quoteattr(_printable(value))}" for key, value in values.items())
     if isinstance(inner, str):
         return [f"<{opening}>{escape(_printable(inner))}</{name}>"]
@@ -144,7 +144,7 @@ def _aligned(kind: str) -> dict[str, str]:
 
 
 def _language(language: str) -> dict[str, str]:
-    tag = language_tag(language)  # plans of before have what the file said
+    tag = language_tag(language)  # older plans hold the file's own spelling
     return {} if tag == UNKNOWN else {"lang": tag}
 
 
@@ -153,7 +153,7 @@ def _role(value: str) -> list[str]:
 
 
 def _shape(plan: Plan) -> str:
-    """Return the picture's aspect ratio, of the largest rung."""
+    """Return the picture's aspect ratio, taken from the largest rung."""
     assert plan.video is not None
     shape = Fraction(plan.video.rungs[0].width, plan.video.rungs[0].height)
     return f"{shape.numerator}:{shape.denominator}"
@@ -165,5 +165,5 @@ def _duration(milliseconds: int) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return text without characters that XML cannot hold."""
+    """Return text without the characters that XML forbids."""
     return _NOT_XML.sub(" ", text)

@@ -1,13 +1,12 @@
 """HLS playlists (RFC 8216) from the catalog's rows. Pure: rows in, text out.
 
-While chunks are still being encoded a media playlist is an EVENT playlist of what is there from the start without a
-gap. It only ever grows at its end, byte for byte; publication adds ENDLIST and nothing else. EXT-X-START sends players
-to the beginning, where they would otherwise begin near the end of what is there so far. Its offset is a millisecond, for
-Shaka takes 0 for an offset that is missing. It stands in the media playlists only: ffmpeg 9 takes a master that has it
-for a media playlist.
+While chunks are still being encoded, a media playlist is an EVENT playlist of the segments available from the start
+without a gap. It only grows at its end, byte for byte; publication adds ENDLIST and nothing else. EXT-X-START sends players
+to the beginning: without it they begin near the end of the available segments. Its offset is one millisecond, because
+Shaka treats 0 as a missing offset. Only media playlists have it: ffmpeg 9 mistakes a master with it for a media playlist.
 
-The master appears when something can be played from the start: the first chunk, and the default sound track when there is
-sound. Players read it once, so it names what is there at that moment; all rungs are, because one job makes them all.
+The master appears once something can be played from the start: the first chunk, and the default sound track if there is
+sound. Players read it once, so it names the tracks of that moment. All rungs are among them: one job makes them all.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,13 +30,13 @@ from projections.playback.tracks import (
 
 MEDIA_TYPE = "application/vnd.apple.mpegurl"
 START_KBPS_MAX = 3000
-"""Many players begin with the first variant, whatever the line can carry: the best rung up to this rate comes first."""
+"""The best rung up to this rate is listed first: many players begin with the first variant, whatever the bandwidth."""
 _START = "#EXT-X-START:TIME-OFFSET=0.001,PRECISE=YES"
 _CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, ord('"')), " ")
 
 
 def master(video: Video, media: Sequence[Media]) -> str | None:
-    """Return the master playlist, None while nothing can be played. Its addresses are the playlists' names."""
+    """Return the master playlist; None while nothing can be played. Its addresses are the names of playlists."""
     plan = video.plan
     if plan is None or video.status not in PLAYABLE:
         return None
@@ -58,9 +57,9 @@ def master(video: Video, media: Sequence[Media]) -> str | None:
 
 
 def playlist(video: Video, media: Sequence[Media], name: str, address: Address = from_app) -> str | None:
-    """Return the playlist of a rendition or of a subtitle track, None when there is nothing of that name yet.
+    """Return the playlist of a rendition or subtitle track; None while nothing has that name.
 
-    `media` may be of that rendition only.
+    `media` may be limited to that rendition.
     """
     plan = video.plan
     if plan is None or video.status not in PLAYABLE:
@@ -80,7 +79,7 @@ def playlist(video: Video, media: Sequence[Media], name: str, address: Address =
         ticks += segment.duration
         end = round(Fraction(ticks * 1_000_000, track.timescale))
         lines += [f"#EXTINF:{_seconds(end - edge)},", address(segment.object.key)]
-        edge = end  # what was rounded here is made good there: after any number of segments no microsecond is lost
+        edge = end  # the next duration corrects this rounding: the total stays exact to the microsecond
     if video.status == "ready":
         lines.append("#EXT-X-ENDLIST")
     return _text(lines)
@@ -90,7 +89,7 @@ def playlist(video: Video, media: Sequence[Media], name: str, address: Address =
 
 
 def _in_order(rungs: Sequence[Rung]) -> list[Rung]:
-    """Return the rung to begin with, then the others as they are in the plan."""
+    """Return the rung to begin with, then the others in plan order."""
     first = next((rung for rung in rungs if rung.video_kbps <= START_KBPS_MAX), None)
     return [rung for rung in rungs if rung is first] + [rung for rung in rungs if rung is not first]
 
@@ -98,7 +97,7 @@ def _in_order(rungs: Sequence[Rung]) -> list[Rung]:
 def _picture_variant(
     video: Video, plan: Plan, rung: Rung, playable: dict[str, Track], heard: Sequence[AudioPlan], captioned: bool
 ) -> list[str]:
-    """Return a rung's stream line and address; it names the sound of the rate nearest to the rung's own."""
+    """Return a rung's stream line and address. The line names the sound group with the rate nearest to the rung's own."""
     assert plan.video is not None
     rates = sorted({item.kbps for item in heard}, key=lambda kbps: (abs(kbps - rung.audio_kbps), kbps))
     group = [item for item in heard if item.kbps == rates[0]]
@@ -116,7 +115,7 @@ def _picture_variant(
 
 
 def _sound_variants(video: Video, plan: Plan, playable: dict[str, Track], heard: Sequence[AudioPlan]) -> list[str]:
-    """Return a variant for each rate of the default track; the other tracks are in its group."""
+    """Return one variant per rate of the default track; its group holds the other tracks."""
     lines = []
     for item in heard:
         if item.track == default_sound(plan):
@@ -129,10 +128,10 @@ def _sound_variants(video: Video, plan: Plan, playable: dict[str, Track], heard:
 
 
 def _rates(video: Video, plan: Plan, pictures: Sequence[tuple[int, Track]], group: Sequence[tuple[int, Track]]) -> dict[str, str]:
-    """Return bandwidths and codecs of a variant: its pictures and the largest sound of its group.
+    """Return bandwidths and codecs of a variant: its pictures plus the largest sound of its group.
 
-    They are measured; as long as segments are missing, the peak is at least what the encoder may come to. Each track comes
-    with that peak, in kbit/s.
+    Rates are measured. While segments are missing, the peak is at least the encoder's limit, which comes with each track
+    in kbit/s.
     """
     target = target_s(plan)
 
@@ -147,7 +146,7 @@ def _rates(video: Video, plan: Plan, pictures: Sequence[tuple[int, Track]], grou
 
 
 def _range(video: Video, plan: Plan) -> str | None:
-    """Return PQ or HLG when high dynamic range is kept."""
+    """Return PQ or HLG when the plan keeps high dynamic range."""
     source = video.probe.video if video.probe else None
     kept = plan.video is not None and plan.video.pixel_format.endswith("10le")
     return source.hdr.upper() if kept and source is not None and source.hdr is not None else None
@@ -157,7 +156,7 @@ def _range(video: Video, plan: Plan) -> str | None:
 
 
 def _audio_groups(plan: Plan, heard: Sequence[AudioPlan], *, with_pictures: bool) -> list[str]:
-    """Return the sound tracks, one group for each rate. Without pictures the default track is the variant itself."""
+    """Return the lines of sound tracks, one group per rate. Without pictures the default track is the variant itself."""
     if not with_pictures and len({item.track for item in heard}) < 2:
         return []
     lines = []
@@ -188,13 +187,13 @@ def _subtitle_line(text: Subtitle) -> str:
 
 def _named(kind: str, group: str, label: str, language: str) -> dict[str, str]:
     values = {"TYPE": kind, "GROUP-ID": f'"{group}"', "NAME": f'"{_quotable(label)}"'}
-    if (tag := language_tag(language)) != UNKNOWN:  # plans of before have what the file said
+    if (tag := language_tag(language)) != UNKNOWN:  # older plans hold the file's own spelling
         values["LANGUAGE"] = f'"{tag}"'
     return values
 
 
 def _subtitle_playlist(plan: Plan, text: Subtitle, address: Address) -> str:
-    """Return a playlist with the whole WebVTT file as its one segment; it is whole from its first moment."""
+    """Return a playlist whose single segment is the WebVTT file. It is complete from the start."""
     length = max(1, plan.duration_ms)
     return _text(
         [
@@ -227,7 +226,7 @@ def _yes(value: bool) -> str:
 
 
 def _quotable(text: str) -> str:
-    """Return text that may stand in a quoted string: no quotes, no line breaks, no control characters."""
+    """Return text that is valid in a quoted string: no quotes, line breaks or control characters."""
     return text.translate(_CONTROLS)
 
 

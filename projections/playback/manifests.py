@@ -1,9 +1,8 @@
 """The manifests of a video, rendered from the catalog's rows. Pure: rows in, text out.
 
-`tracks` says what can be played, `hls` and `dash` write it down. Both formats are a few
-lines per segment and written by hand: the `m3u8` library (6.0) renders durations as floats and puts tags in an order of
-its own, so that a playlist would not be a prefix of the one that follows it; `mpegdash` (0.4.1) knows no Label. The tests
-read everything back, with `m3u8`, an XML parser and ffmpeg.
+`tracks` selects the playable tracks; `hls` and `dash` render them. Both formats take a few lines per segment and are
+written by hand. The `m3u8` library (6.0) renders durations as floats and reorders tags, so a playlist would not be a prefix
+of its successor; `mpegdash` (0.4.1) lacks Label. The tests read everything back with `m3u8`, an XML parser and ffmpeg.
 
 Addresses, in the public app and in the object store behind a CDN:
 
@@ -11,8 +10,8 @@ Addresses, in the public app and in the object store behind a CDN:
                  /media/{video_id}/{job_id}/{epoch}/…    the object videos/{video_id}/…, which never changes
     store        videos/{video_id}/master.m3u8 …         copies, written once the video is published: `stored`
 
-Every address inside a manifest is relative to it, so that both may stand behind any host and path. The renderers do not
-ask whether a video is archived; who serves them does.
+Every address inside a manifest is relative to it, so both work behind any host and path. The renderers ignore whether a
+video is archived; the serving app checks that.
 """
 
 from collections.abc import Sequence
@@ -49,17 +48,17 @@ dash = partial(dash_format.manifest, address=from_app)
 
 
 def has_hls(video: Video, media: Sequence[Media]) -> bool:
-    """Tell whether there is a master playlist, without rendering it; a published video needs no `media` for that."""
+    """Return whether a master playlist exists, without rendering it. For a published video, `media` may be empty."""
     return video.status == "ready" or hls.master(video, media) is not None
 
 
 def has_dash(video: Video) -> bool:
-    """Tell whether there is a DASH manifest, without rendering it."""
+    """Return whether a DASH manifest exists, without rendering it."""
     return video.status == "ready" and video.plan is not None and video.plan.format == "cmaf"
 
 
 def stored(video: Video, media: Sequence[Media]) -> dict[str, tuple[str, str]]:
-    """Return the manifests of a published video for the store: {object key: (text, media type)}; else nothing."""
+    """Return a published video's manifests for the store, {object key: (text, media type)}; empty for any other video."""
     if video.status != "ready":
         return {}
     prefix = video_prefix(video.video_id)

@@ -1,4 +1,4 @@
-"""What can be played of a video, and where it is: the catalog's rows as tracks, object keys as addresses. Pure."""
+"""Playable tracks of a video and their addresses, from the catalog's rows and object keys. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from projections.catalog import Media, Video
 
 PLAYABLE = ("processing", "ready")
 Address = Callable[[str], str]
-"""Object key -> where a manifest says the object is."""
+"""Maps an object key to the object's address in a manifest."""
 
 
 def media_path(key: str) -> str:
@@ -21,7 +21,7 @@ def media_path(key: str) -> str:
 
 
 def object_key(path: str) -> str:
-    """Return the key of a public media path's rest; the inverse of `media_path`."""
+    """Return the object key for the rest of a public media path; the inverse of `media_path`."""
     return MADE + path
 
 
@@ -31,13 +31,13 @@ def from_app(key: str) -> str:
 
 
 def from_store(key: str) -> str:
-    """Return the object's address relative to the manifests that lie beside it in the store."""
+    """Return the object's address relative to the manifests beside it in the store."""
     return quote(key.split("/", 2)[2])
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A rendition over all its jobs, as far as it is there without a gap. Durations are in ticks of `timescale`."""
+    """A rendition over all its jobs, up to its first gap. Durations are in ticks of `timescale`."""
 
     name: str
     codecs: str
@@ -47,17 +47,17 @@ class Track:
 
     @property
     def total_s(self) -> Fraction:
-        """Length of all segments, seconds."""
+        """Total duration of all segments, seconds."""
         return Fraction(sum(segment.duration for segment in self.segments), self.timescale)
 
     @property
     def mean_bps(self) -> int:
-        """Rate over all segments, bits per second."""
+        """Mean rate over all segments, bits per second."""
         size = sum(segment.object.size_bytes for segment in self.segments)
         return ceil(size * 8 / self.total_s) if self.total_s > 0 else 0
 
     def peak_bps(self, target_s: int) -> int:
-        """Return the highest rate, bits per second, of neighbours that last 0.5 to 1.5 target durations (RFC 8216, 4.1)."""
+        """Return the highest rate, bits per second, of adjacent segments lasting 0.5 to 1.5 target durations (RFC 8216, 4.1)."""
         least, most = target_s * self.timescale / 2, target_s * self.timescale * 3 / 2
         parts = [(segment.object.size_bytes, segment.duration) for segment in self.segments]
         peak = 0
@@ -73,10 +73,10 @@ class Track:
 
 
 def tracks(video: Video, media: Sequence[Media]) -> dict[str, Track]:
-    """Return what can be played now, by name: of each rendition the segments from 0 on without a gap.
+    """Return the playable tracks by name: each rendition's segments from 0 up to its first gap.
 
-    Of two results for one segment the first accepted stays, so that a playlist never changes what it has said. A part
-    that its initialisation segment does not fit ends the track: it will not be published as it is.
+    The first accepted result for a segment stays, so a playlist never changes a line it has published. A part whose
+    initialisation segment differs ends the track: the video cannot be published like that.
     """
     parts: dict[str, dict[int, tuple[Rendition, Segment]]] = {}
     for row in _current(video, media):
@@ -97,7 +97,7 @@ def tracks(video: Video, media: Sequence[Media]) -> dict[str, Track]:
 
 
 def _continues(first: Rendition, part: Rendition) -> bool:
-    """Tell whether the initialisation segment of `first` is that of `part`, too."""
+    """Return whether `first` and `part` have the same initialisation segment."""
     if first.init is None or part.init is None:
         return first.init is part.init and first.timescale == part.timescale
     return first.init.sha256 == part.init.sha256 and first.timescale == part.timescale
@@ -109,33 +109,33 @@ def subtitles(video: Video, media: Sequence[Media]) -> tuple[Subtitle, ...]:
 
 
 def thumbnail(video: Video, media: Sequence[Media]) -> ObjectRef | None:
-    """Return the video's picture, also while the rest is still being made."""
+    """Return the video's thumbnail, available before the rest is finished."""
     return video.thumbnail or next((row.thumbnail for row in _current(video, media) if row.thumbnail), None)
 
 
 def _current(video: Video, media: Sequence[Media]) -> list[Media]:
-    """Return the results of the jobs of the plan that counts, first accepted first; those of an older plan are left out."""
+    """Return the results of the current plan's jobs in order of acceptance, without those of older plans."""
     wanted = set(video.job_ids)
     return sorted((row for row in media if row.job_id in wanted), key=lambda row: (row.completed_at, row.job_id))
 
 
 def sounds(plan: Plan, playable: dict[str, Track]) -> tuple[AudioPlan, ...]:
-    """Return the sound that can be heard now: nothing until the default track is there, for players choose only once."""
+    """Return the playable sound tracks: none before the default track is available, because players choose only once."""
     there = tuple(item for item in plan.audio if item.name in playable)
     default = default_sound(plan)
     return there if any(item.track == default for item in there) else ()
 
 
 def default_sound(plan: Plan) -> int | None:
-    """Return the source track that is heard when nobody chooses."""
+    """Return the index of the source track that plays by default."""
     return next((item.track for item in plan.audio if item.default), plan.audio[0].track if plan.audio else None)
 
 
 def target_s(plan: Plan, *among: Track) -> int:
-    """Return the target duration, whole seconds: of the plan, so that it is the same for all playlists and never changes.
+    """Return the target duration in whole seconds. It comes from the plan, so all playlists share it and it never changes.
 
-    Sound is cut where the next frame begins, at most 21 ms late, and still rounds to it. Segments that are longer
-    against the plan raise it, as the format demands.
+    Sound is cut at the next frame, at most 21 ms late, and still rounds to it. Segments longer than planned raise it, as
+    the format demands.
     """
     longest = max((Fraction(s.duration, track.timescale) for track in among for s in track.segments), default=Fraction())
     return max(1, ceil(Fraction(plan.segment_ms, 1000)), int(longest + Fraction(1, 2)))

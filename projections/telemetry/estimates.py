@@ -1,4 +1,4 @@
-"""What groups of outcomes tell, and how sure that is. Pure; confidence is 95 % throughout."""
+"""Estimates from groups of outcomes, with their uncertainty. Pure; confidence is 95 % throughout."""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -19,12 +19,12 @@ _T = (
     *(2.2009852, 2.1788128, 2.1603687, 2.1447867, 2.1314495, 2.1199053, 2.1098156, 2.1009220, 2.0930241, 2.0859634),
     *(2.0796138, 2.0738731, 2.0686576, 2.0638986, 2.0595386, 2.0555294, 2.0518305, 2.0484071, 2.0452296, 2.0422725),
 )
-"""Two-sided quantiles of Student's t at that confidence, for 1, 2, 3 … degrees of freedom."""
+"""Two-sided quantiles of Student's t at 95 % confidence, for 1, 2, 3 … degrees of freedom."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value and its interval."""
+    """A value and its confidence interval."""
 
     value: float
     low: float
@@ -46,7 +46,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far two groups lie apart; `p_value` is the chance of at least this much if they were alike."""
+    """The difference of two groups; `p_value` is the probability of at least this difference if the groups were alike."""
 
     value: float
     low: float | None
@@ -55,7 +55,7 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Tell whether chance alone is an unlikely reason."""
+        """Whether chance alone is an unlikely explanation."""
         return self.p_value < SIGNIFICANT_P
 
 
@@ -70,12 +70,12 @@ def proportion(hits: int, tries: int) -> Estimate | None:
 
 
 def success_rate(group: Group) -> Estimate | None:
-    """Return the part of ended jobs that succeeded; what ended without saying how does not count."""
+    """Return the share of ended jobs that succeeded. Jobs that ended without a status do not count."""
     return proportion(group.succeeded, group.succeeded + group.failed)
 
 
 def speed(group: Group) -> Speed | None:
-    """Return what is known of the group's speed; None when no job told one. The interval of one sample is that sample."""
+    """Return the group's speed; None when no job reported one. The interval of a single sample is that sample."""
     count = group.speed_count
     if not count:
         return None
@@ -91,7 +91,7 @@ def speed(group: Group) -> Speed | None:
 
 
 def _t(freedom: int) -> float:
-    """Return the quantile of Student's t: from the table, beyond it by expansion, within 1e-7 (Abramowitz and Stegun, 26.7.5)."""
+    """Return the quantile of Student's t, from the table or by expansion, within 1e-7 (Abramowitz and Stegun, 26.7.5)."""
     if freedom <= len(_T):
         return _T[freedom - 1]
     z = _Z
@@ -106,12 +106,12 @@ def _t(freedom: int) -> float:
 
 
 def reduction_percent(group: Group) -> float | None:
-    """Return by how many percent outputs are smaller than their inputs, on average."""
+    """Return the average reduction in size from input to output, percent."""
     return float(group.reduction_sum / group.reduction_count) / MILLION * 100 if group.reduction_count else None
 
 
 def sketch_of(group: Group) -> BaseDDSketch:
-    """Return the group's sketch of speeds; what is in no bin was slower than the sketch tells from zero."""
+    """Return the group's sketch of speeds. Speeds in no bin are below SKETCHED_MIN and count as zero."""
     store = DenseStore()
     for key, count in group.speed_bins.items():
         store.add(int(key), count)
@@ -119,9 +119,9 @@ def sketch_of(group: Group) -> BaseDDSketch:
 
 
 def rate_difference(one: Group, other: Group) -> Difference | None:
-    """Return by how much success rates differ, `one` less `other`; None when one of them has none.
+    """Return the difference of success rates, `one` minus `other`; None when either group has none.
 
-    The interval is Newcombe's hybrid of two Wilson intervals (Statistics in Medicine 17, 1998, method 10), the test the
+    The interval is Newcombe's hybrid of two Wilson intervals (Statistics in Medicine 17, 1998, method 10). The test is the
     two-proportion z test with a pooled rate.
     """
     first, second = success_rate(one), success_rate(other)
@@ -137,10 +137,10 @@ def rate_difference(one: Group, other: Group) -> Difference | None:
 
 
 def faster(one: Group, other: Group) -> Difference | None:
-    """Return the chance that a job of `one` is faster than a job of `other` (a tie counts half); None without speeds.
+    """Return the probability that a job of `one` is faster than one of `other` (a tie counts half); None without speeds.
 
-    The Mann-Whitney U test with its correction for ties (Annals of Mathematical Statistics 18, 1947), on the bins of the
-    sketches: speeds within 2 % of each other are a tie. A few absurd speeds, which anybody can report, hardly move it.
+    Runs the Mann-Whitney U test with correction for ties (Annals of Mathematical Statistics 18, 1947) on the sketches'
+    bins: speeds within 2 % of each other tie. Anybody can report absurd speeds; a few of them hardly change the result.
     """
     count, others = one.speed_count, other.speed_count
     if not count or not others:
@@ -157,7 +157,7 @@ def faster(one: Group, other: Group) -> Difference | None:
 
 
 def _side_by_side(one: Group, other: Group) -> list[tuple[int, int]]:
-    """Return how many speeds of each group are in each bin, the slowest first."""
+    """Return each group's count of speeds per bin, the slowest bin first."""
     zeros = one.speed_count - sum(one.speed_bins.values()), other.speed_count - sum(other.speed_bins.values())
     keys = sorted({*one.speed_bins, *other.speed_bins}, key=int)
     return [zeros, *((one.speed_bins.get(key, 0), other.speed_bins.get(key, 0)) for key in keys)]

@@ -1,9 +1,8 @@
-"""What is read from the telemetry projection: the predecessor's insights, and groups of outcomes to reckon with.
+"""Queries of the telemetry projection: the predecessor's insights, and groups of outcomes for statistics.
 
-Words (names of hardware, encoders, codecs, resolutions, versions, reasons) are capped here and not at ingest: which ones
-are common is known only afterwards, so a cap on the way in would depend on the order of events, and what it threw together
-could never be told apart again. The most common words stay; all others are read as OTHER. So a flood of made-up words
-changes one line, and no row of anybody else's.
+Caps on words (names of hardware, encoders, codecs, resolutions, versions, reasons) apply here, not at ingest. Only
+afterwards is it known which words are common: a cap at ingest would depend on the order of events, and merge words for
+ever. Readers see the most common words; all others as OTHER. So a flood of invented words changes one line and no other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from pydantic import TypeAdapter
 from projections.folding.queries import load
 
 OTHER = "other"
-"""What a word beyond the cap is called."""
+"""Stands for every word beyond the cap."""
 BOARD_MAX, STABILITY_MAX = 50, 20
 GROUPS_MAX = 10_000
 Label = Literal["day", "app_version", "hardware", "encoder", "codec", "resolution"]
@@ -30,7 +29,7 @@ _SQL = load(Path(__file__).with_name("projection.sql"))
 
 @dataclass(frozen=True, slots=True)
 class Insights:
-    """What the predecessor showed: its document, and how many words are read as OTHER, by label."""
+    """The predecessor's document, and the number of words read as OTHER, by label."""
 
     document: bytes
     capped: Mapping[str, int]
@@ -38,7 +37,7 @@ class Insights:
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """How many words of a label are told apart: names of hardware, and those of each other label."""
+    """Maximum number of distinct words: for names of hardware, and for each other label."""
 
     hardware_max: int
     words_max: int
@@ -50,7 +49,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which outcomes; None is all of them. Days are UTC, both inclusive."""
+    """Selects outcomes; None selects all. Days are UTC, both inclusive."""
 
     hardware: str | None = None
     encoder: str | None = None
@@ -63,7 +62,7 @@ class Selection:
 
 @dataclass(slots=True)
 class Group:
-    """Outcomes added up. A label is empty when it was not asked for, or not known. See `telemetry.Outcome` for the sums."""
+    """Summed outcomes. A label is empty when it was not requested or is unknown. `Outcome` explains the sums."""
 
     day: str
     app_version: str
@@ -84,7 +83,7 @@ class Group:
 
     @property
     def jobs(self) -> int:
-        """Jobs counted once: each is told when it starts and when it ends, under ids of their own, so the larger count."""
+        """Number of jobs. A job is reported at its start and at its end under different ids: the larger count holds."""
         return max(self.started, self.finished)
 
 
@@ -96,7 +95,7 @@ _GROUP = TypeAdapter(Group)
 
 
 async def insights(connection: AsyncConnection[Any], caps: Caps) -> Insights:
-    """Return the predecessor's insights. Ties have an order of their own, so that equal rows make equal bytes."""
+    """Return the predecessor's insights. The order of ties is fixed, so equal rows make equal bytes."""
     cursor = connection.cursor(row_factory=dict_row)
     await cursor.execute(_SQL["board"], {**asdict(caps), "other": OTHER, "limit": BOARD_MAX})
     leaderboard = await cursor.fetchall()
@@ -117,9 +116,9 @@ async def insights(connection: AsyncConnection[Any], caps: Caps) -> Insights:
 async def groups(
     connection: AsyncConnection[Any], selection: Selection, by: Sequence[Label], caps: Caps, finished_min: int = 0
 ) -> list[Group]:
-    """Return the selection's outcomes by these labels, those with most finished jobs first; at most GROUPS_MAX.
+    """Return the selection's outcomes grouped by these labels, most finished jobs first; at most GROUPS_MAX.
 
-    Groups with fewer than `finished_min` finished jobs are left out.
+    Omits groups with fewer than `finished_min` finished jobs.
     """
     values = {**_values(selection, caps), "by": list(by), "finished_min": finished_min}
     cursor = await connection.execute(_SQL["groups"], values)

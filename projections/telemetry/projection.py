@@ -1,11 +1,11 @@
-"""Telemetry: how jobs went, by what made them; tables `leaderboard`, `stability`, `words`, `outcomes` and `failures`.
+"""Telemetry: outcomes of jobs by hardware and software; tables `leaderboard`, `stability`, `words`, `outcomes`, `failures`.
 
-The first two are what the predecessor's clients are shown; the last two are by day and version, and answer the rest. `words`
-counts how often each word was said: readers tell the most common ones apart.
+The first two serve the predecessor's clients; the last two are by day and version, and serve all other queries. `words`
+counts each word's occurrences: readers show only the most common words.
 
-All that a row holds can be added up: counts, exact sums, and a quantile sketch (DDSketch) as its bins. So it does not
-matter how the log is cut into partitions and batches, and sites can be merged. Speeds are summed in millionths as whole
-numbers: floating point would give another sum in another order. The readers are in `projections.telemetry.insights`.
+Everything in a row can be added: counts, exact sums, and a quantile sketch (DDSketch) as bins. So the cutting of the log
+into partitions and batches does not matter, and sites can be merged. Speeds are summed as whole millionths: sums of
+floating-point numbers depend on their order. The readers are in `projections.telemetry.insights`.
 """
 
 from collections import Counter
@@ -28,13 +28,13 @@ from projections.telemetry.reported import read_all
 STARTED, FINISHED, SUCCESS, FAILURE = "job_started", "job_finished", "success", "failure"
 MILLION = 1_000_000
 SPEED_MAX = 1_000_000.0
-"""A speed is held to 0..this, seconds of video per second."""
+"""Upper limit of a speed, seconds of video per second; the lower one is 0. Speeds are clamped."""
 REDUCTION_MIN = -MILLION
-"""A reduction, a fraction, is held to this and above: beyond, sizes are nonsense."""
+"""Lower limit of a reduction, a fraction in millionths. Sizes beyond it are nonsense; reductions are clamped."""
 RELATIVE_ACCURACY = 0.01
-"""Of quantiles: a median of 2.00 lies between 1.98 and 2.02 (Masson, Rim, Lee: DDSketch, VLDB 2019)."""
+"""Accuracy of quantiles: a median of 2.00 lies between 1.98 and 2.02 (Masson, Rim, Lee: DDSketch, VLDB 2019)."""
 SKETCHED_MIN = 0.001
-"""A slower speed counts as zero in the sketch; so it has at most 1,037 bins."""
+"""The sketch counts slower speeds as zero, and so has at most 1,037 bins."""
 SKETCH = LogarithmicMapping(RELATIVE_ACCURACY)
 LENGTHS_MAX = {
     "app_version": 64,
@@ -44,11 +44,11 @@ LENGTHS_MAX = {
     "resolution": 32,
     "reason": 200,
 }
-"""Characters; as ingest has them. A longer text, however it came onto the log, is cut: keys must fit into an index."""
+"""Maximum characters, equal to those at ingest. Longer texts on the log are cut: keys must fit into an index."""
 WORDS = ("hardware", "encoder", "codec", "resolution", "app_version", "reason")
-"""The labels whose words are counted."""
+"""Labels whose words are counted."""
 REPORTS = (Report, TelemetryReported)
-"""What a report is read as: by `projections.telemetry.reported`, and by the codec."""
+"""Classes of a decoded report: from `projections.telemetry.reported`, and from the codec."""
 _EXACT = Context(prec=100)
 _ZERO = Decimal(0)
 _SQL = load(Path(__file__).with_name("projection.sql"))
@@ -56,7 +56,7 @@ _SQL = load(Path(__file__).with_name("projection.sql"))
 
 @dataclass(slots=True)
 class Told:
-    """What the reports of a batch that agree in every word say together; see `Outcome` for the sums."""
+    """Sums over a batch's reports with equal words; `Outcome` explains the sums."""
 
     day: date
     app_version: str
@@ -76,14 +76,14 @@ class Told:
     reduction_sum: int = 0
 
     def __post_init__(self) -> None:
-        """Cut what is too long for a key."""
+        """Cut texts that are too long for a key."""
         for name, length in LENGTHS_MAX.items():
             text = getattr(self, name)
             if text is not None and len(text) > length:
                 setattr(self, name, text[:length])
 
     def add_up(self) -> None:
-        """Sum the speeds, when all are there."""
+        """Sum the speeds, once all are collected."""
         speeds = list(map(millionths, self.speeds))
         self.speed_sum = sum(speeds)
         self.speed_squares = sum([speed * speed for speed in speeds])
@@ -93,7 +93,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """How many of a batch's events have a word under a label, or none."""
+    """Number of a batch's events with a word under a label, or (None) without one."""
 
     label: str
     word: str | None
@@ -101,13 +101,13 @@ class Named:
 
 
 class Gathering:
-    """What reports say, in groups, and their words."""
+    """Groups of reports with equal words, and the words themselves."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[object, ...], Told] = {}
 
     def add(self, envelopes: Iterable[Envelope[Any]]) -> None:
-        """Take reports. This is the one step that is done for each event."""
+        """Add reports. Only this step runs for each event."""
         groups = self._groups
         for envelope in envelopes:
             event = envelope.data
@@ -145,21 +145,21 @@ class Gathering:
 
 
 def _of_told(keys_of: Callable[[Told], Collection[Key]]) -> Callable[[Told | Named], Collection[Key]]:
-    """Return the keys of a table that takes no words."""
+    """Return `keys_of` for a table that ignores `Named`."""
     return lambda item: keys_of(item) if isinstance(item, Told) else ()
 
 
 def reduction(input_bytes: int, output_bytes: int) -> int:
-    """Return by which fraction the output is smaller than the input, in millionths, rounded half up; below 0 when larger."""
+    """Return the relative reduction in size, millionths, rounded half up; negative when the output is larger."""
     return max((2 * MILLION * (input_bytes - output_bytes) + input_bytes) // (2 * input_bytes), REDUCTION_MIN * MILLION)
 
 
-# --- what the predecessor's clients are shown -------------------------------------------------------------------------
+# --- for the predecessor's clients ------------------------------------------------------------------------------------
 
 
 @table_row
 class Standing:
-    """A line of the leaderboard. Sums in millionths. `samples` counts failures, too; they have neither speed nor size."""
+    """A line of the leaderboard. Sums are in millionths. `samples` includes failures, which have neither speed nor size."""
 
     hardware: str
     encoder: str
@@ -173,7 +173,7 @@ class Standing:
 
 
 def standing_keys(told: Told) -> Collection[tuple[str, str, str, str]]:
-    """Return the line of jobs that ended and of which all four are known; an empty text is known."""
+    """Return the line of ended jobs for which all four columns are known; an empty text is known."""
     if told.event_type != FINISHED:
         return ()
     if told.hardware is None or told.encoder is None or told.codec is None or told.resolution is None:
@@ -182,7 +182,7 @@ def standing_keys(told: Told) -> Collection[tuple[str, str, str, str]]:
 
 
 def evolve_standing(row: Standing | None, told: Told) -> Standing:
-    """Add what was told."""
+    """Add the sums."""
     (key,) = standing_keys(told)
     row = row or Standing(*key)
     return replace(
@@ -197,7 +197,7 @@ def evolve_standing(row: Standing | None, told: Told) -> Standing:
 
 @table_row
 class Fault:
-    """How often an encoder failed for a reason, whatever kind of event said so."""
+    """Number of an encoder's failures for a reason, whichever kind of event reported them."""
 
     encoder: str
     error: str
@@ -212,7 +212,7 @@ def fault_keys(told: Told) -> Collection[tuple[str, str]]:
 
 
 def evolve_fault(row: Fault | None, told: Told) -> Fault:
-    """Add what was told."""
+    """Add the sums."""
     (key,) = fault_keys(told)
     row = row or Fault(*key)
     return replace(row, count=row.count + told.events)
@@ -220,7 +220,7 @@ def evolve_fault(row: Fault | None, told: Told) -> Fault:
 
 @table_row
 class Word:
-    """How many events, of any kind, have a word under a label; those that have none are the row that is not `named`."""
+    """Number of events of any kind with a word under a label; the row that is not `named` counts events without one."""
 
     label: str
     named: bool
@@ -234,7 +234,7 @@ def word_keys(item: Told | Named) -> Collection[tuple[str, bool, str]]:
 
 
 def evolve_word(row: Word | None, named: Named) -> Word:
-    """Add what was told."""
+    """Add the sums."""
     (key,) = word_keys(named)
     row = row or Word(*key)
     return replace(row, events=row.events + named.events)
@@ -245,10 +245,10 @@ def evolve_word(row: Word | None, named: Named) -> Word:
 
 @table_row
 class Outcome:
-    """How jobs went that agree in all six; a text that is not known is empty.
+    """Outcomes of jobs with equal values in the six key columns; an unknown text is empty.
 
-    Sums in millionths; `speed_squares` is the sum of the squares of millionths. `speed_bins` are the bins of a DDSketch,
-    {key: count}; speeds below SKETCHED_MIN are in none of them.
+    Sums are in millionths; `speed_squares` sums the squares of millionths. `speed_bins` are the bins of a DDSketch,
+    {key: count}, without speeds below SKETCHED_MIN.
     """
 
     day: date
@@ -274,13 +274,13 @@ OutcomeKey = tuple[date, str, str, str, str, str]
 
 
 def outcome_keys(told: Told) -> Collection[OutcomeKey]:
-    """Return day, version and the four."""
+    """Return day, version, hardware, encoder, codec and resolution."""
     known = (told.hardware or "", told.encoder or "", told.codec or "", told.resolution or "")
     return ((told.day, told.app_version, *known),)
 
 
 def evolve_outcome(row: Outcome | None, told: Told) -> Outcome:
-    """Add what was told. Speeds and sizes count where a job has ended."""
+    """Add the sums. Speeds and sizes count only for ended jobs."""
     (key,) = outcome_keys(told)
     row = row or Outcome(*key)
     if told.event_type == STARTED:
@@ -304,7 +304,7 @@ def evolve_outcome(row: Outcome | None, told: Told) -> Outcome:
 
 @table_row
 class Failed:
-    """How many jobs ended in failure for a reason, by the same six."""
+    """Number of jobs that failed for a reason, by the same six columns."""
 
     day: date
     app_version: str
@@ -317,7 +317,7 @@ class Failed:
 
 
 def failed_keys(told: Told) -> Collection[tuple[date, str, str, str, str, str, str]]:
-    """Return the six and the reason of jobs that failed."""
+    """Return the six columns and the reason, for failed jobs."""
     if told.event_type != FINISHED or told.status != FAILURE:
         return ()
     (key,) = outcome_keys(told)
@@ -325,14 +325,14 @@ def failed_keys(told: Told) -> Collection[tuple[date, str, str, str, str, str, s
 
 
 def evolve_failed(row: Failed | None, told: Told) -> Failed:
-    """Add what was told."""
+    """Add the sums."""
     (key,) = failed_keys(told)
     row = row or Failed(*key)
     return replace(row, count=row.count + told.events)
 
 
 def millionths(value: float) -> int:
-    """Return a speed in millionths, rounded."""
+    """Return a speed in rounded millionths."""
     return round(value * MILLION)
 
 

@@ -64,7 +64,7 @@ CREATE TABLE failures (
 CREATE TABLE seen (id uuid PRIMARY KEY);
 
 -- name: board
--- The leaderboard as the predecessor's clients know it; what is seldom named shares a line.
+-- The leaderboard in the predecessor's form; words beyond the caps share a line.
 WITH kept AS (
     SELECT label, word FROM (
         SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS place FROM telemetry.words WHERE named
@@ -108,7 +108,7 @@ SELECT encoder, error, count FROM lines ORDER BY count DESC, encoder COLLATE "C"
 SELECT label, sum(events)::bigint, count(*) FILTER (WHERE named) FROM telemetry.words GROUP BY label;
 
 -- name: groups
--- Outcomes of a selection, added up by some of the six labels; a label that is not asked for is empty.
+-- Outcomes of a selection, summed by some of the six labels; labels not requested are empty.
 WITH kept AS (
     SELECT label, word FROM (
         SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS place FROM telemetry.words WHERE named
@@ -164,7 +164,7 @@ SELECT to_json(g)::text FROM (
 ) g;
 
 -- name: reasons
--- Why the jobs of a selection failed, by encoder and reason.
+-- Failed jobs of a selection, counted by encoder and reason.
 WITH kept AS (
     SELECT label, word FROM (
         SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS place FROM telemetry.words WHERE named

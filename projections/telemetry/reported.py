@@ -1,7 +1,7 @@
-"""Reads telemetry reports from the log in less than half the time that `events.codec` takes, and means the same by them.
+"""Decodes telemetry reports in less than half the time of `events.codec`, with the same result.
 
-The codec reads envelopes and leaves the data to pydantic; here msgspec reads all lines at once. Whatever is not plainly
-a report goes the codec's way, which knows older versions and says what is wrong: so both accept and refuse the same.
+The codec parses envelopes and leaves the data to pydantic; here msgspec parses all lines at once. A record that is not
+plainly a report goes to the codec, which knows older versions and names errors. So both accept and refuse the same records.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class _Line(msgspec.Struct, gc=False, kw_only=True):
-    """The members of the JSON document; see `events.codec.Wire`."""
+    """Members of the JSON document; see `events.codec.Wire`."""
 
     specversion: Literal["1.0"]
     id: str
@@ -35,12 +35,12 @@ _read_lines = msgspec.json.Decoder(_Line).decode_lines
 
 
 def read_all(records: Sequence[bytes]) -> list[Envelope[Any]]:
-    """Return the events of records, their data `Report`s, or `TelemetryReported`s where one is not plain.
+    """Return the envelopes of records. Their data are `Report`s, or `TelemetryReported`s if any record needs the codec.
 
-    Raises InvalidEvent when one of them cannot be read.
+    Raises InvalidEvent when a record cannot be decoded.
     """
     lines = b"\n".join(records)
-    if b"\\" not in lines and lines.count(b"\n") == len(records) - 1:  # a NUL would be escaped; a record is one line
+    if b"\\" not in lines and lines.count(b"\n") == len(records) - 1:  # no escapes, so no NUL; one line per record
         try:
             found = _read_lines(lines)
         except (msgspec.DecodeError, ValueError, RecursionError):
