@@ -1,6 +1,6 @@
-"""Catalog: what there is to watch, what is becoming so, and what failed; tables `videos` and `media`.
+"""Catalog: videos published, in progress and failed; tables `videos` and `media`.
 
-`videos` folds the topic videos, `media` the results of finished jobs; readers join them.
+`videos` folds topic `videos`; `media` folds the results of finished jobs. Readers join them.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ _SLUG_TAIL = 8
 _WORD_MAX = 64
 _QUERY_WORDS_MAX = 16
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
-"""A run of letters and digits; of scripts that put no spaces between words, each character."""
+"""A run of letters and digits; in scripts without spaces between words, each character."""
 _SQL = load(Path(__file__).with_name("catalog.sql"))
 
 
@@ -58,8 +58,8 @@ _SQL = load(Path(__file__).with_name("catalog.sql"))
 class Video:
     """One video, from its first upload address on.
 
-    `words` is what a search finds it by, as PostgreSQL writes a tsvector. `failed_job_id` is the job that failed, when
-    it was one. `same_as` is the video that has the content of an upload that was given up for it: no list shows such a row.
+    `words` is the search index, as PostgreSQL writes a tsvector. `failed_job_id` is the failed job, if a job failed.
+    `same_as` is set when the upload was given up in favour of another video with the same content; lists omit such rows.
     `seen`: see `projections.folding.repeats`.
     """
 
@@ -96,9 +96,9 @@ class Video:
 
 @table_row
 class Media:
-    """What one finished job made of a video; `parts` of its renditions, of its `epoch`, are in rows of their own.
+    """The result of one finished job of a video. `parts` counts the parts of its renditions, of its `epoch`, in separate rows.
 
-    Readers get them together: then a rendition may come several times, each time with other segments.
+    Readers get both together: a rendition may then appear several times, each time with other segments.
     """
 
     video_id: str
@@ -114,7 +114,7 @@ class Media:
 
 @table_row
 class Part:
-    """Segments that an attempt has reported before its result. Those of attempts that were not accepted stay and are not read."""
+    """Segments that an attempt reported before its result. Rows of attempts that were not accepted stay, unread."""
 
     video_id: str
     job_id: str
@@ -125,7 +125,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """Which manifests a video has now: as long as two editions are equal, so are they. `media` counts its rows."""
+    """Identifies the current manifests of a video: equal editions mean equal manifests. `media` counts its rows."""
 
     video_id: str
     status: Status
@@ -135,7 +135,7 @@ class Edition:
 
 
 class VideoSummary(BaseModel):
-    """A video as lists show it."""
+    """A video in a list."""
 
     video_id: str
     slug: str
@@ -153,19 +153,19 @@ class VideoSummary(BaseModel):
 def slug_for(title: str, video_id: str) -> str:
     """Return the video's address: its title's words and 8 characters (40 bits) of its id's random part.
 
-    Pure and the same whatever else is in the catalog, so that it is known at once and never changes.
+    Pure and independent of the rest of the catalog, so the address is known at once and never changes.
     """
     words = slugify(title, max_length=_SLUG_WORDS_MAX, word_boundary=True) or "video"
     try:
         bits = UUID(video_id).int
-    except ValueError:  # an id of another kind: a fold must not fail
+    except ValueError:  # not a UUID; a fold must not fail
         bits = int.from_bytes(hashlib.sha256(video_id.encode()).digest(), "big")
     tail = "".join(_ALPHABET[(bits >> 5 * place) & 31] for place in range(_SLUG_TAIL))
     return f"{words}-{tail}"
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words that text is found by: without case, accents and punctuation, in order."""
+    """Return the searchable words of a text in order, without case, accents and punctuation."""
     plain = "".join(char for char in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(char))
     return [word[:_WORD_MAX] for word in _WORD.findall(plain.casefold())]
 
@@ -186,7 +186,7 @@ def video_keys(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str
 
 @once
 def evolve_video(video: Video | None, recorded: Recorded[VideoEvent]) -> Video | None:
-    """Fold the topic videos. What is purged keeps its slug and nothing else comes of it."""
+    """Fold topic `videos`. A purged video keeps its slug and ignores later events."""
     event, time = recorded.envelope.data, recorded.envelope.time
     if isinstance(event, UploadStarted):
         return video or _started(event, time)
@@ -251,7 +251,7 @@ def _started(event: UploadStarted, time: datetime) -> Video:
 
 def _uploaded(video: Video | None, event: VideoUploaded, time: datetime) -> Video:
     if video is not None and video.status != "uploading":
-        return video  # told a second time
+        return video  # a repeat
     begun = video or Video(event.video_id, slug="", status="uploading")
     return replace(
         begun,
@@ -276,7 +276,7 @@ def _edited(video: Video, event: VideoEdited) -> Video:
 
 
 def _retried(video: Video) -> Video:
-    """Go on with the plan when one of its jobs had failed; otherwise (analysis, verification) all is made anew."""
+    """Continue the plan when one of its jobs had failed; after other failures (analysis, verification) start from scratch."""
     processing = replace(video, status="processing", failure=None, failed_job_id=None)
     if video.failed_job_id in video.job_ids:
         return processing
@@ -284,7 +284,7 @@ def _retried(video: Video) -> Video:
 
 
 def media_keys(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str, str]]:
-    """Return the finished job that may have made something to play."""
+    """Return the finished job whose result may be playable."""
     event = recorded.envelope.data
     if isinstance(event, JobCompleted):
         return ((event.video_id, event.job_id),) if isinstance(event.result, MakingResult) else ()
@@ -294,7 +294,7 @@ def media_keys(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str
 
 
 def evolve_media(media: Media | None, recorded: Recorded[JobCompleted]) -> Media | None:
-    """Fold the topic jobs: the first accepted result of a job stays."""
+    """Fold topic `jobs`: the first accepted result of a job stays."""
     event, time = recorded.envelope.data, recorded.envelope.time
     if media is not None or not isinstance(event.result, MakingResult):
         return media
@@ -321,7 +321,7 @@ def part_keys(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str,
 
 
 def evolve_part(part: Part | None, recorded: Recorded[PartAccepted]) -> Part | None:
-    """Fold the topic jobs: what an attempt has said of a part stays."""
+    """Fold topic `jobs`: an attempt's first report of a part stays."""
     event = recorded.envelope.data
     return part or Part(event.video_id, event.job_id, event.epoch, event.part, event.renditions)
 
@@ -344,15 +344,15 @@ _VIDEO = TypeAdapter(Video)
 _MEDIA = TypeAdapter(Media)
 _EDITION = TypeAdapter(Edition)
 After = tuple[datetime, str] | None
-"""Where a page begins: (uploaded_at, video_id) of the last video of the page before."""
+"""Start of a page: (uploaded_at, video_id) of the previous page's last video."""
 
 
 async def page(connection: AsyncConnection[Any], *, limit: int, after: After = None, query: str = "") -> Sequence[VideoSummary]:
-    """Return published videos, newest first; with `query`, those that have all its words (the last may be unfinished)."""
+    """Return published videos, newest first; with `query`, only those with all its words (the last may be a prefix)."""
     values: dict[str, object] = {"limit": min(limit, PAGE_MAX), **_cursor(after)}
     if not query.strip():
         cursor = await connection.execute(_SQL["page"], values)
-    elif wanted := _tsquery(query):  # planned anew each time: how common the words are decides which index serves
+    elif wanted := _tsquery(query):  # planned on each call: the best index depends on how common the words are
         cursor = await connection.execute(_SQL["search"], values | {"query": wanted}, prepare=False)
     else:
         return []
@@ -389,7 +389,7 @@ async def by_id(connection: AsyncConnection[Any], video_id: str) -> Video | None
 
 
 async def id_of(connection: AsyncConnection[Any], which: str) -> str:
-    """Return the id of the video that `which` names, or `which` itself when it names none. Raises InvalidRequest as below."""
+    """Return the id of the video that `which` names, or `which` itself when none matches. Raises InvalidRequest like `named`."""
     video = await named(connection, which)
     return video.video_id if video else which
 
@@ -402,18 +402,18 @@ async def named(connection: AsyncConnection[Any], which: str) -> Video | None:
 
 
 async def same_content(connection: AsyncConnection[Any], sha256: str) -> Video | None:
-    """Return the oldest video that is being made, or was made, of this content."""
+    """Return the oldest video in progress or published with this content."""
     return await _one(connection, "same_content", {"sha256": sha256})
 
 
 async def stale_uploads(connection: AsyncConnection[Any], before: datetime, limit: int = 100) -> Sequence[Video]:
-    """Return uploads that were begun before a moment and never completed."""
+    """Return uploads started before a moment and never completed."""
     cursor = await connection.execute(_SQL["stale_uploads"], {"before": before, "limit": limit})
     return [_VIDEO.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
 async def media_of(connection: AsyncConnection[Any], video_id: str, rendition: str | None = None) -> Sequence[Media]:
-    """Return what finished jobs made of the video, in order of completion; with `rendition`, of renditions that one only."""
+    """Return the results of a video's finished jobs, in order of completion; with `rendition`, only that rendition's."""
     if rendition is None:
         cursor = await connection.execute(_SQL["media"], {"video_id": video_id})
     else:
@@ -422,27 +422,27 @@ async def media_of(connection: AsyncConnection[Any], video_id: str, rendition: s
 
 
 async def extras_of(connection: AsyncConnection[Any], video_id: str) -> Sequence[Media]:
-    """Return what finished jobs made of the video beside its renditions."""
+    """Return the results of a video's finished jobs other than renditions."""
     cursor = await connection.execute(_SQL["extras"], {"video_id": video_id})
     return [_MEDIA.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
 async def is_accepted(connection: AsyncConnection[Any], video_id: str, job_id: str, epoch: int) -> bool:
-    """Tell whether what a job made under an epoch was accepted; before, its objects are nobody's."""
+    """Return whether a job's result under an epoch was accepted. Until then its objects belong to no video."""
     cursor = await connection.execute(_SQL["accepted"], {"video_id": video_id, "job_id": job_id, "epoch": epoch})
     (found,) = await cursor.fetchone() or (False,)
     return bool(found)
 
 
 async def edition_of(connection: AsyncConnection[Any], slug: str) -> Edition | None:
-    """Return which manifests the video with this address has."""
+    """Return the edition of the video with this address."""
     cursor = await connection.execute(_SQL["edition"], {"slug": slug})
     found = await cursor.fetchone()
     return _EDITION.validate_json(found[0]) if found else None
 
 
 async def counts(connection: AsyncConnection[Any]) -> dict[str, int]:
-    """Return how many videos are in each state."""
+    """Return the number of videos by state."""
     cursor = await connection.execute(_SQL["counts"])
     return dict(await cursor.fetchall())
 
@@ -458,6 +458,6 @@ def _cursor(after: After) -> dict[str, object]:
 
 
 def _tsquery(query: str) -> str:
-    """Return a tsquery that wants every word, the last as a prefix; empty when there is no word."""
+    """Return a tsquery for all words, the last as a prefix; empty when there are no words."""
     words = words_of(query)[:_QUERY_WORDS_MAX]
     return " & ".join(f"'{word}'" for word in words) + ":*" if words else ""

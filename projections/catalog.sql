@@ -84,7 +84,7 @@ SELECT to_json(v)::text FROM (
 ) v;
 
 -- name: listing
--- Every video for the administrator, newest first, by state, content and words when asked; no upload that another took the place of.
+-- Every video for the administrator, newest first, filtered by state, content and words; without uploads given up for another.
 SELECT to_json(v)::text FROM (
     SELECT * FROM catalog.videos
     WHERE same_as IS NULL
@@ -99,12 +99,12 @@ SELECT to_json(v)::text FROM (
 ) v;
 
 -- name: by_slug
--- Of two videos with one slug (once in 10^12 pairs) the older one has it.
+-- If two videos share a slug (once in 10^12 pairs), the older one has it.
 SELECT to_json(v)::text FROM catalog.videos v
 WHERE slug = %(slug)s ORDER BY coalesce(uploaded_at, started_at), video_id LIMIT 1;
 
 -- name: by_part
--- Ids that begin or end so: a person asks, rarely, and may wait for a look at every row.
+-- Ids that begin or end with a part. Scans every row: people ask rarely and can wait.
 SELECT video_id FROM catalog.videos
 WHERE starts_with(video_id, %(part)s) OR right(video_id, length(%(part)s)) = %(part)s ORDER BY video_id LIMIT 2;
 
@@ -117,12 +117,12 @@ SELECT to_json(v)::text FROM catalog.videos v
 WHERE sha256 = %(sha256)s AND status IN ('processing', 'ready') ORDER BY uploaded_at, video_id LIMIT 1;
 
 -- name: stale_uploads
--- Uploads that were begun before a moment and never completed.
+-- Uploads started before a moment and never completed.
 SELECT to_json(v)::text FROM catalog.videos v
 WHERE status = 'uploading' AND started_at < %(before)s ORDER BY started_at LIMIT %(limit)s;
 
 -- name: media
--- What finished jobs made, with the parts that were reported before.
+-- Results of finished jobs, with the parts reported before them.
 SELECT to_json(m)::text FROM (
     SELECT video_id, job_id, completed_at, kind, thumbnail, subtitles, epoch, parts,
            CASE parts WHEN 0 THEN renditions ELSE renditions || (
@@ -134,7 +134,7 @@ SELECT to_json(m)::text FROM (
 ) m ORDER BY completed_at, job_id;
 
 -- name: media_of_rendition
--- The same, of renditions only one: what a playlist is made of, without reading the others.
+-- The same for a single rendition: a playlist needs no others.
 SELECT to_json(m)::text FROM (
     SELECT video_id, job_id, completed_at, kind, thumbnail, subtitles, epoch, parts,
            jsonb_path_query_array(renditions, '$[*] ? (@.name == $name)', jsonb_build_object('name', %(rendition)s::text))
@@ -148,15 +148,15 @@ SELECT to_json(m)::text FROM (
 ) m ORDER BY completed_at, job_id;
 
 -- name: accepted
--- Whether a job's result was accepted, as it was made under this epoch.
+-- Whether a job's result under this epoch was accepted.
 SELECT EXISTS (SELECT FROM catalog.media WHERE (video_id, job_id, epoch) = (%(video_id)s, %(job_id)s, %(epoch)s));
 
 -- name: extras
--- The same, of what lies beside the renditions.
+-- The same for everything other than renditions.
 SELECT to_json(m)::text FROM catalog.media m WHERE video_id = %(video_id)s AND kind = 'extras' ORDER BY completed_at, job_id;
 
 -- name: edition
--- What a video's manifests are made of, in a few bytes: rows of media are only ever added.
+-- Identifies the rows behind a video's manifests in a few bytes: rows of media are only ever added.
 SELECT to_json(e)::text FROM (
     SELECT video_id, status, archived, md5(concat_ws('/', probe, plan, job_ids)) AS digest,
            (SELECT count(*) FROM catalog.media m WHERE m.video_id = v.video_id) AS media

@@ -1,4 +1,4 @@
-"""Contents: the upload that holds each content; table `contents`. Who came first is a matter of the log, not of a process."""
+"""Contents: the upload that holds each content; table `contents`. The log decides which upload came first, not a process."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -36,9 +36,9 @@ def keys_of(recorded: Recorded[ContentEvent]) -> Collection[tuple[str]]:
 
 @once
 def evolve(content: Content | None, recorded: Recorded[ContentEvent]) -> Content | None:
-    """Fold the topic contents: a claim counts when it names the holder that it found."""
+    """Fold topic `contents`: a claim counts if it names the current holder."""
     event = recorded.envelope.data
-    if content is None:  # also a claim whose holder this log does not know
+    if content is None:  # even if the claim names a holder unknown to this log
         return Content(event.sha256, event.video_id, event.upload)
     if event.instead_of != content.video_id:
         return content
@@ -50,7 +50,7 @@ _CONTENT = TypeAdapter(Content)
 
 
 async def holder(connection: AsyncConnection[Any], sha256: str) -> VideoUploaded | None:
-    """Return the upload that holds a content."""
+    """Return the upload that holds a content, if any."""
     cursor = await connection.execute(_SQL["holder"], {"sha256": sha256})
     found = await cursor.fetchone()
     return _CONTENT.validate_json(found[0]).upload if found else None

@@ -1,4 +1,4 @@
-"""Moved to `projections.folding.fold`; this name stays for one version, for files that users keep."""
+"""Moved to `projections.folding.fold`. The old name works for one version, for users' own files."""
 
 import warnings
 

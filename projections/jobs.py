@@ -1,4 +1,4 @@
-"""Jobs: where each one is, every attempt at it, and who gets none; tables `jobs`, `attempts` and `pauses`, from the topic jobs."""
+"""Jobs: their states, attempts and paused workers; tables `jobs`, `attempts` and `pauses`, folded from topic `jobs`."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -43,7 +43,7 @@ _SQL = load(Path(__file__).with_name("jobs.sql"))
 
 
 class Made(Value):
-    """What a completed job made, counted. `encoder` is the one that was used."""
+    """Counts of a completed job's output, and the `encoder` it used."""
 
     segments: int = 0
     size_bytes: int = 0
@@ -52,9 +52,9 @@ class Made(Value):
 
 @table_row
 class Job:
-    """One job. `what` says it for a person: `chunk 3`, `audio track 1`; `chunk` is the index of the chunk.
+    """One job. `what` describes it for people: `chunk 3`, `audio track 1`; `chunk` is the chunk's index.
 
-    `renditions` names what it makes. `seen`: see `projections.folding.repeats`.
+    `renditions` names its output. `seen`: see `projections.folding.repeats`.
     """
 
     job_id: str
@@ -96,9 +96,9 @@ class Attempt:
 
 @table_row
 class Pause:
-    """A worker, or a whole pool where `worker_id` is empty, that gets no jobs since `paused_at`; with `drain`, its workers stop.
+    """The pause of a worker, or of a whole pool if `worker_id` is empty: no jobs since `paused_at`. With `drain`, workers stop.
 
-    Without `paused_at` it is over. `seen`: see `projections.folding.repeats`.
+    Without `paused_at` the pause is over. `seen`: see `projections.folding.repeats`.
     """
 
     pool: str
@@ -113,7 +113,7 @@ _NOTHING = Earlier(parts=1, segments=0, size_bytes=0)
 
 
 def made_by(result: JobResult) -> Made:
-    """Return what a result consists of, counted."""
+    """Count the parts of a result."""
     if not isinstance(result, MakingResult):
         return Made()
     match result:
@@ -148,7 +148,7 @@ def job_keys(recorded: Recorded[JobFact]) -> Collection[tuple[str]]:
 
 @once
 def evolve_job(job: Job | None, recorded: Recorded[JobStep]) -> Job | None:
-    """Fold the facts, which come in the order of their decision."""
+    """Fold the facts, which come in the order the dispatcher decided them."""
     event, time = recorded.envelope.data, recorded.envelope.time
     if isinstance(event, JobQueued):
         if job is None:
@@ -216,7 +216,7 @@ def attempt_keys(recorded: Recorded[JobFact]) -> Collection[tuple[str, int]]:
 
 
 def evolve_attempt(attempt: Attempt | None, recorded: Recorded[JobClaimed | AttemptEnd]) -> Attempt | None:
-    """Fold the facts of one claim; the first end of it counts."""
+    """Fold the facts of one claim; its first end counts."""
     event, time = recorded.envelope.data, recorded.envelope.time
     if isinstance(event, JobClaimed):
         return attempt or Attempt(event.job_id, event.epoch, event.attempt, event.video_id, event.worker_id, time)
@@ -298,7 +298,7 @@ async def listing(
     rendition: str | None = None,
     code: str | None = None,
 ) -> Sequence[Job]:
-    """Return jobs, newest first; `rendition` names one that the job makes, `code` is that of its failure."""
+    """Return jobs, newest first. `rendition` selects jobs that make it, `code` jobs that failed with it."""
     values = {
         "limit": min(limit, PAGE_MAX),
         "status": status,
@@ -316,7 +316,7 @@ async def listing(
 
 
 async def pauses(connection: AsyncConnection[Any]) -> Sequence[Pause]:
-    """Return who gets no jobs."""
+    """Return the pauses in force."""
     cursor = await connection.execute(_SQL["pauses"])
     return [_PAUSE.validate_json(text) for (text,) in await cursor.fetchall()]
 
@@ -328,7 +328,7 @@ async def of_video(connection: AsyncConnection[Any], video_id: str) -> Sequence[
 
 
 async def id_of(connection: AsyncConnection[Any], which: str) -> str:
-    """Return the id of the job that `which` names, by its id or a part of it. Raises InvalidRequest for an ambiguous part."""
+    """Return the id of the job `which`, an id or part of one. Raises InvalidRequest for an ambiguous part."""
     return await whole_id(connection, _SQL["by_part"], which)
 
 
@@ -346,12 +346,12 @@ async def attempts_at(connection: AsyncConnection[Any], job_id: str) -> Sequence
 
 
 async def unaccepted(connection: AsyncConnection[Any], since: datetime, before: datetime) -> Sequence[tuple[Attempt, Job]]:
-    """Return attempts that ended between two moments without an accepted result, oldest first, each with its job."""
+    """Return attempts (with their jobs) that ended between two moments without an accepted result, oldest first."""
     cursor = await connection.execute(_SQL["unaccepted"], {"since": since, "before": before})
     return [(_ATTEMPT.validate_json(attempt), _JOB.validate_json(job)) for attempt, job in await cursor.fetchall()]
 
 
 async def counts(connection: AsyncConnection[Any]) -> dict[str, int]:
-    """Return how many jobs are in each state."""
+    """Return the number of jobs by state."""
     cursor = await connection.execute(_SQL["counts"])
     return dict(await cursor.fetchall())

@@ -53,7 +53,7 @@ CREATE TABLE pauses (
 SELECT to_json(p)::text FROM jobs.pauses p WHERE paused_at IS NOT NULL ORDER BY pool, worker_id;
 
 -- name: listing
--- Jobs, newest first, after a cursor (queued_at, job_id), by whatever is asked for.
+-- Jobs, newest first, after a cursor (queued_at, job_id), with optional filters.
 SELECT to_json(j)::text FROM (
     SELECT * FROM jobs.jobs
     WHERE (%(status)s::text IS NULL OR status = %(status)s)
@@ -72,7 +72,7 @@ SELECT to_json(j)::text FROM (
 SELECT to_json(j)::text FROM jobs.jobs j WHERE video_id = %(video_id)s ORDER BY queued_at, job_id;
 
 -- name: by_part
--- Ids that begin or end so: a person asks, rarely, and may wait for a look at every row.
+-- Ids that begin or end with a part. Scans every row: people ask rarely and can wait.
 SELECT job_id FROM jobs.jobs
 WHERE starts_with(job_id, %(part)s) OR right(job_id, length(%(part)s)) = %(part)s ORDER BY job_id LIMIT 2;
 

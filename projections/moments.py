@@ -1,4 +1,4 @@
-"""Times that a client names: in UTC, and within what the log, the database and the clock can say."""
+"""Times given by clients: in UTC, and within the range of the log, the database and the clock."""
 
 from datetime import UTC, datetime
 
@@ -8,7 +8,7 @@ FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UT
 
 
 def time_of(text: str, name: str) -> datetime:
-    """Read an ISO 8601 time, UTC when it names no zone. Raises InvalidRequest, with `name` as the subject."""
+    """Read an ISO 8601 time, UTC unless it names a zone. Raises InvalidRequest with `name` as the subject."""
     try:
         time = datetime.fromisoformat(text)
         time = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)

@@ -1,4 +1,4 @@
-"""Progress: the latest tick of each job, and what follows from it for a video; table `ticks`."""
+"""Progress: the latest tick of each job, and a video's progress derived from them; table `ticks`."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -22,14 +22,14 @@ from projections.jobs import Job
 _SQL = load(Path(__file__).with_name("progress.sql"))
 ATTEMPTS_MAX = 3
 _WEIGHTS: dict[str, float] = {name: kind.weight for name, kind in KINDS.items() if kind.weight}
-"""Share of a video's work by kind of job; kinds that a video has not are left out. The encoding is shared by its frames."""
+"""Share of a video's work by kind of job, without kinds the video lacks. Encoding work is divided by frames."""
 
 
 @table_row
 class Tick:
-    """The latest tick of a job: of the highest epoch, then the latest time. Percents are the highest that any tick had.
+    """The latest tick of a job: highest epoch first, then latest time. Percents are the maximum over all ticks.
 
-    An attempt that begins anew is at nothing, but nobody likes to see a bar go back: it stands until it is overtaken.
+    A new attempt starts at zero, but a progress bar must not move back: it waits until the attempt overtakes it.
     """
 
     job_id: str
@@ -51,7 +51,7 @@ def keys_of(recorded: Recorded[ProgressEvent]) -> Collection[tuple[str]]:
 
 
 def evolve(tick: Tick | None, recorded: Recorded[ProgressEvent]) -> Tick | None:
-    """Keep the newest; what comes again or late changes nothing."""
+    """Keep the newest tick; repeats and late ticks change nothing."""
     event, time = recorded.envelope.data, recorded.envelope.time
     if tick is not None and (event.epoch, time) <= (tick.epoch, tick.ticked_at):
         return tick
@@ -83,7 +83,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class QualityProgress(BaseModel):
-    """How far one rung is, over all chunks."""
+    """Progress of one rung, over all chunks."""
 
     name: str
     status: Literal["pending", "in_progress", "completed", "failed"]
@@ -91,9 +91,9 @@ class QualityProgress(BaseModel):
 
 
 class VideoProgress(BaseModel):
-    """How far a video is, in the shape that players and pages of the predecessor know.
+    """Progress of a video, in the shape that the predecessor's players and pages use.
 
-    `attempt` is the highest among its running or failed jobs, and `last_error` what failed last, until the end.
+    `attempt` is the highest among its running or failed jobs. `last_error` is the latest failure, until the video ends.
     """
 
     status: str
@@ -133,7 +133,7 @@ def progress_of(video: Video, jobs: Sequence[Job], ticks: Sequence[Tick], attemp
 
 
 def _current(video: Video, jobs: Sequence[Job]) -> list[Job]:
-    """Return the jobs of the plan that counts, and of analyses and verifications the last."""
+    """Return the current plan's jobs, and the last analysis and verification."""
     wanted = set(video.job_ids)
     found = [job for job in jobs if job.job_id in wanted]
     for kind in ("analyse", "verify"):
@@ -164,7 +164,7 @@ def _overtaking(
 
 
 def _percent(job: Job, tick_of: dict[str, Tick], rendition: str | None = None) -> float:
-    """Return how far a job is, or one rendition of it: as far as any attempt was."""
+    """Return the percent of a job or of one of its renditions: the furthest of all attempts."""
     if job.status == "completed":
         return 100.0
     tick = tick_of.get(job.job_id)
@@ -175,7 +175,7 @@ def _percent(job: Job, tick_of: dict[str, Tick], rendition: str | None = None) -
 
 
 def _overall(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick]) -> float:
-    """Return percent of the whole work; below 100 until it is published. What the plan leaves out makes it grow, never fall."""
+    """Return percent of the whole work, below 100 until publication. Kinds that the plan leaves out make it grow, never fall."""
     planned = set(_WEIGHTS)
     if video.plan is not None:
         extras = video.plan.thumbnail_ms is not None or video.plan.subtitles
@@ -190,7 +190,7 @@ def _overall(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick]) -> flo
 
 
 def _mean(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick], rendition: str | None = None) -> float:
-    """Return the mean percent of jobs, chunks weighted by their frames; those whose jobs are not known yet are at nothing."""
+    """Return the mean percent of jobs, chunks weighted by frames; chunks whose jobs are unknown here count as zero."""
     chunks = video.plan.video.chunks if video.plan and video.plan.video else ()
     frames = {chunk.index: chunk.frames for chunk in chunks}
     weights = [frames.get(job.chunk, 1) if job.chunk is not None else 1 for job in jobs]
@@ -200,7 +200,7 @@ def _mean(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick], rendition
 
 
 def _step(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick]) -> str:
-    """Return what is being done: the step of the job that was claimed first among those that run."""
+    """Return the current step: that of the running job claimed first."""
     if video.status != "processing":
         return video.status
     running = sorted((job for job in jobs if job.status == "claimed"), key=lambda job: (job.claimed_at or _NEVER, job.job_id))
@@ -211,7 +211,7 @@ def _step(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick]) -> str:
 
 
 def _qualities(video: Video, jobs: Sequence[Job], tick_of: dict[str, Tick]) -> list[QualityProgress]:
-    """Return one entry per rung: over all chunks, also those whose jobs are not known here yet."""
+    """Return one entry per rung, over all chunks, including those whose jobs are unknown here."""
     chunks = [job for job in jobs if job.kind == "encode"]
     ended = all(job.status == "completed" for job in chunks) and bool(chunks)
     found = []

@@ -1,4 +1,4 @@
-"""The projections that exist, one line each."""
+"""All projections, one line each."""
 
 from projections import catalog, contents, jobs, progress, timeline, workers
 from projections.failures import projection as failures

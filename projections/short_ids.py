@@ -1,8 +1,8 @@
-"""Ids as people write them: eight characters of a UUID instead of 36. Every command shows these, and takes them.
+"""Short ids for people: eight characters of a UUID instead of 36. Every command prints and accepts them.
 
-A UUIDv7 (videos, workers) begins with the time, so that those of one minute begin alike: its end tells them apart. Any
-other UUID (jobs) is shortened to its beginning. A person may write any beginning or end of an id, from eight characters
-on, that no other id has.
+A UUIDv7 (videos, workers) begins with the time, so ids of one minute begin alike: its last eight characters distinguish it.
+Any other UUID (jobs) is shortened to its first eight. People may type any beginning or end of an id, of at least eight
+characters, that no other id shares.
 """
 
 from collections.abc import Collection
@@ -19,7 +19,7 @@ WHOLE = 36
 
 
 def short_id(id_: str) -> str:
-    """Return the short form of an id; of one that is no UUID, the id itself.
+    """Return the short form of an id; an id that is not a UUID is returned whole.
 
     >>> short_id("01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"), short_id("f6c1070f-269c-5077-ada5-69a29a7c5990"), short_id("gpu-2")
     ('9b6c1d04', 'f6c1070f', 'gpu-2')
@@ -32,14 +32,14 @@ def short_id(id_: str) -> str:
 
 
 def fits(which: str, id_: str) -> bool:
-    """Tell whether `which` is this id, or long enough a beginning or end of it. Pure."""
+    """Return whether `which` is this id, or a sufficiently long beginning or end of it. Pure."""
     return which == id_ or (CHARACTERS <= len(which) < WHOLE and (id_.startswith(which) or id_.endswith(which)))
 
 
 async def whole_id(connection: "AsyncConnection[Any]", query: LiteralString, which: str) -> str:
-    """Return the id that `which` is a part of, or `which` itself when it is a whole id or part of none.
+    """Return the id that `which` is part of; return `which` itself when it is a whole id or no id matches.
 
-    `query` takes `part` and returns the ids that begin or end so, at most two. Raises InvalidRequest when there are two.
+    `query` takes `part` and returns at most two ids that begin or end with it. Raises InvalidRequest when there are two.
     """
     if not CHARACTERS <= len(which) < WHOLE:
         return which
@@ -48,7 +48,7 @@ async def whole_id(connection: "AsyncConnection[Any]", query: LiteralString, whi
 
 
 def only(which: str, found: Collection[str]) -> str:
-    """Return the one id that was found by a part of it; `which` itself for none. Raises InvalidRequest when there are several."""
+    """Return the only id found, or `which` itself when none was found. Raises InvalidRequest when there are several."""
     if len(found) > 1:
         some = " and ".join(sorted(found)[:2])
         raise InvalidRequest(f"{which} fits several ids, as {some}; write more of the one that is meant")

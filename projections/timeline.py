@@ -1,6 +1,6 @@
-"""Timeline: what happened to a video, in order, with the place of each event on the log; table `entries`.
+"""Timeline: the events of a video in order, each with its place on the log; table `entries`.
 
-The index has a row for each position, also where an event stands twice; readers show the first.
+The index has a row for each position. Where an event is on the log twice, readers show the first.
 """
 
 from collections.abc import Collection, Sequence
@@ -55,7 +55,7 @@ _SQL = load(Path(__file__).with_name("timeline.sql"))
 
 @table_row
 class Entry:
-    """One event about a video or a job. `causationid` is the id of the event that led to it."""
+    """One event about a video or a job. `causationid` is the id of the event that caused it."""
 
     topic: str
     partition: int
@@ -72,7 +72,7 @@ class Entry:
 
 
 def evolve(entry: Entry | None, recorded: Recorded[Shown]) -> Entry | None:
-    """Index the event; there is one row per position."""
+    """Index the event: one row per position."""
     return entry or entry_of(recorded, summary(recorded.envelope.data))
 
 
@@ -163,21 +163,21 @@ LIMIT = 5000
 
 
 async def of_video(connection: AsyncConnection[Any], video_id: str, limit: int = LIMIT) -> Sequence[Entry]:
-    """Return everything that happened to a video, in causal order."""
+    """Return all events of a video, in causal order."""
     cursor = await connection.execute(_SQL["of_video"], {"subject": video_id, "limit": limit})
     return causal([_ENTRY.validate_json(text) for (text,) in await cursor.fetchall()])
 
 
 async def of_job(connection: AsyncConnection[Any], job_id: str, limit: int = LIMIT) -> Sequence[Entry]:
-    """Return everything that happened to a job, in causal order."""
+    """Return all events of a job, in causal order."""
     cursor = await connection.execute(_SQL["of_job"], {"subject": job_id, "limit": limit})
     return causal([_ENTRY.validate_json(text) for (text,) in await cursor.fetchall()])
 
 
 def causal(entries: Sequence[Entry]) -> list[Entry]:
-    """Return each event once, by time, but none before the event that led to it or that precedes it in its partition.
+    """Return each event once, ordered by time, but never before its cause or its predecessor in the partition. Pure.
 
-    Machines' clocks differ by milliseconds, so time alone would now and then put an effect before its cause. Pure.
+    Machines' clocks differ by milliseconds: ordering by time alone would sometimes put an effect before its cause.
     """
     by_time = sorted(
         entries, key=lambda entry: (entry.time, entry.topic != VIDEOS.name, entry.topic, entry.partition, entry.offset)
@@ -200,7 +200,7 @@ def causal(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _tell(event_id: str, first: dict[str, Entry], before: dict[str, list[str]], told: dict[str, Entry]) -> None:
-    """Add the event to `told`, after all that must come before it. Events that claim to cause each other come as they are."""
+    """Add the event to `told` after all its predecessors. Events that claim to cause each other keep their order."""
     pending, entered = [event_id], set[str]()
     while pending:
         current = pending[-1]

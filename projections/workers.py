@@ -1,6 +1,6 @@
-"""Workers: who works here and when they were last heard of; table `workers`.
+"""Workers: their registrations and latest heartbeats; table `workers`.
 
-Columns from the topic workers and from worker-heartbeats are apart: nothing is known about the order between topics.
+Topics `workers` and `worker-heartbeats` fill separate columns, because topics have no common order.
 """
 
 from collections.abc import Collection, Sequence
@@ -45,7 +45,7 @@ _SQL = load(Path(__file__).with_name("workers.sql"))
 class Worker:
     """One worker process, from its start to its end.
 
-    `heartbeat_at`, `status` and `job_ids` come from worker-heartbeats, all else from workers. `seen`: see
+    `heartbeat_at`, `status` and `job_ids` come from topic `worker-heartbeats`, the rest from `workers`. `seen`: see
     `projections.folding.repeats`.
     """
 
@@ -120,7 +120,7 @@ def _evolve_life(worker: Worker | None, recorded: Recorded[WorkerLife]) -> Worke
 
 
 def _later(time: datetime, seconds: float) -> datetime:
-    """Return the moment `seconds` later, or the last there is: a fold must not fail."""
+    """Return the moment `seconds` later, at most the last representable one: a fold must not fail."""
     try:
         return time + timedelta(seconds=seconds)
     except OverflowError:
@@ -137,12 +137,12 @@ _WORKER = TypeAdapter(Worker)
 
 
 def heard_at(worker: Worker) -> datetime | None:
-    """Return when the worker was last heard of."""
+    """Return the time of the worker's latest sign of life."""
     return max((time for time in (worker.heartbeat_at, worker.registered_at) if time is not None), default=None)
 
 
 def presence(worker: Worker, now: datetime, *, paused: bool = False, drained: bool = False) -> Presence:
-    """Return what a person wants to know about the worker at `now`, whom the dispatcher may have paused or drained. Pure."""
+    """Return the worker's state at `now`, as shown to people; the dispatcher may have paused or drained it. Pure."""
     if worker.drained_at is not None:
         return "gone"
     heard = heard_at(worker)
@@ -158,13 +158,13 @@ def presence(worker: Worker, now: datetime, *, paused: bool = False, drained: bo
 
 
 async def listing(connection: AsyncConnection[Any], limit: int = 100) -> Sequence[Worker]:
-    """Return workers, the last that came first."""
+    """Return workers, the most recently registered first."""
     cursor = await connection.execute(_SQL["listing"], {"limit": limit})
     return [_WORKER.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
 async def id_of(connection: AsyncConnection[Any], which: str) -> str:
-    """Return the id of the worker that `which` names, by its id or a part of it. Raises InvalidRequest for an ambiguous part."""
+    """Return the id of the worker `which`, an id or part of one. Raises InvalidRequest for an ambiguous part."""
     return await whole_id(connection, _SQL["by_part"], which)
 
 
@@ -176,12 +176,12 @@ async def by_id(connection: AsyncConnection[Any], worker_id: str) -> Worker | No
 
 
 async def pools(connection: AsyncConnection[Any]) -> Sequence[str]:
-    """Return the pools that workers have registered for."""
+    """Return the pools for which workers have registered."""
     cursor = await connection.execute(_SQL["pools"])
     return [pool for (pool,) in await cursor.fetchall()]
 
 
 async def silent(connection: AsyncConnection[Any], since: datetime, limit: int = 100) -> Sequence[Worker]:
-    """Return workers that did not say goodbye, were not heard of since a moment, and of whom nobody said so yet."""
+    """Return workers silent since `since` that have neither signed off nor been reported offline."""
     cursor = await connection.execute(_SQL["silent"], {"since": since, "limit": limit})
     return [_WORKER.validate_json(text) for (text,) in await cursor.fetchall()]

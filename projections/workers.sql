@@ -27,7 +27,7 @@ SELECT to_json(w)::text FROM (SELECT * FROM workers.workers ORDER BY registered_
 SELECT DISTINCT pool FROM workers.workers WHERE pool IS NOT NULL ORDER BY pool;
 
 -- name: by_part
--- Ids that begin or end so: a person asks, rarely, and may wait for a look at every row.
+-- Ids that begin or end with a part. Scans every row: people ask rarely and can wait.
 SELECT worker_id FROM workers.workers
 WHERE starts_with(worker_id, %(part)s) OR right(worker_id, length(%(part)s)) = %(part)s ORDER BY worker_id LIMIT 2;
 
@@ -35,7 +35,7 @@ WHERE starts_with(worker_id, %(part)s) OR right(worker_id, length(%(part)s)) = %
 SELECT to_json(w)::text FROM workers.workers w WHERE worker_id = %(worker_id)s;
 
 -- name: silent
--- Workers that neither said goodbye nor were heard of since a moment, and are not known to be offline since.
+-- Workers silent since a moment that have neither signed off nor been reported offline since.
 SELECT to_json(w)::text FROM workers.workers w
 WHERE drained_at IS NULL AND greatest(heartbeat_at, registered_at) < %(since)s
   AND (offline_at IS NULL OR offline_at < greatest(heartbeat_at, registered_at))
