@@ -1,4 +1,4 @@
-"""Which files are taken at all: the containers, and the refusals with their sentences. Pure."""
+"""Accepted files: the containers, and the refusals with their sentences. Pure."""
 
 from collections.abc import Iterable
 
@@ -23,7 +23,7 @@ ACCEPTED = {
         "wav,w64,aiff,caf,au,mp3,aac,flac,ac3,eac3,amr,dts,dtshd,truehd,mlp,wv,ape,tta,dsf"
     ),
 }
-"""What people call the containers that are taken, and ffmpeg's names of their demuxers."""
+"""Common names of the accepted containers -> ffmpeg's names of their demuxers."""
 
 CONTAINERS = ",".join(ACCEPTED.values())
 """The demuxers that ffprobe and ffmpeg may use (`-format_whitelist`): real containers, each a single file. None of them
@@ -36,12 +36,12 @@ TEXT_DEMUXERS = frozenset(
     ("tty", "srt", "ass", "webvtt", "lrc", "sami", "subviewer", "subviewer1", "microdvd", "mpl2", "jacosub", "stl", "pjs", "scc")
 ) | {"realtext", "vplayer", "aqtitle", "mcc", "ffmetadata"}
 STILL_BRANDS = frozenset(("avif", "mif1", "mif2", "heic", "heix", "heim", "heis", "miaf", "jpeg", "jxl "))
-"""Major brands (ISO/IEC 14496-12) of files of single pictures; sequences of them have others (`avis`, `msf1`, `hevc`)."""
+"""Major brands (ISO/IEC 14496-12) of single-picture files; picture sequences have others (`avis`, `msf1`, `hevc`)."""
 ISO_BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"moof", b"styp"))
 
 
 def refusal(head: bytes, size_bytes: int) -> Failure | None:
-    """Refuse what no tool should be shown: an empty file, or a list of other files. `head` is the start of the file."""
+    """Refuse files that no tool should open: an empty file, or a list of other files. `head` is the start of the file."""
     if size_bytes == 0:
         return failure("validation", "FILE_EMPTY", "The file is empty.")
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
@@ -51,7 +51,7 @@ def refusal(head: bytes, size_bytes: int) -> Failure | None:
 
 
 def unreadable(complaints: str, head: bytes) -> Failure:
-    """Say why ffprobe could not open the file, from its words and the start of the file."""
+    """Return why ffprobe could not open the file, from its messages and the start of the file."""
     if "not on whitelist" in complaints:
         demuxer = complaints.split("Format not on whitelist")[0].rpartition("[")[2].partition(" ")[0]
         if demuxer in PLAYLIST_DEMUXERS:
@@ -67,7 +67,7 @@ def unreadable(complaints: str, head: bytes) -> Failure:
 
 
 def not_media(reason: str, complaints: str = "") -> Failure:
-    """Return the failure of a file that is no video and no sound."""
+    """Return the failure of a file that is neither video nor sound."""
     return failure("validation", "FILE_NOT_MEDIA", f"The file is not a video or sound file: {reason}.", complaints)
 
 
@@ -77,7 +77,7 @@ def _playlist() -> Failure:
 
 
 def failure(category: FailureCategory, code: str, message: str, detail: str = "") -> Failure:
-    """Return a failure of the analysis that no other attempt can change."""
+    """Return a permanent failure of the analysis: every attempt would fail alike."""
     return refused("analysis", code, message, detail, category=category, retryable=False)
 
 
@@ -88,12 +88,12 @@ def clock_broken() -> Failure:
 
 
 def encrypted() -> Failure:
-    """Return the failure of a file that is protected against copying."""
+    """Return the failure of a copy-protected file."""
     message = "The file is encrypted: it is protected against copying and cannot be read without its key."
     return failure("validation", "FILE_ENCRYPTED", message)
 
 
 def nothing_to_play(kinds: Iterable[str]) -> Failure:
-    """Return the failure of a file whose streams, of these kinds, can be neither seen nor heard."""
+    """Return the failure of a file without a visible or audible stream; `kinds` are the kinds of its streams."""
     message = f"The file has neither pictures nor sound that can be played (it has: {', '.join(sorted(set(kinds))) or 'nothing'})."
     return failure("validation", "NO_STREAMS", message)

@@ -1,8 +1,8 @@
 """Subtitles become WebVTT: from SubRip and ASS, as ffmpeg writes them, to cues. Pure.
 
-WebVTT itself is passed on as it is. Everything else that ffmpeg decodes arrives as ASS, whose file format `pysubs2` reads.
-Marks that WebVTT has are kept (italic, bold, underline, the place on the screen); others go, and what only looks like a mark
-is text.
+WebVTT itself passes unchanged. Everything else that ffmpeg decodes arrives as ASS, whose file format `pysubs2` reads.
+Marks that WebVTT supports are kept (italic, bold, underline, the place on the screen); other marks are dropped. Text that
+only looks like a mark stays text.
 """
 
 import html
@@ -15,13 +15,13 @@ import pysubs2
 from charset_normalizer import from_bytes
 
 CUE_MAX_CHARS = 10_000
-"""Text of one cue; the rest of a longer one is left out."""
+"""Maximum text of one cue; the rest of a longer text is dropped."""
 DETECTED_BYTES = 64 * 1024
 ENCODINGS = (
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874"),
     *("shift_jis", "euc_jp", "euc_kr", "gb18030", "big5"),
 )
-"""Those that subtitles are written in besides Unicode."""
+"""Encodings of subtitles besides Unicode."""
 
 _SRT_CUE = re.compile(rb"(?:\A|\n\n)\d+\n(\d+):(\d\d):(\d\d),(\d{3}) --> (\d+):(\d\d):(\d\d),(\d{3})\n")
 _SRT_MARK = re.compile(r"<(/?)(i|b|u|em|strong|s|strike|font|span)(?:\s[^<>]*)?>|\{(\\[^{}]*)\}|<br\s*/?>|\r?\n|\r", re.IGNORECASE)
@@ -34,15 +34,15 @@ _NO_MARK = re.compile(r"<(?!/?(?:[cibuv]|lang|ruby|rt)[\s.>]|[\d:.]+>)")
 _PLACE = re.compile(r"\\an(\d)|\\a(\d+)|\\pos\(\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*\)")
 _SAME = {"em": "i", "strong": "b"}
 _LEGACY = {1: 1, 2: 2, 3: 3, 5: 7, 6: 8, 7: 9, 9: 4, 10: 5, 11: 6}
-"""SSA's numbers of alignment as those of the numeric keypad."""
+"""SSA's alignment numbers -> those of the numeric keypad."""
 _BOTTOM, _MIDDLE = 2, 5
 _BRACES = {r"\{": "\ufdd0", r"\}": "\ufdd1"}
-"""Escaped braces, for as long as marks are looked for, as characters that no text has."""
+"""Escaped braces -> characters that no text has; they stand in for the braces while marks are parsed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """Text that is shown for a time; `text` is a WebVTT payload, `settings` its place."""
+    """Text shown for a time; `text` is a WebVTT payload, `settings` its place."""
 
     start_ms: int
     end_ms: int
@@ -51,7 +51,7 @@ class Cue:
 
 
 def decoded(data: bytes) -> str:
-    """Return text whose encoding its container does not say: UTF-8 as it should be, UTF-16 by its mark or zeros, else detected."""
+    """Return text whose container does not name its encoding: valid UTF-8, UTF-16 by its mark or zeros, otherwise detected."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace")
     if data[1::2].count(0) > len(data) // 4:
@@ -63,13 +63,13 @@ def decoded(data: bytes) -> str:
 
 
 def repaired(text: str) -> str:
-    """Return WebVTT in which what is no mark and no entity is text: others would not be shown."""
+    """Return WebVTT with everything escaped that is neither a mark nor an entity: players would not show it otherwise."""
     lines = text.replace("\r\n", "\n").replace("\0", "\ufffd").split("\n")
     return "\n".join(line if "-->" in line else _NO_MARK.sub("&lt;", _NO_ENTITY.sub("&amp;", line)) for line in lines)
 
 
 def from_srt(data: bytes) -> Iterator[Cue]:
-    """Yield the cues of SubRip as ffmpeg writes it: a text may hold empty lines and arrows."""
+    """Yield the cues of SubRip as ffmpeg writes it: a text may contain empty lines and arrows."""
     heads = list(_SRT_CUE.finditer(data))
     ends = [*(head.start() for head in heads[1:]), len(data)]
     texts = [data[head.end() : end].rstrip(b"\n") for head, end in zip(heads, ends, strict=False)]
@@ -82,7 +82,7 @@ def from_srt(data: bytes) -> Iterator[Cue]:
 
 
 def _detected(data: bytes) -> str:
-    """Return the likeliest encoding; of those that are as likely, the one of western Europe."""
+    """Return the likeliest encoding; in a tie, the western European one."""
     found = from_bytes(data[:DETECTED_BYTES], cp_isolation=[*ENCODINGS])
     best = found.best()
     western = next((match for match in found if match.encoding == ENCODINGS[0]), None)
@@ -104,7 +104,7 @@ def _ms(hours: int, minutes: int, seconds: int, milliseconds: int) -> int:
 
 
 def _marked_cue(start_ms: int, end_ms: int, said: str) -> Cue:
-    """Return a cue of a text with the marks of HTML, and of ASS in braces, that SubRip borrows."""
+    """Return a cue for a text with the marks that SubRip borrows: HTML, and ASS in braces."""
     line, place, at = _Line(), "", 0
     said = said[:CUE_MAX_CHARS].replace("\ufeff", "")
     for mark in _SRT_MARK.finditer(said):
@@ -122,9 +122,9 @@ def _marked_cue(start_ms: int, end_ms: int, said: str) -> Cue:
 
 
 def from_ass(text: str, *, comments: bool) -> Iterator[Cue]:
-    """Yield the cues of an ASS script: no drawings, and no `comments`, which are text in braces where a script has none.
+    """Yield the cues of an ASS script, without drawings. With `comments`, text in braces is a comment and dropped.
 
-    Raises ValueError when it is no script.
+    Raises ValueError when the text is no script.
     """
     lines = (line for line in text.splitlines() if _ASS_TIMES.match(line) or not line.startswith(("Dialogue:", "Comment:")))
     try:
@@ -176,7 +176,7 @@ def _ass_text(said: str, style: pysubs2.SSAStyle, *, comments: bool) -> str:
 
 
 def _is_text(character: str) -> bool:
-    """Tell controls, lone surrogates and non-characters from text; marks of direction are text."""
+    """Return whether a character is text: controls, lone surrogates and non-characters are not, marks of direction are."""
     return character == "\t" or unicodedata.category(character) not in ("Cc", "Cs", "Cn")
 
 
@@ -197,13 +197,13 @@ class _Line:
         self._parts.append(html.escape(kept, quote=False))
 
     def break_(self) -> None:
-        """Begin a line, when there is something on this one."""
+        """Begin a new line unless the current one is empty."""
         if self._said:
             self._parts.append("\n")
         self._said = False
 
     def switch(self, tag: str, *, on: bool) -> None:
-        """Begin or end a mark; ends the marks inside it, and begins these again."""
+        """Begin or end a mark. Ending one also ends the marks inside it and then begins these again."""
         if on and tag not in self._open:
             self._open.append(tag)
             self._parts.append(f"<{tag}>")
@@ -225,7 +225,7 @@ class _Line:
 
 
 def _settings(marks: str, alignment: int, width: int, height: int) -> str:
-    """Return where a cue stands: the last alignment, as on a numeric keypad, and the first position decide."""
+    """Return the place of a cue: the last alignment, as on a numeric keypad, and the first position decide."""
     position = None
     for mark in _PLACE.finditer(marks):
         if mark[1] is not None:
@@ -250,7 +250,7 @@ def _percent(text: str, whole: int) -> int:
 
 
 def webvtt(cues: Iterable[Cue], start_ms: int) -> str:
-    """Return a WebVTT file whose time 0 is the source's `start_ms`; what ends before that, or says nothing, is left out."""
+    """Return a WebVTT file whose time 0 is the source's `start_ms`; cues that end before it or have no text are dropped."""
     parts = ["WEBVTT\n"]
     for cue in sorted(cues, key=lambda cue: (cue.start_ms, cue.end_ms)):
         begins, ends = max(0, cue.start_ms - start_ms), cue.end_ms - start_ms

@@ -1,8 +1,8 @@
 """Clocks that jump: joined recordings start anew, broadcasts skip, killed recorders leave hours out. Pure.
 
-`Clock` finds the stretches in which a source's clock runs on. Each stream notices a jump by itself, because one is ahead of
-another where they meet; one packet that is off is no jump. In a stretch all streams keep their distance, so that pictures and
-sound stay together; the stretches are set one behind the other.
+`Clock` finds the stretches in which a source's clock runs without a jump. Each stream notices a jump by itself, because one
+stream is ahead of another at the jump; a single packet that is off is no jump. Within a stretch all streams keep their
+distance, so that pictures and sound stay together. The stretches are placed one after the other.
 """
 
 from collections.abc import Sequence
@@ -12,23 +12,23 @@ from itertools import pairwise
 from events.media import ClockPiece
 
 BACK_US = 300_000
-"""Further back than this is a jump, in the order of decoding."""
+"""A larger step back is a jump, in the order of decoding."""
 BACK_SHOWN_US = 1_500_000
-"""The same in the order of showing: pictures are stored in another one, by less than this."""
+"""The same in the order of showing: pictures are stored in another order, but by less than this."""
 FORWARD_US = 10_000_000
-"""Further ahead than this nothing was sent by any stream: a jump in containers whose clocks are known to jump."""
+"""A longer silence of all streams is a jump, in containers whose clocks are known to jump."""
 STANDING_US = 600_000_000
-"""The same elsewhere: in screen recordings a picture may stand for minutes."""
+"""The same in other containers: in screen recordings one picture may stay for minutes."""
 JUMPING = frozenset(("mpegts", "mpeg", "ogg", "flv", "rm", "asf"))
 NEAR_US = 10_000_000
 OVERLAP_US = 100_000
-"""Where sound is up to this much longer than the pictures, the pictures are joined without a gap and sound is cut."""
+"""If sound is longer than the pictures by at most this much, the pictures are joined without a gap and the sound is cut."""
 PIECES_MAX = 100
 
 
 @dataclass(slots=True)
 class _Piece:
-    """A stretch: the first and last moment of each stream in it, microseconds of the source's clock."""
+    """A stretch: the first and last time of each stream in it, microseconds of the source's clock."""
 
     extents: dict[int, tuple[int, int]] = field(default_factory=dict)
     begin: int = 0
@@ -58,9 +58,9 @@ class Clock:
         self._pending: dict[int, int] = {}
 
     def place(self, stream: int, decoded: int, *, guessed: bool = False) -> int | None:
-        """Return the number of the stretch of a packet, by its time of decoding; None when only the next one can tell.
+        """Return the number of a packet's stretch, by its time of decoding; None when only the next packet can decide.
 
-        `guessed` says that it is the time of showing, because there is no other.
+        `guessed`: the time is that of showing, because there is no other.
         """
         back = BACK_SHOWN_US if guessed else BACK_US
         if stream not in self._last:
@@ -76,14 +76,14 @@ class Clock:
         return self._place[stream]
 
     def extend(self, stream: int, shown: int, length: int) -> None:
-        """Say when something is shown in the stream's stretch."""
+        """Record the time at which the stream's stretch shows something."""
         self.pieces[self._place[stream]].add(stream, shown, length)
 
     def _jumps(self, stream: int, decoded: int, back: int) -> bool:
         return decoded < self._last[stream] - back or decoded > self.pieces[self._place[stream]].end + self.forward_us
 
     def _next(self, number: int, at: int) -> int:
-        """Return the stretch after this one that the moment is near to, else a new one."""
+        """Return the later stretch that is near this time, else a new one."""
         for later in range(number + 1, len(self.pieces)):
             if self.pieces[later].begin - NEAR_US <= at <= self.pieces[later].end + NEAR_US:
                 return later
@@ -98,7 +98,7 @@ class Clock:
         self._place[stream] = number
 
     def joined(self, videos: frozenset[int]) -> tuple[ClockPiece, ...]:
-        """Return the stretches, one behind the other; nothing when there is but one."""
+        """Return the stretches, one after the other; nothing when there is only one."""
         made: list[ClockPiece] = []
         shift = 0
         for number, piece in enumerate(self.pieces):
@@ -110,7 +110,7 @@ class Clock:
 
 
 def _joint(before: _Piece, piece: _Piece, videos: frozenset[int]) -> int:
-    """Return by how much more the second stretch is moved than the first."""
+    """Return how much further the second stretch is moved than the first."""
     ended, begins = before.of(videos), piece.of(videos)
     if ended is not None and begins is not None:
         overlap = before.end - ended[1] + begins[0] - piece.begin
@@ -120,21 +120,21 @@ def _joint(before: _Piece, piece: _Piece, videos: frozenset[int]) -> int:
 
 
 def in_order(pieces: Sequence[ClockPiece]) -> bool:
-    """Whether a moment of the source's clock lies in one stretch alone, so that it can be found by seeking."""
+    """Return whether each time of the source's clock lies in only one stretch, so that seeking can find it."""
     return all(before.to_ms <= after.from_ms for before, after in pairwise(pieces))
 
 
 def in_source(pieces: Sequence[ClockPiece], at_ms: int) -> int:
-    """Return the source's timestamp of a moment of the joined clock."""
+    """Return the source's timestamp for a time of the joined clock."""
     shift = next((piece.shift_ms for piece in reversed(pieces) if at_ms >= piece.from_ms + piece.shift_ms), 0)
     return at_ms - shift
 
 
 def joined_time(pieces: Sequence[ClockPiece], offset: str) -> str:
-    """Return ffmpeg's expression (`setpts`, `asetpts`) for a time on the joined clock less `offset`, seconds.
+    """Return ffmpeg's expression (`setpts`, `asetpts`) for a time on the joined clock minus `offset`, seconds.
 
-    Where stretches overlap, the filter remembers (`ld(1)`) in which one it is: a frame that lies back, or beyond the end of
-    its stretch, is in the next one that has its time.
+    For overlapping stretches the filter remembers (`ld(1)`) its current stretch: a frame that steps back, or lies beyond the
+    end of the stretch, belongs to the next stretch that contains its time.
     """
     if not pieces:
         return f"PTS-({offset})/TB"

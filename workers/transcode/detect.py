@@ -1,4 +1,4 @@
-"""Finds out what this machine encodes with: tries every encoder, asks for the graphics cards. The effects of `encoders`."""
+"""Detects the encoders and graphics cards of this machine, and tries every encoder. The effects of `encoders`."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -13,24 +13,24 @@ TRIAL_S = 10.0
 AT_ONCE = 4
 DRM = Path("/sys/class/drm")
 ADDRESS_SPACE_BYTES = 2**46
-"""Drivers reserve far more address space than they use: with the limit for software, no card would be found."""
+"""Drivers reserve far more address space than they use: under the limit for software, no card would be found."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What a machine encodes with. `trials` has every encoder, those that do not work with the reason."""
+    """Encoders and cards of a machine. `trials` has every encoder, and the reason for each that does not work."""
 
     trials: tuple[EncoderTrial, ...]
     cards: tuple[GraphicsCard, ...]
 
     @property
     def encoders(self) -> tuple[str, ...]:
-        """Those that work, hardware first."""
+        """The working encoders, hardware first."""
         return tuple(trial.encoder for trial in self.trials if trial.works)
 
     @property
     def gpu(self) -> bool:
-        """Whether hardware encodes here."""
+        """Whether a hardware encoder works here."""
         return any(family_of(encoder) is not None for encoder in self.encoders)
 
     @property
@@ -40,7 +40,7 @@ class Hardware:
 
 
 async def detect(ffmpeg: str, directory: Path, limits: Limits, *, trial_s: float = TRIAL_S, drm: Path = DRM) -> Hardware:
-    """Try every encoder, some at once; each has `trial_s` seconds."""
+    """Try every encoder, several at once; each trial has `trial_s` seconds."""
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def attempt(encoder: str) -> EncoderTrial:
@@ -66,7 +66,7 @@ async def _try(ffmpeg: str, encoder: str, directory: Path, limits: Limits, trial
 
 
 async def _cards(directory: Path, limits: Limits, trial_s: float, drm: Path) -> tuple[GraphicsCard, ...]:
-    """Return NVIDIA's cards as its tool tells them, else what Linux lists."""
+    """Return the cards that NVIDIA's tool reports, else those that Linux lists."""
     lines: list[str] = []
     lifted = replace(limits, memory_max_bytes=ADDRESS_SPACE_BYTES)
     try:

@@ -20,16 +20,16 @@ from workers.transcode.timeouts import timeout_s
 from workers.work import Done, Update, Work, WorkFailed
 
 ENCODING_SHARE = 0.85
-"""Share of the work that encoding is; the rest is decoding what was made (measured with x264 veryfast)."""
+"""Share of encoding in the work; the rest is decoding the output (measured with x264 veryfast)."""
 log = structlog.get_logger(__name__)
 
 
 async def run(spec: EncodeSpec, work: Work) -> AsyncIterator[Update]:
     """Encode, store and decode the chunk; the result names every segment of every rung.
 
-    When hardware fails at it, software does it, and the result says so; but only where the chunk is the whole video:
-    chunks of two encoders would not join. There other workers with that hardware try it, and when they fail as well the
-    planner has the whole video made in software (`processors.planning.process`).
+    When hardware fails and the chunk is the whole video, software encodes it, and the result's `fallback` gives the reason.
+    Any other chunk must not change its encoder: chunks of two encoders would not join. Other workers with that hardware
+    try it; when they fail as well, the planner has the whole video made in software (`processors.planning.process`).
     """
     source, _digest = await work.sources.fetch(spec.source)
     try:
@@ -80,8 +80,8 @@ async def _encode(spec: EncodeSpec, source: Path, work: Work) -> AsyncGenerator[
 
 
 def misplaced(spec: EncodeSpec, made: Made) -> Failure | None:
-    """Return what is wrong when a segment does not hold the pictures, at the times, that the plan says; else None. Pure."""
-    again = is_hardware(spec.plan.encoder)  # software makes the same of it everywhere
+    """Return a failure unless every segment holds the planned pictures at the planned times; else None. Pure."""
+    again = is_hardware(spec.plan.encoder)  # software gives the same output everywhere
     wanted = planned(spec.plan, [spec.chunk])
     numbers = list(range(spec.chunk.first_segment, spec.chunk.first_segment + spec.chunk.segments))
     for rendition in made.renditions:
@@ -100,7 +100,7 @@ def misplaced(spec: EncodeSpec, made: Made) -> Failure | None:
 
 
 def _exact(spec: EncodeSpec, rendition: Rendition) -> Rendition:
-    """Return the rendition with the plan's durations: the playlist of transport streams adds up rounded ones."""
+    """Return the rendition with the plan's durations: the playlist of transport streams has rounded ones, whose errors add up."""
     scale = Fraction(rendition.timescale, spec.plan.timescale)
     segments = tuple(
         segment.model_copy(
@@ -112,7 +112,7 @@ def _exact(spec: EncodeSpec, rendition: Rendition) -> Rendition:
 
 
 def _warnings(spec: EncodeSpec, damaged: int) -> tuple[str, ...]:
-    """Return what a person should know: pictures that could not be decoded were replaced by the one before."""
+    """Return warnings for a person: undecodable pictures were replaced by the previous picture."""
     if not damaged:
         return ()
     first_s = spec.chunk.start_frame / Fraction(spec.plan.frame_rate)

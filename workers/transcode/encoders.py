@@ -1,7 +1,7 @@
-"""Which encoders there are, how each is tried, and what graphics cards say of themselves. Pure.
+"""The known encoders, the trial of each, and the descriptions of graphics cards. Pure.
 
-A name in `ffmpeg -encoders` says only what was compiled in; whether a card, a driver and a free session are there shows
-when something is encoded. So each is tried with one second of a test picture.
+A name in `ffmpeg -encoders` proves only that the encoder was compiled in. Only an encode shows whether a card, a driver and
+a free session are present. So each encoder is tried with one second of a test picture.
 """
 
 import csv
@@ -17,7 +17,7 @@ Family = Literal["nvenc", "vaapi", "qsv", "videotoolbox"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 CODECS: tuple[VideoCodec, ...] = get_args(VideoCodec)
 ENCODERS = (*(f"{codec}_{family}" for family in FAMILIES for codec in CODECS), *SOFTWARE_ENCODERS.values())
-"""Hardware first; what is tried at a worker's start."""
+"""Encoders that a worker tries at its start, hardware first."""
 
 VAAPI_DEVICE = "/dev/dri/renderD128"
 SMI_ARGV = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
@@ -27,13 +27,13 @@ VENDORS = {"0x10de": "NVIDIA", "0x8086": "Intel", "0x1002": "AMD"}
 
 
 def family_of(encoder: str) -> Family | None:
-    """Return the hardware that an encoder is for, None for software."""
+    """Return the hardware family of an encoder, None for software."""
     name = encoder.rpartition("_")[2]
     return next((family for family in FAMILIES if family == name), None)
 
 
 def device_argv(encoder: str) -> list[str]:
-    """Return what must stand before the inputs: the device that pictures are loaded into."""
+    """Return the options before the inputs: the device into which pictures are loaded."""
     if family_of(encoder) == "vaapi":
         return ["-init_hw_device", f"vaapi=hw:{VAAPI_DEVICE}", "-filter_hw_device", "hw"]
     return []
@@ -55,7 +55,7 @@ def _hardware_format(pixel_format: str) -> str:
 
 
 def trial_argv(ffmpeg: str, encoder: str) -> list[str]:
-    """Return the command that encodes one second and keeps nothing."""
+    """Return the command that encodes one second and discards the output."""
     return [
         *(ffmpeg, "-nostdin", "-hide_banner", "-v", "error", *device_argv(encoder)),
         *("-f", "lavfi", "-i", "testsrc2=size=640x360:rate=10:duration=1", "-vf", upload(encoder, "yuv420p")),
@@ -64,13 +64,13 @@ def trial_argv(ffmpeg: str, encoder: str) -> list[str]:
 
 
 def complaint(stderr: str) -> str:
-    """Return the first line that says what is wrong: ffmpeg's later ones only say that it stops."""
+    """Return the first line with an error: ffmpeg's later lines report only that it stops."""
     lines = [_SPEAKER.sub("", line).strip() for line in stderr.splitlines()]
     return next((line[:300] for line in lines if line), "it said nothing")
 
 
 def nvidia_cards(lines: Iterable[str]) -> tuple[GraphicsCard, ...]:
-    """Return the cards that `SMI_ARGV` printed: name, memory in MiB, driver; a line that is none is left out."""
+    """Return the cards in the output of `SMI_ARGV`: name, memory in MiB, driver; any other line is skipped."""
     rows = [[field.strip() for field in row] for row in csv.reader(lines)]
     return tuple(
         GraphicsCard(model=row[0], vram_bytes=int(row[1]) * MEBIBYTE if row[1].isdigit() else None, driver=f"nvidia {row[2]}")
@@ -80,7 +80,7 @@ def nvidia_cards(lines: Iterable[str]) -> tuple[GraphicsCard, ...]:
 
 
 def drm_cards(root: Path) -> tuple[GraphicsCard, ...]:
-    """Return the cards that Linux lists under `/sys/class/drm`; only amdgpu tells its memory there."""
+    """Return the cards that Linux lists under `/sys/class/drm`; only amdgpu reports its memory there."""
     found = []
     for device in sorted(root.glob("card[0-9]/device")):
         vendor, product = _word(device / "vendor"), _word(device / "device")

@@ -1,4 +1,4 @@
-"""Makes the thumbnail, and WebVTT of the text subtitles."""
+"""Makes the thumbnail, and WebVTT files from the text subtitles."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,16 +16,16 @@ from workers.work import Done, Progress, Update, Work, WorkFailed
 
 TIMEOUT_S = 600.0
 CAPTIONS_TIMEOUT_S = 3600.0
-"""For captions inside the pictures, which are all decoded; a video that takes longer plays without."""
+"""Time limit for captions inside the pictures, which requires decoding all of them; a slower video plays without captions."""
 THUMBNAIL_WIDTH_MAX = 640
 TEXT_MAX_BYTES = 16 * 2**20
 EXTRACTED = {codec: (kind, "copy") for codec, kind in (("webvtt", "webvtt"), ("subrip", "srt"), ("ass", "ass"), ("ssa", "ass"))}
-"""Format and encoder that a track is extracted with, by its codec; ffmpeg decodes all others to ASS."""
+"""Codec of a track -> format and encoder of its extraction; ffmpeg decodes all other codecs to ASS."""
 CAPTIONS = "eia_608"
 
 
 async def run(spec: ExtrasSpec, work: Work) -> AsyncIterator[Update]:
-    """Make both; a picture or a track that cannot be had is left out, and a warning says so: the video plays without."""
+    """Make both. A picture or track that cannot be made is left out with a warning: the video plays without it."""
     source, _digest = await work.sources.fetch(spec.source)
     warnings: list[str] = []
     thumbnail = None
@@ -65,12 +65,12 @@ async def _thumbnail(spec: ExtrasSpec, source: Path, work: Work) -> ObjectRef | 
 
 
 def _is_inside(plan: SubtitlePlan, spec: ExtrasSpec) -> bool:
-    """Tell whether the text is captions that the pictures carry."""
+    """Return whether the subtitles are captions inside the pictures."""
     return plan.codec == CAPTIONS and plan.track == spec.track
 
 
 async def _subtitle(plan: SubtitlePlan, spec: ExtrasSpec, source: Path, work: Work) -> Subtitle | None:
-    """Return the track as WebVTT whose time 0 is that of the plan; None when it cannot be converted, or captions say nothing."""
+    """Return the track as WebVTT with the plan's time 0; None when it cannot be converted, or when captions have no text."""
     kind, codec = EXTRACTED.get(plan.codec or "", ("ass", "ass"))
     raw, target = work.directory / f"{plan.name}.{kind}", work.directory / f"{plan.name}.vtt"
     inside = _is_inside(plan, spec)
@@ -97,9 +97,9 @@ async def _subtitle(plan: SubtitlePlan, spec: ExtrasSpec, source: Path, work: Wo
 
 
 def _captions_argv(spec: ExtrasSpec, source: Path, work: Work) -> list[str]:
-    """Return the beginning of the command that reads the captions inside the pictures: these are decoded for them.
+    """Return the beginning of the command that reads captions inside the pictures, by decoding the pictures.
 
-    `movie` opens the file by a name that needs no escapes, as the format that the analysis found, and nothing but files.
+    `movie` opens the file by a name that needs no escapes, as the format that the analysis found. It may open only files.
     """
     (work.directory / "source").symlink_to(source)
     demuxer = f":f={spec.demuxer}" if spec.demuxer is not None else ""
@@ -120,7 +120,7 @@ def _converted(raw: Path, kind: str, start_ms: int, *, copied: bool) -> str:
 
 
 async def _run(argv: list[str], work: Work, *, may_take_long: bool = False) -> ProcessResult:
-    """Run ffmpeg. Raises WorkFailed when another attempt may fare better: the machine failed, not the file."""
+    """Run ffmpeg. Raises WorkFailed when another attempt may succeed: the machine failed, not the file."""
     timeout_s = CAPTIONS_TIMEOUT_S if may_take_long else TIMEOUT_S
     result = await run_process(
         argv, cwd=work.directory, limits=work.limits, on_stdout_line=Meter().read, stall_s=timeout_s, timeout_s=timeout_s

@@ -1,6 +1,6 @@
-"""Language tags of Matroska's tracks that ffprobe does not show: `LanguageBCP47`, which counts before the older `Language`.
+"""Language tags of Matroska tracks that ffprobe does not show: `LanguageBCP47`, which overrides the older `Language`.
 
-Reads the headers of elements and the Tracks element, nothing else; bounded, and silent about files that are not as they should be.
+Reads only the headers of elements and the Tracks element, within bounds. A malformed file gives no tags and no error.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def languages_of(path: Path) -> dict[int, str]:
 
 
 def languages(file: BinaryIO) -> dict[int, str]:
-    """Return the same for an open file."""
+    """Return the BCP 47 tags of an open file, as `languages_of` does."""
     data = _tracks(file)
     found: dict[int, str] = {}
     index = 0
@@ -62,7 +62,7 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _head(data: bytes) -> tuple[int | None, int | None, int]:
-    """Return id, size and the length of an element's head; no id at the end or for nonsense, no size for an unknown one."""
+    """Return an element's id, size and head length; None as id at the end or for nonsense, None as an unknown size."""
     if len(data) < 2 or data[0] < 0x10:
         return None, None, 0
     id_length = 9 - data[0].bit_length()

@@ -1,26 +1,26 @@
-"""How many channels become two (or one) without any getting lost or too loud. Pure.
+"""Mixing of many channels to two (or one) so that none is lost or too loud. Pure.
 
-ffmpeg knows how to mix every layout that has a name. Left are ambisonics, whose channels are no loudspeakers, and files
-that do not say which channel is which: these are mixed here.
+ffmpeg can mix every layout that has a name. This module mixes the rest: ambisonics, whose channels are no loudspeakers, and
+files that do not identify their channels.
 """
 
 from math import ceil, sqrt
 
 NAMED_COUNTS = frozenset((*range(1, 9), 10, 12, 14, 16, 24))
-"""Numbers of channels for which ffmpeg takes a layout for granted when a file names none (tried)."""
+"""Numbers of channels for which ffmpeg assumes a layout when a file names none (tried)."""
 PEAK = 0.85
-"""Loudest sample that is encoded, of 1. Added up, six loud channels reach 2.5; the encoder overshoots by an eighth where
-sound begins at once."""
+"""Loudest encoded sample, of 1. Six loud channels add up to 2.5; the encoder overshoots by an eighth when sound begins
+abruptly."""
 
 LIMITER = f"alimiter=limit={PEAK}:level=disabled:attack=5:release=50:latency=enabled"
-"""Quiet passages keep their loudness, which a mix made quieter as a whole would not."""
+"""A limiter keeps the loudness of quiet passages; lowering the whole mix would not."""
 
 
 def mix(layout: str, channels: int) -> str | None:
-    """Return the filter that makes stereo of this layout (ffmpeg's name); None where ffmpeg itself knows how.
+    """Return the filter that makes stereo of this layout (ffmpeg's name); None when ffmpeg itself can mix it.
 
-    Of ambisonics the first two channels (ACN order: all around, left less right) give two microphones back to back. Of
-    channels without a name the even ones go left and the odd ones right.
+    The first two ambisonic channels (ACN order: all around, left minus right) give two microphones back to back. Unnamed
+    channels go left when even and right when odd.
     """
     if layout.startswith("ambisonic"):
         return "pan=stereo|FL=0.707*c0+0.707*c1|FR=0.707*c0-0.707*c1"

@@ -1,4 +1,4 @@
-"""Reads what ffmpeg wrote for legacy players: the pictures of MPEG transport stream segments (ISO/IEC 13818-1). Pure.
+"""Reads ffmpeg's output for legacy players: the pictures of MPEG transport stream segments (ISO/IEC 13818-1). Pure.
 
 One elementary stream per segment, as the plan asks for: pictures or sound.
 """
@@ -15,12 +15,12 @@ CLOCK = 2**33
 VIDEO_IDS = range(0xE0, 0xF0)
 AUDIO_IDS = range(0xC0, 0xE0)
 HEAD_BYTES = 512
-"""How much of the first picture is kept to find its parameters in."""
+"""Bytes of the first picture that are kept to find its parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packets:
-    """The PES packets of one stream: presentation times in ticks of 90 kHz in order of decoding, the first bytes of the first.
+    """The PES packets of one stream: presentation times (90 kHz ticks, in order of decoding) and the head of the first packet.
 
     ffmpeg writes one picture, or some 0.1 s of sound, per PES packet.
     """
@@ -52,7 +52,7 @@ def packets(segment: bytes) -> Packets:
 
 
 def codec_string(found: Packets) -> str:
-    """Return the codec as RFC 6381 wants it, from the parameters that every segment begins with. Raises BadSegment."""
+    """Return the RFC 6381 codec string, from the parameters at the start of every segment. Raises BadSegment."""
     if found.kind == "audio":
         if len(found.head) < 3 or found.head[0] != 0xFF or found.head[1] & 0xF6 != 0xF0:
             raise BadSegment("sound that is not AAC")

@@ -1,6 +1,6 @@
-"""What the packets of a source tell: when each stream begins and ends, and its frame rate. Pure.
+"""Measurements from the packets of a source: start, end and frame rate of each stream. Pure.
 
-`PacketScan` keeps a bounded state however long the source is.
+`PacketScan` has a bounded state for a source of any length.
 """
 
 import heapq
@@ -17,9 +17,9 @@ STANDARD_RATES = tuple(Fraction(rate) for rate in (24, 25, 30, 48, 50, 60, 100, 
 )
 
 REORDER_PACKETS = 32
-"""Pictures that may be stored before one that is shown earlier: H.264 and HEVC allow 16."""
+"""Maximum pictures stored before one that is shown earlier: H.264 and HEVC allow 16."""
 REORDER_US = 5_000_000
-"""No picture waits longer for one that is stored after it; where it seems so, the time of decoding was made up."""
+"""No picture waits longer for one that is stored after it; if one seems to, its time of decoding was made up."""
 NO_LIMIT = 2**62
 DISTANCES_MAX = 4096
 IRREGULAR_SHARE_MAX = Fraction(2, 100)
@@ -30,10 +30,10 @@ SINGLE_FRAME_RATE = Fraction(25)
 
 @dataclass(slots=True)
 class StreamTimes:
-    """What the packets of one stream tell, in ticks of its time base; packets that are not shown do not count.
+    """Times of one stream's packets, in ticks of its time base; packets that are not shown do not count.
 
-    The times of damaged packets are not trusted: a cut-off file ends with its last whole one. Where no packet has a time
-    (`untimed`: pictures without a container) each begins where the one before ends.
+    The times of damaged packets are not trusted: a truncated file ends with its last whole packet. If no packet has a time
+    (`untimed`: pictures without a container), each begins at the end of the previous one.
     """
 
     packets: int = 0
@@ -81,7 +81,7 @@ class StreamTimes:
             self._shown(heapq.heappop(self._waiting))
 
     def jumped(self) -> None:
-        """Begin anew after a jump of the clock: nothing is measured across it."""
+        """Restart after a jump of the clock: nothing is measured across it."""
         self.finish()
         self._previous = self.key_at = None
 
@@ -96,7 +96,7 @@ class StreamTimes:
 
 @dataclass(frozen=True, slots=True)
 class _Packet:
-    """A packet: when it is shown and how long, in ticks."""
+    """A packet: its time of showing and its duration, in ticks."""
 
     at: int | None
     length: int
@@ -104,10 +104,10 @@ class _Packet:
 
 
 class PacketScan:
-    """Folds lines of `ffprobe -show_packets` as CSV: stream, pts, dts, duration, flags, and what lies beside the data.
+    """Folds lines of `ffprobe -show_packets` as CSV: stream, pts, dts, duration, flags, side data.
 
-    `time_bases` are those of the streams of pictures and sound, seconds; without them clocks are not looked at. `programs`
-    have clocks of their own. `jumping` says that the container's clocks are known to jump.
+    `time_bases` are those of the picture and sound streams, in seconds; without them clocks are ignored. `programs`
+    have clocks of their own. `jumping`: the container's clocks are known to jump.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class PacketScan:
             self._place(index, times, packet, decoded)
 
     def _place(self, index: int, times: StreamTimes, packet: _Packet, decoded: int | None) -> None:
-        """Count a packet in its stretch of the clock. One whose time is off is held: the next one says if the clock jumped."""
+        """Count a packet in its stretch of the clock. A packet whose time is off is held until the next one decides on a jump."""
         assert packet.at is not None
         shown_us = self._us(index, packet.at)
         decoded_us = shown_us if decoded is None else self._us(index, decoded)
@@ -180,7 +180,7 @@ class PacketScan:
         return ticks_ * 1_000_000 * base.numerator // base.denominator
 
     def finish(self) -> None:
-        """Say that there are no more packets; the first and last moments are now those of the joined clock."""
+        """End the scan; the first and last times are then those of the joined clock."""
         for index, held in self._held.items():
             self.streams[index].add(held.at, held.length, f"{held.flags}C")
         for times in self.streams.values():
@@ -197,11 +197,11 @@ class PacketScan:
                 self.streams[index].end = max(end for _, end in moved)
 
     def clock(self, index: int) -> tuple[ClockPiece, ...]:
-        """Return the stretches of the clock of a stream; nothing when it runs through."""
+        """Return the stretches of a stream's clock; nothing when it never jumps."""
         return self._clocks[index].joined(self._videos) if index in self._clocks else ()
 
     def is_broken(self, index: int) -> bool:
-        """Whether the clock of a stream jumps too often to be mended."""
+        """Return whether a stream's clock jumps too often to be repaired."""
         return index in self._clocks and self._clocks[index].broken
 
 
@@ -215,7 +215,7 @@ def ticks(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class FrameRate:
-    """A measured frame rate, and whether the distances between pictures differ."""
+    """A measured frame rate, and whether distances between pictures vary."""
 
     rate: Fraction
     variable: bool
@@ -224,11 +224,11 @@ class FrameRate:
 def frame_rate(distances: Mapping[int, int], time_base: Fraction, declared: Iterable[Fraction]) -> FrameRate:
     """Return the rate of the usual distance between two pictures.
 
-    `distances` counts distances in ticks. Usual are those within a tenth, or a tick and a half (containers round to
-    milliseconds), of the median. The rate is variable when more than 2 % are neither usual nor a whole number of usual
-    ones, or when more than 10 % are such multiples: fewer of those are lost pictures. It is not, however rare pictures
-    are, when all lie on the grid of a declared rate: recorders leave out pictures that only stand. The mean of the usual
-    ones is taken for a declared or standard rate when it cannot be told from it.
+    `distances` counts distances in ticks. A distance is usual within a tenth, or a tick and a half (containers round to
+    milliseconds), of the median. The rate is variable when more than 2 % are neither usual nor a whole multiple of a usual
+    one, or when more than 10 % are such multiples; fewer multiples are lost pictures. The rate is constant when all pictures,
+    however rare, lie on the grid of a declared rate: recorders leave out repeated pictures. The mean of the usual distances
+    becomes a declared or standard rate when it cannot be distinguished from that rate.
     """
     counts = sorted((distance, count) for distance, count in distances.items() if distance > 0)
     total = sum(count for _, count in counts)
@@ -251,7 +251,7 @@ def frame_rate(distances: Mapping[int, int], time_base: Fraction, declared: Iter
 
 
 def _grid(counts: list[tuple[int, int]], total: int, time_base: Fraction, declared: list[Fraction]) -> Fraction | None:
-    """Return the declared rate whose single frames and multiples of them all distances are; none above `GRID_RATE_MAX`."""
+    """Return the declared rate of which every distance is a whole number of frames; none above `GRID_RATE_MAX`."""
     for rate in sorted(rate for rate in declared if rate <= GRID_RATE_MAX):
         frame = 1 / (rate * time_base)
         reach = max(Fraction(3, 2), frame / 10)
@@ -276,7 +276,7 @@ def _median(counts: list[tuple[int, int]], total: int) -> int:
 
 
 def _recognised(measured: Fraction, error: Fraction, declared: list[Fraction]) -> Fraction:
-    """Return the declared or standard rate that the measured one must be, else a simple fraction near it."""
+    """Return the declared or standard rate that matches the measured one, else a simple fraction near it."""
     near = [rate for rate in declared if abs(rate / measured - 1) <= error]
     reference = near[0] if near else measured
     standard = min(STANDARD_RATES, key=lambda rate: abs(rate - reference))

@@ -1,4 +1,4 @@
-"""What a source is: from ffprobe's headers and the times of its packets to a `Probe`. Pure; the effects are in `analyse`.
+"""Description of a source: from ffprobe's headers and the times of its packets to a `Probe`. Pure; the effects are in `analyse`.
 
 Headers may lie and often do, so duration, frame rate and its constancy are measured from the packets.
 """
@@ -21,10 +21,10 @@ TEXT_SUBTITLES = frozenset(("subrip", "srt", "ass", "ssa", "mov_text", "webvtt",
 MATROSKA = "matroska,webm"
 INTERLACED = frozenset(("tt", "bb", "tb", "bt"))
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""ffmpeg's own decoders leave the alpha channel out."""
+"""Decoders that keep the alpha channel, which ffmpeg's own ones drop."""
 HDR_TRANSFERS: Mapping[str | None, Any] = {"smpte2084": "pq", "arib-std-b67": "hlg"}
 PROBE_SCORE_MIN = 26
-"""ffmpeg's AVPROBE_SCORE_RETRY + 1: what scores less was taken for media by its name or by accident."""
+"""ffmpeg's AVPROBE_SCORE_RETRY + 1: a file with a lower score was recognised as media only by its name or by accident."""
 COMPLAINTS_CUT = ("partial file", "File ended prematurely", "Truncat", "truncat")
 
 
@@ -33,7 +33,7 @@ COMPLAINTS_CUT = ("partial file", "File ended prematurely", "Truncat", "truncat"
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """What `ffprobe -show_streams -show_format -show_programs -show_chapters -of json` says."""
+    """Output of `ffprobe -show_streams -show_format -show_programs -show_chapters -of json`."""
 
     format: Mapping[str, Any]
     streams: tuple[Mapping[str, Any], ...]
@@ -42,7 +42,7 @@ class Headers:
 
     @property
     def start_s(self) -> Fraction:
-        """Return the declared first timestamp. ffmpeg's own idea of it depends on its version; nothing is built on it."""
+        """Return the declared first timestamp. ffmpeg computes it differently in each version, so nothing relies on it."""
         return _seconds(self.format.get("start_time")) or Fraction(0)
 
     @property
@@ -66,7 +66,7 @@ class Headers:
 
 
 def parse_headers(text: str) -> Headers | None:
-    """Parse ffprobe's JSON; None when it says nothing of a format."""
+    """Parse ffprobe's JSON; None when it reports no format."""
     try:
         parsed = json.loads(text)
     except json.JSONDecodeError:
@@ -87,9 +87,9 @@ def with_languages(headers: Headers, languages: Mapping[int, str]) -> Headers:
 
 
 def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str, complaints: str = "") -> Probe | Failure:
-    """Join headers and packets to a probe. `complaints` is what ffprobe wrote to standard error.
+    """Combine headers and packets into a probe. `complaints` is ffprobe's output on standard error.
 
-    Returns a Failure when nothing in it can be seen or heard.
+    Returns a Failure when the source has nothing to see or hear.
     """
     if int(headers.format.get("probe_score", 100)) < PROBE_SCORE_MIN:
         return not_media("what it holds was recognised by accident at best")
@@ -136,17 +136,17 @@ def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str
 
 
 def _is_still(headers: Headers, video: VideoTrack) -> bool:
-    """Whether the file is a picture (AVIF, HEIC, GIF, PNG) and not a film that is one picture long."""
+    """Return whether the file is a picture (AVIF, HEIC, GIF, PNG), not a film of one picture."""
     brand = str(headers.format.get("tags", {}).get("major_brand", ""))
     picture = brand in STILL_BRANDS or headers.format.get("format_name") in ("gif", "apng")
     return picture and video.frame_count == 1
 
 
 def _is_seekable(headers: Headers, video: Mapping[str, Any], *, cut: bool) -> bool:
-    """Whether reading may begin in the middle and still give each picture its own time (tried).
+    """Return whether reading may begin in the middle and still give each picture its own time (tried).
 
-    A Matroska file without its end has lost its index, and seeking in it may find nothing. AVI has no presentation
-    times: with B-frames they are guessed, and guessed differently after seeking. Pictures without a container have no times.
+    A truncated Matroska file has lost its index, and seeking in it may find nothing. AVI has no presentation times: with
+    B-frames ffmpeg guesses them, and guesses differently after seeking. Pictures without a container have no times.
     """
     match headers.format.get("format_name"):
         case value if value == MATROSKA:
@@ -203,7 +203,7 @@ def _video_track(raw: Mapping[str, Any], scan: PacketScan, *, seekable: bool) ->
 
 
 def _audio_track(raw: Mapping[str, Any], scan: PacketScan) -> AudioTrack | None:
-    """Return the sound track; None when nothing in it lasts."""
+    """Return the sound track; None when it has no duration."""
     start_s, duration_s = _extent(scan.streams[int(raw["index"])], Fraction(raw["time_base"]), Fraction(0))
     if duration_s <= 0:
         return None
@@ -241,7 +241,7 @@ def _attachment(raw: Mapping[str, Any]) -> Attachment:
 
 
 def _extent(times: StreamTimes, time_base: Fraction, last_s: Fraction) -> tuple[Fraction, Fraction]:
-    """Return first timestamp and duration of a stream, seconds. `last_s` is the length of a last packet that tells none."""
+    """Return first timestamp and duration of a stream, seconds. `last_s` is the length of a last packet without a duration."""
     if times.first is None or times.end is None:
         return Fraction(0), times.packets * last_s
     start_s = times.first * time_base
@@ -249,7 +249,7 @@ def _extent(times: StreamTimes, time_base: Fraction, last_s: Fraction) -> tuple[
 
 
 def _damage(duration_ms: int, declared_ms: int | None, scan: PacketScan, complaints: str) -> Iterable[str]:
-    """Say what is wrong with the file, as far as that can be told without decoding it."""
+    """Yield the faults of the file that can be found without decoding it."""
     off = declared_ms is not None and abs(duration_ms - declared_ms) > 50 + declared_ms // 20
     if any(word in complaints for word in COMPLAINTS_CUT):
         told = f" It should last {declared_ms / 1000:.1f} s." if declared_ms is not None and off else ""
@@ -268,7 +268,7 @@ def _flag(stream: Mapping[str, Any], name: str) -> bool:
 
 
 def _tag(stream: Mapping[str, Any], name: str) -> str | None:
-    """Return a tag, whatever the case of its name, printable and at most 200 characters long."""
+    """Return a tag by its name in any case; the text is printable and at most 200 characters long."""
     for key, value in stream.get("tags", {}).items():
         if key.lower() == name:
             text = "".join(c for c in str(value) if c.isprintable()).strip()

@@ -1,9 +1,9 @@
 """One bounded child process: the only place where the media tools are started.
 
-A child runs in a session of its own, with no input but what it is given, a bare environment and limits on memory, file
+A child runs in a session of its own, with only the input passed to it, a bare environment and limits on memory, file
 size and core dumps.
-It ends with its worker: a cancelled `run_process` kills the whole process group and waits for it, and a worker that
-dies takes the child along (`setpriv --pdeathsig`, where util-linux has it).
+It ends with its worker: a cancelled `run_process` kills the whole process group and waits for it, and the kernel kills
+the child when the worker dies (`setpriv --pdeathsig`, if util-linux has it).
 """
 
 import asyncio
@@ -26,22 +26,22 @@ READ_BYTES = 256 * 1024
 OPEN_FILES_MAX = 1024
 DRAIN_S = 1.0
 NICENESS = 10
-"""On a machine that does more than encode, who waits for an answer goes first."""
+"""On a machine that does more than encode, interactive programs go first."""
 BARE = {"LC_ALL": "C", "GCONV_PATH": "/nonexistent"}
 
 LineHandler = Callable[[str], bool | None]
-"""Gets one line of standard output without its line end; returns False when the line is no sign of progress.
+"""Receives one line of standard output without its line end; returns False when the line is no sign of progress.
 ffmpeg repeats its `-progress` block even while it is stuck, so a caller compares the numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessResult:
-    """How a child ended.
+    """Outcome of a child.
 
-    `exit_code` is None when a signal ended it; `signal` is then its number. `cut` tells that we ended it ourselves:
-    `stalled` for no sign of progress in `stall_s`, `timed_out` for running longer than `timeout_s`. SIGXFSZ means that
+    `exit_code` is None when a signal ended the child; `signal` is then its number. `cut` is set when we ended the child:
+    `stalled` after no sign of progress in `stall_s`, `timed_out` after running longer than `timeout_s`. SIGXFSZ means that
     a file outgrew `limits.output_max_bytes`. `stderr_tail` has the last 32 kB of standard error, decoded leniently.
-    `argv` and `directory` are what was run, and where.
+    `argv` is the command line, `directory` its working directory.
     """
 
     exit_code: int | None
@@ -58,7 +58,7 @@ class ProcessResult:
 
 
 class _Watch:
-    """What the readers of one child share: the last sign of progress and the tail of standard error."""
+    """Shared state of one child's readers: the last sign of progress and the tail of standard error."""
 
     def __init__(self, on_line: LineHandler | None, line_max_bytes: int, on_stderr_line: Callable[[str], None] | None) -> None:
         self.on_line = on_line
@@ -112,14 +112,14 @@ async def run_process(
     stall_s: float | None = None,
     timeout_s: float | None = None,
 ) -> ProcessResult:
-    """Run `argv` in `cwd` until it ends, and say how it ended; a failure of the child is a result, not an exception.
+    """Run `argv` in `cwd` until it ends, and return the outcome; a failure of the child is a result, not an exception.
 
-    `stdin` is what it gets to read; what raises there goes up like an exception of `on_stdout_line`.
+    `stdin` is the child's input; an exception in it is passed on like an exception of `on_stdout_line`.
 
     `stall_s` (default `limits.stall_s`) is the longest time without a sign of progress on standard output, see
     `LineHandler`; `timeout_s` bounds the whole run. Standard error is no sign of progress. Lines longer than
-    `line_max_bytes` are cut. An exception of a line's handler, like cancellation, kills the process group, waits for it,
-    and goes on up.
+    `line_max_bytes` are cut. After an exception of a line handler or a cancellation, the process group is killed and
+    waited for, and then the exception is passed on.
     Raises FileNotFoundError when there is no such program.
     """
     if shutil.which(argv[0]) is None:
@@ -154,7 +154,7 @@ async def _supervise(
     stall_s: float,
     timeout_s: float | None,
 ) -> Literal["stalled", "timed_out"] | None:
-    """Serve the pipes until the child ends; kill it when it stalls or runs too long, and say so."""
+    """Serve the pipes until the child ends; kill it when it stalls or runs too long, and return which."""
     assert process.stdout is not None and process.stderr is not None
     loop = asyncio.get_running_loop()
     started_at = loop.time()
@@ -181,7 +181,7 @@ async def _supervise(
                 return None
             if loop.time() >= min(watch.progressed_at + stall_s, times_out_at):
                 _kill_group(process)
-                await asyncio.wait(pending, timeout=DRAIN_S)  # the last words of the child
+                await asyncio.wait(pending, timeout=DRAIN_S)  # the last output of the child
                 return "timed_out" if loop.time() >= times_out_at else "stalled"
     finally:
         for task in work:
@@ -213,7 +213,7 @@ async def _feed(process: asyncio.subprocess.Process, pieces: AsyncIterator[bytes
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill what is left of the process group and wait for the child, even while being cancelled."""
+    """Kill the rest of the process group and wait for the child, even while being cancelled."""
     _kill_group(process)
     waiting = asyncio.ensure_future(process.wait())
     cancelled: asyncio.CancelledError | None = None
@@ -236,7 +236,7 @@ def _kill_group(process: asyncio.subprocess.Process) -> None:
 def _limit(pid: int, limits: Limits) -> None:
     """Set the child's limits from outside, in its first milliseconds: no code of ours runs between fork and exec."""
     with contextlib.suppress(ProcessLookupError):
-        with contextlib.suppress(PermissionError):  # the worker goes behind others further than that already
+        with contextlib.suppress(PermissionError):  # the worker's niceness is higher already
             os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
         for name, bound in (
             (resource.RLIMIT_AS, limits.memory_max_bytes),
@@ -257,7 +257,7 @@ def _parent_death_prefix() -> tuple[str, ...]:
 
 
 def _bare_environment() -> dict[str, str]:
-    """Return what a child may know of our environment: no secret, no proxy, no locale surprises.
+    """Return the environment of a child: no secret, no proxy, no unexpected locale.
 
     Without GCONV_PATH a statically linked ffprobe loads the system's converters for the names
     in a transport stream, and crashes.

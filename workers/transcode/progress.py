@@ -1,6 +1,6 @@
-"""How far ffmpeg is, from the lines of its `-progress` output. Pure.
+"""Progress of ffmpeg, from the lines of its `-progress` output. Pure.
 
-A block of lines comes twice a second and ends with `progress=continue` or `progress=end`; what is not known yet is `N/A`.
+A block of lines comes twice a second and ends with `progress=continue` or `progress=end`; a value not known yet is `N/A`.
 """
 
 import contextlib
@@ -13,14 +13,14 @@ from workers.work import Progress
 
 @dataclass
 class Meter:
-    """What the lines said last: frames of the first video output, seconds of output, seconds of output per second."""
+    """Latest values: frames of the first video output, seconds of output, seconds of output per second."""
 
     frames: int = 0
     seconds: float = 0.0
     speed: float | None = None
 
     def read(self, line: str) -> bool:
-        """Take one line; tell whether it was a step forward (ffmpeg repeats its numbers even while it is stuck)."""
+        """Read one line; return whether it shows progress (ffmpeg repeats its numbers even while it is stuck)."""
         name, _, value = line.partition("=")
         value = value.strip()
         match name:
@@ -37,7 +37,7 @@ class Meter:
                 with contextlib.suppress(ValueError):
                     self.speed = float(value.rstrip("x"))
             case _:
-                pass  # ffmpeg says more than is asked
+                pass  # ffmpeg prints more keys than these
         return False
 
 

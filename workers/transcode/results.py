@@ -1,15 +1,15 @@
-"""`result.json`: what a job made, beside the objects themselves; verification reads it back."""
+"""`result.json`: the output of a job, stored beside the objects themselves; verification reads it back."""
 
 from events.envelope import Value
 from events.media import ObjectRef, Rendition, Subtitle
 from workers.work import Work
 
 MAX_BYTES = 128 * 2**20
-"""All segments of two days of sound take 17 MiB, of pictures that are encoded in one piece three times as much."""
+"""All segments of two days of sound take 17 MiB; those of pictures encoded in one piece take three times as much."""
 
 
 class ResultDocument(Value):
-    """Everything that a job put into the store, and what a person should know about it."""
+    """Everything that a job put into the store, with the warnings for a person."""
 
     renditions: tuple[Rendition, ...] = ()
     thumbnail: ObjectRef | None = None
@@ -18,6 +18,6 @@ class ResultDocument(Value):
 
 
 async def store_result(document: ResultDocument, work: Work) -> ObjectRef:
-    """Put the document into the store, the last object of its job."""
+    """Put the document into the store, as the last object of its job."""
     data = document.model_dump_json(exclude_none=True).encode()
     return await work.store.put_bytes(f"{work.prefix}result.json", data, "application/json")

@@ -1,7 +1,7 @@
-"""Reads what ffmpeg wrote: times, durations and codecs, from the boxes of fragmented MP4 (ISO/IEC 14496-12). Pure.
+"""Reads ffmpeg's output: times, durations and codecs, from the boxes of fragmented MP4 (ISO/IEC 14496-12). Pure.
 
-Written here because the parsers on PyPI model whole files (construct-based, unmaintained since 2023); four tables are all
-that is needed, and they must be strict: what is not understood is an error.
+Written here because the parsers on PyPI model whole files (construct-based, unmaintained since 2023). Four tables are
+enough, and their reader must be strict: anything unknown is an error.
 """
 
 import struct
@@ -13,17 +13,17 @@ from events.media import Chunk, VideoPlan
 
 CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"mvex")
 SAMPLE_ENTRIES = {b"avc1": 78, b"hvc1": 78, b"av01": 78, b"mp4a": 28}
-"""Type of a sample entry -> bytes of fixed fields before its boxes."""
+"""Type of a sample entry -> bytes of the fixed fields before its boxes."""
 AAC_IN_MP4 = 0x40
 
 
 class BadSegment(Exception):
-    """The bytes are not the initialisation or media segment that they should be."""
+    """The bytes are not the expected initialisation or media segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fragments:
-    """What the fragments of one media segment hold: first decode time and total duration in ticks, number of samples."""
+    """Contents of one media segment's fragments: first decode time and total duration in ticks, number of samples."""
 
     decode_time: int
     duration: int
@@ -31,7 +31,7 @@ class Fragments:
 
 
 def planned(plan: VideoPlan, chunks: Iterable[Chunk]) -> tuple[Fragments, ...]:
-    """Return what the segments of these chunks must hold, in every rung, to the tick."""
+    """Return the required contents of the segments of these chunks, in every rung, to the tick."""
     ticks = plan.timescale / Fraction(plan.frame_rate)
     assert ticks.denominator == 1, "the plan gives every frame a whole number of ticks"
     segments = []
@@ -75,7 +75,7 @@ def timescale(init: bytes) -> int:
 
 
 def codec_string(init: bytes) -> str:
-    """Return the codec as RFC 6381 wants it: `avc1.64001f`, `hvc1.1.6.L93.B0`, `av01.0.04M.08`, `mp4a.40.2`.
+    """Return the RFC 6381 codec string: `avc1.64001f`, `hvc1.1.6.L93.B0`, `av01.0.04M.08`, `mp4a.40.2`.
 
     Raises BadSegment for any other codec.
     """
@@ -117,7 +117,7 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
 
 
 def _number(data: bytes, at: int, end: int, *, wide: bool = False) -> int:
-    """Return the big-endian number of 4 or 8 bytes at a place that must end before `end`."""
+    """Return the big-endian number of 4 or 8 bytes at `at`; it must end before `end`."""
     size = 8 if wide else 4
     if at + size > end:
         raise BadSegment("a box is shorter than its fields")
@@ -202,7 +202,7 @@ def _aac(esds: bytes) -> str:
 
 
 def _descriptor(data: bytes, at: int, tag: int) -> bytes:
-    """Return the body of the descriptor with this tag at a place."""
+    """Return the body of the descriptor with this tag at `at`."""
     if len(data) <= at or data[at] != tag:
         raise BadSegment(f"no descriptor {tag} where one should be")
     size = 0

@@ -1,8 +1,8 @@
-"""Which streams of a source are used: one of pictures, the sound and text that belong to it. Pure.
+"""Choice of a source's streams: one of pictures, and the sound and text that belong to it. Pure.
 
-A stream counts when it has packets and they can be decoded; what a header announces and never sends is nothing. A single
-picture beside a film is a cover. Of several programmes in one file (broadcasts) one is used, with its own sound: each has
-a clock of its own.
+A stream counts when it has packets that can be decoded; a stream that a header only announces does not count. A single
+picture beside a film is a cover. If a file has several programmes (broadcasts), one is used with its own sound, because
+each has a clock of its own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The streams that are used, the pictures that count as covers, and what is to be said about the rest."""
+    """The streams in use, the pictures that count as covers, and the remarks about the rest."""
 
     video: Stream | None
     audio: tuple[Stream, ...]
@@ -49,7 +49,7 @@ def programs_of(parsed: Mapping[str, Any]) -> tuple[Program, ...]:
 
 
 def choose(streams: Sequence[Stream], programs: Sequence[Program], scan: PacketScan) -> Choice | Failure:
-    """Return the streams that are used; a Failure when there are pictures or sound and none can be decoded."""
+    """Return the streams to use; a Failure when there are pictures or sound and none can be decoded."""
     films = [stream for stream in streams if is_video(stream) and _packets(stream, scan)]
     sounds = [stream for stream in streams if stream.get("codec_type") == "audio"]
     audible = [stream for stream in sounds if _packets(stream, scan) and is_audible(stream) and not _is_encrypted(stream, scan)]
@@ -79,18 +79,18 @@ def choose(streams: Sequence[Stream], programs: Sequence[Program], scan: PacketS
 
 
 def is_video(stream: Stream) -> bool:
-    """Whether the stream is moving pictures: not one that its container calls a cover."""
+    """Return whether the stream is moving pictures and not a cover by its container's flag."""
     return stream.get("codec_type") == "video" and not stream.get("disposition", {}).get("attached_pic")
 
 
 def is_visible(stream: Stream) -> bool:
-    """Whether pictures of the stream can be decoded."""
+    """Return whether pictures of the stream can be decoded."""
     sizes = int(stream.get("width") or 0), int(stream.get("height") or 0)
     return stream.get("codec_name") not in (None, "unknown") and stream.get("pix_fmt") not in (None, "unknown") and min(sizes) > 0
 
 
 def is_audible(stream: Stream) -> bool:
-    """Whether sound of the stream can be decoded."""
+    """Return whether sound of the stream can be decoded."""
     known = stream.get("codec_name") not in (None, "unknown")
     return known and int(stream.get("channels") or 0) > 0 and int(stream.get("sample_rate") or 0) > 0
 
@@ -101,7 +101,7 @@ def _default(videos: Sequence[Stream]) -> Stream | None:
 
 
 def _inside(video: Stream | None, audible: Sequence[Stream], programs: Sequence[Program]) -> Program | None:
-    """Return the programme of the pictures, else of the first sound; None when the file has but one."""
+    """Return the programme of the pictures, else that of the first sound; None when the file has only one."""
     first = video if video is not None else (audible[0] if audible else None)
     if len(programs) < 2 or first is None:
         return None
@@ -109,7 +109,7 @@ def _inside(video: Stream | None, audible: Sequence[Stream], programs: Sequence[
 
 
 def _belongs(stream: Stream, inside: Program | None, programs: Iterable[Program]) -> bool:
-    """Whether the stream is of the programme, or of none."""
+    """Return whether the stream belongs to the programme, or to none."""
     index = int(stream["index"])
     return inside is None or index in inside.streams or not any(index in program.streams for program in programs)
 

@@ -1,16 +1,16 @@
-"""How long ffmpeg may take: VLog's formula (contracts §1.2), for several rungs in one decode. Pure."""
+"""Time limits for ffmpeg: VLog's formula (contracts §1.2), for several rungs in one decode. Pure."""
 
 from collections.abc import Iterable
 
 FACTORS = ((360, 1.0), (480, 1.25), (720, 1.5), (1080, 2.0), (1440, 2.5), (2160, 3.5))
-"""Height of a rung (its shorter side) -> how much longer it takes than 360p."""
+"""Height of a rung (its shorter side) -> its encoding time relative to 360p."""
 SECONDS_PER_SECOND = 2.0
 TIMEOUT_MIN_S = 300.0
 TIMEOUT_MAX_S = 14_400.0
 
 
 def timeout_s(duration_ms: int, heights: Iterable[int] = ()) -> float:
-    """Return the time limit for making rungs of these heights of so much source, seconds.
+    """Return the time limit for making rungs of these heights from a source of this duration, in seconds.
 
     The factors of the rungs add up, since all come from one run; no rung at all (sound, extras) counts as the lowest. A
     height between two steps counts as the higher one. The result lies between 300 and 14,400 seconds.

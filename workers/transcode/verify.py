@@ -1,4 +1,4 @@
-"""Reads everything again before a video is published: every object, every time, every length."""
+"""Reads all output again before a video is published: every object, every time, every length."""
 
 import asyncio
 import hashlib
@@ -20,16 +20,16 @@ from workers.work import Done, ObjectStore, Progress, Update, Work, WorkFailed
 PARALLEL = 8
 TICK_S = 1.0
 WARNINGS_MAX = 200
-"""A video of a thousand damaged chunks is published, and its event fits on the log."""
+"""Maximum warnings: a video of a thousand damaged chunks is still published, and its event fits on the log."""
 TOLERANCE_MS = 100
-"""Sound may end this much before or after the pictures; AAC frames alone last 21 ms."""
+"""Maximum distance between the ends of sound and pictures; AAC frames alone last 21 ms."""
 
 Times = Fragments | mpegts.Packets
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A rendition over all its jobs, in order, with what its segments' own bytes say."""
+    """A rendition across all its jobs, in order, with the times read from its segments' own bytes."""
 
     name: str
     parts: tuple[Rendition, ...]
@@ -48,7 +48,7 @@ class Joined:
 
 
 async def run(spec: VerifySpec, work: Work) -> AsyncIterator[Update]:
-    """Check digests, sizes, numbering, decode times, frame counts and lengths; the result is what is published."""
+    """Check digests, sizes, numbering, decode times, frame counts and lengths; the result is the published one."""
     documents = [await _document(ref, work.store) for ref in spec.results]
     parts = [rendition for document in documents for rendition in document.renditions if rendition.segments]
     reading = [_Reading(ref, work.store) for ref in _references(documents)]
@@ -76,7 +76,7 @@ async def run(spec: VerifySpec, work: Work) -> AsyncIterator[Update]:
 
 
 def bounded_warnings(warnings: Iterable[str]) -> tuple[str, ...]:
-    """Return each warning once, the first of very many, and then how many there are besides. Pure."""
+    """Return each warning once, at most the first WARNINGS_MAX, and then the number of others. Pure."""
     once = tuple(dict.fromkeys(warnings))
     if len(once) <= WARNINGS_MAX:
         return once
@@ -91,7 +91,7 @@ async def _document(ref: ObjectRef, store: ObjectStore) -> ResultDocument:
 
 
 def _references(documents: Iterable[ResultDocument]) -> list[ObjectRef]:
-    """Return every object that the jobs reported, each once."""
+    """Return every object in the jobs' reports, each once."""
     found: list[ObjectRef | None] = []
     for document in documents:
         found += [document.thumbnail, *(subtitle.object for subtitle in document.subtitles)]
@@ -102,7 +102,7 @@ def _references(documents: Iterable[ResultDocument]) -> list[ObjectRef]:
 
 @dataclass
 class _Reading:
-    """One object that is read again."""
+    """One object to read again."""
 
     ref: ObjectRef
     store: ObjectStore
@@ -122,7 +122,7 @@ class _Reading:
 
 
 async def _read_all(reading: Sequence[_Reading]) -> None:
-    """Read everything, a few at a time, so that memory stays flat; the first failure ends it."""
+    """Read all objects, a few at a time to bound memory; the first failure ends the reading."""
     waiting = iter(reading)
 
     async def work() -> None:
@@ -139,7 +139,7 @@ async def _read_all(reading: Sequence[_Reading]) -> None:
 
 
 async def _whole(ref: ObjectRef, store: ObjectStore) -> bytes:
-    """Return an object's bytes. Raises WorkFailed when they are not those that were reported."""
+    """Return an object's bytes. Raises WorkFailed when they differ from the report."""
     if ref.key.endswith(".json") and ref.size_bytes > MAX_BYTES:
         raise _failed("RESULT_UNREADABLE", f"{ref.key} has {ref.size_bytes} bytes, {MAX_BYTES} are allowed.")
     try:
@@ -161,7 +161,7 @@ def _join(name: str, parts: Iterable[Rendition], times: dict[str, Times]) -> Joi
 
 
 def first_complaint(plan: Plan, joined: Iterable[Joined]) -> Failure | None:
-    """Return the first thing that is wrong with the renditions of a video, None when all is right."""
+    """Return the first fault of a video's renditions, None when all are correct."""
     renditions = {rendition.name: rendition for rendition in joined}
     video = [rung.name for rung in plan.video.rungs] if plan.video else []
     for name in [*video, *(audio.name for audio in plan.audio)]:
@@ -219,20 +219,20 @@ def _pictures_differ(plan: VideoPlan, rendition: Joined) -> Failure | None:
 
 
 def min_time(found: mpegts.Packets) -> int:
-    """Return the time of the first picture that is shown, whatever is decoded first; the clock may start anew on the way."""
+    """Return the time of the first picture in order of showing, not of decoding; the clock may wrap around in between."""
     first = found.times[0]
     half = mpegts.CLOCK // 2
     return first + min((time - first + half) % mpegts.CLOCK - half for time in found.times)
 
 
 def _origin(rendition: Joined) -> int:
-    """Return the transport stream's time of the video's time 0: ffmpeg leaves room for the decoder's buffer before it."""
+    """Return the transport stream's time for the video's time 0: ffmpeg leaves room for the decoder's buffer before it."""
     first = rendition.times[0]
     return 0 if isinstance(first, Fragments) else min_time(first)
 
 
 def _sound_differs(plan: Plan, rendition: Joined) -> Failure | None:
-    """Check that sound has no gap and is as long as the whole, so that it cannot have drifted from the pictures."""
+    """Check that sound has no gap and is as long as the video, so that it cannot have drifted from the pictures."""
     expected = 0
     part = rendition.parts[0]
     origin = _origin(rendition)
@@ -254,7 +254,7 @@ def _sound_differs(plan: Plan, rendition: Joined) -> Failure | None:
 
 
 def _failure(code: str, message: str) -> Failure:
-    """Return a failure of the verification. Another attempt reads the same bytes: only the store's can differ."""
+    """Return a failure of the verification. Another attempt reads the same bytes; only the store's bytes can differ."""
     return refused("post_processing", code, message, retryable=code in ("OBJECT_MISSING", "OBJECT_ALTERED"))
 
 

@@ -1,4 +1,4 @@
-"""Which ffmpeg, and which encoders in it: what an encode depends on besides its arguments."""
+"""Versions of ffmpeg and of its encoders: an encode depends on them besides its arguments."""
 
 import contextlib
 import re
@@ -11,11 +11,11 @@ from workers.work import Limits
 
 TIMEOUT_S = 20.0
 ENCODERS: Mapping[str, tuple[str, ...]] = {
-    "libx264": ("-f", "h264", "pipe:1"),  # x264 names itself only in what it makes
+    "libx264": ("-f", "h264", "pipe:1"),  # x264 names itself only in its output
     "libx265": ("-f", "null", "-"),
     "libsvtav1": ("-f", "null", "-"),
 }
-"""How to make an encoder tell its version: one picture, encoded to this."""
+"""Output options with which an encoder prints its version while it encodes one picture."""
 _PICTURE = ("-hide_banner", "-f", "lavfi", "-i", "color=size=256x144:rate=10:duration=0.1", "-frames:v", "1")
 _VERSIONS = (
     ("ffmpeg", re.compile(r"^ffmpeg version (\S+)", re.MULTILINE)),
@@ -28,20 +28,20 @@ _VERSIONS = (
 
 
 def versions_in(text: str) -> tuple[ToolVersion, ...]:
-    """Return the versions that ffmpeg and its encoders tell. Pure."""
+    """Return the versions in the output of ffmpeg and its encoders. Pure."""
     found = ((name, pattern.search(text)) for name, pattern in _VERSIONS)
     return tuple(ToolVersion(name=name, version=match[1].replace(" ", "")) for name, match in found if match)
 
 
 async def ask_versions(ffmpeg: str, encoders: Sequence[str], directory: Path, limits: Limits) -> tuple[ToolVersion, ...]:
-    """Return the versions of ffmpeg and of those encoders that work, none when no process can be started; about 0.3 s."""
+    """Return the versions of ffmpeg and of the working encoders, none when no process can be started. Takes about 0.3 s."""
     trials = [(ffmpeg, *_PICTURE, "-c:v", name, *ENCODERS[name]) for name in encoders if name in ENCODERS]
     said: list[str] = []
 
     def keep(line: str) -> None:
         said.append(line)
 
-    with contextlib.suppress(OSError):  # it is asked when something has failed already
+    with contextlib.suppress(OSError):  # this runs only after another failure
         for argv in [(ffmpeg, "-version"), *trials]:
             result = await run_process(argv, cwd=directory, limits=limits, on_stdout_line=keep, timeout_s=TIMEOUT_S)
             said.append(result.stderr_tail)
