@@ -42,7 +42,7 @@ class Object(BaseModel, frozen=True):
 
 
 class Memory(BaseModel, frozen=True):
-    """Position up to which an effect outside was carried out: topic, partition, next offset, count of records, time of the latest event."""
+    """Position up to which an effect was carried out: topic, partition, next offset, count of records, time of the latest event."""
 
     name: str
     positions: tuple[tuple[str, int, int, int, datetime | None], ...]

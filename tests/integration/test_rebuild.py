@@ -219,7 +219,9 @@ async def test_rows_that_differ_by_the_same_code_are_an_alarm_until_they_are_acc
         right = await titles(connection)
 
         async def about_the_catalog() -> str:
-            return "".join(found for found in (await verify(connection, log))["findings"] if found.startswith("catalog"))
+            return "".join(
+                found for found in (await verify(connection, log, [projection]))["findings"] if found.startswith("catalog")
+            )
 
         await connection.execute("UPDATE catalog_v1.videos SET title = 'by hand' WHERE video_id = %s", [min(right)])
         await connection.execute("DELETE FROM catalog_v1.videos WHERE video_id = %s", [max(right)])

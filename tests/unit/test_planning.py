@@ -81,7 +81,8 @@ def answers_to(envelope: Envelope[Event]) -> list[Envelope[Event]]:
             return [envelope._replace(id=new_id(), data=JobQueued(spec=job.spec, priority=job.priority, **known))]
         case VideoProbed() | VideoPlanned() | VideoPublished() | VideoFailed():
             return [envelope]
-    return []
+        case _:
+            return []
 
 
 def uploaded() -> VideoUploaded:

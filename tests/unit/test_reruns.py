@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -20,7 +19,7 @@ from tests.support.deciding import Live
 from tests.support.pools import Pool
 from tests.support.work import local_work
 from workers import rerun
-from workers.work import Done, Progress, Runner, Update, Work, WorkFailed
+from workers.work import Done, Progress, Update, Work, WorkFailed
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 KILLED = Failure(stage="analysis", category="resource_exhaustion", code="EXIT_137", message="Killed.", exit_code=137)
@@ -92,7 +91,7 @@ async def test_nothing_of_a_rerun_is_kept_and_its_failure_is_its_result(tmp_path
 
     work = replace(local_work(tmp_path, tmp_path), directory=tmp_path)
     for runner, failure in ((fails, KILLED), (works, None)):
-        updates = [update async for update in rerun.run({"analyse": cast(Runner, runner)}, SPEC, work)]
+        updates = [update async for update in rerun.run({"analyse": runner}, SPEC, work)]
         assert isinstance(updates[-1], Done) and isinstance(updates[-1].result, RerunResult)
         assert updates[-1].result.failure == failure
     assert work.store.keys() == []  # type: ignore[attr-defined]
