@@ -6,8 +6,8 @@ from pathlib import Path
 
 from playwright.async_api import Browser
 
-from tests.integration.test_colors import THUMBNAIL_TOLERANCE, TOLERANCE, assert_close, rungs, shown, thumbnail
 from tests.support.clips import clip
+from tests.support.colors import THUMBNAIL_TOLERANCE, TOLERANCE, assert_close, rungs, shown, thumbnail
 from tests.support.recipes import PATCHES, in_yuv, patches
 from tests.support.transcoding import transcode
 from tests.support.work import ffmpeg_path

@@ -17,11 +17,10 @@ from infra.commands.support.output import short
 from infra.runtime import postgres
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from tests.integration.test_time_travel import kinolog
 from tests.support import clips
 from tests.support.apps import client, make
 from tests.support.log import settled
-from tests.support.platform import Platform
+from tests.support.platform import Platform, kinolog
 
 PART_BYTES = 16 * 2**20
 NOBODY = "01926f9c-0000-7000-8000-000000000000"

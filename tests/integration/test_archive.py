@@ -1,7 +1,6 @@
 """The archive on the real Kafka and the real object store: each position once, whatever is killed when."""
 
 import asyncio
-import io
 import json
 import random
 import re
@@ -11,7 +10,6 @@ from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from events.errors import StoreUnavailable
@@ -21,21 +19,19 @@ from events.topics import PROGRESS, partition_for
 from infra.runtime import kafka
 from infra.runtime.clock import new_id
 from infra.runtime.history import archived, open_history
-from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors.archiver import Archiver
 from projections.history.archive import MANIFEST, Files, Segment
-from projections.history.parquet import NO_LINK, check_segment, next_link, read_segment, write_segment
+from projections.history.parquet import NO_LINK, next_link, read_segment, write_segment
 from projections.history.proof import audit_archive
-from tests.support.archiving import archiver
+from tests.support.archiving import Records, archiver, in_the_archive, on_the_log, rewrite
 from tests.support.counting import START, ticks
 from tests.support.log import appending, read_topic
 
 FILE_RECORDS = 40
 PATIENCE_S = 60.0
 """On a busy machine; an archiver that stumbles begins again after a second, then after two, after four."""
-Records = dict[int, list[tuple[int, bytes]]]
 
 
 @asynccontextmanager
@@ -46,39 +42,6 @@ async def started(service: Archiver) -> AsyncIterator[Archiver]:
         yield service
     finally:
         await service.stop()
-
-
-async def on_the_log(settings: Settings) -> Records:
-    """Return the raw records of the topic progress."""
-    source = LogConsumer(settings, idle_ms=50)
-    places = [(PROGRESS.name, number) for number in range(PROGRESS.partitions)]
-    found: Records = {number: [] for _, number in places}
-    try:
-        ends = await source.ends(places)
-        await source.assign(dict.fromkeys(places, 0))
-        while any(source.position(place) < ends[place] for place in places):
-            for (_, number), records in (await source.read(records_max=1000, wait_s=0.5)).items():
-                found[number] += records
-    finally:
-        await source.close()
-    return found
-
-
-async def in_the_archive(settings: Settings, store: ObjectStore) -> Records:
-    """Return the records of the topic progress from the files that the archive names, after checking files and chain."""
-    found: Records = {number: [] for number in range(PROGRESS.partitions)}
-    heads = dict.fromkeys(found, (0, NO_LINK))
-    for segment in Files(await read_topic(settings, "archive")):
-        if segment.topic != PROGRESS.name:
-            continue
-        first, link = heads[segment.partition]
-        assert segment.first == first
-        file = await store.get_bytes(segment.key, segment.size_bytes + 1)
-        assert len(file) == segment.size_bytes
-        assert check_segment(file, link, segment.key).hex() == segment.chain
-        heads[segment.partition] = segment.next, bytes.fromhex(segment.chain)
-        found[segment.partition] += read_segment(file)
-    return found
 
 
 async def until_archived(settings: Settings, store: ObjectStore, expected: Records) -> None:
@@ -253,14 +216,6 @@ async def complaints(settings: Settings) -> list[str]:
     store = ObjectStore(settings)
     async with open_history(settings) as history:
         return await audit_archive(history.log, history.segments, lambda file: store.get_bytes(file.key, 1 << 24))
-
-
-async def rewrite(store: ObjectStore, segment: Segment, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Put another table in the place of a file."""
-    table = pq.read_table(io.BytesIO(await store.get_bytes(segment.key, 1 << 24)))
-    file = io.BytesIO()
-    pq.write_table(change(table), file)
-    await store.put_bytes(segment.key, file.getvalue(), "application/octet-stream")
 
 
 def altered(table: pa.Table) -> pa.Table:

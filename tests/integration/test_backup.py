@@ -39,8 +39,8 @@ from projections.history.past import fold_to
 from projections.history.proof import audit_archive
 from projections.registry import PROJECTIONS
 from tests.conftest import new_world
-from tests.integration.test_replay import archive
 from tests.support import clips
+from tests.support.archiving import archive
 from tests.support.counting import ticks
 from tests.support.log import assert_whole
 from tests.support.platform import Platform, environment

@@ -15,9 +15,9 @@ import pytest
 from events.jobs import JobClaimed, JobCompleted, LeaseExpired
 from events.videos import VideoUploaded
 from infra.runtime.settings import Settings
-from tests.integration.test_main_job import decoded_frames
 from tests.support.chaos import SETTINGS, Work, World, gust, gusts, world
 from tests.support.log import assert_whole, read_topic
+from tests.support.transcoding import decoded_frames
 from tests.support.work import ffmpeg_path
 
 ROUNDS = int(os.environ.get("ROUNDS", "1"))

@@ -34,8 +34,7 @@ from producers.appender import EVENT_BYTES_MAX, Appender
 from projections.history.audit import JobAudit
 from tests.support.log import appending, read_topic
 from tests.support.platform import Platform
-from tests.support.pools import Pool
-from tests.unit.test_snapshots import contents
+from tests.support.pools import Pool, contents
 
 POOL = "default"
 NUMBER = partition_for(POOL, JOBS.partitions)

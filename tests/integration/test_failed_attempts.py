@@ -24,10 +24,9 @@ from infra.runtime.settings import Settings
 from projections.failures import projection as failures
 from projections.failures.capsule import opened
 from projections.failures.report import report
-from tests.integration.test_readers import write
-from tests.integration.test_time_travel import kinolog
+from tests.support.feeding import write
 from tests.support.footage import START, VIDEO_ID, chunk_result, id_of, plan, probe, recorded
-from tests.support.platform import Platform
+from tests.support.platform import Platform, kinolog
 
 KILLED = Failure(stage="encoding", category="resource_exhaustion", code="EXIT_137", message="Killed.", exit_code=137)
 BROKEN = Failure(stage="analysis", category="validation", code="FILE_CORRUPT", message="Broken.", retryable=False)

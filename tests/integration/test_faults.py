@@ -12,18 +12,10 @@ import pytest
 from events.jobs import JobClaimed, JobReleased, LeaseExpired, ResultRefused
 from infra.runtime.settings import Settings
 from tests.support.log import assert_whole, completions, read_topic
-from tests.support.platform import Platform, answers
+from tests.support.platform import QUICK, Platform, answers
 from tests.support.remote import remote_worker, token
 from tests.support.work import ffmpeg_path
 
-QUICK: dict[str, Any] = {
-    "lease_s": 3.0,
-    "lease_renew_s": 0.5,
-    "backoff_base_s": 0.2,
-    "chunk_s": 4.0,
-    "segment_s": 2.0,
-    "worker_threads": 1,
-}
 CHUNKS = 7
 
 

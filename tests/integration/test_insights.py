@@ -5,7 +5,7 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,37 +27,10 @@ from projections.folding.runner import Batch, Runner, Slice, install, start_rebu
 from projections.telemetry import insights
 from projections.telemetry import projection as telemetry
 from projections.telemetry.insights import Caps, Label, Selection
-from tests.integration.test_telemetry_app import PATIENCE_S, request, talk
-from tests.support.folding import gather, history
-from tests.support.footage import START
+from tests.support.folding import gather
 from tests.support.log import read_topic
-from tests.support.shelf import FINISHED, LABELS, Shelf, told
-from tests.support.telemetry_server import PatientServer
-
-WORDS: dict[str, Sequence[Any]] = {
-    "app_version": ("1.0.0", "1.1.0", ""),
-    "event_type": ("job_started", "job_finished", "job_finished", "job_finished", "job_paused"),
-    "status": (None, "success", "success", "failure", "maybe", ""),
-    "failure_reason": (None, "cancelled", "transcode_failed", "日本", ""),
-    "hardware_model": (None, "Intel", "Nvidia", "AMD", "", "Ünïcode", "a", "B"),
-    "encoder": (None, "av1_qsv", "av1_nvenc", "libsvtav1", ""),
-    "video_codec": (None, "av1", "hevc"),
-    "resolution": (None, "1080p", "720p"),
-    "input_size_bytes": (None, 0, 1, 3, 1_024_000, 2**63 - 1),
-    "output_size_bytes": (None, 0, 2, 600_100, 2**63 - 1),
-    "speed_factor": (None, 0.0, 1e-9, 0.1, 1.0 / 3, 2.65, 1e6, 12.3456789),
-}
-
-
-def some_log(rng: random.Random, count: int) -> list[Recorded[Event]]:
-    """Return reports of every kind, over a few days, each third of them twice."""
-    log = []
-    for number in range(count):
-        time = START + timedelta(hours=rng.randrange(100))
-        log.append(told(number, time, **{name: rng.choice(values) for name, values in WORDS.items()}))
-        if rng.random() < 0.3:
-            log.append(rng.choice(log))
-    return history(log)
+from tests.support.shelf import FINISHED, LABELS, Shelf, some_log
+from tests.support.telemetry_server import PATIENCE_S, PatientServer, request, talk
 
 
 def in_batches(log: Sequence[Recorded[Event]], rng: random.Random) -> list[Batch]:

@@ -12,9 +12,9 @@ from infra.runtime.clock import SystemClock
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.settings import Settings
 from tests.support.apps import TOKEN, make
+from tests.support.live import parse, percents, tick
 from tests.support.log import appending
 from tests.support.serving import Served, served
-from tests.unit.test_live import parse, percents, tick
 
 LISTENERS = 500
 """5,000 by hand."""

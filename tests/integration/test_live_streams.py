@@ -18,11 +18,10 @@ from infra.runtime.clock import new_id, system_context
 from infra.runtime.settings import Settings
 from projections.folding.log import Place
 from projections.folding.positions import Positions
-from tests.integration.test_faults import QUICK
 from tests.support import clips
+from tests.support.live import Heard, parse
 from tests.support.log import appending, read_topic
-from tests.support.platform import Platform
-from tests.unit.test_live import Heard, parse
+from tests.support.platform import QUICK, Platform
 
 LISTENERS = 1000
 

@@ -1,7 +1,6 @@
 """The main job, end to end on real parts: a clip goes in, a playable ladder comes out, and every step is an event."""
 
 import asyncio
-import subprocess
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -9,15 +8,7 @@ import m3u8
 
 from tests.support import clips
 from tests.support.platform import Platform
-from tests.support.work import ffmpeg_path
-
-
-def decoded_frames(url: str) -> int:
-    """Play an address as a player does; return how many frames came out."""
-    command = [ffmpeg_path(), "-v", "error", "-xerror", "-i", url, "-map", "0:v:0", "-f", "null", "-progress", "-", "-"]
-    played = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert not played.stderr, played.stderr
-    return int([line for line in played.stdout.splitlines() if line.startswith("frame=")][-1].removeprefix("frame="))
+from tests.support.transcoding import decoded_frames
 
 
 async def test_a_clip_is_published_and_plays_over_hls_and_dash(platform: Platform) -> None:

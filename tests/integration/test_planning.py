@@ -27,10 +27,9 @@ from processors.registry import FOLDS
 from projections.folding.rebuild import flip_back, rebuild
 from projections.folding.runner import ProjectionOutdated, install
 from projections.history.verify import verify
-from tests.integration.test_poison import processing
-from tests.support.footage import START
+from tests.support.feeding import processing
+from tests.support.footage import PROBE, START
 from tests.support.log import read_topic
-from tests.unit.test_planning import PROBE
 
 PROCESS = planning.process(planning.Policy(PlanSettings(), "default"))
 

@@ -24,15 +24,13 @@ from events.pulse import Pulse
 from events.topics import JOBS, PROGRESS, TOPIC_OF, VIDEOS, Topic, partition_for
 from events.videos import VideoPublished
 from infra.runtime import kafka, postgres
-from infra.runtime.clock import SystemClock, system_context
+from infra.runtime.clock import system_context
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from processors import files
-from processors.agents.app import App, Services, add_effect, add_projection, create_app
-from processors.agents.dead_letters import bury_with
+from processors.agents.app import App, Services, add_effect, add_projection
 from processors.agents.feed import Feed
-from processors.agents.outbox import SQL as OUTBOX
 from processors.agents.outbox import Effect, Outbox, failing, put
 from processors.planning import process as planning
 from producers import catalog as cataloguing
@@ -47,8 +45,8 @@ from projections.history.verify import every_position
 from projections.history.verify import standing as still_standing
 from projections.registry import PROJECTIONS
 from tests.support.counting import counting, ticks
+from tests.support.feeding import processing
 from tests.support.folding import gather
-from tests.support.log import appending
 from tests.support.strategies import EVENT_TYPES, envelopes
 
 EXAMPLES = 8
@@ -124,50 +122,6 @@ def batch(projection: Projection, place: tuple[str, int], start: int, readable: 
 
 
 # --- feeds ----------------------------------------------------------------------------------------------------------
-
-
-class Quiet:
-    """Metrics that nobody looks at."""
-
-    def folded(self, name: str, events: int, seconds: float) -> None:
-        """Ignore."""
-
-    def behind(self, name: str, lag: Mapping[tuple[str, int], int]) -> None:
-        """Ignore."""
-
-    def failed(self, name: str) -> None:
-        """Ignore."""
-
-
-@asynccontextmanager
-async def processing(settings: Settings, add: Callable[[App, Services], Sequence[Feed]], **limits: Any) -> AsyncIterator[Any]:
-    """Run feeds on the real log and database; yield (appender, pool, feeds)."""
-    pool = await postgres.open_pool(settings)
-    async with appending(settings) as appender, asyncio.timeout(120):
-        producer = await kafka.open_producer(settings)
-        services = Services(
-            pool=pool,
-            append=appender.append,
-            bury=bury_with(producer, topic_prefix=settings.topic_prefix, observe=lambda topic, reader: None),
-            open_source=lambda group, gather_ms: LogConsumer(settings, group=group, idle_ms=100, gather_ms=gather_ms),
-            metrics=Quiet(),
-            clock=SystemClock(),
-            topic_prefix=settings.topic_prefix,
-            **limits,
-        )
-        async with pool.connection() as connection:
-            await connection.execute(OUTBOX["create"])
-        app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
-        feeds = add(app, services)
-        await app.start()
-        for feed in feeds:
-            await feed.ready.wait()
-        try:
-            yield appender, pool, feeds
-        finally:
-            await app.stop()
-            await producer.stop()
-            await pool.close()
 
 
 async def until(condition: Callable[[], Any]) -> None:

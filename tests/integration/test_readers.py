@@ -19,15 +19,15 @@ from producers import results
 from producers.results import in_parts
 from projections import catalog, jobs, progress, timeline, workers
 from projections.catalog import slug_for
-from projections.folding.fold import Projection
 from projections.folding.runner import Batch, Slice, fold, install, touches
 from projections.playback import manifests
 from projections.registry import PROJECTIONS
 from tests.bench.catalog import fill, library, measure
-from tests.support.folding import folded, gather, history
+from tests.support.facts import BUSY, QUEUED, REGISTERED, claimed, held, ticked
+from tests.support.feeding import write
+from tests.support.folding import folded, history
 from tests.support.footage import START, VIDEO_ID, chunk_result, completions, id_of, life, plan, probe, recorded
 from tests.support.histories import examples
-from tests.unit import test_jobs, test_video_progress, test_workers
 
 PLAN = plan(languages=("en", "de"), subtitles=("en",))
 
@@ -38,21 +38,6 @@ async def connection(settings: Settings) -> AsyncIterator[AsyncConnection[Any]]:
     url = settings.postgres_url.get_secret_value()
     async with await AsyncConnection.connect(url, autocommit=True, options="-c timezone=UTC") as opened:
         yield opened
-
-
-async def write(connection: AsyncConnection[Any], projection: Projection, log: Sequence[Recorded[Event]]) -> None:
-    """Let the runner fold the log in two batches per partition."""
-    runner = await install(connection, projection)
-    partitions: dict[tuple[str, int], list[Recorded[Event]]] = {}
-    topics = {topic.name for topic in projection.topics}
-    for record in history(log):
-        if record.topic in topics:
-            partitions.setdefault((record.topic, record.partition), []).append(record)
-    for (topic, partition), records in partitions.items():
-        middle = len(records) // 2
-        for start, stop in ((0, middle), (middle, len(records))):
-            part = Slice(topic, partition, start, stop, stop - start, None)
-            await runner.apply(connection, Batch((part,), records[start:stop], gather(projection, records[start:stop])))
 
 
 def uploaded(title: str, *, at_s: float, description: str = "", sha256: str | None = None) -> list[Recorded[Event]]:
@@ -242,9 +227,9 @@ async def test_an_edition_changes_with_what_its_manifests_are_made_of(connection
 
 
 async def test_jobs_are_listed_and_counted(connection: AsyncConnection[Any]) -> None:
-    done = JobCompleted(**test_jobs.held(1), attempt=1, result=chunk_result(test_jobs.PLAN, 1))
-    waiting = test_jobs.QUEUED.model_copy(update={"job_id": "waiting"})
-    events = [test_jobs.QUEUED, test_jobs.claimed(1), done, waiting]
+    done = JobCompleted(**held(1), attempt=1, result=chunk_result(plan(), 1))
+    waiting = QUEUED.model_copy(update={"job_id": "waiting"})
+    events = [QUEUED, claimed(1), done, waiting]
     await write(connection, jobs.PROJECTION, [recorded(e, n, topic="jobs", at_s=n) for n, e in enumerate(events)])
     assert [job.job_id for job in await jobs.listing(connection, limit=10)] == ["waiting", "j"]
     assert [job.job_id for job in await jobs.listing(connection, limit=10, status="completed", kind="encode")] == ["j"]
@@ -259,10 +244,8 @@ async def test_jobs_are_listed_and_counted(connection: AsyncConnection[Any]) -> 
 
 
 async def test_progress_workers_and_timelines_are_read(connection: AsyncConnection[Any]) -> None:
-    tick = recorded(test_video_progress.ticked(12.5), 0, topic="progress")
-    heard = [
-        recorded(e, 0, topic=TOPIC_OF[e.TYPE].name, at_s=n) for n, e in enumerate((test_workers.REGISTERED, test_workers.BUSY))
-    ]
+    tick = recorded(ticked(12.5), 0, topic="progress")
+    heard = [recorded(e, 0, topic=TOPIC_OF[e.TYPE].name, at_s=n) for n, e in enumerate((REGISTERED, BUSY))]
     story = [*life(PLAN), *completions(PLAN)]
     await write(connection, progress.PROJECTION, [tick])
     await write(connection, workers.PROJECTION, heard)
@@ -271,7 +254,7 @@ async def test_progress_workers_and_timelines_are_read(connection: AsyncConnecti
     assert (row.percent, row.rungs[0].name) == (12.5, "720p")
     (worker,) = await workers.listing(connection)
     assert workers.presence(worker, START + timedelta(seconds=5)) == "busy"
-    assert (worker.cards, worker.trials) == (test_workers.REGISTERED.cards, test_workers.REGISTERED.trials)
+    assert (worker.cards, worker.trials) == (REGISTERED.cards, REGISTERED.trials)
     assert await workers.silent(connection, START + timedelta(seconds=1)) == []
     assert len(await workers.silent(connection, START + timedelta(seconds=2))) == 1
     entries = await timeline.of_video(connection, VIDEO_ID)
@@ -280,7 +263,7 @@ async def test_progress_workers_and_timelines_are_read(connection: AsyncConnecti
 
 
 async def test_a_silent_worker_is_named_once(connection: AsyncConnection[Any]) -> None:
-    told = [(test_workers.REGISTERED, 0.0), (WorkerOffline(worker_id="w"), 100.0)]
+    told = [(REGISTERED, 0.0), (WorkerOffline(worker_id="w"), 100.0)]
     log = [recorded(e, n, topic="workers", at_s=at_s) for n, (e, at_s) in enumerate(told)]
     back = recorded(WorkerHeartbeat(worker_id="w", status="idle"), 0, topic="worker-heartbeats", at_s=200)
     await write(connection, workers.PROJECTION, log)

@@ -32,19 +32,17 @@ from projections.folding import pace as pacing
 from projections.folding.changes import SAMPLES_MAX
 from projections.folding.code import code_of
 from projections.folding.fold import Projection
-from projections.folding.log import LogReader
 from projections.folding.rebuild import RebuildDiffers, flip_back, rebuild
-from projections.folding.runner import Runner, install
+from projections.folding.runner import install
 from projections.history.verify import verify
 from projections.history.versions import list_versions
 from projections.registry import PROJECTIONS
-from tests.integration.test_insights import some_log
-from tests.integration.test_poison import processing
-from tests.integration.test_replay import append, archive, kinolog
+from tests.support.archiving import append, archive
+from tests.support.commands import kinolog
+from tests.support.feeding import catch_up, fold_live, processing
 from tests.support.footage import START
 from tests.support.histories import logs
-
-BATCH = 37
+from tests.support.shelf import some_log
 
 
 def happenings() -> list[Envelope[Event]]:
@@ -61,24 +59,6 @@ def happenings() -> list[Envelope[Event]]:
     random.Random(6).shuffle(told := [recorded.envelope for recorded in found if recorded.topic == "telemetry"])
     others = [recorded.envelope for recorded in found if recorded.topic != "telemetry"]
     return [event for event in chain.from_iterable(zip_longest(others, told)) if event is not None]
-
-
-async def fold_live(settings: Settings, connection: AsyncConnection[object]) -> None:
-    """Fold all that is on the log into every projection, batch by batch, as the processors do."""
-    for projection in PROJECTIONS.values():
-        await catch_up(settings, await install(connection, projection), connection)
-
-
-async def catch_up(settings: Settings, runner: Runner, connection: AsyncConnection[Any]) -> None:
-    """Fold what is missing to the end of the log, batch by batch."""
-    async with open_log(settings, idle_ms=50) as source:
-        reader = LogReader(source, runner.projection)
-        await reader.seek(await runner.positions(connection))
-        ends = await reader.ends()
-        while reader.missing(ends):
-            batch, _dead = await reader.read(records_max=BATCH, wait_s=0.2)
-            if batch is not None:
-                await runner.apply(connection, batch)
 
 
 async def half_archived(settings: Settings, connection: AsyncConnection[object]) -> Sequence[Envelope[Event]]:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from events.codec import decode
-from events.envelope import Envelope, Event
-from events.topics import ARCHIVE, JOBS, PROGRESS
+from events.topics import JOBS, PROGRESS
 from infra.history.warehouse import open_warehouse, read_batches
 from infra.reference.schemas import ROOT, examples_of
 from infra.runtime import kafka
@@ -31,35 +29,13 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from projections.folding.log import LogReader, Source
 from projections.history.replay import Wanted
-from tests.support.archiving import archiver
+from tests.support.archiving import append, archive
+from tests.support.commands import kinolog
 from tests.support.counting import START, ticks
-from tests.support.log import appending, read_topic
+from tests.support.log import read_topic
 from tests.support.platform import environment
 
 HALF = 200
-
-
-async def append(settings: Settings, events: Sequence[Envelope[Event]]) -> None:
-    """Put events on the log of a new installation."""
-    await ObjectStore(settings).ensure_bucket()
-    async with appending(settings) as appender:
-        await appender.append(events)
-
-
-async def archive(settings: Settings, records: int) -> None:
-    """Archive until that many records are in files, besides those that say so."""
-    done = 0
-
-    def archived(topic: str, count: int) -> None:
-        nonlocal done
-        done += count * (topic != ARCHIVE.name)
-
-    service = archiver(settings, ObjectStore(settings), 70, archived)
-    await service.start()
-    async with asyncio.timeout(60):
-        while done < records or any(head.pending for head in service._heads.values()):
-            await asyncio.sleep(0.02)
-    await service.stop()
 
 
 async def all_ids(source: Source) -> list[tuple[int, int, str]]:
@@ -71,13 +47,6 @@ async def all_ids(source: Source) -> list[tuple[int, int, str]]:
         assert not dead
         found += [(r.partition, r.offset, r.envelope.id) for r in records]
     return sorted(found)
-
-
-async def kinolog(settings: Settings, *words: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line."""
-    command = [sys.executable, "-m", "infra.cli", *words]
-    env = environment(settings) | {"PYTHONPATH": str(ROOT)} | environ
-    return await asyncio.to_thread(subprocess.run, command, cwd=cwd, env=env, capture_output=True, text=True, timeout=100)
 
 
 async def test_archive_and_log_are_one_stream(settings: Settings) -> None:

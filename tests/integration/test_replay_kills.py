@@ -20,11 +20,9 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from projections.folding.rebuild import rebuild
 from projections.progress import PROJECTION
-from tests.integration.test_archive import in_the_archive, on_the_log
-from tests.integration.test_rebuild import fold_live
-from tests.integration.test_replay import append
-from tests.support.archiving import archiver
+from tests.support.archiving import append, archiver, in_the_archive, on_the_log
 from tests.support.counting import START, ticks
+from tests.support.feeding import fold_live
 from tests.support.platform import environment
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))

@@ -22,8 +22,8 @@ from infra.runtime.settings import Settings
 from projections.history.report import Report, check
 from projections.registry import PROJECTIONS
 from tests.conftest import new_world
-from tests.integration.test_archive import rewrite
-from tests.integration.test_replay import append, archive, kinolog
+from tests.support.archiving import append, archive, rewrite
+from tests.support.commands import kinolog
 
 Document = dict[str, Any]
 

@@ -20,7 +20,7 @@ from infra.reference.schemas import ROOT
 from infra.runtime.objects import ObjectStore
 from infra.runtime.scratch import scratch
 from infra.runtime.settings import Settings
-from tests.integration.test_replay import kinolog
+from tests.support.commands import kinolog
 from tests.support.counting import ticks
 from tests.support.log import appending
 

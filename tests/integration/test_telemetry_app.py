@@ -34,11 +34,9 @@ from producers.telemetry import TelemetryClient
 from tests.support.log import read_topic
 from tests.support.platform import ROOT, Platform
 from tests.support.telemetry import FINISHED
-from tests.support.telemetry_server import PatientServer, TelemetryServer
+from tests.support.telemetry_server import PATIENCE_S, PatientServer, TelemetryServer, request, talk
 from tests.support.work import ffmpeg_path
 
-PATIENCE_S = 60.0
-"""A machine may stop for some seconds: whatever comes, comes within this time."""
 BOUND_S = 30.0
 """What a server ends by itself after some seconds has ended by then; what it does not end never ends."""
 JSON = {"Content-Type": "application/json"}
@@ -83,32 +81,6 @@ async def test_batches_and_single_events_at_once_are_all_there(settings: Setting
         await asyncio.gather(*map(send_all, parts), *map(send_batch, batches))
         expected = Counter(singles + [event_id for ids in batches for event_id in ids])
         assert await on_log(server) == expected
-
-
-def request(body: object, *more: bytes, version: bytes = b"1.1", length: bool = True) -> bytes:
-    """The bytes of one request."""
-    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
-    head = [b"POST /v1/event HTTP/" + version, b"Host: x", b"Content-Type: application/json", *more]
-    if length:
-        head.append(b"Content-Length: %d" % len(sent))
-    return b"\r\n".join(head) + b"\r\n\r\n" + sent
-
-
-async def talk(port: int, *pieces: bytes, answers: int, pause_s: float = 0.02) -> list[int]:
-    """Send pieces with pauses between them; return the statuses until the server closes, or says no more for a second after
-    so many answers."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for piece in pieces:
-        writer.write(piece)
-        await asyncio.sleep(pause_s)
-    received = b""
-    statuses: list[int] = []
-    with contextlib.suppress(TimeoutError):
-        while part := await asyncio.wait_for(reader.read(65536), 1 if len(statuses) >= answers else PATIENCE_S):
-            received += part
-            statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", received)]
-    writer.close()
-    return statuses
 
 
 async def test_however_requests_come_over_a_connection_they_are_answered_in_order(settings: Settings) -> None:

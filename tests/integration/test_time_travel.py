@@ -1,8 +1,6 @@
 """The past on the real platform: readers as of a moment, what changed between two, and the version before served again."""
 
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +10,6 @@ from events.envelope import Envelope, Event
 from events.telemetry import TelemetryReported
 from infra.commands.projections import changes
 from infra.history.past import past_of
-from infra.reference.schemas import ROOT
 from infra.runtime import postgres
 from infra.runtime.clock import system_context
 from infra.runtime.history import open_history
@@ -21,13 +18,7 @@ from projections.history.past import differences, positions_at
 from projections.registry import PROJECTIONS
 from tests.support import clips
 from tests.support.log import appending
-from tests.support.platform import Platform, environment
-
-
-def kinolog(platform: Platform, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line beside the platform."""
-    command = [sys.executable, "-m", "infra.cli", *words]
-    return subprocess.run(command, cwd=ROOT, env=environment(platform.settings), capture_output=True, text=True, timeout=100)
+from tests.support.platform import Platform, kinolog
 
 
 def now() -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from infra.reference.schemas import ROOT
 from infra.runtime.settings import Settings
-from tests.integration.test_replay import append, archive, kinolog
 from tests.simulation.world import Scale, run
 from tests.support import clips
+from tests.support.archiving import append, archive
+from tests.support.commands import kinolog
 from tests.support.platform import Platform, environment
 
 CALM = Scale(workers=12, calamities=0)

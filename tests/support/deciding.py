@@ -5,9 +5,14 @@ from datetime import datetime
 from typing import Any
 
 from events.envelope import Envelope, Event, Recorded
+from events.media import Failure, ObjectRef
+from events.videos import VideoUploaded
 from processors.agents.process import Process, due
 from projections.folding.fold import Key
 from projections.folding.runner import fold, touches
+
+VIDEO = "01890000-0000-7000-8000-000000000001"
+BROKEN = Failure(stage="encoding", category="process_failure", code="EXIT_1", message="ffmpeg ended with 1")
 
 
 class Live:
@@ -34,3 +39,11 @@ class Live:
             if (rule := rules.get(table.name)) is not None:
                 touched = {key: row for key in causes if (row := rows.get(key)) is not None}
                 yield from due(self.process, rule, touched, self._decided[table.name], causes, now)
+
+
+def uploaded() -> VideoUploaded:
+    return VideoUploaded(video_id=VIDEO, title="t", filename="f.mp4", object_key="sources/x", size_bytes=1000)
+
+
+def ref(name: str) -> ObjectRef:
+    return ObjectRef(key=f"videos/{name}/result.json", size_bytes=1, sha256="00" * 32)

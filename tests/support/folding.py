@@ -9,6 +9,7 @@ from typing import Any
 
 from events.envelope import Event, Recorded
 from projections.folding.fold import Gathered, Key, Projection
+from projections.folding.runner import fold, touches
 
 Tables = dict[str, dict[Key, Any]]
 
@@ -67,3 +68,21 @@ def history(log: Iterable[Recorded[Event]]) -> list[Recorded[Event]]:
         placed.append(record._replace(offset=ends.get(place, 0)))
         ends[place] = ends.get(place, 0) + 1
     return placed
+
+
+def in_batches(projection: Projection, log: list[Recorded[Event]], cuts: list[int]) -> Tables:
+    """Fold as the runner does: a batch at a time, rows fetched before and stored after it."""
+    tables: Tables = {table.name: {} for table in projection.tables}
+    first = {id(record) for record in folded_records(projection, log)}
+    for start, stop in zip(cuts, cuts[1:], strict=False):
+        gathered = told(projection, [record for record in log[start:stop] if id(record) in first])
+        for table in projection.tables:
+            stored = tables[table.name]
+            touching = touches(table, gathered)
+            rows = {key: stored.get(key) for keys, _ in touching for key in keys}
+            for key, row in fold(table, rows, touching).items():
+                if row is None:
+                    del stored[key]
+                else:
+                    stored[key] = row
+    return tables

@@ -32,6 +32,25 @@ from events.videos import VideoPlanned, VideoProbed, VideoPublished, VideoUpload
 VIDEO_ID = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
 START = datetime(2100, 3, 1, 12, 0, 0, tzinfo=UTC)
 """In the future: on a real broker, what is kept for days must not be old already."""
+PROBE = Probe(
+    container="mov,mp4",
+    duration_ms=60_000,
+    size_bytes=1000,
+    sha256="ab" * 32,
+    video=VideoTrack(
+        index=0,
+        codec="h264",
+        width=640,
+        height=360,
+        display_width=640,
+        display_height=360,
+        frame_rate="25/1",
+        frame_count=1500,
+        pixel_format="yuv420p",
+        duration_ms=60_000,
+    ),
+    audio=(AudioTrack(index=1, codec="aac", channels=2, sample_rate_hz=48_000, duration_ms=60_000),),
+)
 RUNGS = (
     Rung(name="1080p", width=1920, height=1080, video_kbps=5000, audio_kbps=128),
     Rung(name="720p", width=1280, height=720, video_kbps=2500, audio_kbps=128),

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
@@ -24,6 +25,14 @@ from tests.support.log import settled
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 100.0
 ENDED_S = 60.0
+QUICK: dict[str, Any] = {
+    "lease_s": 3.0,
+    "lease_renew_s": 0.5,
+    "backoff_base_s": 0.2,
+    "chunk_s": 4.0,
+    "segment_s": 2.0,
+    "worker_threads": 1,
+}
 COMMANDS = {
     "processors": ["processors"],
     "dispatcher": ["processors", "dispatcher"],
@@ -270,3 +279,9 @@ class Platform:
             if loop.time() > deadline:
                 raise AssertionError(f"still {video} after {timeout_s} s")
             await asyncio.sleep(every_s)
+
+
+def kinolog(platform: Platform, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line beside the platform."""
+    command = [sys.executable, "-m", "infra.cli", *words]
+    return subprocess.run(command, cwd=ROOT, env=environment(platform.settings), capture_output=True, text=True, timeout=100)

@@ -25,7 +25,7 @@ from events.jobs import (
 from events.kinds import AnalyseResult, AnalyseSpec, Capabilities, Requirements, Source
 from events.media import Failure
 from processors.dispatch.decide import decide
-from processors.dispatch.state import Decided, Policy, State
+from processors.dispatch.state import Decided, Policy, State, next_wakeup
 from tests.support.footage import probe
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -131,3 +131,28 @@ def requests(draw: st.DrawFn) -> list[tuple[JobRequest, float, bool]]:
         ]
         found.append((draw(st.sampled_from(anything)), seconds, draw(st.booleans())))
     return found
+
+
+def contents(state: State) -> dict[str, Any]:
+    """Everything that a state knows; queues and alarms in order, without what no longer holds."""
+    known = {
+        name: getattr(state, name)
+        for name in (
+            *("jobs", "ended", "answered", "failures_in_row", "quarantined", "paused", "held", "last_video", "places"),
+            *("processes", "superseded"),
+        )
+    }
+    lines = {key: sorted(entry for entry in line if _stands(state, *entry[1:])) for key, line in state.ready.items()}
+    next_wakeup(state)
+    due = {(moment, of) for moment, _, what, of in state.alarms if what == "job" and _waits_for(state, moment, of)}
+    return known | {"ready": {key: line for key, line in lines.items() if line}, "due": due}
+
+
+def _stands(state: State, place: int, job_id: str) -> bool:
+    job = state.jobs.get(job_id)
+    return job is not None and (job.status, job.place) == ("queued", place)
+
+
+def _waits_for(state: State, moment: object, job_id: str) -> bool:
+    job = state.jobs.get(job_id)
+    return job is not None and moment in (job.lease_expires_at, job.retry_at)

@@ -3,11 +3,12 @@
 shelf = Shelf.of(told(encoder="av1_qsv", speed_factor=2.0), told(event_type="job_started"))
 """
 
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -33,6 +34,19 @@ FINISHED = {
     "encoder": "av1_qsv",
     "video_codec": "av1",
     "resolution": "1080p",
+}
+WORDS: dict[str, Sequence[Any]] = {
+    "app_version": ("1.0.0", "1.1.0", ""),
+    "event_type": ("job_started", "job_finished", "job_finished", "job_finished", "job_paused"),
+    "status": (None, "success", "success", "failure", "maybe", ""),
+    "failure_reason": (None, "cancelled", "transcode_failed", "日本", ""),
+    "hardware_model": (None, "Intel", "Nvidia", "AMD", "", "Ünïcode", "a", "B"),
+    "encoder": (None, "av1_qsv", "av1_nvenc", "libsvtav1", ""),
+    "video_codec": (None, "av1", "hevc"),
+    "resolution": (None, "1080p", "720p"),
+    "input_size_bytes": (None, 0, 1, 3, 1_024_000, 2**63 - 1),
+    "output_size_bytes": (None, 0, 2, 600_100, 2**63 - 1),
+    "speed_factor": (None, 0.0, 1e-9, 0.1, 1.0 / 3, 2.65, 1e6, 12.3456789),
 }
 OPEN_LIMITS = Limits(Caps(1000, 1000), floor=1, samples_min=1)
 LABELS: tuple[Label, ...] = ("day", "app_version", "hardware", "encoder", "codec", "resolution")
@@ -164,3 +178,14 @@ def _plus(group: Group | None, key: tuple[str, ...], row: Outcome) -> Group:
         if name.name not in (*LABELS, "speed_bins")
     }
     return replace(group, **sums, speed_bins=bins)
+
+
+def some_log(rng: random.Random, count: int) -> list[Recorded[Event]]:
+    """Return reports of every kind, over a few days, each third of them twice."""
+    log = []
+    for number in range(count):
+        time = START + timedelta(hours=rng.randrange(100))
+        log.append(told(number, time, **{name: rng.choice(values) for name, values in WORDS.items()}))
+        if rng.random() < 0.3:
+            log.append(rng.choice(log))
+    return history(log)

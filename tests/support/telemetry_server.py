@@ -1,6 +1,9 @@
 """The telemetry app as its own process, started as a user would have it."""
 
 import asyncio
+import contextlib
+import json
+import re
 import sys
 from types import TracebackType
 
@@ -12,6 +15,7 @@ from tests.support.platform import ROOT, environment
 
 READY_S = 60.0
 ENDED_S = 60.0
+PATIENCE_S = 60.0
 UNLIMITED = {"telemetry_requests_per_minute": 1e9, "telemetry_burst": 10**9}
 
 
@@ -80,3 +84,32 @@ class PatientServer(TelemetryServer):
     """The same server, but one that waits for the log for as long as a machine may stop: what it can take is taken, never 503."""
 
     command = ("-m", "tests.support.patient_telemetry", "telemetry")
+
+
+"""A machine may stop for some seconds: whatever comes, comes within this time."""
+
+
+def request(body: object, *more: bytes, version: bytes = b"1.1", length: bool = True) -> bytes:
+    """The bytes of one request."""
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = [b"POST /v1/event HTTP/" + version, b"Host: x", b"Content-Type: application/json", *more]
+    if length:
+        head.append(b"Content-Length: %d" % len(sent))
+    return b"\r\n".join(head) + b"\r\n\r\n" + sent
+
+
+async def talk(port: int, *pieces: bytes, answers: int, pause_s: float = 0.02) -> list[int]:
+    """Send pieces with pauses between them; return the statuses until the server closes, or says no more for a second after
+    so many answers."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.sleep(pause_s)
+    received = b""
+    statuses: list[int] = []
+    with contextlib.suppress(TimeoutError):
+        while part := await asyncio.wait_for(reader.read(65536), 1 if len(statuses) >= answers else PATIENCE_S):
+            received += part
+            statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", received)]
+    writer.close()
+    return statuses

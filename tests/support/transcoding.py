@@ -159,3 +159,11 @@ def samples(path: Path) -> list[int]:
 def onset_ms(path: Path, threshold: int = 1000) -> float:
     """Return when it is first loud."""
     return 1000 * next(at for at, value in enumerate(samples(path)) if abs(value) > threshold) / SAMPLE_RATE_HZ
+
+
+def decoded_frames(url: str) -> int:
+    """Play an address as a player does; return how many frames came out."""
+    command = [ffmpeg_path(), "-v", "error", "-xerror", "-i", url, "-map", "0:v:0", "-f", "null", "-progress", "-", "-"]
+    played = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not played.stderr, played.stderr
+    return int([line for line in played.stdout.splitlines() if line.startswith("frame=")][-1].removeprefix("frame="))

@@ -293,6 +293,20 @@ def test_http_apps_have_no_sql(path: Path) -> None:
             assert not node.value.lstrip().startswith(SQL_IN_PYTHON), f"{path}:{node.lineno}"
 
 
+def test_no_test_imports_another() -> None:
+    """Fixtures and builders live in tests/support: a test may then be changed, or moved, without looking at the others."""
+    borrowed = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        if "node_modules" not in path.parts
+        for node in ast.walk(parsed(path.read_text()))
+        if isinstance(node, ast.ImportFrom | ast.Import)
+        for name in (f"{getattr(node, 'module', '')}.{alias.name}" for alias in node.names)
+        if name.lstrip(".").startswith("tests.") and any(part.startswith("test_") for part in name.split("."))
+    ]
+    assert borrowed == []
+
+
 def test_the_rules_find_what_they_look_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bad file, to see that these tests can fail."""
     (tmp_path / "events").mkdir()

@@ -6,13 +6,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from events.envelope import Event, Recorded
+from events.envelope import Recorded
 from events.topics import TOPIC_OF
 from processors.registry import FOLDS
-from projections.folding.fold import Projection
-from projections.folding.runner import fold, touches
 from projections.folding.store import _plain
-from tests.support.folding import Tables, folded, folded_records, history, told
+from tests.support.folding import Tables, folded, history, in_batches
 from tests.support.histories import logs, reordered, repeated
 from tests.support.strategies import envelopes
 
@@ -55,24 +53,6 @@ def test_no_event_breaks_a_fold_and_every_row_can_be_stored(name: str, events: l
         row_type = next(t.row for t in FOLDS[name].tables if t.name == table)
         document = orjson.dumps(list(rows.values()), default=_plain, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
         assert TypeAdapter(list[row_type]).validate_json(document) == list(rows.values())  # type: ignore[valid-type]
-
-
-def in_batches(projection: Projection, log: list[Recorded[Event]], cuts: list[int]) -> Tables:
-    """Fold as the runner does: a batch at a time, rows fetched before and stored after it."""
-    tables: Tables = {table.name: {} for table in projection.tables}
-    first = {id(record) for record in folded_records(projection, log)}
-    for start, stop in zip(cuts, cuts[1:], strict=False):
-        gathered = told(projection, [record for record in log[start:stop] if id(record) in first])
-        for table in projection.tables:
-            stored = tables[table.name]
-            touching = touches(table, gathered)
-            rows = {key: stored.get(key) for keys, _ in touching for key in keys}
-            for key, row in fold(table, rows, touching).items():
-                if row is None:
-                    del stored[key]
-                else:
-                    stored[key] = row
-    return tables
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if FOLDS[name].partitioned])

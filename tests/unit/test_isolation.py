@@ -24,7 +24,7 @@ from processors.planning.plan import PlanSettings
 from producers.appender import EVENT_BYTES_MAX
 from projections.folding.fold import Key, Projection, Table, table_row
 from tests.support.deciding import Live
-from tests.unit.test_planning import PROBE
+from tests.support.footage import PROBE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Nature = Literal["sound", "raises in evolve", "raises in decide", "too large", "unwritable", "cannot even fail"]

@@ -1,33 +1,19 @@
 """The folds of jobs and their attempts: given these facts, then these rows."""
 
 from datetime import timedelta
-from typing import Any
 
 from events.envelope import Event
-from events.jobs import JobAttemptFailed, JobCancelled, JobClaimed, JobCompleted, JobFailed, JobQueued, JobReleased, LeaseExpired
-from events.kinds import EncodeSpec, Requirements, Source
+from events.jobs import JobAttemptFailed, JobCancelled, JobCompleted, JobFailed, JobReleased, LeaseExpired
 from events.media import Failure
 from projections import jobs
 from projections.jobs import Attempt, Job
+from tests.support.facts import KNOWN, PLAN, QUEUED, SOON, claimed, held
 from tests.support.folding import folded
-from tests.support.footage import START, VIDEO_ID, chunk_result, plan, recorded
+from tests.support.footage import START, chunk_result, recorded
 
-PLAN = plan()
 assert PLAN.video is not None
-SPEC = EncodeSpec(source=Source(object_key="k", size_bytes=1), format="cmaf", plan=PLAN.video, chunk=PLAN.video.chunks[1])
-KNOWN: dict[str, Any] = {"job_id": "j", "video_id": VIDEO_ID, "pool": "main"}
-QUEUED = JobQueued(**KNOWN, spec=SPEC, requirements=Requirements(kind="encode"), priority="normal")
 RETRIED = QUEUED.model_copy(update={"reason": "retried"})
 FAILURE = Failure(stage="encoding", category="timeout", code="TIMEOUT", message="It took too long.")
-SOON = START + timedelta(minutes=1)
-
-
-def claimed(epoch: int, attempt: int | None = None) -> JobClaimed:
-    return JobClaimed(**KNOWN, worker_id="w", claim_id="c", epoch=epoch, attempt=attempt or epoch, lease_expires_at=SOON, spec=SPEC)
-
-
-def held(epoch: int) -> dict[str, Any]:
-    return {**KNOWN, "worker_id": "w", "epoch": epoch}
 
 
 def rows(*events: Event) -> tuple[Job, list[Attempt]]:

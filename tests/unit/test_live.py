@@ -1,13 +1,12 @@
 """Live status: every message once, in order, whatever happens in between; one reader of the log for all who listen."""
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +18,6 @@ from api.admin.live.messages import of_progress, of_workers
 from api.admin.live.routes import _vector
 from events.envelope import Envelope, Event, Recorded
 from events.errors import InvalidRequest
-from events.progress import ProgressTicked
 from events.pulse import Pulse
 from events.topics import TOPIC_OF
 from events.workers import WorkerHeartbeat
@@ -31,48 +29,12 @@ from tests.support.apps import client, make
 from tests.support.footage import START, id_of
 from tests.support.growing_log import GrowingLog
 from tests.support.histories import examples
-
-
-class Heard(NamedTuple):
-    """One message as a client has it."""
-
-    event: str
-    id: str | None
-    data: dict[str, Any]
-
-
-def parse(stream: bytes) -> list[Heard]:
-    """Read what was sent as the standard has it; how long to wait before coming back is the client's own affair."""
-    heard = []
-    for block in filter(None, stream.decode().split("\n\n")):
-        fields = dict(line.split(": ", 1) for line in block.split("\n"))
-        assert fields.get("retry", "3000") == "3000"
-        if "event" in fields:
-            heard.append(Heard(fields["event"], fields.get("id"), json.loads(fields["data"])))
-    return heard
-
-
-def tick(number: int, job: str = "job", video: str = "video") -> Envelope[Event]:
-    event = ProgressTicked(
-        job_id=id_of(job), video_id=id_of(video), worker_id="w", epoch=1, kind="encode", step="encode", percent=number
-    )
-    return Envelope(id_of(f"{job} {number}"), "kinolog/test", id_of(job), START, event, id_of(video))
+from tests.support.live import Heard, parse, percents, running, tick
 
 
 async def nothing() -> tuple[dict[Place, int], dict[str, object]]:
     """Be a state before everything."""
     return {}, {"videos": []}
-
-
-@asynccontextmanager
-async def running(log: GrowingLog, *, kept_max: int = 1000) -> AsyncIterator[Hub]:
-    hub = Hub(log.open, SystemClock(), kept_max=kept_max)
-    following = asyncio.create_task(hub.run())
-    try:
-        yield hub
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
 
 
 async def hear(
@@ -85,10 +47,6 @@ async def hear(
             while len(percents(heard)) < count and (chunk := await anext(stream, None)) is not None:
                 heard += parse(chunk)
     return heard
-
-
-def percents(heard: list[Heard]) -> list[float]:
-    return [one.data["progress_percent"] for one in heard if one.event == "progress"]
 
 
 async def test_a_stream_begins_with_the_state_and_goes_on_from_its_position() -> None:

@@ -10,7 +10,7 @@ import uvicorn
 from api.admin.live.hub import Hub
 from tests.support.apps import TOKEN, make
 from tests.support.growing_log import GrowingLog
-from tests.unit.test_live import Heard, parse, percents, running, tick
+from tests.support.live import Heard, parse, percents, running, tick
 
 KEPT = 50
 MESSAGES = 1000

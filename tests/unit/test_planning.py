@@ -11,38 +11,18 @@ from events.codec import encode
 from events.envelope import Envelope, Event, Recorded
 from events.jobs import CancelRequested, JobCompleted, JobFailed, JobQueued, JobSubmitted, RequestRefused, RetryRequested
 from events.kinds import AnalyseResult, EncodeSpec, ExtrasResult, MediaResult, VerifyResult, VerifySpec
-from events.media import AudioTrack, Failure, ObjectRef, Probe, VideoTrack
+from events.media import ObjectRef, Probe
 from events.topics import TOPIC_OF
-from events.videos import VideoFailed, VideoPlanned, VideoProbed, VideoPublished, VideoPurged, VideoRetryRequested, VideoUploaded
+from events.videos import VideoFailed, VideoPlanned, VideoProbed, VideoPublished, VideoPurged, VideoRetryRequested
 from infra.runtime.clock import new_id
 from processors.planning import process as planning
 from processors.planning.plan import PlanSettings
 from processors.planning.process import Policy, job_id
 from producers.appender import EVENT_BYTES_MAX
-from tests.support.deciding import Live
+from tests.support.deciding import BROKEN, VIDEO, Live, ref, uploaded
+from tests.support.footage import PROBE
 
-VIDEO = "01890000-0000-7000-8000-000000000001"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-PROBE = Probe(
-    container="mov,mp4",
-    duration_ms=60_000,
-    size_bytes=1000,
-    sha256="ab" * 32,
-    video=VideoTrack(
-        index=0,
-        codec="h264",
-        width=640,
-        height=360,
-        display_width=640,
-        display_height=360,
-        frame_rate="25/1",
-        frame_count=1500,
-        pixel_format="yuv420p",
-        duration_ms=60_000,
-    ),
-    audio=(AudioTrack(index=1, codec="aac", channels=2, sample_rate_hz=48_000, duration_ms=60_000),),
-)
-BROKEN = Failure(stage="encoding", category="process_failure", code="EXIT_1", message="ffmpeg ended with 1")
 
 
 class Story:
@@ -85,10 +65,6 @@ def answers_to(envelope: Envelope[Event]) -> list[Envelope[Event]]:
             return []
 
 
-def uploaded() -> VideoUploaded:
-    return VideoUploaded(video_id=VIDEO, title="t", filename="f.mp4", object_key="sources/x", size_bytes=1000)
-
-
 def completed(name: str, result: Any, round_: int = 0) -> JobCompleted:
     return JobCompleted(
         job_id=job_id(VIDEO, round_, name), video_id=VIDEO, pool="default", worker_id="w", epoch=1, attempt=1, result=result
@@ -106,10 +82,6 @@ def analysed(round_: int = 0) -> JobCompleted:
 
 def media(name: str) -> JobCompleted:
     return completed(name, MediaResult(renditions=(), result=ref(name)))
-
-
-def ref(name: str) -> ObjectRef:
-    return ObjectRef(key=f"videos/{name}/result.json", size_bytes=1, sha256="00" * 32)
 
 
 MADE = (media("encode-0"), media("encode-1"), media("audio-1"), media("audio-1-1"))

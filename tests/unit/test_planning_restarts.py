@@ -16,9 +16,9 @@ from infra.runtime.clock import new_id
 from processors.agents.process import due
 from processors.planning import process as planning
 from processors.planning.plan import PlanSettings
-from tests.support.deciding import Live
+from tests.support.deciding import BROKEN, VIDEO, Live, ref, uploaded
 from tests.support.folding import folded
-from tests.unit.test_planning import BROKEN, PROBE, VIDEO, ref, uploaded
+from tests.support.footage import PROBE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROCESS = planning.process(planning.Policy(PlanSettings(), "default"))

@@ -11,7 +11,7 @@ from events.videos import VideoProbed
 from infra.runtime.clock import new_id
 from producers.appender import EVENT_BYTES_MAX
 from producers.probes import TEXT_MAX, TRACKS_MAX, bounded
-from tests.unit.test_planning import PROBE
+from tests.support.footage import PROBE
 
 VIDEO = "01890000-0000-7000-8000-000000000001"
 

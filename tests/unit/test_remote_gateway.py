@@ -17,7 +17,7 @@ from events.kinds import AnalyseSpec, Capabilities, Source
 from events.media import Failure
 from infra.runtime.clock import new_id
 from producers.results import SEGMENTS_MAX
-from tests.unit.test_results import long_result
+from tests.support.long_results import long_result
 from workers.remote import gateway as module
 from workers.remote.gateway import FAULTS_MAX, Gateway, Lost, NotAdmitted, Rejected
 from workers.remote.membership import Membership, NoMember

@@ -1,7 +1,6 @@
 """A snapshot, and the facts after it, give the state that all facts give."""
 
 from dataclasses import replace
-from typing import Any
 from uuid import uuid5
 
 from hypothesis import given
@@ -10,35 +9,10 @@ from hypothesis import strategies as st
 from events.envelope import Envelope
 from events.jobs import JobRequest
 from processors.dispatch.snapshots import Mark, Snapshot, dump, load, restore, take
-from processors.dispatch.state import Decided, Policy, State, evolve, next_wakeup
-from tests.support.pools import POLICY, ROOT, Pool, requests
+from processors.dispatch.state import Decided, Policy, State, evolve
+from tests.support.pools import POLICY, ROOT, Pool, contents, requests
 
 MARK = Mark(7, "the last fact")
-
-
-def contents(state: State) -> dict[str, Any]:
-    """Everything that a state knows; queues and alarms in order, without what no longer holds."""
-    known = {
-        name: getattr(state, name)
-        for name in (
-            *("jobs", "ended", "answered", "failures_in_row", "quarantined", "paused", "held", "last_video", "places"),
-            *("processes", "superseded"),
-        )
-    }
-    lines = {key: sorted(entry for entry in line if _stands(state, *entry[1:])) for key, line in state.ready.items()}
-    next_wakeup(state)
-    due = {(moment, of) for moment, _, what, of in state.alarms if what == "job" and _waits_for(state, moment, of)}
-    return known | {"ready": {key: line for key, line in lines.items() if line}, "due": due}
-
-
-def _stands(state: State, place: int, job_id: str) -> bool:
-    job = state.jobs.get(job_id)
-    return job is not None and (job.status, job.place) == ("queued", place)
-
-
-def _waits_for(state: State, moment: object, job_id: str) -> bool:
-    job = state.jobs.get(job_id)
-    return job is not None and moment in (job.lease_expires_at, job.retry_at)
 
 
 def folded(facts: list[Envelope[Decided]], state: State | None = None) -> State:

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from events.envelope import Event, Recorded
 from projections.telemetry.projection import LENGTHS_MAX, PROJECTION, REDUCTION_MIN, reduction
-from tests.support.folding import Tables, folded, history
+from tests.support.folding import Tables, folded, history, in_batches
 from tests.support.footage import START
 from tests.support.histories import reordered, repeated
 from tests.support.shelf import FINISHED, Shelf, told
-from tests.unit.test_folds import in_batches
 
 reports = st.fixed_dictionaries(
     {"event_type": st.sampled_from(("job_started", "job_finished", "job_paused"))},

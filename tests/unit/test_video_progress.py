@@ -8,23 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.media import Failure
-from events.progress import ProgressTicked, RungProgress
+from events.progress import ProgressTicked
 from projections import catalog, progress
 from projections.catalog import Video
 from projections.jobs import Job
 from projections.progress import Tick, progress_of
+from tests.support.facts import ticked
 from tests.support.folding import folded
 from tests.support.footage import START, VIDEO_ID, id_of, life, plan, recorded, results
 
 PLAN = plan(seconds=30)
 FAILURE = Failure(stage="encoding", category="timeout", code="TIMEOUT", message="It took too long.")
-
-
-def ticked(percent: float, *, epoch: int = 1, job: str = "chunk 0") -> ProgressTicked:
-    rungs = (RungProgress(name="720p", percent=percent / 2),)
-    return ProgressTicked(
-        job_id=id_of(job), video_id=VIDEO_ID, worker_id="w", epoch=epoch, kind="encode", step="encode", percent=percent, rungs=rungs
-    )
 
 
 def latest(*ticks: tuple[ProgressTicked, float]) -> Tick:

@@ -9,31 +9,17 @@ from events.jobs import DispatchPaused, DispatchResumed
 from events.kinds import Capabilities
 from events.topics import TOPIC_OF
 from events.workers import (
-    EncoderTrial,
-    GraphicsCard,
     WorkerDrained,
     WorkerHeartbeat,
     WorkerOffline,
     WorkerQuarantined,
-    WorkerRegistered,
 )
 from projections import jobs, workers
 from projections.workers import Worker, presence
+from tests.support.facts import BUSY, REGISTERED
 from tests.support.folding import folded
 from tests.support.footage import START, recorded
 
-REGISTERED = WorkerRegistered(
-    worker_id="w",
-    name="one",
-    pool="main",
-    version="0.1.0",
-    capabilities=Capabilities(kinds=("encode",)),
-    cpu_count=2,
-    memory_bytes=2**33,
-    cards=(GraphicsCard(model="NVIDIA T4", vram_bytes=2**34, driver="nvidia 550.54"),),
-    trials=(EncoderTrial(encoder="h264_vaapi", works=False, reason="no such device"),),
-)
-BUSY = WorkerHeartbeat(worker_id="w", status="busy", job_ids=("j",))
 IDLE = WorkerHeartbeat(worker_id="w", status="idle")
 DRAINED = WorkerDrained(worker_id="w", reason="stopped")
 OFFLINE = WorkerOffline(worker_id="w")
