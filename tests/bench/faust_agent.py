@@ -31,7 +31,7 @@ def main() -> None:
     settings, wanted = Settings.from_env(os.environ), int(sys.argv[1])
     settings.var_dir.mkdir(parents=True, exist_ok=True)
     app = faust.App(
-        f"bench-{new_id()}",
+        f"{settings.topic_prefix}bench-{new_id()}",  # a group that this user may join
         broker=f"kafka://{settings.kafka_bootstrap}",
         broker_credentials=faust.SASLCredentials(
             username=settings.kafka_user,

@@ -50,8 +50,8 @@ async def gateway(settings: Settings) -> Sequence[Figure]:
         crowd = await _crowd(platform, keys)
         await appender.stop()
     return [
-        _claim_figure(short, bare, 0.5, 7),
-        _claim_figure(short, bare, 0.99, 10),
+        _claim_figure(short, bare, 0.5, 34),
+        _claim_figure(short, bare, 0.99, 18),
         Figure(
             f"claim with {QUEUED} jobs queued, p50",
             "ms",

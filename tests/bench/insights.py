@@ -135,7 +135,7 @@ async def insights_reads(settings: Settings) -> Sequence[Figure]:
                 found = await load(server.port, SECONDS, "insights")
                 (few if wanted == FEW else spans).append(found["p50_ms"])
                 rates.append(found["rate"])
-                bare.append((await load(port, SECONDS, "insights"))["rate"])
+                bare.append((await load(port, SECONDS, "compared"))["rate"])
                 p99s.append(found["p99_ms"])
         anew = [await asked_anew(http, number) for number in range(ANEW)]
         kept = [await load(server.port, SECONDS, "compared") for _ in range(RUNS)]
