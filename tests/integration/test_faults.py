@@ -50,7 +50,7 @@ async def published_once(platform: Platform, video_id: str) -> None:
     video = await platform.ended(video_id, 180)
     assert video["status"] == "ready", video
     counted = await completions(platform.settings)
-    assert len(counted) == CHUNKS + 4
+    assert len(counted) == CHUNKS + 5
     assert set(counted.values()) == {1}
     await assert_whole(platform.settings)
 

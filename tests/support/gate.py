@@ -60,7 +60,7 @@ class Worker:
     ) -> httpx.Response:
         kind = "segment" if "/" in name else "file"
         path = f"/upload/{job['job_id']}/{kind}/{name}"
-        return await self.call("POST", path, params={"epoch": epoch or job["epoch"]}, content=data, headers=headers)
+        return await self.call("POST", path, params={"epoch": epoch or job["epoch"]}, content=data, headers=headers or {})
 
 
 async def submitted(log: Appender, spec: JobSpec) -> str:
