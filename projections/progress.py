@@ -18,6 +18,7 @@ from projections.catalog import Video
 from projections.folding.fold import Projection, Table, table_row
 from projections.folding.queries import load
 from projections.jobs import Job
+from projections.jobs import of_video as jobs_of_video
 
 _SQL = load(Path(__file__).with_name("progress.sql"))
 ATTEMPTS_MAX = 3
@@ -110,6 +111,11 @@ async def of_video(connection: AsyncConnection[Any], video_id: str) -> Sequence[
     """Return the latest ticks of a video's jobs."""
     cursor = await connection.execute(_SQL["of_video"], {"video_id": video_id})
     return [_TICK.validate_json(text) for (text,) in await cursor.fetchall()]
+
+
+async def progress_now(connection: AsyncConnection[Any], video: Video) -> VideoProgress:
+    """Return the progress of a video, from its jobs and their latest ticks."""
+    return progress_of(video, await jobs_of_video(connection, video.video_id), await of_video(connection, video.video_id))
 
 
 def progress_of(video: Video, jobs: Sequence[Job], ticks: Sequence[Tick], attempts_max: int = ATTEMPTS_MAX) -> VideoProgress:

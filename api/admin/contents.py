@@ -81,19 +81,24 @@ async def _recorded(given: Services, response: Response, upload: VideoUploaded) 
 
 async def _other(given: Services, response: Response, holder: VideoUploaded) -> Video | None:
     """Return the video of another upload, None when that was given up. Its own process may have died before recording it."""
-    video = await _settled(given, holder.video_id, OTHERS_S)
+    video = await _settled(given, holder.video_id)
     if video is None:
         await _recorded(given, response, holder)
-        video = await _settled(given, holder.video_id, READ_S)
+        if await wait_for(given.pool, "catalog", Positions.parse(response.headers[POSITION_HEADER]), READ_S):
+            async with given.pool.connection() as connection:
+                video = await catalog.by_id(connection, holder.video_id)
     if video is None:
         raise Retryable("the catalog has not read the newest uploads yet; try again")
     return None if video.status in ("abandoned", "purged") else video
 
 
-async def _settled(given: Services, video_id: str, timeout_s: float) -> Video | None:
-    """Return the video once it is no longer an open upload, None after `timeout_s`."""
+async def _settled(given: Services, video_id: str) -> Video | None:
+    """Return the video once another process has recorded that it is no longer an open upload, None after `OTHERS_S`.
+
+    Its position on the log is not known here, so the row is looked at.
+    """
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(OTHERS_S):
             while True:
                 async with given.pool.connection() as connection:
                     video = await catalog.by_id(connection, video_id)

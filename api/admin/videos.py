@@ -12,7 +12,7 @@ from api.services import Cursor, Limit, Minimum, after_of, cursor_of
 from events.errors import Conflict, NotFound
 from events.text import Line, Prose
 from producers import catalog as catalog_producer
-from projections import catalog, jobs, progress, timeline
+from projections import catalog, progress, timeline
 from projections.catalog import Status, Video
 from projections.playback import manifests
 
@@ -79,9 +79,7 @@ async def show_progress(given: Given, response: Response, which: Which) -> progr
     """Show the progress of a video, per rung."""
     async with reading(given, response, "progress") as connection:
         video = await _find(connection, which)
-        of_video = await jobs.of_video(connection, video.video_id)
-        ticks = await progress.of_video(connection, video.video_id)
-    return progress.progress_of(video, of_video, ticks)
+        return await progress.progress_now(connection, video)
 
 
 @routes.get("/api/videos/{which}/timeline", responses=FOUND)

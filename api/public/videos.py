@@ -18,7 +18,7 @@ from api.services import Cursor, Limit, Minimum, after_of, cursor_of, reading
 from events.errors import NotFound
 from events.media import Failure
 from events.text import Line
-from projections import catalog, jobs, progress
+from projections import catalog, progress
 from projections.catalog import Edition, Media, Video, VideoSummary
 from projections.playback import manifests
 
@@ -142,9 +142,7 @@ async def progress_of(given: Given, response: Response, slug: Slug) -> progress.
     """Show the progress of a video, per rung."""
     async with reading(given, response, "progress") as connection:
         video = await _video(connection, slug)
-        of_video = await jobs.of_video(connection, video.video_id)
-        ticks = await progress.of_video(connection, video.video_id)
-    return progress.progress_of(video, of_video, ticks)
+        return await progress.progress_now(connection, video)
 
 
 @routes.head("/videos/{slug}/master.m3u8", include_in_schema=False)

@@ -23,7 +23,7 @@ from events.clock import Clock
 from events.errors import ReaderLost, Retryable, Stalled
 from events.pulse import Pulse
 from processors.agents.dead_letters import Graves
-from processors.agents.standing import REPORTED_FAILURES, STANDS_AFTER_S, Standing, is_away, sentence_of, words_of
+from processors.agents.standing import STANDS_AFTER_S, Standing, is_away, seconds_of, sentence_of, words_of
 from projections.folding.fold import Projection
 from projections.folding.log import LogReader, Place, Source
 from projections.folding.runner import Batch
@@ -135,7 +135,7 @@ class Feed(Service):
     def standings(self) -> list[Standing]:
         """Return where the feed stands still, the longest first."""
         found = [standing for standing, _ in self._aside.values()]
-        if (outage := self._outage) is not None and self._is_reported(outage):
+        if (outage := self._outage) is not None and outage.is_reported(self._wall.now()):
             found.append(outage)
         if self._busy is not None and (age_s := self.loop.time() - self._busy[1]) > STANDS_AFTER_S:
             found.append(self._standing(self._busy[0], f"the batch is not done after {age_s:.0f} s"))
@@ -143,12 +143,7 @@ class Feed(Service):
 
     def standing_s(self) -> float:
         """Return for how many seconds the feed has stood still; 0 when it goes on."""
-        found = self.standings()
-        return max(0.001, (self._wall.now() - found[0].since).total_seconds()) if found else 0.0
-
-    def _is_reported(self, outage: Standing) -> bool:
-        age_s = (self._wall.now() - outage.since).total_seconds()
-        return outage.failures >= REPORTED_FAILURES or age_s > STANDS_AFTER_S
+        return seconds_of(self.standings(), self._wall.now())
 
     def _standing(self, batch: Batch | None, error: str, before: Standing | None = None) -> Standing:
         """Return where a batch begins, as a place that the feed does not get past."""
@@ -282,8 +277,7 @@ class Feed(Service):
         self._lost = self._lost or isinstance(error, ReaderLost) or (batch is None and isinstance(error, Stalled))
         if batch is None or await is_away(error):
             self._outage = self._standing(batch, words_of(error), self._outage)
-            again = self._outage.failures & (self._outage.failures - 1)
-            if not again:  # the first, second, fourth, eighth …
+            if self._outage.is_milestone:
                 log.warning("batch_failed", exc_info=self._outage.failures == 1, **self._outage.fields())
             await self.sleep(min(AWAY_S, 0.05 * 4 ** min(self._outage.failures, 5)))
         elif batch.count > 1:
@@ -304,7 +298,7 @@ class Feed(Service):
             rest_s = max(rest_s, STALLED_RESTS * self._pulse.limit_s)
         self._aside[place] = standing, self.loop.time() + rest_s
         self._size = self._records_max
-        if not standing.failures & (standing.failures - 1):
+        if standing.is_milestone:
             log.error("feed_stands_still", exc_info=standing.failures == 1, **standing.fields())
 
 

@@ -23,7 +23,7 @@ from events.codec import decode, encode
 from events.envelope import Event, Recorded
 from events.pulse import Pulse
 from processors.agents.dead_letters import Graves
-from processors.agents.standing import REPORTED_FAILURES, STANDS_AFTER_S, Standing, is_away, sentence_of, words_of
+from processors.agents.standing import Standing, is_away, seconds_of, sentence_of, words_of
 from projections.folding.log import DeadLetter
 from projections.folding.queries import load
 
@@ -76,7 +76,7 @@ async def put(connection: AsyncConnection[Any], effect: str, records: Sequence[R
 
 async def dump(connection: AsyncConnection[Any]) -> str:
     """Return what is still to be done, for a backup, as JSON."""
-    if (await (await connection.execute(SQL["is_there"])).fetchone()) == (False,):
+    if not await _is_there(connection):
         return "[]"
     found = await (await connection.execute(SQL["dump"])).fetchone()
     assert found is not None
@@ -91,7 +91,7 @@ async def load_dump(connection: AsyncConnection[Any], document: str) -> None:
 
 async def failing(connection: AsyncConnection[Any]) -> list[str]:
     """Return a sentence for each effect that waits because it failed."""
-    if (await (await connection.execute(SQL["is_there"])).fetchone()) == (False,):
+    if not await _is_there(connection):
         return []
     return [
         f"{effect} has not done {topic}/{partition}/{position} ({subject}), {failures} failures: {error}"
@@ -103,10 +103,15 @@ async def failing(connection: AsyncConnection[Any]) -> list[str]:
 
 async def offered_again(connection: AsyncConnection[Any]) -> list[tuple[Key, str | None, datetime | None]]:
     """Return what was offered again: its error while it fails, and when it was done."""
-    if (await (await connection.execute(SQL["is_there"])).fetchone()) == (False,):
+    if not await _is_there(connection):
         return []
     found = await (await connection.execute(SQL["offered_again"])).fetchall()
     return [(Key(*row[:4]), row[4], row[5]) for row in found]
+
+
+async def _is_there(connection: AsyncConnection[Any]) -> bool:
+    """Tell whether the table is there: the processors make it."""
+    return (await (await connection.execute(SQL["is_there"])).fetchone()) == (True,)
 
 
 class Outbox(Service):
@@ -145,12 +150,7 @@ class Outbox(Service):
     def standings(self, effect: str) -> list[Standing]:
         """Return where an effect does not get on, the longest first."""
         now = self._clock.now()
-        found = [
-            standing
-            for key, standing in self._failing.items()
-            if key.effect == effect
-            and (standing.failures >= REPORTED_FAILURES or (now - standing.since).total_seconds() > STANDS_AFTER_S)
-        ]
+        found = [one for key, one in self._failing.items() if key.effect == effect and one.is_reported(now)]
         return sorted(found, key=lambda standing: standing.since)
 
     def fault(self, effect: str) -> str | None:
@@ -159,8 +159,7 @@ class Outbox(Service):
 
     def standing_s(self, effect: str) -> float:
         """Return for how many seconds an effect has failed; 0 when none does."""
-        found = self.standings(effect)
-        return max(0.001, (self._clock.now() - found[0].since).total_seconds()) if found else 0.0
+        return seconds_of(self.standings(effect), self._clock.now())
 
     # --- its life -------------------------------------------------------------------------------------------------------
 
@@ -222,7 +221,7 @@ class Outbox(Service):
         else:
             failures += 1
             rest_s = min(RETRY_S[1], RETRY_S[0] * 2.0 ** min(failures - 1, 20))
-        if not standing.failures & (standing.failures - 1):  # the first, second, fourth, eighth …
+        if standing.is_milestone:
             log.warning("effect_failed", **standing.fields(), exc_info=not away and standing.failures == 1)
         if not away and failures >= self._failures_max:
             try:

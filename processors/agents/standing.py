@@ -36,6 +36,15 @@ class Standing:
     since: datetime
     failures: int = 1
 
+    @property
+    def is_milestone(self) -> bool:
+        """Whether this failure is the first, second, fourth, eighth …: the ones that get a log line."""
+        return not self.failures & (self.failures - 1)
+
+    def is_reported(self, now: datetime) -> bool:
+        """Tell whether it has failed often or long enough to be reported."""
+        return self.failures >= REPORTED_FAILURES or (now - self.since).total_seconds() > STANDS_AFTER_S
+
     def sentence(self) -> str:
         """Say it for a person."""
         where = f" at {self.place[0]}/{self.place[1]}/{self.offset}" if self.place else ""
@@ -61,6 +70,11 @@ def sentence_of(standings: Sequence[Standing]) -> str | None:
     """Say the first one for a person, and how many more there are; None when there is none."""
     more = f" (and {len(standings) - 1} more)" if len(standings) > 1 else ""
     return standings[0].sentence() + more if standings else None
+
+
+def seconds_of(standings: Sequence[Standing], now: datetime) -> float:
+    """Return for how many seconds the first one has stood still; 0 when there is none."""
+    return max(0.001, (now - standings[0].since).total_seconds()) if standings else 0.0
 
 
 def words_of(error: BaseException) -> str:

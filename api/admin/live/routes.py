@@ -16,7 +16,7 @@ from api.admin.services import Given, Services, reading
 from api.problems import documented
 from events.errors import InvalidRequest, Retryable
 from events.text import Line
-from projections import catalog, jobs, progress, workers
+from projections import catalog, progress, workers
 from projections.catalog import Video
 from projections.folding.log import Place
 from projections.folding.positions import Positions, snapshot
@@ -112,8 +112,7 @@ async def progress_state(given: Services, wanted: frozenset[str] | None) -> tupl
 
 
 async def _video(connection: Any, video: Video) -> dict[str, object]:
-    of_video = await jobs.of_video(connection, video.video_id)
-    state = progress.progress_of(video, of_video, await progress.of_video(connection, video.video_id))
+    state = await progress.progress_now(connection, video)
     return {"video_id": video.video_id, **state.model_dump(mode="json")}
 
 
