@@ -23,13 +23,13 @@ from infra.runtime.telemetry import telemetry_client
 from infra.runtime.version import VERSION
 from producers.reports import Report
 from workers import telemetry
+from workers.attempts.work import Limits, ObjectStore, Work
 from workers.kinds import RUNNERS
 from workers.loop import Identity, Outcome, Tools, Worker
 from workers.sources import Sources
 from workers.transcode.detect import Hardware, detect
 from workers.transcode.versions import ask_versions
 from workers.transport import Transport
-from workers.work import Limits, ObjectStore, Work
 
 log = structlog.get_logger(__name__)
 DRAIN_S = 20.0

@@ -4,8 +4,8 @@ from functools import partial
 from typing import cast
 
 from workers import rerun
+from workers.attempts.work import Runner
 from workers.transcode import analyse, audio, encode, extras, verify
-from workers.work import Runner
 
 MAKING: dict[str, Runner] = {
     "analyse": cast(Runner, analyse.run),

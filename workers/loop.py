@@ -22,11 +22,11 @@ from events.media import Failure
 from events.objects import attempt_prefix
 from events.progress import ProgressTicked
 from events.workers import WorkerDrained, WorkerHeartbeat, WorkerRegistered
-from workers import failures
-from workers.attempt import Surroundings, attempt
+from workers.attempts import failures
+from workers.attempts.attempt import Surroundings, attempt
+from workers.attempts.work import Progress, Runner, Work
 from workers.transcode.detect import Hardware
 from workers.transport import Drained, Held, Transport
-from workers.work import Progress, Runner, Work
 
 CLAIM_WAIT_S = 30.0
 HEARTBEAT_S = 10.0

@@ -11,8 +11,8 @@ import structlog
 
 from events.kinds import KINDS, RerunResult, RerunSpec
 from events.media import Failure, ObjectRef
-from workers import failures
-from workers.work import Done, ObjectStore, Progress, Runner, Update, Work, WorkFailed
+from workers.attempts import failures
+from workers.attempts.work import Done, ObjectStore, Progress, Runner, Update, Work, WorkFailed
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ async def run(runners: Mapping[str, Runner], spec: RerunSpec, work: Work) -> Asy
 
 @dataclass(frozen=True)
 class Unkept:
-    """An object store that discards writes; a `workers.work.ObjectStore`."""
+    """An object store that discards writes; a `workers.attempts.work.ObjectStore`."""
 
     store: ObjectStore
 

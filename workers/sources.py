@@ -9,8 +9,8 @@ from pathlib import Path
 
 from events.errors import ObjectChanged
 from events.kinds import Source
-from workers.failures import refused
-from workers.work import ObjectStore, SourceCache, WorkFailed
+from workers.attempts.failures import refused
+from workers.attempts.work import ObjectStore, SourceCache, WorkFailed
 
 
 class Sources:
@@ -91,7 +91,7 @@ class Sources:
 
 
 class _Used:
-    """The cache for one job; a `workers.work.SourceCache`."""
+    """The cache for one job; a `workers.attempts.work.SourceCache`."""
 
     def __init__(self, sources: Sources, directory: Path) -> None:
         self._sources = sources

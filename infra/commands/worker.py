@@ -154,9 +154,9 @@ def _join(settings: "Settings", url: str, token: str) -> "Membership":
     from infra.runtime.scratch import scratch
     from infra.runtime.version import VERSION
     from workers.app import capabilities
+    from workers.attempts.work import Limits
     from workers.remote.membership import Membership
     from workers.transcode.detect import detect
-    from workers.work import Limits
 
     with scratch(settings) as folder:
         hardware = asyncio.run(detect(ffmpeg(settings), folder, Limits()))

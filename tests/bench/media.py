@@ -15,10 +15,10 @@ from processors.planning.plan import PlanSettings, jobs_for
 from processors.planning.plan import plan as decide
 from tests.bench.figures import Figure
 from tests.support.work import ffmpeg_path, local_source, local_work
+from workers.attempts.process import NICENESS
+from workers.attempts.work import Done, Work
 from workers.kinds import RUNNERS
 from workers.transcode.argv import encode_argv
-from workers.transcode.process import NICENESS
-from workers.work import Done, Work
 
 SECONDS = 20
 RUNS = 3

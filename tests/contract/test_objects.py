@@ -15,9 +15,9 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from tests.support.cutting import cutting
 from tests.support.work import DirectoryStore
-from workers import work
+from workers.attempts import work
+from workers.attempts.work import WorkFailed
 from workers.sources import Sources
-from workers.work import WorkFailed
 
 DATA = bytes(range(256)) * 64
 SHA256 = hashlib.sha256(DATA).hexdigest()

@@ -14,12 +14,12 @@ from tests.support.awkward import AWKWARD
 from tests.support.clips import clip, real_clips
 from tests.support.recipes import Failed, Published
 from tests.support.work import ffmpeg_path, local_source, local_work
+from workers.attempts.work import Done, Limits, WorkFailed
 from workers.transcode.accepted import CONTAINERS
 from workers.transcode.analyse import run
 from workers.transcode.argv import decoding
 from workers.transcode.entry import Entry, enter_chunk, enter_sound
 from workers.transcode.mixing import mix
-from workers.work import Done, Limits, WorkFailed
 
 PUBLISHED = [name for name, recipe in AWKWARD.items() if isinstance(recipe.expected, Published)]
 FAILED = [name for name, recipe in AWKWARD.items() if isinstance(recipe.expected, Failed)]

@@ -14,9 +14,9 @@ from processors.planning.plan import PlanSettings
 from tests.support.platform import Platform
 from tests.support.transcoding import encode_specs, finish, job_work, planned
 from tests.support.work import ffmpeg_path
+from workers.attempts.work import Limits, WorkFailed
 from workers.transcode.detect import detect
 from workers.transcode.encoders import drm_cards, nvidia_cards
-from workers.work import Limits, WorkFailed
 
 SOFTWARE = ("libx264", "libx265", "libsvtav1")
 QUICK = Limits(stall_s=10.0)

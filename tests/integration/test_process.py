@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.transcode.process import STDERR_MAX_BYTES, ProcessResult, run_process
-from workers.work import Limits
+from workers.attempts.process import STDERR_MAX_BYTES, ProcessResult, run_process
+from workers.attempts.work import Limits
 
 LIMITS = Limits(stall_s=20.0)
 
@@ -176,8 +176,8 @@ async def test_a_missing_program_is_named(tmp_path: Path) -> None:
 async def test_the_child_dies_with_its_worker(tmp_path: Path) -> None:
     script = (
         "import asyncio, pathlib\n"
-        "from workers.transcode.process import run_process\n"
-        "from workers.work import Limits\n"
+        "from workers.attempts.process import run_process\n"
+        "from workers.attempts.work import Limits\n"
         "argv = ['sh', '-c', 'echo $$; exec sleep 60']\n"
         "say = lambda line: print(line, flush=True)\n"
         "asyncio.run(run_process(argv, cwd=pathlib.Path('/tmp'), limits=Limits(), on_stdout_line=say))\n"

@@ -32,7 +32,7 @@ from tests.support.transcoding import (
     transcode,
     verify,
 )
-from workers.work import Limits
+from workers.attempts.work import Limits
 
 PUBLISHED = [name for name, recipe in AWKWARD.items() if isinstance(recipe.expected, Published) and not name.startswith("nasty")]
 JOINED = ["ntsc", "pal", "film", "open_gop", "open_gop_ts", "long_gop", "hevc", "variable", "resized"]

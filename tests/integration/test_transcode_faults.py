@@ -20,8 +20,8 @@ from tests.support import flashes
 from tests.support.clips import clip
 from tests.support.transcoding import Video, audio_specs, encode_specs, finish, job_work, planned, transcode, verify
 from tests.support.work import DirectoryStore
+from workers.attempts.work import Limits, Work, WorkFailed
 from workers.kinds import RUNNERS
-from workers.work import Limits, Work, WorkFailed
 
 SLOW = PlanSettings(segment_s=0.4, chunk_s=60, preset="veryslow")
 """One chunk that takes some seconds."""

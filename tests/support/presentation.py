@@ -27,8 +27,8 @@ from projections.playback import manifests
 from tests.support.folding import folded
 from tests.support.footage import VIDEO_ID, id_of, recorded
 from tests.support.work import DirectoryStore, ffmpeg_path, local_source, local_work
+from workers.attempts.work import Done
 from workers.kinds import MAKING
-from workers.work import Done
 
 RUNNERS = {kind: MAKING[kind] for kind in ("analyse", "encode", "audio")}
 TYPES = {".m3u8": manifests.HLS_TYPE, ".mpd": manifests.DASH_TYPE, ".m4s": "video/iso.segment", ".mp4": "video/mp4"}

@@ -21,8 +21,8 @@ from events.media import ObjectRef, Plan, Probe, Rendition, Segment
 from events.objects import attempt_prefix
 from processors.planning.plan import PlanSettings, jobs_for, plan
 from tests.support.work import DirectoryStore, ffmpeg_path, local_source, local_work
+from workers.attempts.work import Done, Limits, Progress, Work
 from workers.kinds import RUNNERS
-from workers.work import Done, Limits, Progress, Work
 
 SHORT = PlanSettings(segment_s=0.4, chunk_s=0.8, preset="ultrafast")
 """Segments of 0.4 s, two to a chunk: clips of a second or two have joints."""

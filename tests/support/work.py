@@ -12,7 +12,7 @@ from events.media import Failure, ObjectRef
 from infra.runtime.binaries import ffprobe
 from infra.runtime.clock import SystemClock
 from infra.runtime.settings import Settings
-from workers.work import Limits, Work, WorkFailed
+from workers.attempts.work import Limits, Work, WorkFailed
 
 
 def ffmpeg_path() -> str:
@@ -32,7 +32,7 @@ def sha256_of(path: Path) -> str:
 
 
 class DirectoryStore:
-    """`workers.work.ObjectStore` over a directory: an object is the file `root/key`."""
+    """`workers.attempts.work.ObjectStore` over a directory: an object is the file `root/key`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -80,7 +80,7 @@ class DirectoryStore:
 
 
 class LocalSources:
-    """`workers.work.SourceCache` whose one source is a file on this disk."""
+    """`workers.attempts.work.SourceCache` whose one source is a file on this disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

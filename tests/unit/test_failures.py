@@ -19,10 +19,10 @@ from events.jobs import ResultReported
 from events.kinds import Source
 from events.media import FailureCategory, FailureStage, SystemContext, ToolVersion
 from tests.support.footage import START, id_of
-from workers.failures import after, classify, complaints, damage, in_context, of_error, refused
-from workers.redaction import told
-from workers.transcode.process import ProcessResult, run_process
-from workers.work import Limits
+from workers.attempts.failures import after, classify, complaints, damage, in_context, of_error, refused
+from workers.attempts.process import ProcessResult, run_process
+from workers.attempts.redaction import told
+from workers.attempts.work import Limits
 
 CATEGORIES = set(get_args(FailureCategory))
 

@@ -27,7 +27,7 @@ RUNNER = '''"""Counts bytes."""
 from collections.abc import AsyncIterator
 
 from events.kinds import CountResult, CountSpec
-from workers.work import Done, Progress, Update, Work
+from workers.attempts.work import Done, Progress, Update, Work
 
 
 async def run(spec: CountSpec, work: Work) -> AsyncIterator[Update]:
@@ -54,7 +54,7 @@ from projections.registry import PROJECTIONS
 from tests.support.folding import folded
 from tests.support.pools import POOL, Pool
 from tests.support.work import local_work
-from workers.attempt import attempt
+from workers.attempts.attempt import attempt
 from workers.app import slots
 from workers.kinds import RUNNERS
 

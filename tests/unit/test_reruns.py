@@ -19,7 +19,7 @@ from tests.support.deciding import Live
 from tests.support.pools import Pool
 from tests.support.work import local_work
 from workers import rerun
-from workers.work import Done, Progress, Update, Work, WorkFailed
+from workers.attempts.work import Done, Progress, Update, Work, WorkFailed
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 KILLED = Failure(stage="analysis", category="resource_exhaustion", code="EXIT_137", message="Killed.", exit_code=137)

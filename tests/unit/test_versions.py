@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tests.support.work import ffmpeg_path
+from workers.attempts.work import Limits
 from workers.transcode.versions import ENCODERS, ask_versions, versions_in
-from workers.work import Limits
 
 SAID = """\
 ffmpeg version n9.0.2-17-g2a571b6068 Copyright (c) 2000-2026 the FFmpeg developers

@@ -23,12 +23,12 @@ from infra.runtime.settings import InvalidSettings, Settings
 from tests.support.work import DirectoryStore, local_work
 from workers import loop
 from workers.app import slots
+from workers.attempts.work import Done, Runner, Update, Work, WorkFailed
 from workers.loop import Identity, Tools, Worker
 from workers.remote.gateway import NotAdmitted
 from workers.sources import Sources
 from workers.transcode.detect import Hardware
 from workers.transport import Drained, Held, Verdict
-from workers.work import Done, Runner, Update, Work, WorkFailed
 
 ALL = Capabilities(kinds=("analyse", "encode", "audio"), encoders=("libx264",))
 SOURCE = Source(object_key="sources/v/original", size_bytes=4)

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class GatewayStore:
-    """A `workers.work.ObjectStore`."""
+    """A `workers.attempts.work.ObjectStore`."""
 
     def __init__(self, gateway: Gateway, transport: HttpTransport) -> None:
         self._gateway = gateway

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from events.media import Failure, FailureCategory
-from workers.failures import refused
+from workers.attempts.failures import refused
 from workers.transcode.clock import PIECES_MAX
 
 ACCEPTED = {

@@ -12,15 +12,15 @@ from pathlib import Path
 from events.kinds import AnalyseResult, AnalyseSpec
 from events.media import Failure, Probe, VideoTrack
 from producers.probes import bounded
-from workers.failures import after, classify, is_of_machine, refused
+from workers.attempts.failures import after, classify, is_of_machine, refused
+from workers.attempts.process import ProcessResult, run_process
+from workers.attempts.work import Done, Progress, Update, Work, WorkFailed
 from workers.transcode import matroska
 from workers.transcode.accepted import CONTAINERS, refusal, unreadable
 from workers.transcode.clock import in_source
 from workers.transcode.packets import PacketScan
 from workers.transcode.pictures import Sample, as_decoded, sample_argv, sample_moments
 from workers.transcode.probe import MATROSKA, Headers, parse_headers, probe_of, with_languages
-from workers.transcode.process import ProcessResult, run_process
-from workers.work import Done, Progress, Update, Work, WorkFailed
 
 HEAD_BYTES = 64 * 1024
 HEADERS_MAX_CHARS = 16 * 2**20

@@ -133,9 +133,9 @@ def decode_argv(ffmpeg: str, suffix: str, threads: int) -> list[str]:
 
 
 def reading(ffmpeg: str, entry: Entry | None, source: Path, threads: int, *more: str) -> list[str]:
-    """Return the beginning of every command that reads a source: nothing but local files, in the containers we take.
+    """Return the beginning of every command that reads a source: local files only, in accepted containers.
 
-    Messages carry their level, and the statistics of the streams are among them (`verbose`): `workers.failures` reads both.
+    `verbose` messages carry levels and the statistics of streams; `workers.attempts.failures` reads both.
     """
     return [
         *_telling(ffmpeg),

@@ -14,12 +14,12 @@ import structlog
 
 from events.kinds import AudioSpec, MediaResult
 from events.media import Failure
-from workers.failures import damage, refused
+from workers.attempts.failures import damage, refused
+from workers.attempts.work import Done, Update, Work, WorkFailed
 from workers.transcode.argv import audio_argv
 from workers.transcode.renditions import Made, Making, collect, make
 from workers.transcode.results import ResultDocument, store_result
 from workers.transcode.timeouts import timeout_s
-from workers.work import Done, Update, Work, WorkFailed
 
 ENCODING_SHARE = 0.8
 log = structlog.get_logger(__name__)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from events.workers import EncoderTrial, GraphicsCard
+from workers.attempts.process import run_process
+from workers.attempts.work import Limits
 from workers.transcode.encoders import ENCODERS, SMI_ARGV, complaint, drm_cards, family_of, nvidia_cards, trial_argv
-from workers.transcode.process import run_process
-from workers.work import Limits
 
 TRIAL_S = 10.0
 AT_ONCE = 4

@@ -10,14 +10,14 @@ import structlog
 
 from events.kinds import EncodeSpec, MediaResult
 from events.media import Failure, Rendition, in_software, is_hardware
-from workers.failures import damage, refused
+from workers.attempts.failures import damage, refused
+from workers.attempts.work import Done, Update, Work, WorkFailed
 from workers.transcode.argv import encode_argv
 from workers.transcode.detect import limits_for
 from workers.transcode.renditions import Made, Making, collect, make
 from workers.transcode.results import ResultDocument, store_result
 from workers.transcode.segments import planned
 from workers.transcode.timeouts import timeout_s
-from workers.work import Done, Update, Work, WorkFailed
 
 ENCODING_SHARE = 0.85
 """Share of encoding in the work; the rest is decoding the output (measured with x264 veryfast)."""

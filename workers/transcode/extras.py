@@ -6,13 +6,13 @@ from pathlib import Path
 
 from events.kinds import ExtrasResult, ExtrasSpec
 from events.media import ObjectRef, Subtitle, SubtitlePlan
-from workers import failures
+from workers.attempts import failures
+from workers.attempts.process import ProcessResult, run_process
+from workers.attempts.work import Done, Progress, Update, Work, WorkFailed
 from workers.transcode import captions
 from workers.transcode.argv import decoding, reading
-from workers.transcode.process import ProcessResult, run_process
 from workers.transcode.progress import Meter
 from workers.transcode.results import ResultDocument, store_result
-from workers.work import Done, Progress, Update, Work, WorkFailed
 
 TIMEOUT_S = 600.0
 CAPTIONS_TIMEOUT_S = 3600.0

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from events.progress import RungProgress
-from workers.work import Progress
+from workers.attempts.work import Progress
 
 
 @dataclass

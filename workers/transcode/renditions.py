@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Literal, cast
 
 from events.media import ObjectRef, Rendition, Segment
-from workers import failures
+from workers.attempts import failures
+from workers.attempts.process import ProcessResult, run_process
+from workers.attempts.work import Progress, Work, WorkFailed
 from workers.transcode import mpegts
 from workers.transcode.argv import INIT, Output, decode_argv
-from workers.transcode.process import ProcessResult, run_process
 from workers.transcode.progress import Meter, report
 from workers.transcode.segments import BadSegment, Fragments, codec_string, fragments, timescale
-from workers.work import Progress, Work, WorkFailed
 
 POLL_S = 0.2
 TICK_S = 1.0

@@ -2,7 +2,7 @@
 
 from events.envelope import Value
 from events.media import ObjectRef, Rendition, Subtitle
-from workers.work import Work
+from workers.attempts.work import Work
 
 MAX_BYTES = 128 * 2**20
 """All segments of two days of sound take 17 MiB; those of pictures encoded in one piece take three times as much."""

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from events.errors import ObjectMissing
 from events.kinds import VerifyResult, VerifySpec
 from events.media import Failure, ObjectRef, Plan, Rendition, Segment, VideoPlan
-from workers.failures import refused
+from workers.attempts.failures import refused
+from workers.attempts.work import Done, ObjectStore, Progress, Update, Work, WorkFailed
 from workers.transcode import mpegts
 from workers.transcode.results import MAX_BYTES, ResultDocument
 from workers.transcode.segments import BadSegment, Fragments, fragments, planned
-from workers.work import Done, ObjectStore, Progress, Update, Work, WorkFailed
 
 PARALLEL = 8
 TICK_S = 1.0

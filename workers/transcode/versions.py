@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from events.media import ToolVersion
-from workers.transcode.process import run_process
-from workers.work import Limits
+from workers.attempts.process import run_process
+from workers.attempts.work import Limits
 
 TIMEOUT_S = 20.0
 ENCODERS: Mapping[str, tuple[str, ...]] = {

@@ -14,11 +14,11 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.scratch import scratch
 from infra.runtime.settings import Settings
 from projections.failures.capsule import Capsule
-from workers.attempt import attempt
+from workers.attempts.attempt import attempt
+from workers.attempts.work import Limits, Progress, Work
 from workers.kinds import RUNNERS
 from workers.sources import Sources
 from workers.transcode.versions import ENCODERS, ask_versions
-from workers.work import Limits, Progress, Work
 
 
 class Outcome(NamedTuple):

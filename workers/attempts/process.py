@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from workers.work import Limits
+from workers.attempts.work import Limits
 
 STDERR_MAX_BYTES = 32 * 1024
 LINE_MAX_BYTES = 64 * 1024

@@ -9,8 +9,8 @@ import structlog
 
 from events.kinds import KINDS, JobResult, JobSpec
 from events.media import Failure, SystemContext
-from workers import failures
-from workers.work import Done, Progress, Runner, Work, WorkFailed
+from workers.attempts import failures
+from workers.attempts.work import Done, Progress, Runner, Work, WorkFailed
 
 Surroundings = Callable[[Path], Awaitable[SystemContext]]
 """Returns the context of an attempt that works in this directory."""

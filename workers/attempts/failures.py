@@ -23,8 +23,8 @@ from events.errors import EventTooLarge, InvalidEvent, ObjectMissing, StoreUnava
 from events.jobs import ResultReported
 from events.kinds import KINDS, JobKind
 from events.media import Failure, FailureCategory, FailureStage, SystemContext
-from workers.redaction import command_line, told
-from workers.transcode.process import ProcessResult
+from workers.attempts.process import ProcessResult
+from workers.attempts.redaction import command_line, told
 
 DETAIL_MAX = 4000
 MESSAGE_MAX = 2000
