@@ -1,14 +1,14 @@
-"""Why an attempt failed: from how it ended to stage, category, code and a sentence. Pure.
+"""Classifies failed attempts: stage, category, code and a sentence, from how the attempt ended. Pure.
 
 Categories and codes are Reencodarr's (contracts §1.5): exit codes 137, 143 and 28 mean exhausted resources; 13, 5 and
-110 the system; 2 the configuration; 22, 69 and 234 the codec; everything else the process. ffmpeg 7 and newer end with
-the low byte of a negative error number, so 228 (= 256 - 28) means what 28 means. What ffmpeg says is looked at first,
-because it is more exact; but a signal or a limit of ours comes before what it said on the way. A tool that runs another
-one (ab-av1) ends with 1 and tells the inner exit code; then the inner one counts.
+110 the system; 2 the configuration; 22, 69 and 234 the codec; everything else the process. ffmpeg 7 and newer exit with
+the low byte of a negative error number: 228 (= 256 - 28) means 28. A signal or a limit of ours decides first, then
+ffmpeg's messages, which are more exact than its exit code. ab-av1 runs another tool, exits with 1 and prints the inner
+exit code; the inner one counts.
 
-    classify(stage, result)   a tool ended badly
-    refused(stage, code, …)   a tool ended well, and what it made is not right; `after(…)` adds which run that was
-    of_error(stage, error)    something of ours failed around it: the store, the disk, a bug
+    classify(stage, result)   a tool failed
+    refused(stage, code, …)   a tool succeeded, and its output failed a check of ours; `after(…)` adds the tool's run
+    of_error(stage, error)    our own code failed: the store, the disk, a bug
 """
 
 import errno
@@ -92,7 +92,7 @@ _SEARCH_SAYINGS: tuple[tuple[str, _Kind], ...] = (
     (r"(?i)\bpreset\b.*(?:failed|invalid)", _Kind("preset_retry", "PRESET_RETRY", "The encoder does not work with this preset.")),
     (r"(?i)vmaf", _Kind("vmaf_calculation", "VMAF_CALC", "The quality of a sample could not be measured.")),
 )
-"""What ab-av1 says while it looks for a quality setting."""
+"""Messages of ab-av1 during its search for a quality setting."""
 _INNER_EXIT_CODE = re.compile(r"exit code (\d{1,3})\b")
 _ERRNO_KINDS = {28: _DISK, 12: _MEMORY, 27: _OUTPUT}
 _INVALID_DATA = 256 - ord("I")
@@ -107,8 +107,8 @@ _OF_FFMPEG: dict[int, str] = {
     ord("E"): "A library inside ffmpeg failed at this file.",
     0x08: "ffmpeg lacks a decoder, encoder or filter that this file needs.",
 }
-"""Sentences for the numbers with which ffmpeg gives a file up. The same command ends alike on every worker: none is
-tried again, but for what a library of hardware did (`E`: AVERROR_EXTERNAL)."""
+"""Sentences for the error numbers with which ffmpeg gives up a file. The same command fails alike on every worker, so none
+is retried, except after an error in a hardware library (`E`: AVERROR_EXTERNAL)."""
 _HARDWARE_WORDS = re.compile(r"(?i)nvenc|cuda|vaapi|qsv|videotoolbox|mfx")
 _OTHERWISE = "ffmpeg stopped at this file and gave no reason that is known here; its own words are among the details."
 _CATEGORIES: dict[int, FailureCategory] = {
@@ -142,7 +142,7 @@ def classify(stage: FailureStage, result: ProcessResult) -> Failure:
 
 
 def after(failure: Failure, result: ProcessResult) -> Failure:
-    """Return what a check of ours found behind a tool's run, with that run's command line and exit code."""
+    """Return the failure of a check with the command line and exit code of the tool that it checked."""
     return failure.model_copy(update={"exit_code": result.exit_code, "context": _context(result)})
 
 
@@ -155,7 +155,7 @@ def refused(
     category: FailureCategory = "validation",
     retryable: bool = True,
 ) -> Failure:
-    """Return the failure of a check of ours: the tool ended well, what it made is not right."""
+    """Return the failure of a check of ours on the output of a tool that succeeded."""
     return Failure(
         stage=stage,
         category=category,
@@ -167,7 +167,7 @@ def refused(
 
 
 def of_error(stage: FailureStage, error: Exception) -> Failure:
-    """Return the failure of an attempt that an exception of ours ended."""
+    """Return the failure of an attempt that ended with an exception."""
     kind = _of_error(stage, error)
     words = told(f"{type(error).__name__}: {error}")
     return Failure(
@@ -181,12 +181,12 @@ def of_error(stage: FailureStage, error: Exception) -> Failure:
 
 
 def is_of_machine(words: str) -> bool:
-    """Tell whether what a tool says is about memory, room or rights here, and not about what is in the file that it reads."""
+    """Return whether a tool complains about this machine's memory, disk or rights, not about the file's content."""
     return any(kind in (_DISK, _MEMORY, _ACCESS) and re.search(pattern, words) for pattern, kind in _SAYINGS)
 
 
 def in_context(failure: Failure, around: SystemContext) -> Failure:
-    """Return the failure with what was around it; what it knows itself, the command and its signal, stays."""
+    """Return the failure in the context of its machine; its own command and signal stay."""
     own = failure.context or SystemContext()
     return failure.model_copy(update={"context": around.model_copy(update={"command": own.command, "signal": own.signal})})
 
@@ -229,12 +229,15 @@ def outgrown(stage: FailureStage, size_bytes: int, limit_bytes: int) -> Failure:
 
 
 def disk_full(stage: FailureStage) -> Failure:
-    """Return the failure of a run that has no more room to write."""
+    """Return the failure of a run that filled the disk."""
     return Failure(stage=stage, category=_DISK.category, code=_DISK.code, message=_DISK.sentence)
 
 
 def unwritable(kind: JobKind, report: ResultReported, error: InvalidEvent) -> Failure:
-    """Return what is reported in place of a report that the log does not take: another attempt would say the same."""
+    """Return the failure to report in place of a report that the log refuses.
+
+    It is not retryable unless the attempt's own failure was: another attempt would make the same report.
+    """
     stage = report.failure.stage if report.failure is not None else KINDS[kind].stage
     too_large = isinstance(error, EventTooLarge)
     code = "REPORT_TOO_LARGE" if too_large else "REPORT_UNWRITABLE"
@@ -252,9 +255,9 @@ def unwritable(kind: JobKind, report: ResultReported, error: InvalidEvent) -> Fa
 
 
 def complaints(stderr: str) -> str:
-    """Return what is a warning or worse: no statistics, and no addresses, so that equal failures read alike.
+    """Return the warnings and errors, without memory addresses, so that equal failures read alike.
 
-    Lines without a level (from a tool that was not asked for levels) all count.
+    Every line without a level counts: not all tools print levels.
     """
     kept: list[str] = []
     for line in stderr.splitlines():
@@ -265,7 +268,7 @@ def complaints(stderr: str) -> str:
 
 
 def damage(stderr: str, track: int) -> int:
-    """Return how many packets of a track could not be decoded, or only with errors, from ffmpeg's verbose messages."""
+    """Return the number of packets of a track that failed to decode, or decoded with errors, from ffmpeg's verbose messages."""
     undecoded = sum(int(errors) for index, _, errors in _DECODED.findall(stderr) if int(index) == track)
     return undecoded + sum(int(index) == track for index in _CORRUPT_PICTURE.findall(stderr))
 
@@ -279,7 +282,7 @@ def _detail(words: str) -> str | None:
 
 
 def _kind(stage: FailureStage, result: ProcessResult, words: str) -> tuple[_Kind, int | None]:
-    """Return what kind of failure it is and the exit code that a shell would show."""
+    """Return the kind of failure, and the exit code as a shell shows it."""
     if result.cut is not None:
         why = "made no progress" if result.cut == "stalled" else "took too long"
         return _Kind("timeout", "TIMEOUT", f"Reading or encoding {why} and was ended."), None

@@ -1,7 +1,7 @@
-"""Find out what a source is: fetch it, refuse what is no video, read its headers and the times of its packets.
+"""Analyses a source: fetches it, refuses files that are no video, reads its headers, packet times and some pictures.
 
-Short processes: ffprobe's headers, a demux of every packet, and a few pictures decoded as the encoder will decode them. All
-run with protocols and containers restricted to a single local file, and with the limits of `process`.
+It runs short processes: ffprobe for headers, ffprobe for every packet, and ffmpeg for a few pictures, decoded as the encoder
+will decode them. Each may read one local file in an accepted container, within the limits of `process`.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ PACKETS = (
 
 
 async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
-    """Measure the source; raise WorkFailed with stage `analysis` when it can never be published, or a tool failed."""
+    """Measure the source. Raises WorkFailed with stage `analysis` when the source can never be published or a tool failed."""
     path, sha256 = await work.sources.fetch(spec.source)
     if spec.source.sha256 not in (None, sha256):
         message = "The stored file is not the one that was sent: its SHA-256 differs."
@@ -73,9 +73,9 @@ async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
 
 
 async def _can_be_entered(path: Path, probe: Probe, track: VideoTrack, work: Work) -> bool:
-    """Tell whether reading may begin in the middle: whether ffmpeg finds a picture after seeking there.
+    """Return whether reading can begin in the middle: ffmpeg finds a picture after seeking there.
 
-    It seeks by the stream that it takes for the main one; where that is a cover, or no key frame is listed, it finds none.
+    ffmpeg seeks by the stream that it takes for the main one. It finds none when that is a cover or lists no key frame.
     """
     middle_s = in_source(probe.clock, track.start_ms + track.duration_ms // 2) / 1000
     argv = [work.ffmpeg, "-nostdin", *QUIET, "-copyts", "-seek_timestamp", "1", "-noaccurate_seek", "-ss", f"{middle_s:.6f}"]
@@ -125,7 +125,7 @@ async def _scan(path: Path, headers: Headers, scan: PacketScan, work: Work) -> P
 
 
 async def _decoded(path: Path, track: VideoTrack, work: Work) -> VideoTrack:
-    """Return the track as a sample of its pictures is."""
+    """Return the track, corrected by a sample of its decoded pictures."""
 
     async def sample(at_s: Fraction | None) -> Sample:
         seen = Sample()
@@ -146,7 +146,7 @@ async def _decoded(path: Path, track: VideoTrack, work: Work) -> VideoTrack:
 
 
 def _percent(headers: Headers, scan: PacketScan) -> float:
-    """Return how far the scan is, by time; 99 at most, for durations lie."""
+    """Return the progress of the scan by time, at most 99: declared durations may be wrong."""
     reached = [
         float(times.end * headers.time_base(index) - headers.start_s)
         for index, times in scan.streams.items()
@@ -158,9 +158,10 @@ def _percent(headers: Headers, scan: PacketScan) -> float:
 
 
 def _tool_failure(result: ProcessResult) -> Failure | None:
-    """Return the failure of the tool itself: cut off, killed, out of memory, or gone without a word about the file.
+    """Return the failure of the tool itself: cut off, killed, out of memory, or ended without a message about the file.
 
-    Such a failure is no verdict on the file: another try may help. ffprobe says why it refuses a file, and exits with 1.
+    Such a failure is no verdict on the file, so another attempt may succeed. When ffprobe refuses a file it prints the reason
+    and exits with 1.
     """
     said_why = result.exit_code == 1 and result.stderr_tail.strip() and not is_of_machine(result.stderr_tail)
     if result.cut is None and result.signal is None and (result.exit_code == 0 or said_why):

@@ -1,14 +1,17 @@
-"""The command lines of ffmpeg (7 or newer): one decode, every rendition, segments numbered by the plan. Pure.
+"""Command lines of ffmpeg (7 or newer): one decode, every rendition, segments numbered by the plan. Pure.
 
-Chunks that are encoded apart must join without stitching: closed groups of pictures of fixed length, no scene cuts,
-every chunk at its own place in time (`-output_ts_offset`, which `-avoid_negative_ts` must not undo; `frag_discont` makes
-the first fragment keep it), nothing in the headers that differs between runs or machines (`+bitexact`; x265 `info=0`,
-for its headers otherwise name the machine's cores).
+Chunks that are encoded separately must join without stitching:
 
-Sources change on the way: broadcasts switch from 4:3 to 16:9 and from stereo to 5.1. ffmpeg then builds its filters anew,
-and those that count time start from zero: pictures are lost, and a track gets as much silence as it has lasted. So the
-picture filters are kept (`-reinit_filter 0`) behind a `scale` that holds the first size, and sound is first brought to one
-format by a filter graph that may be rebuilt, then timed by another that never is (`-dec`, a loopback decoder).
+- Groups of pictures are closed and of fixed length, without scene cuts.
+- Each chunk has its own time (`-output_ts_offset`). `-avoid_negative_ts` must not undo it; `frag_discont` makes the first
+  fragment keep it.
+- Headers are equal for all runs and machines: `+bitexact`, and x265 `info=0`, as its headers otherwise name the machine's
+  cores.
+
+Sources change midway: broadcasts switch from 4:3 to 16:9, and from stereo to 5.1. ffmpeg then rebuilds its filters, and
+filters that count time start from zero: pictures are lost, and a track gets silence as long as its past. So the picture
+filters are never rebuilt (`-reinit_filter 0`), behind a `scale` that keeps the first size. A first graph, which may be
+rebuilt, converts sound to one format; a second one, behind a loopback decoder (`-dec`), times it and is never rebuilt.
 """
 
 from dataclasses import dataclass
@@ -25,15 +28,15 @@ from workers.transcode.mixing import LIMITER, mix
 
 AUDIO_RATE_HZ = 48_000
 AAC_PRIMING = 1024
-"""Samples that an AAC encoder puts before the first one. They are cut off the source, so that the rest is in place: no
-player has to know about edit lists, at the price of the first 21 ms."""
+"""Samples that an AAC encoder inserts at the start. As many are cut off the source, so all later sound keeps its time and no
+player needs edit lists; the first 21 ms are lost."""
 READ_ON_MS = 10_000
-"""A source is read so much further than a piece of sound goes."""
+"""Reading continues this far past the end of a piece of sound."""
 DAMAGED_SHARE_MAX = 0.5
-"""Share of a part's packets that may fail to decode; the picture before stands in for them. Above, the job fails."""
+"""Share of a part's packets that may fail to decode; the previous picture replaces them. Above it, the job fails."""
 
 TS_ORIGIN_S = 10
-"""Where a transport stream's clock stands at the video's time 0, so that no time of decoding is negative; players subtract it."""
+"""Clock of a transport stream at the video's time 0: decoding times are never negative. Players subtract it."""
 
 NAMES = {"cmaf": ".m4s", "hls_ts": ".ts"}
 FORMATS = {".m4s": "mp4", ".ts": "mpegts"}
@@ -57,7 +60,7 @@ class Output:
 
 
 def encode_argv(ffmpeg: str, spec: EncodeSpec, source: Path, directory: Path, threads: int) -> tuple[list[str], list[Output]]:
-    """Return the command that encodes a chunk into every rung, and what it makes. `threads` 0 lets ffmpeg choose."""
+    """Return the command that encodes a chunk into every rung, and its outputs. `threads` 0 lets ffmpeg choose."""
     plan, chunk = spec.plan, spec.chunk
     entry = enter_chunk(plan, chunk)
     rate = Fraction(plan.frame_rate)
@@ -86,7 +89,7 @@ def encode_argv(ffmpeg: str, spec: EncodeSpec, source: Path, directory: Path, th
 def audio_argv(
     ffmpeg: str, spec: AudioSpec, source: Path, directory: Path, *, silent: bool = False
 ) -> tuple[list[str], list[Output]]:
-    """Return the command that encodes a whole sound track into its renditions, and what it makes; `silent` reads no source."""
+    """Return the command that encodes a sound track into its renditions, and its outputs; `silent` reads no source."""
     entry = enter_sound(spec)
     track = spec.renditions[0].track
     layout = "mono" if spec.renditions[0].channels == 1 else "stereo"
@@ -114,16 +117,16 @@ def audio_argv(
 
 
 def _enough(spec: AudioSpec) -> list[str]:
-    """Return where reading ends for a piece; its last one reads to the end, and judges whether too much of it is damaged."""
+    """Return the options that end reading after a piece. The last piece reads to the end, and alone judges damage."""
     if spec.end_segment is None:
         return []
     return ["-t", f"{(spec.end_ms + READ_ON_MS) / 1000:.3f}", "-max_error_rate", "1"]
 
 
 def decode_argv(ffmpeg: str, suffix: str, threads: int) -> list[str]:
-    """Return the command that decodes a rendition in full, from standard input, and ends with an error at the first fault.
+    """Return the command that decodes a rendition in full, from standard input, and fails at the first fault.
 
-    Deblocking reads no bits and can find no fault, so it is left out.
+    It skips deblocking, which reads no bits and so finds no fault.
     """
     return [
         *(ffmpeg, "-hide_banner", "-v", "level+error", "-xerror", "-protocol_whitelist", "pipe", "-threads", str(threads)),
@@ -153,7 +156,7 @@ def decoding(decoder: str | None) -> tuple[str, ...]:
 
 
 def _telling(ffmpeg: str) -> list[str]:
-    """Return the beginning of a command whose progress is read."""
+    """Return the beginning of a command that reports progress."""
     return [
         *(ffmpeg, "-nostdin", "-hide_banner", "-y", "-v", "level+verbose"),
         *("-progress", "pipe:1", "-nostats", "-stats_period", "0.5"),
@@ -171,8 +174,7 @@ def _output(name: str, kind: str, directory: Path, streaming_format: StreamingFo
 def _video_codec(plan: VideoPlan, rung: Rung, threads: int) -> list[str]:
     """Return encoder and rate control; groups of pictures are closed, and a segment is a whole number of them.
 
-    The headers must not depend on `threads`: x265 says in them whether it works by rows (`wpp`), and what machine it runs
-    on (`info`).
+    The headers must not depend on `threads`: x265 writes its row mode (`wpp`) and its machine (`info`) into them.
     """
     keyint = plan.gop_frames or plan.segment_frames
     rate = ["-b:v", f"{rung.video_kbps}k", "-maxrate", f"{int(rung.video_kbps * PEAK)}k", "-bufsize", f"{rung.video_kbps * 2}k"]
@@ -201,9 +203,9 @@ def _video_codec(plan: VideoPlan, rung: Rung, threads: int) -> list[str]:
 
 
 def _hls(output: Output, segment_s: Fraction, first: int, offset: Fraction | None) -> list[str]:
-    """Return the muxer: finished segments appear under their final name at once (`temp_file`).
+    """Return the muxer's options: a segment gets its final name once it is complete (`temp_file`).
 
-    `offset` is where the part begins, in seconds; None for sound, whose first packet, the encoder's own, is to be at 0.
+    `offset` is the start of the part in seconds; None for sound, whose first packet, the encoder's own, must be at 0.
     """
     plain = ["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact", "-flags", "+bitexact"]
     muxer = ["-f", "hls", "-hls_time", f"{float(segment_s):.6f}", "-hls_playlist_type", "vod"]

@@ -1,7 +1,7 @@
 """Encodes one sound track into its renditions: whole, or a piece of a long one.
 
-Encoders of sound remember what was before, so pieces that are encoded apart do not join. Sound is quick to encode: a piece
-is encoded from the beginning, and what earlier pieces have is left out.
+Encoders of sound keep state, so pieces that are encoded separately do not join. Sound is quick to encode: each piece is
+encoded from the beginning of the track, and only its own segments are kept.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -24,11 +24,11 @@ from workers.transcode.timeouts import timeout_s
 ENCODING_SHARE = 0.8
 log = structlog.get_logger(__name__)
 TOLERANCE_MS = 100
-"""A track may be this much longer or shorter than planned: an AAC frame lasts 21 ms, and the encoder fills the last."""
+"""Largest difference from the planned length: an AAC frame lasts 21 ms, and the encoder fills the last."""
 
 
 async def run(spec: AudioSpec, work: Work) -> AsyncIterator[Update]:
-    """Encode, store and decode the track; a track that cannot be decoded and is not all there is becomes silence."""
+    """Encode, store and decode the track; an optional track that cannot be decoded becomes silence."""
     source, _digest = await work.sources.fetch(spec.source)
     try:
         async with aclosing(_encode(spec, source, work, silent=False)) as updates:
@@ -68,7 +68,7 @@ async def _encode(spec: AudioSpec, source: Path, work: Work, *, silent: bool) ->
     if complaint := misplaced(spec, made):
         raise WorkFailed(complaint)
     track = spec.renditions[0].track
-    damaged = damage(making.stderr, track) if spec.end_segment is None else 0  # the last piece has read everything
+    damaged = damage(making.stderr, track) if spec.end_segment is None else 0  # only the last piece reads all
     warnings = (f"damaged pieces of sound: {damaged}, in track {track}",) if damaged else ()
     if silent:
         warnings = (f"sound track {track} cannot be decoded; it is silent",)
@@ -77,14 +77,14 @@ async def _encode(spec: AudioSpec, source: Path, work: Work, *, silent: bool) ->
 
 
 def _kept(spec: AudioSpec) -> range:
-    """Return the numbers of the piece's segments; the last piece may have one more or less than the lengths say."""
+    """Return the numbers of the piece's segments; the last piece may have one more or less than the duration implies."""
     if spec.end_segment is not None:
         return range(spec.first_segment, spec.end_segment)
     return range(spec.first_segment, ceil(spec.duration_ms / spec.segment_ms) + 1)
 
 
 def misplaced(spec: AudioSpec, made: Made) -> Failure | None:
-    """Return what is wrong when the sound does not start where its piece does, has a gap, or ends too early or late. Pure."""
+    """Return a failure when the sound starts at a wrong time, has a gap, or ends too early or late; else None. Pure."""
     begins_ms = spec.first_segment * spec.segment_ms
     for rendition in made.renditions:
         times = made.times[rendition.name] or ()

@@ -1,14 +1,15 @@
-"""Where to enter a source so that every worker sees the same frames: from plan and chunk to ffmpeg arguments. Pure.
+"""Arguments of ffmpeg that enter a source at a chunk, so that every worker sees the same frames. Pure.
 
-All in the source's own timestamps (`-copyts`, `-seek_timestamp 1`), because what ffmpeg takes for the start of a file
-changes with its version (7.0 and 9.0 differ by the encoder delay in Matroska). The first chunk is read from the start
-of the file, without seeking; another is entered `lead_ms` and half a frame early, since containers round timestamps to
-milliseconds and a frame must not fall out of both chunks. Everything from the key frame before that is passed on
-(`-noaccurate_seek`), because the picture that stands when a chunk begins may be minutes old (slides, screen recordings);
-what comes too early is left out by the plan's `fps` filter.
-All pictures are moved by a seventeenth of a frame, so that none lies half-way between two places, where the last digit
-of a chunk's offset would decide (every second one of 120 frames a second does).
-Tried on every clip of tests/support/awkward.py: chunks encoded apart have the same pictures as one run.
+- All times are the source's own timestamps (`-copyts`, `-seek_timestamp 1`): versions of ffmpeg disagree on the start of a
+  file (7.0 and 9.0 differ by the encoder delay in Matroska).
+- The first chunk is read from the start of the file, without seeking. Any other is entered `lead_ms` and half a frame early:
+  containers round timestamps to milliseconds, and no frame may fall out of both chunks.
+- Decoding passes on everything from the key frame before (`-noaccurate_seek`), because the picture shown when a chunk begins
+  may be minutes old (slides, screen recordings). The plan's `fps` filter drops the frames that are too early.
+- All pictures move by a seventeenth of a frame. Otherwise some lie half-way between two output frames, as every second one
+  does at 120 frames a second, and the last digit of a chunk's offset would decide.
+
+Tested on every clip of tests/support/awkward.py: chunks encoded separately have the same pictures as one run.
 """
 
 from dataclasses import dataclass
@@ -20,16 +21,15 @@ from workers.transcode.clock import in_source, joined_time
 
 NUDGE = Fraction(1, 17)
 SOUND_MARGIN_MS = 1000
-"""The encoder looks a frame ahead, the limiter five milliseconds."""
+"""More than the look-ahead of the encoder (one frame) and of the limiter (5 ms)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """How to read one part of a source.
+    """Arguments that read one part of a source.
 
-    `input` goes before `-i`; `filters` come first in the chain and make timestamps count from the part's first frame;
-    `padding` comes after the plan's filters, and repeats the last picture for ever, so the output must be bounded by
-    `output` (for each output).
+    `input` goes before `-i`. `filters` come first in the chain: timestamps then count from the part's first frame.
+    `padding` comes after the plan's filters and repeats the last picture for ever; `output`, on each output, bounds it.
     """
 
     input: tuple[str, ...]
@@ -39,13 +39,13 @@ class Entry:
 
 
 def enter_chunk(plan: VideoPlan, chunk: Chunk) -> Entry:
-    """Return the arguments that yield exactly `chunk.frames` frames of the chunk, whatever the source leaves out."""
+    """Return the arguments that yield exactly `chunk.frames` frames of the chunk, even where the source has gaps."""
     rate = Fraction(plan.frame_rate)
     first_s = Fraction(plan.start_ms, 1000) + chunk.start_frame / rate
     reading: tuple[str, ...] = ("-copyts",)
     in_source_s = Fraction(in_source(plan.clock, round(1000 * first_s)), 1000) if plan.clock else first_s
     from_s = in_source_s - Fraction(plan.lead_ms, 1000) - 1 / (2 * rate)
-    if chunk.start_frame > 0 and from_s > Fraction(plan.start_ms, 1000):  # some containers find nothing before their start
+    if chunk.start_frame > 0 and from_s > Fraction(plan.start_ms, 1000):  # some containers fail to seek before their start
         reading = (*reading, "-seek_timestamp", "1", "-noaccurate_seek", "-ss", _text(from_s))
     return Entry(
         input=reading,
@@ -56,14 +56,12 @@ def enter_chunk(plan: VideoPlan, chunk: Chunk) -> Entry:
 
 
 def enter_sound(spec: AudioSpec) -> Entry:
-    """Return the arguments that yield a sound track from time 0 to a little after its piece's end, gaps filled with silence.
+    """Return the arguments that yield a sound track from time 0 to SOUND_MARGIN_MS after its piece, gaps filled with silence.
 
-    With that little, the piece's last frame is what it would be were the track encoded to its end.
-
-    The source's samples are stretched or squeezed only where their timestamps say so (`async`), so sound stays with the
-    pictures.
+    The margin makes the piece's last frame equal to that of a track encoded to its end. Timestamps alone decide where samples
+    are stretched or squeezed (`async`), so sound stays in time with the pictures.
     """
-    hard = ":min_hard_comp=0.015" if spec.clock else ""  # where stretches are joined, sound is cut and not squeezed
+    hard = ":min_hard_comp=0.015" if spec.clock else ""  # at the joints of stretches, cut the sound instead of squeezing it
     time = joined_time(spec.clock, _text(Fraction(spec.start_ms, 1000)))
     return Entry(
         input=("-copyts",),

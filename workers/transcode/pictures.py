@@ -1,7 +1,7 @@
-"""Decoded pictures say what headers do not: size, orientation, colours, fields, captions. From a few of them to the probe. Pure.
+"""Size, orientation, colours, fields and captions of a video, from a few decoded pictures. Pure.
 
-The encoding ffmpeg itself decodes the sample, with the options of the encoding, so its answer holds for every picture that
-it will pass on: cropping, clean aperture, orientation by matrix, SEI or EXIF and mirrors are applied when it answers.
+Headers do not show these. The sample is decoded by the ffmpeg and the options of the encoding, so its answer holds for the
+pictures that will be encoded: it has applied cropping, clean aperture, orientation (matrix, SEI, EXIF) and mirrors.
 """
 
 import re
@@ -17,9 +17,9 @@ from workers.transcode.probe import HDR_TRANSFERS, aspect, bit_depth
 
 SAMPLE_PICTURES = 25
 LARGE_SAMPLE_PICTURES = 8
-"""Of 2160p in HEVC 25 pictures take 0.9 s of a core, 4 take 0.3 s; no such pictures consist of fields."""
+"""In HEVC at 2160p, 25 pictures take 0.9 s of a core, 4 take 0.3 s. Pictures of that size never consist of fields."""
 INTERLACING_THRESHOLD = 1.5
-"""Of `idet`: at its default, 1.04, sharp test patterns count as interlaced; combs of moving pictures still do at 2 (tried)."""
+"""For `idet`. At its default, 1.04, sharp test patterns count as interlaced; moving combs still count at 2 (measured)."""
 COMBED_MIN = 8
 COMBED_SHARE_MIN = 0.5
 OTHER_ORDER_SHARE_MAX = 0.1
@@ -36,7 +36,7 @@ _UNKNOWN = ("unknown", "unspecified", "reserved")
 
 @dataclass
 class Sample:
-    """What ffmpeg's `showinfo` and `idet` say of some pictures; fed line by line."""
+    """Findings of ffmpeg's `showinfo` and `idet` on some pictures, read line by line."""
 
     pixel_format: str = ""
     sample_aspect_ratio: str = "1/1"
@@ -46,7 +46,7 @@ class Sample:
     fields: Counter[str] = field(default_factory=Counter)
     """Pictures by their flag: P(rogressive), T(op) or B(ottom field first)."""
     combs: tuple[int, int, int] = (0, 0, 0)
-    """Pictures that look interlaced, top or bottom field first, and that look progressive."""
+    """Counts of pictures that look interlaced with the top field first, with the bottom field first, and progressive."""
     captions: bool = False
     premultiplied: bool = False
 
@@ -74,7 +74,7 @@ class Sample:
 
 
 def sample_argv(ffmpeg: str, source: Path, track: VideoTrack, threads: int, at_s: Fraction | None) -> list[str]:
-    """Return the command that decodes a few pictures, from the start or from a moment of the source's own clock."""
+    """Return the command that decodes a few pictures, from the start or from `at_s` on the source's own clock."""
     seek = () if at_s is None else ("-seek_timestamp", "1", "-ss", f"{float(at_s):.3f}")
     filters = f"showinfo=checksum=0,idet=intl_thres={INTERLACING_THRESHOLD}"
     pictures = SAMPLE_PICTURES if track.height <= INTERLACED_HEIGHT_MAX else LARGE_SAMPLE_PICTURES
@@ -85,7 +85,7 @@ def sample_argv(ffmpeg: str, source: Path, track: VideoTrack, threads: int, at_s
 
 
 def sample_moments(track: VideoTrack) -> tuple[Fraction | None, ...]:
-    """Return where to sample: at the start, and in the middle where fields may hide behind a still beginning."""
+    """Return the moments to sample; None is the start. A still beginning may hide fields, so the middle is sampled as well."""
     suspect = INTERLACED_HEIGHT_MIN <= track.height <= INTERLACED_HEIGHT_MAX and Fraction(track.frame_rate) <= INTERLACED_RATE_MAX
     if not suspect or not track.seekable or track.duration_ms < SECOND_SAMPLE_S * 1000:
         return (None,)
@@ -93,7 +93,7 @@ def sample_moments(track: VideoTrack) -> tuple[Fraction | None, ...]:
 
 
 def as_decoded(track: VideoTrack, samples: list[Sample]) -> VideoTrack:
-    """Return the track as its pictures are; as its headers say where none could be decoded."""
+    """Return the track with the properties of its pictures; unchanged when none could be decoded."""
     seen = next((sample for sample in samples if sample.pixel_format), None)
     if seen is None:
         return track
@@ -122,7 +122,7 @@ def as_decoded(track: VideoTrack, samples: list[Sample]) -> VideoTrack:
 
 
 def _interlacing(samples: list[Sample]) -> tuple[bool, Literal["tff", "bff"] | None]:
-    """Tell whether pictures consist of fields, by their flags or else by their combs, and the order that only combs tell."""
+    """Return whether pictures consist of fields, by their flags or else by their combs; only combs give the order."""
     for sample in samples:
         flagged = sample.fields["T"] + sample.fields["B"]
         if flagged and flagged >= FLAGGED_SHARE_MIN * sample.fields.total():

@@ -1,8 +1,8 @@
-"""Runs one ffmpeg that makes renditions, stores their segments while it goes on, and decodes them. The effects of encoding.
+"""Runs one ffmpeg that makes renditions; stores and decodes their segments meanwhile. The effects of encoding.
 
-A segment is sent as soon as it is complete (ffmpeg gives it its final name then), and decoded in full beside the encoder,
-so that both are done shortly after it and cores that it leaves idle are used. What is reported is read from the very bytes
-that were decoded, and they must be the bytes that were stored.
+A segment is complete when ffmpeg gives it its final name. It is then sent, and decoded in full beside the encoder: that
+uses idle cores, and ends shortly after the encoder. Reports are read from the bytes that were decoded; a check holds that
+the same bytes were stored.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ TYPES = {".mp4": "mp4", ".m4s": "iso.segment", ".ts": "mp2t"}
 
 @dataclass
 class _Check:
-    """How far one rendition is decoded. `files` gets its files in order, each when it is complete, and None at the end."""
+    """The decoding of one rendition. `files` receives its complete files in order, and None at the end."""
 
     meter: Meter = field(default_factory=Meter)
     files: "asyncio.Queue[Path | None]" = field(default_factory=asyncio.Queue)
@@ -47,11 +47,11 @@ class _Check:
 
 @dataclass
 class Making:
-    """One run: what it makes, and what is there already.
+    """One run: its goal and its state.
 
-    `segments` is how many each rendition gets, about; `total` how much the meter must show, frames or seconds; `frames`
-    how many pictures each rendition has, None for sound. `encoding_share` is the part of the time that encoding takes,
-    the rest is decoding. Only segments whose numbers are in `kept` are stored, decoded and reported; None: all.
+    `segments` is the approximate number per rendition; `total` the meter's final value, in frames or seconds; `frames` the
+    number of pictures per rendition, None for sound. `encoding_share` is encoding's share of the time, the rest is decoding.
+    Only segments with numbers in `kept` are stored, decoded and reported; None keeps all.
     """
 
     argv: list[str]
@@ -63,7 +63,7 @@ class Making:
     step: str
     encoding_share: float
     decoder_threads: int = 1
-    """Of each rendition's decoder. Beside encoders that fill the cores, more than one cost a fifth more time (measured)."""
+    """Threads of each rendition's decoder. Beside encoders that fill the cores, more than one costs 20 % more time (measured)."""
     kept: range | None = None
     meter: Meter = field(default_factory=Meter)
     stderr: str = ""
@@ -75,7 +75,7 @@ class Making:
         return min(1.0, (meter.seconds if self.frames is None else meter.frames) / self.total)
 
     def report(self, step: str) -> Progress:
-        """Return how far it is."""
+        """Return the progress of encoding and decoding together."""
         names = [output.name for output in self.outputs]
         checked = sum(self.done(self.checks[name].meter) for name in names) / len(names)
         share = self.encoding_share * self.done(self.meter) + (1 - self.encoding_share) * checked
@@ -85,14 +85,14 @@ class Making:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Renditions, and the times of the segments of each, by name, None for transport streams."""
+    """Renditions, and the times of each one's segments by its name; None for transport streams."""
 
     renditions: tuple[Rendition, ...]
     times: dict[str, tuple[Fragments, ...] | None]
 
 
 async def make(making: Making, work: Work) -> AsyncGenerator[Progress, None]:
-    """Encode, store and decode; yield progress once a second. Raises WorkFailed, classified, and what the store raises."""
+    """Encode, store and decode; yield progress once a second. Raises WorkFailed, classified, and the errors of the store."""
     for output in making.outputs:
         output.directory.mkdir(parents=True)
     slots = asyncio.Semaphore(UPLOADS_MAX)
@@ -116,8 +116,11 @@ async def make(making: Making, work: Work) -> AsyncGenerator[Progress, None]:
 async def _seconds(
     tasks: Sequence["asyncio.Task[None] | asyncio.Task[ObjectRef]"], making: Making, look: Callable[[], None] = lambda: None
 ) -> AsyncIterator[None]:
-    """Look, several times a second, until all tasks have ended; yield once a second. Their failures, and those of sending,
-    go up at once; a decoder's only when its encoder has ended: what that one complains of is nearer to the cause."""
+    """Call `look` several times a second until all tasks have ended; yield once a second.
+
+    Raises the first failure of these tasks or of sending. A decoder is waited for only after its encoder, whose failure is
+    nearer to the cause.
+    """
     loop = asyncio.get_running_loop()
     told = loop.time()
     pending: Collection[asyncio.Task[None] | asyncio.Task[ObjectRef]] = tasks
@@ -134,7 +137,7 @@ async def _seconds(
 
 
 async def _encode(making: Making, work: Work) -> None:
-    """Run ffmpeg beside a watch on what it writes; `limits.output_max_bytes` bounds the whole, not one file only."""
+    """Run ffmpeg and watch its output; `limits.output_max_bytes` bounds all files together."""
     encoding: Awaitable[ProcessResult] = run_process(
         making.argv, cwd=work.directory, limits=work.limits, on_stdout_line=making.meter.read, timeout_s=making.timeout_s
     )
@@ -153,7 +156,7 @@ async def _encode(making: Making, work: Work) -> None:
 
 
 def _bound(making: Making, work: Work) -> None:
-    """Raise WorkFailed when the run outgrew its limit or filled the disk: ffmpeg goes on writing nothing, and exits with 0."""
+    """Raise WorkFailed when the run outgrew its limit or filled the disk: ffmpeg itself would continue and exit with 0."""
     size_bytes = sum(_size(path) for output in making.outputs for path in output.directory.iterdir())
     if size_bytes > work.limits.output_max_bytes:
         raise WorkFailed(failures.outgrown("encoding", size_bytes, work.limits.output_max_bytes))
@@ -162,7 +165,7 @@ def _bound(making: Making, work: Work) -> None:
 
 
 async def _check(making: Making, output: Output, work: Work) -> None:
-    """Decode a rendition in full. Raises WorkFailed when it does not decode, or has another number of pictures."""
+    """Decode a rendition in full. Raises WorkFailed when it does not decode or its number of pictures is wrong."""
     check = making.checks[output.name]
     result = await run_process(
         decode_argv(work.ffmpeg, output.suffix, making.decoder_threads),
@@ -194,12 +197,12 @@ def _files(output: Output) -> list[Path]:
 
 
 def _kept(making: Making, files: Sequence[Path]) -> list[Path]:
-    """Return the segments that are stored, of those that are finished."""
+    """Return those of the finished segments that are to be stored."""
     return [path for path in files if making.kept is None or int(path.stem) in making.kept]
 
 
 def _size(path: Path) -> int:
-    """Return the size of a file, 0 when ffmpeg has renamed it meanwhile."""
+    """Return the size of a file; 0 when ffmpeg has just renamed it."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -207,7 +210,7 @@ def _size(path: Path) -> int:
 
 
 def _send_new(making: Making, work: Work, slots: asyncio.Semaphore) -> None:
-    """Begin to send and to check the files that are complete; init.mp4 is complete when a segment is."""
+    """Start to send and check each complete file; init.mp4 is complete when a segment is."""
     for output in making.outputs:
         init = output.directory / INIT
         if segments := _kept(making, _files(output)):
@@ -234,7 +237,7 @@ def media_type(suffix: str, kind: str) -> str:
 
 
 async def collect(making: Making) -> Made:
-    """Return what was made, read from its own bytes. Raises WorkFailed when it is not whole, or not what was stored."""
+    """Return the renditions, read from their bytes. Raises WorkFailed when a segment is broken or differs from its stored bytes."""
     renditions, times = [], {}
     for output in making.outputs:
         refs = {file: task.result() for (name, file), task in making.sent.items() if name == output.name}
@@ -281,7 +284,7 @@ def _read(making: Making, output: Output, refs: dict[str, ObjectRef]) -> tuple[R
 
 
 def _stored(path: Path, refs: dict[str, ObjectRef]) -> bytes:
-    """Return a file's bytes; they must be those that were stored."""
+    """Return a file's bytes. Raises BadSegment when other bytes were stored."""
     data = path.read_bytes()
     if path.name not in refs or hashlib.sha256(data).hexdigest() != refs[path.name].sha256:
         raise BadSegment(f"{path.name} was stored before it was complete")
@@ -289,9 +292,9 @@ def _stored(path: Path, refs: dict[str, ObjectRef]) -> bytes:
 
 
 def _durations(playlist: Path, ticks: int) -> list[int]:
-    """Return the durations that ffmpeg wrote down for transport streams, which have none of their own.
+    """Return the durations in ffmpeg's playlist; transport streams carry none.
 
-    Rounded so that their sum does not drift: the end of each, not its length.
+    Ends are rounded, not lengths, so that the sum does not drift.
     """
     ends = [Fraction(0)]
     for line in playlist.read_text().splitlines():
