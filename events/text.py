@@ -1,10 +1,9 @@
-"""Text from outside: the one place that says which of it may come in, for every app and every report. Pure.
+"""Rules for text from outside, for every app and every report. Pure.
 
-A person's words are refused before anything is done when they could not be kept or shown: `Line` (a name, a title, a
-word in an address) and `Prose` (several lines). The reason reads on after the name of the field: "the title has …".
-Words of a machine (the tail of a tool's output, what a container says of itself) are cleaned, and never a reason to
-fail: `MachineLine` and `MachineProse`. They are cleaned when a value is made; what is on the log is read as it stands,
-so that every rebuild makes the same rows of it.
+A person's text is refused at once when it cannot be stored or shown: `Line` (a name, a title, a word in an address) and
+`Prose` (several lines). The reason continues the name of the field: "the title has …". A machine's text (a tool's output, a
+container's tags) is cleaned instead of refused: `MachineLine` and `MachineProse`. It is cleaned when a value is made. Text on
+the log is read unchanged, so that every rebuild makes the same rows.
 """
 
 import re
@@ -15,13 +14,13 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 FAULT = "text"
-"""Type of the error that a text from a person raises; its message has no subject."""
+"""Error type of a person's refused text; its message has no subject."""
 LINE_MAX, PROSE_MAX = 1024, 8000
-"""Characters of machine text that are kept; a field may have fewer."""
+"""Maximum characters of machine text; a field may have a lower limit."""
 CUT = "…"
 
 JOINERS = "\u200c\u200d"
-"""They cannot be seen, but emoji and Persian are written with them."""
+"""Invisible characters that emoji and Persian need."""
 
 _CONTROLS = "\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\ud800-\udfff"
 _NOT_IN_PROSE = re.compile(f"[{_CONTROLS}]")
@@ -30,7 +29,7 @@ _LINE_ENDS = re.compile("\\r\\n?")
 
 
 def _fault(text: str, forbidden: re.Pattern[str]) -> str | None:
-    """Return why a person's text is refused, as a sentence without its subject; None when it is taken."""
+    """Return the reason to refuse a person's text, as a sentence without its subject; None to accept it."""
     if (found := forbidden.search(text)) is None:
         return None
     character = found[0]
@@ -44,12 +43,12 @@ def _fault(text: str, forbidden: re.Pattern[str]) -> str | None:
 
 
 def line_fault(text: str) -> str | None:
-    """Return why a text cannot be a line; None when it can."""
+    """Return the reason why a text cannot be a line, as a sentence without its subject; None when it can."""
     return _fault(text, _NOT_IN_A_LINE)
 
 
 class _Refusing:
-    """Annotates text that is refused when it has a forbidden character; JSON Schema says it as `pattern`."""
+    """Annotates text in which some characters are forbidden; JSON Schema has them as `pattern`."""
 
     def __init__(self, forbidden: re.Pattern[str], pattern: str) -> None:
         self._forbidden = forbidden
@@ -68,20 +67,20 @@ class _Refusing:
 
 
 def clean_line(text: str, length_max: int = LINE_MAX) -> str:
-    """Return text as one line without what cannot be kept or shown, at most `length_max` characters."""
+    """Return text as one line of at most `length_max` characters, without forbidden ones."""
     if not text.isprintable() or len(text) > length_max:
         text = " ".join(_NOT_IN_A_LINE.sub(" ", text).split())
     return text if len(text) <= length_max else text[: length_max - 1].rstrip() + CUT
 
 
 def clean_prose(text: str, length_max: int = PROSE_MAX) -> str:
-    """Return text without what cannot be kept, and its last `length_max` characters: a tool says at the end why it failed."""
+    """Return the last `length_max` characters of a text, without forbidden ones: a tool prints the reason of a failure last."""
     text = _NOT_IN_PROSE.sub("\N{REPLACEMENT CHARACTER}", _LINE_ENDS.sub("\n", text))
     return text if len(text) <= length_max else CUT + text[1 - length_max :]
 
 
 def machine_line(length_max: int) -> BeforeValidator:
-    """Return the validator that cleans a line that a machine wrote."""
+    """Return a validator that cleans a machine's line."""
 
     def cleaned(value: object, info: ValidationInfo) -> object:
         return clean_line(value, length_max) if isinstance(value, str) and info.mode == "python" else value
@@ -90,7 +89,7 @@ def machine_line(length_max: int) -> BeforeValidator:
 
 
 def machine_prose(length_max: int) -> BeforeValidator:
-    """Return the validator that cleans several lines that a machine wrote."""
+    """Return a validator that cleans a machine's lines."""
 
     def cleaned(value: object, info: ValidationInfo) -> object:
         return clean_prose(value, length_max) if isinstance(value, str) and info.mode == "python" else value

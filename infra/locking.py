@@ -1,12 +1,12 @@
-"""`make lock`: the locks, made from pyproject.toml. A lock has versions and hashes, and no address that they came from.
+"""`make lock`: makes the locks from pyproject.toml. A lock has versions and hashes, but no addresses.
 
     infra/locks/core.lock <- worker.lock <- transcribe.lock
                           <- analytics.lock
     worker.lock, analytics.lock <- engine.lock <- demo.lock
     demo.lock, build.lock <- requirements.lock, for a checkout: with what the tests want
 
-A lock includes those that it builds on (`-r`), so that each package is written once. A version stays as it is while
-pyproject.toml lets it: `make lock UPGRADE=--upgrade` or `UPGRADE="--upgrade-package NAME"` takes the newest.
+A lock includes the locks that it builds on (`-r`), so each package is written once. A version stays while pyproject.toml
+allows it: `make lock UPGRADE=--upgrade` or `UPGRADE="--upgrade-package NAME"` takes the newest.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock, those that it includes, and how uv names what it is resolved from."""
+    """A lock, the names of the locks that it includes, and uv's arguments for its requirements."""
 
     path: Path
     includes: tuple[str, ...]
@@ -48,11 +48,11 @@ LOCKS = {
     "build": Lock(FOLDER / "build.lock", (), ("--group", "build")),
     "all": Lock(ROOT / "requirements.lock", ("demo", "build"), (*_PROJECT, "demo", "--group", "dev")),
 }
-"""The includes of a lock stand before it."""
+"""Each lock comes after those that it includes."""
 
 
 def digest() -> str:
-    """Return the digest of what pyproject.toml requires, 16 hexadecimal digits; each lock names the one it was made from."""
+    """Return the digest of pyproject.toml's requirements, 16 hexadecimal digits; each lock names its own."""
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = document["project"]
     required = [
@@ -65,7 +65,7 @@ def digest() -> str:
 
 
 def pinned(name: str) -> dict[str, str]:
-    """Return what installing a lock installs: by package its lines, version and hashes; the locks it includes, too."""
+    """Return the lines (version and hashes) of each package in a lock and its included locks."""
     lock = LOCKS[name]
     found = blocks(lock.path.read_text())
     for included in lock.includes:
@@ -74,7 +74,7 @@ def pinned(name: str) -> dict[str, str]:
 
 
 def blocks(text: str) -> dict[str, str]:
-    """Return, by package, its lines in the text of a lock."""
+    """Return the lines of each package in the text of a lock."""
     return {match[1]: match[0] for match in re.finditer(r"^([a-z0-9-]+)==.*(?:\n +--hash=.*)*\n", text, re.MULTILINE)}
 
 

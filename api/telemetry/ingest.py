@@ -69,7 +69,7 @@ class Gone(Exception):
 
 
 class TooLong(KinologError):
-    """The body is longer than it may be. `unread` tells that there is more of it on its way."""
+    """The body is longer than it may be. `unread`: more of it is on its way."""
 
     def __init__(self, *, unread: bool) -> None:
         super().__init__(f"the body is longer than {EVENT_BYTES_MAX} bytes")

