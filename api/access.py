@@ -139,7 +139,7 @@ class Access:
                 comparison = self._comparison()
                 await asyncio.wait({comparison}, timeout=PATIENCE_S)
                 if comparison.done():
-                    comparison.result()  # raises what is a bug
+                    comparison.result()  # raises a bug's error
                 await asyncio.sleep(COMPARED_EVERY_S)
 
     async def _compared(self) -> None:

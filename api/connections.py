@@ -34,7 +34,7 @@ ROOM = 0.9
 _HOST = re.compile(rb"[A-Za-z0-9._~%:\[\]-]{1,255}")
 
 IDLE, HEAD, BODY, READING = range(4)
-"""What a connection waits for: a request, the rest of a head, the rest of a body, or a client that reads."""
+"""Goal of a connection's wait: a request, the rest of a head, the rest of a body, or a client that reads."""
 SLOW, CROWDED = "slow", "crowded"
 """Reasons for ending connections."""
 
@@ -150,7 +150,7 @@ class Connection(HttpToolsProtocol):
     # --- waiting ----------------------------------------------------------------------------------------------------
 
     def waits(self, now: float) -> bool:
-        """Return whether it is the client's turn; note what for, and since when."""
+        """Return whether it is the client's turn; note the awaited goal, and the time."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             wanted = HEAD if self._in_head else IDLE

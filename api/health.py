@@ -30,7 +30,7 @@ class Lacks(NamedTuple):
 
 
 class Can(BaseModel):
-    """What an app can do now; a read-only app leaves `write` out."""
+    """The abilities of an app now; a read-only app leaves `write` out."""
 
     read: bool
     write: bool | None = None
@@ -69,7 +69,7 @@ def router(
     )
     @allowing(rate="none")
     async def ready() -> JSONResponse:
-        """Report what the app can do now, and which parts are missing."""
+        """Report the app's abilities now, and the missing parts."""
         found = await lacks()
         can = {"read": not found.reads} | ({} if found.writes is None else {"write": not found.writes})
         missing = {**found.reads, **(found.writes or {})}

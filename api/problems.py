@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457): `application/problem+json` with a title, a status and what to do."""
+"""Errors as problem documents (RFC 9457): `application/problem+json` with a title, a status and advice."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -56,7 +56,7 @@ class ContentKnown(Conflict):
 
 
 class Fenced(Conflict):
-    """The worker does not hold the job; `state` is what a worker program acts upon."""
+    """The worker does not hold the job; worker programs act on `state`."""
 
     def __init__(self, state: str, detail: str, *, status: int = 409) -> None:
         super().__init__(detail)

@@ -91,4 +91,4 @@ def after_of(cursor: str | None) -> tuple[datetime, str] | None:
             raise ValueError(id_)
         return time_of(time, "cursor"), id_
     except (ValueError, TypeError, RecursionError, InvalidRequest) as error:
-        raise InvalidRequest("cursor wants what `next` of the page before was") from error
+        raise InvalidRequest("cursor must be `next` of the previous page") from error

@@ -297,7 +297,7 @@ def _public(settings: Settings) -> str:
     return f"http://{settings.bind_host}:{settings.public_port}"
 
 
-# --- what readers see -----------------------------------------------------------------------------------------------
+# --- show -----------------------------------------------------------------------------------------------------------
 
 
 def _print_catalog(demo: Demo) -> None:
@@ -327,7 +327,7 @@ def _print_timeline(demo: Demo, clip: Clip) -> None:
 
 def _print_insights(demo: Demo) -> None:
     """Show the workers' reports, once leaderboard and stability have some."""
-    demo.console.rule("what our own workers reported, anonymously: leaderboard and stability")
+    demo.console.rule("our own workers' anonymous reports: leaderboard and stability")
     url = f"{demo.settings.telemetry_url}/api/v1/stats/insights"
     deadline = time.monotonic() + TELEMETRY_S
     while not ((answer := demo.public.get(url)).is_success and answer.json()["leaderboard"] and answer.json()["stability"]):

@@ -3,7 +3,7 @@
     infra/locks/core.lock <- worker.lock <- transcribe.lock
                           <- analytics.lock
     worker.lock, analytics.lock <- engine.lock <- demo.lock
-    demo.lock, build.lock <- requirements.lock, for a checkout: with what the tests want
+    demo.lock, build.lock <- requirements.lock, for a checkout: with the tests' requirements
 
 A lock includes the locks that it builds on (`-r`), so each package is written once. A version stays while pyproject.toml
 allows it: `make lock UPGRADE=--upgrade` or `UPGRADE="--upgrade-package NAME"` takes the newest.

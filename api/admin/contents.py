@@ -61,7 +61,7 @@ async def _holder(given: Services, response: Response, upload: VideoUploaded, sh
             return before
     await write(given, response, [producer.claimed(given.context(), upload, instead_of=before.video_id if before else None)])
     if not await wait_for(given.pool, "contents", Positions.parse(response.headers[POSITION_HEADER]), READ_S):
-        raise Retryable("who else has this content is not known yet; try again")
+        raise Retryable("other uploads of this content are not known yet; try again")
     async with given.pool.connection() as connection:
         after = await contents.holder(connection, sha256)
     assert after is not None, "a claim was read, and nobody holds its content"

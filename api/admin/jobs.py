@@ -82,7 +82,7 @@ async def show_job(given: Given, response: Response, job_id: JobId, minimum: Min
 
 @routes.post("/api/jobs/{job_id}/cancel", status_code=202, responses=CHANGED)
 async def cancel_job(given: Given, response: Response, job_id: JobId, reason: Reason | None = None) -> AcceptedJob:
-    """Ask the dispatcher to end a job; a worker that is at it stops within seconds."""
+    """Ask the dispatcher to end a job; its worker stops within seconds."""
     job = await _job(given, job_id)
     if job.status in ("completed", "failed", "cancelled"):
         raise Conflict(f"the job has ended: it is {job.status}")

@@ -66,7 +66,7 @@ async def revoke(
     ],
     reason: Reason | None = None,
 ) -> Revoked:
-    """Revoke all keys of a worker, or one; within a second they are good for nothing."""
+    """Revoke all keys of a worker, or one; they stop working within a second."""
     keys = await given.access.listing(KEYS_MAX)
     matching = {id_ for key in keys for id_ in (key.worker_id, key.key_id) if id_ is not None and fits(which, id_)}
     found = await given.access.revoke(only(which, matching), reason.reason if reason else "")

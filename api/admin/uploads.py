@@ -242,7 +242,7 @@ async def _join(given: Services, video: Video, multipart_id: str, parts: list[Se
         raise InvalidRequest("name every part once, with the ETag that the store answered")
     total = sum(size for number, _, size in there if number in {number for number, _ in sent})
     if video.size_bytes is not None and total != video.size_bytes:
-        raise Conflict(f"the parts have {total} bytes together; {video.size_bytes} were announced. Send what is missing")
+        raise Conflict(f"the parts have {total} bytes together; {video.size_bytes} were announced. Send the missing parts")
     await given.store.complete_multipart(video.object_key, multipart_id, sent)
 
 

@@ -41,7 +41,7 @@ async def list_videos(
     cursor: Cursor = None,
     status: Annotated[Status | None, Query()] = None,
     archived: Annotated[bool | None, Query()] = None,
-    sha256: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$", description="Only what is or becomes of this content.")] = None,
+    sha256: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$", description="Only the video with this content.")] = None,
     q: Annotated[Line, Query(max_length=200)] = "",
     minimum: Minimum = None,
 ) -> Page[VideoShown]:

@@ -1,1 +1,1 @@
-"""Anonymous ingest: what nodes report about their transcodes. The hot routes are plain ASGI; `app.py` puts them in front."""
+"""Anonymous ingest: nodes' reports of their transcodes. The hot routes are plain ASGI; `app.py` puts them in front."""

@@ -52,7 +52,7 @@ class Answers:
         self._at_once = asyncio.Semaphore(AT_ONCE_MAX)
 
     async def get(self, key: str, make: Make) -> Response:
-        """Return the kept answer if it is young enough, else a new one. Raises what `make` raises."""
+        """Return the kept answer if it is young enough, else a new one. Raises the errors of `make`."""
         kept = self._kept.get(key)
         age_s = self._now() - kept.asked_s if kept else STALE_S
         if kept is None or age_s >= FRESH_S:

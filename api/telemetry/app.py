@@ -65,7 +65,7 @@ def create_telemetry(
     metrics_token: str = "",
 ) -> IngestApp:
     """Return the app for anonymous reports of nodes. `lacks` reports the missing parts."""
-    app = begin("Kinolog telemetry", "Anonymous reports of transcodes, and what they tell.", 429, 503, kind=IngestApp)
+    app = begin("Kinolog telemetry", "Anonymous reports of transcodes, and statistics from them.", 429, 503, kind=IngestApp)
     app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=metrics_token))
     app.include_router(comparing.routes)
     _describe(app, documents.paths(), documents.schemas())

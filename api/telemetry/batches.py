@@ -36,7 +36,7 @@ class TooMuch(InvalidRequest):
 
 
 class Damaged(InvalidRequest):
-    """The body is not what its Content-Encoding says, or ends early."""
+    """The body contradicts its Content-Encoding, or ends early."""
 
 
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -193,7 +193,7 @@ Given = Annotated[Readings, Depends(readings)]
 Format = Annotated[Literal["json", "csv"], Query(alias="format", description="CSV has a line for each item.")]
 SamplesMin = Annotated[
     int | None,
-    Query(ge=1, le=MINIMUM_MAX, description="Only groups of at least so many finished jobs; never fewer than the floor."),
+    Query(ge=1, le=MINIMUM_MAX, description="Minimum finished jobs of a group; never fewer than the floor."),
 ]
 AS_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {"schema": {"type": "string"}}}}}
 SORTS: dict[str, Callable[[Item], float | None]] = {

@@ -44,57 +44,56 @@ BOARD = {
 }
 _WORDS = {
     "app_version": "Version of the program that reports.",
-    "event_type": "`job_started` or `job_finished`; other words are kept as they are.",
-    "status": "`success` or `failure`, once a job has ended; other words are kept as they are.",
+    "event_type": "`job_started` or `job_finished`; other words are kept unchanged.",
+    "status": "`success` or `failure`, once a job has ended; other words are kept unchanged.",
     "failure_reason": "A category, when the status is `failure`: `cancelled`, `transcode_failed`, `finalize_failed` …",
-    "hardware_model": "What encoded: a GPU or CPU, or its maker.",
+    "hardware_model": "The encoding GPU or CPU, or its maker.",
     "encoder": "The encoder's name, as `av1_qsv`, `hevc_nvenc`.",
     "video_codec": "Codec of the output, as `av1`.",
-    "resolution": "Of the output, as `1080p`.",
-    "duration_ms": "How long the job took, milliseconds.",
+    "resolution": "Resolution of the output, as `1080p`.",
+    "duration_ms": "Duration of the job, milliseconds.",
     "input_size_bytes": "Size of the input, bytes.",
     "output_size_bytes": "Size of the output, bytes.",
     "speed_factor": "Seconds of video per second; higher is faster.",
 }
 _EVENT = """Report a job that began or ended. The answer 202, without a body, means that the event is on the log.
 
-What clients of the predecessor rely on is as it was: unknown fields are ignored, any `event_type` and `status` is taken,
-what is optional may be left out or null, a failure may have neither speed nor sizes. The type of each field is held to:
-a number in quotes, or a whole number with a fraction, is 422.
+Clients of the predecessor work unchanged: unknown fields are ignored, any `event_type` and `status` is accepted, optional
+fields may be left out or null, and a failure may have neither speed nor sizes. Types are strict: a number in quotes, or a
+fraction where a whole number is expected, is 422.
 
 **Retries.** A request that was answered 429, 503 or not at all may be repeated. Send an `event_id`, a random UUID made
-once for each event, and keep it: the event then counts once, however often, and however much later, it comes again.
-Without one each request is an event of its own. Jobs are told twice, when they start and when they finish; what counts
-events counts both, what counts jobs counts pairs.
+once for each event, and keep it: the event then counts once, however often and however late it is repeated. Without an
+`event_id` each request is an event of its own. A job is reported twice, when it starts and when it ends: counts of events
+include both, counts of jobs count pairs.
 
-**Anonymity.** Only the fields below are kept; no address, no time but that of the server in whole seconds. A text that
-looks like a path, the name of a file, a title with an extension, an e-mail or network address or the id of a device is
-refused with 422 and the field's name; the value is repeated nowhere. Addresses are counted for 429 as keyed hashes, in
-memory.
+**Anonymity.** Only the fields below are kept, with the server's time in whole seconds and no address. A text that looks
+like a path, the name of a file, a title with an extension, an e-mail or network address or the id of a device is refused
+with 422 and the field's name; the value is repeated nowhere. For 429, addresses are counted as keyed hashes, in memory.
 """
 _EVENTS = f"""Report many jobs at once: one JSON object a line, each as for `POST {EVENT}`, in at most {LINES_MAX:,} lines,
 {LINE_BYTES_MAX:,} bytes a line and {BODY_BYTES_MAX:,} bytes in all, decompressed. The body may be compressed with gzip or
 zstd, and may arrive in chunks.
 
-The answer comes when every accepted line is on the log. It counts the lines, and has a verdict for each one that was
-refused, with the status that it would have got by itself; a line without a verdict was accepted, blank lines do not
-count. When something ends the request early, 400, 408, 413 and 503 have the same members for the first `lines` lines;
-of those after them nothing is known. Repeat a batch with the same `event_id` in each line and nothing counts twice.
+The answer comes when every accepted line is on the log. It counts the lines, and has a verdict for each refused line, with
+the status of a single refused event. A line without a verdict was accepted; blank lines do not count. After an early end,
+400, 408, 413 and 503 have the same members for the first `lines` lines; the outcome of later lines is unknown. Repeat a
+batch with the same `event_id` in each line, and nothing counts twice.
 
-A request counts as one for 429, whatever is in it.
+A request counts as one for 429, whatever its size.
 """
 
-_INSIGHTS = """The leaderboard and the report of stability, as the predecessor of this service told them; `GET /api/v2/insights`
-tells more, and better. At most a second behind what was folded. Where the predecessor's text and its code disagreed,
-this is what its code did, since its page and its clients rely on that:
+_INSIGHTS = """The leaderboard and the report of stability, as the predecessor of this service made them; `GET /api/v2/insights`
+has more and better figures. The answer is at most a second behind the projection. The predecessor's page and clients rely
+on its code where its text differs, so the code decides:
 
 - `reduction` is a fraction, 0..1, not a percentage; below 0 when outputs are larger than inputs.
-- `total_jobs` counts all events, of any type: a job that is told when it starts and when it has ended counts twice.
+- `total_jobs` counts all events, of any type: a job that is reported at its start and its end counts twice.
 - `samples` counts failures, too. They have neither speed nor sizes, and so no part in the averages.
-- `count` is a count of failures, whatever was tried; it is not normalised.
-- What nothing is known of, and what an input of 0 bytes was reduced by, is 0.0.
+- `count` is the number of failures, not divided by attempts.
+- Unknown values, and the reduction of an input of 0 bytes, are 0.0.
 
-What it left open: of equal speeds the line with more samples comes first, of equal counts the alphabet decides; an event
+Rules of our own: at equal speeds the line with more samples comes first; equal counts are in alphabetical order; an event
 that came twice under its `event_id` counts once; hardware beyond the most common names is called `other`, while
 `unique_hardware` counts all names.
 """
@@ -172,7 +171,7 @@ def _insights() -> dict[str, Any]:
     headers = {
         "ETag": {"schema": {"type": "string"}},
         "Cache-Control": {"schema": {"type": "string"}},
-        "X-Log-Position": {"schema": {"type": "string"}, "description": "What of the log is in it."},
+        "X-Log-Position": {"schema": {"type": "string"}, "description": "Position of the log up to which it was folded."},
     }
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Board"}, "example": BOARD}}
     return {

@@ -96,7 +96,7 @@ class Claim(_Sent):
         None,
         min_length=8,
         max_length=64,
-        description="The same for all claims of one process; the first claim of another one frees what that had held.",
+        description="The same for all claims of one process; the first claim of a new process frees the jobs of the old one.",
     )
 
 

@@ -24,7 +24,7 @@ routes = APIRouter(prefix="/api/worker", tags=["transfers"], responses=documente
 JobId = Annotated[str, Path(max_length=36, pattern=r"^[0-9a-f-]{36}$")]
 Epoch = Annotated[int, Query(ge=1, le=2**31, description="The epoch of the claim.")]
 Digest = Annotated[
-    str | None, Header(alias="X-Content-SHA256", pattern=r"^[0-9a-fA-F]{64}$", description="What the bytes should hash to.")
+    str | None, Header(alias="X-Content-SHA256", pattern=r"^[0-9a-fA-F]{64}$", description="The SHA-256 of the bytes.")
 ]
 Wanted = Annotated[str | None, Header(alias="Range")]
 Same = Annotated[str | None, Header(alias="If-Range")]
@@ -203,7 +203,7 @@ async def verify_complete(given: Given, key: Worker, job_id: JobId, epoch: Epoch
     )
 
 
-# --- what a result names --------------------------------------------------------------------------------------------
+# --- objects that a result names ------------------------------------------------------------------------------------
 
 
 async def check_result(given: Services, holding: Holding, result: JobResult) -> None:
@@ -226,7 +226,7 @@ async def check_part(given: Services, holding: Holding, renditions: tuple[Rendit
 async def _check_objects(given: Services, holding: Holding, named: Sequence[ObjectRef]) -> None:
     prefix = prefix_of(holding, holding.epoch)
     if beyond := foreign(KINDS[holding.kind], named, video_id=holding.video_id, attempt=prefix):
-        raise InvalidRequest(f"the result names what this claim did not make: {beyond[0][:200]}")
+        raise InvalidRequest(f"the result names an object that is not this claim's: {beyond[0][:200]}")
     if not KINDS[holding.kind].keeps_objects:
         return
     there = {stat.key: stat.size_bytes for stat in await given.store.under(prefix)}

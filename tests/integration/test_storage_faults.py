@@ -51,7 +51,7 @@ async def test_a_store_that_refuses_writes_fails_the_video_clearly_and_keeps_its
 
         failure = video["failure"]
         assert (failure["stage"], failure["category"], failure["code"]) == ("encoding", "file_operations", "FILE_OP_STORE")
-        assert failure["message"] == "The object store did not take or give what the job needs."
+        assert failure["message"] == "The object store did not take or return a file that the job needs."
         assert "object store" in failure["detail"]
         assert proxy.refused >= 2 * ATTEMPTS, "each of two attempts asks the store several times"
         assert {fact.failure.code for fact in await failures(platform.settings)} == {"FILE_OP_STORE"}

@@ -49,7 +49,7 @@ class _Kind:
 _DISK = _Kind("resource_exhaustion", "RESOURCE_DISK", "The worker's disk is full.")
 _MEMORY = _Kind("resource_exhaustion", "RESOURCE_MEMORY", "ffmpeg ran out of memory.")
 _OUTPUT = _Kind("resource_exhaustion", "RESOURCE_OUTPUT", "The output outgrew its limit.", False)
-_STORE = _Kind("file_operations", "FILE_OP_STORE", "The object store did not take or give what the job needs.")
+_STORE = _Kind("file_operations", "FILE_OP_STORE", "The object store did not take or return a file that the job needs.")
 _OBJECT = _Kind("file_operations", "FILE_OP_STORE", "An object that the job needs is not in the store.")
 _ACCESS = _Kind("file_access", "FILE_ACCESS", "A file could not be opened.")
 _CODEC = _Kind("codec_issues", "CODEC_UNSUPPORTED", "This ffmpeg cannot handle the codec.", False)
@@ -98,11 +98,11 @@ _ERRNO_KINDS = {28: _DISK, 12: _MEMORY, 27: _OUTPUT}
 _INVALID_DATA = 256 - ord("I")
 """Exit code of ffmpeg for AVERROR_INVALIDDATA, whose tag begins with an I."""
 _OF_FFMPEG: dict[int, str] = {
-    22: "ffmpeg cannot make of this file what was planned: it refused a format or a value that it met in it.",
-    33: "ffmpeg cannot make of this file what was planned: a value in it is impossible.",
-    34: "ffmpeg cannot make of this file what was planned: a value in it is out of bounds.",
+    22: "ffmpeg cannot follow the plan for this file: it refused a format or a value in it.",
+    33: "ffmpeg cannot follow the plan for this file: a value in it is impossible.",
+    34: "ffmpeg cannot follow the plan for this file: a value in it is out of bounds.",
     38: "ffmpeg has no function for something that this file contains.",
-    ord("B"): "ffmpeg found a fault in itself at this file.",
+    ord("B"): "This file reveals a bug in ffmpeg.",
     ord("P"): "This file uses something that ffmpeg does not know yet.",
     ord("E"): "A library inside ffmpeg failed at this file.",
     0x08: "ffmpeg lacks a decoder, encoder or filter that this file needs.",
@@ -110,7 +110,7 @@ _OF_FFMPEG: dict[int, str] = {
 """Sentences for the error numbers with which ffmpeg gives up a file. The same command fails alike on every worker, so none
 is retried, except after an error in a hardware library (`E`: AVERROR_EXTERNAL)."""
 _HARDWARE_WORDS = re.compile(r"(?i)nvenc|cuda|vaapi|qsv|videotoolbox|mfx")
-_OTHERWISE = "ffmpeg stopped at this file and gave no reason that is known here; its own words are among the details."
+_OTHERWISE = "ffmpeg stopped at this file without a known reason; its own words are among the details."
 _CATEGORIES: dict[int, FailureCategory] = {
     137: "resource_exhaustion",
     143: "resource_exhaustion",
@@ -217,7 +217,7 @@ def _of_error(stage: FailureStage, error: Exception) -> _Kind:
         case OSError():
             return _DISK_FAULT
         case json.JSONDecodeError() | ValidationError() if stage == "analysis":
-            return _Kind("mediainfo_parsing", "MEDIAINFO_PARSE", "What was found out about the file could not be understood.")
+            return _Kind("mediainfo_parsing", "MEDIAINFO_PARSE", "The tools' description of the file could not be read.")
         case _:
             return _Kind("unknown", "EXCEPTION", "The worker met something unexpected; its log says more.")
 

@@ -251,7 +251,7 @@ def frame_rate(distances: Mapping[int, int], time_base: Fraction, declared: Iter
 
 
 def _grid(counts: list[tuple[int, int]], total: int, time_base: Fraction, declared: list[Fraction]) -> Fraction | None:
-    """Return the declared rate of which every distance is a whole number of frames; none above `GRID_RATE_MAX`."""
+    """Return the declared rate whose frames measure every distance in whole numbers; none above `GRID_RATE_MAX`."""
     for rate in sorted(rate for rate in declared if rate <= GRID_RATE_MAX):
         frame = 1 / (rate * time_base)
         reach = max(Fraction(3, 2), frame / 10)

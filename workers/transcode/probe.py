@@ -92,7 +92,7 @@ def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str
     Returns a Failure when the source has nothing to see or hear.
     """
     if int(headers.format.get("probe_score", 100)) < PROBE_SCORE_MIN:
-        return not_media("what it holds was recognised by accident at best")
+        return not_media("its content was recognised by accident at best")
     if "DRM protected" in complaints:
         return encrypted()
     chosen = choose(headers.streams, headers.programs, scan)
@@ -113,7 +113,7 @@ def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str
     tracks: list[VideoTrack | AudioTrack] = [*audio] if video is None else [video, *audio]
     duration_ms = max(t.start_ms + t.duration_ms for t in tracks) - min(t.start_ms for t in tracks)
     declared_ms = None if headers.duration_s is None else _ms(headers.duration_s)
-    jumps = (f"The clock of the file jumps, {len(clock) - 1} time(s); what lies before and after is joined.",) if clock else ()
+    jumps = (f"The clock of the file jumps, {len(clock) - 1} time(s); the parts before and after are joined.",) if clock else ()
     warnings = [*chosen.warnings, *jumps, *_damage(duration_ms, declared_ms, scan, complaints)]
     return Probe(
         container=str(headers.format.get("format_name", "")),

@@ -179,7 +179,7 @@ async def _check(making: Making, output: Output, work: Work) -> None:
     if result.cut is not None or result.signal is not None:
         raise WorkFailed(failures.classify("encoding", result))
     if not result.ok:
-        message = f"{output.name}: what was encoded does not decode."
+        message = f"{output.name}: the encoded segments do not decode."
         failure = failures.refused("encoding", "DECODE_FAILED", message, result.stderr_tail)
         raise WorkFailed(failures.after(failure, result))
     if making.frames is not None and check.meter.frames != making.frames:
@@ -233,7 +233,7 @@ def media_type(suffix: str, kind: str) -> str:
     return f"{'video' if suffix == '.ts' else kind}/{TYPES[suffix]}"
 
 
-# --- reading what was made ------------------------------------------------------------------------------------------
+# --- reading the output ---------------------------------------------------------------------------------------------
 
 
 async def collect(making: Making) -> Made:

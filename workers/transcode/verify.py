@@ -148,7 +148,7 @@ async def _whole(ref: ObjectRef, store: ObjectStore) -> bytes:
         raise _failed("OBJECT_MISSING", f"{ref.key} was reported and is not in the store.") from error
     digest = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
     if len(data) != ref.size_bytes or digest != ref.sha256:
-        raise _failed("OBJECT_ALTERED", f"{ref.key} is not what the worker stored: size or digest differ.")
+        raise _failed("OBJECT_ALTERED", f"{ref.key} differs from the file that the worker stored, in size or digest.")
     return data
 
 

@@ -9,7 +9,7 @@ JARS = Path(__file__).parent / "jars"
 DATABASE_USER = "kinolog"
 JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:MaxMetaspaceSize=128m", "-XX:ReservedCodeCacheSize=64m")
 """Small and quiet: one collector thread, no optimising compiler. These servers move bytes, they do not compute; the optimiser
-took half a core for minutes after each start, while others waited for that core, and half of what an idle Kafka took.
+took half a core for minutes after each start while others waited for that core, and half of an idle Kafka's processor time.
 """
 HEAP = ("-XX:MinHeapFreeRatio=10", "-XX:MaxHeapFreeRatio=20")
 KAFKA_JVM = (*JVM, "-Xms128m", "-Xmx512m", *HEAP)
