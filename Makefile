@@ -47,7 +47,7 @@ fmt: $(VENV)/.ready  ## Format, and repair what the linter can.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-unit: $(VENV)/.ready tools  ## The tests that need no engine.
+unit: $(VENV)/.ready api/web/node_modules/.ready tools  ## The tests that need no engine.
 	$(BIN)/python -m pytest tests/unit tests/contract tests/simulation
 
 integration: setup browser tools  ## The tests on the real engine.

@@ -4,6 +4,7 @@ The links stand for `pip install --require-hashes -r LOCK`: they lead to the pac
 versions (`test_dependencies`), so that no registry is asked.
 """
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -30,6 +31,31 @@ for top in sys.argv[1:]:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
 """
+PAGES = """
+import asyncio, json, re
+from urllib.parse import urljoin
+import httpx
+from fastapi import FastAPI
+from api.public import pages
+
+app = FastAPI()
+app.include_router(pages.routes)
+app.dependency_overrides[pages.described] = lambda: None
+
+async def main():
+    seen, wanted = {}, ["/", "/watch/film"]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://viewer") as viewer:
+        while wanted:
+            if (path := wanted.pop()) not in seen:
+                answer = await viewer.get(path)
+                seen[path] = answer.status_code
+                links = re.findall(r'(?:href|src)="([^"#]+)|^import .*"(.+)"|^} from "(.+)"', answer.text, re.MULTILINE)
+                wanted += [urljoin(path, "".join(link)) for link in links if "vendor" not in path]
+    print(json.dumps(seen))
+
+asyncio.run(main())
+"""
+"""Asks for the pages, and for everything that they load."""
 KINOLOG = "from infra.cli import main; sys.argv[0] = 'kinolog'; main()"
 PACKAGES = ("events", "producers", "processors", "projections", "api", "workers", "infra")
 
@@ -73,6 +99,15 @@ def test_an_installation_has_all_that_its_programs_import(name: str, wheel: Path
 def test_every_module_can_be_imported_without_what_only_tests_want(wheel: Path, tmp_path: Path) -> None:
     answer = run(installed("demo", wheel, tmp_path / "site"), EVERYTHING, *PACKAGES)
     assert answer.returncode == 0, answer.stderr
+
+
+def test_an_installation_serves_the_pages_and_all_that_they_load(wheel: Path, tmp_path: Path) -> None:
+    answer = run(installed("core", wheel, tmp_path / "site"), PAGES)
+    assert answer.returncode == 0, answer.stderr
+    seen = json.loads(answer.stdout)
+    assert seen.pop("/watch/film") == 503, "the page of a video, while there is no database"
+    assert set(seen.values()) == {200}, seen
+    assert {"/assets/style.css", "/assets/library.js", "/assets/player.js", "/assets/vendor/hls.js"} <= seen.keys()
 
 
 def test_the_least_installation_has_the_command_and_says_what_it_lacks(wheel: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from infra.runtime.settings import Settings
 
 
 def resolve(settings: Settings, user: str = access.OPERATOR) -> Settings:
-    """Return the settings; empty service addresses become the local engine's, if it is installed.
+    """Return the settings; empty service addresses become the local engine's, with its passwords after the first start.
 
     `user` is the local Kafka's user for the program.
     """
