@@ -51,6 +51,12 @@ def worker(
         if token is not None:
             raise UsageFault("--token goes with --join URL")
         os.execv(sys.executable, [sys.executable, "-m", "workers", str(number)])
+    from infra.runtime.settings import http_url
+
+    try:
+        http_url(join)
+    except ValueError as error:
+        raise UsageFault(f"--join {error}") from error
     directory = (work_dir or settings.var_dir / "remote" / str(number)).resolve()
     if _member(directory, join) is None:
         if token is None:

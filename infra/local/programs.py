@@ -19,8 +19,8 @@ from infra.local.engine import access, configs, objects, postgres
 from infra.local.engine.configs import places
 from infra.local.engine.endpoints import resolve
 from infra.runtime.folders import PRIVATE_UMASK, private_file, private_folder
-from infra.runtime.postgres import NoInstallation, url_of
-from infra.runtime.settings import Settings
+from infra.runtime.postgres import url_of
+from infra.runtime.settings import NoInstallation, Settings
 
 HEALTH_S = 3.0
 WARNINGS_BYTES_MAX = 1 << 16

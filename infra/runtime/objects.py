@@ -50,9 +50,11 @@ class ObjectStat:
 
 
 class ObjectStore:
-    """One bucket. Opens no connection before its first call."""
+    """One bucket. Opens no connection before its first call. Raises NoInstallation for a local store that was never started."""
 
     def __init__(self, settings: Settings) -> None:
+        if not settings.s3_secret_key.get_secret_value():
+            raise settings.never_started()
         self._bucket = settings.s3_bucket
         self._client = _client(settings, settings.s3_endpoint)
         self._joining = _client(settings, settings.s3_endpoint, read_s=JOIN_S)

@@ -9,25 +9,18 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from events.errors import KinologError, Retryable
+from events.errors import Retryable
 from infra.runtime.settings import Settings
 
 T = TypeVar("T")
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 
-class NoInstallation(KinologError):
-    """Here is no installation, or only a part of one."""
-
-
 def url_of(settings: Settings) -> str:
     """Return where the database is. Raises NoInstallation when none is named and no local one was ever started."""
     if url := settings.postgres_url.get_secret_value():
         return url
-    raise NoInstallation(
-        f"there is no installation in {settings.var_dir}: run this where `kinolog up` was run, or set KINOLOG_VAR_DIR"
-        " to the var/ there; `kinolog up --detach` starts one here"
-    )
+    raise settings.never_started()
 
 
 async def open_pool(settings: Settings, *, size_min: int = 1, size_max: int = 8, wait: bool = True) -> Pool:

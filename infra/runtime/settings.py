@@ -8,9 +8,21 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, FilePath, IPvAnyNetwork, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    FilePath,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from events.errors import KinologError
 from events.faults import words_of
 from events.kinds import KINDS
 
@@ -21,6 +33,22 @@ Slots = Annotated[str, Field(pattern=rf"^({'|'.join(KINDS)})=[1-9][0-9]?$")]
 
 class InvalidSettings(Exception):
     """A setting has a value that its type or limits refuse; the message names each one."""
+
+
+def http_url(text: str) -> str:
+    """Return the text. Raises ValueError unless it is an http(s):// URL with a host and, maybe, a port."""
+    try:
+        url = urlsplit(text)
+        whole = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and len(text.split()) == 1
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ValueError("must be a URL, such as http://host:9000")
+    return text
+
+
+class NoInstallation(KinologError):
+    """Here is no installation, or only a part of one."""
 
 
 class Settings(BaseModel, frozen=True, extra="forbid"):
@@ -128,9 +156,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     worker_version_max: str = Field("", description="Workers newer than this version get no jobs; empty: any.")
 
     # Telemetry
-    telemetry_url: str = Field(
-        "", pattern=r"^(https?://\S+)?$", description="Server that workers report their jobs to, anonymously; empty: none."
-    )
+    telemetry_url: str = Field("", description="Server that workers report their jobs to, anonymously; empty: none.")
     telemetry_requests_per_minute: float = Field(
         30.0, gt=0, le=1e9, description="Requests a minute per client address on the telemetry app."
     )
@@ -266,6 +292,19 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     log_format: Literal["console", "json"] = Field("json", description="Structured logs as JSON lines or for a console.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level to log.")
 
+    @field_validator("s3_endpoint", "s3_public_endpoint", "admin_url", "public_url", "telemetry_url")
+    @classmethod
+    def _addresses_are_urls(cls, text: str) -> str:
+        return text and http_url(text)
+
+    @field_validator("postgres_url")
+    @classmethod
+    def _the_database_is_named(cls, secret: SecretStr) -> SecretStr:
+        """Refuse a text that psycopg cannot parse; the sentence does not repeat it, because it may have a password."""
+        if (text := secret.get_secret_value()) and not text.startswith(("postgresql://", "postgres://")) and "=" not in text:
+            raise ValueError("must be a URL, such as postgresql://user:password@host/database")
+        return secret
+
     @model_validator(mode="after")
     def _an_outside_store_has_a_key(self) -> Self:
         """Refuse an empty signing key."""
@@ -320,6 +359,13 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     def local_host(self) -> str:
         """The address at which this machine itself reaches the HTTP apps."""
         return "127.0.0.1" if self.bind_host in ("0.0.0.0", "::") else self.bind_host
+
+    def never_started(self) -> NoInstallation:
+        """Return the error for a service that the settings do not name, and that was never started locally."""
+        return NoInstallation(
+            f"there is no installation in {self.var_dir}: run this where `kinolog up` was run, or set KINOLOG_VAR_DIR"
+            " to the var/ there; `kinolog up --detach` starts one here"
+        )
 
     def absolute_paths(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the variables that a process in another directory needs instead of those of `environ`."""

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -571,6 +572,12 @@ def test_a_completed_upload_is_never_said_to_be_uploading_again(tmp_path: Path) 
     assert [stage for _, stage in told.stages] == ["queued", "published"]
 
 
+def test_a_worker_joins_a_url_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KINOLOG_VAR_DIR", str(tmp_path))
+    with pytest.raises(UsageFault, match="--join must be a URL, such as http://host:9000"):
+        typer.main.get_command(app).main(["worker", "--join", "http://host:port", "--token", "x"], standalone_mode=False)
+
+
 def test_every_group_shows_examples_of_its_commands() -> None:
     root = typer.main.get_command(app)
     groups = [command for command in root.commands.values() if hasattr(command, "commands")]  # type: ignore[attr-defined]
@@ -579,3 +586,23 @@ def test_every_group_shows_examples_of_its_commands() -> None:
         shown = list(group.examples())
         assert len(shown) == len(group.commands)
         assert all(example.startswith(f"kinolog {group.name} ") for example in shown)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("sql 'SELECT 1 FROM jobs'", "report catalog", "verify", "projections", "rebuild catalog", "projection flip-back catalog"),
+        *("diff catalog --from 2026-01-01 --to 2026-01-02", "replay slowest.sql", "whatif --policy cheaper.py"),
+        *("backup copy", "backup s3://backups/kinolog", "restore copy"),
+    ],
+)
+def test_where_nothing_was_ever_started_every_command_says_so(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINOLOG_VAR_DIR", str(tmp_path / "var"))
+    monkeypatch.chdir(tmp_path)
+    Path("slowest.sql").write_text("SELECT * FROM jobs")
+    Path("cheaper.py").write_text("def policy(recorded):\n    return recorded\n")
+    with pytest.raises(errors.KinologError, match="there is no installation in"):
+        typer.main.get_command(app).main(shlex.split(command), standalone_mode=False)
+    assert not Path("copy").exists()

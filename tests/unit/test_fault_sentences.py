@@ -14,6 +14,7 @@ from producers.anonymity import Refused
 from producers.reports import read
 from tests.support.apps import client
 
+NO_URLS = ("nonsense", "host:9001", "http://", "http://[::1", "http://host:port", "http://host:0", "http://a b:9001", "ftp://host")
 CONTEXT = {"expected": "'a' or 'b'", "expected_tags": "'a', 'b'", "discriminator": "'kind'"}
 
 
@@ -73,6 +74,9 @@ def test_a_refused_report_is_told_in_the_same_words(body: bytes, detail: str) ->
         ("TRUSTED_PROXIES", "10.0.0.0/8, here", "KINOLOG_TRUSTED_PROXIES (item 2) must be a network, such as 10.0.0.0/8"),
         ("KAFKA_CA", "/nowhere", "KINOLOG_KAFKA_CA names no file"),
         ("COLOUR", "red", "KINOLOG_COLOUR is not known here; leave it out"),
+        *(("ADMIN_URL", wrong, "KINOLOG_ADMIN_URL must be a URL, such as http://host:9000") for wrong in NO_URLS),
+        ("S3_ENDPOINT", "ftp://here", "KINOLOG_S3_ENDPOINT must be a URL, such as http://host:9000"),
+        ("POSTGRES_URL", "secret", "KINOLOG_POSTGRES_URL must be a URL, such as postgresql://user:password@host/database"),
         ("S3_ENDPOINT", "http://here", "s3_endpoint requires s3_secret_key, the secret key of that store"),
     ],
 )

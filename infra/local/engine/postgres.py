@@ -18,8 +18,7 @@ from pathlib import Path
 
 from infra.local.engine.configs import DATABASE_USER
 from infra.runtime.folders import private_folder
-from infra.runtime.postgres import NoInstallation
-from infra.runtime.settings import Settings
+from infra.runtime.settings import NoInstallation, Settings
 
 ACCOUNT = "kinolog"
 VERSION_MIN = 15
