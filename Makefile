@@ -17,9 +17,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.ready infra/local/engine/jars/.ready api/web/node_modules/.ready  ## Set everything up; the other targets do it when it is needed.
+setup: $(VENV)/.ready infra/local/engine/jars/.ready api/web/node_modules/.ready  ## Set everything up; other targets do it when needed.
 
-demo: setup  ## Ingest real and awkward clips, narrate, play back, rebuild, and stop; exits 0 when all of it worked.
+demo: setup  ## Ingest real and awkward clips, play them back, rebuild, and stop; exits 0 when everything worked.
 	$(BIN)/python -m infra.demo
 
 up: setup  ## Serve in the foreground until Ctrl-C.
@@ -53,15 +53,15 @@ unit: $(VENV)/.ready api/web/node_modules/.ready tools  ## The tests that need n
 integration: setup browser tools  ## The tests on the real engine.
 	$(BIN)/python -m pytest tests/integration tests/browser
 
-coverage: setup browser tools  ## Run the tests with branches counted, print what they do not reach; TESTS=tests/unit takes a part.
+coverage: setup browser tools  ## Run the tests with branches counted, print the lines that they miss; TESTS=tests/unit takes a part.
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q -n 2 --dist worksteal $(TESTS); code=$$?; \
 	$(BIN)/coverage combine -q && $(BIN)/coverage report && exit $$code
 
-bench: setup  ## Measure; print each figure when it is there, and write build/bench.json. ONLY=name runs one.
+bench: setup  ## Measure; print each figure at once, and write build/bench.json. ONLY=name runs one part.
 	$(BIN)/python -m tests.bench $(ONLY)
 
-chaos: setup  ## Let calamities befall transcodes, archive and rebuild, ROUNDS times (default 50), in the order of SEED.
+chaos: setup  ## Inject faults into transcodes, archive and rebuild, ROUNDS times (default 50), in the order of SEED.
 	ROUNDS=$(ROUNDS) SEED=$(SEED) $(BIN)/python -m pytest -q -s tests/integration/test_chaos.py tests/integration/test_replay_kills.py
 
 simulate: $(VENV)/.ready  ## Simulate dispatch with many seeds: make simulate SEEDS=1000.
@@ -73,7 +73,7 @@ lock: build/uv/bin/uv  ## Resolve pyproject.toml into the locks again; UPGRADE=-
 docs: $(VENV)/.ready  ## Regenerate schemas and reference pages.
 	$(BIN)/kinolog docs
 
-tools: tests/tools/node_modules/.ready tests/tools/bin/.ready  ## Fetch the validators that tests ask; they do it themselves.
+tools: tests/tools/node_modules/.ready tests/tools/bin/.ready  ## Fetch the tests' validators; tests do it when needed.
 
 clean:  ## Delete what was built; the data in var/ stays.
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs named steps one after the other and says how long each took: steps.sh NAME COMMAND [NAME COMMAND …]
+# Runs named steps one after the other and prints the duration of each: steps.sh NAME COMMAND [NAME COMMAND …]
 set -uo pipefail
 summary=""
 while [ $# -gt 0 ]; do

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test: tests.sh PYTHON. Tests that fail are run once more, alone, at the end: a run is not lost to a busy machine.
-# A test that passes then is named as FLAKY with both outcomes, and is to be mended before anything else.
+# Runs every test: tests.sh PYTHON. Failed tests run once more, alone, at the end: a run is not lost to a busy machine.
+# A test that passes then is printed as FLAKY with both outcomes; mend it before anything else.
 set -uo pipefail
 python=$1
 failed=.pytest_cache/v/cache/lastfailed

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes a random secret for each service and program into .env beside this file, where docker compose finds it; what is there stays.
+# Writes a random secret for each service and program into .env beside this file, for docker compose; existing ones stay.
 set -eu
 umask 077
 file="$(dirname "$0")/.env"

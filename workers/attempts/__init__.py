@@ -1,1 +1,1 @@
-"""One attempt at a job: the interface of a kind of work, the programs that it runs, and why it failed. The bottom of workers."""
+"""One attempt at a job: the interface of a kind of work, its child processes, the classification of failures."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that programs are there: tools.sh java mvn npm chromium mpv. As root on Debian what is missing is installed,
-# else it is named in one sentence.
+# Checks for programs: tools.sh java mvn npm chromium mpv. As root on Debian it installs missing ones, else it names them in one
+# sentence.
 set -euo pipefail
 declare -A package=([java]=openjdk-17-jre-headless [mvn]=maven [npm]=npm [chromium]=chromium [mpv]=mpv)
 missing=()
