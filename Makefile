@@ -81,6 +81,7 @@ clean:  ## Delete what was built; the data in var/ stays.
 # --- set-up, each step once -------------------------------------------------------------------------------------------
 
 $(VENV)/.ready: requirements.lock $(wildcard infra/locks/*.lock) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Please install Python 3.11 or newer, or name it: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
