@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from infra.runtime.folders import private_folder
+
 
 @contextmanager
 def small_disk(path: Path, size: str) -> Iterator[Path]:
-    """Make a folder a disk of this size, such as `64k`."""
-    path.mkdir(parents=True, exist_ok=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], capture_output=True, check=False)
+    """Make a folder a disk of this size, such as `64k`. The folder stays, as private as what it stands for."""
+    private_folder(path)
+    options = f"size={size},mode=700"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], capture_output=True, check=False)
     assert mounted.returncode == 0, f"a small disk cannot be mounted: {mounted.stderr.decode()}"
     try:
         yield path
