@@ -56,11 +56,12 @@ class Making:
         requests = [(JOB_REQUESTS.name, number) for number in range(JOB_REQUESTS.partitions)]
         group = group_of(self.settings.topic_prefix)
         dispatched = await asyncio.to_thread(fetch_group, self.settings, group, requests)
-        ends, segments = await self._log()
+        starts, ends, segments = await self._log()
         objects = await self._objects({known.key: known for known in before.objects} if before else {})
         backup = Backup(
             kinolog=version("kinolog"),
             made_at=datetime.now(UTC),
+            starts=tuple((*place, start) for place, start in sorted(starts.items())),
             ends=tuple((*place, end) for place, end in sorted(ends.items())),
             segments=tuple(segments),
             objects=tuple(objects),
@@ -83,7 +84,7 @@ class Making:
 
     # --- the log ----------------------------------------------------------------------------------------------------
 
-    async def _log(self) -> tuple[dict[Place, int], list[Segment]]:
+    async def _log(self) -> tuple[dict[Place, int], dict[Place, int], list[Segment]]:
         log = LogConsumer(self.settings, idle_ms=50)
         own: Place = (ARCHIVE.name, 0)
         try:
@@ -96,16 +97,22 @@ class Making:
                     await self._put(segment.key, await fetch(self.store, segment))
             places = [(topic.name, number) for topic in TOPICS.values() for number in range(topic.partitions)]
             ends = {**await log.ends(places), **told_until}
-            return ends, archived + await self._tail(log, archived, ends)
+            starts = await log.starts(places)
+            tail = await self._tail(log, archived, starts, ends)
+            for segment in archived:  # the archive keeps what the log has let go
+                place = segment.topic, segment.partition
+                starts[place] = min(starts[place], segment.first)
+            return starts, ends, archived + tail
         finally:
             await log.close()
 
-    async def _tail(self, log: LogConsumer, archived: Sequence[Segment], ends: dict[Place, int]) -> list[Segment]:
+    async def _tail(
+        self, log: LogConsumer, archived: Sequence[Segment], starts: dict[Place, int], ends: dict[Place, int]
+    ) -> list[Segment]:
         """Write events that the archive lacks into files of the same kind; the chain continues."""
         heads: dict[Place, tuple[int, bytes]] = dict.fromkeys(ends, (0, NO_LINK))
         for segment in archived:
             heads[segment.topic, segment.partition] = segment.next, bytes.fromhex(segment.chain)
-        starts = await log.starts(ends)
         begins = {place: max(head, starts[place]) for place, (head, _) in heads.items()}
         found: list[Segment] = []
         missing = sum(max(0, end - begins[place]) for place, end in ends.items())

@@ -201,7 +201,7 @@ class Restoring:
         await appender.settle(topic, reached)
 
     async def _steps(self, backup: Backup, place: Place, end: int) -> AsyncIterator[Step]:
-        steps = Steps()
+        steps = Steps(backup.start_of(place))
         for segment in backup.segments_of(place):
             path = await self._get(segment.key, segment.sha256)
             for records in read_batches(path.read_bytes(), READ_RECORDS):

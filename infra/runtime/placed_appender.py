@@ -19,7 +19,9 @@ T = TypeVar("T")
 TIMEOUT_S = 60.0
 FILLER = b"filler"
 NO_TIME_MS = 1
-"""Placeholder for a missing time; to the client, zero means now."""
+"""Placeholder for a missing time."""
+NOW_MS = 0
+"""The client puts its own time in its place."""
 
 
 class PlacedAppender:
@@ -64,7 +66,7 @@ class PlacedAppender:
         if aborted := of["aborted"]:
             self._transactional.begin_transaction()
             for number, step in aborted.items():
-                self._fill(self._transactional, topic, number, step.gap - 1)
+                self._fill(self._transactional, topic, number, step.gap - 1, self._time_of_gap(topic, number, step))
             self._transactional.flush(TIMEOUT_S)
             self._transactional.abort_transaction(TIMEOUT_S)
             self._marked |= {(topic, number) for number in aborted}
@@ -115,14 +117,19 @@ class PlacedAppender:
         self._time_ms[place] = int(wire.time.timestamp() * 1000)
         return wire.subject.encode(), self._time_ms[place]
 
-    def _fill(self, producer: Producer, topic: str, number: int, count: int) -> None:
-        time_ms = self._time_ms.get((topic, number), NO_TIME_MS)
+    def _time_of_gap(self, topic: str, number: int, step: Step) -> int:
+        """Return the time of the record before or after: the broker soon deletes a partition's start that has an older one."""
+        if (topic, number) in self._time_ms or step.following is None:
+            return self._time_ms.get((topic, number), NOW_MS)
+        return self._key_and_time(topic, number, step.following[1])[1]
+
+    def _fill(self, producer: Producer, topic: str, number: int, count: int, time_ms: int) -> None:
         for _ in range(count):
             producer.produce(self._prefix + topic, FILLER, None, number, timestamp=time_ms)
             producer.poll(0)
 
     def _skip(self, topic: str, number: int, step: Step) -> None:
-        self._fill(self._plain, topic, number, step.gap)
+        self._fill(self._plain, topic, number, step.gap, NO_TIME_MS)
         self._plain.flush(TIMEOUT_S)
         (deleted,) = self._admin.delete_records([TopicPartition(self._prefix + topic, number, step.next)]).values()
         deleted.result(TIMEOUT_S)

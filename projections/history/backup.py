@@ -51,14 +51,15 @@ class Memory(BaseModel, frozen=True):
 class Backup(BaseModel, frozen=True):
     """A backup's manifest.
 
-    `segments` hold everything before `ends` (topic, partition, offset), in order within each partition. `dispatched` is the
-    position up to which the dispatcher had answered, by partition. `worker_keys` is the table of workers' keys (hashes only)
-    and `outbox` the pending effects, both as JSON arrays.
+    `segments` hold everything from `starts` to `ends` (topic, partition, offset), in order within each partition; an
+    older backup names no starts. `dispatched` is the position up to which the dispatcher had answered, by partition. `worker_keys`
+    is the table of workers' keys (hashes only) and `outbox` the pending effects, both as JSON arrays.
     """
 
     version: Literal[1] = 1
     kinolog: str
     made_at: datetime
+    starts: tuple[tuple[str, int, int], ...] | None = None
     ends: tuple[tuple[str, int, int], ...]
     segments: tuple[Segment, ...]
     objects: tuple[Object, ...]
@@ -66,6 +67,10 @@ class Backup(BaseModel, frozen=True):
     worker_keys: str
     outbox: str = "[]"
     dispatched: dict[int, int]
+
+    def start_of(self, place: Place) -> int | None:
+        """Return where a partition begins, None when the backup does not name it."""
+        return next((start for *named, start in self.starts or () if tuple(named) == place), None)
 
     def segments_of(self, place: Place) -> list[Segment]:
         """Return the files of a partition."""
@@ -85,12 +90,15 @@ class Step:
     committed  append them in a transaction: its marker takes an offset
     aborted    append `gap` - 1 records in a transaction and abort it: readers never see them
     skipped    append `gap` records and delete them: the log then starts after them
+
+    `following` is the record after an aborted gap, if there is one.
     """
 
     kind: Literal["plain", "committed", "aborted", "skipped"]
     first: int
     records: Sequence[Record] = ()
     gap: int = 0
+    following: Record | None = None
 
     @property
     def next(self) -> int:
@@ -99,16 +107,21 @@ class Step:
 
 
 class Steps:
-    """Cuts the incoming records of one partition into steps."""
+    """Cuts the incoming records of one partition into steps.
 
-    def __init__(self) -> None:
+    The log is to start at `start`, or with the first record when that is None. A gap after the start is not skipped: the
+    archive would miss it. Only a single offset there must be, since the smallest transaction takes two.
+    """
+
+    def __init__(self, start: int | None = None) -> None:
+        self._start = start
         self._next = 0
         self._run: list[Record] = []
 
     def add(self, records: Sequence[Record]) -> Iterator[Step]:
         """Take records; yield the steps that are certain now."""
         for record in records:
-            yield from self._close(record[0])
+            yield from self._close(record[0], record)
             self._run.append(record)
             if len(self._run) > RUN_MAX:  # the last record waits: it may need a transaction
                 yield self._taken("plain", self._run[:-1])
@@ -121,9 +134,9 @@ class Steps:
             yield self._taken("plain", self._run)
             self._run = []
 
-    def _close(self, following: int) -> Iterator[Step]:
-        """Yield the steps that make the gap between the run and offset `following`, if any."""
-        gap = following - self._next - len(self._run)
+    def _close(self, until: int, following: Record | None = None) -> Iterator[Step]:
+        """Yield the steps that make the gap between the run and offset `until`, if any."""
+        gap = until - self._next - len(self._run)
         if gap == 0:
             return
         run, self._run = self._run, []
@@ -133,20 +146,23 @@ class Steps:
         if run:
             yield self._taken("plain", run)
         if self._next == 0:
-            yield self._made("skipped", gap)
-            return
+            skipped = gap if self._start is None or gap - self._start == 1 else min(gap, self._start)
+            if skipped:
+                yield self._made("skipped", skipped)
+            gap -= skipped
         while gap > FILLERS_MAX + 1:  # leaves at least 2, the least that an aborted transaction takes
-            yield self._made("aborted", FILLERS_MAX)
+            yield self._made("aborted", FILLERS_MAX, following)
             gap -= FILLERS_MAX
-        yield self._made("aborted", gap)
+        if gap:
+            yield self._made("aborted", gap, following)
 
     def _taken(self, kind: Literal["plain", "committed"], records: Sequence[Record]) -> Step:
         step = Step(kind, self._next, tuple(records))
         self._next = step.next
         return step
 
-    def _made(self, kind: Literal["aborted", "skipped"], gap: int) -> Step:
-        step = Step(kind, self._next, gap=gap)
+    def _made(self, kind: Literal["aborted", "skipped"], gap: int, following: Record | None = None) -> Step:
+        step = Step(kind, self._next, gap=gap, following=following)
         self._next = step.next
         return step
 

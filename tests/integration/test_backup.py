@@ -14,7 +14,7 @@ import pytest
 from events.codec import encode
 from events.envelope import Recorded
 from events.errors import Conflict
-from events.topics import TOPICS
+from events.topics import PROGRESS, TOPICS
 from infra.backup.make import Making
 from infra.backup.restore import Restoring
 from infra.backup.shelf import open_shelf
@@ -78,23 +78,23 @@ async def on_the_log(settings: Settings, ends: dict[Place, int] | None = None) -
 
 
 async def with_gaps(settings: Settings, count: int) -> None:
-    """Append ticks in a transaction each, some of which are aborted."""
+    """Append ticks in a transaction each, some of which are aborted: each partition begins with such a gap."""
     await kafka.ensure_topics(settings)
     await ObjectStore(settings).ensure_bucket()
     appender = FencedAppender(settings, "test")
     await appender.open()
     for number, envelope in enumerate(ticks(count, jobs=9)):
-        await appender.append([envelope])
         if number % 7 == 0:
-            await appender._run(lambda envelope=envelope: abort(appender, envelope))  # type: ignore[misc]
+            await appender._run(lambda: abort(appender))
+        await appender.append([envelope])
     await appender.close()
 
 
-def abort(appender: FencedAppender, envelope: Any) -> None:
-    """Append something that is taken back."""
+def abort(appender: FencedAppender) -> None:
+    """Append something to each partition that is taken back."""
     appender._producer.begin_transaction()
-    for _ in range(3):
-        appender._producer.produce(f"{appender._prefix}progress", b"nothing", partition=0)
+    for number in 3 * list(range(PROGRESS.partitions)):
+        appender._producer.produce(f"{appender._prefix}progress", b"nothing", partition=number)
     appender._producer.flush(60)
     appender._producer.abort_transaction(60)
 
@@ -148,6 +148,18 @@ async def test_gaps_and_the_archive_come_back_where_they_were(settings: Settings
     await archive(elsewhere, 20)  # the archiver goes on after the last file that the log tells of
     async with open_history(elsewhere) as history:
         assert await audit_archive(history.log, history.segments, history.fetch) == []
+
+
+async def test_what_begins_with_a_gap_is_archived_whole_after_the_restore(
+    settings: Settings, elsewhere: Settings, tmp_path: Path
+) -> None:
+    await with_gaps(settings, 20)
+    await back_up(settings, str(tmp_path / "backup"), tmp_path / "a")
+    await restore(elsewhere, str(tmp_path / "backup"), tmp_path / "b")
+    await with_gaps(elsewhere, 20)  # also in partitions that had no record before
+    await archive(elsewhere, 40)
+    async with open_history(elsewhere) as history:
+        assert history.segments and await audit_archive(history.log, history.segments, history.fetch) == []
 
 
 async def test_an_effect_that_was_still_to_be_done_is_done_after_the_restore(
