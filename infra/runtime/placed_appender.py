@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from events.codec import HEADERS, read_wire
 from events.errors import Conflict, LogUnavailable
 from infra.runtime.kafka import LOGGER, librdkafka
+from infra.runtime.log_consumer import REQUEST_TIMEOUT_S
 from infra.runtime.settings import Settings
 from projections.history.backup import Step
 
@@ -183,9 +184,13 @@ def store_group(settings: Settings, group: str, offsets: Mapping[tuple[str, int]
 
 
 def _of_group(settings: Settings, group: str, act: Callable[[Consumer], T]) -> T:
-    """Act as a consumer that is no member: unlike the admin client it waits for a coordinator that is starting."""
+    """Act as a consumer that is no member: unlike the admin client it waits for a coordinator that is starting.
+
+    A broker that does not even name its topics is away, or refuses this user: that is not waited for.
+    """
     consumer = Consumer({**librdkafka(settings), "group.id": group}, logger=LOGGER)
     try:
+        consumer.list_topics(timeout=REQUEST_TIMEOUT_S)
         return act(consumer)
     finally:
         consumer.close()
