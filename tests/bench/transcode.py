@@ -89,7 +89,7 @@ async def published(platform: Platform, path: Path) -> Published:
     copy.write_bytes(path.read_bytes() + b"\0\0\0\x10free" + str(perf_counter()).encode()[:8].ljust(8))  # content counts once
     video_id = await platform.upload(copy)
     playing = asyncio.create_task(_first_segment(platform, video_id))
-    video = await platform.until(video_id, has_ended, WAIT_S, EVERY_S)
+    video = await platform.until(video_id, has_ended, WAIT_S)
     assert video["status"] == "ready", video
     playable = await playing
     copy.unlink()

@@ -12,6 +12,7 @@ from playwright.async_api import async_playwright
 from tests.support import clips
 from tests.support.engine import free_ports
 from tests.support.platform import ROOT, Platform, answers, environment
+from tests.support.waiting import eventually
 
 ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -30,10 +31,13 @@ async def redirecting(platform: Platform) -> AsyncIterator[str]:
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        async with httpx.AsyncClient() as http, asyncio.timeout(60):
-            while not await answers(http, f"{address}/ready"):
+        async with httpx.AsyncClient() as http:
+
+            async def is_ready() -> bool:
                 assert process.returncode is None, (settings.var_dir / "redirecting.log").read_text()
-                await asyncio.sleep(0.05)
+                return await answers(http, f"{address}/ready")
+
+            await eventually(is_ready)
         yield address
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -51,12 +55,9 @@ async def test_a_video_plays_by_redirect(platform: Platform, redirecting: str) -
         page.on("console", lambda said: refused.append(said.text) if "Content Security Policy" in said.text else None)
         page.on("response", lambda answer: origins.add(answer.url.split("/")[2]) if answer.ok else None)
         await page.goto(f"{redirecting}{video['watch_url']}")
-        async with asyncio.timeout(60):
-            while not await page.evaluate("document.querySelector('video')?.readyState >= 2"):
-                await asyncio.sleep(0.05)
-            await page.evaluate("document.querySelector('video').play()")
-            while not await page.evaluate("document.querySelector('video').currentTime > 1"):
-                await asyncio.sleep(0.05)
+        await eventually(lambda: page.evaluate("document.querySelector('video')?.readyState >= 2"))
+        await page.evaluate("document.querySelector('video').play()")
+        await eventually(lambda: page.evaluate("document.querySelector('video').currentTime > 1"))
         await browser.close()
     assert refused == []
     assert platform.settings.s3_endpoint.split("/")[2] in origins

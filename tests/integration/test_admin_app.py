@@ -21,6 +21,7 @@ from tests.support import clips
 from tests.support.apps import client, make
 from tests.support.log import settled
 from tests.support.platform import Platform, kinolog
+from tests.support.waiting import eventually
 
 PART_BYTES = 16 * 2**20
 NOBODY = "01926f9c-0000-7000-8000-000000000000"
@@ -98,9 +99,7 @@ async def test_a_file_of_another_size_or_none_at_all_is_not_taken(platform: Plat
 
 async def nothing_under(store: ObjectStore, prefix: str) -> None:
     """Wait until nothing lies under a prefix."""
-    async with asyncio.timeout(60):
-        while await store.under(prefix):
-            await asyncio.sleep(0.05)
+    await eventually(lambda: store.under(prefix), lambda left: not left)
 
 
 async def test_a_cancelled_upload_leaves_nothing_and_stays_cancelled(platform: Platform, store: ObjectStore) -> None:
@@ -244,13 +243,10 @@ async def test_who_hangs_up_in_the_middle_leaves_nothing(platform: Platform, sto
         items = (await platform.admin.get("/api/videos", params={"status": "abandoned"})).json()["items"]
         return [video for video in items if video["filename"] == "gone.mp4"]
 
-    async with asyncio.timeout(60):
-        while not (found := await gone()):
-            await asyncio.sleep(0.05)
-    async with asyncio.timeout(60):
-        while await types_on_the_log(platform, found[0]["video_id"]) != ["upload.started.v1", "upload.abandoned.v1"]:
-            await asyncio.sleep(0.05)
-    await nothing_under(store, f"sources/{found[0]['video_id']}/")
+    video_id = (await eventually(gone))[0]["video_id"]
+    types = ["upload.started.v1", "upload.abandoned.v1"]
+    await eventually(lambda: types_on_the_log(platform, video_id), lambda found: found == types)
+    await nothing_under(store, f"sources/{video_id}/")
 
 
 # --- managing -------------------------------------------------------------------------------------------------------
@@ -281,9 +277,7 @@ async def test_archived_restored_and_purged(platform: Platform, store: ObjectSto
     assert (await platform.admin.post(f"{which}/retry")).status_code == 409
 
     async def shows(status: int) -> None:
-        async with asyncio.timeout(60):
-            while (await platform.public.get(f"/api/videos/{slug}")).status_code != status:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: platform.public.get(f"/api/videos/{slug}"), lambda answer: answer.status_code == status)
 
     for wish, status in (("archive", 404), ("restore", 200)):
         assert (await platform.admin.post(f"{which}/{wish}")).status_code == 202
@@ -293,9 +287,8 @@ async def test_archived_restored_and_purged(platform: Platform, store: ObjectSto
     await shows(404)
     assert (await platform.public.get(f"/videos/{slug}/master.m3u8")).status_code == 404
     assert (await platform.admin.post(f"{which}/restore")).status_code == 404
-    async with asyncio.timeout(60):
-        while await store.under(f"videos/{made['video_id']}/") or await store.under(f"sources/{made['video_id']}/"):
-            await asyncio.sleep(0.05)
+    for folder in ("videos", "sources"):
+        await nothing_under(store, f"{folder}/{made['video_id']}/")
 
 
 async def test_jobs_and_workers_are_shown(platform: Platform, carphone: Path) -> None:
@@ -335,9 +328,7 @@ async def test_failed_jobs_are_retried_by_filter(platform: Platform) -> None:
     answer = await platform.admin.post("/api/jobs/retry", json=wanted)
     assert (answer.status_code, len(answer.json()["job_ids"])) == (202, 1)
     job = f"/api/jobs/{answer.json()['job_ids'][0]}"
-    async with asyncio.timeout(60):
-        while (await platform.admin.get(job)).json()["job"]["epoch"] < 2:
-            await asyncio.sleep(0.05)
+    await eventually(lambda: platform.admin.get(job), lambda answer: answer.json()["job"]["epoch"] >= 2)
 
 
 async def test_eight_characters_of_an_id_name_it_in_every_command(platform: Platform) -> None:
@@ -396,22 +387,20 @@ async def test_a_paused_pool_gets_no_jobs_until_it_is_resumed(settings: Settings
 async def the_worker(platform: Platform) -> dict[str, Any]:
     """Return the platform's one worker; it is ready a moment before it is listed."""
     await settled(platform.settings)
-    async with asyncio.timeout(60):
-        while not (found := (await platform.admin.get("/api/workers")).json()["items"]):
-            await asyncio.sleep(0.05)
+    found = await eventually(lambda: platform.admin.get("/api/workers"), lambda answer: answer.json()["items"])
     worker: dict[str, Any]
-    (worker,) = found
+    (worker,) = found.json()["items"]
     return worker
 
 
 async def the_job(platform: Platform, video_id: str, status: str, **more: str) -> str:
     """Wait until the video's one job is so; return its id."""
-    async with asyncio.timeout(60):
-        while True:
-            found = (await platform.admin.get("/api/jobs", params={"video_id": video_id})).json()["items"]
-            if found and {"status": status, **more}.items() <= found[0].items():
-                return str(found[0]["job_id"])
-            await asyncio.sleep(0.05)
+
+    async def jobs() -> list[dict[str, Any]]:
+        return list((await platform.admin.get("/api/jobs", params={"video_id": video_id})).json()["items"])
+
+    found = await eventually(jobs, lambda jobs: jobs and {"status": status, **more}.items() <= jobs[0].items())
+    return str(found[0]["job_id"])
 
 
 async def test_metrics_are_by_route(platform: Platform) -> None:
@@ -420,12 +409,10 @@ async def test_metrics_are_by_route(platform: Platform) -> None:
         'kinolog_http_requests_total{app="admin",method="GET",route="/api/videos/{which}",status="404"}',
         'kinolog_http_requests_in_flight{app="admin"} 1.0',
     )
-    text = ""
-    async with httpx.AsyncClient(base_url=platform.admin.base_url, timeout=30) as anybody, asyncio.timeout(60):
-        while not all(sample in text for sample in wanted):  # a request is counted after its answer
-            text = (await anybody.get("/metrics")).text
-            await asyncio.sleep(0.05)
-    assert NOBODY not in text
+    async with httpx.AsyncClient(base_url=platform.admin.base_url, timeout=30) as anybody:
+        # a request is counted after its answer
+        answer = await eventually(lambda: anybody.get("/metrics"), lambda answer: all(sample in answer.text for sample in wanted))
+    assert NOBODY not in answer.text
 
 
 # --- services that are away -----------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from projections.history.proof import audit_archive
 from tests.support.archiving import Records, archiver, in_the_archive, on_the_log, rewrite
 from tests.support.counting import START, ticks
 from tests.support.log import appending, read_topic
+from tests.support.waiting import eventually
 
 FILE_RECORDS = 40
 PATIENCE_S = 60.0
@@ -46,9 +47,8 @@ async def started(service: Archiver) -> AsyncIterator[Archiver]:
 
 async def until_archived(settings: Settings, store: ObjectStore, expected: Records) -> None:
     """Wait until the archive has these records and its manifest, which is written last, names the files that the log names."""
-    async with asyncio.timeout(PATIENCE_S):
-        while await in_the_archive(settings, store) != expected or not await manifest_is_whole(settings, store):
-            await asyncio.sleep(0.05)
+    await eventually(lambda: in_the_archive(settings, store), lambda archived: archived == expected)
+    await eventually(lambda: manifest_is_whole(settings, store))
 
 
 async def manifest_is_whole(settings: Settings, store: ObjectStore) -> bool:
@@ -98,9 +98,8 @@ async def test_small_files_of_a_day_that_is_over_are_joined(settings: Settings, 
     small = {str(r.envelope.data.key) for r in await read_topic(settings, "archive")} - {file.key for file in files}  # type: ignore[attr-defined]
     assert len(small) >= 4 and small <= {stat.key for stat in await store.under(ARCHIVED)}
     monkeypatch.setattr("processors.archiver.KEPT", timedelta())
-    async with started(archiver(settings, store, FILE_RECORDS)), asyncio.timeout(PATIENCE_S):
-        while small & {stat.key for stat in await store.under(ARCHIVED)}:
-            await asyncio.sleep(0.05)
+    async with started(archiver(settings, store, FILE_RECORDS)):
+        await eventually(lambda: store.under(ARCHIVED), lambda stats: not small & {stat.key for stat in stats})
     assert await in_the_archive(settings, store) == expected
     async with open_history(settings) as history:
         assert history.segments[first.topic, first.partition] == files
@@ -108,12 +107,11 @@ async def test_small_files_of_a_day_that_is_over_are_joined(settings: Settings, 
 
 async def progress_files(settings: Settings, records: int) -> list[Segment]:
     """Return the files of topic progress, once the first has so many records."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            files = [file for file in Files(await read_topic(settings, "archive")) if file.topic == PROGRESS.name]
-            if files[0].records == records:
-                return files
-            await asyncio.sleep(0.05)
+
+    async def named() -> list[Segment]:
+        return [file for file in Files(await read_topic(settings, "archive")) if file.topic == PROGRESS.name]
+
+    return await eventually(named, lambda files: files[0].records == records)
 
 
 class FaultyStore:
@@ -153,8 +151,7 @@ async def test_each_position_once_through_failures_and_a_second_archiver(
             async with started(archiver(settings, faulty, FILE_RECORDS)):  # it fences the first one, which fences it in turn
                 await asyncio.sleep(rng.random())
         expected = await on_the_log(settings)
-        while await in_the_archive(settings, store) != expected:
-            await asyncio.sleep(0.1)
+        await eventually(lambda: in_the_archive(settings, store), lambda archived: archived == expected)
     assert faulty.refusals > 0
 
 
@@ -187,16 +184,15 @@ async def test_a_partition_that_cannot_be_archived_stops_no_other(
         expected = await on_the_log(settings)
         assert expected[bad]
         others = {**expected, bad: []}
-        async with started(service), asyncio.timeout(4 * PATIENCE_S):
-            while await in_the_archive(settings, store) != others or service.fault is None:
-                await asyncio.sleep(0.05)
+        async with started(service):
+            await eventually(lambda: in_the_archive(settings, store), lambda archived: archived == others)
+            await eventually(lambda: service.fault)
             await appender.append(ticks(300, jobs=30))
             expected = await on_the_log(settings)
-            while await in_the_archive(settings, store) != {**expected, bad: []}:
-                await asyncio.sleep(0.05)
+            await eventually(lambda: in_the_archive(settings, store), lambda archived: archived == {**expected, bad: []})
             broken = False
-            while await in_the_archive(settings, store) != expected or service.fault is not None:
-                await asyncio.sleep(0.05)
+            await eventually(lambda: in_the_archive(settings, store), lambda archived: archived == expected)
+            await eventually(lambda: service.fault is None)
 
 
 async def a_history(settings: Settings, store: ObjectStore) -> Sequence[Segment]:

@@ -18,6 +18,7 @@ from infra.runtime.settings import Settings
 from tests.support.chaos import SETTINGS, Work, World, gust, gusts, world
 from tests.support.log import assert_whole, read_topic
 from tests.support.transcoding import decoded_frames
+from tests.support.waiting import eventually
 from tests.support.work import ffmpeg_path
 
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
@@ -69,12 +70,12 @@ async def one_round(chaos: World, clip: Path) -> None:
 
 async def everybody_has_worked(chaos: World) -> None:
     """Wait until workers here and elsewhere have had their part: on a slow machine some of them are there late."""
-    async with asyncio.timeout(RECOVERED_S):
-        while True:
-            facts = [recorded.envelope.data for recorded in await read_topic(chaos.platform.settings, "jobs")]
-            if {fact.worker_id for fact in facts if isinstance(fact, JobCompleted)} > {far.worker_id for far in chaos.far}:
-                return
-            await asyncio.sleep(0.5)
+
+    async def who_has_worked() -> set[str]:
+        facts = [recorded.envelope.data for recorded in await read_topic(chaos.platform.settings, "jobs")]
+        return {fact.worker_id for fact in facts if isinstance(fact, JobCompleted)}
+
+    await eventually(who_has_worked, lambda found: found > {far.worker_id for far in chaos.far}, timeout_s=RECOVERED_S)
 
 
 async def published(chaos: World) -> set[str]:

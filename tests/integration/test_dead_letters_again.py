@@ -1,10 +1,9 @@
 """Dead letters as a person meets them: listed, shown, and offered again once the code can use the records."""
 
-import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from processors.agents.dead_letters import bury_with
 from projections.folding.log import DeadLetter
 from tests.support.log import read_topic
 from tests.support.platform import Platform, environment
+from tests.support.waiting import eventually
 
 PATIENCE_S = 200.0
 
@@ -39,13 +39,6 @@ def said(settings: Settings, *words: str, code: int = 0) -> Any:
     done = kinolog(settings, *words, "--json")
     assert done.returncode == code, done.stdout + done.stderr
     return json.loads(done.stdout)
-
-
-async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not await condition():
-            await asyncio.sleep(0.1)
 
 
 def uploaded() -> Envelope[Event]:
@@ -107,14 +100,14 @@ async def test_what_planning_could_not_read_is_planned_when_it_is_offered_again(
     try:
         await platform.ready("processors")
 
-        async def done() -> bool:
+        def done() -> bool:
             return str(said(settings, "--feed", "planning")[0]["again"]).startswith("done")
 
-        await until(done)
+        await eventually(done)
         first = await submissions(settings, event.subject)
         assert len(first) == 1
         said(settings, "retry", of_planning)
-        await until(done)
+        await eventually(done)
         assert set(await submissions(settings, event.subject)) == set(first), "twice is once"
     finally:
         await platform.__aexit__(None, None, None)

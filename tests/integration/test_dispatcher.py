@@ -35,6 +35,7 @@ from projections.history.audit import JobAudit
 from tests.support.log import appending, read_topic
 from tests.support.platform import Platform
 from tests.support.pools import Pool, contents
+from tests.support.waiting import eventually
 
 POOL = "default"
 NUMBER = partition_for(POOL, JOBS.partitions)
@@ -69,17 +70,8 @@ def dispatcher_of(settings: Settings, appender: Appender, *, group: str = "", me
     return Dispatcher(clients, SystemClock(), policy_of(settings), (POOL,), **more)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 90) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not await condition():
-            await asyncio.sleep(0.02)
-
-
 async def owning(dispatcher: Dispatcher) -> None:
-    async def ready() -> bool:
-        return dispatcher.ready
-
-    await until(ready)
+    await eventually(lambda: dispatcher.ready)
 
 
 async def facts_of(settings: Settings, kind: type[Event]) -> list[Event]:
@@ -88,11 +80,7 @@ async def facts_of(settings: Settings, kind: type[Event]) -> list[Event]:
 
 async def counted(settings: Settings, kind: type[Event], number: int) -> None:
     """Wait until so many facts of a kind are on the log."""
-
-    async def enough() -> bool:
-        return len(await facts_of(settings, kind)) >= number
-
-    await until(enough)
+    await eventually(lambda: facts_of(settings, kind), lambda facts: len(facts) >= number)
 
 
 async def assert_sound(settings: Settings) -> None:
@@ -126,11 +114,7 @@ async def test_a_second_dispatcher_fences_the_first(settings: Settings) -> None:
         await owning(second)
         await appender.append([submitted() for _ in range(5)])
         await counted(settings, JobQueued, 6)
-
-        async def fenced() -> bool:
-            return first.crashed
-
-        await until(fenced)
+        await eventually(lambda: first.crashed)
         await appender.append([submitted()])
         await counted(settings, JobQueued, 7)
         assert not second.crashed
@@ -208,19 +192,11 @@ async def test_a_dispatcher_that_can_use_hardly_anything_stands_still_and_says_s
         await producer.flush()
         await producer.stop()
         await appender.append([submitted()])
-
-        async def stands() -> bool:
-            return "KINOLOG_DEAD_LETTERS_MAX" in (dispatcher.fault or "")
-
-        await until(stands)
+        await eventually(lambda: dispatcher.fault or "", lambda fault: "KINOLOG_DEAD_LETTERS_MAX" in fault)
         assert await buried(settings) == 2 and len(await facts_of(settings, JobQueued)) == 1
         limit.__init__(100, 0.1)  # type: ignore[misc]
         await counted(settings, JobQueued, 2)
-
-        async def goes_on() -> bool:
-            return dispatcher.fault is None
-
-        await until(goes_on)
+        await eventually(lambda: dispatcher.fault is None)
         await dispatcher.stop()
         assert await buried(settings) == 5
         await assert_sound(settings)
@@ -265,11 +241,7 @@ async def test_a_request_that_cannot_be_decided_stops_no_other(settings: Setting
         assert {fact.job_id for fact in await facts_of(settings, JobQueued)} == {other.id for other in others}  # type: ignore[attr-defined]
         (refused,) = await facts_of(settings, RequestRefused)
         assert isinstance(refused, RequestRefused) and (refused.job_id, refused.reason) == (large.id, "too_large")
-
-        async def the_same() -> bool:
-            return contents(states[-1]) == contents(await folded(settings))
-
-        await until(the_same)
+        await eventually(lambda: folded(settings), lambda state: contents(states[-1]) == contents(state))
         assert not dispatcher.crashed
         await dispatcher.stop()
         await assert_sound(settings)
@@ -285,7 +257,7 @@ async def test_a_dispatcher_killed_in_the_middle_of_a_batch_goes_on_where_it_was
         await owning(before)
         await appender.append([submitted() for _ in range(500)])
         await counted(settings, JobQueued, 500)
-        await until(lambda: stored(settings))
+        await eventually(lambda: stored(settings))
         await before.stop()
 
         platform = await stack.enter_async_context(StartedByHand(settings, workers=0))

@@ -1,6 +1,5 @@
 """Failures on a real PostgreSQL and on the real platform: what is open, what resolved it, the report, what people do."""
 
-import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -27,6 +26,7 @@ from projections.failures.report import report
 from tests.support.feeding import write
 from tests.support.footage import START, VIDEO_ID, chunk_result, id_of, plan, probe, recorded
 from tests.support.platform import Platform, kinolog
+from tests.support.waiting import eventually
 
 KILLED = Failure(stage="encoding", category="resource_exhaustion", code="EXIT_137", message="Killed.", exit_code=137)
 BROKEN = Failure(stage="analysis", category="validation", code="FILE_CORRUPT", message="Broken.", retryable=False)
@@ -214,9 +214,9 @@ async def test_another_worker_runs_it_again_and_its_verdict_is_noted(platform: P
     told = json.loads(again.stdout)
     assert (told["verdict"], told["failure"]["code"]) == ("reproduced", failure["code"])
     assert told["worker"] != failure["worker_id"]
-    async with asyncio.timeout(60):
-        while await statuses(platform, kind="rerun", video_id=failure["video_id"]) != ["completed", "completed"]:
-            await asyncio.sleep(0.05)
+    await eventually(
+        lambda: statuses(platform, kind="rerun", video_id=failure["video_id"]), lambda found: found == ["completed", "completed"]
+    )
     assert await ObjectStore(platform.settings).under(f"videos/{failure['video_id']}/") == []
     shown = (await platform.admin.get("/api/failures", params={"video_id": failure["video_id"]})).json()["items"]
     assert [one["failure_id"] for one in shown] == [failure["failure_id"]]  # a rerun is no attempt at making a video

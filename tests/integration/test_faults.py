@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from infra.runtime.settings import Settings
 from tests.support.log import assert_whole, completions, read_topic
 from tests.support.platform import QUICK, Platform, answers
 from tests.support.remote import remote_worker, token
+from tests.support.waiting import eventually
 from tests.support.work import ffmpeg_path
 
 CHUNKS = 7
@@ -36,13 +37,6 @@ async def jobs_of(platform: Platform, video_id: str) -> list[dict[str, Any]]:
     except httpx.TransportError:
         return []
     return list(answer.json()["items"]) if answer.status_code == 200 else []
-
-
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 120.0) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(timeout_s):
-        while not await condition():
-            await asyncio.sleep(0.05)
 
 
 async def published_once(platform: Platform, video_id: str) -> None:
@@ -92,8 +86,8 @@ async def test_a_killed_worker_that_is_back_costs_neither_time_nor_an_attempt(se
         video_id = await platform.upload(clip)
         shown: list[float] = []
         for wanted in (1, 3):
-            await until(lambda wanted=wanted: chunks_done(platform, video_id, wanted))  # type: ignore[misc]
-            await until(lambda: encodes(platform, video_id))
+            await eventually(partial(chunks_done, platform, video_id, wanted))
+            await eventually(lambda: encodes(platform, video_id))
             await platform.kill("worker-1")
             shown.append(
                 (await platform.public.get(f"/api/videos/{await slug_of(platform, video_id)}/progress")).json()["progress_percent"]
@@ -117,8 +111,8 @@ async def test_the_worker_app_may_be_killed_again_and_again(settings: Settings, 
         async with remote_worker(url, made["token"], tmp_path / "attic", worker_threads=1, lease_s=120.0) as worker:
             video_id = await platform.upload(clip)
             for wanted in (1, 3):
-                await until(lambda wanted=wanted: chunks_done(platform, video_id, wanted))  # type: ignore[misc]
-                await until(lambda: answers(platform.worker, "/ready"))
+                await eventually(partial(chunks_done, platform, video_id, wanted))
+                await eventually(lambda: answers(platform.worker, "/ready"))
                 await platform.kill("worker")
             await published_once(platform, video_id)
             assert await worker.stop() == 0
@@ -134,7 +128,7 @@ async def test_a_worker_far_away_that_is_told_to_go_twice_hands_its_job_back_at_
         url, made = str(platform.worker.base_url), await token(platform)
         async with remote_worker(url, made["token"], tmp_path / "attic", worker_threads=1) as worker:
             video_id = await platform.upload(clip)
-            await until(lambda: holds(platform, video_id, made["worker_id"]))
+            await eventually(lambda: holds(platform, video_id, made["worker_id"]))
             assert await worker.stop(times=2) == 0
         facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
         (released,) = [fact for fact in facts if isinstance(fact, JobReleased)]
@@ -147,7 +141,7 @@ async def test_a_worker_far_away_that_is_killed_and_back_goes_on_at_once(setting
         url, made = str(platform.worker.base_url), await token(platform)
         async with remote_worker(url, made["token"], tmp_path / "attic", worker_threads=1, lease_s=600.0):
             video_id = await platform.upload(clip)
-            await until(lambda: holds(platform, video_id, made["worker_id"]))
+            await eventually(lambda: holds(platform, video_id, made["worker_id"]))
         async with remote_worker(url, made["token"], tmp_path / "attic", worker_threads=1, lease_s=600.0):
             await published_once(platform, video_id)
         facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]

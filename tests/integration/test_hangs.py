@@ -22,6 +22,7 @@ from projections.folding.positions import is_served
 from projections.folding.store import SQL
 from tests.support.log import appending, read_topic
 from tests.support.platform import COMMANDS, Platform
+from tests.support.waiting import eventually
 
 PATIENCE_S = 200.0
 
@@ -51,13 +52,6 @@ async def uploaded(settings: Settings) -> str:
     return video_id
 
 
-async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not await condition():
-            await asyncio.sleep(0.1)
-
-
 def submitted(settings: Settings, video_id: str) -> Callable[[], Awaitable[bool]]:
     """Return the function that tells whether planning has asked for work on a video."""
 
@@ -72,13 +66,13 @@ async def test_a_feed_that_hangs_is_named_while_the_others_go_on_and_goes_on_its
     (tmp_path / "hang").touch()
     video_id = await uploaded(alone.settings)
 
-    await until(submitted(alone.settings, video_id))
+    await eventually(submitted(alone.settings, video_id))
 
     async def is_named() -> bool:
         said = (await alone.missing("processors")).get("catalog", "")
         return "stands still at videos/" in said and video_id in said and "showed no sign of life" in said
 
-    await until(is_named)
+    await eventually(is_named, timeout_s=PATIENCE_S)
     (tmp_path / "hang").unlink()
     await alone.ready("processors")
     assert alone.processes["processors"].returncode is None, "in the same process"
@@ -98,13 +92,13 @@ async def test_a_feed_that_blocks_all_ends_the_process_which_goes_on_when_it_is_
     (tmp_path / "block").unlink()
     await alone.start("processors")
     await alone.ready("processors")
-    await until(submitted(alone.settings, video_id))
+    await eventually(submitted(alone.settings, video_id))
 
 
 async def test_while_a_projection_is_rebuilt_its_old_version_serves_and_planning_works(alone: Platform) -> None:
     settings = alone.settings
     before = await uploaded(settings)
-    await until(listed(settings, before))
+    await eventually(listed(settings, before))
     await alone.retire("processors")
     async with connected(settings) as connection:
         for table in ("projections", "versions"):
@@ -113,16 +107,16 @@ async def test_while_a_projection_is_rebuilt_its_old_version_serves_and_planning
 
         await alone.start("processors")
         video_id = await uploaded(settings)
-        await until(submitted(settings, video_id))
+        await eventually(submitted(settings, video_id))
 
         async def is_named() -> bool:
             said = await alone.missing("processors")
             return said.keys() == {"catalog"} and "is being rebuilt" in said["catalog"]
 
-        await until(is_named)
+        await eventually(is_named)
         assert await listed(settings, before)() and not await listed(settings, video_id)()
     await alone.ready("processors")
-    await until(listed(settings, video_id))
+    await eventually(listed(settings, video_id))
     assert await listed(settings, before)()
 
 

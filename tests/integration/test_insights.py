@@ -31,6 +31,7 @@ from tests.support.folding import gather
 from tests.support.log import read_topic
 from tests.support.shelf import FINISHED, LABELS, Shelf, some_log
 from tests.support.telemetry_server import PATIENCE_S, PatientServer, request, talk
+from tests.support.waiting import eventually
 
 
 def in_batches(log: Sequence[Recorded[Event]], rng: random.Random) -> list[Batch]:
@@ -135,10 +136,7 @@ async def folding(settings: Settings) -> AsyncIterator[None]:
 
 async def until(http: httpx.AsyncClient, wanted: Callable[[httpx.Response], bool]) -> httpx.Response:
     """Ask for the insights until they are as wanted."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not wanted(answer := await http.get(INSIGHTS)):
-            await asyncio.sleep(0.05)
-    return answer
+    return await eventually(lambda: http.get(INSIGHTS), wanted)
 
 
 async def test_what_nodes_report_is_in_the_insights_and_counts_once(settings: Settings) -> None:

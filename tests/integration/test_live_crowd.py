@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from operator import ge
 
 from api.admin.live.hub import LISTENERS_MAX, REPLAYS_MAX, Hub
 from api.app import REQUESTS_MAX
@@ -15,6 +16,7 @@ from tests.support.apps import TOKEN, make
 from tests.support.live import parse, percents, tick
 from tests.support.log import appending
 from tests.support.serving import Served, served
+from tests.support.waiting import eventually
 
 LISTENERS = 500
 """5,000 by hand."""
@@ -76,8 +78,8 @@ async def test_streams_of_a_crowd_that_comes_back_do_not_break(settings: Setting
                 open_log(settings) as log,
             ):
                 ends = await log.ends(hub.progress.places)
-                while not all(at >= ends[place] for at, place in zip(hub.progress.reached, hub.progress.places, strict=True)):
-                    await asyncio.sleep(0.01)
+                end = tuple(ends[place] for place in hub.progress.places)
+                await eventually(lambda: hub.progress.reached, lambda reached: all(map(ge, reached, end)))
                 beginning, caught_up = asyncio.Semaphore(500), asyncio.Semaphore(0)
                 async with asyncio.TaskGroup() as group:
                     listeners = [group.create_task(hear(server, start, beginning, caught_up)) for _ in range(LISTENERS)]

@@ -22,6 +22,7 @@ from tests.support import clips
 from tests.support.live import Heard, parse
 from tests.support.log import appending, read_topic
 from tests.support.platform import QUICK, Platform
+from tests.support.waiting import eventually
 
 LISTENERS = 1000
 
@@ -96,8 +97,7 @@ async def test_a_video_is_followed_to_its_end_and_reconnections_lose_and_repeat_
         group.create_task(until_ready(platform, path, heard=whole))
         patchy = await until_ready(platform, path, stop_after=1)
         assert (patchy[0].event, patchy[0].data["videos"][0]["video_id"]) == ("initial", video_id)
-        while not whole:  # whoever begins to listen later does not hear how it began
-            await asyncio.sleep(0.02)
+        await eventually(lambda: whole)  # whoever begins to listen later does not hear how it began
         completed = await platform.admin.post(f"/api/uploads/{video_id}/complete", json={"title": "Live"})
         assert completed.status_code == 200
         while not any(one.data.get("status") == "ready" for one in patchy):
@@ -134,10 +134,11 @@ async def test_what_is_heard_is_what_is_on_the_log_whatever_is_killed(
             listening = group.create_task(listen(platform, path, heard[-1].id, heard))
             await platform.until(video_id, lambda video: video.get("status") == "ready", 150)
             begun = Positions.parse(str(heard[0].id)).next
-            found, expected = messages(heard), await told_on_the_log(platform, video_id, begun)
-            async with asyncio.timeout(60):
-                while len(found) < sum(map(len, expected.values())):
-                    found, expected = messages(heard), await told_on_the_log(platform, video_id, begun)
+
+            async def heard_and_told() -> tuple[list[str], dict[Place, list[str]]]:
+                return messages(heard), await told_on_the_log(platform, video_id, begun)
+
+            found, expected = await eventually(heard_and_told, lambda both: len(both[0]) >= sum(map(len, both[1].values())))
             listening.cancel()
 
     assert [one.event for one in heard].count("initial") == 1
@@ -146,9 +147,7 @@ async def test_what_is_heard_is_what_is_on_the_log_whatever_is_killed(
 
 
 async def test_workers_are_followed(platform: Platform) -> None:
-    async with asyncio.timeout(60):
-        while not await present(platform):
-            await asyncio.sleep(0.05)
+    await eventually(lambda: present(platform))
     async with aclosing(follow(platform, "/api/events/workers")) as stream, asyncio.timeout(60):
         initial = await anext(stream)
         assert initial.event == "initial"
@@ -214,8 +213,8 @@ async def test_a_thousand_listeners_hear_the_same_soon(platform: Platform) -> No
         hearing = [group.create_task(hear()) for _ in range(LISTENERS)]
         for _ in range(LISTENERS):
             await connected.acquire()
-        while f"kinolog_live_listeners {LISTENERS}.0" not in (await platform.admin.get("/metrics")).text:
-            await asyncio.sleep(0.05)  # those of the test before may not be quite gone
+        wanted = f"kinolog_live_listeners {LISTENERS}.0"  # those of the test before may not be quite gone
+        await eventually(lambda: platform.admin.get("/metrics"), lambda answer: wanted in answer.text)
         told = asyncio.get_running_loop().time()
         await appender.append([tick(42.0)])
     slowest = max(task.result() for task in hearing) - told

@@ -30,6 +30,7 @@ from projections.folding.runner import Batch, Runner, install
 from tests.support.apps import nothing
 from tests.support.counting import counting, ticks
 from tests.support.log import appending
+from tests.support.waiting import eventually
 
 
 class Quiet:
@@ -208,9 +209,8 @@ async def test_an_agent_that_raises_loses_nothing_and_doubles_nothing(settings: 
         await app.start()
         await producer.send_and_wait(kafka.topic_name(settings, PROGRESS), b"{not an event", partition=0)
         await appender.append(events[20:])
-        async with asyncio.timeout(60), pool.connection() as connection:
-            while await stored_ids(connection) != expected(events):
-                await asyncio.sleep(0.05)
+        async with pool.connection() as connection:
+            await eventually(lambda: stored_ids(connection), lambda found: found == expected(events))
         async with asyncio.timeout(30):
             await app.stop()
         assert metrics.failures == 2
@@ -296,8 +296,7 @@ async def test_a_feed_whose_reader_was_fenced_opens_another(settings: Settings) 
         events = ticks(20)
         await appender.append(events)
         async with pool.connection() as connection:
-            while await stored_ids(connection) != expected(events):
-                await asyncio.sleep(0.05)
+            await eventually(lambda: stored_ids(connection), lambda found: found == expected(events))
         await app.stop()
     await pool.close()
 

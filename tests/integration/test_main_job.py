@@ -1,6 +1,5 @@
 """The main job, end to end on real parts: a clip goes in, a playable ladder comes out, and every step is an event."""
 
-import asyncio
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -9,6 +8,7 @@ import m3u8
 from tests.support import clips
 from tests.support.platform import Platform
 from tests.support.transcoding import decoded_frames
+from tests.support.waiting import eventually
 
 
 async def test_a_clip_is_published_and_plays_over_hls_and_dash(platform: Platform) -> None:
@@ -37,12 +37,8 @@ async def test_a_clip_is_published_and_plays_over_hls_and_dash(platform: Platfor
 async def test_every_step_is_an_event_in_one_correlation(platform: Platform) -> None:
     video_id = await platform.upload(clips.real_clips()["carphone"])
     await platform.ended(video_id)
-    types: list[str] = []
-    async with asyncio.timeout(60):  # a projection of its own: it may know of it later than the catalog
-        while "video.published" not in types:
-            entries = (await platform.admin.get(f"/api/videos/{video_id}/timeline")).json()["items"]
-            types = [entry["type"].removeprefix("kinolog.").removesuffix(".v1") for entry in entries]
-            await asyncio.sleep(0.05)
+    entries = (await platform.admin.get(f"/api/videos/{video_id}/timeline")).json()["items"]
+    types = [entry["type"].removeprefix("kinolog.").removesuffix(".v1") for entry in entries]
     assert types[0] == "upload.started"
     assert types[1] == "video.uploaded"
     assert types[-1] == "video.published"
@@ -73,10 +69,8 @@ async def test_the_dispatcher_shows_what_waits_what_runs_and_how_jobs_ended(plat
         'kinolog_dispatch_active_jobs{pool="default"} 0.0',
         'kinolog_dispatch_waiting_claims{pool="default"} 1.0',
     }
-    scraped = ""
-    async with asyncio.timeout(60):  # a claim of a worker that has gone is waited for half a minute
-        while not at_rest <= set(scraped.splitlines()):
-            scraped = (await platform.public.get(f"http://127.0.0.1:{platform.settings.dispatcher_port}/metrics")).text
-            await asyncio.sleep(0.05)
+    where = f"http://127.0.0.1:{platform.settings.dispatcher_port}/metrics"
+    # a claim of a worker that has gone is waited for half a minute
+    scraped = (await eventually(lambda: platform.public.get(where), lambda answer: at_rest <= set(answer.text.splitlines()))).text
     assert 'kinolog_jobs_ended_total{kind="verify",result="completed"}' in scraped
     assert 'kinolog_dispatch_facts_total{type="kinolog.job.claimed.v1"}' in scraped

@@ -30,6 +30,7 @@ from projections.history.verify import verify
 from tests.support.feeding import processing
 from tests.support.footage import PROBE, START
 from tests.support.log import read_topic
+from tests.support.waiting import eventually
 
 PROCESS = planning.process(planning.Policy(PlanSettings(), "default"))
 
@@ -56,16 +57,18 @@ class Hand:
 
     async def jobs(self, video_id: str, count: int) -> list[JobSubmitted]:
         """Wait until so many jobs were asked for; queue them; return those that have not ended."""
-        while True:
+
+        async def asked_for() -> list[JobSubmitted]:
             asked = [record.envelope.data for record in await read_topic(self._settings, JOB_REQUESTS.name)]
             jobs = {job.job_id: job for job in asked if isinstance(job, JobSubmitted) and job.video_id == video_id}
             for job in [job for id_, job in jobs.items() if id_ not in self._queued]:
                 self._queued[job.job_id] = job
                 known = {"job_id": job.job_id, "video_id": video_id, "pool": job.pool, "requirements": job.requirements}
                 await self.append(JobQueued(spec=job.spec, priority=job.priority, **known))
-            if len(jobs) >= count:
-                return [job for job in jobs.values() if job.job_id not in self.ended]
-            await asyncio.sleep(0.05)
+            return list(jobs.values())
+
+        jobs = await eventually(asked_for, lambda jobs: len(jobs) >= count)
+        return [job for job in jobs if job.job_id not in self.ended]
 
     async def complete(self, job: JobSubmitted) -> None:
         """Say that a job is done."""
@@ -86,8 +89,7 @@ class Hand:
 
     async def until(self, kind: type[Event], video_id: str) -> None:
         """Wait until a video has such a fact."""
-        while not (await self.facts(kind))[video_id]:
-            await asyncio.sleep(0.05)
+        await eventually(lambda: self.facts(kind), lambda found: found[video_id])
 
 
 @asynccontextmanager
@@ -150,8 +152,11 @@ async def test_tables_change_on_a_used_log_and_videos_go_on(settings: Settings, 
         jobs = {envelope.id: envelope.data.job_id for envelope in asked if isinstance(envelope.data, JobSubmitted)}
         assert set(Counter(jobs.values()).values()) == {1} and len(jobs) == 3 * 7, "a job is asked for once, or by the same event"
         async with postgres.connected(settings) as connection:
-            while await (await connection.execute("SELECT FROM kinolog.decided")).fetchall():
-                await asyncio.sleep(0.05)  # the row shows each decision in the end
+
+            async def not_in_a_row_yet() -> list[Any]:
+                return await (await connection.execute("SELECT FROM kinolog.decided")).fetchall()
+
+            await eventually(not_in_a_row_yet, lambda decisions: not decisions)
 
     async with postgres.connected(settings) as connection, open_history(settings) as history:
         runner = await install(connection, planning.PROJECTION)

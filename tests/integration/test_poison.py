@@ -2,10 +2,9 @@
 
 import asyncio
 import base64
-import inspect
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -48,6 +47,7 @@ from tests.support.counting import counting, ticks
 from tests.support.feeding import processing
 from tests.support.folding import gather
 from tests.support.strategies import EVENT_TYPES, envelopes
+from tests.support.waiting import eventually
 
 EXAMPLES = 8
 """Of each event."""
@@ -124,12 +124,6 @@ def batch(projection: Projection, place: tuple[str, int], start: int, readable: 
 # --- feeds ----------------------------------------------------------------------------------------------------------
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait until a condition holds."""
-    while not (await found if inspect.isawaitable(found := condition()) else found):
-        await asyncio.sleep(0.02)
-
-
 async def letters(settings: Settings, topic: Topic) -> list[dict[str, Any]]:
     """Return the dead letters of a topic."""
     consumer = await kafka.open_consumer(settings, idle_ms=50)
@@ -192,14 +186,14 @@ async def test_an_event_at_which_a_fold_fails_stops_its_partition_alone_and_is_n
 
     async with processing(settings, add) as (appender, pool, (feed, free)):
         await appender.append(events[:200])
-        await until(lambda: feed.fault())
+        await eventually(lambda: feed.fault())
         await appender.append(events[200:])
 
         async def others_went_on() -> bool:
             seen, all_of_it = await folded_ids(pool, "trapped"), await folded_ids(pool, "free")
             return elsewhere.items() <= seen.items() and all_of_it == expected
 
-        await until(others_went_on)
+        await eventually(others_went_on)
         (standing,) = feed.standings()
         assert (standing.place, standing.subject) == ((PROGRESS.name, stopped), subject)
         assert f"progress/{stopped}/{standing.offset} ({subject})" in (feed.fault() or "")
@@ -212,12 +206,8 @@ async def test_an_event_at_which_a_fold_fails_stops_its_partition_alone_and_is_n
         assert finding.startswith(f"trapped stands still at progress/{stopped}/{standing.offset} ({subject})")
         assert subject not in await folded_ids(pool, "trapped")
         trap.set = False
-
-        async def all_there() -> bool:
-            return await folded_ids(pool, "trapped") == expected
-
-        await until(all_there)
-        await until(lambda: feed.fault() is None)
+        await eventually(lambda: folded_ids(pool, "trapped"), lambda found: found == expected)
+        await eventually(lambda: feed.fault() is None)
     assert await letters(settings, PROGRESS) == [], "a fold is never skipped"
 
 
@@ -258,22 +248,14 @@ async def test_a_feed_that_hangs_is_cancelled_and_its_other_partitions_go_on(
 
     async with processing(settings, add, pulse=lambda name: Pulse(name, 2.0)) as (appender, pool, (feed,)):
         await appender.append(events)
-
-        async def others_went_on() -> bool:
-            return elsewhere.items() <= (await folded_ids(pool, "hanging")).items()
-
-        await until(others_went_on)
-        await until(lambda: feed.fault())
+        await eventually(lambda: folded_ids(pool, "hanging"), lambda found: elsewhere.items() <= found.items())
+        await eventually(lambda: feed.fault())
         (standing,) = feed.standings()
         assert (standing.place, standing.subject) == ((PROGRESS.name, stopped), subject)
         assert "Stalled: the feed of hanging showed no sign of life for 2 s" in (feed.fault() or "") and tar.cancelled
         tar.set = False
-
-        async def all_there() -> bool:
-            return await folded_ids(pool, "hanging") == expected
-
-        await until(all_there)
-        await until(lambda: feed.fault() is None)
+        await eventually(lambda: folded_ids(pool, "hanging"), lambda found: found == expected)
+        await eventually(lambda: feed.fault() is None)
 
 
 @pytest.mark.usefixtures("soon")
@@ -301,7 +283,7 @@ async def test_a_feed_whose_reader_hangs_opens_another(settings: Settings) -> No
         async def all_there() -> bool:
             return {id_ for ids in (await folded_ids(pool, "counting")).values() for id_ in ids} == {event.id for event in events}
 
-        await until(all_there)
+        await eventually(all_there)
     assert len(opened) > 1
 
 
@@ -339,22 +321,22 @@ async def test_an_effect_that_fails_on_one_event_is_buried_and_the_others_are_do
 
     async with acting(settings, "acting", Effect(act, away), failures_max=3) as (appender, pool, outbox):
         await appender.append(events)
-        await until(lambda: outbox.fault("acting"))
+        await eventually(lambda: outbox.fault("acting"))
         async with pool.connection() as connection:
             assert any("the store refused it" in sentence for sentence in await failing(connection)), "verify knows it, too"
             positions = await snapshot(connection, "acting")
             assert sum(positions.next.values()) >= len(events), "the feed went on"
         assert await letters(settings, PROGRESS) == [], "while the store is away nothing is given up"
         outage = False
-        await until(lambda: {event.id for event in events} - set(done) == {bad.id})
-        await until(lambda: outbox.fault("acting") is None)
+        await eventually(lambda: {event.id for event in events} - set(done) == {bad.id})
+        await eventually(lambda: outbox.fault("acting") is None)
 
         async def empty() -> bool:
             async with pool.connection() as connection:
                 left = await (await connection.execute("SELECT count(*) FROM kinolog.outbox")).fetchone()
             return bool(left == (0,))
 
-        await until(empty)
+        await eventually(empty)
     assert len(done) == len(set(done)), "none was done twice"
     for subject in {event.subject for event in events}:
         mine = [event.id for event in events if event.subject == subject and event.id != bad.id]
@@ -379,19 +361,15 @@ async def test_what_an_effect_could_not_do_is_done_when_it_is_offered_again(sett
 
     async with acting(settings, "acting", Effect(act), failures_max=1) as (appender, pool, outbox):
         ((topic, partition, offset),) = await appender.append([event])
-
-        async def buried() -> bool:
-            return bool(await letters(settings, PROGRESS))
-
-        await until(buried)
+        await eventually(lambda: letters(settings, PROGRESS))
         broken = False
         for _ in range(2):
             async with pool.connection() as connection:
                 await put(connection, "acting", [Recorded(topic, partition, offset, event)], again=True)
             outbox.wake()
             expected = len(done) + 1
-            await until(lambda: len(done) == expected)  # noqa: B023
-        await until(lambda: outbox.fault("acting") is None)
+            await eventually(lambda: len(done) == expected)  # noqa: B023
+        await eventually(lambda: outbox.fault("acting") is None)
 
 
 @pytest.mark.usefixtures("soon")
@@ -408,11 +386,11 @@ async def test_a_whole_topic_is_never_buried(settings: Settings) -> None:
         for n in range(10):
             await producer.send_and_wait(name, b"{not an event %d" % n, partition=number)
         await appender.append(good)
-        await until(lambda: folded_ids(pool, "counting"))
+        await eventually(lambda: folded_ids(pool, "counting"))
         for n in range(40):
             await producer.send(name, b"{newer than this code %d" % n, partition=number)
         await producer.flush()
-        await until(lambda: feed.fault())
+        await eventually(lambda: feed.fault())
         assert "records cannot be used" in (feed.fault() or "") and "KINOLOG_DEAD_LETTERS_MAX" in (feed.fault() or "")
         await producer.stop()
     assert len(await letters(settings, PROGRESS)) == 10
@@ -475,11 +453,7 @@ async def test_an_end_without_a_start_does_not_stop_the_deletion_of_what_is_purg
         dangling = uploads.abandoned(context, video_id=unknown, reason="cancelled")
         await appender.append([dangling, begun])
         await appender.append([cataloguing.purged(context, video), uploads.abandoned(context, video_id=video, reason="expired")])
-
-        async def gone() -> bool:
-            return not await store.under(f"videos/{video}/")
-
-        await until(gone)
+        await eventually(lambda: store.under(f"videos/{video}/"), lambda left: not left)
         assert feed.fault() is None
     with pytest.raises(ObjectMissing):
         await store.stat(source_key(video))

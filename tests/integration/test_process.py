@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import eventually
 from workers.attempts.process import STDERR_MAX_BYTES, ProcessResult, run_process
 from workers.attempts.work import Limits
 
@@ -24,9 +25,7 @@ async def sh(
 
 async def until_gone(pid: int) -> None:
     """Wait until the process is dead."""
-    async with asyncio.timeout(60):
-        while _alive(pid):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: _alive(pid), lambda alive: not alive)
 
 
 def _alive(pid: int) -> bool:

@@ -43,6 +43,7 @@ from tests.support.feeding import catch_up, fold_live, processing
 from tests.support.footage import START
 from tests.support.histories import logs
 from tests.support.shelf import some_log
+from tests.support.waiting import eventually
 
 
 def happenings() -> list[Envelope[Event]]:
@@ -253,8 +254,7 @@ async def test_a_feed_warns_of_a_version_that_other_code_has_made(settings: Sett
         async with postgres.connected(settings) as connection, open_log(settings, idle_ms=50) as log:
             await rebuild(projection, connection, log)
             await append(settings, happenings())
-            while found[0].warnings:  # the feed meets the flip at its next batch
-                await asyncio.sleep(0.02)
+            await eventually(lambda: not found[0].warnings)  # the feed meets the flip at its next batch
 
 
 async def test_a_projection_that_is_not_there_is_told(settings: Settings) -> None:

@@ -12,6 +12,7 @@ from tests.support import clips
 from tests.support.log import assert_whole
 from tests.support.platform import Platform
 from tests.support.remote import RemoteWorker, remote_worker, token
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -27,11 +28,12 @@ def url_of(platform: Platform) -> str:
 
 async def heard_of(platform: Platform, worker: RemoteWorker) -> dict[str, object]:
     """Wait until the worker has given a sign of life; return what the platform knows of it."""
-    async with asyncio.timeout(60):
-        while not (items := (await platform.admin.get("/api/workers")).json()["items"]) or not items[0]["heartbeat_at"]:
-            assert worker.process.returncode is None, worker.log.read_text()
-            await asyncio.sleep(0.05)
-    found: dict[str, object] = items[0]
+
+    async def known() -> list[dict[str, object]]:
+        assert worker.process.returncode is None, worker.log.read_text()
+        return list((await platform.admin.get("/api/workers")).json()["items"])
+
+    (found,) = await eventually(known, lambda items: items and items[0]["heartbeat_at"])
     return found
 
 

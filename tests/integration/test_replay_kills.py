@@ -24,6 +24,7 @@ from tests.support.archiving import append, archiver, in_the_archive, on_the_log
 from tests.support.counting import START, ticks
 from tests.support.feeding import fold_live
 from tests.support.platform import environment
+from tests.support.waiting import eventually
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 SEED = int(os.environ.get("SEED", "0")) or os.getpid()
@@ -49,9 +50,7 @@ async def kill_broker(engine: Settings) -> None:
         (row,) = [row for row in supervision.status(engine) if row["name"] == "kafka"]
         return bool(row["ready"]) and row["pid"] != killed["pid"]  # its supervisor may not know yet that it is dead
 
-    async with asyncio.timeout(90):
-        while not is_back():
-            await asyncio.sleep(0.2)
+    await eventually(is_back)
 
 
 @pytest.mark.timeout(180 + 60 * ROUNDS)
@@ -82,9 +81,7 @@ async def test_killed_at_any_point_nothing_is_missing_or_doubled(settings: Setti
         assert sum(map(len, expected.values())) == ROUNDS * TICKS
         service = archiver(settings, store, 40)
         await service.start()
-        async with asyncio.timeout(120):
-            while await in_the_archive(settings, store) != expected:
-                await asyncio.sleep(0.2)
+        await eventually(lambda: in_the_archive(settings, store), lambda archived: archived == expected)
         await service.stop()
         async with open_history(settings) as history:
             done = await rebuild(PROJECTION, connection, history)

@@ -21,6 +21,7 @@ from tests.support import clips
 from tests.support.engine import free_ports
 from tests.support.log import appending, read_topic, settled
 from tests.support.platform import ROOT, Platform, answers, environment
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -39,9 +40,7 @@ async def second(platform: Platform) -> AsyncIterator[httpx.AsyncClient]:
     )
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=platform.admin.headers, timeout=60) as http:
-            async with asyncio.timeout(100):
-                while not await answers(http, "/ready"):
-                    await asyncio.sleep(0.05)
+            await eventually(lambda: answers(http, "/ready"))
             yield http
     finally:
         process.terminate()
@@ -86,19 +85,13 @@ async def test_of_uploads_at_once_by_both_ways_in_two_processes_one_becomes_a_vi
     video_id = found[0].json()["video_id"]
     assert (await platform.ended(video_id))["status"] == "ready"
     assert await listed(platform) - before == {video_id}
-    assert [path for path in where if await stays(platform, path.rpartition("/")[2], video_id)] == []
+    uploads = {path.rpartition("/")[2] for path in where}
+    await eventually(lambda: kept(platform), lambda ids: not ids & uploads - {video_id})
 
 
-async def stays(platform: Platform, upload_id: str, video_id: str) -> bool:
-    """Whether the bytes of an upload that did not become the video are still there after a while."""
-    store = ObjectStore(platform.settings)
-    try:
-        async with asyncio.timeout(60):
-            while upload_id != video_id and await store.under(f"sources/{upload_id}/"):
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        return True
-    return False
+async def kept(platform: Platform) -> set[str]:
+    """Return the ids of the uploads whose bytes are there."""
+    return {stat.key.split("/")[1] for stat in await ObjectStore(platform.settings).under("sources/")}
 
 
 async def test_a_claim_whose_process_died_is_recorded_by_the_next_upload(platform: Platform, data: bytes) -> None:

@@ -1,6 +1,5 @@
 """Stores that refuse, disks that are full, uploads that nobody completes, attempts that left objects behind: end to end."""
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tests.support.disks import resize, small_disk
 from tests.support.log import assert_whole, read_topic
 from tests.support.platform import Platform
 from tests.support.store_proxy import store_proxy
+from tests.support.waiting import eventually
 
 QUICK: dict[str, Any] = {"lease_s": 60.0, "lease_renew_s": 0.5, "backoff_base_s": 0.1, "attempts_max": 2, "worker_threads": 1}
 """A lease that does not end because the machine stands still: each of the two attempts is to fail as the test has it."""
@@ -130,11 +130,12 @@ async def test_an_upload_that_nobody_completes_is_swept(settings: Settings) -> N
         started = {fact.video_id: fact for fact in facts if isinstance(fact, UploadStarted)}
         multipart_id = started[begun["video_id"]].multipart_id
         assert multipart_id
-        async with asyncio.timeout(60):
-            while await parts_of(store, source_key(begun["video_id"]), multipart_id) or await store.under("sources/"):
-                await asyncio.sleep(0.05)
-            while await store.open_multiparts("sources/"):
-                await asyncio.sleep(0.05)
+
+        async def left() -> list[object]:
+            parts = await parts_of(store, source_key(begun["video_id"]), multipart_id)
+            return [*parts, *await store.under("sources/"), *await store.open_multiparts("sources/")]
+
+        await eventually(left, lambda left: not left)
         given_up = {fact.video_id: fact.reason for fact in facts if isinstance(fact, UploadAbandoned)}
         assert given_up == dict.fromkeys(started, "expired")
         assert (await platform.admin.post(f"{where}/complete", json={})).status_code == 409
@@ -144,14 +145,14 @@ async def test_an_upload_that_nobody_completes_is_swept(settings: Settings) -> N
 async def half_done(platform: Platform, video_id: str) -> str:
     """Wait until a job that is being worked on has stored something; return its prefix."""
     store = ObjectStore(platform.settings)
-    async with asyncio.timeout(60):
-        while True:
-            answer = await platform.admin.get("/api/jobs", params={"video_id": video_id, "status": "claimed"})
-            for job in answer.json()["items"]:
-                prefix = f"videos/{video_id}/{job['job_id']}/{job['epoch']}/"
-                if job["kind"] == "encode" and await store.under(prefix):
-                    return prefix
-            await asyncio.sleep(0.02)
+
+    async def stored() -> list[str]:
+        answer = await platform.admin.get("/api/jobs", params={"video_id": video_id, "status": "claimed"})
+        encodes = [job for job in answer.json()["items"] if job["kind"] == "encode"]
+        prefixes = [f"videos/{video_id}/{job['job_id']}/{job['epoch']}/" for job in encodes]
+        return [prefix for prefix in prefixes if await store.under(prefix)]
+
+    return (await eventually(stored))[0]
 
 
 async def objects_of(store: ObjectStore, accepted: list[JobCompleted]) -> dict[str, list[str]]:
@@ -176,9 +177,7 @@ async def test_what_a_killed_attempt_left_behind_is_swept_and_what_was_accepted_
         accepted = [fact for fact in facts if isinstance(fact, JobCompleted)]
         published = await objects_of(store, accepted)
         assert left_behind not in published
-        async with asyncio.timeout(60):
-            while await store.under(left_behind):
-                await asyncio.sleep(0.05)
+        await eventually(lambda: store.under(left_behind), lambda left: not left)
         assert await objects_of(store, accepted) == published
         assert any(published.values())
         await assert_whole(platform.settings)

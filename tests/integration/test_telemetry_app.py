@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -23,6 +24,7 @@ import pytest
 import zstandard
 from psycopg import sql
 
+from events.envelope import Event, Recorded
 from events.telemetry import TelemetryReported
 from infra.local import supervision
 from infra.runtime import kafka
@@ -35,6 +37,7 @@ from tests.support.log import read_topic
 from tests.support.platform import ROOT, Platform
 from tests.support.telemetry import FINISHED
 from tests.support.telemetry_server import PATIENCE_S, PatientServer, TelemetryServer, request, talk
+from tests.support.waiting import eventually
 from tests.support.work import ffmpeg_path
 
 BOUND_S = 30.0
@@ -107,9 +110,7 @@ async def test_however_requests_come_over_a_connection_they_are_answered_in_orde
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(good)
         writer.close()  # nobody waits for the answer
-        async with asyncio.timeout(PATIENCE_S):
-            while sum((await on_log(server)).values()) < sum(count for *_, count in cases) + 1:
-                await asyncio.sleep(0.1)
+        await eventually(lambda: on_log(server), lambda found: found.total() > sum(count for *_, count in cases))
     assert "Traceback" not in server.log()
 
 
@@ -132,8 +133,7 @@ class Load:
         async with httpx.AsyncClient(base_url=self.server.url, timeout=PATIENCE_S, limits=limits) as http:
             while not self._stop:
                 event_id = new_id()
-                while not await self._send(http, event_id):
-                    await asyncio.sleep(0.1)
+                await eventually(partial(self._send, http, event_id))
                 self.accepted.append(event_id)
 
     async def _send(self, http: httpx.AsyncClient, event_id: str) -> bool:
@@ -146,22 +146,19 @@ class Load:
         self.statuses[answer.status_code] += 1
         return answer.status_code == 202
 
-    async def run_through(self, fault: Callable[[], Awaitable[None]], *, after_s: float = 4.0) -> None:
+    async def run_through(self, fault: Callable[[], Awaitable[None]]) -> None:
         """Run 16 clients; the fault comes when they are at it, and they go on after it."""
         tasks = [asyncio.create_task(self.client()) for _ in range(16)]
         await self._more(200)
         await fault()
         await self._more(1000)
-        await asyncio.sleep(after_s)
         self._stop = True
         await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
 
     async def _more(self, count: int) -> None:
         """Wait until so many more events are taken."""
         enough = len(self.accepted) + count
-        async with asyncio.timeout(2 * PATIENCE_S):
-            while len(self.accepted) < enough:
-                await asyncio.sleep(0.05)
+        await eventually(lambda: len(self.accepted), lambda accepted: accepted >= enough, timeout_s=2 * PATIENCE_S)
 
 
 async def kill_broker(local_engine: Settings) -> None:
@@ -192,7 +189,7 @@ async def test_a_killed_ingest_process_costs_no_event(settings: Settings) -> Non
             await server.kill()
             await server.start()
 
-        await load.run_through(kill, after_s=1.0)
+        await load.run_through(kill)
         found = await on_log(server)
     assert set(load.accepted) == set(found)
     assert sum(found.values()) - len(found) <= 16, "at most one for each client"
@@ -201,9 +198,7 @@ async def test_a_killed_ingest_process_costs_no_event(settings: Settings) -> Non
 async def test_without_a_broker_answers_are_503_in_bounded_time(settings: Settings, local_engine: Settings) -> None:
     (row,) = [row for row in supervision.status(local_engine) if row["name"] == "kafka"]
     async with TelemetryServer(settings) as server, httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as http:
-        async with asyncio.timeout(PATIENCE_S):
-            while (await http.post("/v1/event", json=FINISHED)).status_code != 202:
-                await asyncio.sleep(0.1)
+        await eventually(lambda: http.post("/v1/event", json=FINISHED), lambda answer: answer.status_code == 202)
         os.kill(row["pid"], signal.SIGSTOP)
         try:
             body = b"\n".join([json.dumps(FINISHED).encode()] * 5000)
@@ -221,19 +216,15 @@ async def test_without_a_broker_answers_are_503_in_bounded_time(settings: Settin
             assert (await http.post("/v1/event", json={})).status_code == 422, "what is wrong is still said"
         finally:
             os.kill(row["pid"], signal.SIGCONT)
-        async with asyncio.timeout(2 * PATIENCE_S):
-            while (await http.post("/v1/event", json=FINISHED)).status_code != 202:
-                await asyncio.sleep(0.1)
-            while (await http.get("/ready")).status_code != 200:
-                await asyncio.sleep(0.1)
+        await eventually(lambda: http.post("/v1/event", json=FINISHED), lambda answer: answer.status_code == 202)
+        await eventually(lambda: http.get("/ready"), lambda answer: answer.status_code == 200)
 
 
 async def sent(server: TelemetryServer, spool: Path) -> None:
     """Send what an earlier client has left."""
     # a request that fails is repeated after a fifth of a second, 1, 3, 10, 30
-    async with telemetry_client(server.url, spool), asyncio.timeout(2 * PATIENCE_S):
-        while list(spool.glob("*.ndjson")):
-            await asyncio.sleep(0.05)
+    async with telemetry_client(server.url, spool):
+        await eventually(lambda: list(spool.glob("*.ndjson")), lambda files: not files, timeout_s=2 * PATIENCE_S)
 
 
 async def test_a_nodes_reports_arrive_once_although_the_server_dies(settings: Settings, tmp_path: Path) -> None:
@@ -242,8 +233,8 @@ async def test_a_nodes_reports_arrive_once_although_the_server_dies(settings: Se
         await client.start()
         for number in range(300):
             client.report(Report(**FINISHED | {"duration_ms": number}))  # type: ignore[arg-type]
-            await asyncio.sleep(0.002)
             if number == 100:
+                await eventually(lambda: on_log(server))
                 await server.kill()
             if number == 200:
                 await server.start()
@@ -280,9 +271,11 @@ async def test_our_workers_report_their_encodes_when_they_are_told_where(setting
         Platform(settings, telemetry_url=server.url, chunk_s=2.0, segment_s=1.0) as platform,
     ):
         assert (await platform.ended(await platform.upload(clip)))["status"] == "ready"
-        async with asyncio.timeout(PATIENCE_S):
-            while len(told := {recorded.envelope.id: recorded for recorded in await read_topic(settings, "telemetry")}) < 4:
-                await asyncio.sleep(0.2)
+
+        async def on_the_log() -> dict[str, Recorded[Event]]:
+            return {recorded.envelope.id: recorded for recorded in await read_topic(settings, "telemetry")}
+
+        told = await eventually(on_the_log, lambda told: len(told) >= 4)
     reports = [recorded.envelope.data for recorded in told.values()]  # one whose answer was late is told twice, under one id
     assert all(isinstance(report, TelemetryReported) for report in reports)
     assert Counter(report.event_type for report in reports) == {"job_started": 2, "job_finished": 2}  # type: ignore[attr-defined]
@@ -303,10 +296,13 @@ async def test_slow_clients_are_told_and_let_go(settings: Settings) -> None:
     begun = b"POST /v1/event HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
     answered = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
+    connected: list[bytes] = []
+
     async def trickle(start: bytes) -> tuple[float, bytes]:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         began = monotonic()
         writer.write(start)
+        connected.append(start)
         received = b""
         with contextlib.suppress(ConnectionError):
             while monotonic() - began < PATIENCE_S:
@@ -321,7 +317,7 @@ async def test_slow_clients_are_told_and_let_go(settings: Settings) -> None:
 
     async with PatientServer(settings) as server, httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as http:
         slow = asyncio.gather(trickle(b""), trickle(begun), trickle(begun + b"\r\n"), trickle(answered))
-        await asyncio.sleep(1)
+        await eventually(lambda: len(connected) == 4)
         assert (await http.post("/v1/event", json=FINISHED)).status_code == 202
         ended = await slow
         assert all(seconds < BOUND_S for seconds, _ in ended), ended
@@ -393,9 +389,9 @@ async def test_nothing_that_leads_to_a_person_is_kept_anywhere(settings: Setting
             await http.post(f"/v1/event?{MARKER}", json=FINISHED | {MARKER: MARKER, "hostname": MARKER})
             await http.get(f"/{MARKER}?{MARKER}")
             await http.request(MARKER.upper(), "/v1/event")
-        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(f"{MARKER} \x00 nonsense\r\n\r\n".encode())
-        await asyncio.sleep(0.3)
+        assert b" 400 " in await asyncio.wait_for(reader.read(), PATIENCE_S)
         writer.close()
         assert sum((await on_log(server)).values()) == 1
     marks = (MARKER.encode(), MARKER.upper().encode(), address.encode(), b"127.0.0.1:")

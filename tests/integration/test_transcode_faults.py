@@ -19,6 +19,7 @@ from processors.planning.plan import PlanSettings
 from tests.support import flashes
 from tests.support.clips import clip
 from tests.support.transcoding import Video, audio_specs, encode_specs, finish, job_work, planned, transcode, verify
+from tests.support.waiting import eventually
 from tests.support.work import DirectoryStore
 from workers.attempts.work import Limits, Work, WorkFailed
 from workers.kinds import RUNNERS
@@ -68,14 +69,14 @@ async def test_cancellation_ends_ffmpeg_and_leaves_no_child(when: str, tmp_path:
             async for _ in updates:
                 updated.set()
                 if when == "between updates":
-                    await asyncio.sleep(60)
+                    await asyncio.Event().wait()
 
     running = asyncio.create_task(consume())
-    async with asyncio.timeout(60):
-        while not children() - before or (when == "with segments" and not list(work.directory.rglob("*.m4s"))):
-            await asyncio.sleep(0.02)
-        if when == "between updates":
-            await updated.wait()
+    await eventually(lambda: children() - before)
+    if when == "with segments":
+        await eventually(lambda: list(work.directory.rglob("*.m4s")))
+    if when == "between updates":
+        await updated.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

@@ -1,6 +1,5 @@
 """An archiver inside the test's own process, which writes at once."""
 
-import asyncio
 import io
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -19,6 +18,7 @@ from processors.archiver import Archiver, Clients, Store
 from projections.history.archive import Files, Segment
 from projections.history.parquet import NO_LINK, check_segment, read_segment
 from tests.support.log import appending, read_topic
+from tests.support.waiting import eventually
 
 
 def archiver(
@@ -56,9 +56,7 @@ async def archive(settings: Settings, records: int) -> None:
 
     service = archiver(settings, ObjectStore(settings), 70, archived)
     await service.start()
-    async with asyncio.timeout(60):
-        while done < records or any(head.pending for head in service._heads.values()):
-            await asyncio.sleep(0.02)
+    await eventually(lambda: done >= records and not any(head.pending for head in service._heads.values()))
     await service.stop()
 
 

@@ -24,6 +24,7 @@ from infra.runtime.settings import Settings
 from tests.support.disks import fill, resize, small_disk
 from tests.support.platform import Platform
 from tests.support.remote import RemoteWorker, start_worker, token
+from tests.support.waiting import eventually
 from tests.support.wire import Wire, wire
 
 LEASE_S = 3.0
@@ -45,7 +46,8 @@ AT_ONCE = 3
 """Calamities that befall together."""
 UNFINISHED = 2
 """Videos that are being made at any time."""
-JOINED_S = 120.0
+FED_S = 3600.0
+"""How long the next upload may be waited for: `Work.moved` says sooner when nothing goes on."""
 
 
 class Far:
@@ -125,12 +127,11 @@ async def world(settings: Settings, engine: Settings, directory: Path, seed: int
 
 async def _joined(platform: Platform) -> None:
     """Wait until all workers are there and wait for jobs."""
-    async with asyncio.timeout(JOINED_S):
-        while True:
-            found = (await platform.admin.get("/api/workers")).json()["items"]
-            if [worker["presence"] for worker in found] == ["idle"] * (1 + FAR_WORKERS):
-                return
-            await asyncio.sleep(0.05)
+    await eventually(lambda: _presence(platform), lambda found: found == ["idle"] * (1 + FAR_WORKERS))
+
+
+async def _presence(platform: Platform) -> list[str]:
+    return [worker["presence"] for worker in (await platform.admin.get("/api/workers")).json()["items"]]
 
 
 # --- calamities -----------------------------------------------------------------------------------------------------
@@ -296,21 +297,22 @@ class Work:
         """Wait until another job is done."""
         before = await self._count()
         try:
-            async with asyncio.timeout(timeout_s):
-                while await self._count() <= before:
-                    if self._feeding.done():
-                        self._feeding.result()
-                    await asyncio.sleep(0.1)
-        except TimeoutError as error:
+            await eventually(self._count, lambda count: self._feeding.done() or count > before, timeout_s=timeout_s)
+        except AssertionError as error:
             self._feeding.print_stack()
             said = await self._platform.say_whether_ready()
             raise AssertionError(f"no job was done within {timeout_s} s: {await self._states()}; {said}") from error
+        if self._feeding.done():
+            self._feeding.result()
 
     async def _feed(self) -> None:
-        while not self._stopped.is_set():
-            if len(self._done) - len(self._ready) < UNFINISHED:
-                self._done[await upload_anyhow(self._platform, self._clip)] = 0
-            await asyncio.sleep(0.1)
+        while await eventually(self._wanted, timeout_s=FED_S) == "a video":
+            self._done[await upload_anyhow(self._platform, self._clip)] = 0
+
+    def _wanted(self) -> str | None:
+        if self._stopped.is_set():
+            return "nothing"
+        return "a video" if len(self._done) - len(self._ready) < UNFINISHED else None
 
     async def _count(self) -> int:
         """Return how many jobs are done; while the admin app is away, how many were."""
@@ -340,8 +342,4 @@ class Work:
 
 async def upload_anyhow(platform: Platform, path: Path) -> str:
     """Upload a file, whatever is away meanwhile; return the video's id."""
-    while True:
-        try:
-            return await platform.upload(path)
-        except httpx.HTTPError:
-            await asyncio.sleep(0.2)
+    return await eventually(lambda: platform.upload(path), timeout_s=FED_S, despite=httpx.HTTPError)

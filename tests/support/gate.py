@@ -21,6 +21,7 @@ from producers.appender import Appender
 from tests.support.log import read_topic
 from tests.support.platform import ROOT, Platform
 from tests.support.remote import CAPABILITIES
+from tests.support.waiting import eventually
 
 SEGMENT = b"\x00\x00\x00\x18styp" + bytes(range(200))
 SHA256 = hashlib.sha256(SEGMENT).hexdigest()
@@ -96,10 +97,7 @@ async def facts_of(platform: Platform, job_id: str) -> list[str]:
 
 async def audited(platform: Platform, *, count: int = 1, **wanted: object) -> list[Any]:
     """Wait until the audit has so many refusals with these fields: each is told after its answer."""
-    async with asyncio.timeout(60):
-        while len(found := await refusals(platform, **wanted)) < count:
-            await asyncio.sleep(0.05)
-    return found
+    return await eventually(lambda: refusals(platform, **wanted), lambda found: len(found) >= count)
 
 
 def archive(*members: tuple[str, bytes], kind: bytes = tarfile.REGTYPE, link: str = "") -> bytes:

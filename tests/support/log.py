@@ -1,9 +1,9 @@
 """Puts events on the log, and tells what is on it and whether it is right, for tests."""
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from events.envelope import Event, Recorded
@@ -17,6 +17,7 @@ from producers.appender import Appender
 from projections.folding.log import LogReader, Place, stretches
 from projections.folding.positions import Positions, snapshot
 from projections.history.verify import verify
+from tests.support.waiting import PATIENCE_S, eventually
 
 
 @asynccontextmanager
@@ -58,17 +59,16 @@ async def assert_whole(settings: Settings) -> dict[str, Any]:
     return checked
 
 
-async def settled(settings: Settings, timeout_s: float = 60.0) -> None:
+async def settled(settings: Settings, timeout_s: float = PATIENCE_S) -> None:
     """Wait until every projection has folded what is on the log now: they read it at their own pace, one before another."""
     places = {(topic.name, number) for one in FOLDS.values() for topic in one.topics for number in range(topic.partitions)}
     async with open_log(settings, idle_ms=50) as log:
         last: dict[Place, int] = {}
         async for place, records in stretches(log, await log.starts(places), await log.ends(places), records_max=10_000):
             last[place] = records[-1][0] + 1
-    async with asyncio.timeout(timeout_s), postgres.connected(settings) as connection:
+    async with postgres.connected(settings) as connection:
         for name in FOLDS:
-            while not (await snapshot(connection, name)).reached(Positions(last)):
-                await asyncio.sleep(0.02)
+            await eventually(partial(snapshot, connection, name), lambda read: read.reached(Positions(last)), timeout_s=timeout_s)
 
 
 async def completions(settings: Settings) -> Counter[str]:

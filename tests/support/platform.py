@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,9 +22,9 @@ from infra.runtime.settings import Settings
 from infra.runtime.tokens import ensure_admin_token
 from tests.support.engine import free_ports
 from tests.support.log import settled
+from tests.support.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-READY_S = 100.0
 ENDED_S = 60.0
 QUICK: dict[str, Any] = {
     "lease_s": 3.0,
@@ -175,30 +176,20 @@ class Platform:
 
     async def ready(self, name: str) -> None:
         """Wait until a process says that it is ready."""
-        deadline = asyncio.get_running_loop().time() + READY_S
-        said = "nothing"
-        while asyncio.get_running_loop().time() < deadline:
-            if (code := self.processes[name].returncode) is not None:
-                raise AssertionError(f"{name} ended with {code}:\n{self.log(name)[-3000:]}")
-            ready, said = await self._says(name)
-            if ready:
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"{name} is not ready after {READY_S} s: {said}\n{self.log(name)[-3000:]}")
 
-    async def recovered(self, timeout_s: float = READY_S) -> None:
-        """Wait until every process is ready, also those that end and are started again meanwhile."""
-        async with asyncio.timeout(timeout_s):
-            for name in self.names:
-                while not await self._is_ready(name):
-                    await asyncio.sleep(0.1)
+        async def says() -> tuple[bool, str]:
+            assert (code := self.processes[name].returncode) is None, f"it ended with {code}"
+            return await self._says(name)
 
-    async def _is_ready(self, name: str) -> bool:
         try:
-            await self.ready(name)
-        except AssertionError:
-            return False
-        return True
+            await eventually(says, lambda said: said[0])
+        except AssertionError as error:
+            raise AssertionError(f"{name} is not ready: {error}\n{self.log(name)[-3000:]}") from error
+
+    async def recovered(self, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until every process is ready, also those that end and are started again meanwhile."""
+        for name in self.names:
+            await eventually(partial(self._says, name), lambda said: said[0], timeout_s=timeout_s)
 
     async def say_whether_ready(self) -> Mapping[str, str]:
         """Return what each process says of itself."""
@@ -228,14 +219,10 @@ class Platform:
         process.terminate()
         await process.wait()
 
-    async def read(self, path: str, position: str, timeout_s: float = 60.0) -> httpx.Response:
+    async def read(self, path: str, position: str) -> httpx.Response:
         """Read from a position of the log on: the admin app waits two seconds for it at a time, a busy machine takes longer."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        while True:
-            answer = await self.admin.get(path, headers={"X-Min-Position": position})
-            if answer.status_code != 503 or loop.time() > deadline:
-                return answer
+        headers = {"X-Min-Position": position}
+        return await eventually(lambda: self.admin.get(path, headers=headers), lambda answer: answer.status_code != 503)
 
     async def upload(self, path: Path, **completion: object) -> str:
         """Send a file as a client does; return the video's id."""
@@ -259,26 +246,17 @@ class Platform:
         answer = await self.admin.get(f"/api/videos/{video_id}")
         return answer.json() if answer.status_code == 200 else {}
 
-    async def ended(self, video_id: str, timeout_s: float = 60.0) -> Mapping[str, Any]:
+    async def ended(self, video_id: str, timeout_s: float = PATIENCE_S) -> Mapping[str, Any]:
         """Wait until a video is ready or has failed, and every projection shows how that came."""
         await self.until(video_id, has_ended, timeout_s)
         await settled(self.settings)
         return await self.video(video_id)
 
-    async def until(self, video_id: str, condition: Any, timeout_s: float = 60.0, every_s: float = 0.05) -> Mapping[str, Any]:
-        """Wait until a condition holds of a video; it is looked at every so many seconds."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        while True:
-            try:
-                video = await self.video(video_id)
-            except httpx.TransportError:
-                video = {}
-            if condition(video):
-                return video
-            if loop.time() > deadline:
-                raise AssertionError(f"still {video} after {timeout_s} s")
-            await asyncio.sleep(every_s)
+    async def until(
+        self, video_id: str, condition: Callable[[Mapping[str, Any]], object], timeout_s: float = PATIENCE_S
+    ) -> Mapping[str, Any]:
+        """Wait until a condition holds of a video."""
+        return await eventually(lambda: self.video(video_id), condition, timeout_s=timeout_s, despite=httpx.TransportError)
 
 
 def kinolog(platform: Platform, *words: str) -> subprocess.CompletedProcess[str]:

@@ -7,12 +7,14 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from events.kinds import Capabilities, JobKind
 from tests.support.engine import free_ports
 from tests.support.platform import ROOT, Platform
+from tests.support.waiting import eventually
 from workers.kinds import RUNNERS
 
 CAPABILITIES = Capabilities(kinds=get_args(JobKind), encoders=("libx264",)).model_dump(mode="json")
@@ -56,10 +58,11 @@ class RemoteWorker:
         for sent in range(1, times + 1):
             if self.process.returncode is None:
                 self.process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(60):
-                while self.process.returncode is None and self.log.read_text().count('"stopping"') < sent:
-                    await asyncio.sleep(0.01)
+            await eventually(partial(self._has_seen, sent))
         return await asyncio.wait_for(self.process.wait(), 60)
+
+    def _has_seen(self, signals: int) -> bool:
+        return self.process.returncode is not None or self.log.read_text().count('"stopping"') >= signals
 
 
 async def start_worker(url: str, token: str, directory: Path, **settings: object) -> RemoteWorker:

@@ -11,6 +11,7 @@ import uvicorn
 
 from api.addresses import Addresses, Network
 from api.connections import Connection, Limits, connection_class
+from tests.support.waiting import eventually
 
 
 @dataclass
@@ -67,9 +68,8 @@ async def served(
     options |= {"http": http, "ws": "none", "log_config": None, "access_log": False, "proxy_headers": False, "server_header": False}
     found.server = server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, **options))
     serving = asyncio.create_task(server.serve())
-    while not server.started:
-        assert not serving.done()
-        await asyncio.sleep(0.001)
+    await eventually(lambda: server.started or serving.done())
+    assert server.started
     found.port = server.servers[0].sockets[0].getsockname()[1]
     try:
         yield found

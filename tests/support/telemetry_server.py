@@ -5,15 +5,16 @@ import contextlib
 import json
 import re
 import sys
+from functools import partial
 from types import TracebackType
 
 import httpx
 
 from infra.runtime.settings import Settings
 from tests.support.engine import free_ports
-from tests.support.platform import ROOT, environment
+from tests.support.platform import ROOT, answers, environment
+from tests.support.waiting import eventually
 
-READY_S = 60.0
 ENDED_S = 60.0
 PATIENCE_S = 60.0
 UNLIMITED = {"telemetry_requests_per_minute": 1e9, "telemetry_burst": 10**9}
@@ -64,15 +65,12 @@ class TelemetryServer:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, *self.command, cwd=ROOT, env=environment(self.settings), stdout=log, stderr=log
             )
-        deadline = asyncio.get_running_loop().time() + READY_S
         async with httpx.AsyncClient(base_url=self.url) as http:
-            while asyncio.get_running_loop().time() < deadline and self._process.returncode is None:
-                try:
-                    if (await http.get("/ready")).status_code == 200:
-                        return
-                except httpx.TransportError:
-                    await asyncio.sleep(0.05)
-        raise AssertionError(f"the telemetry app is not ready:\n{self.log()[-3000:]}")
+            await eventually(partial(self._is_ready, http))
+
+    async def _is_ready(self, http: httpx.AsyncClient) -> bool:
+        assert self.process.returncode is None, f"the telemetry app ended:\n{self.log()[-3000:]}"
+        return await answers(http, "/ready")
 
     async def kill(self) -> None:
         """Kill it with SIGKILL and wait for its end."""

@@ -18,6 +18,7 @@ from infra.runtime.clock import new_id
 from producers.keys import KEY_CHARS, PREFIX_CHARS
 from tests.support.keys import MemoryKeys
 from tests.support.minutes import stop_the_minute
+from tests.support.waiting import eventually
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -82,9 +83,7 @@ async def test_a_revocation_bites_while_the_log_is_away_and_is_told_when_it_is_b
 async def _told_by(world: World) -> AsyncIterator[WorkerKeyRevoked]:
     """Yield what the process that follows tells of revocations, until it has told of one."""
     following = asyncio.create_task(world.access.follow(Pulse("comparing"), Pulse("telling")))
-    async with asyncio.timeout(30):
-        while not (told := [event for event in world.told if isinstance(event, WorkerKeyRevoked)]):
-            await asyncio.sleep(0)
+    told = await eventually(lambda: [event for event in world.told if isinstance(event, WorkerKeyRevoked)])
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     for event in told:
@@ -112,9 +111,7 @@ async def test_what_changed_while_the_table_was_away_is_noticed_when_it_is_back(
     world.keys.away = False
     await world.another().revoke(key.key_id, "lost")
     with pytest.raises(Denied, match="revoked"):
-        async with asyncio.timeout(30):
-            while await world.access.worker(text, "a"):
-                await asyncio.sleep(0)
+        await eventually(lambda: world.access.worker(text, "a"), lambda key: not key)
 
 
 async def test_a_key_that_is_remembered_ends_in_time(world: World) -> None:

@@ -9,6 +9,7 @@ from fastapi import Response
 from api.telemetry import answers
 from api.telemetry.answers import FRESH_S, STALE_S, Answers
 from events.errors import Retryable
+from tests.support.waiting import eventually
 
 
 class Desk:
@@ -50,8 +51,7 @@ async def test_an_older_answer_is_given_while_the_next_one_is_made() -> None:
     desk.open.clear()
     assert [await desk.ask(), await desk.ask()] == ["answer 1", "answer 1"]
     desk.open.set()
-    while desk.made < 2:
-        await asyncio.sleep(0)
+    await eventually(lambda: desk.made == 2)
     assert (await desk.ask(), desk.made) == ("answer 2", 2)
 
 

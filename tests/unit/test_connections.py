@@ -1,6 +1,7 @@
 """Connections of every app: who is silent, slow or many ends, and nobody else notices."""
 
 import asyncio
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -10,7 +11,8 @@ from starlette.types import Receive, Scope, Send
 from api import connections as module
 from api.connections import HEADERS_MAX, PIPELINED_MAX
 from tests.support.every_app import APPS
-from tests.support.serving import served
+from tests.support.serving import Served, served
+from tests.support.waiting import eventually
 
 GET = "GET /health HTTP/1.1\nHost: h\n"
 
@@ -24,7 +26,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if not message.get("more_body", False):
             break
     if scope["path"] == "/wait":
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
     body = str(length).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
     await send({"type": "http.response.body", "body": body})
@@ -48,12 +50,15 @@ async def until_gone(opened: list[Any], count: int) -> None:
             return
 
     draining = [asyncio.create_task(drain(reader)) for reader, _ in opened]
-    async with asyncio.timeout(30):
-        while sum(task.done() for task in draining) < count:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: sum(task.done() for task in draining) >= count)
     for task in draining:
         task.cancel()
     await asyncio.gather(*draining, return_exceptions=True)
+
+
+def answering(server: Served, count: int) -> bool:
+    """Tell whether the server answers so many requests now."""
+    return len(server.server.server_state.tasks) == count
 
 
 def close(opened: list[Any]) -> None:
@@ -101,8 +106,7 @@ async def test_requests_that_are_being_answered_are_nobodys_wait() -> None:
         opened: list[Any] = []
         while len(opened) < 60:
             opened += await server.crowd(5, b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
-            while len(server.server.server_state.tasks) < len(opened):
-                await asyncio.sleep(0.001)
+            await eventually(partial(answering, server, len(opened)))
         http: Any = server.server.config.http_protocol_class
         http.crowd.look(server.server.server_state.connections, asyncio.get_running_loop().time())
         assert not server.ended
@@ -112,8 +116,7 @@ async def test_requests_that_are_being_answered_are_nobodys_wait() -> None:
 async def test_health_is_answered_beside_as_many_requests_as_are_answered_at_once() -> None:
     async with served(app, requests_max=5) as server:
         opened = await server.crowd(5, b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
-        while len(server.server.server_state.tasks) < 5:
-            await asyncio.sleep(0.01)
+        await eventually(partial(answering, server, 5))
         answer = await server.ask("GET / HTTP/1.1\nHost: h\n\n")
         assert answer.startswith(b"HTTP/1.1 503") and b"retry-after" in answer and b"try again" in answer
         assert await server.get("/health") == 200
@@ -145,11 +148,12 @@ async def test_a_head_that_trickles_in_gets_a_word(monkeypatch: pytest.MonkeyPat
     async with served(app, head_s=0.2) as server:
         reader, writer = await server.connect()
         answer = asyncio.create_task(reader.read())
-        while not answer.done():
+
+        def trickles_no_more() -> bool:
             writer.write(b"G" if not server.ended else b"")
-            await asyncio.sleep(0.02)
-            if writer.is_closing():
-                break
+            return answer.done() or writer.is_closing()
+
+        await eventually(trickles_no_more)
         assert (await answer).startswith(b"HTTP/1.1 4")
         writer.close()
 
@@ -159,10 +163,13 @@ async def test_a_connection_in_use_lives_longer_than_any_of_its_waits(monkeypatc
     async with served(app, first_byte_s=1.0, head_s=1.0, idle_s=1.0) as server:
         reader, writer = await server.connect()
         began = perf_counter()
-        while perf_counter() - began < 2.0:
+
+        async def used_for_s() -> float:
             writer.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc")
             assert (await reader.readuntil(b"\r\n\r\n3")).startswith(b"HTTP/1.1 200")
-            await asyncio.sleep(0.05)
+            return perf_counter() - began
+
+        await eventually(used_for_s, lambda seconds: seconds > 2)
         assert not server.ended
         writer.close()
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -16,6 +17,7 @@ from api.admin.live import hub as hub_module
 from api.admin.live.hub import Hub, Initial
 from api.admin.live.messages import of_progress, of_workers
 from api.admin.live.routes import _vector
+from api.limits import TimeLimited
 from events.envelope import Envelope, Event, Recorded
 from events.errors import InvalidRequest
 from events.pulse import Pulse
@@ -30,6 +32,7 @@ from tests.support.footage import START, id_of
 from tests.support.growing_log import GrowingLog
 from tests.support.histories import examples
 from tests.support.live import Heard, parse, percents, running, tick
+from tests.support.waiting import eventually
 
 
 async def nothing() -> tuple[dict[Place, int], dict[str, object]]:
@@ -136,8 +139,7 @@ async def test_a_thousand_listeners_share_one_reader() -> None:
     log = GrowingLog()
     async with running(log) as hub:
         listeners = [asyncio.create_task(hear(hub, 3)) for _ in range(1000)]
-        while hub.listeners < 1000:
-            await asyncio.sleep(0)
+        await eventually(lambda: hub.listeners == 1000)
         await log.append(tick(1), tick(2), tick(3))
         heard = await asyncio.gather(*listeners)
 
@@ -175,8 +177,7 @@ async def test_silence_is_broken_by_heartbeats_that_keep_the_place_also_while_ot
         async with aclosing(hub.listen(hub.progress, nothing, wanted={id_of("another video")})) as stream:  # type: ignore[type-var]
             assert parse(await anext(stream))[0].event == "initial"
             talking = asyncio.create_task(talk())
-            while not any(hub.progress.reached):  # a heartbeat may be due before anything was read
-                await asyncio.sleep(0)
+            await eventually(lambda: any(hub.progress.reached))  # a heartbeat may be due before anything was read
             (beat,) = parse(await anext(stream))
             talking.cancel()
         assert beat.event == "heartbeat" and beat.id is not None
@@ -209,7 +210,9 @@ async def test_an_id_of_something_else_is_refused(last: str) -> None:
         ("/api/events/workers", 503),
     ],
 )
-async def test_what_cannot_be_followed_is_said(path: str, status: int) -> None:
+async def test_what_cannot_be_followed_is_said(path: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing follows the log here: what may be followed is waited for until the limit."""
+    monkeypatch.setattr("api.app.TimeLimited", partial(TimeLimited, answer_s=0.1))
     async with client(make("admin")) as admin:
         answer = await admin.get(path)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
@@ -253,8 +256,7 @@ async def test_a_reader_that_hangs_is_replaced_by_another() -> None:
     hub = Hub(open_source, SystemClock(), pulse=Pulse("live status", 0.5))
     following = asyncio.create_task(hub.run())
     listening = asyncio.create_task(hear(hub, 1))
-    while log.opened < 2:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: log.opened == 2)
     await log.append(tick(1))
     assert percents(await listening) == [1.0]
     following.cancel()

@@ -5,7 +5,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from producers.reports import Report, check_report
 from producers.telemetry import BATCH_MAX, WAITS_S, Spool, TelemetryClient
 from tests.support import footage
 from tests.support.telemetry import FINISHED, Log, make
+from tests.support.waiting import eventually
 from workers import telemetry
 from workers.telemetry import Node
 
@@ -86,13 +87,6 @@ async def reporting(
             yield client
         finally:
             await client.stop()
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def finished(number: int = 2500) -> Report:

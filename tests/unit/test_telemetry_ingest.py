@@ -1,7 +1,7 @@
 """The parts of ingest by themselves: how often one may come, groups of records that wait for the log."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ from events.envelope import Record
 from events.errors import LogUnavailable
 from events.topics import TELEMETRY
 from producers.appender import Appender, OutcomeUnknown
+from tests.support.waiting import eventually
 
 # --- groups -----------------------------------------------------------------------------------------------------------
 
@@ -65,13 +66,6 @@ async def started(producer: Producer, **options: Any) -> Appender:
 def records(count: int, size_bytes: int = 10) -> list[Record]:
     """Records with keys of their own."""
     return [(f"key {number}".encode(), b"x" * size_bytes, 1000) for number in range(count)]
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def time_runs_out(*groups: Any) -> None:

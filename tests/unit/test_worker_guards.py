@@ -26,6 +26,7 @@ from producers import keys
 from producers.workers import claim_id_of
 from projections.folding.positions import Positions
 from projections.jobs import Job
+from tests.support.waiting import eventually
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 WORKER = "019ceb74-9b15-7216-ba9e-d6fd5eb561a4"
@@ -247,8 +248,7 @@ async def test_the_projection_is_asked_when_it_has_the_last_record_and_need_not_
     log.records = [(41, encode(told(JobCancelled(job_id="j", video_id="v", pool="default", epoch=2, reason="x"))))]
     decisions = Decisions(log, stored)  # type: ignore[arg-type]
     following = asyncio.create_task(decisions.follow(Pulse("decisions")))
-    while log.records:
-        await asyncio.sleep(0)
+    await eventually(lambda: not log.records)
     with pytest.raises(NotFound):
         await decisions.held("k", WORKER, 1)
     following.cancel()

@@ -20,6 +20,7 @@ from events.media import Failure, ObjectRef, SystemContext
 from events.workers import WorkerHeartbeat, WorkerRegistered
 from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.settings import InvalidSettings, Settings
+from tests.support.waiting import eventually
 from tests.support.work import DirectoryStore, local_work
 from workers import loop
 from workers.app import slots
@@ -156,9 +157,7 @@ async def test_each_kind_has_its_slots(tmp_path: Path) -> None:
         await bench.until(encode=1, audio=2)
         assert +bench.queue.waiting == Counter(encode=2, audio=1, analyse=1)
         bench.go_on.set()
-        async with asyncio.timeout(30):
-            while len(bench.queue.reported) < 6:
-                await asyncio.sleep(0)
+        await eventually(lambda: len(bench.queue.reported) == 6)
     assert bench.queue.waiting["analyse"] == 1
     (registered,) = [event for event in bench.queue.told if isinstance(event, WorkerRegistered)]
     assert registered.capabilities.kinds == ("encode", "audio")
@@ -187,9 +186,8 @@ async def test_a_report_that_cannot_be_written_is_a_failure_and_the_other_slots_
 ) -> None:
     bench = Bench(tmp_path, Narrow(error, encode=2, audio=3))
     bench.go_on.set()
-    async with bench.worker("encode=1", "audio=1"), asyncio.timeout(30):
-        while len(bench.queue.reported) < 5:
-            await asyncio.sleep(0)
+    async with bench.worker("encode=1", "audio=1"):
+        await eventually(lambda: len(bench.queue.reported) == 5)
     failures = [report.failure for report in bench.queue.reported if report.failure is not None]
     assert [(failure.code, failure.retryable, failure.stage) for failure in failures] == [(code, False, "encoding")] * 2
     assert all(failure.message.endswith(".") and encode_json(failure) for failure in failures)
@@ -203,9 +201,8 @@ async def test_a_slot_that_cannot_say_anything_is_left_alone(
     monkeypatch.setattr(loop, "SLOT_REST_S", 0.01)
     bench = Bench(tmp_path, Narrow(error, mute=True, encode=2, audio=3))
     bench.go_on.set()
-    async with bench.worker("encode=1", "audio=1"), asyncio.timeout(30):
-        while len(bench.queue.reported) < 3 or bench.queue.waiting["encode"]:
-            await asyncio.sleep(0.001)
+    async with bench.worker("encode=1", "audio=1"):
+        await eventually(lambda: len(bench.queue.reported) == 3 and not bench.queue.waiting["encode"])
     assert [report.result for report in bench.queue.reported] == [MADE] * 3
 
 
@@ -246,9 +243,7 @@ async def test_a_drained_worker_finishes_in_all_its_slots(tmp_path: Path) -> Non
         bench.queue.moved.set()
         await asyncio.sleep(0)
         bench.go_on.set()
-        async with asyncio.timeout(30):
-            while not bench.queue.reported:
-                await asyncio.sleep(0)
+        await eventually(lambda: bench.queue.reported)
     assert [report.result for report in bench.queue.reported] == [MADE]
 
 
@@ -292,6 +287,5 @@ async def test_a_heartbeat_that_meets_a_bug_is_followed_by_others(tmp_path: Path
                 raise KeyError("a bug")
             return await super().append(envelopes)
 
-    async with Bench(tmp_path, Stumbling()).worker(), asyncio.timeout(30):
-        while len(beats) < 3:
-            await asyncio.sleep(0.001)
+    async with Bench(tmp_path, Stumbling()).worker():
+        await eventually(lambda: len(beats) >= 3)

@@ -30,6 +30,7 @@ from tests.support.gate import (
 )
 from tests.support.platform import Platform
 from tests.support.remote import CAPABILITIES
+from tests.support.waiting import eventually
 
 
 async def test_a_job_from_its_claim_to_its_end(gate: Platform, worker: Worker, log: Appender) -> None:
@@ -91,11 +92,9 @@ async def test_a_failure_is_decided_and_the_answer_tells(worker: Worker, log: Ap
 
 async def test_a_cancelled_job_is_told_so_at_the_next_tick(gate: Platform, worker: Worker, log: Appender) -> None:
     job = await given_job(log, worker)
-    async with asyncio.timeout(60):
-        while (await gate.admin.post(f"/api/jobs/{job['job_id']}/cancel")).status_code != 202:
-            await asyncio.sleep(0.05)
-        while (answer := await worker.call("POST", f"/{job['job_id']}/progress", json={"epoch": 1})).status_code == 200:
-            await asyncio.sleep(0.05)
+    await eventually(lambda: gate.admin.post(f"/api/jobs/{job['job_id']}/cancel"), lambda answer: answer.status_code == 202)
+    tick = f"/{job['job_id']}/progress"
+    answer = await eventually(lambda: worker.call("POST", tick, json={"epoch": 1}), lambda answer: answer.status_code != 200)
     assert (answer.status_code, answer.json()["state"]) == (409, "cancelled")
 
 

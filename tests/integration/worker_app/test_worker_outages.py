@@ -21,6 +21,7 @@ from tests.support.gate import (
 from tests.support.log import read_topic
 from tests.support.platform import Platform
 from tests.support.remote import register
+from tests.support.waiting import eventually
 
 
 @contextmanager
@@ -75,9 +76,7 @@ async def test_while_the_database_hangs_claims_ticks_and_results_go_on_and_the_r
         assert {status for status, _, _ in went_on} == {200}, went_on
         # the machine may stand still for some seconds: that delays one of them, who waited for the database would delay each
         assert statistics.median(seconds for _, seconds, _ in went_on) < 2, went_on
-    async with asyncio.timeout(60):
-        while (await stranger.call("POST", "/heartbeat", json={})).status_code != 200:
-            await asyncio.sleep(0.05)
+    await eventually(lambda: stranger.call("POST", "/heartbeat", json={}), lambda answer: answer.status_code == 200)
 
 
 async def test_a_revocation_bites_while_the_log_hangs_and_is_told_later(
@@ -88,14 +87,11 @@ async def test_a_revocation_bites_while_the_log_hangs_and_is_told_later(
     assert (await worker.call("GET", where, params=query)).status_code == 200
     with stopped(local_engine, "kafka"):
         revoking = asyncio.create_task(gate.admin.post(f"/api/worker-keys/{worker.worker_id}/revoke", json={"reason": "sold"}))
-        async with asyncio.timeout(30):
-            while (await worker.call("GET", where, params=query)).status_code == 200:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: worker.call("GET", where, params=query), lambda answer: answer.status_code != 200)
         revoked = await revoking
         assert (revoked.status_code, len(revoked.json()["key_ids"])) == (200, 1)
-    async with asyncio.timeout(60):
-        while not [fact for fact in await revocations(gate) if fact.key_id in revoked.json()["key_ids"]]:
-            await asyncio.sleep(0.1)
+    (key_id,) = revoked.json()["key_ids"]
+    await eventually(lambda: revocations(gate), lambda facts: key_id in [fact.key_id for fact in facts])
 
 
 async def revocations(platform: Platform) -> list[WorkerKeyRevoked]:
