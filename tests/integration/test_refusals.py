@@ -1,9 +1,10 @@
 """A service that refuses its user is told from one that is away: a sentence that says what to look at, and no traceback."""
 
-import subprocess
+import asyncio
+import shlex
 import sys
+from collections.abc import Sequence
 
-import pytest
 from pydantic import SecretStr
 
 from infra.commands.support.exits import ExitCode
@@ -28,32 +29,46 @@ def test_a_service_that_takes_its_user_or_is_away_refuses_nobody(engine: Setting
     assert refusal(engine.model_copy(update=nobody)) is None
 
 
-@pytest.mark.parametrize("command", ["events tail", "verify", "sql 'SELECT 1 FROM videos'", "rebuild catalog", "backup B"])
-def test_a_command_says_that_kafka_refuses_it(settings: Settings, command: str) -> None:
-    wrong = settings.model_copy(update=KAFKA)
-    done = subprocess.run(
-        f"{sys.executable} -m infra.cli {command}", shell=True, cwd=ROOT, env=environment(wrong), capture_output=True, text=True
+async def ended(settings: Settings, *words: str) -> tuple[int | None, str]:
+    """Run a module of ours to its end; return its exit code and what it wrote to stderr."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        *words,
+        cwd=ROOT,
+        env=environment(settings),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
     )
-    assert done.returncode == ExitCode.REFUSED, done.stderr
-    assert "refuses the user or the password" in done.stderr and "KINOLOG_KAFKA_PASSWORD" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    _, said = await process.communicate()
+    return process.returncode, said.decode()
 
 
-@pytest.mark.parametrize("command", ["verify", "rebuild catalog"])
-def test_a_command_says_that_postgresql_refuses_it(settings: Settings, command: str) -> None:
+async def all_ended(settings: Settings, commands: Sequence[str]) -> dict[str, tuple[int | None, str]]:
+    """Run commands side by side: most of them wait for an answer that does not come."""
+    found = await asyncio.gather(*(ended(settings, *shlex.split(command)) for command in commands))
+    return dict(zip(commands, found, strict=True))
+
+
+async def test_a_command_says_that_kafka_refuses_it(settings: Settings) -> None:
+    commands = ("events tail", "verify", "sql 'SELECT 1 FROM videos'", "rebuild catalog", "backup B")
+    found = await all_ended(settings.model_copy(update=KAFKA), [f"infra.cli {command}" for command in commands])
+    for command, (code, said) in found.items():
+        assert code == ExitCode.REFUSED, (command, said)
+        assert "refuses the user or the password" in said and "KINOLOG_KAFKA_PASSWORD" in said, command
+        assert len(said.splitlines()) == 1, command
+
+
+async def test_a_command_says_that_postgresql_refuses_it(settings: Settings) -> None:
     wrong = settings.model_copy(update=postgres(settings))
-    done = subprocess.run(
-        [sys.executable, "-m", "infra.cli", *command.split()], cwd=ROOT, env=environment(wrong), capture_output=True, text=True
-    )
-    assert done.returncode == ExitCode.REFUSED, done.stderr
-    assert "PostgreSQL refuses KINOLOG_POSTGRES_URL" in done.stderr and len(done.stderr.splitlines()) == 1
+    for command, (code, said) in (await all_ended(wrong, ["infra.cli verify", "infra.cli rebuild catalog"])).items():
+        assert code == ExitCode.REFUSED, (command, said)
+        assert "PostgreSQL refuses KINOLOG_POSTGRES_URL" in said and len(said.splitlines()) == 1, command
 
 
-@pytest.mark.parametrize("program", ["processors", "processors dispatcher", "api admin", "workers 1"])
-def test_a_program_says_that_kafka_refuses_it(settings: Settings, program: str) -> None:
+async def test_a_program_says_that_kafka_refuses_it(settings: Settings) -> None:
     wrong = settings.model_copy(update={**KAFKA, "processors_port": free_ports(1)[0]})
-    done = subprocess.run(
-        [sys.executable, "-m", *program.split()], cwd=ROOT, env=environment(wrong), capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr and "refuses the user or the password" in done.stderr.splitlines()[-1]
+    programs = ("processors", "processors dispatcher", "api admin", "workers 1")
+    for program, (code, said) in (await all_ended(wrong, programs)).items():
+        assert code == 1, (program, said)
+        assert "Traceback" not in said and "refuses the user or the password" in said.splitlines()[-1], program
