@@ -3,6 +3,7 @@
 from infra.runtime import postgres
 from infra.runtime.history import open_history
 from infra.runtime.settings import Settings
+from processors.registry import FOLDS
 from projections.history.past import Past
 
 
@@ -12,4 +13,5 @@ def past_of(settings: Settings) -> Past:
         lambda database: postgres.connected(settings, database),
         lambda: open_history(settings),
         postgres.database_of(settings),
+        FOLDS.values(),
     )

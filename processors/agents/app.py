@@ -25,7 +25,8 @@ from processors.agents.process import Process, run_again, run_batch, settle
 from processors.agents.standing import words_of
 from projections.folding.code import code_of
 from projections.folding.fold import Projection
-from projections.folding.log import DeadLetter, Source
+from projections.folding.log import DeadLetter, Source, stretches
+from projections.folding.positions import Positions, snapshot, wait_for
 from projections.folding.runner import Batch, Runner, install
 from projections.history.past import fold_to
 
@@ -33,8 +34,12 @@ GATHER_MS = 100
 """So late at the most a projection shows an event. If each of many folds asked for every single one, the broker would be busy
 with them while a worker waits for a decision. What reacts to events is told of each at once.
 """
-SETTLED_S = 60.0
-"""Between two looks of a process at rows to which nothing comes."""
+TICK_S = 60.0
+"""Rest between two ticks of a process."""
+BEHIND_MAX = 10_000
+"""A process that has more offsets before it lets no time pass."""
+FOLDED_S = 20.0
+"""Longest wait of a tick until what was on the log is folded."""
 log = structlog.get_logger(__name__)
 
 
@@ -160,11 +165,36 @@ def add_process(app: App, process: Process, services: Services) -> Feed:
             await run_batch(process, installed.runner, connection, services.append, batch, services.clock.now())
 
     feed = _add_agent(app, process.projection, installed, handle, services)
-    app.add_service(Settling(process, installed, services))
+    app.add_service(Ticking(process, installed, services))
     return feed
 
 
-class Settling(Service):
+async def tick(process: Process, services: Services) -> bool:
+    """Let time pass for a process: its rules are asked about rows to which no event came, at the present time.
+
+    That is the time of the log as well: what was on the log is folded first, so that no deadline passes before an event that
+    puts it off is known. Return False, and ask nothing, when that takes too long: a process that is behind has an earlier time.
+    """
+    name, now = process.projection.name, services.clock.now()
+    async with services.pool.connection() as connection:
+        stored = (await snapshot(connection, name)).next
+    source = services.open_source("", 0)
+    try:
+        starts, ends = await source.starts(stored), await source.ends(stored)
+        begins = {place: max(position, starts[place]) for place, position in stored.items()}
+        if sum(ends[place] - position for place, position in begins.items()) > BEHIND_MAX:
+            return False
+        last = {place: records[-1][0] + 1 async for place, records in stretches(source, begins, ends, records_max=BEHIND_MAX)}
+    finally:
+        await source.close()
+    if not await wait_for(services.pool, name, Positions(last), FOLDED_S):
+        return False
+    async with services.pool.connection() as connection:
+        await settle(process, await install(connection, process.projection), connection, services.append, now)
+    return True
+
+
+class Ticking(Service):
     """Lets a process decide where no event comes: after it was started or restated, and as time passes."""
 
     def __init__(self, process: Process, installed: Installed, services: Services) -> None:
@@ -172,21 +202,20 @@ class Settling(Service):
         self._process = process
         self._installed = installed
         self._services = services
-        self._pulse = services.pulse(f"the settling of {process.projection.name}")
+        self._pulse = services.pulse(f"the ticks of {process.projection.name}")
 
     @Service.task
-    async def _settle(self) -> None:
+    async def _tick(self) -> None:
         await self._installed.found.wait()
         while not self.should_stop:
             try:
-                async with self._pulse.limited(), self._services.pool.connection() as connection:
-                    runner = await install(connection, self._process.projection)
-                    await settle(self._process, runner, connection, self._services.append, self._services.clock.now())
+                async with self._pulse.limited():
+                    await tick(self._process, self._services)
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001  (it is said, and tried again)
-                log.warning("not_settled", process=self._process.projection.name, error=words_of(error))
-            await self.sleep(SETTLED_S)
+                log.warning("tick_failed", process=self._process.projection.name, error=words_of(error))
+            await self.sleep(TICK_S)
 
 
 def add_effect(

@@ -78,10 +78,10 @@ def nothing(row: Any, failure: Failure) -> Decision | None:
 class Rule(Generic[R]):
     """How is decided about the rows of a table.
 
-    `decide(row, now)` is pure and returns the step that is due, None when nothing is. `fail(row, failure)` says what everybody
-    should know of a subject at which that went wrong; it must be simple, for nothing stands behind it. The query `undecided`
-    returns the keys of rows at which something may be due although no event came: by the time that passes (`%(now)s`),
-    or because other code decides than before.
+    `decide(row, now)` is pure and returns the step that is due, None when nothing is. `now` is the time of the log: that of the event
+    that came last, or that of a tick. `fail(row, failure)` says what everybody should know of a subject at which that went wrong;
+    it must be simple, for nothing stands behind it. The query `undecided` returns the keys of rows at which something may be
+    due although no event came: by the time that passes (`%(now)s`), or because other code decides than before.
     """
 
     table: Table[R]
@@ -130,7 +130,10 @@ def due(
     causes: Mapping[Key, Envelope[Event]],
     now: datetime,
 ) -> Iterator[list[Envelope[Event]]]:
-    """Yield what follows from rows, in slices, in the order in which it must be appended; change `decided` accordingly."""
+    """Yield what follows from rows, in slices, in the order in which it must be appended; change `decided` accordingly.
+
+    A row that an event has caused to be looked at is judged at the time of that event, any other at `now`, at which all is appended.
+    """
     effects, facts = _Slice(), _Slice()
     for key, row in rows.items():
         subject = subject_of(key)
@@ -182,7 +185,7 @@ def _decision(
 ) -> tuple[str | None, Measured, Measured]:
     """Return the name of what is due, its effects and its facts, with their bytes; of what becomes of a subject that fails."""
     try:
-        return _measured(process, rule, key, rule.decide(row, now), cause, now)
+        return _measured(process, rule, key, rule.decide(row, cause.time if cause else now), cause, now)
     except Exception as error:  # noqa: BLE001  (as above)
         failure = _failure(error, process.projection.name, key, cause=cause.id if cause else None)
     try:
@@ -265,7 +268,10 @@ async def _handle(
 
 
 async def settle(process: Process, runner: Runner, connection: AsyncConnection[Any], append: Append, now: datetime) -> None:
-    """Decide about rows of the active version to which nothing came. Raises PositionConflict when another was flipped to."""
+    """Decide at the time `now` about rows of the active version to which nothing came.
+
+    All that was on the log at that time must have been folded. Raises PositionConflict when another version was flipped to.
+    """
     stores = {store.table.name: store for store in runner.stores}
     for rule in process.rules:
         if rule.undecided is None:

@@ -1,7 +1,7 @@
 """Time travel: every read model as it was at a moment, read by the same functions as the present.
 
-Each moment gets a database of its own. Every projection of the registry is folded into it from the start of history to
-the moment and no further: a cold fold. The database is kept. A later moment is folded from a clone of it (a PostgreSQL
+Each moment gets a database of its own. Every fold of the installation, of processes too, is folded into it from the start of
+history to the moment and no further: a cold fold. The database is kept. A later moment is folded from a clone of it (a PostgreSQL
 template), so databases of the past serve as snapshots. The oldest are dropped.
 
 A moment is a time, or a position in the form of `X-Log-Position`. For a time, each partition is read up to its first
@@ -9,7 +9,7 @@ later event. Events appended after that one are left out, even if their own time
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,6 @@ from projections.folding.positions import Positions
 from projections.folding.queries import load
 from projections.folding.runner import Runner, install
 from projections.moments import time_of
-from projections.registry import PROJECTIONS
 
 _SQL = load(Path(__file__).with_name("past.sql"))
 KEPT_MAX = 8
@@ -48,12 +47,22 @@ class _Database:
 
 
 class Past:
-    """Makes and opens databases of the past. `connect` opens one by name ("": the present), `history` all of history."""
+    """Makes and opens databases of the past, with the rows of these folds.
 
-    def __init__(self, connect: Connect, history: Callable[[], AbstractAsyncContextManager[Source]], prefix: str) -> None:
+    `connect` opens one by name ("": the present), `history` all of history.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        history: Callable[[], AbstractAsyncContextManager[Source]],
+        prefix: str,
+        folds: Collection[Projection],
+    ) -> None:
         self._connect = connect
         self._history = history
         self._prefix = f"{prefix}_past_"
+        self._folds = folds
 
     @asynccontextmanager
     async def at(self, moment: str) -> AsyncIterator[AsyncConnection[Any]]:
@@ -92,7 +101,7 @@ class Past:
             await present.execute(_SQL["lock"])
             try:
                 known = await self._known(present)
-                if name not in {database.name for database in known if database.code == _code()}:
+                if name not in {database.name for database in known if database.code == self._code()}:
                     await self._clone(present, name, known, positions)
                     await self._fold(name, history, positions)
                     await self._finish(present, name, positions, known)
@@ -114,7 +123,7 @@ class Past:
         """Clone the nearest earlier database that the same code folded; create an empty one when there is none."""
         stale = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")  # unfinished, or made by other code
         await present.execute(stale.format(sql.Identifier(name)))
-        alike = [other for other in known if other.code == _code()]
+        alike = [other for other in known if other.code == self._code()]
         before = [other for other in alike if all(positions.get(place, 0) >= at for place, at in other.positions.items())]
         nearest = max(before, key=lambda other: sum(other.positions.values()), default=None)
         templates = [nearest.name, "template0"] if nearest else ["template0"]
@@ -129,7 +138,7 @@ class Past:
 
     async def _fold(self, name: str, history: Source, positions: Mapping[Place, int]) -> None:
         async with self._connect(name) as connection:
-            for projection in PROJECTIONS.values():
+            for projection in self._folds:
                 await fold_to(projection, connection, history, positions)
 
     async def _finish(
@@ -137,18 +146,17 @@ class Past:
     ) -> None:
         """Mark the database as whole; drop databases beyond KEPT_MAX and those made by other code."""
         made = known[-1].made + 1 if known else 1
-        comment = orjson.dumps({"positions": Positions(dict(positions)).header(), "made": made, "code": _code()}).decode()
+        comment = orjson.dumps({"positions": Positions(dict(positions)).header(), "made": made, "code": self._code()}).decode()
         await present.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment)))
         others = [other for other in known if other.name != name]
-        alike = [other for other in others if other.code == _code()]
+        alike = [other for other in others if other.code == self._code()]
         kept = {other.name for other in alike[max(0, len(alike) + 1 - KEPT_MAX) :]}
         for gone in {other.name for other in others} - kept:
             await present.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(gone)))
 
-
-def _code() -> str:
-    """Return a digest of the code of every fold."""
-    return hashlib.sha256("".join(map(code_of, PROJECTIONS.values())).encode()).hexdigest()
+    def _code(self) -> str:
+        """Return a digest of the code of every fold."""
+        return hashlib.sha256("".join(map(code_of, self._folds)).encode()).hexdigest()
 
 
 async def differences(

@@ -128,6 +128,9 @@ async def test_what_changed_between_two_moments(platform: Platform, edited: dict
     told = kinolog(platform, "diff", "catalog", "--from", edited["published"], "--to", edited["edited"])
     assert told.returncode == 0, told.stderr
     assert "title: 'The first title' -> 'The second title'" in told.stdout
+    of_process = kinolog(platform, "diff", "planning", "--from", edited["before"], "--to", edited["published"])
+    assert of_process.returncode == 0, of_process.stderr
+    assert f"+ videos {edited['video_id']}" in of_process.stdout
     listed = kinolog(platform, "videos", edited["video_id"], "--as-of", edited["published"], "--json")
     assert json.loads(listed.stdout)["title"] == "The first title"
 

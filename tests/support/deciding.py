@@ -40,6 +40,16 @@ class Live:
                 touched = {key: row for key in causes if (row := rows.get(key)) is not None}
                 yield from due(self.process, rule, touched, self._decided[table.name], causes, now)
 
+    def tick(self, now: datetime) -> list[Envelope[Event]]:
+        """Return what follows from rows to which nothing came, as `settle` asks about them."""
+        return [
+            envelope
+            for rule in self.process.rules
+            if rule.undecided is not None
+            for part in due(self.process, rule, self.rows[rule.table.name], self._decided[rule.table.name], {}, now)
+            for envelope in part
+        ]
+
 
 def uploaded() -> VideoUploaded:
     return VideoUploaded(video_id=VIDEO, title="t", filename="f.mp4", object_key="sources/x", size_bytes=1000)

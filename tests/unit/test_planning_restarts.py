@@ -13,7 +13,6 @@ from events.kinds import AnalyseResult, EncodeSpec, ExtrasResult, ExtrasSpec, Jo
 from events.topics import JOB_REQUESTS, JOBS, VIDEOS
 from events.videos import VideoFailed, VideoPlanned, VideoPublished, VideoRetryRequested
 from infra.runtime.clock import new_id
-from processors.agents.process import due
 from processors.planning import process as planning
 from processors.planning.plan import PlanSettings
 from tests.support.deciding import BROKEN, VIDEO, Live, ref, uploaded
@@ -113,9 +112,7 @@ class World:
 
     def settle(self) -> None:
         """Look at rows to which nothing came."""
-        rule = PROCESS.rules[0]
-        rows = self.planning.rows["videos"]
-        self.write([e for part in due(PROCESS, rule, rows, self.planning._decided["videos"], {}, NOW) for e in part])
+        self.write(self.planning.tick(NOW))
 
 
 @settings(max_examples=200, deadline=None)
