@@ -27,19 +27,19 @@ from infra.runtime import kafka, logs, memory, metrics, postgres
 from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.fenced_appender import FencedAppender
 from infra.runtime.folders import keep_private
-from infra.runtime.log_consumer import LogConsumer
+from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.objects import ObjectStore
 from infra.runtime.refusals import told
 from infra.runtime.settings import Settings
 from infra.runtime.watchdog import Watchdog
 from processors import files
 from processors.agents.app import App, Services, add_effect, add_process, add_projection, create_app, offered_again
-from processors.agents.dead_letters import Limit, bury_with
+from processors.agents.dead_letters import Limit, bury_with, recall_with
 from processors.agents.feed import Feed
 from processors.agents.outbox import OFFERED_AGAIN, Effect, Outbox
 from processors.agents.rebuilds import Rebuilds
 from processors.chores import Chores, put_off
-from processors.dispatch.owner import Clients, Dispatcher
+from processors.dispatch.owner import DISPATCHER, Clients, Dispatcher
 from processors.dispatch.state import State
 from processors.planning import process as planning
 from processors.planning.plan import PlanSettings
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from processors.archiver import Archiver
 
 log = structlog.get_logger(__name__)
-DISPATCHER = "dispatcher"
 UPLOADS_SWEPT_S = 300.0
 ATTEMPTS_SWEPT_S = 3600.0
 """Time between two sweeps, unless what is swept may stay for a shorter time."""
@@ -214,6 +213,7 @@ async def build(settings: Settings, watchdog: Watchdog) -> App:
         pool=pool,
         append=appender.append,
         bury=bury,
+        recall=recall_with(lambda: open_log(settings, idle_ms=50)),
         open_source=lambda group, gather_ms: LogConsumer(settings, group=group, member=member, gather_ms=gather_ms),
         metrics=Metrics(),
         clock=clock,
@@ -274,6 +274,7 @@ async def build_dispatcher(settings: Settings, watchdog: Watchdog) -> App:
         producer=lambda transactional_id: kafka.open_producer(settings, transactional_id=transactional_id),
         append=appender.append,
         new_id=new_id,
+        recall=recall_with(lambda: open_log(settings, idle_ms=50)),
         store=ObjectStore(settings),
         topic_prefix=settings.topic_prefix,
     )

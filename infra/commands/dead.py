@@ -1,7 +1,7 @@
 """`kinolog events dead`: records that a feed could not use, why, and how they are used after all once the code is right."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -25,7 +25,10 @@ LetterId = Annotated[str, typer.Argument(metavar="ID", help="As the list has it:
 
 
 class Letter(NamedTuple):
-    """A dead letter: its own place, when it was written, and its words. A `value` shorter than `value_bytes` was cut."""
+    """A dead letter: its own place, when it was written, and its words. A `value` shorter than `value_bytes` was cut.
+
+    Letters of older versions may name no feed.
+    """
 
     id: str
     time: datetime
@@ -75,7 +78,7 @@ def dead(context: typer.Context, feed: Feed = None, topic: OfTopic = None, since
         [_row(letter, outcomes) for letter in letters],
         {
             "letter": lambda row: row["id"],
-            "feed": lambda row: row["feed"],
+            "feed": lambda row: row["feed"] or "not named",
             "why": lambda row: row["reason"],
             "offered again": lambda row: row["again"],
             "time": lambda row: moment(row["time"]),
@@ -116,7 +119,8 @@ def retry(
     """Offer records again to the feeds that buried them, after the fault was mended. Name letters, or choose them by options.
 
     An effect (`files`), planning and the dispatcher take a record late: done twice, it is the same. The rows of a projection depend
-    on the order of events, so it is rebuilt instead: this says how. Ends with 1 when something was not offered.
+    on the order of events, so it is rebuilt instead: this says how. A letter of an older version that does not name its feed is
+    offered to all that read its topic. Ends with 1 when something was not offered.
 
     \b
     Examples:
@@ -127,8 +131,11 @@ def retry(
     if not ids and not (feed or topic or since):
         raise UsageFault("name the letters to retry, or choose them with --feed, --topic or --since")
     found = asyncio.run(_find(topic, Wanted(feed, _moment(since), ids)))
-    rows = [{"id": letter.id, "feed": letter.feed, "record": letter.record, "result": _verdict(letter)} for letter in found]
-    offered = [letter for letter, row in zip(found, rows, strict=True) if row["result"] == OFFERED]
+    verdicts = {letter.id: _verdict(letter) for letter in found}
+    rows = [
+        {"id": letter.id, "feed": letter.feed, "record": letter.record, "result": verdicts[letter.id].sentence} for letter in found
+    ]
+    offered = [(feed, letter) for letter in found for feed in verdicts[letter.id].feeds]
     if not dry_run:
         asyncio.run(_offer(offered))
     table(
@@ -139,23 +146,45 @@ def retry(
     )
     if dry_run:
         note("nothing was done")
-    if len(offered) < len(found):
+    if not all(verdict.feeds for verdict in verdicts.values()):
         raise typer.Exit(1)
 
 
-OFFERED = "offered again"
+class Verdict(NamedTuple):
+    """A retry's decision about a letter: the feeds to which its record is offered, and a sentence."""
+
+    feeds: tuple[str, ...]
+    sentence: str
 
 
-def _verdict(letter: Letter) -> str:
-    """Return a retry's decision about a letter. Pure."""
+def _verdict(letter: Letter) -> Verdict:
+    """Decide about a letter. Pure."""
+    from projections.registry import PROJECTIONS
+
+    if letter.feed in PROJECTIONS:
+        return Verdict((), f"run: kinolog rebuild {letter.feed}")
+    feeds = _feeds(letter)
+    if feeds and (reason := _unreadable(letter)):
+        return Verdict((), reason)
+    if letter.feed in feeds:
+        return Verdict(feeds, "offered again")
+    why = f"no feed of this code is called {letter.feed}" if letter.feed else "it does not name the feed that buried it"
+    offer = [f"offered to {' and '.join(feeds)}, which read {letter.topic}"] if feeds else []
+    readers = [name for name, one in PROJECTIONS.items() if letter.topic in {topic.name for topic in one.topics}]
+    return Verdict(feeds, "; ".join([why, *offer, *(f"run: kinolog rebuild {name}" for name in readers)]))
+
+
+def _feeds(letter: Letter) -> tuple[str, ...]:
+    """Return the feeds to which a letter's record is offered: its own or, when that is unknown, all that read its topic. Pure."""
+    from events.topics import TOPICS
     from processors.agents.outbox import OFFERED_AGAIN
     from projections.registry import PROJECTIONS
 
     if letter.feed in OFFERED_AGAIN:
-        return _unreadable(letter) or OFFERED
-    if letter.feed in PROJECTIONS:
-        return f"run: kinolog rebuild {letter.feed}"
-    return "no feed of this code has this name; rebuild the projections that read its topic"
+        return (letter.feed,)
+    if letter.feed in PROJECTIONS or letter.topic not in TOPICS:
+        return ()
+    return tuple(name for name in OFFERED_AGAIN if name in TOPICS[letter.topic].consumers)
 
 
 def _unreadable(letter: Letter) -> str | None:
@@ -182,7 +211,9 @@ def _event(letter: Letter) -> Any:
 
 def _row(letter: Letter, outcomes: Mapping[tuple[str, str], str]) -> dict[str, Any]:
     plain = {name: value for name, value in letter._asdict().items() if name != "value"}
-    return plain | {"again": outcomes.get((letter.feed, letter.record), "")}
+    again = {feed: outcome for feed in _feeds(letter) if (outcome := outcomes.get((feed, letter.record)))}
+    told = "; ".join(outcome if feed == letter.feed else f"{feed}: {outcome}" for feed, outcome in again.items())
+    return plain | {"again": told}
 
 
 def _checked(letter: str) -> str:
@@ -226,23 +257,18 @@ async def _find(topic: str | None, wanted: Wanted) -> list[Letter]:
 
 
 def _letter(record: "Record", prefix: str) -> Letter:
-    """Read a dead letter. Pure."""
-    import base64
+    """Read a dead letter; of a record that is none, say so. Pure."""
+    from processors.agents.dead_letters import decode
 
-    import orjson
-
-    said = orjson.loads(record.value or b"{}")
-    return Letter(
-        f"{record.topic[len(prefix) :]}/{record.partition}/{record.offset}",
-        datetime.fromtimestamp(record.timestamp / 1000, UTC),
-        said["reader"],
-        said["topic"],
-        said["partition"],
-        said["offset"],
-        said["reason"],
-        base64.b64decode(said["value"]),
-        said["value_bytes"],
-    )
+    topic = record.topic[len(prefix) :]
+    own, time = f"{topic}/{record.partition}/{record.offset}", datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    value = record.value or b""
+    try:
+        letter, value_bytes = decode(value)
+    except InvalidEvent as error:
+        return Letter(own, time, "", topic.removesuffix(".dead"), record.partition, record.offset, str(error), value, len(value))
+    place = letter.topic, letter.partition, letter.offset
+    return Letter(own, time, letter.reader, *place, letter.reason, letter.value, value_bytes)
 
 
 async def _outcomes() -> dict[tuple[str, str], str]:
@@ -259,19 +285,16 @@ async def _outcomes() -> dict[tuple[str, str], str]:
     }
 
 
-async def _offer(letters: Sequence[Letter]) -> None:
-    """Put records into the outbox of the feeds that buried them."""
+async def _offer(offered: Sequence[tuple[str, Letter]]) -> None:
+    """Put the records of letters into the outbox of feeds."""
     from events.codec import decode
     from events.envelope import Recorded
     from infra.commands.support.services import settings_of_services
     from infra.runtime.postgres import connected
     from processors.agents.outbox import SQL, put
 
-    def recorded(letter: Letter) -> Recorded[Any]:
-        return Recorded(letter.topic, letter.partition, letter.offset, decode(letter.value))
-
-    feeds: Iterable[str] = sorted({letter.feed for letter in letters})
     async with connected(settings_of_services()) as connection, connection.transaction():
         await connection.execute(SQL["create"])
-        for feed in feeds:
-            await put(connection, feed, [recorded(letter) for letter in letters if letter.feed == feed], again=True)
+        for feed, letter in offered:
+            recorded: Recorded[Any] = Recorded(letter.topic, letter.partition, letter.offset, decode(letter.value))
+            await put(connection, feed, [recorded], again=True)

@@ -18,7 +18,7 @@ from mode import Service
 from events.clock import Clock
 from events.envelope import Envelope, Event, Recorded
 from events.pulse import Pulse
-from processors.agents.dead_letters import Graves
+from processors.agents.dead_letters import Graves, Limit, Recall
 from processors.agents.feed import Feed, FeedMetrics, GroupSource, each
 from processors.agents.outbox import Outbox, put
 from processors.agents.process import Process, run_again, run_batch, settle
@@ -85,6 +85,7 @@ class Services:
     pool: Any
     append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
     bury: Callable[[Sequence[DeadLetter]], Awaitable[None]]
+    recall: Recall
     open_source: Callable[[str, int], GroupSource]
     metrics: FeedMetrics
     clock: Clock
@@ -96,9 +97,10 @@ class Services:
     warnings: dict[str, str] = field(default_factory=dict)
     """What a person should look at, by projection; the agents keep it up to date."""
 
-    def graves(self, reader: str) -> Graves:
+    def graves(self, reader: str, *, in_order: bool = False) -> Graves:
         """Return where a reader of the log buries what it cannot use."""
-        return Graves(self.bury, reader, self.dead_letters_max, self.dead_letters_share_max)
+        limit = Limit(self.dead_letters_max, self.dead_letters_share_max)
+        return Graves(self.bury, self.recall, reader, limit, in_order=in_order)
 
 
 class Installed:
@@ -266,7 +268,7 @@ def _add_agent(
         channel,
         open_source=lambda group: services.open_source(group, gather_ms),
         stored=installed.stored,
-        graves=services.graves(projection.name),
+        graves=services.graves(projection.name, in_order=True),
         metrics=services.metrics,
         clock=services.clock,
         pulse=services.pulse(f"the feed of {projection.name}"),

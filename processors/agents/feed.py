@@ -241,7 +241,7 @@ class Feed(Service):
             self._offered = batch
             seconds = await self._offer(batch)
             self._metrics.folded(self.name, batch.count, seconds)
-            self._graves.forget()
+            self._graves.passed(batch.count)
         self._metrics.behind(self.name, lag)
         return batch.count if batch else 0
 

@@ -205,7 +205,7 @@ class Outbox(Service):
             else:
                 async with pulse.limited():
                     await connection.execute(SQL["done"], key._asdict())
-                    await self._graves[key.effect].bury([], read=1)
+                    self._graves[key.effect].passed(1)
                 if (before := self._failing.pop(key, None)) or wanted.again:
                     log.info("effect_done", **key._asdict(), failures=before.failures if before else 0, again=wanted.again)
         return True
@@ -231,7 +231,7 @@ class Outbox(Service):
                 standing = replace(standing, error=words_of(fault))
                 log.error("not_buried", **standing.fields())
             else:
-                self._graves[key.effect].forget()
+                self._graves[key.effect].passed(1)
                 await connection.execute(SQL["drop"], key._asdict())
                 self._failing.pop(key, None)
                 log.error("effect_buried", **standing.fields())

@@ -78,10 +78,10 @@ def nothing(row: Any, failure: Failure) -> Decision | None:
 class Rule(Generic[R]):
     """How is decided about the rows of a table.
 
-    `decide(row, now)` is pure and returns the step that is due, None when nothing is. `now` is the time of the log: that of the event
-    that came last, or that of a tick. `fail(row, failure)` says what everybody should know of a subject at which that went wrong;
-    it must be simple, for nothing stands behind it. The query `undecided` returns the keys of rows at which something may be
-    due although no event came: by the time that passes (`%(now)s`), or because other code decides than before.
+    `decide(row, now)` is pure and returns the step that is due, None when nothing is. `now` is the time of the log: that of the
+    row's latest event, or that of a tick. `fail(row, failure)` says what everybody should know of a subject at which that went
+    wrong; it must be simple, for nothing stands behind it. The query `undecided` returns the keys of rows at which something may
+    be due although no event came: by the time that passes (`%(now)s`), or because other code decides than before.
     """
 
     table: Table[R]
@@ -132,7 +132,7 @@ def due(
 ) -> Iterator[list[Envelope[Event]]]:
     """Yield what follows from rows, in slices, in the order in which it must be appended; change `decided` accordingly.
 
-    A row that an event has caused to be looked at is judged at the time of that event, any other at `now`, at which all is appended.
+    A row is judged at the time of the event that is its cause, or at `now` when it has none. What follows has the time `now`.
     """
     effects, facts = _Slice(), _Slice()
     for key, row in rows.items():

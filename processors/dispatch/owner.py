@@ -33,7 +33,7 @@ from events.jobs import ClaimRequested, ClockTicked, JobRequest, LeaseRenewed, i
 from events.objects import snapshot_key
 from events.pulse import Pulse
 from events.topics import JOB_REQUESTS, JOBS, TOPIC_OF, TOPICS, WORKERS, Topic, partition_for
-from processors.agents.dead_letters import Limit, TooManyDeadLetters
+from processors.agents.dead_letters import Grave, Limit, Recall, TooManyDeadLetters
 from processors.agents.dead_letters import encode as encode_dead
 from processors.agents.standing import words_of
 from processors.dispatch.decide import SOURCE, decide, remember
@@ -54,6 +54,7 @@ SNAPSHOT_S = 60.0
 """Longest time that storing a snapshot or reading one may take: it only saves time."""
 STANDS_S = 30.0
 """A partition with too many requests that cannot be used is tried again after so long."""
+DISPATCHER = "dispatcher"
 CLAIM_LIFE = timedelta(seconds=60)
 """Requests as old as this are looked through for claims that still wait, when an owner starts."""
 log = structlog.get_logger(__name__)
@@ -79,6 +80,7 @@ class Clients:
     producer: Callable[[str], Awaitable[AIOKafkaProducer]]
     append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
     new_id: Callable[[], str]
+    recall: Recall
     store: Store
     topic_prefix: str = ""
 
@@ -126,6 +128,7 @@ class Dispatcher(Service):
         self._limit = limit or Limit()
         self._pulse = pulse or Pulse("the dispatcher")
         self._standing: dict[TopicPartition, tuple[str, float]] = {}
+        self._buried: dict[int, set[Grave]] = {}
         self._clients = clients
         self._clock = clock
         self._policy = policy
@@ -218,12 +221,20 @@ class Dispatcher(Service):
         now = self._clock.now()
         assert self._consumer is not None
         committed = await self._consumer.committed(partition) or 0
+        await self._remember_letters(partition.partition, committed)
         since = now - max(CLAIM_LIFE, self._policy.lease)
         starts = await reader.offsets_for_times({partition: int(since.timestamp() * 1000)})
         start = starts[partition]
         if start is not None and start.offset < committed:
             async for _, envelope in self._read_to_end(reader, partition, start.offset, committed):
                 self._recover(state, envelope, now)
+
+    async def _remember_letters(self, number: int, end: int) -> None:
+        """Count what earlier processes have buried of a partition, read up to `end`: it is not buried again."""
+        if number not in self._buried:
+            graves = await self._clients.recall(DISPATCHER, JOB_REQUESTS.name)
+            self._buried[number] = {grave for grave in graves if grave.partition == number}
+            self._limit.count_earlier(self._buried[number], {(JOB_REQUESTS.name, number): end})
 
     def _recover(self, state: State, envelope: Envelope[Event], now: datetime) -> None:
         event = envelope.data
@@ -342,6 +353,8 @@ class Dispatcher(Service):
         for message in messages:
             value = message.value or b""
             owner.read = message.offset + 1
+            if Grave(JOB_REQUESTS.name, partition.partition, message.offset) in self._buried[partition.partition]:
+                continue  # an earlier process did not commit its offset any more
             try:
                 request = _request(value)
             except InvalidEvent as error:
@@ -483,4 +496,4 @@ async def _close(owner: _Owner) -> None:
 
 
 def _letter(partition: TopicPartition, offset: int, reason: str, value: bytes) -> DeadLetter:
-    return DeadLetter(JOB_REQUESTS.name, partition.partition, offset, reason, value, "dispatcher")
+    return DeadLetter(JOB_REQUESTS.name, partition.partition, offset, reason, value, DISPATCHER)

@@ -1,5 +1,6 @@
 """Dead letters as a person meets them: listed, shown, and offered again once the code can use the records."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -81,6 +82,25 @@ async def test_letters_are_listed_by_feed_topic_and_time_and_shown_in_full(burie
     assert all(word in plain for word in (everything[0]["id"], "planning", "its type is unknown"))
     assert kinolog(settings, "show", "videos.dead/0/99").returncode == 4
     assert kinolog(settings, "retry").returncode == 2
+
+
+async def test_a_letter_that_names_no_feed_is_offered_to_all_that_read_its_topic(settings: Settings) -> None:
+    """Older versions wrote such letters; and anybody may have written what is none."""
+    await kafka.ensure_topics(settings)
+    producer = await kafka.open_producer(settings)
+    event, dead = uploaded(), settings.topic_prefix + VIDEOS.dead_letters
+    old = {"topic": "videos", "partition": 1, "offset": 5, "reason": "not JSON", "value": base64.b64encode(encode(event)).decode()}
+    for value in (json.dumps(old).encode(), b"hello"):
+        await producer.send_and_wait(dead, value, partition=0)
+    await producer.stop()
+
+    assert [(row["feed"], row["offset"]) for row in said(settings)] == [("", 5), ("", 1)]
+    assert kinolog(settings).stdout.count("not named") == 2
+    first, second = said(settings, "retry", "--topic", "videos", code=1)
+    assert first["result"].startswith("it does not name the feed that buried it; offered to files and planning, which read videos")
+    assert "run: kinolog rebuild catalog" in first["result"]
+    assert "cannot read it either" in second["result"]
+    assert said(settings)[0]["again"] == "files: waits; planning: waits"
 
 
 async def test_what_planning_could_not_read_is_planned_when_it_is_offered_again(buried: tuple[Settings, Envelope[Event]]) -> None:

@@ -22,9 +22,10 @@ from infra.local import supervision
 from infra.policy import policy_of
 from infra.runtime import kafka
 from infra.runtime.clock import SystemClock, new_id
+from infra.runtime.log_consumer import open_log
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from processors.agents.dead_letters import Limit
+from processors.agents.dead_letters import Limit, recall_with
 from processors.dispatch import owner as dispatcher_module
 from processors.dispatch.decide import decide
 from processors.dispatch.owner import Clients, Dispatcher
@@ -64,6 +65,7 @@ def dispatcher_of(settings: Settings, appender: Appender, *, group: str = "", me
         producer=lambda transactional_id: kafka.open_producer(settings, transactional_id=transactional_id),
         append=appender.append,
         new_id=new_id,
+        recall=recall_with(lambda: open_log(settings, idle_ms=50)),
         store=ObjectStore(settings),
         topic_prefix=settings.topic_prefix,
     )
@@ -200,6 +202,29 @@ async def test_a_dispatcher_that_can_use_hardly_anything_stands_still_and_says_s
         await dispatcher.stop()
         assert await buried(settings) == 5
         await assert_sound(settings)
+
+
+async def test_a_dispatcher_that_starts_again_knows_what_it_has_buried(settings: Settings) -> None:
+    async with appending(settings) as appender:
+        for begun in range(2):
+            dispatcher = dispatcher_of(settings, appender, limit=Limit(3, 0.0))
+            await dispatcher.start()
+            await owning(dispatcher)
+            producer = await kafka.open_producer(settings)
+            for number in range(3):
+                await producer.send_and_wait(settings.topic_prefix + JOB_REQUESTS.name, b"{newer %d" % number, partition=NUMBER)
+            await producer.stop()
+            if begun == 0:
+                await appender.append([submitted()])
+                await counted(settings, JobQueued, 1)
+            else:
+
+                async def stands() -> bool:
+                    return "KINOLOG_DEAD_LETTERS_MAX" in (dispatcher.fault or "")  # noqa: B023
+
+                await until(stands)
+            await dispatcher.stop()
+        assert await buried(settings) == 3
 
 
 async def buried(settings: Settings) -> int:

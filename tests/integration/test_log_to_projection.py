@@ -22,7 +22,7 @@ from infra.runtime.clock import SystemClock
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.settings import Settings
 from processors.agents.app import Services, add_projection, create_app
-from processors.agents.dead_letters import bury_with
+from processors.agents.dead_letters import bury_with, recall_with
 from projections.folding.fold import Projection
 from projections.folding.log import LogReader
 from projections.folding.rebuild import rebuild
@@ -196,6 +196,7 @@ async def test_an_agent_that_raises_loses_nothing_and_doubles_nothing(settings: 
             pool=pool,
             append=appender.append,
             bury=bury_with(producer, topic_prefix=settings.topic_prefix, observe=lambda topic, reader: None),
+            recall=recall_with(lambda: open_log(settings, idle_ms=50)),
             open_source=lambda group, gather_ms: LogConsumer(settings, group=group, idle_ms=100, gather_ms=gather_ms),
             metrics=metrics,
             clock=SystemClock(),
@@ -279,6 +280,7 @@ async def test_a_feed_whose_reader_was_fenced_opens_another(settings: Settings) 
             pool=pool,
             append=appender.append,
             bury=nothing,
+            recall=recall_with(lambda: open_log(settings, idle_ms=50)),
             open_source=lambda group, gather_ms: LogConsumer(settings, group=group, member=member),
             metrics=(metrics := Quiet()),
             clock=SystemClock(),

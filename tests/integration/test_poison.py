@@ -396,6 +396,30 @@ async def test_a_whole_topic_is_never_buried(settings: Settings) -> None:
     assert len(await letters(settings, PROGRESS)) == 10
 
 
+@pytest.mark.usefixtures("soon")
+async def test_a_topic_is_not_buried_piece_by_piece_by_processes_that_start_again(settings: Settings) -> None:
+    """What was buried before counts, and is not buried twice though nothing was committed."""
+    good = ticks(5, jobs=1)
+    name, number = kafka.topic_name(settings, PROGRESS), partition_for(good[0].subject, PROGRESS.partitions)
+
+    def add(app: App, services: Services) -> list[Feed]:
+        return [add_projection(app, counting(), services)]
+
+    for begun in range(3):
+        async with processing(settings, add, dead_letters_max=10) as (appender, pool, (feed,)):
+            producer = await kafka.open_producer(settings)
+            for n in range(8):
+                await producer.send_and_wait(name, b"{newer than this code %d" % n, partition=number)
+            await producer.stop()
+            if begun == 0:
+                await appender.append(good)
+                await until(lambda: folded_ids(pool, "counting"))
+            else:
+                await until(lambda: feed.fault())
+                assert "records cannot be used" in (feed.fault() or "")
+    assert len(await letters(settings, PROGRESS)) <= 10
+
+
 async def test_files_wait_for_positions_and_never_for_rows(settings: Settings) -> None:
     """What the catalog has not read yet is waited for; what it has read and knows nothing of will not come."""
     store = ObjectStore(settings)

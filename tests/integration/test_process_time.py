@@ -14,7 +14,6 @@ from processors.agents.app import Services, tick
 from processors.agents.process import run_batch
 from projections.folding.log import LogReader
 from projections.folding.runner import install
-from tests.support import expiring
 from tests.support.deciding import VIDEO
 from tests.support.expiring import LIFE, PROCESS, edited, started
 from tests.support.feeding import processing

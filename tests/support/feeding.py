@@ -13,7 +13,7 @@ from infra.runtime.clock import SystemClock
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.settings import Settings
 from processors.agents.app import App, Services, create_app
-from processors.agents.dead_letters import bury_with
+from processors.agents.dead_letters import bury_with, recall_with
 from processors.agents.feed import Feed
 from processors.agents.outbox import SQL as OUTBOX
 from projections.folding.fold import Projection
@@ -83,6 +83,7 @@ async def processing(settings: Settings, add: Callable[[App, Services], Sequence
             pool=pool,
             append=appender.append,
             bury=bury_with(producer, topic_prefix=settings.topic_prefix, observe=lambda topic, reader: None),
+            recall=recall_with(lambda: open_log(settings, idle_ms=50)),
             open_source=lambda group, gather_ms: LogConsumer(settings, group=group, idle_ms=100, gather_ms=gather_ms),
             metrics=Quiet(),
             clock=SystemClock(),
