@@ -60,10 +60,11 @@ ONLY_GPU = Requirements(kind="analyse", encoder="h264_nvenc")
 class Scale:
     """How large a world is. Seconds, unless a name says otherwise; `shortest` is how long it goes on at least.
 
-    `returning` is the share of workers that come back under their own name after they have died.
+    `returning` is the share of workers that come back under their own name after they have died; each has `slots`.
     """
 
     workers: int = 20
+    slots: int = 1
     jobs: int = 100
     spread: float = 600
     lease: float = 60
@@ -71,6 +72,7 @@ class Scale:
     claim_wait: float = 30
     calamities: int = 6
     returning: float = 0.7
+    gpu_patience: float = 20
     shortest: timedelta = timedelta(minutes=40)
     horizon: timedelta = timedelta(days=2)
 
@@ -82,6 +84,7 @@ class Scale:
             backoff_base=timedelta(seconds=10),
             quarantine_after=3,
             quarantine=timedelta(seconds=self.lease),
+            gpu_patience=timedelta(seconds=self.gpu_patience),
         )
 
 
@@ -102,12 +105,16 @@ LARGE = Scale(
 
 @dataclass
 class Outcome:
-    """What a run left: the facts in order, what the checkers found, and a digest that tells two runs apart."""
+    """What a run left: facts and requests in order, what the checkers found, and a digest that tells two runs apart.
+
+    `decisions` say of each request when it was decided, and how many facts there were afterwards.
+    """
 
     facts: list[Envelope[Decided]]
     findings: list[str]
     digest: str
     requests: list[Envelope[JobRequest]]
+    decisions: list[tuple[datetime, int]]
 
 
 @dataclass
@@ -120,13 +127,14 @@ class Sim:
     state: State = field(default_factory=State)
     facts: list[Envelope[Decided]] = field(default_factory=list)
     requests: list[Envelope[JobRequest]] = field(default_factory=list)
+    decisions: list[tuple[datetime, int]] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     agenda: list[tuple[datetime, int, Callable[[], object]]] = field(default_factory=list)
     numbers: "count[int]" = field(default_factory=count)
     crashed: set[str] = field(default_factory=set)
     poison: set[str] = field(default_factory=set)
     processes: dict[str, str] = field(default_factory=dict)
-    asked: dict[str, str] = field(default_factory=dict)
+    asked: dict[str, set[str]] = field(default_factory=dict)
     skews: dict[str, float] = field(default_factory=dict)
     capabilities: dict[str, Capabilities] = field(default_factory=dict)
     bad_until: dict[str, datetime] = field(default_factory=dict)
@@ -171,6 +179,7 @@ class Sim:
             decided = decide(self.state, request, self.now)  # it was not committed: it is read again
             self.requests.append(request)
         self.facts += decided
+        self.decisions.append((self.now, len(self.facts)))
         for fact in decided:
             self.tell(fact)
         self.watch()
@@ -277,7 +286,8 @@ class Sim:
         skew = self.rng.uniform(-0.3, 0.3) * self.scale.claim_wait
         self.skews.setdefault(worker, skew)  # that of the machine
         self.processes[worker] = f"process {next(self.numbers)}"
-        self.ask(worker, self.processes[worker])
+        for _ in range(self.scale.slots):
+            self.ask(worker, self.processes[worker])
 
     def leave(self, worker: str, process: str) -> None:
         """The process ends, and a fresh one takes its place a while later: under its name, or another."""
@@ -293,8 +303,9 @@ class Sim:
     def stop(self, worker: str) -> None:
         """The process is told to stop while it waits: it withdraws its request, and hands back what it is given meanwhile."""
         process = self.processes[worker]
-        if process in self.asked and process not in self.crashed:
-            self.send(ClaimWithdrawn(worker_id=worker, pool=POOL, claim_id=self.asked.pop(process)), worker=worker)
+        if self.asked.get(process) and process not in self.crashed:
+            for asked in sorted(self.asked.pop(process)):
+                self.send(ClaimWithdrawn(worker_id=worker, pool=POOL, claim_id=asked), worker=worker)
             self.later(3.0, lambda: self.leave(worker, process))
 
     def ask(self, worker: str, process: str) -> None:
@@ -304,14 +315,22 @@ class Sim:
         deadline = self.now + timedelta(seconds=self.scale.claim_wait + self.skews[worker])
         can = self.capabilities[worker]
         wish = ClaimRequested(worker_id=worker, pool=POOL, capabilities=can, deadline=deadline, process_id=process)
-        asked = self.asked[process] = self.send(wish, worker=worker)
-        self.later(self.scale.claim_wait + 5, lambda: self.ask(worker, process) if self.asked.get(process) == asked else None)
+        asked = self.send(wish, worker=worker)
+        self.asked.setdefault(process, set()).add(asked)
+        self.later(self.scale.claim_wait + 5, lambda: self.ask(worker, process) if self.answered(process, asked) else None)
+
+    def answered(self, process: str, claim_id: str) -> bool:
+        """Wait for a claim's answer no longer; tell whether it was waited for."""
+        if claim_id not in self.asked.get(process, ()):
+            return False
+        self.asked[process].remove(claim_id)
+        return True
 
     def refused(self, event: ClaimRefused) -> None:
-        process = next((process for process, asked in self.asked.items() if asked == event.claim_id), None)
+        process = next((process for process, asked in self.asked.items() if event.claim_id in asked), None)
         if process is None or process in self.crashed:
             return
-        del self.asked[process]
+        self.answered(process, event.claim_id)
         if event.reason == "draining":
             self.leave(event.worker_id, process)
         else:
@@ -322,10 +341,9 @@ class Sim:
         worker, process = claim.worker_id, str(claim.process_id)
         if process in self.crashed:
             return
-        if self.asked.get(process) != claim.claim_id:
+        if not self.answered(process, claim.claim_id):
             self.send(self.released(claim), worker=worker)
             return
-        del self.asked[process]
         length, lease = self.rng.uniform(*self.scale.length), self.scale.lease
         fate = self.rng.random()
         if self.now < self.bad_until.get(worker, START):
@@ -387,7 +405,7 @@ def run(seed: int, scale: Scale = SMALL) -> Outcome:
     findings = check(sim.facts, scale.policy, sim.capabilities, scale.jobs)
     if len(sim.requests) >= REQUESTS_MAX * scale.jobs:
         findings.append(f"{len(sim.requests)} requests and no end")
-    return Outcome(sim.facts, findings, digest(sim.facts), sim.requests)
+    return Outcome(sim.facts, findings, digest(sim.facts), sim.requests, sim.decisions)
 
 
 def submit(sim: Sim) -> None:
