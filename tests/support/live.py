@@ -11,7 +11,7 @@ from events.envelope import Envelope, Event
 from events.progress import ProgressTicked
 from infra.runtime.clock import SystemClock
 from tests.support.footage import START, id_of
-from tests.support.growing_log import GrowingLog
+from tests.support.memory_log import MemoryLog
 
 
 class Heard(NamedTuple):
@@ -41,7 +41,7 @@ def tick(number: int, job: str = "job", video: str = "video") -> Envelope[Event]
 
 
 @asynccontextmanager
-async def running(log: GrowingLog, *, kept_max: int = 1000) -> AsyncIterator[Hub]:
+async def running(log: MemoryLog, *, kept_max: int = 1000) -> AsyncIterator[Hub]:
     hub = Hub(log.open, SystemClock(), kept_max=kept_max)
     following = asyncio.create_task(hub.run())
     try:

@@ -29,10 +29,10 @@ from projections.folding.log import Place
 from projections.folding.positions import Positions
 from tests.support.apps import client, make
 from tests.support.footage import START, id_of
-from tests.support.growing_log import GrowingLog
 from tests.support.histories import examples
 from tests.support.live import Heard, parse, percents, running, tick
 from tests.support.waiting import eventually
+from tests.support.memory_log import MemoryLog
 
 
 async def nothing() -> tuple[dict[Place, int], dict[str, object]]:
@@ -53,7 +53,7 @@ async def hear(
 
 
 async def test_a_stream_begins_with_the_state_and_goes_on_from_its_position() -> None:
-    log = GrowingLog()
+    log = MemoryLog()
     await log.append(tick(1), tick(2), tick(3))
     (place,) = log.records
 
@@ -81,7 +81,7 @@ async def test_whoever_comes_back_misses_nothing_and_hears_nothing_twice(
     jobs: list[int], cuts: list[int], kept_max: int, picky: bool
 ) -> None:
     """Any number of disconnections, with rings so small that most of it must be read from the log again."""
-    log, events = GrowingLog(), [tick(n, f"job {job}", f"video {job % 2}") for n, job in enumerate(jobs)]
+    log, events = MemoryLog(), [tick(n, f"job {job}", f"video {job % 2}") for n, job in enumerate(jobs)]
     wanted = {id_of("video 1")} if picky else None
     heard: list[Heard] = []
     last = None
@@ -103,7 +103,7 @@ async def test_whoever_comes_back_misses_nothing_and_hears_nothing_twice(
 @pytest.mark.parametrize("kept_max", [1, 1000])
 async def test_what_came_together_is_told_by_time(kept_max: int) -> None:
     """From the ring and from the log: the partitions of a batch come one after another, and a video's events are in several."""
-    log = GrowingLog()
+    log = MemoryLog()
     late = [tick(number, "late")._replace(time=START + timedelta(seconds=number)) for number in (2, 4)]
     early = [tick(number, "early")._replace(time=START + timedelta(seconds=number)) for number in (1, 3)]
     await log.append(*late, *early)
@@ -116,7 +116,7 @@ async def test_what_came_together_is_told_by_time(kept_max: int) -> None:
 
 
 async def test_who_is_too_slow_is_told_so_and_gets_the_rest_by_coming_back() -> None:
-    log = GrowingLog()
+    log = MemoryLog()
     async with running(log, kept_max=4) as hub:
         stream = hub.listen(hub.progress, nothing)
         heard = parse(await anext(stream))
@@ -136,7 +136,7 @@ async def test_who_is_too_slow_is_told_so_and_gets_the_rest_by_coming_back() -> 
 
 
 async def test_a_thousand_listeners_share_one_reader() -> None:
-    log = GrowingLog()
+    log = MemoryLog()
     async with running(log) as hub:
         listeners = [asyncio.create_task(hear(hub, 3)) for _ in range(1000)]
         await eventually(lambda: hub.listeners == 1000)
@@ -148,7 +148,7 @@ async def test_a_thousand_listeners_share_one_reader() -> None:
 
 
 async def test_who_is_far_behind_or_before_the_log_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = GrowingLog()
+    log = MemoryLog()
     await log.append(*(tick(n) for n in range(20)))
     (place,) = log.records
     monkeypatch.setattr(hub_module, "REPLAYED_MAX", 10)
@@ -158,7 +158,7 @@ async def test_who_is_far_behind_or_before_the_log_begins_anew(monkeypatch: pyte
 
     async with running(log) as hub:
         ids = [hub.progress.id_of(hub.progress.vector_of({place: position})) for position in (5, 15)]
-        log.kept_from[place] = 18
+        log.forget(place, 18)
         for last in ids:
             await log.append(tick(99))
             assert [one.event for one in await hear(hub, 1, last=last, initial=now)][:2] == ["initial", "progress"]
@@ -166,7 +166,7 @@ async def test_who_is_far_behind_or_before_the_log_begins_anew(monkeypatch: pyte
 
 async def test_silence_is_broken_by_heartbeats_that_keep_the_place_also_while_others_talk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "HEARTBEAT_S", 0.05)
-    log = GrowingLog()
+    log = MemoryLog()
 
     async def talk() -> None:
         for number in count():
@@ -185,7 +185,7 @@ async def test_silence_is_broken_by_heartbeats_that_keep_the_place_also_while_ot
 
 
 async def test_streams_end_when_the_app_is_stopped() -> None:
-    async with running(GrowingLog()) as hub:
+    async with running(MemoryLog()) as hub:
         stream = hub.listen(hub.progress, nothing)
         await anext(stream)
         waiting = asyncio.create_task(anext(stream, None))
@@ -196,7 +196,7 @@ async def test_streams_end_when_the_app_is_stopped() -> None:
 
 @pytest.mark.parametrize("last", ["yesterday", "jobs:0=1", "workers:0=1;worker-heartbeats:0=1"])
 async def test_an_id_of_something_else_is_refused(last: str) -> None:
-    async with running(GrowingLog()) as hub:
+    async with running(MemoryLog()) as hub:
         with pytest.raises(InvalidRequest, match="Last-Event-ID"):
             _vector(hub.progress, last)
 
@@ -240,7 +240,7 @@ def test_a_busy_worker_says_at_what() -> None:
 
 
 async def test_a_reader_that_hangs_is_replaced_by_another() -> None:
-    log = GrowingLog()
+    log = MemoryLog()
 
     async def deaf(*, records_max: int, wait_s: float) -> dict[Place, list[tuple[int, bytes]]]:
         await asyncio.Event().wait()

@@ -9,8 +9,8 @@ import uvicorn
 
 from api.admin.live.hub import Hub
 from tests.support.apps import TOKEN, make
-from tests.support.growing_log import GrowingLog
 from tests.support.live import Heard, parse, percents, running, tick
+from tests.support.memory_log import MemoryLog
 
 KEPT = 50
 MESSAGES = 1000
@@ -66,7 +66,7 @@ class Listener:
 
 
 async def test_who_does_not_read_is_told_so_and_dropped_while_others_hear_everything() -> None:
-    log = GrowingLog()
+    log = MemoryLog()
     async with running(log, kept_max=KEPT) as hub, asyncio.timeout(60):
         await hub.progress.news(1)
         start = hub.progress.id_of(hub.progress.reached)

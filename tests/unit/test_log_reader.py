@@ -1,8 +1,7 @@
 """Reading the log up to limits: whatever the limits, each record once, in order, none past the limit."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from infra.reference.schemas import ROOT, examples_of
 from projections.folding import log as reading
 from projections.folding.log import LogReader, Place, decoded
 from tests.support.counting import counting, ticks
+from tests.support.memory_log import MemoryLog
 
 PLACES = [("progress", number) for number in range(3)]
 TICKS = ticks(31, jobs=12)
@@ -30,47 +30,20 @@ def small_turns() -> Iterator[None]:
         yield
 
 
-class MemoryLog:
-    """A log in memory. Offsets have gaps, where Kafka has transaction markers; the end is seen only after a read there."""
+def log_of(offsets: Iterable[Sequence[int]]) -> MemoryLog:
+    """Return a log with records at these offsets of each partition; gaps and ends are markers."""
+    log = MemoryLog()
+    for place, numbers in zip(PLACES, offsets, strict=True):
+        for number in numbers:
+            log.put(place, RECORDS[number], offset=number)
+        if numbers:
+            log.mark(place)
+    return log
 
-    def __init__(self, offsets: Mapping[Place, Sequence[int]], ends: Mapping[Place, int]) -> None:
-        self.offsets = offsets
-        self._ends = ends
-        self._next: dict[Place, int] = {}
 
-    async def starts(self, places: Iterable[Place]) -> Mapping[Place, int]:
-        """Everything is still there."""
-        return dict.fromkeys(places, 0)
-
-    async def ends(self, places: Iterable[Place]) -> Mapping[Place, int]:
-        """Where the next record would be."""
-        return {place: self._ends[place] for place in places}
-
-    async def after(self, places: Iterable[Place], time: datetime) -> Mapping[Place, int]:
-        """Not asked here."""
-        raise AssertionError
-
-    async def assign(self, positions: Mapping[Place, int]) -> None:
-        """Go on from there, with these only."""
-        self._next = dict(positions)
-
-    async def read(self, *, records_max: int, wait_s: float) -> Mapping[Place, Sequence[tuple[int, bytes]]]:
-        """Return some records of every partition."""
-        found = {}
-        for place, position in self._next.items():
-            offsets = [offset for offset in self.offsets[place] if offset >= position][:records_max]
-            self._next[place] = offsets[-1] + 1 if offsets else self._ends[place]
-            if offsets:
-                found[place] = [(offset, RECORDS[offset]) for offset in offsets]
-        return found
-
-    def position(self, place: Place) -> int:
-        """Where the next read begins; a partition that is not assigned has none."""
-        return self._next[place]
-
-    async def lag(self) -> Mapping[Place, int]:
-        """Not asked here."""
-        raise AssertionError
+def offsets_of(log: MemoryLog) -> dict[Place, list[int]]:
+    """Return the offsets of a log's records."""
+    return {place: [record.offset for record in log.records.get(place, ())] for place in PLACES}
 
 
 offsets = st.lists(st.integers(0, 30), unique=True).map(sorted)
@@ -79,14 +52,13 @@ limits = st.lists(st.tuples(*(st.integers(0, 35) for _ in PLACES)), min_size=1, 
 
 @given(st.tuples(*(offsets for _ in PLACES)), limits, st.integers(1, 5))
 async def test_up_to_any_limits(logs: tuple[list[int], ...], wanted: list[tuple[int, ...]], records_max: int) -> None:
-    ends = {place: (log[-1] + 2 if log else 0) for place, log in zip(PLACES, logs, strict=True)}
-    log = MemoryLog(dict(zip(PLACES, logs, strict=True)), ends)
-    reader = LogReader(log)
+    log = log_of(logs)
+    reader = LogReader(log.reader())
     await reader.seek(dict.fromkeys(PLACES, 0))
     until = dict.fromkeys(PLACES, 0)
     seen: dict[Place, list[int]] = {place: [] for place in PLACES}
     for step in wanted:
-        until = {place: min(ends[place], max(until[place], limit)) for place, limit in zip(PLACES, step, strict=True)}
+        until = {place: min(log.end(place), max(until[place], limit)) for place, limit in zip(PLACES, step, strict=True)}
         rounds = 0
         while reader.missing(until):
             rounds += 1
@@ -96,16 +68,15 @@ async def test_up_to_any_limits(logs: tuple[list[int], ...], wanted: list[tuple[
             for recorded in batch.records if batch else ():
                 seen[recorded.topic, recorded.partition].append(recorded.offset)
         for place in PLACES:
-            assert seen[place] == [offset for offset in log.offsets[place] if offset < until[place]]
+            assert seen[place] == [offset for offset in offsets_of(log)[place] if offset < until[place]]
 
 
 @given(st.tuples(*(offsets for _ in PLACES)), st.lists(st.booleans(), max_size=30), st.integers(1, 5))
 async def test_what_is_begun_is_read_next_and_seeking_throws_it_away(
     logs: tuple[list[int], ...], fails: list[bool], records_max: int
 ) -> None:
-    ends = {place: (log[-1] + 2 if log else 0) for place, log in zip(PLACES, logs, strict=True)}
-    log = MemoryLog(dict(zip(PLACES, logs, strict=True)), ends)
-    reader = LogReader(log)
+    log = log_of(logs)
+    reader = LogReader(log.reader())
     stored = dict.fromkeys(PLACES, 0)
     await reader.seek(stored)
     seen: dict[Place, list[int]] = {place: [] for place in PLACES}
@@ -120,7 +91,7 @@ async def test_what_is_begun_is_read_next_and_seeking_throws_it_away(
             stored[part.topic, part.partition] = part.next
         for recorded in batch.records:
             seen[recorded.topic, recorded.partition].append(recorded.offset)
-    assert seen == log.offsets
+    assert seen == offsets_of(log)
 
 
 class Ids:
@@ -142,9 +113,8 @@ async def test_what_is_gathered_is_each_event_once_and_may_be_read_again_without
     logs: tuple[list[int], ...], known: list[set[int]], ahead: bool, records_max: int
 ) -> None:
     """The same event may stand in several partitions here; whatever is read again, the next batch begins where this one ends."""
-    ends = {place: (log[-1] + 2 if log else 0) for place, log in zip(PLACES, logs, strict=True)}
-    log = MemoryLog(dict(zip(PLACES, logs, strict=True)), ends)
-    reader = LogReader(log, replace(counting(), gathering=Ids, seen="seen"))
+    log = log_of(logs)
+    reader = LogReader(log.reader(), replace(counting(), gathering=Ids, seen="seen"))
     await reader.seek(dict.fromkeys(PLACES, 0))
     passed = dict.fromkeys(PLACES, 0)
     unwanted = iter(known)
@@ -155,7 +125,7 @@ async def test_what_is_gathered_is_each_event_once_and_may_be_read_again_without
         for part in batch.slices:
             assert passed[part.topic, part.partition] == part.start
             passed[part.topic, part.partition] = part.next
-            there = log.offsets[part.topic, part.partition]
+            there = offsets_of(log)[part.topic, part.partition]
             inside |= {TICKS[offset].id for offset in there if part.start <= offset < part.next}
         gathered = batch.gathered
         assert gathered is not None and not batch.records
@@ -163,7 +133,7 @@ async def test_what_is_gathered_is_each_event_once_and_may_be_read_again_without
         if left_out := {TICKS[number].id for number in next(unwanted, set())} & inside:
             rest = await gathered.without(left_out)
             assert (sorted(rest.items()), rest.ids) == (sorted(inside - left_out), inside - left_out)
-    assert all(passed[place] > max(log.offsets[place], default=-1) for place in PLACES)
+    assert all(passed[place] > max(offsets_of(log)[place], default=-1) for place in PLACES)
 
 
 @pytest.mark.parametrize("half", [{"gathering": Ids}, {"seen": "seen"}])

@@ -1,13 +1,12 @@
 """The story of a job, and the capsule of an attempt: given these events, then these sentences and this content."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, cast, get_args
 
 import pytest
 
 from events.clock import Context
-from events.codec import encode
 from events.envelope import E, Envelope, Event, Recorded
 from events.errors import InvalidRequest, NotFound
 from events.failures import FailureEvent, FailureRerun, failure_id
@@ -29,10 +28,10 @@ from events.media import Failure
 from events.topics import FAILURES, JOB_REQUESTS, JOBS, TOPIC_OF, partition_for
 from producers import failures as producer
 from projections.failures.capsule import capsule_of, opened, sealed
-from projections.folding.log import Place
 from projections.history.story import StoryEvent, events_of_job, in_causal_order, say, tell
 from tests.support.footage import START, id_of
 from tests.support.histories import examples
+from tests.support.memory_log import MemoryLog
 
 JOB, OTHER, VIDEO = id_of("job"), id_of("other"), id_of("video")
 SPEC = AnalyseSpec(source=Source(object_key="sources/v/original", size_bytes=7, sha256="5a" * 32))
@@ -82,45 +81,9 @@ def recorded(events: Sequence[E]) -> list[Recorded[E]]:
     return found
 
 
-class Log:
-    """A `projections.folding.log.Source` over a list; it gives two records at a time."""
-
-    def __init__(self, log: Sequence[Recorded[Event]]) -> None:
-        self._log = log
-        self._next: dict[Place, int] = {}
-
-    def _of(self, place: Place) -> list[Recorded[Event]]:
-        return [event for event in self._log if (event.topic, event.partition) == place]
-
-    async def starts(self, places: Iterable[Place]) -> Mapping[Place, int]:
-        return dict.fromkeys(places, 0)
-
-    async def ends(self, places: Iterable[Place]) -> Mapping[Place, int]:
-        return {place: len(self._of(place)) for place in places}
-
-    async def after(self, places: Iterable[Place], time: datetime) -> Mapping[Place, int]:
-        return {place: sum(event.envelope.time <= time for event in self._of(place)) for place in places}
-
-    async def assign(self, positions: Mapping[Place, int]) -> None:
-        self._next = dict(positions)
-
-    async def read(self, *, records_max: int, wait_s: float) -> Mapping[Place, Sequence[tuple[int, bytes]]]:
-        found = {}
-        for place, position in self._next.items():
-            found[place] = [(event.offset, encode(event.envelope)) for event in self._of(place)[position : position + 2]]
-            self._next[place] = position + len(found[place])
-        return found
-
-    def position(self, place: Place) -> int:
-        return self._next[place]
-
-    async def lag(self) -> Mapping[Place, int]:
-        return {}
-
-
 async def test_the_story_has_all_of_the_job_and_the_request_behind_its_claim_and_nothing_else() -> None:
     log = recorded(lives())
-    found = await events_of_job(Log(log), JOB, "main", START)
+    found = await events_of_job(MemoryLog.of(log).reader(), JOB, "main", START)
 
     assert [event.envelope.id for event in found] == [id_of(str(n)) for n in range(14) if n != 12]
 

@@ -1,7 +1,6 @@
 """The pure parts of the worker app: names, first bytes, versions, keys, and who may speak for a job."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +26,7 @@ from producers.workers import claim_id_of
 from projections.folding.positions import Positions
 from projections.jobs import Job
 from tests.support.waiting import eventually
+from tests.support.memory_log import MemoryLog
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 WORKER = "019ceb74-9b15-7216-ba9e-d6fd5eb561a4"
@@ -187,29 +187,6 @@ def test_only_the_holder_speaks_for_a_job(change: dict[str, Any], worker_id: str
     assert (refused.value.members["state"], refused.value.status) == (state, status)
 
 
-class Log:
-    """A source whose records the test says; it reads them once."""
-
-    def __init__(self) -> None:
-        self.records: list[tuple[int, bytes]] = []
-
-    async def after(self, places: Sequence[tuple[str, int]], time: datetime) -> Mapping[tuple[str, int], int]:
-        return dict.fromkeys(places, 0)
-
-    async def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
-        return None
-
-    async def read(self, *, records_max: int, wait_s: float) -> Mapping[tuple[str, int], Sequence[tuple[int, bytes]]]:
-        if not self.records:
-            await asyncio.Event().wait()
-        found, self.records = self.records, []
-        return {("jobs", 3): found}
-
-    def position(self, place: tuple[str, int]) -> int:
-        """Stand behind the marker of the transaction that a record ends."""
-        return 10**6
-
-
 def told(event: JobFact) -> Envelope[JobFact]:
     id_ = system_context("test").new_id()
     return Envelope(id_, "test", "default", NOW, event, id_)
@@ -227,7 +204,7 @@ async def test_an_older_claim_is_known_from_the_projection_and_ended_by_the_log(
         asked.append(read)
         return row(job_id) if job_id == "j" else None
 
-    decisions = Decisions(Log(), stored)  # type: ignore[arg-type]
+    decisions = Decisions(MemoryLog().reader(), stored)
     assert (await decisions.held("j", WORKER, 2)).status == "claimed"
     decisions._see(told(JobCancelled(job_id="j", video_id="v", pool="default", epoch=2, reason="x")))
     with pytest.raises(Fenced, match="cancelled"):
@@ -244,11 +221,14 @@ async def test_the_projection_is_asked_when_it_has_the_last_record_and_need_not_
         asked.append(read)
         return None
 
-    log = Log()
-    log.records = [(41, encode(told(JobCancelled(job_id="j", video_id="v", pool="default", epoch=2, reason="x"))))]
-    decisions = Decisions(log, stored)  # type: ignore[arg-type]
+    log, place = MemoryLog(), ("jobs", 3)
+    log.put(place, encode(told(JobCancelled(job_id="j", video_id="v", pool="default", epoch=2, reason="x"))), offset=41)
+    log.mark(place)
+    source = log.reader()
+    await source.assign({place: 41})
+    decisions = Decisions(source, stored)
     following = asyncio.create_task(decisions.follow(Pulse("decisions")))
-    await eventually(lambda: not log.records)
+    await eventually(lambda: source.position(place) == log.end(place))
     with pytest.raises(NotFound):
         await decisions.held("k", WORKER, 1)
     following.cancel()
@@ -265,7 +245,7 @@ async def test_a_fact_that_comes_while_the_projection_is_asked_is_not_overlooked
             decisions._see(told(JobCancelled(job_id="j", video_id="v", pool="default", epoch=2, reason="x")))
         return found
 
-    decisions = Decisions(Log(), stored)  # type: ignore[arg-type]
+    decisions = Decisions(MemoryLog().reader(), stored)
     with pytest.raises(Fenced, match="cancelled"):
         await decisions.held("j", WORKER, 2)
 
@@ -274,7 +254,7 @@ async def test_who_waits_is_woken_and_who_gave_up_is_forgotten() -> None:
     async def stored(job_id: str, read: Positions) -> Job | None:
         return None
 
-    decisions = Decisions(Log(), stored)  # type: ignore[arg-type]
+    decisions = Decisions(MemoryLog().reader(), stored)
     waiting, gone = decisions.answer("c"), decisions.answer("c")
     gone.cancel()
     refused = ClaimRefused(worker_id=WORKER, pool="default", claim_id="c", reason="no_job")
