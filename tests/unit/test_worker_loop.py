@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,13 +13,14 @@ from pydantic import ValidationError
 
 from events.envelope import Envelope, Event
 from events.errors import EventTooLarge, InvalidEvent
-from events.jobs import JobClaimed, ResultReported
-from events.kinds import KINDS, Capabilities, ExtrasResult, JobKind, JobSpec, Source
+from events.jobs import ResultReported
+from events.kinds import Capabilities, ExtrasResult, Source
 from events.media import Failure, ObjectRef, SystemContext
 from events.workers import WorkerHeartbeat, WorkerRegistered
-from infra.runtime.clock import SystemClock, new_id, system_context
+from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.settings import InvalidSettings, Settings
 from tests.support.waiting import eventually
+from tests.support.queue import Queue
 from tests.support.work import DirectoryStore, local_work
 from workers import loop
 from workers.app import slots
@@ -30,64 +30,12 @@ from workers.remote.gateway import NotAdmitted
 from workers.sources import Sources
 from workers.transcode.detect import Hardware
 from workers.transport import Drained, Held, Verdict
+from workers.transport import Held, Verdict
+from workers.work import Done, Runner, Update, Work, WorkFailed
 
 ALL = Capabilities(kinds=("analyse", "encode", "audio"), encoders=("libx264",))
 SOURCE = Source(object_key="sources/v/original", size_bytes=4)
 MADE = ExtrasResult(result=ObjectRef(key="k", size_bytes=1, sha256="0" * 64))
-
-
-class Queue:
-    """A `workers.transport.Transport` with jobs of each kind, as many as are asked for."""
-
-    def __init__(self, **waiting: int) -> None:
-        self.waiting = Counter(waiting)
-        self.claims: list[Capabilities] = []
-        self.told: list[Event] = []
-        self.reported: list[ResultReported] = []
-        self.drains = False
-        self.moved = asyncio.Event()
-
-    async def append(self, envelopes: Sequence[Envelope[Event]]) -> object:
-        self.told += [envelope.data for envelope in envelopes]
-        return None
-
-    async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
-        self.claims.append(capabilities)
-        while not (kind := next((kind for kind in capabilities.kinds if self.waiting[kind]), None)):
-            if self.drains:
-                raise Drained
-            await self.moved.wait()
-        self.waiting[kind] -= 1
-        return held(kind)
-
-    async def renew(self, held: Held) -> None:
-        """Nobody listens."""
-
-    async def report(self, held: Held, report: ResultReported) -> Verdict | None:
-        self.reported.append(report)
-        return "accepted"
-
-    async def release(self, held: Held, reason: str) -> None:
-        """Nobody listens."""
-
-    def forget(self, held: Held) -> None:
-        """Nobody remembers."""
-
-
-def held(kind: JobKind) -> Held:
-    claim = JobClaimed.model_construct(  # its spec is nobody's business here
-        job_id=f"{kind}-{new_id()}",
-        video_id="v",
-        pool="default",
-        worker_id="w",
-        claim_id="c",
-        epoch=1,
-        attempt=1,
-        lease_expires_at=datetime(2026, 3, 1, tzinfo=UTC),
-        spec=cast(JobSpec, KINDS[kind].spec.model_construct(kind=kind, source=SOURCE)),
-    )
-    loop = asyncio.get_running_loop()
-    return Held(claim, "c", loop.create_future(), loop.create_future())
 
 
 class Bench:
@@ -214,17 +162,21 @@ def encode_json(failure: Failure) -> str:
 class Closed(Queue):
     """A worker app that does not take the worker's key."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
     async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:
-        self.moved.set()
+        self.asked.set()
         raise NotAdmitted("this key is revoked")
 
 
 async def test_who_is_not_admitted_ends(tmp_path: Path) -> None:
     """What is wrong with a job is the slot's affair; what is wrong with the worker is not."""
-    bench = Bench(tmp_path, Closed())
+    bench = Bench(tmp_path, queue := Closed())
     with pytest.raises(NotAdmitted):
         async with bench.worker("encode=1", "audio=1"):
-            await bench.queue.moved.wait()
+            await queue.asked.wait()
 
 
 async def test_without_slots_it_does_one_job_of_any_kind_at_a_time(tmp_path: Path) -> None:
@@ -239,8 +191,7 @@ async def test_a_drained_worker_finishes_in_all_its_slots(tmp_path: Path) -> Non
     bench = Bench(tmp_path, Queue(encode=1))
     async with bench.worker("encode=1", "audio=2"):
         await bench.until(encode=1)
-        bench.queue.drains = True
-        bench.queue.moved.set()
+        await bench.queue.drain()
         await asyncio.sleep(0)
         bench.go_on.set()
         await eventually(lambda: bench.queue.reported)
