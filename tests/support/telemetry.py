@@ -1,6 +1,7 @@
 """The telemetry app inside the test's own process, on a log that the test holds in its hands."""
 
 import asyncio
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,10 +15,10 @@ from api.telemetry.intake import Intake
 from events.codec import decode
 from events.envelope import Envelope, Event, Record
 from events.errors import LogUnavailable
-from events.topics import TELEMETRY, Topic
+from events.topics import TELEMETRY, Topic, partition_of
 from infra.runtime import metrics
 from infra.runtime.clock import new_id
-from producers.appender import Offsets, OutcomeUnknown
+from producers.appender import Offsets, OutcomeUnknown, Place
 from tests.support.apps import Seen
 from tests.support.shelf import Shelf
 
@@ -40,12 +41,16 @@ FINISHED = {
 
 @dataclass
 class Log:
-    """Takes records as `Appender.offer` does. `away` refuses what comes; `silent` keeps it without an answer."""
+    """Takes records as `Appender.offer` does; tests/contract/test_producers_of_records.py holds it to that.
+
+    `away` refuses what comes; `silent` keeps it without an answer.
+    """
 
     records: list[Record] = field(default_factory=list)
     away: bool = False
     silent: bool = False
     outcome: "asyncio.Future[Offsets] | None" = None
+    _ends: Counter[Place] = field(default_factory=Counter)
 
     def offer(self, topic: Topic, records: Sequence[Record]) -> "asyncio.Future[Offsets]":
         """Put the records on the log, or not."""
@@ -54,12 +59,17 @@ class Log:
         caller: asyncio.Future[Offsets] = loop.create_future()
         if self.away:
             raise LogUnavailable("too many events wait for the log; try again in a moment")
+        offsets: Offsets = defaultdict(list)
+        for record in records:
+            place = topic.name, partition_of(record[0], topic.partitions)
+            offsets[place].append(self._ends[place])
+            self._ends[place] += 1
         self.records += records
         if self.silent:
             self.outcome = self.outcome or loop.create_future()
             caller.set_exception(OutcomeUnknown(self.outcome))
         else:
-            caller.set_result({})
+            caller.set_result(offsets)
         return caller
 
     @property

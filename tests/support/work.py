@@ -8,11 +8,13 @@ import imageio_ffmpeg
 
 from events.errors import ObjectChanged, ObjectMissing
 from events.kinds import Source
-from events.media import Failure, ObjectRef
+from events.media import ObjectRef
 from infra.runtime.binaries import ffprobe
 from infra.runtime.clock import SystemClock
 from infra.runtime.settings import Settings
 from workers.attempts.work import Limits, Work, WorkFailed
+from workers.failures import refused
+from workers.work import Limits, Work, WorkFailed
 
 
 def ffmpeg_path() -> str:
@@ -80,24 +82,20 @@ class DirectoryStore:
 
 
 class LocalSources:
-    """`workers.attempts.work.SourceCache` whose one source is a file on this disk."""
+    """`workers.attempts.work.SourceCache` whose one source is a file on this disk; see tests/contract/test_source_caches.py."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     async def fetch(self, source: Source) -> tuple[Path, str]:
-        """Return the file; raise WorkFailed when its digest is not the declared one."""
+        """Return the file. Raises ObjectMissing, and WorkFailed when it is not the declared one."""
+        if not self.path.is_file():
+            raise ObjectMissing(f"no file {self.path}")
+        if self.path.stat().st_size != source.size_bytes:
+            raise WorkFailed(refused("analysis", "FILE_CHANGED", "It was replaced.", category="file_access", retryable=False))
         sha256 = sha256_of(self.path)
         if source.sha256 is not None and source.sha256 != sha256:
-            raise WorkFailed(
-                Failure(
-                    stage="analysis",
-                    category="file_access",
-                    code="FILE_DIGEST",
-                    message="The stored file is not the one that was sent: its SHA-256 differs.",
-                    retryable=False,
-                )
-            )
+            raise WorkFailed(refused("analysis", "FILE_DIGEST", "It is another file.", retryable=False))
         return self.path, sha256
 
 

@@ -3,56 +3,23 @@
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from events.envelope import Record
 from events.errors import LogUnavailable
 from events.topics import TELEMETRY
 from producers.appender import Appender, OutcomeUnknown
 from tests.support.waiting import eventually
+from tests.support.producer import MemoryProducer
 
 # --- groups -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Producer:
-    """Takes batches as aiokafka's producer does. `answers` off keeps them; `broken` refuses the next ones."""
-
-    answers: bool = True
-    broken: bool = False
-    sent: list[tuple[int, int]] = field(default_factory=list)
-    open: "list[asyncio.Future[Any]]" = field(default_factory=list)
-    stopped: bool = False
-
-    def create_batch(self) -> BatchBuilder:
-        """Return an empty batch of 1000 bytes."""
-        return BatchBuilder(1000, 0)
-
-    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> "asyncio.Future[Any]":
-        """Take a batch; its records stand at the offsets after those before."""
-        if self.broken:
-            raise KafkaConnectionError("away")
-        count = batch.record_count()
-        base = sum(records for place, records in self.sent if place == partition)
-        self.sent.append((partition, count))
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if self.answers:
-            future.set_result(SimpleNamespace(offset=base))
-        else:
-            self.open.append(future)
-        return future
-
-    async def stop(self) -> None:
-        """Remember it."""
-        self.stopped = True
-
-
-async def started(producer: Producer, **options: Any) -> Appender:
+async def started(producer: MemoryProducer, **options: Any) -> Appender:
     """Return an appender that has this producer. Its time runs out when the test says so, not when the machine stops."""
 
     async def opened() -> Any:
@@ -85,7 +52,7 @@ async def refused(waiting: Awaitable[Any], kind: type[LogUnavailable]) -> LogUna
 
 
 async def test_offers_that_come_together_are_one_batch_a_partition() -> None:
-    producer = Producer()
+    producer = MemoryProducer()
     appender = await started(producer)
     await asyncio.gather(*(appender.offer(TELEMETRY, [record]) for record in records(12)))
     assert len(producer.sent) <= TELEMETRY.partitions
@@ -95,7 +62,7 @@ async def test_offers_that_come_together_are_one_batch_a_partition() -> None:
 
 
 async def test_the_offsets_of_a_group_are_those_of_its_batches_however_many() -> None:
-    producer = Producer()
+    producer = MemoryProducer()
     appender = await started(producer)
     offsets = await appender.offer(TELEMETRY, records(100, 150))
     assert len(producer.sent) > TELEMETRY.partitions
@@ -107,7 +74,7 @@ async def test_the_offsets_of_a_group_are_those_of_its_batches_however_many() ->
 
 
 async def test_what_is_not_sent_in_time_is_forgotten_and_what_is_sent_stays_open() -> None:
-    producer = Producer(answers=False)
+    producer = MemoryProducer(answers=False)
     appender = await started(producer)
     first = appender.offer(TELEMETRY, records(1))
     await eventually(lambda: bool(producer.open))
@@ -129,7 +96,7 @@ async def test_what_is_not_sent_in_time_is_forgotten_and_what_is_sent_stays_open
 
 
 async def test_the_buffer_is_bounded_by_count_and_by_size() -> None:
-    producer = Producer(answers=False)
+    producer = MemoryProducer(answers=False)
     appender = await started(producer, pending_max=10, pending_max_bytes=1000)
     waiting = [appender.offer(TELEMETRY, records(8))]
     with pytest.raises(LogUnavailable, match="too many"):
@@ -145,7 +112,7 @@ async def test_the_buffer_is_bounded_by_count_and_by_size() -> None:
 
 
 async def test_a_caller_who_goes_away_disturbs_nobody() -> None:
-    producer = Producer(answers=False)
+    producer = MemoryProducer(answers=False)
     appender = await started(producer)
     gone, stays = (appender.offer(TELEMETRY, records(1)) for _ in range(2))
     gone.cancel()
@@ -156,7 +123,7 @@ async def test_a_caller_who_goes_away_disturbs_nobody() -> None:
 
 
 async def test_a_broken_producer_is_replaced() -> None:
-    producer = Producer(broken=True)
+    producer = MemoryProducer(broken=True)
     appender = await started(producer)
     await refused(appender.offer(TELEMETRY, records(1)), LogUnavailable)
     assert producer.stopped
@@ -166,7 +133,7 @@ async def test_a_broken_producer_is_replaced() -> None:
 
 
 async def test_a_group_that_meets_a_bug_is_refused_and_the_next_one_is_sent() -> None:
-    producer = Producer()
+    producer = MemoryProducer()
     appender = await started(producer)
     send_batch, producer.send_batch = producer.send_batch, None  # type: ignore[assignment, method-assign]
     with pytest.raises(LogUnavailable):
