@@ -1,6 +1,6 @@
-"""Awkward input, part two: clocks, the choice of streams, channels, containers and protections. See `tests.support.awkward`."""
+"""Awkward streams: clocks, the choice among streams, channels, containers and protections."""
 
-from tests.support.recipes import AAC, X264, Edit, Failed, Published, Recipe, picture, tone
+from tests.support.recipes import AAC, TALKIE, X264, Edit, Failed, Recipe, picture, published, tone
 
 LIBVPX = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8")
 ONE_RED = ("-f", "lavfi", "-i", "color=red:s=320x240:d=0.04:r=25")
@@ -9,13 +9,6 @@ CENC = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "76a6c65c5ea762
 CHAPTERS = b";FFMETADATA1\n" + b"".join(
     b"[CHAPTER]\nTIMEBASE=1/1000\nSTART=%d\nEND=%d\ntitle=Kapitel\n" % (at, at + 250) for at in (0, 250, 500, 750)
 )
-
-
-def _published(*rungs: str, **details: object) -> Published:
-    return Published(rungs, **details)  # type: ignore[arg-type]
-
-
-TALKIE = _published("240p", sizes=((320, 240),), audio_tracks=1)
 
 
 def without_stream(pid: int) -> Edit:
@@ -50,34 +43,34 @@ CLOCKS: dict[str, Recipe] = {
     "clock_restarts": Recipe(
         "clock_restarts.ts",
         "two transport streams joined: the clock starts anew",
-        _published("240p", audio_tracks=1, duration_ms=2000, warnings=("clock", "in one piece")),
+        published("240p", audio_tracks=1, duration_ms=2000, warnings=("clock", "in one piece")),
         (*FLASHES, *X264, *AAC),
         edit=twice,
     ),
     "clock_restarts_vob": Recipe(
         "clock_restarts.vob",
         "the same with programme streams",
-        _published("240p", audio_tracks=1, duration_ms=1960, warnings=("clock", "in one piece")),
+        published("240p", audio_tracks=1, duration_ms=1960, warnings=("clock", "in one piece")),
         (*FLASHES, "-c:v", "mpeg2video", "-q:v", "3", "-c:a", "mp2", "-f", "vob"),
         edit=twice,
     ),
     "chained_ogg": Recipe(
         "chained.ogv",
         "two Ogg files joined",
-        _published("240p", audio_tracks=1, duration_ms=2080, warnings=("clock", "in one piece")),
+        published("240p", audio_tracks=1, duration_ms=2080, warnings=("clock", "in one piece")),
         (*FLASHES, "-c:v", "libtheora", "-q:v", "6", "-c:a", "libvorbis"),
         edit=twice,
     ),
     "clock_jumps": Recipe(
         "clock_jumps.ts",
         "a transport stream whose clock jumps by five minutes",
-        _published("240p", audio_tracks=1, duration_ms=1080, warnings=("clock",)),
+        published("240p", audio_tracks=1, duration_ms=1080, warnings=("clock",)),
         (*FLASHES, *X264, *AAC, *jump(300)),
     ),
     "clock_jumps_days": Recipe(
         "clock_jumps_days.mkv",
         "a Matroska file whose clock jumps by 45 days",
-        _published("240p", audio_tracks=1, duration_ms=1080, warnings=("clock",)),
+        published("240p", audio_tracks=1, duration_ms=1080, warnings=("clock",)),
         (*FLASHES, *X264, *AAC, *jump(45 * 86_400)),
     ),
 }
@@ -93,13 +86,13 @@ STREAMS: dict[str, Recipe] = {
     "still_and_sound": Recipe(
         "still_and_sound.mp4",
         "a single picture and a longer sound",
-        _published("240p", audio_tracks=1, warnings=("stands",)),
+        published("240p", audio_tracks=1, warnings=("stands",)),
         (*picture(seconds="0.04"), *tone(), *X264, *AAC),
     ),
     "cover_first": Recipe(
         "cover_first.mkv",
         "a track of a single picture before the film",
-        _published("240p", audio_tracks=1, warnings=("attachments", "in one piece")),
+        published("240p", audio_tracks=1, warnings=("attachments", "in one piece")),
         (
             *(*ONE_RED, "-i", "{clip:mp4}", "-map", "0:v", "-map", "1:v", "-map", "1:a", "-c:v:0", "mjpeg", "-c:v:1", "copy"),
             *("-c:a", "copy", "-disposition:v:0", "default", "-disposition:v:1", "0"),
@@ -115,7 +108,7 @@ STREAMS: dict[str, Recipe] = {
     "two_programmes": Recipe(
         "two_programmes.ts",
         "a broadcast of two programmes, each with a clock of its own",
-        _published("240p", audio_tracks=1, warnings=("programmes", "“A”")),
+        published("240p", audio_tracks=1, warnings=("programmes", "“A”")),
         (
             *("-i", "{clip:mp4}", "-itsoffset", "40", "-i", "{clip:mp4}", "-map", "0", "-map", "1", "-c", "copy"),
             *("-program", "title=A:program_num=1:st=0:st=1", "-program", "title=B:program_num=2:st=2:st=3"),
@@ -125,13 +118,13 @@ STREAMS: dict[str, Recipe] = {
     "data_first": Recipe(
         "data_first.mov",
         "a track of time codes",
-        _published("240p", audio_tracks=1),
+        published("240p", audio_tracks=1),
         ("-i", "{clip:mp4}", "-c", "copy", "-timecode", "01:00:00:00"),
     ),
     "ambisonic": Recipe(
         "ambisonic.mkv",
         "ambisonic sound",
-        _published("240p", audio_tracks=1, warnings=("mixed down",)),
+        published("240p", audio_tracks=1, warnings=("mixed down",)),
         (
             *(*picture(), "-f", "lavfi", "-i", "sine=f=440:r=48000:d=1,pan=ambisonic 1|c0=c0|c1=c0|c2=0*c0|c3=0*c0"),
             *(*X264, "-c:a", "libopus", "-mapping_family", "2"),
@@ -140,7 +133,7 @@ STREAMS: dict[str, Recipe] = {
     "nine_channels": Recipe(
         "nine_channels.mov",
         "nine channels that nothing names",
-        _published("240p", audio_tracks=1, warnings=("mixed down",)),
+        published("240p", audio_tracks=1, warnings=("mixed down",)),
         (
             *(*picture(), "-f", "lavfi", "-i", "sine=f=440:r=48000:d=1,pan=9C|" + "|".join(f"c{n}=c0" for n in range(9))),
             *(*X264, "-c:a", "pcm_s16le"),
@@ -149,13 +142,13 @@ STREAMS: dict[str, Recipe] = {
     "hamasaki": Recipe(
         "hamasaki.mkv",
         "22.2 sound",
-        _published("240p", audio_tracks=1, warnings=("mixed down",)),
+        published("240p", audio_tracks=1, warnings=("mixed down",)),
         (*picture(), *tone(layout="22.2"), *X264, "-c:a", "pcm_s16le"),
     ),
     "chapters": Recipe(
         "chapters.m4b",
         "an audio book with chapters",
-        _published(audio_tracks=1, warnings=("4 chapters",)),
+        published(audio_tracks=1, warnings=("4 chapters",)),
         (*tone(), "-i", "{chapters.txt}", "-map", "0", "-map_metadata", "1", "-map_chapters", "1", *AAC, "-f", "ipod"),
         {"chapters.txt": CHAPTERS},
     ),
@@ -168,7 +161,7 @@ STREAMS: dict[str, Recipe] = {
     "real_media": Recipe(
         "real_media.rm",
         "RealMedia",
-        _published("240p", audio_tracks=1, warnings=("in one piece",)),
+        published("240p", audio_tracks=1, warnings=("in one piece",)),
         (*picture("320x240"), *tone(), "-c:v", "rv20", "-b:v", "300k", "-c:a", "ac3", "-ar", "44100"),
     ),
     "flash": Recipe(
@@ -199,16 +192,16 @@ STREAMS: dict[str, Recipe] = {
     "raw_h264": Recipe(
         "raw.h264",
         "H.264 without a container",
-        _published("240p", warnings=("in one piece",)),
+        published("240p", warnings=("in one piece",)),
         ("-i", "{clip:mp4}", "-map", "0:v", "-c", "copy", "-bsf:v", "h264_mp4toannexb"),
     ),
     "vvc": Recipe(
         "vvc.mp4",
         "VVC (H.266)",
-        _published("240p", duration_ms=400),
+        published("240p", duration_ms=400),
         (*picture(seconds="0.4"), "-pix_fmt", "yuv420p10le", "-c:v", "libvvenc", "-preset", "faster"),
     ),
-    "animated_png": Recipe("animated.png", "an animated PNG", _published("240p"), (*picture(), "-plays", "0", "-f", "apng")),
+    "animated_png": Recipe("animated.png", "an animated PNG", published("240p"), (*picture(), "-plays", "0", "-f", "apng")),
     "encrypted": Recipe(
         "encrypted.mp4",
         "pictures that are encrypted (Common Encryption)",
