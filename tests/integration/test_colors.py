@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from events.media import VideoTrack
 from processors.planning.filters import PRIMARIES, RGB, YUV_MATRICES, filters, still_filters
 from tests.support.clips import clip
 from tests.support.colors import THUMBNAIL_TOLERANCE, TOLERANCE, assert_close, rungs, shown, thumbnail
+from tests.support.footage import video_track
 from tests.support.recipes import PATCHES
 from tests.support.transcoding import ffmpeg, transcode
 from tests.support.work import ffmpeg_path, ffprobe_path
@@ -98,14 +98,10 @@ def test_no_combination_of_tags_and_formats_stops_the_filters() -> None:
         transfer = pick(["bt709", "smpte2084", "arib-std-b67", "log100", "linear", "smpte428", "unknown"])
         primaries, color_range = pick([*sorted(PRIMARIES), "unknown"]), pick(["tv", "pc"])
         width, height = pick([64, 63]), pick([36, 35])
-        track = VideoTrack(
-            index=0,
+        track = video_track(
+            width,
+            height,
             codec="ffv1",
-            width=width,
-            height=height,
-            display_width=width,
-            display_height=height,
-            frame_rate="25/1",
             pixel_format=pixel_format,
             color_space=space,
             color_primaries=primaries,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID, uuid5
 
 from events.envelope import Envelope, Event, Recorded
@@ -32,23 +32,30 @@ from events.videos import VideoPlanned, VideoProbed, VideoPublished, VideoUpload
 VIDEO_ID = "01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04"
 START = datetime(2100, 3, 1, 12, 0, 0, tzinfo=UTC)
 """In the future: on a real broker, what is kept for days must not be old already."""
+
+
+def video_track(width: int = 640, height: int = 360, **more: Any) -> VideoTrack:
+    """Return a track of plain pictures, four seconds of H.264 unless more is said."""
+    plain = VideoTrack(
+        index=0,
+        codec="h264",
+        width=width,
+        height=height,
+        display_width=width,
+        display_height=height,
+        frame_rate="25/1",
+        pixel_format="yuv420p",
+        duration_ms=4000,
+    )
+    return plain.model_copy(update=more)
+
+
 PROBE = Probe(
     container="mov,mp4",
     duration_ms=60_000,
     size_bytes=1000,
     sha256="ab" * 32,
-    video=VideoTrack(
-        index=0,
-        codec="h264",
-        width=640,
-        height=360,
-        display_width=640,
-        display_height=360,
-        frame_rate="25/1",
-        frame_count=1500,
-        pixel_format="yuv420p",
-        duration_ms=60_000,
-    ),
+    video=video_track(frame_count=1500, duration_ms=60_000),
     audio=(AudioTrack(index=1, codec="aac", channels=2, sample_rate_hz=48_000, duration_ms=60_000),),
 )
 RUNGS = (
@@ -153,17 +160,7 @@ def plan(
 def probe(*, seconds: float = 24.0) -> Probe:
     """Return what the analysis of the source would have found."""
     milliseconds = round(seconds * 1000)
-    track = VideoTrack(
-        index=0,
-        codec="h264",
-        width=1920,
-        height=1080,
-        display_width=1920,
-        display_height=1080,
-        frame_rate="30000/1001",
-        pixel_format="yuv420p",
-        duration_ms=milliseconds,
-    )
+    track = video_track(1920, 1080, frame_rate="30000/1001", duration_ms=milliseconds)
     sound = AudioTrack(index=1, codec="aac", channels=2, sample_rate_hz=48_000, duration_ms=milliseconds)
     return Probe(
         container="mov,mp4,m4a,3gp,3g2,mj2",

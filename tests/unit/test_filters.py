@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.media import VideoTrack
 from processors.planning.filters import PRIMARIES, SCALE_MATRICES, YUV_MATRICES, colors_of, filters, still_filters
+from tests.support.footage import video_track
 
 WORDS = st.sampled_from(
     [*sorted(YUV_MATRICES | PRIMARIES), "gbr", "bt2020c", "reserved", "chroma-derived-nc", "linear", "log100", None]
@@ -16,22 +16,6 @@ WORDS = st.sampled_from(
 FORMATS = st.sampled_from(
     ["yuv420p", "yuvj422p", "yuv444p12le", "nv12", "gray", "rgb24", "bgra", "yuva420p", "pal8", "monob", "xyz12le"]
 )
-
-
-def track(**changes: Any) -> VideoTrack:
-    """Return a small picture that says nothing of its colours."""
-    plain = VideoTrack(
-        index=0,
-        codec="h264",
-        width=640,
-        height=360,
-        display_width=640,
-        display_height=360,
-        frame_rate="25/1",
-        pixel_format="yuv420p",
-        duration_ms=1000,
-    )
-    return plain.model_copy(update=changes)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +37,7 @@ def track(**changes: Any) -> VideoTrack:
     ],
 )
 def test_the_matrix_is_the_sources_own_or_decided_by_rule(changes: dict[str, Any], matrix: str, color_range: str) -> None:
-    colors = colors_of(track(**changes))
+    colors = colors_of(video_track(**changes))
 
     assert (colors.matrix, colors.range) == (matrix, color_range)
     assert colors.guessed is None
@@ -63,7 +47,7 @@ def test_the_matrix_is_the_sources_own_or_decided_by_rule(changes: dict[str, Any
 def test_every_output_says_its_colours_and_no_filter_has_to_guess(
     space: str | None, primaries: str | None, transfer: str | None, color_range: str, pixel_format: str, hdr: str | None, keep: bool
 ) -> None:
-    source = track(
+    source = video_track(
         color_space=space,
         color_primaries=primaries,
         color_transfer=transfer,

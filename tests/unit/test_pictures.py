@@ -5,21 +5,10 @@ from typing import Any
 
 import pytest
 
-from events.media import VideoTrack
+from tests.support.footage import video_track
 from workers.transcode.pictures import Sample, as_decoded, sample_argv, sample_moments
 
-HEADERS = VideoTrack(
-    index=0,
-    codec="h264",
-    width=640,
-    height=360,
-    display_width=640,
-    display_height=360,
-    frame_rate="25/1",
-    pixel_format="yuv420p",
-    color_transfer="reserved",
-    duration_ms=4000,
-)
+HEADERS = video_track(color_transfer="reserved")
 
 
 def picture(fields: str = "P", size: str = "640x360", sar: str = "1/1", pixel_format: str = "yuv420p") -> str:

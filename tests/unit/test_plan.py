@@ -23,18 +23,9 @@ from processors.planning.plan import (
     thumbnail_ms,
     timescale,
 )
+from tests.support.footage import video_track
 
-VIDEO = VideoTrack(
-    index=0,
-    codec="h264",
-    width=1920,
-    height=1080,
-    display_width=1920,
-    display_height=1080,
-    frame_rate="30000/1001",
-    pixel_format="yuv420p",
-    duration_ms=600_600,
-)
+VIDEO = video_track(1920, 1080, frame_rate="30000/1001", duration_ms=600_600)
 SOUND = AudioTrack(index=1, codec="aac", channels=2, sample_rate_hz=48_000, duration_ms=600_600)
 SOURCE = Source(object_key="uploads/x", size_bytes=1, sha256="ab")
 
