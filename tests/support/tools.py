@@ -31,6 +31,12 @@ def manifest(text: str, address: str) -> dict[str, Any]:
     return found
 
 
+def subtitles(text: str) -> dict[str, Any]:
+    """Return the cues of a WebVTT file as the working group's validator sees them; `errors` are its words about faults."""
+    found: dict[str, Any] = read("webvtt", given=text)
+    return found
+
+
 def promtool(*arguments: str, given: str = "") -> str:
     """Return the words of promtool. Raises AssertionError with them when it finds a fault."""
     assert (TOOLS / "bin" / "promtool").exists(), "run: make tools"

@@ -83,6 +83,15 @@ const TOOLS = {
     const eventHandler = ({ type, message }) => { if (type === "warn") warnings.push(message); };
     return { ...parse(text(), { manifestUri: address, eventHandler }), warnings };
   },
+
+  /** Subtitles as the validator of the WebVTT working group sees them: { cues: [{ startTime, endTime, text }], errors: [{ message, line }] } */
+  async webvtt() {
+    const { WebVTTParser } = (await import("webvtt-parser")).default;
+    const entities = { "&amp;": "&", "&lt;": "<", "&gt;": ">", "&nbsp;": "\u00a0", "&lrm;": "\u200e", "&rlm;": "\u200f" };
+    const { cues, errors } = new WebVTTParser(entities).parse(text(), "subtitles");
+    const said = (node) => (node.type === "text" ? node.value : (node.children ?? []).map(said).join(""));
+    return { cues: cues.map(({ startTime, endTime, tree }) => ({ startTime, endTime, text: said(tree) })), errors };
+  },
 };
 
 const [tool, argument] = process.argv.slice(2);
