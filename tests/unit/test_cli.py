@@ -1,6 +1,5 @@
 """The command line, against an admin app and an object store that keep state in memory."""
 
-import hashlib
 import io
 import json
 import os
@@ -30,73 +29,7 @@ from infra.commands.support.files import Settling, collect, shown
 from infra.commands.support.uploads import FileChanged, Uploads, digest, parts_of, title_of
 from infra.runtime import objects
 from infra.runtime.settings import Settings
-
-
-class Platform:
-    """Admin app and object store: uploads in parts, videos by content. `faults` are answered first."""
-
-    def __init__(self, *, part_bytes: int | None = None) -> None:
-        self.part_bytes = part_bytes
-        self.faults: list[int] = []
-        self.admin_faults: list[int] = []
-        self.life: list[dict[str, Any]] = [{"status": "ready", "slug": "a-slug", "hls_url": "/hls"}]
-        self.objects: dict[str, bytes] = {}
-        self.videos: dict[str, dict[str, Any]] = {}
-        self.calls: list[str] = []
-        self.patience_s: dict[str, float] = {}
-
-    @property
-    def api(self) -> AdminApi:
-        return AdminApi(httpx.Client(transport=httpx.MockTransport(self.admin), base_url="http://admin"))
-
-    @property
-    def store(self) -> httpx.Client:
-        return httpx.Client(transport=httpx.MockTransport(self.put))
-
-    def admin(self, request: httpx.Request) -> httpx.Response:
-        self.calls.append(f"{request.method} {request.url.path}")
-        self.patience_s[request.url.path.rpartition("/")[2]] = request.extensions["timeout"]["read"]
-        body = json.loads(request.content) if request.content else {}
-        if self.admin_faults and request.method == "GET":
-            return httpx.Response(self.admin_faults.pop(0))
-        match (request.method, request.url.path.strip("/").split("/")[1:]):
-            case ("POST", ["uploads"]):
-                video_id = f"v{len(self.videos) + 1}"
-                self.videos[video_id] = {"video_id": video_id, "status": "uploading", "slug": video_id} | body
-                url = None if self.part_bytes else f"http://store/{video_id}"
-                return httpx.Response(201, json={"video_id": video_id, "url": url, "part_bytes": self.part_bytes})
-            case ("GET", ["uploads", video_id]) if video_id in self.videos:
-                return httpx.Response(200, json={"parts": self.parts(video_id)})
-            case ("POST", ["uploads", video_id, "parts"]):
-                return httpx.Response(200, json={"urls": {n: f"http://store/{video_id}/{n}" for n in body["numbers"]}})
-            case ("POST", ["uploads", video_id, "complete"]):
-                self.videos[video_id] |= body | {"status": "processing", "slug": "a-slug"}
-                return httpx.Response(200, json={"slug": "a-slug"})
-            case ("GET", ["videos", _, "progress"]):
-                return httpx.Response(200, json={"qualities": [{"name": "720p", "progress": 40.0}]})
-            case ("GET", ["videos", video_id]) if video_id in self.videos:
-                self.videos[video_id] |= self.life[0] if len(self.life) == 1 else self.life.pop(0)
-                return httpx.Response(200, json=self.videos[video_id])
-            case ("GET", ["videos"]):
-                sha256 = request.url.params["sha256"]
-                found = [v for v in self.videos.values() if v["sha256"] == sha256 and v["status"] != "uploading"]
-                return httpx.Response(200, json={"items": found, "next": None})
-            case _:
-                return httpx.Response(404, json={"title": "not found", "detail": "there is no such video"})
-
-    def parts(self, video_id: str) -> list[dict[str, Any]]:
-        found = [(int(key.split("/")[1]), data) for key, data in self.objects.items() if key.startswith(f"{video_id}/")]
-        return [{"number": n, "etag": hashlib.md5(data).hexdigest(), "size_bytes": len(data)} for n, data in sorted(found)]
-
-    def put(self, request: httpx.Request) -> httpx.Response:
-        if self.faults:
-            return httpx.Response(self.faults.pop(0))
-        assert int(request.headers["content-length"]) == len(request.content)
-        self.objects[request.url.path.strip("/")] = request.content
-        return httpx.Response(200, headers={"etag": f'"{hashlib.md5(request.content).hexdigest()}"'})
-
-    def content(self, video_id: str) -> bytes:
-        return self.objects.get(video_id) or b"".join(self.objects[f"{video_id}/{p['number']}"] for p in self.parts(video_id))
+from tests.support.uploading import MemoryPlatform
 
 
 class Told:
@@ -120,7 +53,7 @@ class Told:
         self.percents.append((name, percent))
 
 
-def ingestion(platform: Platform, folder: Path, told: Told) -> Ingestion:
+def ingestion(platform: MemoryPlatform, folder: Path, told: Told) -> Ingestion:
     return Ingestion(
         platform.api, Uploads(platform.api, platform.store, folder / "memory"), told, wait=True, sleep=lambda seconds: None
     )
@@ -141,7 +74,7 @@ def _no_waiting() -> Iterator[None]:
 
 @pytest.mark.parametrize("part_bytes", [None, 4])
 def test_a_file_is_uploaded_and_followed_to_its_end(part_bytes: int | None, tmp_path: Path) -> None:
-    platform, told = Platform(part_bytes=part_bytes), Told()
+    platform, told = MemoryPlatform(part_bytes=part_bytes), Told()
     assert ingestion(platform, tmp_path, told).all([film(tmp_path)], None, "high") == 0
     assert platform.content("v1") == b"0123456789"
     assert (platform.videos["v1"]["title"], platform.videos["v1"]["priority"]) == ("film", "high")
@@ -151,7 +84,7 @@ def test_a_file_is_uploaded_and_followed_to_its_end(part_bytes: int | None, tmp_
 
 
 def test_the_same_content_is_told_and_not_sent_again(tmp_path: Path) -> None:
-    platform, told = Platform(), Told()
+    platform, told = MemoryPlatform(), Told()
     files = [film(tmp_path), film(tmp_path, "copy.mp4")]
     assert ingestion(platform, tmp_path, told).all(files, None, "normal") == 0
     assert ("copy.mp4", "known") in told.stages
@@ -159,7 +92,7 @@ def test_the_same_content_is_told_and_not_sent_again(tmp_path: Path) -> None:
 
 
 def test_a_broken_upload_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    platform, path = Platform(part_bytes=4), film(tmp_path)
+    platform, path = MemoryPlatform(part_bytes=4), film(tmp_path)
     platform.faults = [403]
     with pytest.raises(Away, match="403"):
         ingestion(platform, tmp_path, Told()).all([path], None, "normal")
@@ -172,20 +105,20 @@ def test_a_broken_upload_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_the_store_may_take_its_time_to_join_many_gigabytes(tmp_path: Path) -> None:
-    platform = Platform(part_bytes=4)
+    platform = MemoryPlatform(part_bytes=4)
     assert ingestion(platform, tmp_path, Told()).all([film(tmp_path)], None, "normal") == 0
     assert platform.patience_s["complete"] > objects.JOIN_S
     assert platform.patience_s["uploads"] <= 30
 
 
 def test_a_store_that_stumbles_is_asked_again(tmp_path: Path) -> None:
-    platform = Platform()
+    platform = MemoryPlatform()
     platform.faults = [503, 500]
     assert ingestion(platform, tmp_path, Told()).all([film(tmp_path)], None, "normal") == 0
 
 
 def test_a_video_is_followed_through_its_stages_while_the_admin_app_comes_and_goes(tmp_path: Path) -> None:
-    platform, told = Platform(), Told()
+    platform, told = MemoryPlatform(), Told()
     platform.life = [{"status": "processing"}, {"plan": {"format": "cmaf"}}, {}, {"status": "ready"}]
 
     stumbles = iter([[404], [503], [], [], []])
@@ -201,14 +134,14 @@ def test_a_video_is_followed_through_its_stages_while_the_admin_app_comes_and_go
 
 
 def test_a_video_that_fails_says_why(tmp_path: Path) -> None:
-    platform, told = Platform(), Told()
+    platform, told = MemoryPlatform(), Told()
     platform.life = [{"status": "failed", "failure": {"code": "NOT_MEDIA", "message": "This is no video."}}]
     assert ingestion(platform, tmp_path, told).all([film(tmp_path)], None, "normal") == 1
     assert told.stages[-1] == ("film.mp4", "failed")
 
 
 def test_an_admin_app_that_stays_away_ends_the_wait(tmp_path: Path) -> None:
-    platform = Platform()
+    platform = MemoryPlatform()
     platform.life = [{"status": "processing"}]
 
     def go_away(seconds: float) -> None:
@@ -220,7 +153,7 @@ def test_an_admin_app_that_stays_away_ends_the_wait(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_fails_and_the_next_one_does_not(tmp_path: Path) -> None:
-    platform, told = Platform(), Told()
+    platform, told = MemoryPlatform(), Told()
     files = [film(tmp_path, "empty.mp4", b""), film(tmp_path)]
     assert ingestion(platform, tmp_path, told).all(files, None, "normal") == 1
     assert told.stages[0] == ("empty.mp4", "failed")
@@ -530,7 +463,7 @@ def addresses(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_file_that_nobody_waits_for_says_where_it_will_play(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    platform = Platform()
+    platform = MemoryPlatform()
     with Bars("http://here", wait=False) as bars:
         uploads = Uploads(platform.api, platform.store, tmp_path / "memory")
         assert Ingestion(platform.api, uploads, bars, wait=False).all([film(tmp_path)], None, "normal") == 0
@@ -538,7 +471,7 @@ def test_a_file_that_nobody_waits_for_says_where_it_will_play(tmp_path: Path, ca
 
 
 def test_a_known_file_says_where_it_plays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    platform = Platform()
+    platform = MemoryPlatform()
     for name in ("film.mp4", "copy.mp4"):
         with Bars("http://here") as bars:
             uploads = Uploads(platform.api, platform.store, tmp_path / "memory")
@@ -551,7 +484,7 @@ def test_a_known_file_says_where_it_plays(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_ctrl_c_says_where_it_will_play(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    platform = Platform()
+    platform = MemoryPlatform()
     platform.life = [{"status": "processing"}]
 
     def interrupt(seconds: float) -> None:
@@ -566,7 +499,7 @@ def test_ctrl_c_says_where_it_will_play(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_completed_upload_is_never_said_to_be_uploading_again(tmp_path: Path) -> None:
-    platform, told = Platform(), Told()
+    platform, told = MemoryPlatform(), Told()
     platform.life = [{"status": "uploading", "slug": "v1"}, {"status": "ready", "slug": "a-slug"}]
     assert ingestion(platform, tmp_path, told).all([film(tmp_path)], None, "normal") == 0
     assert [stage for _, stage in told.stages] == ["queued", "published"]
