@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,16 +33,25 @@ class Server:
         return Uploads(self.api, self.store, memory)
 
 
-@pytest.fixture(params=["memory", "platform"])
-async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
+@pytest.fixture(params=["memory", "real"])
+def server(request: pytest.FixtureRequest) -> Server:
     """Each of them."""
-    if request.param == "memory":
-        platform = MemoryPlatform(part_bytes=None)
-        yield Server(platform.api, platform.store, os.urandom(10), b"")
-        return
-    running: Platform = request.getfixturevalue("platform")
-    headers = {"Authorization": f"Bearer {running.token}"}
-    with httpx.Client(base_url=str(running.admin.base_url), headers=headers, timeout=60) as http, httpx.Client() as store:
+    found: Server = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def memory() -> Server:
+    """The stand-in."""
+    admin = MemoryPlatform(part_bytes=None)
+    return Server(admin.api, admin.store, os.urandom(10), b"")
+
+
+@pytest.fixture
+def real(platform: Platform) -> Iterator[Server]:
+    """The real ones."""
+    headers = {"Authorization": f"Bearer {platform.token}"}
+    with httpx.Client(base_url=str(platform.admin.base_url), headers=headers, timeout=60) as http, httpx.Client() as store:
         yield Server(AdminApi(http), store, os.urandom(1000), os.urandom(Settings().upload_part_bytes + 1))
 
 

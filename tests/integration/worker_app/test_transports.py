@@ -74,43 +74,59 @@ class Dispatched:
     async def drain(self) -> None:
         await self._ask(PauseRequested(pool=POOL, worker_id=self.worker_id, drain=True, reason="service"))
 
+    async def leave(self) -> None:
+        """Leave no job to the next test."""
+        for job_id in self.jobs:
+            await self.cancel(job_id)
+
     async def _ask(self, request: Event) -> None:
         context = system_context("test")
         await self.log.append([Envelope(context.new_id(), "test", POOL, context.now, request, context.new_id())])
 
 
-@pytest.fixture(params=["memory", "log", "app"])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    """Each of them; jobs that a test leaves are cancelled."""
-    if request.param == "memory":
-        yield Memory()
-        return
-    gate: Platform = request.getfixturevalue("gate")
-    log: Appender = request.getfixturevalue("log")
-    if request.param == "log":
-        worker_id = new_id()
-        transport = LogTransport(
-            worker_id,
-            POOL,
-            process_id=new_id(),
-            append=log.append,
-            open_consumer=lambda: kafka.open_consumer(gate.settings, idle_ms=100),
-            context=lambda correlation: system_context("test", correlation),
-            topic_prefix=gate.settings.topic_prefix,
-        )
-        await transport.start()
-        dispatched = Dispatched(transport, worker_id, log)
+@pytest.fixture(params=["memory", "over_log", "over_app"])
+def world(request: pytest.FixtureRequest) -> World:
+    """Each of them."""
+    found: World = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+async def memory() -> World:
+    """The stand-in."""
+    return Memory()
+
+
+@pytest.fixture
+async def over_log(gate: Platform, log: Appender) -> AsyncIterator[World]:
+    """A worker inside the cluster."""
+    worker_id = new_id()
+    transport = LogTransport(
+        worker_id,
+        POOL,
+        process_id=new_id(),
+        append=log.append,
+        open_consumer=lambda: kafka.open_consumer(gate.settings, idle_ms=100),
+        context=lambda correlation: system_context("test", correlation),
+        topic_prefix=gate.settings.topic_prefix,
+    )
+    await transport.start()
+    dispatched = Dispatched(transport, worker_id, log)
+    yield dispatched
+    await transport.stop()
+    await dispatched.leave()
+
+
+@pytest.fixture
+async def over_app(gate: Platform, log: Appender) -> AsyncIterator[World]:
+    """A worker outside."""
+    joined = await register(gate)
+    headers = {"X-Worker-API-Key": joined["api_key"]}
+    async with httpx.AsyncClient(base_url=gate.worker.base_url, headers=headers) as http:
+        transport = HttpTransport(Gateway(http), pool=POOL, version="0.1.0", new_id=new_id)
+        dispatched = Dispatched(transport, joined["worker_id"], log)
         yield dispatched
-        await transport.stop()
-    else:
-        joined = await register(gate)
-        headers = {"X-Worker-API-Key": joined["api_key"]}
-        async with httpx.AsyncClient(base_url=gate.worker.base_url, headers=headers) as http:
-            remote = HttpTransport(Gateway(http), pool=POOL, version="0.1.0", new_id=new_id)
-            dispatched = Dispatched(remote, joined["worker_id"], log)
-            yield dispatched
-    for job_id in dispatched.jobs:
-        await dispatched.cancel(job_id)
+        await dispatched.leave()
 
 
 async def claimed(world: World) -> Held:
