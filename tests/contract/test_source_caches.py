@@ -8,8 +8,8 @@ import pytest
 from events.errors import ObjectMissing
 from events.kinds import Source
 from tests.support.work import DirectoryStore, LocalSources
+from workers.attempts.work import SourceCache, WorkFailed
 from workers.sources import Sources
-from workers.work import SourceCache, WorkFailed
 
 DATA = bytes(range(256))
 SHA256 = hashlib.sha256(DATA).hexdigest()

@@ -222,7 +222,7 @@ async def test_a_dispatcher_that_starts_again_knows_what_it_has_buried(settings:
                 async def stands() -> bool:
                     return "KINOLOG_DEAD_LETTERS_MAX" in (dispatcher.fault or "")  # noqa: B023
 
-                await until(stands)
+                await eventually(stands)
             await dispatcher.stop()
         assert await buried(settings) == 3
 

@@ -413,9 +413,9 @@ async def test_a_topic_is_not_buried_piece_by_piece_by_processes_that_start_agai
             await producer.stop()
             if begun == 0:
                 await appender.append(good)
-                await until(lambda: folded_ids(pool, "counting"))
+                await eventually(lambda: folded_ids(pool, "counting"))
             else:
-                await until(lambda: feed.fault())
+                await eventually(lambda: feed.fault())
                 assert "records cannot be used" in (feed.fault() or "")
     assert len(await letters(settings, PROGRESS)) <= 10
 

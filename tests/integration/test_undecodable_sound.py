@@ -8,7 +8,7 @@ import pytest
 from events.kinds import MediaResult
 from tests.support.transcoding import SAMPLE_RATE_HZ, audio_specs, samples, transcode, verify
 from tests.support.work import ffmpeg_path
-from workers.work import WorkFailed
+from workers.attempts.work import WorkFailed
 
 PICTURES = ("-f", "lavfi", "-i", "testsrc=s=320x240:r=25:d=14")
 TONE = ("-f", "lavfi", "-i", "sine=f=440:d=14")

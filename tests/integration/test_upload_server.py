@@ -16,6 +16,7 @@ from infra.runtime.clock import new_id
 from infra.runtime.settings import Settings
 from tests.support.platform import Platform
 from tests.support.uploading import MemoryPlatform
+from tests.support.waiting import eventually
 
 PRIORITY = "low"
 
@@ -80,7 +81,7 @@ async def test_a_small_file_goes_there_in_one_piece_and_is_known_by_its_content(
     video = server.uploads(tmp_path / "memory").send(path, sha256, title="A film", priority=PRIORITY, report=sent.append)
     assert video["video_id"] and video["slug"]
     assert sum(sent) == len(server.small)
-    (known,) = server.api.get("/api/videos", sha256=sha256)["items"]
+    (known,) = await eventually(lambda: server.api.get("/api/videos", sha256=sha256)["items"])
     assert (known["video_id"], known["title"]) == (video["video_id"], "A film")
     assert server.api.get(f"/api/videos/{video['video_id']}")["status"] != "uploading"
 
@@ -100,7 +101,7 @@ async def test_a_large_file_goes_there_in_parts_that_are_listed_with_their_etags
     listed = in_parts.api.get(where)["parts"]
     assert [(part["number"], part["size_bytes"]) for part in listed] == [(1, size), (2, 1)]
     assert [part["etag"].strip('"') for part in listed] == [hashlib.md5(data).hexdigest() for data in parts]
-    done = {"title": "A film", "priority": PRIORITY, "sha256": sha256, "origin": "cli"}
+    done: dict[str, object] = {"title": "A film", "priority": PRIORITY, "sha256": sha256, "origin": "cli"}
     done["parts"] = [{"number": part["number"], "etag": part["etag"]} for part in listed]
     assert in_parts.api.post(f"{where}/complete", done)["slug"]
 

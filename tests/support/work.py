@@ -12,9 +12,8 @@ from events.media import ObjectRef
 from infra.runtime.binaries import ffprobe
 from infra.runtime.clock import SystemClock
 from infra.runtime.settings import Settings
+from workers.attempts.failures import refused
 from workers.attempts.work import Limits, Work, WorkFailed
-from workers.failures import refused
-from workers.work import Limits, Work, WorkFailed
 
 
 def ffmpeg_path() -> str:

@@ -31,8 +31,8 @@ from tests.support.apps import client, make
 from tests.support.footage import START, id_of
 from tests.support.histories import examples
 from tests.support.live import Heard, parse, percents, running, tick
-from tests.support.waiting import eventually
 from tests.support.memory_log import MemoryLog
+from tests.support.waiting import eventually
 
 
 async def nothing() -> tuple[dict[Place, int], dict[str, object]]:

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
-from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +11,8 @@ from events.envelope import Record
 from events.errors import LogUnavailable
 from events.topics import TELEMETRY
 from producers.appender import Appender, OutcomeUnknown
-from tests.support.waiting import eventually
 from tests.support.producer import MemoryProducer
+from tests.support.waiting import eventually
 
 # --- groups -----------------------------------------------------------------------------------------------------------
 

@@ -25,8 +25,8 @@ from producers import keys
 from producers.workers import claim_id_of
 from projections.folding.positions import Positions
 from projections.jobs import Job
-from tests.support.waiting import eventually
 from tests.support.memory_log import MemoryLog
+from tests.support.waiting import eventually
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 WORKER = "019ceb74-9b15-7216-ba9e-d6fd5eb561a4"

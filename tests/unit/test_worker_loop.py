@@ -19,8 +19,8 @@ from events.media import Failure, ObjectRef, SystemContext
 from events.workers import WorkerHeartbeat, WorkerRegistered
 from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.settings import InvalidSettings, Settings
-from tests.support.waiting import eventually
 from tests.support.queue import Queue
+from tests.support.waiting import eventually
 from tests.support.work import DirectoryStore, local_work
 from workers import loop
 from workers.app import slots
@@ -29,9 +29,7 @@ from workers.loop import Identity, Tools, Worker
 from workers.remote.gateway import NotAdmitted
 from workers.sources import Sources
 from workers.transcode.detect import Hardware
-from workers.transport import Drained, Held, Verdict
 from workers.transport import Held, Verdict
-from workers.work import Done, Runner, Update, Work, WorkFailed
 
 ALL = Capabilities(kinds=("analyse", "encode", "audio"), encoders=("libx264",))
 SOURCE = Source(object_key="sources/v/original", size_bytes=4)

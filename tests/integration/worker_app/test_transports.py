@@ -21,6 +21,7 @@ from tests.support.gate import ANALYSED, submitted
 from tests.support.platform import Platform
 from tests.support.queue import Queue
 from tests.support.remote import register
+from tests.support.waiting import eventually
 from workers.remote.gateway import Gateway
 from workers.remote.transport import HttpTransport
 from workers.transport import Drained, Held, LogTransport, Transport
@@ -31,13 +32,13 @@ OTHERS = Capabilities(kinds=("extras",))
 SPEC = AnalyseSpec(source=Source(object_key="sources/x", size_bytes=9))
 RESULT = AnalyseResult(probe=Probe.model_validate(ANALYSED))
 FAILURE = Failure(stage="analysis", category="process_failure", code="EXIT_1", message="It failed.", retryable=False)
-PATIENCE_S = 60.0
 
 
 class World(Protocol):
     """Where jobs come from, and a worker's way to them."""
 
-    transport: Transport
+    @property
+    def transport(self) -> Transport: ...
 
     async def submit(self, kind: JobKind) -> str: ...
 
@@ -145,10 +146,12 @@ def ended(held: Held, failure: Failure | None = None) -> ResultReported:
 
 async def lost(world: World, held: Held) -> None:
     """Wait until the worker learns that a claim was ended, of which it may have to ask."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not held.lost.done():
-            await world.transport.renew(held)
-            await asyncio.sleep(0.05)
+
+    async def is_lost() -> bool:
+        await world.transport.renew(held)
+        return held.lost.done()
+
+    await eventually(is_lost)
 
 
 async def test_a_claim_gets_a_job_that_waits_and_one_that_comes(world: World) -> None:
