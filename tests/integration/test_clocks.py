@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.inputs.broadcasts import CLOCKS
 from tests.support.clips import clip
+from tests.support.inputs.broadcasts import CLOCKS
 from tests.support.transcoding import SAMPLE_RATE_HZ, samples, transcode, verify
 from tests.support.work import ffmpeg_path
 
