@@ -341,9 +341,9 @@ def _print_insights(demo: Demo) -> None:
         board.add_row(row["hardware"], row["encoder"], row["codec"], row["res"], speed, reduction, str(row["samples"]))
     demo.console.print(board)
     for row in found["stability"]:
-        demo.console.print(f"  {row['encoder']}: {row['error']}, {row['count']} times")
+        demo.console.print(f"  {row['encoder']}, {row['error']}: {row['count']}")
     coverage = found["coverage"]
-    demo.console.print(f"  {coverage['total_jobs']} events of {coverage['unique_hardware']} kind(s) of hardware")
+    demo.console.print(f"  events: {coverage['total_jobs']}, kinds of hardware: {coverage['unique_hardware']}")
 
 
 # --- rebuild --------------------------------------------------------------------------------------------------------

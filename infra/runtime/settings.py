@@ -292,6 +292,14 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     log_format: Literal["console", "json"] = Field("json", description="Structured logs as JSON lines or for a console.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level to log.")
 
+    @field_validator("var_dir", mode="before")
+    @classmethod
+    def _the_folder_is_named(cls, value: object) -> object:
+        """Refuse the empty text of a variable without a value: it would be the working directory."""
+        if value == "":
+            raise ValueError("is empty; name a folder")
+        return value
+
     @field_validator("s3_endpoint", "s3_public_endpoint", "admin_url", "public_url", "telemetry_url")
     @classmethod
     def _addresses_are_urls(cls, text: str) -> str:

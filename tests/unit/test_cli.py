@@ -230,6 +230,8 @@ def test_folders_are_searched_and_named_files_taken_as_they_are(tmp_path: Path) 
     assert found == ["b.MKV", "a/c.webm", "notes.txt"]
     with pytest.raises(UsageFault, match="no such file"):
         collect([tmp_path / "gone.mp4"])
+    with pytest.raises(UsageFault, match="/dev/null is no file"):
+        collect([Path("/dev/null")])
     assert shown(Path("a\x1b[31mb")) == "a�[31mb"
 
 
@@ -452,6 +454,31 @@ def test_what_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "no room for: note" in capsys.readouterr().err
 
 
+def test_a_folder_with_source_code_gives_its_transport_streams_alone(tmp_path: Path) -> None:
+    for name, head in {
+        "a.ts": b"G@\x00\x10",
+        "b.MTS": b"\x00\x00\x00\x00G",
+        "c.ts": b"import type",
+        "d.mts": b"",
+        "e.mp4": b"import",
+    }.items():
+        (tmp_path / name).write_bytes(head)
+    assert [path.name for path in collect([tmp_path])] == ["a.ts", "b.MTS", "e.mp4"]
+    assert collect([tmp_path / "c.ts"]) == [tmp_path / "c.ts"], "a file that is named is taken"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/."), min_size=1))
+def test_an_id_of_any_characters_asks_for_that_id(text: str) -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json={})
+
+    AdminApi(httpx.Client(transport=httpx.MockTransport(answer), base_url="http://admin")).get(f"/api/videos/{text}/timeline")
+    assert (asked[0].url.path, asked[0].url.query) == (f"/api/videos/{text}/timeline", b"")
+
+
 @pytest.mark.parametrize("time", ["2026-11-20T19:00:00.123456+01:00", datetime(2026, 11, 20, 18, 0, 0, 123456, UTC)])
 def test_times_are_printed_in_one_way_which_as_of_takes(time: str | datetime) -> None:
     assert output.moment(time) == "2026-11-20T18:00:00Z"
@@ -503,6 +530,13 @@ def test_a_completed_upload_is_never_said_to_be_uploading_again(tmp_path: Path) 
     platform.life = [{"status": "uploading", "slug": "v1"}, {"status": "ready", "slug": "a-slug"}]
     assert ingestion(platform, tmp_path, told).all([film(tmp_path)], None, "normal") == 0
     assert [stage for _, stage in told.stages] == ["queued", "published"]
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_the_place_of_a_backup_is_named(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KINOLOG_VAR_DIR", str(tmp_path))
+    with pytest.raises(errors.InvalidRequest, match="the place of a backup is empty"):
+        typer.main.get_command(app).main([command, ""], standalone_mode=False)
 
 
 def test_a_worker_joins_a_url_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

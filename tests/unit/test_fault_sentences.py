@@ -75,6 +75,7 @@ def test_a_refused_report_is_told_in_the_same_words(body: bytes, detail: str) ->
         ("KAFKA_CA", "/nowhere", "KINOLOG_KAFKA_CA names no file"),
         ("COLOUR", "red", "KINOLOG_COLOUR is not known here; leave it out"),
         *(("ADMIN_URL", wrong, "KINOLOG_ADMIN_URL must be a URL, such as http://host:9000") for wrong in NO_URLS),
+        ("VAR_DIR", "", "KINOLOG_VAR_DIR is empty; name a folder"),
         ("S3_ENDPOINT", "ftp://here", "KINOLOG_S3_ENDPOINT must be a URL, such as http://host:9000"),
         ("POSTGRES_URL", "secret", "KINOLOG_POSTGRES_URL must be a URL, such as postgresql://user:password@host/database"),
         ("S3_ENDPOINT", "http://here", "s3_endpoint requires s3_secret_key, the secret key of that store"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from events.errors import Conflict, InvalidRequest, KinologError, NotFound
 from infra.commands.support.exits import Away, Refused, UsageFault
@@ -52,7 +53,7 @@ class AdminApi:
         import httpx
 
         try:
-            response = self._http.request(method, path, **options)
+            response = self._http.request(method, quote(path), **options)
         except httpx.TransportError as error:
             where = str(self._http.base_url).rstrip("/")
             raise Away(

@@ -30,7 +30,9 @@ def collect(paths: Iterable[Path]) -> list[Path]:
         elif path.is_file():
             found[path] = None
         else:
-            raise UsageFault(f"{shown(path)}: there is no such file or folder")
+            raise UsageFault(
+                f"{shown(path)}: there is no such file or folder" if not path.exists() else f"{shown(path)} is no file"
+            )
     return list(found)
 
 
@@ -39,13 +41,24 @@ def _below(folder: Path) -> Iterator[Path]:
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if is_media(path := Path(root, name)) and path.is_file():
+            if is_media(path := Path(root, name)) and path.is_file() and not is_typescript(path):
                 yield path
 
 
 def is_media(path: Path) -> bool:
     """Return whether a file in a folder is taken: by its suffix, never a hidden one."""
     return not path.name.startswith(".") and path.suffix.lower() in MEDIA_SUFFIXES
+
+
+def is_typescript(path: Path) -> bool:
+    """Return whether a file with a suffix of transport streams is none: these have 0x47 first, or in M2TS after four bytes."""
+    if path.suffix.lower() not in (".ts", ".mts"):
+        return False
+    try:
+        with path.open("rb") as file:
+            return 0x47 not in file.read(5)[::4]
+    except OSError:
+        return False
 
 
 def shown(path: Path) -> str:
@@ -112,5 +125,5 @@ def watch(folders: list[Path], quiet_s: float, known: Iterable[Path] = ()) -> It
             if S_ISREG(status.st_mode):
                 settling.observe(path, status.st_size, status.st_mtime_ns, monotonic())
         touched.clear()
-        yield from settling.take_settled(monotonic())
+        yield from (path for path in settling.take_settled(monotonic()) if not is_typescript(path))
         yield None
