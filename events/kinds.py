@@ -294,12 +294,16 @@ JobResult = Annotated[MakingResult | RerunResult, Field(discriminator="kind")]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of work. It fails in `stage`; `weight` is its share of a video's progress (0: not part of making one)."""
+    """One kind of work. It fails in `stage`; `weight` is its share of a video's progress (0: not part of making one).
+
+    A `light` kind takes little of a machine: a worker does it beside an encoding, so that nobody waits for a long chunk.
+    """
 
     spec: type[Spec]
     result: type[Value]
     stage: FailureStage
     weight: float = 0.0
+    light: bool = False
 
     @property
     def keeps_objects(self) -> bool:
@@ -323,11 +327,11 @@ def foreign(kind: Kind, named: Iterable[ObjectRef], *, video_id: str, attempt: s
 
 KINDS: Mapping[JobKind, Kind] = MappingProxyType(
     {
-        "analyse": Kind(AnalyseSpec, AnalyseResult, "analysis", weight=2.0),
+        "analyse": Kind(AnalyseSpec, AnalyseResult, "analysis", weight=2.0, light=True),
         "encode": Kind(EncodeSpec, MediaResult, "encoding", weight=90.0),
-        "audio": Kind(AudioSpec, MediaResult, "encoding", weight=3.0),
-        "extras": Kind(ExtrasSpec, ExtrasResult, "encoding", weight=1.0),
-        "verify": Kind(VerifySpec, VerifyResult, "post_processing", weight=4.0),
+        "audio": Kind(AudioSpec, MediaResult, "encoding", weight=3.0, light=True),
+        "extras": Kind(ExtrasSpec, ExtrasResult, "encoding", weight=1.0, light=True),
+        "verify": Kind(VerifySpec, VerifyResult, "post_processing", weight=4.0, light=True),
         "rerun": Kind(RerunSpec, RerunResult, "encoding"),
     }
 )

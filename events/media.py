@@ -166,24 +166,28 @@ class Cut(Value):
     """Rule for the starts of the chunks, in a few numbers: a plan for two days is as small as one for a minute.
 
     `frames` counts those of the whole video, `chunk_segments` the segments of a chunk, `first_segments` the segments of the
-    first chunk if they differ; see `chunks`.
+    first chunk if they differ. Each following chunk is `growth` times as long as the one before it, until one has
+    `chunk_segments`; older plans have no `growth`: only their first chunk is short. See `chunks`.
     """
 
     frames: int = Field(ge=1)
     chunk_segments: int = Field(ge=1)
     first_segments: int | None = Field(None, ge=1)
+    growth: int | None = Field(None, ge=2)
 
 
 @lru_cache(maxsize=64)
-def chunks(frames: int, segment_frames: int, segments_per_chunk: int, first_segments: int | None = None) -> tuple[Chunk, ...]:
-    """Cut `frames` into chunks of whole segments. Only the last segment may be short; the first chunk may be, to be ready soon.
+def chunks(cut: Cut, segment_frames: int) -> tuple[Chunk, ...]:
+    """Cut a video into chunks of whole segments. Only the last segment may be short; the first chunks may be, to be ready soon.
 
     A remainder shorter than half a segment makes no chunk of its own: it is one more segment of the previous chunk.
     """
-    assert frames > 0 and segment_frames > 0 and segments_per_chunk > 0
-    chunk_frames = segment_frames * segments_per_chunk
-    first_frames = segment_frames * (first_segments or segments_per_chunk)
-    starts = [0, *range(first_frames, frames, chunk_frames)]
+    starts, at, segments = [], 0, min(cut.first_segments or cut.chunk_segments, cut.chunk_segments)
+    while at < cut.frames:
+        starts.append(at)
+        at += segments * segment_frames
+        segments = min(segments * cut.growth, cut.chunk_segments) if cut.growth else cut.chunk_segments
+    frames = cut.frames
     if len(starts) > 1 and 2 * (frames - starts[-1]) < segment_frames:
         starts.pop()
     made = []
@@ -263,11 +267,7 @@ class VideoPlan(Value):
     @property
     def chunks(self) -> tuple[Chunk, ...]:
         """All chunks, in order."""
-        return (
-            self.listed
-            if self.cut is None
-            else chunks(self.cut.frames, self.segment_frames, self.cut.chunk_segments, self.cut.first_segments)
-        )
+        return self.listed if self.cut is None else chunks(self.cut, self.segment_frames)
 
 
 def is_hardware(encoder: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import structlog
 
-from events.kinds import Capabilities, EncodeSpec, JobResult, JobSpec
+from events.kinds import KINDS, Capabilities, EncodeSpec, JobResult, JobSpec
 from events.media import Failure, SystemContext
 from infra.runtime import hardware as machine
 from infra.runtime import metrics
@@ -71,14 +71,16 @@ def capabilities(hardware: Hardware) -> Capabilities:
 def slots(named: Sequence[str], capabilities: Capabilities) -> tuple[Capabilities, ...]:
     """Return the capabilities that each slot claims with, from the setting `worker_slots`. Pure.
 
-    Without named slots there is one for every kind. Each slot waits for jobs by itself, so that no wait has to be cancelled
-    because another slot became free.
+    Without named slots there is one for every kind, and one for light kinds beside it: sound, thumbnails and the analysis of
+    the next upload do not wait for a chunk. Each slot waits for jobs by itself, so that no wait has to be cancelled because
+    another slot became free.
     """
     found = []
     for name in named:
         kind, _, count = name.partition("=")
         found += [capabilities.model_copy(update={"kinds": (kind,)})] * int(count)
-    return tuple(found) or (capabilities,)
+    light = tuple(kind for kind in capabilities.kinds if KINDS[kind].light)
+    return tuple(found) or (capabilities, capabilities.model_copy(update={"kinds": light}))
 
 
 @asynccontextmanager

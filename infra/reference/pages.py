@@ -80,9 +80,9 @@ def kinds_page() -> str:
         "# Kinds of work\n",
         "A job is of one kind. Workers claim those that they have a slot for (`KINOLOG_WORKER_SLOTS`). Stage: of its failures.",
         "Weight: its percent of a video's progress. Objects: whether it keeps any, below `videos/VIDEO/JOB/EPOCH/`. Parts: whether",
-        "a long result is reported in several.\n",
-        "| kind | what | spec | result | stage | weight | objects | parts |",
-        "|---|---|---|---|---|---|---|---|",
+        "a long result is reported in several. Light: whether a worker without named slots does it beside an encoding.\n",
+        "| kind | what | spec | result | stage | weight | objects | parts | light |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, kind in KINDS.items():
         cells = (
@@ -93,6 +93,7 @@ def kinds_page() -> str:
             f"{kind.weight:g}",
             "yes" if kind.keeps_objects else "no",
             "yes" if kind.in_parts else "no",
+            "yes" if kind.light else "no",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return _page(lines)

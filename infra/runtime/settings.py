@@ -209,7 +209,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     worker_slots: tuple[Slots, ...] = Field(
         (),
         description="Jobs that a worker does at once, by kind, as encode=1,audio=2. It does no kinds without a slot. "
-        "Empty: one at a time, of any kind.",
+        "Empty: one of any kind, and one of a light kind beside it (docs/reference/kinds.md).",
     )
     worker_pool: str = Field("default", description="Pool that a worker takes its jobs from.")
     work_dir_max_bytes: int = Field(50 * 2**30, ge=2**26, description="Limit of a worker's work directory, bytes.")

@@ -55,6 +55,8 @@ GOP_MAX_S = 2.0
 """Between two key frames, about: where players can seek to at once, and what they show of a video that is wound."""
 FIRST_SEGMENTS = 1
 """Playing begins when the first chunk is there: that of a video longer than `EARLY_MIN_S` is one segment."""
+GROWTH = 2
+"""Each chunk lasts so many times as long as the one before it, until one is whole: it is made while that one plays."""
 EARLY_MIN_S = 12.0
 SOUND_GROWTH, SOUND_REST = 16, 4
 """A piece of sound ends so many times later than the one before it, and a track is so many times longer than that: beginnings
@@ -260,9 +262,10 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
     frames = max(1, round(Fraction(end_ms - start_ms, 1000) * rate))
     segment_frames = max(1, round(Fraction(settings.segment_s) * rate))
     whole = not track.seekable or standing_ms > 0  # nothing can be entered after the last picture
-    per_chunk = ceil(frames / segment_frames) if whole else _chunk_segments(frames, segment_frames, settings)
+    segments = ceil(frames / segment_frames)
+    early = not whole and frames > EARLY_MIN_S * rate and settings.chunks_max > segments.bit_length()
+    per_chunk = segments if whole else _chunk_segments(segments, settings, early=early)
     stand_notes = (f"the last picture stands for {standing_ms / 1000:.1f} s: the sound is longer",) if standing_ms else ()
-    early = not whole and settings.chunks_max > 1 and per_chunk > FIRST_SEGMENTS and frames > EARLY_MIN_S * rate
     seek_notes = () if track.seekable else ("the source can only be read from its start: it is encoded in one piece",)
     encoder = settings.encoder if settings.encoder is not None and codec == settings.codec else SOFTWARE_ENCODERS[codec]
     video = VideoPlan(
@@ -281,7 +284,12 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
         source_filters=picture.source,
         filters=picture.picture,
         rungs=rungs,
-        cut=Cut(frames=frames, chunk_segments=per_chunk, first_segments=FIRST_SEGMENTS if early else None),
+        cut=Cut(
+            frames=frames,
+            chunk_segments=per_chunk,
+            first_segments=FIRST_SEGMENTS if early else None,
+            growth=GROWTH if early else None,
+        ),
         gop_frames=_gop_frames(segment_frames, settings),
     )
     return _Video(video, (*codec_notes, *rate_notes, *picture.notes, *stand_notes, *seek_notes))
@@ -293,10 +301,11 @@ def _gop_frames(segment_frames: int, settings: PlanSettings) -> int | None:
     return next((segment_frames // count for count in range(least, 2 * least + 1) if segment_frames % count == 0), None)
 
 
-def _chunk_segments(frames: int, segment_frames: int, settings: PlanSettings) -> int:
+def _chunk_segments(segments: int, settings: PlanSettings, *, early: bool) -> int:
     """Return how many segments a chunk has: as the settings say, more when there would be too many chunks."""
     wanted = max(1, round(settings.chunk_s / settings.segment_s))
-    return max(wanted, ceil(frames / (segment_frames * max(1, settings.chunks_max - 1))))
+    short = segments.bit_length() if early else 0  # at most so many chunks before a whole one
+    return max(wanted, ceil(segments / (settings.chunks_max - short)))
 
 
 def _preset(preset: str, encoder: str) -> str:

@@ -49,6 +49,10 @@ class Worker(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._transport.write(request)
 
+    def connection_lost(self, error: Exception | None) -> None:
+        """End the crowd: the server was to keep every worker."""
+        sys.exit(f"the worker app closed a connection: {error}")
+
     def data_received(self, data: bytes) -> None:
         """Take a piece of an answer."""
         self._parser.feed_data(data)

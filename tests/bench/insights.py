@@ -110,8 +110,8 @@ async def telemetry_fold(settings: Settings) -> Sequence[Figure]:
             copies.append(await copied(connection, values))
     await source.close()
     return [
-        Figure("telemetry into PostgreSQL with position, of a COPY of it", "events/s", live, 0.4, baseline=copies),
-        Figure("telemetry, cold rebuild, of a COPY of it", "events/s", wall, 0.5, baseline=copies),
+        Figure("telemetry into PostgreSQL with position, of a COPY of it", "events/s", live, 0.25, baseline=copies),
+        Figure("telemetry, cold rebuild, of a COPY of it", "events/s", wall, 0.2, baseline=copies),
         Figure("telemetry, cold rebuild per core of its process", "events/s", core),
     ]
 

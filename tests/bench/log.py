@@ -78,7 +78,7 @@ async def append_rate(settings: Settings) -> Sequence[Figure]:
         round_trip.append((await round_trips(settings, 300))[150])
     await appender.stop()
     return [
-        Figure("append, of librdkafka's producer of encoded events", "events/s", rates, 0.2, baseline=bare),
+        Figure("append, of librdkafka's producer of encoded events", "events/s", rates, 0.1, baseline=bare),
         Figure("append one event, p50, of one that is read back", "ms", single, 2, at_least=False, baseline=round_trip),
     ]
 
@@ -112,7 +112,7 @@ async def fold_rate(settings: Settings) -> Sequence[Figure]:
     await source.close()
     await pool.close()
     return [
-        Figure("fold into PostgreSQL with position, of a COPY of the events", "events/s", rates, 0.4, baseline=copies),
+        Figure("fold into PostgreSQL with position, of a COPY of the events", "events/s", rates, 0.2, baseline=copies),
         Figure("the same against a Faust agent on the topic", "events/s", rates, 8, baseline=baseline),
     ]
 

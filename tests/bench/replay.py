@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +11,8 @@ from pathlib import Path
 from statistics import fmean
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
+
+import psutil
 
 from events.topics import PROGRESS
 from infra.history.shares import fold_in_shares
@@ -35,6 +38,7 @@ OF_AGENT = 25_000
 LONG = 5_000_000
 MEMORY_MAX_MB = 600
 ROWS = 50_000
+CORES = len(os.sched_getaffinity(0))
 RUNS = 3
 PLACES = [(PROGRESS.name, number) for number in range(PROGRESS.partitions)]
 
@@ -54,7 +58,7 @@ async def rebuild_rate(settings: Settings) -> Sequence[Figure]:
     await put_on_the_log(settings, SHARED)
     memory.collect_rarely()
     whole, part = await _until(settings, SHARED), await _until(settings, EVENTS)
-    raw, alone, usual, shared = [], [], [], []
+    raw, alone, usual = [], [], []
     async with open_log(settings, idle_ms=50) as source:
         for _ in range(RUNS):
             raw.append(await _consumed(source, part))
@@ -62,17 +66,29 @@ async def rebuild_rate(settings: Settings) -> Sequence[Figure]:
             async with postgres.connected(settings) as connection:
                 await connection.execute("TRUNCATE progress_v1.ticks")
             usual.append(await faust_agent(settings, OF_AGENT))
+    one, two, room = [], [], []
     for _ in range(RUNS):
-        shared += [SHARED / await _in_shares(settings, whole, workers) for workers in (1, 2)]
+        before, begun = _busy_s(), perf_counter()
+        one.append(SHARED / await _in_shares(settings, whole, 1))
+        busy_cores = (_busy_s() - before) / (perf_counter() - begun)
+        room.append(one[-1] * max(1.0, min(2.0, CORES / busy_cores)))
+        two.append(SHARED / await _in_shares(settings, whole, 2))
     wall = [took.events / took.wall_s for took in alone]
     return [
         Figure("cold rebuild from Kafka into PostgreSQL", "events/s", wall),
         Figure("the same per core of its process", "events/s", [took.events / took.cpu_s for took in alone]),
         Figure("cold rebuild against raw consumption", "events/s", wall, 0.1, baseline=raw),
         Figure("cold rebuild against a Faust agent on the topic", "events/s", wall, 12, baseline=usual),
-        Figure("cold rebuild by two processes against one", "events/s", shared[1::2], 1.7, baseline=shared[::2]),
+        Figure("cold rebuild by two processes against one", "events/s", two, baseline=one),
+        Figure("the same, of what the cores have room for", "events/s", two, 0.9, baseline=room),
         await _new_rows(settings),
     ]
+
+
+def _busy_s() -> float:
+    """Return for how long cores of this machine have been at work: a rebuild keeps the broker and PostgreSQL busy as well."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.irq + times.softirq)
 
 
 async def _new_rows(settings: Settings) -> Figure:

@@ -71,10 +71,10 @@ async def telemetry_ingest(settings: Settings) -> Sequence[Figure]:
         growth = await _growth(server)
         alone, beside = await _beside_rebuild(server)
     return [
-        Figure("telemetry, one event a request, of a server without a log", "events/s", singles, 0.5, baseline=stubs),
-        Figure("the same, p99", "ms", p99s, 4, at_least=False, baseline=stub_p99s),
+        Figure("telemetry, one event a request, of a server without a log", "events/s", singles, 0.7, baseline=stubs),
+        Figure("the same, p99", "ms", p99s, 2, at_least=False, baseline=stub_p99s),
         *cpu.figures(),
-        Figure("telemetry, batches, of a server without a log", "events/s", batches, 0.5, baseline=stub_batches),
+        Figure("telemetry, batches, of a server without a log", "events/s", batches, 0.7, baseline=stub_batches),
         Figure("telemetry, memory after 5,000,000 events more", "ratio", [growth], 1.1, at_least=False),
         Figure("telemetry, p99 while a rebuild runs against without", "ms", beside, 2, at_least=False, baseline=alone),
     ]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.kinds import AudioSpec, EncodeSpec, ExtrasSpec, Source
-from events.media import Attachment, AudioTrack, Failure, Plan, Probe, SubtitleTrack, VideoCodec, VideoPlan, VideoTrack, chunks
+from events.media import Attachment, AudioTrack, Cut, Failure, Plan, Probe, SubtitleTrack, VideoCodec, VideoPlan, VideoTrack, chunks
 from processors.planning.plan import (
     RATE_MAX,
     RATE_MIN,
@@ -101,18 +101,28 @@ def test_no_rung_is_above_the_source_and_all_are_even(width: int, height: int) -
     assert [min(r.width, r.height) for r in rungs] == sorted((min(r.width, r.height) for r in rungs), reverse=True)
 
 
-@given(st.integers(1, 2_000_000), st.integers(1, 1200), st.integers(1, 100), st.none() | st.integers(1, 5))
-def test_chunks_tile_the_frames_and_segments_tile_the_chunks(frames: int, segment: int, per_chunk: int, first: int | None) -> None:
+@given(
+    st.integers(1, 2_000_000),
+    st.integers(1, 1200),
+    st.integers(1, 100),
+    st.none() | st.integers(1, 5),
+    st.none() | st.integers(2, 4),
+)
+def test_chunks_tile_the_frames_and_segments_tile_the_chunks(
+    frames: int, segment: int, per_chunk: int, first: int | None, growth: int | None
+) -> None:
     if frames // (segment * per_chunk) > 3000:
         frames = segment * per_chunk * 3000
-    made = chunks(frames, segment, per_chunk, first)
+    cut = Cut(frames=frames, chunk_segments=per_chunk, first_segments=first, growth=growth)
+    made = chunks(cut, segment)
 
     at, number = 0, 0
     for index, chunk in enumerate(made):
         last = index == len(made) - 1
         assert (chunk.index, chunk.start_frame, chunk.first_segment) == (index, at, number)
         assert chunk.segments == -(-chunk.frames // segment)
-        most = per_chunk if index or first is None else first
+        short = first is not None and (index == 0 or growth is not None)
+        most = min(per_chunk, (first or 1) * (growth or 1) ** index) if short else per_chunk
         assert last or chunk.frames == segment * most
         assert chunk.segments <= most + last
         at, number = at + chunk.frames, number + chunk.segments
@@ -121,8 +131,19 @@ def test_chunks_tile_the_frames_and_segments_tile_the_chunks(frames: int, segmen
 
 
 def test_a_short_rest_joins_the_chunk_before_it() -> None:
-    assert [c.frames for c in chunks(3600 + 89, 180, 10)] == [1800, 1889]
-    assert [c.frames for c in chunks(3600 + 90, 180, 10)] == [1800, 1800, 90]
+    assert [c.frames for c in chunks(Cut(frames=3600 + 89, chunk_segments=10), 180)] == [1800, 1889]
+    assert [c.frames for c in chunks(Cut(frames=3600 + 90, chunk_segments=10), 180)] == [1800, 1800, 90]
+
+
+def test_a_plan_of_an_older_version_has_one_short_chunk() -> None:
+    assert [c.segments for c in chunks(Cut(frames=18_000, chunk_segments=10, first_segments=1), 180)] == [1, *[10] * 9, 9]
+
+
+@given(st.integers(1, 72 * 3600), st.integers(1, 1000), st.sampled_from((6.0, 60.0, 600.0)))
+def test_there_are_at_most_as_many_chunks_as_the_settings_allow(seconds: int, chunks_max: int, chunk_s: float) -> None:
+    decided = planned(probe(video(frame_rate="25/1", duration_ms=seconds * 1000)), chunks_max=chunks_max, chunk_s=chunk_s).video
+    assert decided is not None
+    assert len(decided.chunks) <= chunks_max
 
 
 @pytest.mark.parametrize(
@@ -179,9 +200,8 @@ def test_the_usual_plan() -> None:
     standard = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
     assert decided.video.source_filters == (standard,)
     assert decided.video.filters == ("fps=fps=30000/1001:start_time=0:round=near", standard)
-    starts = [0, *range(180, 18_000, 1800)]
-    cut = [(start, min(1800, 18_000 - start) if start else 180) for start in starts]
-    assert [(c.start_frame, c.frames) for c in decided.video.chunks] == cut, "the first is short: playing begins with it"
+    lengths = [c.segments for c in decided.video.chunks]
+    assert lengths == [1, 2, 4, 8, *[10] * 8, 5], "playing begins with the first; each is made while the one before it plays"
     assert decided.video.gop_frames == 60, "a key frame every two seconds"
     assert [(a.name, a.channels) for a in decided.audio] == [("audio-1-128k", 2), ("audio-1-96k", 2)]
     assert decided.thumbnail_ms == 5000
@@ -410,7 +430,7 @@ def test_jobs_make_everything_in_the_plan() -> None:
     jobs = jobs_for(SOURCE, decided, given_probe)
 
     soon = ["encode-0", "audio-1", "extras", "encode-1", "audio-1-1", "encode-2", "audio-1-2", "subtitles"]
-    assert list(jobs) == [*soon, *(f"encode-{n}" for n in range(3, 11))], "sound soon: play soon"
+    assert list(jobs) == [*soon, *(f"encode-{n}" for n in range(3, len(decided.video.chunks)))], "sound soon: play soon"
     encode, audio, extras, texts = jobs["encode-3"], jobs["audio-1"], jobs["extras"], jobs["subtitles"]
     assert isinstance(encode, EncodeSpec)
     assert encode.chunk == decided.video.chunks[3]

@@ -109,6 +109,15 @@ async def test_each_kind_has_its_slots(tmp_path: Path) -> None:
     assert registered.capabilities.kinds == ("encode", "audio")
 
 
+async def test_light_work_does_not_wait_for_a_chunk(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Queue(encode=2, audio=1))
+    async with bench.worker():
+        await bench.until(encode=1, audio=1)
+        assert +bench.queue.waiting == Counter(encode=1)
+        bench.queue.waiting.clear()
+    assert [slot.kinds for slot in slots((), ALL)] == [ALL.kinds, ("analyse", "audio")]
+
+
 class Narrow(Queue):
     """A log that does not take what an encode has to say: not its result and, when it is `mute`, not its failure."""
 
@@ -175,13 +184,6 @@ async def test_who_is_not_admitted_ends(tmp_path: Path) -> None:
     with pytest.raises(NotAdmitted):
         async with bench.worker("encode=1", "audio=1"):
             await queue.asked.wait()
-
-
-async def test_without_slots_it_does_one_job_of_any_kind_at_a_time(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, Queue(encode=1, audio=1))
-    async with bench.worker():
-        await bench.until(encode=1)
-        assert bench.queue.claims == [ALL]
 
 
 async def test_a_drained_worker_finishes_in_all_its_slots(tmp_path: Path) -> None:
