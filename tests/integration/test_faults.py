@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from events.jobs import JobClaimed, JobReleased, LeaseExpired, ResultRefused
+from events.jobs import JobClaimed, JobCompleted, JobReleased, LeaseExpired, ResultRefused
 from infra.runtime.settings import Settings
 from tests.support.log import assert_whole, completions, read_topic
 from tests.support.platform import QUICK, Platform, answers
@@ -94,7 +94,8 @@ async def test_a_killed_worker_that_is_back_costs_neither_time_nor_an_attempt(se
             )
         await published_once(platform, video_id)
         facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
-        assert [fact.abandoned for fact in facts if isinstance(fact, JobReleased)] == [True, True]
+        assert [fact.abandoned for fact in facts if isinstance(fact, JobReleased)].count(True) >= 2
+        assert all(fact.abandoned for fact in facts if isinstance(fact, JobReleased))
         assert not [fact for fact in facts if isinstance(fact, LeaseExpired | ResultRefused)]
         assert {fact.attempt for fact in facts if isinstance(fact, JobClaimed)} == {1}
         assert shown == sorted(shown)
@@ -131,8 +132,11 @@ async def test_a_worker_far_away_that_is_told_to_go_twice_hands_its_job_back_at_
             await eventually(lambda: holds(platform, video_id, made["worker_id"]))
             assert await worker.stop(times=2) == 0
         facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
-        (released,) = [fact for fact in facts if isinstance(fact, JobReleased)]
-        assert (released.worker_id, released.epoch) == (made["worker_id"], 1)
+        held = {fact.job_id for fact in facts if isinstance(fact, JobClaimed)} - {
+            fact.job_id for fact in facts if isinstance(fact, JobCompleted)
+        }
+        released = {fact.job_id: (fact.worker_id, fact.epoch) for fact in facts if isinstance(fact, JobReleased)}
+        assert released == dict.fromkeys(held, (made["worker_id"], 1)) and held
 
 
 async def test_a_worker_far_away_that_is_killed_and_back_goes_on_at_once(settings: Settings, clip: Path, tmp_path: Path) -> None:
@@ -145,7 +149,7 @@ async def test_a_worker_far_away_that_is_killed_and_back_goes_on_at_once(setting
         async with remote_worker(url, made["token"], tmp_path / "attic", worker_threads=1, lease_s=600.0):
             await published_once(platform, video_id)
         facts = [fact.envelope.data for fact in await read_topic(platform.settings, "jobs")]
-        assert [fact.abandoned for fact in facts if isinstance(fact, JobReleased)] == [True]
+        assert {fact.abandoned for fact in facts if isinstance(fact, JobReleased)} == {True}
         assert {fact.attempt for fact in facts if isinstance(fact, JobClaimed)} == {1}
 
 

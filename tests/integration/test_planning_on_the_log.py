@@ -118,7 +118,7 @@ async def planner(settings: Settings, broken: Sequence[int] = ()) -> AsyncIterat
 
 async def made(hand: Hand, video_id: str) -> None:
     """Do all jobs of a video, wherever it is, until it is published."""
-    for count in (1, 6, 7):
+    for count in (1, 8, 9):
         for job in await hand.jobs(video_id, count):
             await hand.complete(job)
     await hand.until(VideoPublished, video_id)
@@ -133,7 +133,7 @@ async def test_tables_change_on_a_used_log_and_videos_go_on(settings: Settings, 
         (analyse,) = await hand.jobs(midway, 1)
         await hand.complete(analyse)
         await hand.until(VideoPlanned, midway)
-        first, *_ = await hand.jobs(midway, 6)
+        first, *_ = await hand.jobs(midway, 8)
         await hand.complete(first)
         unread = await hand.upload()
         done = set(hand.ended)
@@ -150,7 +150,7 @@ async def test_tables_change_on_a_used_log_and_videos_go_on(settings: Settings, 
         assert await hand.facts(VideoPlanned) == await hand.facts(VideoPublished) == dict.fromkeys((before, midway, unread), 1)
         asked = [record.envelope for record in await read_topic(settings, JOB_REQUESTS.name)]
         jobs = {envelope.id: envelope.data.job_id for envelope in asked if isinstance(envelope.data, JobSubmitted)}
-        assert set(Counter(jobs.values()).values()) == {1} and len(jobs) == 3 * 7, "a job is asked for once, or by the same event"
+        assert set(Counter(jobs.values()).values()) == {1} and len(jobs) == 3 * 9, "a job is asked for once, or by the same event"
         async with postgres.connected(settings) as connection:
 
             async def not_in_a_row_yet() -> list[Any]:
