@@ -1,8 +1,6 @@
 """What is made from a source, decided once from its probe: `plan(probe, settings) -> Plan | Failure`. Pure.
 
-The ladder (height, video kbit/s, audio kbit/s) is VLog's: contracts §1.2. A rung is named after the shorter side of its
-picture, so that a portrait clip of 1080x1920 gets 1080p, 720p, 480p and 360p, upright. Nothing is ever upscaled; a
-source whose shorter side is below 360 gets one rung of its own size. `docs/reference/inputs.md` tells every decision to people.
+`docs/reference/inputs.md` tells every decision to people.
 """
 
 from dataclasses import dataclass
@@ -27,21 +25,11 @@ from events.media import (
     VideoTrack,
 )
 from processors.planning.filters import filters, still_filters
+from processors.planning.ladder import ladder
 from processors.planning.text import labels, subtitle_plans
 from producers.probes import bounded
 
-LADDER = (
-    (2160, 15000, 192),
-    (1440, 8000, 192),
-    (1080, 5000, 128),
-    (720, 2500, 128),
-    (480, 1000, 96),
-    (360, 600, 96),
-)
-SMALLEST_PIXELS = 640 * 360
-VIDEO_KBPS_MIN = 50
 AUDIO_ONLY_KBPS = (128, 96)
-
 STANDARD_RATES = tuple(Fraction(rate) for rate in ("24000/1001", "24", "25", "30000/1001", "30", "48", "50", "60000/1001", "60"))
 RATE_MAX = Fraction(60)
 RATE_MIN = Fraction(10)
@@ -317,28 +305,6 @@ def _preset(preset: str, encoder: str) -> str:
     return preset
 
 
-def ladder(width: int, height: int) -> tuple[Rung, ...]:
-    """Return the rungs for a picture of this display size, highest first: all steps that its shorter side reaches.
-
-    Sides are even and no larger than the source's; a side is at least 2 (the one case in which a picture grows: from 1).
-    """
-    shorter = min(width, height)
-    steps = [step for step in LADDER if step[0] <= shorter]
-    if not steps:
-        scaled = round(LADDER[-1][1] * width * height / SMALLEST_PIXELS)
-        steps = [(shorter, max(VIDEO_KBPS_MIN, min(LADDER[-1][1], scaled)), LADDER[-1][2])]
-    return tuple(
-        Rung(
-            name=f"{_even(step)}p",
-            width=_scaled(width, step, shorter),
-            height=_scaled(height, step, shorter),
-            video_kbps=video_kbps,
-            audio_kbps=audio_kbps,
-        )
-        for step, video_kbps, audio_kbps in steps
-    )
-
-
 def constant_rate(track: VideoTrack) -> tuple[Fraction, tuple[str, ...]]:
     """Return the constant frame rate of the output, 10 to 60 a second, and why it is not the source's own.
 
@@ -482,16 +448,6 @@ def _frames_ms(video: VideoPlan) -> int:
 
 def _display(track: VideoTrack) -> tuple[int, int]:
     return track.display_width, track.display_height
-
-
-def _scaled(side: int, step: int, shorter: int) -> int:
-    """Return the side when the shorter one becomes `step`: the nearest even number that is not above the source's."""
-    return min(_even(side), max(2, 2 * round(Fraction(side * step, 2 * shorter))))
-
-
-def _even(side: int) -> int:
-    """Return the side rounded down to an even number, at least 2."""
-    return max(2, side // 2 * 2)
 
 
 def _text(rate: Fraction) -> str:

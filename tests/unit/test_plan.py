@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from events.kinds import AudioSpec, EncodeSpec, ExtrasSpec, Source
 from events.media import Attachment, AudioTrack, Cut, Failure, Plan, Probe, SubtitleTrack, VideoCodec, VideoPlan, VideoTrack, chunks
+from processors.planning.ladder import ladder
 from processors.planning.plan import (
     RATE_MAX,
     RATE_MIN,
@@ -17,7 +18,6 @@ from processors.planning.plan import (
     PlanSettings,
     constant_rate,
     jobs_for,
-    ladder,
     plan,
     sound_pieces,
     thumbnail_ms,
