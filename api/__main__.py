@@ -10,7 +10,7 @@ import uvloop
 from infra.local.engine.endpoints import resolve
 from infra.runtime import logs
 from infra.runtime.folders import keep_private
-from infra.runtime.refusals import told
+from infra.runtime.refusals import explained
 from infra.runtime.settings import Settings
 from infra.runtime.watchdog import Watchdog
 
@@ -32,7 +32,7 @@ def main() -> None:
         watchdog.start()
         await app.serve(settings, watchdog.pulse)
 
-    with told(settings, name), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with explained(settings, name), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve())
 
 

@@ -25,7 +25,7 @@ from events.kinds import JobKind
 from events.pulse import Pulse
 from events.workers import WorkerKeyRotated
 from producers.keys import KEY_CHARS, PREFIX_CHARS, Key, hashed, issued, key_revoked, make, proves
-from producers.workers import told
+from producers.workers import worker_event
 
 COMPARED_EVERY_S = 0.4
 COMPARED_WITHIN_S = 0.8
@@ -35,7 +35,7 @@ PATIENCE_S = 1.0
 CHANGES_S = 10.0
 """Overlap between two queries for changes: a transaction may become visible later than its timestamp."""
 AWAY_MAX_S = 366 * 24 * 3600.0
-TOLD_EVERY_S = 2.0
+PUBLISH_EVERY_S = 2.0
 USED_EVERY_S = 30.0
 REMEMBERED_MAX = 20_000
 PROOFS_AT_ONCE = 2
@@ -50,8 +50,8 @@ class Keys(Protocol):
     async def with_prefix(self, prefix: str) -> list[tuple[Key, str]]: ...
     async def changed(self, seconds: float) -> set[str]: ...
     async def revoke(self, which: str, now: datetime, reason: str) -> list[Key]: ...
-    async def untold(self) -> list[tuple[Key, str]]: ...
-    async def told(self, key_ids: Collection[str]) -> None: ...
+    async def unpublished(self) -> list[tuple[Key, str]]: ...
+    async def mark_published(self, key_ids: Collection[str]) -> None: ...
     async def expire(self, key_id: str, at: datetime) -> None: ...
     async def used(self, key_ids: Collection[str], now: datetime) -> None: ...
     async def listing(self, limit: int) -> Sequence[Key]: ...
@@ -83,7 +83,7 @@ class Access:
         self._used: set[str] = set()
         self._compared_at = self._used_at = float("-inf")
         self._comparing: asyncio.Task[None] | None = None
-        self._telling = asyncio.Lock()
+        self._publishing = asyncio.Lock()
         self._away = False
         self._proofs = asyncio.Semaphore(PROOFS_AT_ONCE)
         self.attempts = Attempts()
@@ -111,7 +111,7 @@ class Access:
         return key
 
     async def _prove(self, text: str, address: str) -> Key:
-        """Find and prove a key: the only place that hashes. It also finds ended keys, so that the answer can name the reason."""
+        """Find and prove a key: the only method that hashes. It also finds ended keys, so that the answer can name the reason."""
         self.attempts.check(address)
         found = await self._keys.with_prefix(text[:PREFIX_CHARS]) if len(text) == KEY_CHARS else []
         async with self._proofs if found else nullcontext():
@@ -123,9 +123,9 @@ class Access:
 
     # --- forgetting -------------------------------------------------------------------------------------------------
 
-    async def follow(self, comparing: Pulse, telling: Pulse) -> None:
+    async def follow(self, comparing: Pulse, publishing: Pulse) -> None:
         """Compare the remembered keys with the table, and publish revocations that the log does not have yet. Runs for ever."""
-        await asyncio.gather(self._compare_for_ever(comparing), self._tell_for_ever(telling))
+        await asyncio.gather(self._compare_for_ever(comparing), self._publish_for_ever(publishing))
 
     def forget(self, key_id: str) -> None:
         """Forget a changed key; it must be proven again."""
@@ -175,24 +175,24 @@ class Access:
         else:
             self._compared_at, self._away = asked_at, False
 
-    async def _tell_for_ever(self, pulse: Pulse) -> None:
+    async def _publish_for_ever(self, pulse: Pulse) -> None:
         while True:
             try:
                 async with pulse.limited():
-                    await self._tell()
+                    await self._publish_revocations()
             except Stalled as error:  # the table of keys hangs; no other request waits for it
-                log.warning("revocations_not_told_yet", error=str(error))
-            await asyncio.sleep(TOLD_EVERY_S)
+                log.warning("revocations_not_published_yet", error=str(error))
+            await asyncio.sleep(PUBLISH_EVERY_S)
 
-    async def _tell(self) -> None:
+    async def _publish_revocations(self) -> None:
         """Publish revocations that the log does not have yet. Published twice, they are the same events."""
-        async with self._telling:
+        async with self._publishing:
             try:
-                while untold := await self._keys.untold():
-                    await self._append([key_revoked(self._context(), key, reason) for key, reason in untold])
-                    await self._keys.told([key.key_id for key, _ in untold])
+                while unpublished := await self._keys.unpublished():
+                    await self._append([key_revoked(self._context(), key, reason) for key, reason in unpublished])
+                    await self._keys.mark_published([key.key_id for key, _ in unpublished])
             except Retryable as error:
-                log.warning("revocations_not_told_yet", error=str(error))
+                log.warning("revocations_not_published_yet", error=str(error))
 
     # --- issuing ----------------------------------------------------------------------------------------------------
 
@@ -239,7 +239,7 @@ class Access:
             replaced_key_id=old.key_id,
             replaced_expires_at=until,
         )
-        await self._append([told(context, rotated)])
+        await self._append([worker_event(context, rotated)])
         await self._keys.add(key, hash_)
         await self._keys.expire(old.key_id, until)
         return key, text
@@ -260,12 +260,12 @@ class Access:
         found = await self._keys.revoke(which, self._context().now, reason)
         for key in found:
             self.forget(key.key_id)
-        await self._tell()
+        await self._publish_revocations()
         return found
 
     async def _keep(self, key: Key, text: str) -> None:
         hash_ = await self._hash(text)
-        await self._append([told(self._context(), issued(key))])  # publish first: no unrecorded key may exist
+        await self._append([worker_event(self._context(), issued(key))])  # publish first: no unrecorded key may exist
         await self._keys.add(key, hash_)
 
     async def _hash(self, text: str) -> str:

@@ -14,10 +14,9 @@ from api.compression import Compressed
 from api.connections import Connection, Limits, connection_class
 from api.limits import BODY_BYTES_MAX, Allowed, BodyLimited, RateLimited, TimeLimited
 from api.middleware import Observed, Observer, SecurityHeaders
-from infra.runtime import kafka, metrics
+from infra.runtime import metrics
 from infra.runtime.settings import Settings
 from infra.runtime.version import VERSION
-from producers.appender import Appender
 
 REQUESTS_MAX = 500
 """More requests than this at once are refused with 503."""
@@ -109,17 +108,6 @@ def finish(
     app.add_middleware(Addressed, addresses=addresses)
     app.add_middleware(Observed, name=name, observer=observer, new_id=new_id)
     return app
-
-
-def appender_of(settings: Settings, **bounds: Any) -> Appender:
-    """Return an appender that reports its state to Prometheus; it is not started. `bounds` are those of `Appender`."""
-    return Appender(
-        lambda: kafka.open_producer(settings),
-        topic_prefix=settings.topic_prefix,
-        observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
-        observe_failure=metrics.LOG_APPEND_FAILURES.inc,
-        **bounds,
-    )
 
 
 def server_config(

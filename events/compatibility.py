@@ -64,16 +64,16 @@ class _Comparison:
         old_fields, new_fields = old.get("properties", {}), new.get("properties", {})
         old_required, new_required = set(old.get("required", ())), set(new.get("required", ()))
         for name, field in old_fields.items():
-            place = f"{path}.{name}"
+            where = f"{path}.{name}"
             if name not in new_fields:
-                yield f"{place}: the field was removed"
+                yield f"{where}: the field was removed"
                 continue
             if name in new_required - old_required:
-                yield f"{place}: the field was optional and is required"
+                yield f"{where}: the field was optional and is required"
             if name not in old_required | new_required and field.get("default") != new_fields[name].get("default"):
                 was, now = field.get("default"), new_fields[name].get("default")
-                yield f"{place}: the default was {was!r} and is {now!r}; old events would be read otherwise"
-            yield from self.compare(field, new_fields[name], place)
+                yield f"{where}: the default was {was!r} and is {now!r}; old events would be read otherwise"
+            yield from self.compare(field, new_fields[name], where)
         for name in sorted(new_required - old_fields.keys()):
             yield f"{path}.{name}: the new field is required; give it a default"
         old_rest, new_rest = old.get("additionalProperties", True), new.get("additionalProperties", True)

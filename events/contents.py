@@ -1,4 +1,4 @@
-"""Which video holds which content: topic `contents`, key = sha256."""
+"""Claims of contents by videos: topic `contents`, key = sha256."""
 
 from events.envelope import Event
 from events.videos import VideoUploaded

@@ -1,4 +1,4 @@
-"""What became of failed attempts: topic `failures`, key = failure_id. Topic `jobs` records the failures themselves."""
+"""Outcomes of failed attempts: topic `failures`, key = failure_id. Topic `jobs` has the failures themselves."""
 
 from typing import Annotated, Literal
 

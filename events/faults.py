@@ -111,12 +111,12 @@ def name_of(where: tuple[int | str, ...]) -> str:
         return f"header {last.title()}"
     unit = next((end for end in _UNITS if last.endswith(end) and last not in _NAMES), "")
     called = _NAMES.get(last, " ".join([*last.removesuffix(unit).split("_"), _UNITS.get(unit, "")]).strip())
-    places = [(before, part + 1) for before, part in pairwise(where) if isinstance(part, int)]
-    return called + "".join(f" ({place} in {before})" for before, place in places if isinstance(before, str) and before != "body")
+    indexes = [(before, part + 1) for before, part in pairwise(where) if isinstance(part, int)]
+    return called + "".join(f" ({index} in {before})" for before, index in indexes if isinstance(before, str) and before != "body")
 
 
 def pointer_of(where: tuple[int | str, ...]) -> str | None:
-    """Return a field's place in the body as a JSON Pointer in a fragment (RFC 6901, 6); None for a field outside the body."""
+    """Return a field's location in the body as a JSON Pointer in a fragment (RFC 6901, 6); None for a field outside the body."""
     if where[:1] != ("body",):
         return None
     return "#" + "".join("/" + quote(str(part).replace("~", "~0").replace("/", "~1"), safe="~") for part in where[1:])
@@ -145,7 +145,7 @@ def words_of(fault: Mapping[str, Any]) -> str:
 
 
 def words_of_type(message: str) -> str:
-    """Return the predicate of one msgspec message from which its place was removed."""
+    """Return the predicate of one msgspec message without its location."""
     found = _EXPECTED(message)
     if found is None or found[1] not in _TYPES:
         return _otherwise(message)

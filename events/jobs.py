@@ -239,7 +239,7 @@ class LeaseExpired(Event, type="kinolog.job.lease-expired.v1"):
 class JobReleased(Event, type="kinolog.job.released.v1"):
     """The worker handed the job back, or a person took it away. The job waits again, and the attempt does not count.
 
-    `abandoned`: the worker's process ended without a report, and another process has started in its place.
+    `abandoned`: the worker's process ended without a report, and another process has replaced it.
     """
 
     job_id: str

@@ -144,7 +144,7 @@ class AudioSpec(Spec):
 
     @property
     def end_ms(self) -> int:
-        """Where the piece ends, about: sound is cut where a frame ends."""
+        """The approximate end of the piece: sound is cut at the end of a frame."""
         return self.duration_ms if self.end_segment is None else min(self.duration_ms, self.end_segment * self.segment_ms)
 
     def words(self) -> str:

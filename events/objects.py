@@ -1,4 +1,4 @@
-"""Keys of the object store: the place of each object, and thereby its owner. Pure; no other module builds a key.
+"""Keys of the object store: each names its object and thereby the owner. Pure; no other module builds a key.
 
 sources/{video_id}/original              the file that was uploaded
 videos/{video_id}/{job_id}/{epoch}/…     output of one attempt at a job; its prefix is its fence

@@ -22,6 +22,9 @@ DAY_MS = 24 * 3600 * 1000
 FOR_EVER = -1
 EVENT_ID = "id"
 
+Partition = tuple[str, int]
+"""The name of a topic, without the installation's prefix, and the number of one of its partitions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Topic:
@@ -123,7 +126,7 @@ FAILURES = Topic(
 TELEMETRY = Topic(
     "telemetry",
     EVENT_ID,
-    "What nodes tell, anonymously, about their transcodes.",
+    "Anonymous reports of nodes about their transcodes.",
     (TelemetryReported,),
     producers=("telemetry app", "kinolog telemetry import"),
     consumers=("projection telemetry", "archiver"),

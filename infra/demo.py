@@ -183,8 +183,8 @@ def _noise(demo: Demo) -> Path:
     subprocess.run([ffmpeg(demo.settings), "-v", "error", "-y", *NOISE, str(path)], check=True)
     data = bytearray(path.read_bytes())
     pictures = data.index(b"mdat")
-    for place in range(pictures + (len(data) - pictures) // 10, len(data), NOISE_STEP):
-        data[place] ^= 0x5A
+    for offset in range(pictures + (len(data) - pictures) // 10, len(data), NOISE_STEP):
+        data[offset] ^= 0x5A
     path.write_bytes(data)
     return path
 
@@ -198,7 +198,7 @@ def _ingest(demo: Demo, clips: Sequence[Clip]) -> None:
         tasks = {clip.name: bars.add_task(clip.name, total=100, stage="upload") for clip in clips}
         for clip in clips:
             sha256 = digest(clip.path, lambda count: None)
-            sent = uploads.send(clip.path, sha256, title=clip.name, priority="normal", report=lambda count: None)
+            sent = uploads.send(clip.path, sha256, title=clip.name, priority="normal", on_progress=lambda count: None)
             clip.video_id = sent["video_id"]
             bars.update(tasks[clip.name], stage="waits for a worker")
         deadline = time.monotonic() + DEADLINE_S
@@ -319,9 +319,9 @@ def _print_timeline(demo: Demo, clip: Clip) -> None:
     begun = datetime.fromisoformat(entries[0]["time"])
     for entry in entries:
         seconds = (datetime.fromisoformat(entry["time"]) - begun).total_seconds()
-        place = f"{entry['topic']}/{entry['partition']}/{entry['offset']}"
+        position = f"{entry['topic']}/{entry['partition']}/{entry['offset']}"
         kind = entry["type"].removeprefix("kinolog.").removesuffix(".v1")
-        table.add_row(f"{seconds:8.3f}", kind, place, entry["summary"][:60], (entry["causationid"] or "")[-8:])
+        table.add_row(f"{seconds:8.3f}", kind, position, entry["summary"][:60], (entry["causationid"] or "")[-8:])
     demo.console.print(table)
 
 

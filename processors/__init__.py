@@ -1,1 +1,1 @@
-"""Processes that read the log: folding it into projections, planning work, deciding who may do it."""
+"""Processes that read the log: they fold it into projections, plan work, and assign it to workers."""

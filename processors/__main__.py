@@ -1,7 +1,6 @@
 """`python -m processors`: the Faust worker that folds every projection, plans, and archives.
 
-`python -m processors dispatcher` is the one that says who may work on what: alone, so that neither folds nor files make a
-worker wait for its answer.
+`python -m processors dispatcher` assigns jobs to workers. It runs alone, so that neither folds nor files delay its answers.
 """
 
 import asyncio
@@ -24,12 +23,13 @@ from events.pulse import Pulse
 from infra.local.engine.endpoints import resolve
 from infra.policy import policy_of
 from infra.runtime import kafka, logs, memory, metrics, postgres
+from infra.runtime.appender import appender_of
 from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.fenced_appender import FencedAppender
 from infra.runtime.folders import keep_private
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.objects import ObjectStore
-from infra.runtime.refusals import told
+from infra.runtime.refusals import explained
 from infra.runtime.settings import Settings
 from infra.runtime.watchdog import Watchdog
 from processors import files
@@ -44,7 +44,6 @@ from processors.dispatch.state import State
 from processors.planning import process as planning
 from processors.planning.plan import PlanSettings
 from processors.registry import FOLDS
-from producers.appender import Appender
 from projections.folding.log import Source
 from projections.registry import PROJECTIONS
 
@@ -54,14 +53,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 UPLOADS_SWEPT_S = 300.0
 ATTEMPTS_SWEPT_S = 3600.0
-"""Time between two sweeps, unless what is swept may stay for a shorter time."""
+"""Maximum time between two sweeps; shorter when the swept things may stay for a shorter time."""
 WORKERS_CHECKED_S = 30.0
 NICENESS = 5
-"""Folds may be some milliseconds late; a worker waits for what the dispatcher answers."""
+"""Folds may be some milliseconds late; a worker waits for the dispatcher's answer."""
 
 
 class Metrics:
-    """Tells Prometheus what the feeds do."""
+    """Reports the feeds' work to Prometheus."""
 
     def folded(self, name: str, events: int, seconds: float) -> None:
         """Count a batch that is durable."""
@@ -114,7 +113,7 @@ class Server(Service):
 
 
 def plan_settings(settings: Settings) -> PlanSettings:
-    """Return what the operator decided about plans."""
+    """Return the operator's settings for plans."""
     return PlanSettings(
         segment_s=settings.segment_s,
         chunk_s=settings.chunk_s,
@@ -132,7 +131,7 @@ def plan_settings(settings: Settings) -> PlanSettings:
 
 
 def observe_queue(pool: str, state: State) -> None:
-    """Show what waits and what runs; counted when Prometheus asks, not with every decision."""
+    """Show waiting and running jobs of a pool, counted at each scrape and not with each decision."""
 
     def jobs(*statuses: str, priority: str | None = None) -> int:
         found = [job.queued for job in list(state.jobs.values()) if job.status in statuses and job.queued.pool == pool]
@@ -149,12 +148,12 @@ def observe_queue(pool: str, state: State) -> None:
 
 
 def standing_s(name: str, feeds: Sequence[Feed], outbox: Outbox) -> float:
-    """Return for how many seconds a feed of this name, or its effects, have stood still."""
+    """Return the seconds for which a feed of this name, or its effect, has stood still."""
     return max(outbox.standing_s(name), *(feed.standing_s() for feed in feeds if feed.name == name), 0.0)
 
 
 def observe_decisions(state: State, facts: Sequence[Envelope[Event]], seconds: float) -> None:
-    """Show how long a batch took and what was decided."""
+    """Record the duration of a batch and its decisions."""
     metrics.DISPATCH_BATCH_SECONDS.observe(seconds)
     for fact in facts:
         event = fact.data
@@ -164,20 +163,8 @@ def observe_decisions(state: State, facts: Sequence[Envelope[Event]], seconds: f
             metrics.JOBS_ENDED.labels(state.jobs[event.job_id].queued.spec.kind, result).inc()
 
 
-async def open_appender(settings: Settings) -> Appender:
-    """Return a started appender."""
-    appender = Appender(
-        lambda: kafka.open_producer(settings),
-        topic_prefix=settings.topic_prefix,
-        observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
-        observe_failure=metrics.LOG_APPEND_FAILURES.inc,
-    )
-    await appender.start()
-    return appender
-
-
 def add_chores(app: App, settings: Settings, services: Services, store: ObjectStore, watchdog: Watchdog) -> None:
-    """Let the app do from time to time what nobody asks for."""
+    """Schedule the chores."""
     chores = Chores(
         services.pool,
         store,
@@ -202,7 +189,8 @@ async def build(settings: Settings, watchdog: Watchdog) -> App:
     store = ObjectStore(settings)
     await store.ensure_bucket()
     clock = SystemClock()
-    appender = await open_appender(settings)
+    appender = appender_of(settings)
+    await appender.start()
     bury = bury_with(
         await kafka.open_producer(settings),
         topic_prefix=settings.topic_prefix,
@@ -261,7 +249,8 @@ async def build(settings: Settings, watchdog: Watchdog) -> App:
 async def build_dispatcher(settings: Settings, watchdog: Watchdog) -> App:
     """Return the app with the dispatcher alone."""
     await kafka.ensure_topics(settings)
-    appender = await open_appender(settings)
+    appender = appender_of(settings)
+    await appender.start()
     member = kafka.member_name(settings.dispatcher_port)
 
     async def open_consumer(group: str | None) -> AIOKafkaConsumer:
@@ -301,7 +290,7 @@ async def build_dispatcher(settings: Settings, watchdog: Watchdog) -> App:
 
 def archiver(settings: Settings, store: ObjectStore, clock: SystemClock, pulse: Pulse) -> "Archiver":
     """Return the archiver of this installation."""
-    from processors.archiver import Archiver, Clients  # Parquet takes 70 MB, which the dispatcher need not have
+    from processors.archiver import Archiver, Clients  # Parquet takes 70 MB, which the dispatcher does not need
 
     clients = Clients(
         source=lambda: LogConsumer(settings, gather_ms=1000),  # nobody waits for it
@@ -347,7 +336,7 @@ def main() -> None:
         watchdog.start()
         return app
 
-    with told(settings, name):
+    with explained(settings, name):
         app = loop.run_until_complete(built())
     memory.collect_rarely()
     worker = faust.Worker(app, loop=loop, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True)

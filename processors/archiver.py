@@ -1,11 +1,11 @@
 """Writes every topic to the object store as Parquet, each position exactly once.
 
-The archive's own topic is its truth: an archiver reads it to the end, goes on from there, stores a file, and then tells
-in one Kafka transaction that it did. What was stored and not told is written again, over or beside it. A second archiver
-fences the first (one transactional id), so no stretch is told twice; killed at any point, nothing is missing.
+The archive's own topic is its truth. An archiver reads it to the end and goes on from there: it stores a file, then records it in
+one Kafka transaction. A file that was stored and not recorded is written again, over or beside it. A second archiver fences the
+first (one transactional id), so no stretch is recorded twice; after a kill at any point nothing is missing.
 
-When a partition's day is over, its small files are joined into one in the same way: stored, then told, which replaces them. The
-chain goes over records and not over files, so it must come out the same. What was replaced is deleted later.
+When a partition's day is over, its small files are joined into one: stored, then recorded, which replaces them. The chain covers
+records and not files, so it must come out the same. Replaced files are deleted later.
 """
 
 import asyncio
@@ -26,17 +26,17 @@ from events.errors import KinologError, ObjectMissing
 from events.media import ObjectRef
 from events.objects import ARCHIVED, archive_key
 from events.pulse import Pulse
-from events.topics import ARCHIVE, TOPICS
+from events.topics import ARCHIVE, TOPICS, Partition
 from processors.agents.standing import words_of
-from projections.folding.log import LogReader, Place, Source
+from projections.folding.log import LogReader, Source
 from projections.history.archive import MANIFEST, Files, Segment, joinable
 from projections.history.parquet import NO_LINK, Parsed, Record, parsed, read_segment, write_segment
 
 PARQUET_TYPE = "application/vnd.apache.parquet"
 JOINED_BYTES_MAX = 16 << 20
-"""A file that was joined is at most as large, compressed."""
+"""Maximum compressed size of a joined file."""
 KEPT = timedelta(days=1)
-"""So long a file stays after it was replaced: for those who read by an older manifest."""
+"""Time for which a replaced file stays, for readers of an older manifest."""
 RETRY_S = (1.0, 60.0)
 REPORTED_FAILURES = 5
 log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ class ClosableSource(Source, Protocol):
 
 
 class Appender(Protocol):
-    """Appends as long as nobody else has opened one."""
+    """Appends until another one is opened, which fences it."""
 
     async def open(self) -> None: ...
     async def append(self, envelopes: Sequence[Envelope[Event]]) -> None: ...
@@ -57,14 +57,14 @@ class Appender(Protocol):
 
 
 class Stored(Protocol):
-    """What the object store says of an object."""
+    """An object's metadata in the store."""
 
     @property
     def key(self) -> str: ...
 
 
 class Store(Protocol):
-    """The part of the object store that this needs."""
+    """The part of the object store that the archiver needs."""
 
     async def put_bytes(self, key: str, data: bytes, content_type: str) -> ObjectRef: ...
     async def get_bytes(self, key: str, max_bytes: int) -> bytes: ...
@@ -74,7 +74,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Clients:
-    """What the archiver reaches, opened by the composition root."""
+    """Clients of the archiver, opened by the composition root."""
 
     source: Callable[[], ClosableSource]
     appender: Callable[[], Appender]
@@ -84,7 +84,7 @@ class Clients:
 
 @dataclass
 class _Head:
-    """How far a partition is archived, and what was read since. `chain` is the hash chain at `next`."""
+    """The archived end of a partition, and the records read since. `chain` is the hash chain at `next`."""
 
     next: int = 0
     chain: bytes = NO_LINK
@@ -94,9 +94,9 @@ class _Head:
 
 
 class Archiver(Service):
-    """Archives what is `every` old, or `records_max` records, or all together `memory_bytes`, whichever comes first.
+    """Writes a partition's records after the time `every`, at `records_max` records, or when all together take `memory_bytes`.
 
-    `memory_bytes` also bounds what is unpacked to be joined.
+    `memory_bytes` also bounds the unpacked records of files to be joined.
     """
 
     def __init__(
@@ -119,10 +119,10 @@ class Archiver(Service):
         self._memory_bytes = memory_bytes
         self._archived = archived
         self._files = Files()
-        self._heads: dict[Place, _Head] = {}
+        self._heads: dict[Partition, _Head] = {}
         self._failures = 0
         self.fault: str | None = None
-        """Why nothing is archived, once that failed several times in a row."""
+        """Reason why nothing is archived, after several failures in a row."""
 
     @Service.task
     async def _archive(self) -> None:
@@ -139,7 +139,7 @@ class Archiver(Service):
                 await self.sleep(wait_s)
 
     async def _archive_from_the_log(self) -> None:
-        """Own the archive until something fails; nothing is kept that is not on the log."""
+        """Own the archive until something fails; keep no state that is not on the log."""
         appender, source = self._clients.appender(), self._clients.source()
         try:
             await appender.open()
@@ -148,9 +148,9 @@ class Archiver(Service):
             await self._tidy(appender, self._heads)
             while not self.should_stop:
                 self._pulse.beat()
-                for place, records in (await source.read(records_max=10_000, wait_s=1.0)).items():
-                    self._hold(place, records)
-                if due := [place for place, head in self._heads.items() if self._is_due(head)]:
+                for partition, records in (await source.read(records_max=10_000, wait_s=1.0)).items():
+                    self._hold(partition, records)
+                if due := [partition for partition, head in self._heads.items() if self._is_due(head)]:
                     await self._write_all(appender, due)
                     await self._tidy(appender, due)
                     self._failures, self.fault = 0, None
@@ -167,22 +167,24 @@ class Archiver(Service):
             for recorded in records:
                 self._files.see(recorded.envelope.data, recorded.envelope.time)
         for topic in TOPICS.values():
-            for place in ((topic.name, number) for number in range(topic.partitions) if topic is not ARCHIVE):
-                files = self._files.of(*place)
-                self._heads[place] = _Head(files[-1].next, bytes.fromhex(files[-1].chain)) if files else _Head()
+            for partition in ((topic.name, number) for number in range(topic.partitions) if topic is not ARCHIVE):
+                files = self._files.of(*partition)
+                self._heads[partition] = _Head(files[-1].next, bytes.fromhex(files[-1].chain)) if files else _Head()
         there = {stored.key for stored in await self._clients.store.under(ARCHIVED)}
         self._files.replaced = {key: since for key, since in self._files.replaced.items() if key in there}
 
     async def _seek(self, source: Source) -> None:
         starts = await source.starts(self._heads)
-        for place, head in self._heads.items():
-            if starts[place] > head.next:
-                log.warning("not_archived_in_time", topic=place[0], partition=place[1], first=head.next, next=starts[place])
-                head.next = starts[place]
-        await source.assign({place: head.next for place, head in self._heads.items()})
+        for partition, head in self._heads.items():
+            if starts[partition] > head.next:
+                log.warning(
+                    "not_archived_in_time", topic=partition[0], partition=partition[1], first=head.next, next=starts[partition]
+                )
+                head.next = starts[partition]
+        await source.assign({partition: head.next for partition, head in self._heads.items()})
 
-    def _hold(self, place: Place, records: Sequence[Record]) -> None:
-        head = self._heads[place]
+    def _hold(self, partition: Partition, records: Sequence[Record]) -> None:
+        head = self._heads[partition]
         head.since = head.since or self._clock.now()
         head.pending += records
         head.size_bytes += sum(len(value) for _, value in records)
@@ -194,42 +196,48 @@ class Archiver(Service):
         full = len(head.pending) >= self._records_max or held_bytes > self._memory_bytes
         return full or self._clock.now() - head.since >= self._every
 
-    async def _write_all(self, appender: Appender, places: Sequence[Place]) -> None:
-        """Write each partition, also when one before it fails; raise the first failure then."""
+    async def _write_all(self, appender: Appender, partitions: Sequence[Partition]) -> None:
+        """Write each partition, even after another failed; then raise the first failure."""
         failed: Exception | None = None
-        for place in places:
+        for partition in partitions:
             try:
-                await self._write(appender, place)
-            except Exception as error:  # noqa: BLE001  (named here, raised when the others are written)
+                await self._write(appender, partition)
+            except Exception as error:  # noqa: BLE001  (logged here, raised when the others are written)
                 log.warning(
-                    "not_archived", topic=place[0], partition=place[1], offset=self._heads[place].next, error=words_of(error)
+                    "not_archived",
+                    topic=partition[0],
+                    partition=partition[1],
+                    offset=self._heads[partition].next,
+                    error=words_of(error),
                 )
                 failed = failed or error
         if failed is not None:
             raise failed
 
-    async def _write(self, appender: Appender, place: Place) -> None:
-        """Store what is pending of a partition, a file per day, and tell it."""
-        head = self._heads[place]
+    async def _write(self, appender: Appender, partition: Partition) -> None:
+        """Store a partition's pending records, a file per day, and record each file."""
+        head = self._heads[partition]
         pending, head.pending, head.size_bytes, head.since = head.pending, [], 0, None
         for at in range(0, len(pending), self._records_max):
             for records in by_day(await asyncio.to_thread(parsed, pending[at : at + self._records_max])):
-                segment = await self._store(place, head.next, records[-1].offset + 1, records, head.chain)
-                await self._tell(appender, segment)
+                segment = await self._store(partition, head.next, records[-1].offset + 1, records, head.chain)
+                await self._record(appender, segment)
                 head.next, head.chain = segment.next, bytes.fromhex(segment.chain)
-                self._archived(place[0], len(records))
+                self._archived(partition[0], len(records))
 
-    async def _store(self, place: Place, first: int, following: int, records: Sequence[Parsed], link: bytes) -> SegmentArchived:
-        topic, partition = place
+    async def _store(
+        self, partition: Partition, first: int, following: int, records: Sequence[Parsed], link: bytes
+    ) -> SegmentArchived:
+        topic, number = partition
         self._pulse.beat()
-        file, chain = await asyncio.to_thread(write_segment, topic, partition, records, link)
+        file, chain = await asyncio.to_thread(write_segment, topic, number, records, link)
         times = [record.envelope.time for record in records if record.envelope is not None]
         day = min(times).date() if times else self._clock.now().date()
-        key = archive_key(topic, day, partition, first, following)
+        key = archive_key(topic, day, number, first, following)
         stored = await self._clients.store.put_bytes(key, file, PARQUET_TYPE)
         return SegmentArchived(
             topic=topic,
-            partition=partition,
+            partition=number,
             first=first,
             next=following,
             records=len(records),
@@ -242,7 +250,7 @@ class Archiver(Service):
             unpacked_bytes=sum(len(record.value) for record in records),
         )
 
-    async def _tell(self, appender: Appender, segment: SegmentArchived) -> None:
+    async def _record(self, appender: Appender, segment: SegmentArchived) -> None:
         context = self._clients.context()
         id_ = context.new_id()
         await appender.append([Envelope(id_, context.source, segment.topic, context.now, segment, id_)])
@@ -250,18 +258,18 @@ class Archiver(Service):
 
     # --- small files ------------------------------------------------------------------------------------------------
 
-    async def _tidy(self, appender: Appender, places: Iterable[Place]) -> None:
-        """Join small files, tell all who have only the store which files there are now, delete those that are long replaced."""
-        for place in places:
-            for run in joinable(self._files.of(*place), self._records_max, JOINED_BYTES_MAX, self._memory_bytes):
+    async def _tidy(self, appender: Appender, partitions: Iterable[Partition]) -> None:
+        """Join small files, store the manifest, delete files replaced long ago."""
+        for partition in partitions:
+            for run in joinable(self._files.of(*partition), self._records_max, JOINED_BYTES_MAX, self._memory_bytes):
                 if self.should_stop:
                     return
                 try:
-                    await self._join(appender, place, run)
+                    await self._join(appender, partition, run)
                 except (KinologError, OSError):
                     raise
-                except Exception as error:  # the files stay as they are; what comes is archived all the same
-                    where = {"topic": place[0], "partition": place[1], "offset": run[0].first}
+                except Exception as error:  # the files stay as they are; new records are archived all the same
+                    where = {"topic": partition[0], "partition": partition[1], "offset": run[0].first}
                     log.exception("archive_not_joined", error=words_of(error), **where)
                     break
         await self._write_manifest()
@@ -271,9 +279,9 @@ class Archiver(Service):
             for key in old:
                 del self._files.replaced[key]
 
-    async def _join(self, appender: Appender, place: Place, run: Sequence[Segment]) -> None:
-        """Replace a run of files by one. When a file is not the one that was told, they stay, for `kinolog verify` to name it."""
-        before = [file for file in self._files.of(*place) if file.next <= run[0].first]
+    async def _join(self, appender: Appender, partition: Partition, run: Sequence[Segment]) -> None:
+        """Replace a run of files by one. Files that differ from their record stay, for `kinolog verify` to name them."""
+        before = [file for file in self._files.of(*partition) if file.next <= run[0].first]
         link = bytes.fromhex(before[-1].chain) if before else NO_LINK
         records: list[Record] = []
         for file in run:
@@ -286,12 +294,12 @@ class Archiver(Service):
                 log.error("archive_damaged", key=file.key)
                 return
             records += read_segment(content)
-        joined = await self._store(place, run[0].first, run[-1].next, await asyncio.to_thread(parsed, records), link)
+        joined = await self._store(partition, run[0].first, run[-1].next, await asyncio.to_thread(parsed, records), link)
         if joined.chain != run[-1].chain:
             log.error("archive_damaged", key=run[-1].key)
             return
-        await self._tell(appender, joined)
-        log.info("archive_joined", topic=place[0], partition=place[1], files=len(run), records=joined.records)
+        await self._record(appender, joined)
+        log.info("archive_joined", topic=partition[0], partition=partition[1], files=len(run), records=joined.records)
 
     async def _write_manifest(self) -> None:
         await self._clients.store.put_bytes(MANIFEST, manifest_of(list(self._files)), "application/json")
@@ -303,7 +311,7 @@ def manifest_of(segments: Sequence[Segment]) -> bytes:
 
 
 def by_day(records: Sequence[Parsed]) -> Iterator[list[Parsed]]:
-    """Cut records where a later day begins."""
+    """Cut records at the beginnings of days."""
     run: list[Parsed] = []
     day: date | None = None
     for record in records:

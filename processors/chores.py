@@ -1,8 +1,7 @@
-"""What must be done from time to time: uploads that nobody completes, attempts that left objects behind, silent workers.
+"""Chores on a timer: abandoned uploads, objects of unaccepted attempts, silent workers.
 
-Only the log says what holds: an upload is given up by an event, and `files` deletes what was sent when that event came
-before a completion. Objects of an attempt go when the log says that it ended without being accepted, and some time later,
-since a fenced worker may still be writing when it is told.
+The log decides. An event gives an upload up, and `files` deletes the sent parts if that event came before a completion. An
+attempt's objects are deleted some time after the log says that it ended unaccepted, since a fenced worker may still be writing.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -26,15 +25,15 @@ from projections.jobs import Attempt, Job
 from projections.workers import Worker
 
 SWEPT_FOR = timedelta(days=7)
-"""Attempts that ended longer ago were swept often enough; their prefixes are not listed for ever."""
+"""Age of ended attempts beyond which their prefixes are listed no more: they were swept often enough."""
 log = structlog.get_logger(__name__)
 S = TypeVar("S")
 AWAY_IN_A_ROW = 3
-"""Subjects at which a service may fail before it counts as away; a single object may be at fault itself."""
+"""Subjects in a row at which a service must fail to count as away; a single object may be at fault itself."""
 
 
 class Store(Protocol):
-    """The part of the object store that this needs."""
+    """The part of the object store that chores need."""
 
     async def delete_prefix(self, prefix: str) -> int: ...
     async def open_multiparts(self, prefix: str) -> list[tuple[str, str]]: ...
@@ -42,9 +41,9 @@ class Store(Protocol):
 
 
 def orphaned(attempt: Attempt, job: Job | None, before: datetime) -> str | None:
-    """Return the prefix of what an attempt left behind; None while its objects may not be deleted. Pure.
+    """Return the prefix of an attempt's objects; None while they may not be deleted. Pure.
 
-    They may when the attempt ended before a moment and was not the one whose result was accepted.
+    They may be when the attempt ended before a given moment and its result was not accepted.
     """
     accepted = attempt.outcome == "completed" or (job is not None and job.status == "completed" and job.epoch == attempt.epoch)
     if accepted or attempt.outcome == "running" or attempt.ended_at is None or attempt.ended_at >= before:
@@ -53,7 +52,7 @@ def orphaned(attempt: Attempt, job: Job | None, before: datetime) -> str | None:
 
 
 def put_off(chore: Callable[[Pulse], Awaitable[int]], pulse: Pulse) -> Callable[[], Awaitable[None]]:
-    """Return the chore as a timer calls it: when it fails, the next time is soon enough, and nobody else waits for it."""
+    """Return the chore for a timer: a failure is logged, and the next turn tries again."""
 
     async def attempt() -> None:
         try:
@@ -67,9 +66,9 @@ def put_off(chore: Callable[[Pulse], Awaitable[int]], pulse: Pulse) -> Callable[
 
 
 async def each(chore: str, subjects: Iterable[tuple[str, S]], do: Callable[[S], Awaitable[int]], pulse: Pulse) -> int:
-    """Do a chore for each (name, subject), and return the sum; one at which it fails or hangs is named and left for the next time.
+    """Do a chore for each (name, subject), and return the sum. Log a subject at which it fails or hangs, and go on.
 
-    Raises the fault of a service that is away after AWAY_IN_A_ROW subjects met it: the others would, too.
+    Raises the error of a service that is away for AWAY_IN_A_ROW subjects: it would be for the others, too.
     """
     done = in_a_row = 0
     for name, subject in subjects:
@@ -87,7 +86,7 @@ async def each(chore: str, subjects: Iterable[tuple[str, S]], do: Callable[[S], 
 
 @dataclass(frozen=True)
 class Chores:
-    """`upload_ttl` is how long an upload may stay open, `orphan_ttl` how long objects of attempts stay that came to nothing."""
+    """`upload_ttl` is the maximum time of an open upload, `orphan_ttl` the time for which objects of unaccepted attempts stay."""
 
     pool: Any
     store: Store
@@ -97,7 +96,7 @@ class Chores:
     orphan_ttl: timedelta
 
     async def sweep_uploads(self, pulse: Pulse) -> int:
-        """Give up uploads that were begun too long ago; return how many."""
+        """Give up uploads begun too long ago; return their number."""
         context = self.context()
         async with self.pool.connection() as connection:
             stale = await catalog.stale_uploads(connection, context.now - self.upload_ttl)
@@ -110,9 +109,9 @@ class Chores:
         return await each("sweep_uploads", ((video.video_id, video) for video in stale), give_up, pulse)
 
     async def sweep_multiparts(self, pulse: Pulse) -> int:
-        """Abort multipart uploads of the store that no open upload of the log has; return how many.
+        """Abort multipart uploads that no open upload on the log has; return their number.
 
-        The app may die between the store's word and the log's. Their age is in their keys: stores do not all tell it.
+        The app may die between starting one and recording it. Their age is in their keys: not every store reports it.
         """
         before = self.context().now - self.upload_ttl
         found = [(key, id_, begun) for key, id_ in await self.store.open_multiparts(SOURCES) if (begun := begun_at(key))]
@@ -131,7 +130,7 @@ class Chores:
         return await each("sweep_multiparts", old, abort, pulse)
 
     async def sweep_attempts(self, pulse: Pulse) -> int:
-        """Delete the objects of attempts that came to nothing; return how many objects."""
+        """Delete the objects of unaccepted attempts; return their number."""
         before = self.context().now - self.orphan_ttl
         async with self.pool.connection() as connection:
             ended = await jobs.unaccepted(connection, before - SWEPT_FOR, before)
@@ -147,7 +146,7 @@ class Chores:
         return await each("sweep_attempts", ((found[0].job_id, found) for found in ended), sweep, pulse)
 
     async def note_silent_workers(self, pulse: Pulse) -> int:
-        """Write down which workers were not heard of for too long; return how many."""
+        """Report workers silent for too long as offline; return their number."""
         context = self.context()
         async with self.pool.connection() as connection:
             silent = await workers.silent(connection, context.now - workers.OFFLINE_AFTER)

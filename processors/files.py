@@ -1,8 +1,7 @@
-"""Files that follow from events: final manifests beside the segments, the end of what was purged or never completed.
+"""The effect on files: it stores final manifests beside the segments, and deletes purged videos and abandoned uploads.
 
-Done through the outbox: at least once, and the same however often. The manifests in the store are for a CDN that serves the
-bucket; the public app renders its own. An event waits for the catalog's position, never for a row: what is not there then
-will not come.
+The outbox runs it at least once; it is idempotent. The manifests in the store are for a CDN that serves the bucket; the public app
+renders its own. An event waits for the catalog's position, never for a row: a row missing by then will not come.
 """
 
 import asyncio
@@ -39,26 +38,26 @@ from projections.playback import manifests
 
 PROJECTION = Projection("files", (VIDEOS,), (), "SELECT")
 CATALOG_WAIT_S = 2.0
-"""Then the effect is put off, and others have its slot."""
+"""Maximum wait for the catalog; then the effect is put off and frees its slot."""
 STORE_WAIT_S = 10.0
 log = structlog.get_logger(__name__)
 
 
 def wants(recorded: Recorded[Event]) -> bool:
-    """Tell whether an event has an effect on files."""
+    """Return whether an event has an effect on files."""
     return isinstance(recorded.envelope.data, VideoPublished | UploadAbandoned | VideoPurged)
 
 
 class CatalogBehind(Retryable):
-    """The catalog has not read the log as far as this event yet."""
+    """The catalog has not yet read the log up to this event."""
 
 
 class MediaMissing(KinologError):
-    """A published video lacks what a job made of it: its manifests would have gaps."""
+    """A published video lacks the output of a job: its manifests would have gaps."""
 
 
 class Store(Protocol):
-    """The part of the object store that this needs."""
+    """The part of the object store that the effect needs."""
 
     async def put_bytes(self, key: str, data: bytes, content_type: str) -> ObjectRef: ...
     async def abort_multipart(self, key: str, multipart_id: str) -> None: ...
@@ -68,7 +67,7 @@ class Store(Protocol):
 
 
 def away_with(store: Store) -> Callable[[Exception], Awaitable[bool]]:
-    """Return the function that tells whether a service is away: a store that answers refused the one object."""
+    """Return a function that says whether a service is away: a store that answers has only refused one object."""
 
     async def away(error: Exception) -> bool:
         if isinstance(error, StoreUnavailable | Stalled):
@@ -83,7 +82,7 @@ def away_with(store: Store) -> Callable[[Exception], Awaitable[bool]]:
 
 
 def act_with(pool: Any, store: Store) -> Callable[[Recorded[Any]], Awaitable[None]]:
-    """Return the function that acts on one event."""
+    """Return a function that acts on one event."""
 
     async def act(recorded: Recorded[VideoEvent]) -> None:
         event = recorded.envelope.data
@@ -107,7 +106,7 @@ def act_with(pool: Any, store: Store) -> Callable[[Recorded[Any]], Awaitable[Non
 
 
 async def _store_manifests(pool: Any, store: Store, recorded: Recorded[Event], video_id: str) -> None:
-    """Render from the catalog. Raises CatalogBehind, MediaMissing."""
+    """Render and store the manifests from the catalog. Raises CatalogBehind, MediaMissing."""
     await _catch_up(pool, recorded, jobs=True)
     async with pool.connection() as connection:
         video = await catalog.by_id(connection, video_id)
@@ -121,7 +120,7 @@ async def _store_manifests(pool: Any, store: Store, recorded: Recorded[Event], v
 
 
 async def _delete_upload(pool: Any, store: Store, recorded: Recorded[Event], video_id: str) -> None:
-    """Delete what was sent, unless the upload was completed before it was given up, or never begun. Raises CatalogBehind."""
+    """Delete the sent parts, unless the upload was completed before it was given up, or never begun. Raises CatalogBehind."""
     await _catch_up(pool, recorded)
     async with pool.connection() as connection:
         video = await catalog.by_id(connection, video_id)
@@ -136,13 +135,13 @@ async def _delete_upload(pool: Any, store: Store, recorded: Recorded[Event], vid
 async def _catch_up(pool: Any, recorded: Recorded[Event], *, jobs: bool = False) -> None:
     """Wait until the catalog has read this event; with `jobs`, also all completions that led to it. Raises CatalogBehind.
 
-    Planning lets a video be verified, and so published, when it has stored that it read those completions.
+    Planning has stored its position behind those completions before it has a video verified and published.
     """
     async with pool.connection() as connection:
         if not await is_served(connection, "catalog"):
             raise CatalogBehind
         planned = (await snapshot(connection, "planning")).next if jobs else {}
-    needed = {place: position for place, position in planned.items() if place[0] == JOBS.name}
+    needed = {partition: position for partition, position in planned.items() if partition[0] == JOBS.name}
     needed[recorded.topic, recorded.partition] = recorded.offset + 1
     if not await wait_for(pool, "catalog", Positions(needed), CATALOG_WAIT_S):
         raise CatalogBehind(f"the catalog has not read {recorded.topic}/{recorded.partition}/{recorded.offset} and what led to it")

@@ -1,4 +1,4 @@
-"""The processes that exist, one line each, and every fold of an installation: what is rebuilt, compared and verified."""
+"""The processes, one line each, and all folds of an installation, which are rebuilt, compared and verified."""
 
 from processors.planning import process as planning
 from projections.folding.fold import Projection

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from events.codec import HEADERS, encode
 from events.envelope import Envelope, Event, Record
 from events.errors import EventTooLarge, LogUnavailable
-from events.topics import TOPIC_OF, Topic, partition_of
+from events.topics import TOPIC_OF, Partition, Topic, partition_of
 
 EVENT_BYTES_MAX = 900_000
 """Largest encoded event: below the broker's usual limit of 1 MB a batch."""
@@ -30,14 +30,12 @@ OUTCOME_S = 300.0
 ASKED_S = 2.0
 """A broker that does not describe its cluster within this time counts as away."""
 
-Place = tuple[str, int]
-"""A topic and a partition."""
-Offsets = dict[Place, list[int]]
+Offsets = dict[Partition, list[int]]
 """The offsets of a group's records, in the order of the records."""
 
 
 class Position(NamedTuple):
-    """The place of an event on the log."""
+    """The position of an event on the log."""
 
     topic: str
     partition: int
@@ -179,14 +177,14 @@ class Appender:
             return []
         records = [(TOPIC_OF[envelope.data.TYPE], record_of(envelope)) for envelope in envelopes]
         group = self._join(len(records), sum(len(value) for _, (_, value, _) in records))
-        places: list[tuple[Place, int]] = []
+        joined: list[tuple[Partition, int]] = []
         for topic, record in records:
-            partition = partition_of(record[0], topic.partitions)
+            number = partition_of(record[0], topic.partitions)
             parts = self._parts(group, topic)
-            places.append(((topic.name, partition), len(parts[partition])))
+            joined.append(((topic.name, number), len(parts[number])))
             _add(parts, [record])
         offsets = await self._outcome_of(group)
-        return [Position(*place, offsets[place][number]) for place, number in places]
+        return [Position(*partition, offsets[partition][index]) for partition, index in joined]
 
     def offer(self, topic: Topic, records: Sequence[Record]) -> "asyncio.Future[Offsets]":
         """Put encoded events of one topic into the next group; the future is done when they are on the log.
@@ -277,20 +275,20 @@ class Appender:
             await asyncio.sleep(0)
 
     async def _send(self, group: _Group) -> Offsets:
-        """Send one batch per place, more when it is full; return the offsets, in the order of the records."""
+        """Send one batch per partition, more when it is full; return the offsets, in the order of the records."""
         if self._producer is None:
             await asyncio.wait_for(self._open(), self._timeout_s)
-        sent: list[tuple[Place, int, asyncio.Future[Any]]] = []
+        sent: list[tuple[Partition, int, asyncio.Future[Any]]] = []
         for topic, parts in group.parts.items():
-            for partition, part in enumerate(parts):
+            for number, part in enumerate(parts):
                 for batch in part.batches:
                     if count := batch.record_count():
-                        future = await _queue(self._producer, batch, self._prefix + topic, partition)
-                        sent.append(((topic, partition), count, future))
+                        future = await _queue(self._producer, batch, self._prefix + topic, number)
+                        sent.append(((topic, number), count, future))
         offsets: Offsets = defaultdict(list)
-        for place, count, future in sent:
+        for partition, count, future in sent:
             base = (await future).offset
-            offsets[place].extend(range(base, base + count))
+            offsets[partition].extend(range(base, base + count))
         return offsets
 
     async def _open(self) -> None:

@@ -26,8 +26,8 @@ def rerun(
 def verdict(failure_id: str, *, failed: Failure, again: Failure | None, worker: str, seconds: float) -> FailureRerun:
     """Return the conclusion of a rerun."""
     same = again is not None and (again.stage, again.category, again.code) == (failed.stage, failed.category, failed.code)
-    told: Literal["reproduced", "not_reproduced"] = "reproduced" if same else "not_reproduced"
-    return FailureRerun(failure_id=failure_id, verdict=told, worker=worker, seconds=seconds, failure=again)
+    outcome: Literal["reproduced", "not_reproduced"] = "reproduced" if same else "not_reproduced"
+    return FailureRerun(failure_id=failure_id, verdict=outcome, worker=worker, seconds=seconds, failure=again)
 
 
 def rerun_submitted(

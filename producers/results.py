@@ -21,8 +21,8 @@ def in_parts(report: ResultReported) -> list[PartReported | ResultReported]:
     segments = [segment for part in before for rendition in part for segment in rendition.segments]
     size_bytes = sum(segment.object.size_bytes for segment in segments)
     earlier = Earlier(parts=len(before), segments=len(segments), size_bytes=size_bytes)
-    told = {"job_id": report.job_id, "pool": report.pool, "worker_id": report.worker_id, "epoch": report.epoch}
-    parts = [PartReported(**told, part=number, renditions=part) for number, part in enumerate(before)]
+    claim = {"job_id": report.job_id, "pool": report.pool, "worker_id": report.worker_id, "epoch": report.epoch}
+    parts = [PartReported(**claim, part=number, renditions=part) for number, part in enumerate(before)]
     rest = result.model_copy(update={"renditions": last, "earlier": earlier})
     return [*parts, report.model_copy(update={"result": rest})]
 

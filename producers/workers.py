@@ -12,7 +12,7 @@ from events.progress import ProgressTicked
 from events.workers import WorkerEvent
 
 
-def told(context: Context, event: WorkerEvent) -> Envelope[Event]:
+def worker_event(context: Context, event: WorkerEvent) -> Envelope[Event]:
     """Return an event about a worker."""
     id_ = context.new_id()
     return Envelope(id_, context.source, event.worker_id, context.now, event, id_)

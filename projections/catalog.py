@@ -160,7 +160,7 @@ def slug_for(title: str, video_id: str) -> str:
         bits = UUID(video_id).int
     except ValueError:  # not a UUID; a fold must not fail
         bits = int.from_bytes(hashlib.sha256(video_id.encode()).digest(), "big")
-    tail = "".join(_ALPHABET[(bits >> 5 * place) & 31] for place in range(_SLUG_TAIL))
+    tail = "".join(_ALPHABET[(bits >> 5 * digit) & 31] for digit in range(_SLUG_TAIL))
     return f"{words}-{tail}"
 
 
@@ -179,7 +179,7 @@ def _index(*texts: str) -> str:
 
 
 def video_keys(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str]]:
-    """Return the video that the event is about."""
+    """Return the key of the event's video."""
     event = recorded.envelope.data
     return () if isinstance(event, JobFact) else ((event.video_id,),)
 
@@ -284,7 +284,7 @@ def _retried(video: Video) -> Video:
 
 
 def media_keys(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str, str]]:
-    """Return the finished job whose result may be playable."""
+    """Return the key of the finished job whose result may be playable."""
     event = recorded.envelope.data
     if isinstance(event, JobCompleted):
         return ((event.video_id, event.job_id),) if isinstance(event.result, MakingResult) else ()
@@ -311,7 +311,7 @@ def evolve_media(media: Media | None, recorded: Recorded[JobCompleted]) -> Media
 
 
 def part_keys(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str, str, int, int]]:
-    """Return the part of a result."""
+    """Return the key of a result's part."""
     event = recorded.envelope.data
     if isinstance(event, PartAccepted):
         return ((event.video_id, event.job_id, event.epoch, event.part),)

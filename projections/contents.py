@@ -30,7 +30,7 @@ class Content:
 
 
 def keys_of(recorded: Recorded[ContentEvent]) -> Collection[tuple[str]]:
-    """Return the content."""
+    """Return the key of the content."""
     return ((recorded.envelope.data.sha256,),)
 
 

@@ -137,7 +137,7 @@ def made_by(result: JobResult) -> Made:
 
 
 def job_keys(recorded: Recorded[JobFact]) -> Collection[tuple[str]]:
-    """Return the job that the fact is about."""
+    """Return the key of the fact's job."""
     event = recorded.envelope.data
     if isinstance(event, JobStep):
         return ((event.job_id,),)
@@ -148,7 +148,7 @@ def job_keys(recorded: Recorded[JobFact]) -> Collection[tuple[str]]:
 
 @once
 def evolve_job(job: Job | None, recorded: Recorded[JobStep]) -> Job | None:
-    """Fold the facts, which come in the order the dispatcher decided them."""
+    """Fold the facts, in the order of the dispatcher's decisions."""
     event, time = recorded.envelope.data, recorded.envelope.time
     if isinstance(event, JobQueued):
         if job is None:
@@ -206,7 +206,7 @@ def _queued(event: JobQueued, time: datetime) -> Job:
 
 
 def attempt_keys(recorded: Recorded[JobFact]) -> Collection[tuple[str, int]]:
-    """Return the attempt that the fact is about."""
+    """Return the key of the fact's attempt."""
     event = recorded.envelope.data
     if isinstance(event, (JobClaimed, AttemptEnd)):
         return ((event.job_id, event.epoch),)
@@ -240,7 +240,7 @@ def evolve_attempt(attempt: Attempt | None, recorded: Recorded[JobClaimed | Atte
 
 
 def pause_keys(recorded: Recorded[JobFact]) -> Collection[tuple[str, str]]:
-    """Return the pool and the worker, if any, that the fact is about."""
+    """Return the key of the fact's pool and, if any, worker."""
     event = recorded.envelope.data
     if isinstance(event, PoolFact):
         return ((event.pool, event.worker_id or ""),)

@@ -47,7 +47,7 @@ class Tick:
 
 
 def keys_of(recorded: Recorded[ProgressEvent]) -> Collection[tuple[str]]:
-    """Return the job that ticked."""
+    """Return the key of the tick's job."""
     return ((recorded.envelope.data.job_id,),)
 
 
@@ -149,7 +149,7 @@ def _current(video: Video, jobs: Sequence[Job]) -> list[Job]:
 
 
 def _superseded(video: Video, jobs: Sequence[Job]) -> list[Job]:
-    """Return the chunks that hardware was to make before the plan was made anew in software."""
+    """Return the chunks of the hardware plan that a software plan replaced."""
     remade = video.plan is not None and video.plan.video is not None and video.plan.video.fallback is not None
     return [job for job in jobs if remade and job.kind == "encode" and job.job_id not in video.job_ids]
 
@@ -157,7 +157,7 @@ def _superseded(video: Video, jobs: Sequence[Job]) -> list[Job]:
 def _overtaking(
     video: Video, jobs: list[Job], superseded: Sequence[Job], tick_of: dict[str, Tick]
 ) -> tuple[list[Job], dict[str, Tick]]:
-    """Return jobs and ticks with chunks as far as they were before, until they are overtaken: no bar goes back."""
+    """Return jobs and ticks, with the earlier progress of chunks until it is overtaken: no bar goes back."""
     names, now = rung_names(video.plan), {job.chunk: job for job in jobs if job.kind == "encode"}
     tick_of = dict(tick_of)
     for before in superseded:

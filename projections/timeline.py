@@ -1,4 +1,4 @@
-"""Timeline: the events of a video in order, each with its place on the log; table `entries`.
+"""Timeline: the events of a video in order, each with its position on the log; table `entries`.
 
 The index has a row for each position. Where an event is on the log twice, readers show the first.
 """
@@ -97,7 +97,7 @@ def entry_of(recorded: Recorded[Event], summary: str) -> Entry:
 
 
 def keys_of(recorded: Recorded[Shown]) -> Collection[tuple[str, int, int]]:
-    """Return the event's own position, when it is about a video or a job."""
+    """Return the event's own position as key, when it is about a video or a job."""
     event = recorded.envelope.data
     if getattr(event, "video_id", None) is None and getattr(event, "job_id", None) is None:
         return ()
@@ -193,21 +193,21 @@ def causal(entries: Sequence[Entry]) -> list[Entry]:
         lanes[lane] = entry
         if entry.causationid in first:
             before[entry.id].append(entry.causationid)
-    told: dict[str, Entry] = {}
+    ordered: dict[str, Entry] = {}
     for entry in by_time:
-        _tell(entry.id, first, before, told)
-    return list(told.values())
+        _add(entry.id, first, before, ordered)
+    return list(ordered.values())
 
 
-def _tell(event_id: str, first: dict[str, Entry], before: dict[str, list[str]], told: dict[str, Entry]) -> None:
-    """Add the event to `told` after all its predecessors. Events that claim to cause each other keep their order."""
+def _add(event_id: str, first: dict[str, Entry], before: dict[str, list[str]], ordered: dict[str, Entry]) -> None:
+    """Add the event to `ordered` after all its predecessors. Events that claim to cause each other keep their order."""
     pending, entered = [event_id], set[str]()
     while pending:
         current = pending[-1]
-        open_ = [] if current in entered else [id_ for id_ in before[current] if id_ not in told and id_ not in entered]
+        open_ = [] if current in entered else [id_ for id_ in before[current] if id_ not in ordered and id_ not in entered]
         entered.add(current)
         if open_:
             pending += open_
         else:
-            told.setdefault(current, first[current])
+            ordered.setdefault(current, first[current])
             pending.pop()

@@ -69,7 +69,7 @@ class Worker:
 
 
 def keys_of(recorded: Recorded[WorkerEvent]) -> Collection[tuple[str]]:
-    """Return the worker."""
+    """Return the key of the worker."""
     event = recorded.envelope.data
     if isinstance(event, (WorkerHeartbeat, WorkerLife)):
         return ((event.worker_id,),)

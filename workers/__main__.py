@@ -12,37 +12,32 @@ from aiokafka.errors import KafkaConnectionError
 
 from events.errors import KinologError
 from infra.local.engine.endpoints import resolve
-from infra.runtime import kafka, logs, metrics
+from infra.runtime import kafka, logs
+from infra.runtime.appender import appender_of
 from infra.runtime.clock import new_id, system_context
 from infra.runtime.folders import keep_private, private_folder
 from infra.runtime.objects import ObjectStore
-from infra.runtime.refusals import told
+from infra.runtime.refusals import explained
 from infra.runtime.settings import Settings
 from infra.runtime.watchdog import Watchdog
-from producers.appender import Appender
 from workers.app import Link, reporting, work_until_stopped
 from workers.transport import LogTransport
 
 
-def identity(place: Path, new_id: Callable[[], str]) -> str:
+def identity(file: Path, new_id: Callable[[], str]) -> str:
     """Return the worker's id. It outlives the process, so a new process at once frees the jobs that a killed one held."""
-    if not place.exists():
-        fresh = place.with_suffix(".new")
+    if not file.exists():
+        fresh = file.with_suffix(".new")
         fresh.write_text(new_id())
-        fresh.replace(place)
-    return place.read_text()
+        fresh.replace(file)
+    return file.read_text()
 
 
 async def run(settings: Settings, number: int) -> None:
     """Work until SIGTERM or SIGINT. Raises PortTaken, KafkaConnectionError."""
     directory = private_folder(settings.var_dir / "work") / str(number)
     name, worker_id = f"{platform.node()}-{number}", identity(directory.with_suffix(".id"), new_id)
-    appender = Appender(
-        lambda: kafka.open_producer(settings),
-        topic_prefix=settings.topic_prefix,
-        observe_seconds=metrics.LOG_APPEND_SECONDS.observe,
-        observe_failure=metrics.LOG_APPEND_FAILURES.inc,
-    )
+    appender = appender_of(settings)
     transport = LogTransport(
         worker_id,
         settings.worker_pool,
@@ -74,7 +69,7 @@ def main() -> None:
     logs.configure(settings, f"worker-{number}")
     gc.freeze()
     try:
-        with told(settings, "worker"):
+        with explained(settings, "worker"):
             asyncio.run(run(settings, number))
     except KafkaConnectionError:
         sys.exit(f"kinolog worker: no Kafka answers at {settings.kafka_bootstrap}; is the platform up, and this its folder?")

@@ -211,9 +211,9 @@ class LogTransport:
 
         Raises LogUnavailable, InvalidEvent.
         """
-        told = in_parts(report)
-        for at in range(0, len(told), PARTS_AT_ONCE):
-            await self._send(held, *told[at : at + PARTS_AT_ONCE])
+        parts = in_parts(report)
+        for at in range(0, len(parts), PARTS_AT_ONCE):
+            await self._send(held, *parts[at : at + PARTS_AT_ONCE])
         try:
             async with asyncio.timeout(DECIDED_S):
                 fact = await asyncio.shield(held.ended)

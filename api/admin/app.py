@@ -18,11 +18,12 @@ from api.admin import failures, insights, jobs, keys, uploads, videos, workers
 from api.admin.live import routes as live
 from api.admin.live.hub import LISTENERS_MAX, Hub
 from api.admin.services import Options, Services, travel
-from api.app import REQUESTS_MAX, Prometheus, appender_of, begin, finish, server_config
+from api.app import REQUESTS_MAX, Prometheus, begin, finish, server_config
 from api.middleware import Observer
 from events.pulse import Pulse
 from infra.history.past import past_of
 from infra.runtime import kafka, metrics, postgres
+from infra.runtime.appender import appender_of
 from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.log_consumer import open_log
 from infra.runtime.memory import collect_rarely

@@ -20,7 +20,7 @@ from producers import failures as failures_producer
 from projections import catalog, jobs
 from projections.failures import projection as failures
 from projections.failures.projection import FailureShown, Rerun
-from projections.failures.report import Report, report
+from projections.failures.report import FailureReport, report
 
 routes = APIRouter(tags=["failures"])
 FailureId = Annotated[
@@ -46,7 +46,7 @@ class Resolve(BaseModel):
 
 
 class RerunDone(BaseModel):
-    """How a rerun ended: with `failure`, or well when there is none. `worker` names the machine that it ran on."""
+    """The end of a rerun; without `failure` it succeeded. `worker` names the machine."""
 
     worker: Line = Field(min_length=1, max_length=255, examples=["gpu-2"])
     seconds: float = Field(ge=0, examples=[12.5])
@@ -102,7 +102,7 @@ async def list_failures(
 
 
 @routes.get("/api/failures/report")
-async def show_report(given: Given, response: Response, days: Days = 7, limit: Patterns = 10) -> Report:
+async def show_report(given: Given, response: Response, days: Days = 7, limit: Patterns = 10) -> FailureReport:
     """Report the failures of the last days: patterns, urgent ones, and advice."""
     async with reading(given, response, "failures") as connection:
         return await report(connection, await moment(given, connection, "failures"), days=days, limit=limit)

@@ -30,7 +30,7 @@ class Standing(BaseModel):
 
 
 class Fault(BaseModel):
-    """How often an encoder failed for a reason."""
+    """Number of an encoder's failures for a reason."""
 
     encoder: str
     error: str

@@ -121,6 +121,6 @@ async def moment(given: Services, connection: AsyncConnection[Any], projection: 
 async def write(given: Services, response: Response, envelopes: Sequence[Envelope[Event]]) -> None:
     """Append events; the answer names the position from which on they can be read."""
     positions = await given.append(envelopes)
-    ends = {(place.topic, place.partition): place.offset + 1 for place in positions}
+    ends = {(position.topic, position.partition): position.offset + 1 for position in positions}
     given.written.update(ends)
     response.headers[POSITION_HEADER] = Positions(ends).header()

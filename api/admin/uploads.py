@@ -48,7 +48,7 @@ class NewUpload(BaseModel):
 
 
 class BegunUpload(BaseModel):
-    """Where to send the file: PUT all of it to `url`, or ask for addresses of parts of `part_bytes` each."""
+    """The target of the file: PUT all of it to `url`, or ask for addresses of parts of `part_bytes` each."""
 
     video_id: str = Field(examples=[EXAMPLE_ID])
     url: str | None = Field(examples=["http://localhost:9010/kinolog/sources/01926f9c-…/original?X-Amz-Signature=…"])
@@ -62,7 +62,7 @@ class WantedParts(BaseModel):
 
 
 class PartAddresses(BaseModel):
-    """Where to PUT each part, by its number."""
+    """The address to PUT each part to, by its number."""
 
     urls: dict[int, str] = Field(examples=[{"1": "http://localhost:9010/kinolog/sources/01926f9c-…/original?partNumber=1&…"}])
 
@@ -254,8 +254,8 @@ async def _upload(given: Services, video_id: str) -> Video:
     async with given.pool.connection() as connection:
         video = await catalog.by_id(connection, video_id)
     if video is None:
-        place = (VIDEOS.name, partition_for(video_id, VIDEOS.partitions))
-        mine = Positions({place: given.written[place]} if place in given.written else {})
+        partition = (VIDEOS.name, partition_for(video_id, VIDEOS.partitions))
+        mine = Positions({partition: given.written[partition]} if partition in given.written else {})
         if not await wait_for(given.pool, "catalog", mine, SEEN_S):
             raise Retryable("the catalog has not read the newest uploads yet; try again")
         async with given.pool.connection() as connection:

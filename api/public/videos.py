@@ -213,14 +213,14 @@ async def _is_accepted(given: Services, path: str) -> bool:
     video_id, job_id, epoch, *names = [*path.split("/"), "", ""]
     if not names[:-2] or not (epoch.isdecimal() and len(epoch) <= 9):
         return False
-    place = video_id, job_id, int(epoch)
-    if place not in given.accepted:
+    attempt = video_id, job_id, int(epoch)
+    if attempt not in given.accepted:
         async with given.pool.connection() as connection:
-            if not await catalog.is_accepted(connection, *place):
+            if not await catalog.is_accepted(connection, *attempt):
                 return False
         if len(given.accepted) >= ACCEPTED_MAX:
             given.accepted.clear()
-        given.accepted.add(place)
+        given.accepted.add(attempt)
     return True
 
 

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import health
 from api.addresses import Addresses
-from api.app import Prometheus, appender_of, begin, finish, server_config
+from api.app import Prometheus, begin, finish, server_config
 from api.limiter import Limiter
 from api.middleware import CrossOrigin, Observer
 from api.telemetry import comparing, documents
@@ -28,6 +28,7 @@ from api.telemetry.services import Services
 from events.pulse import Pulse
 from events.topics import TELEMETRY
 from infra.runtime import kafka, metrics, postgres
+from infra.runtime.appender import appender_of
 from infra.runtime.clock import new_id
 from infra.runtime.memory import collect_rarely, keep_freed_memory
 from infra.runtime.settings import Settings

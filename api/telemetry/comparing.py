@@ -94,7 +94,7 @@ class Insights(BaseModel):
 
 
 class Failure(BaseModel):
-    """How often jobs of an encoder failed for a reason, beside all its jobs that ended in success or failure."""
+    """Number of an encoder's jobs that failed for a reason, beside all its jobs that succeeded or failed."""
 
     encoder: str | None = Field(examples=["av1_qsv"])
     reason: str | None = Field(examples=["transcode_failed"])
@@ -292,13 +292,13 @@ async def comparison(
             two += found
     sides = [Side(encoder=name, **outcomes(group)) for name, group in zip((encoder, other), two, strict=True)]
     faster, rates = await asyncio.to_thread(lambda: (estimates.faster(*two), estimates.rate_difference(*two)))
-    told = Comparison(
+    comparison = Comparison(
         encoders=sides,
         faster=Difference.model_validate(faster) if faster else None,
         success_rate=Difference.model_validate(rates) if rates else None,
     )
-    lines = [Line(**side.model_dump(), faster=told.faster, rate_difference=told.success_rate) for side in sides]
-    return answer(told, Line, lines, position, as_format)
+    lines = [Line(**side.model_dump(), faster=comparison.faster, rate_difference=comparison.success_rate) for side in sides]
+    return answer(comparison, Line, lines, position, as_format)
 
 
 def minimum(given: Readings, samples_min: int | None) -> int:
@@ -326,11 +326,11 @@ def outcomes(group: Group) -> dict[str, Any]:
     }
 
 
-def answer(told: BaseModel, kind: type[BaseModel], items: Sequence[BaseModel], position: str, as_format: str) -> Response:
+def answer(document: BaseModel, kind: type[BaseModel], items: Sequence[BaseModel], position: str, as_format: str) -> Response:
     """Return the whole as JSON, or its items, which are of this kind, as CSV."""
     headers = {"x-log-position": position, "cache-control": f"public, max-age={MAX_AGE_S}"}
     if as_format == "json":
-        return Response(told.model_dump_json(by_alias=True), headers=headers, media_type="application/json")
+        return Response(document.model_dump_json(by_alias=True), headers=headers, media_type="application/json")
     text = io.StringIO()
     named = sorted(columns(kind), key=lambda column: LABELS.index(column) if column in LABELS else len(LABELS))
     writer = csv.DictWriter(text, named, restval="")

@@ -253,7 +253,7 @@ class HotRoutes:
 
 
 def bug(error: Exception) -> Response:
-    """Answer a bug of ours. Its message may repeat the input, so the log gets the place and not the words."""
+    """Answer a bug of ours. Its message may repeat the input, so the log line has the line of code and not the words."""
     log.error("ingest_failed", error=type(error).__name__, where=traceback.format_tb(error.__traceback__)[-1].strip())
     return _refusal(500, "something is wrong with Kinolog; its log says more")
 

@@ -49,7 +49,7 @@ function bones(count) {
     element("div", { className: "still" }), element("div", { className: "line" }), element("div", { className: "line short" })));
 }
 
-function tell(picture, title, words, again) {
+function show(picture, title, words, again) {
   const parts = [icon(picture), element("h2", { textContent: title }), element("p", {}, ...words)];
   if (again) parts.push(element("button", { className: "button", type: "button", textContent: "Try again", onclick: again }));
   notice.replaceChildren(...parts);
@@ -67,8 +67,8 @@ function settle(words, added) {
     status.textContent = `${count}${next ? " or more" : ""} ${count === 1 ? "video" : "videos"}`;
     more.hidden = !next;
     if (next && !restoring) watchEnd();
-  } else if (words) tell("search", "Nothing was found", ["No video has all the words of ", quoted(words), "."]);
-  else tell("empty", "There is no video yet", ["Add one with: ", element("code", { textContent: "kinolog ingest FILE" })]);
+  } else if (words) show("search", "Nothing was found", ["No video has all the words of ", quoted(words), "."]);
+  else show("empty", "There is no video yet", ["Add one with: ", element("code", { textContent: "kinolog ingest FILE" })]);
   return added;
 }
 
@@ -98,7 +98,7 @@ async function load(cursor = null) {
   } catch (error) {
     if (error.name === "AbortError") return [];
     bone.forEach((one) => one.remove());
-    tell("broken", "The videos could not be loaded", [error.message], () => load(cursor));
+    show("broken", "The videos could not be loaded", [error.message], () => load(cursor));
     return [];
   } finally {
     if (!signal.aborted) list.setAttribute("aria-busy", "false");

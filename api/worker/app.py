@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from api import health
 from api.access import Access, Denied
 from api.addresses import Addresses
-from api.app import Prometheus, appender_of, begin, finish, server_config
+from api.app import Prometheus, begin, finish, server_config
 from api.middleware import Observer
 from api.worker import claims, objects, registration
 from api.worker import jobs as held
@@ -23,6 +23,7 @@ from api.worker.services import Options, Services
 from events.errors import KinologError, Retryable
 from events.pulse import Pulse
 from infra.runtime import kafka, metrics, postgres
+from infra.runtime.appender import appender_of
 from infra.runtime.clock import system_context
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.memory import collect_rarely

@@ -16,7 +16,7 @@ from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable
 from events.workers import WorkerRequestRefused
-from producers.workers import told
+from producers.workers import worker_event
 
 EVERY_S = 60.0
 ALIKE_MAX = 10_000
@@ -42,7 +42,7 @@ class Audited:
         self._app = app
         self._append = append
         self._context = context
-        self._told: OrderedDict[tuple[str, str, int, str], tuple[float, int]] = OrderedDict()
+        self._recorded: OrderedDict[tuple[str, str, int, str], tuple[float, int]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -68,19 +68,19 @@ class Audited:
         worker_id = key.worker_id if key is not None else UNKNOWN
         alike = (worker_id, route, status, reason)
         now_s = context.now.timestamp()
-        told_s, silent = self._told.get(alike, (0.0, 0))
-        if now_s - told_s < EVERY_S:
-            self._told[alike] = (told_s, silent + 1)
+        recorded_s, silent = self._recorded.get(alike, (0.0, 0))
+        if now_s - recorded_s < EVERY_S:
+            self._recorded[alike] = (recorded_s, silent + 1)
             return
-        self._told[alike] = (now_s, 0)
-        self._told.move_to_end(alike)
-        while len(self._told) > ALIKE_MAX:
-            self._told.popitem(last=False)
+        self._recorded[alike] = (now_s, 0)
+        self._recorded.move_to_end(alike)
+        while len(self._recorded) > ALIKE_MAX:
+            self._recorded.popitem(last=False)
         key_id = key.key_id if key is not None else None
         event = WorkerRequestRefused(
             worker_id=worker_id, key_id=key_id, route=route, status=status, reason=reason, count=silent + 1
         )
         try:
-            await self._append([told(context, event)])
+            await self._append([worker_event(context, event)])
         except LogUnavailable as error:
-            log.warning("refusal_not_told", error=str(error), worker_id=worker_id, route=route, status=status, reason=reason)
+            log.warning("refusal_not_recorded", error=str(error), worker_id=worker_id, route=route, status=status, reason=reason)

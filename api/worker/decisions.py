@@ -34,7 +34,7 @@ from events.jobs import (
 )
 from events.kinds import JobKind
 from events.pulse import Pulse
-from events.topics import JOBS, WORKERS
+from events.topics import JOBS, WORKERS, Partition
 from events.workers import (
     WorkerDeployed,
     WorkerEvent,
@@ -46,7 +46,7 @@ from events.workers import (
     WorkerRequestRefused,
     WorkerRolledBack,
 )
-from projections.folding.log import Place, Source, decoded
+from projections.folding.log import Source, decoded
 from projections.folding.positions import Positions
 from projections.jobs import Job, Status
 
@@ -105,34 +105,34 @@ class Decisions:
         self._holdings: OrderedDict[str, Holding] = OrderedDict()
         self._answers: OrderedDict[str, Envelope[Event]] = OrderedDict()
         self._waiting: defaultdict[tuple[str, int], list[asyncio.Future[Envelope[Event]]]] = defaultdict(list)
-        self._seen: dict[Place, int] = {}
+        self._seen: dict[Partition, int] = {}
         self._looked_up: Counter[str] = Counter()
         self._noticed: Counter[str] = Counter()
         self._moved = asyncio.Event()
 
     async def start(self, now: datetime) -> None:
         """Start a little before the end."""
-        places = [(topic.name, number) for topic in (JOBS, WORKERS) for number in range(topic.partitions)]
-        await self._source.assign(await self._source.after(places, now - LOOKBACK))
+        partitions = [(topic.name, number) for topic in (JOBS, WORKERS) for number in range(topic.partitions)]
+        await self._source.assign(await self._source.after(partitions, now - LOOKBACK))
 
     async def follow(self, pulse: Pulse) -> None:
         """Read for ever. Raises when the log cannot be read: the process must start again."""
         with pulse.watching():
             while True:
                 pulse.beat()
-                for place, records in (await self._source.read(records_max=BATCH, wait_s=1.0)).items():
-                    self._take(place, records)
+                for partition, records in (await self._source.read(records_max=BATCH, wait_s=1.0)).items():
+                    self._take(partition, records)
                 moved, self._moved = self._moved, asyncio.Event()
                 moved.set()
 
-    def _take(self, place: Place, records: Sequence[tuple[int, bytes]]) -> None:
-        events, dead = decoded(*place, records)
+    def _take(self, partition: Partition, records: Sequence[tuple[int, bytes]]) -> None:
+        events, dead = decoded(*partition, records)
         for letter in dead:
             log.warning("fact_undecodable", offset=letter.offset, reason=letter.reason)
         for recorded in events:
             self._see(cast("Envelope[JobFact | WorkerEvent]", recorded.envelope))  # `decoded` has refused all others
-        if place[0] == JOBS.name:
-            self._seen[place] = records[-1][0] + 1
+        if partition[0] == JOBS.name:
+            self._seen[partition] = records[-1][0] + 1
 
     # --- asking -----------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ class Registered(BaseModel):
 
 
 class Rotation(_Sent):
-    """How long the present key stays good besides the new one."""
+    """Time for which the present key stays good beside the new one."""
 
     overlap_s: int = Field(600, ge=0, le=7 * 24 * 3600, examples=[600])
 

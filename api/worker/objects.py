@@ -12,7 +12,7 @@ from api.problems import documented
 from api.worker import guards, models
 from api.worker.decisions import Holding
 from api.worker.leases import renewals
-from api.worker.receiving import ARCHIVE_BYTES_MAX, FILE_BYTES_MAX, place, receive, unpack
+from api.worker.receiving import ARCHIVE_BYTES_MAX, FILE_BYTES_MAX, receive, temporary_file, unpack
 from api.worker.services import Given, Services, Worker
 from events.errors import Conflict, InvalidRequest, NotFound
 from events.kinds import KINDS, JobResult, foreign
@@ -35,7 +35,7 @@ BYTES: dict[int | str, dict[str, Any]] = {
     **documented(416),
 }
 MADE = r"^[0-9a-f-]{36}/[0-9]{1,10}/[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
-MISSING_TOLD_MAX = 20
+MISSING_NAMED_MAX = 20
 
 
 def prefix_of(holding: Holding, epoch: int) -> str:
@@ -112,7 +112,7 @@ async def _upload(
 ) -> models.FileAnswer:
     name = guards.checked_path(path)
     holding = await given.decisions.held(job_id, worker_id, epoch)
-    with place(given.options.directory) as spool:
+    with temporary_file(given.options.directory) as spool:
         received = await receive(request, spool, FILE_BYTES_MAX)
         if sha256 is not None and sha256.lower() != received.sha256:
             raise InvalidRequest(f"the bytes that came have another SHA-256: {received.sha256}")
@@ -135,7 +135,7 @@ async def upload_archive(
     """Store all files of a tar.gz: 720p/00000.m4s, thumbnail.jpg … The first forbidden file ends it."""
     holding = await given.decisions.held(job_id, key.worker_id, epoch)
     files = written = size_bytes = 0
-    with place(given.options.directory) as spool:
+    with temporary_file(given.options.directory) as spool:
         received = await receive(request, spool, ARCHIVE_BYTES_MAX)
         if sha256 is not None and sha256.lower() != received.sha256:
             raise InvalidRequest(f"the bytes that came have another SHA-256: {received.sha256}")
@@ -231,5 +231,5 @@ async def _check_objects(given: Services, holding: Holding, named: Sequence[Obje
         return
     there = {stat.key: stat.size_bytes for stat in await given.store.under(prefix)}
     if missing := [ref.key.removeprefix(prefix) for ref in named if there.get(ref.key) != ref.size_bytes]:
-        more = f" and {len(missing) - MISSING_TOLD_MAX} more" if len(missing) > MISSING_TOLD_MAX else ""
-        raise Conflict(f"not in the store, or of another size: {', '.join(missing[:MISSING_TOLD_MAX])}{more}")
+        more = f" and {len(missing) - MISSING_NAMED_MAX} more" if len(missing) > MISSING_NAMED_MAX else ""
+        raise Conflict(f"not in the store, or of another size: {', '.join(missing[:MISSING_NAMED_MAX])}{more}")

@@ -50,7 +50,7 @@ class Received:
 
 
 @contextmanager
-def place(directory: Path) -> Iterator[Path]:
+def temporary_file(directory: Path) -> Iterator[Path]:
     """Yield a path for one file, which is deleted afterwards."""
     handle, name = tempfile.mkstemp(dir=directory)
     os.close(handle)
@@ -132,7 +132,7 @@ def unpack(archive: Path, directory: Path, bytes_max: int = UNPACKED_BYTES_MAX) 
                 left -= member.size
                 content = opened.extractfile(member)
                 assert content is not None, "a regular file has content"
-                with place(directory) as path:
+                with temporary_file(directory) as path:
                     received = _copy(content, path)
                     guards.check_magic(name, received.head)
                     yield name, received

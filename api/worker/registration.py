@@ -39,7 +39,7 @@ async def register(
             if not hmac.compare_digest(secret.encode(), expected.encode()):
                 raise Denied("wrong_secret", "this is not the administrator's token", status=403)
         key, text = await given.access.issue(name=about.worker_name, life=options.key_life)
-    await _tell_registered(given, key, about)
+    await _append_registered(given, key, about)
     fits = version_ok(about.code_version, options)
     message = "Keep the key; it is not shown again." if fits else too_old_or_new(given, about.code_version)
     return models.Registered(worker_id=key.worker_id, api_key=text, expires_at=key.expires_at, version_ok=fits, message=message)
@@ -49,7 +49,7 @@ async def register(
 async def describe(given: Given, key: Worker, about: models.WorkerSelf) -> models.Accepted:
     """Describe the worker, at each of its starts."""
     check_pool(key, about.pool)
-    await _tell_registered(given, key, about)
+    await _append_registered(given, key, about)
     return models.Accepted(message="Welcome")
 
 
@@ -60,7 +60,7 @@ async def heartbeat(given: Given, key: Worker, beat: models.Heartbeat) -> models
     status: Literal["idle", "busy", "draining"]
     status = ("busy" if beat.job_ids else "idle") if beat.status == "active" else beat.status
     event = WorkerHeartbeat(worker_id=key.worker_id, status=status, job_ids=beat.job_ids)
-    await given.append([producer.told(context, event)])
+    await given.append([producer.worker_event(context, event)])
     return models.HeartbeatAnswer(
         server_time=context.now,
         required_version=required_version(given.options),
@@ -74,7 +74,7 @@ async def heartbeat(given: Given, key: Worker, beat: models.Heartbeat) -> models
 @routes.post("/goodbye")
 async def goodbye(given: Given, key: Worker, said: models.Goodbye) -> models.Accepted:
     """Report that the worker takes no more jobs and ends."""
-    await given.append([producer.told(given.context(None), WorkerDrained(worker_id=key.worker_id, reason=said.reason))])
+    await given.append([producer.worker_event(given.context(None), WorkerDrained(worker_id=key.worker_id, reason=said.reason))])
     return models.Accepted(message="Goodbye")
 
 
@@ -88,7 +88,7 @@ async def deployment(given: Given, key: Worker, said: models.Deployment) -> mode
         event = WorkerRolledBack(
             worker_id=key.worker_id, version=said.version, previous_version=said.previous_version, reason=said.reason
         )
-    await given.append([producer.told(given.context(None), event)])
+    await given.append([producer.worker_event(given.context(None), event)])
     return models.Accepted(message="Noted")
 
 
@@ -100,7 +100,7 @@ async def rotate(given: Given, key: Worker, wanted: models.Rotation) -> models.R
     return models.Registered(worker_id=new.worker_id, api_key=text, expires_at=new.expires_at, version_ok=True, message=message)
 
 
-async def _tell_registered(given: Services, key: Key, about: models.WorkerSelf) -> None:
+async def _append_registered(given: Services, key: Key, about: models.WorkerSelf) -> None:
     event = WorkerRegistered(
         worker_id=key.worker_id,
         name=about.worker_name,
@@ -112,7 +112,7 @@ async def _tell_registered(given: Services, key: Key, about: models.WorkerSelf) 
         cards=about.cards,
         trials=about.trials,
     )
-    await given.append([producer.told(given.context(None), event)])
+    await given.append([producer.worker_event(given.context(None), event)])
 
 
 def too_old_or_new(given: Services, version: str) -> str:

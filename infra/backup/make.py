@@ -16,24 +16,24 @@ from events.codec import decode
 from events.envelope import Recorded
 from events.errors import ObjectMissing
 from events.objects import ARCHIVED
-from events.topics import ARCHIVE, JOB_REQUESTS, TOPICS
+from events.topics import ARCHIVE, JOB_REQUESTS, TOPICS, Partition
 from infra.backup.memory import remembered
 from infra.backup.shelf import Shelf
 from infra.runtime import postgres, worker_keys
 from infra.runtime.history import fetch
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
-from infra.runtime.placed_appender import fetch_group
+from infra.runtime.restoring_appender import fetch_group
 from infra.runtime.settings import Settings
 from processors.agents import outbox
 from processors.dispatch.owner import group_of
-from projections.folding.log import Place, stretches
+from projections.folding.log import stretches
 from projections.history.archive import Files, Segment
 from projections.history.backup import MANIFEST, OBJECTS, TAIL, Backup, Object, as_document
 from projections.history.parquet import NO_LINK, Record, parsed, write_segment
 
 FILE_RECORDS = 100_000
-Report = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Description, amount done, total amount."""
 
 
@@ -45,7 +45,7 @@ class Making:
     store: ObjectStore
     shelf: Shelf
     scratch: Path
-    report: Report
+    on_progress: OnProgress
 
     async def run(self) -> Backup:
         """Write everything, the manifest last. Raises ArchiveDamaged when a file of the archive has changed."""
@@ -61,8 +61,8 @@ class Making:
         backup = Backup(
             kinolog=version("kinolog"),
             made_at=datetime.now(UTC),
-            starts=tuple((*place, start) for place, start in sorted(starts.items())),
-            ends=tuple((*place, end) for place, end in sorted(ends.items())),
+            starts=tuple((*partition, start) for partition, start in sorted(starts.items())),
+            ends=tuple((*partition, end) for partition, end in sorted(ends.items())),
             segments=tuple(segments),
             objects=tuple(objects),
             processes=tuple(processes),
@@ -84,49 +84,49 @@ class Making:
 
     # --- the log ----------------------------------------------------------------------------------------------------
 
-    async def _log(self) -> tuple[dict[Place, int], dict[Place, int], list[Segment]]:
+    async def _log(self) -> tuple[dict[Partition, int], dict[Partition, int], list[Segment]]:
         log = LogConsumer(self.settings, idle_ms=50)
-        own: Place = (ARCHIVE.name, 0)
+        own: Partition = (ARCHIVE.name, 0)
         try:
-            told_until = await log.ends([own])
-            told = [records async for _, records in stretches(log, {own: 0}, told_until, records_max=FILE_RECORDS)]
-            archived = files_told(own, [record for records in told for record in records])
+            until = await log.ends([own])
+            facts = [records async for _, records in stretches(log, {own: 0}, until, records_max=FILE_RECORDS)]
+            archived = archived_files(own, [record for records in facts for record in records])
             for done, segment in enumerate(archived):
-                self.report("archive", done, len(archived))
+                self.on_progress("archive", done, len(archived))
                 if not await self._has(segment.key, segment.sha256):
                     await self._put(segment.key, await fetch(self.store, segment))
-            places = [(topic.name, number) for topic in TOPICS.values() for number in range(topic.partitions)]
-            ends = {**await log.ends(places), **told_until}
-            starts = await log.starts(places)
+            partitions = [(topic.name, number) for topic in TOPICS.values() for number in range(topic.partitions)]
+            ends = {**await log.ends(partitions), **until}
+            starts = await log.starts(partitions)
             tail = await self._tail(log, archived, starts, ends)
             for segment in archived:  # the archive keeps what the log has let go
-                place = segment.topic, segment.partition
-                starts[place] = min(starts[place], segment.first)
+                partition = segment.topic, segment.partition
+                starts[partition] = min(starts[partition], segment.first)
             return starts, ends, archived + tail
         finally:
             await log.close()
 
     async def _tail(
-        self, log: LogConsumer, archived: Sequence[Segment], starts: dict[Place, int], ends: dict[Place, int]
+        self, log: LogConsumer, archived: Sequence[Segment], starts: dict[Partition, int], ends: dict[Partition, int]
     ) -> list[Segment]:
         """Write events that the archive lacks into files of the same kind; the chain continues."""
-        heads: dict[Place, tuple[int, bytes]] = dict.fromkeys(ends, (0, NO_LINK))
+        heads: dict[Partition, tuple[int, bytes]] = dict.fromkeys(ends, (0, NO_LINK))
         for segment in archived:
             heads[segment.topic, segment.partition] = segment.next, bytes.fromhex(segment.chain)
-        begins = {place: max(head, starts[place]) for place, (head, _) in heads.items()}
+        begins = {partition: max(head, starts[partition]) for partition, (head, _) in heads.items()}
         found: list[Segment] = []
-        missing = sum(max(0, end - begins[place]) for place, end in ends.items())
-        async for place, records in stretches(log, begins, ends, records_max=FILE_RECORDS):
-            self.report("log", sum(part.records for part in found), missing)
-            topic, partition = place
-            _, link = heads[place]
-            file, chain = await asyncio.to_thread(write_segment, topic, partition, parsed(records), link)
+        missing = sum(max(0, end - begins[partition]) for partition, end in ends.items())
+        async for partition, records in stretches(log, begins, ends, records_max=FILE_RECORDS):
+            self.on_progress("log", sum(part.records for part in found), missing)
+            topic, number = partition
+            _, link = heads[partition]
+            file, chain = await asyncio.to_thread(write_segment, topic, number, parsed(records), link)
             first, following = records[0][0], records[-1][0] + 1
-            heads[place] = following, chain
-            key = f"{TAIL}{topic}/{partition}-{first:020}-{following:020}.parquet"
+            heads[partition] = following, chain
+            key = f"{TAIL}{topic}/{number}-{first:020}-{following:020}.parquet"
             sha256 = hashlib.sha256(file).hexdigest()
             await self._put(key, file)
-            found.append(Segment(topic, partition, first, following, len(records), key, len(file), sha256, chain.hex()))
+            found.append(Segment(topic, number, first, following, len(records), key, len(file), sha256, chain.hex()))
         return found
 
     # --- objects ----------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class Making:
                     path.unlink(missing_ok=True)
                     known = Object(key=key, size_bytes=size, sha256=sha256, etag=etag, content_type=content_type or "")
                 found.append(known)
-                self.report("objects", len(found), len(stats))
+                self.on_progress("objects", len(found), len(stats))
 
         await asyncio.gather(*map(copy, range(len(stats))))
         return sorted(found, key=lambda one: one.key)
@@ -173,6 +173,6 @@ class Making:
         path.unlink(missing_ok=True)
 
 
-def files_told(place: Place, records: Sequence[Record]) -> list[Segment]:
+def archived_files(partition: Partition, records: Sequence[Record]) -> list[Segment]:
     """Return the files recorded on the archive's own topic, in the order of their offsets."""
-    return list(Files(Recorded(*place, offset, decode(value)) for offset, value in records))
+    return list(Files(Recorded(*partition, offset, decode(value)) for offset, value in records))

@@ -41,6 +41,6 @@ async def remember(connection: AsyncConnection[Any], memories: tuple[Memory, ...
             await create_version(connection, projection, 1)
             await activate(connection, projection, 1)
             for topic, partition, position, folded, time in memory.positions:
-                place = {"name": memory.name, "version": 1, "topic": topic, "partition": partition, "start": 0}
+                at = {"name": memory.name, "version": 1, "topic": topic, "partition": partition, "start": 0}
                 moved = {"next": position, "folded": folded, "event_time": time}
-                await connection.execute(SQL["move_position"], place | moved)
+                await connection.execute(SQL["move_position"], at | moved)

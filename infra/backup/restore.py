@@ -10,21 +10,21 @@ import orjson
 
 from events.errors import Conflict, KinologError, ObjectMissing
 from events.objects import ARCHIVED
-from events.topics import JOB_REQUESTS, TOPICS
-from infra.backup.make import Report
+from events.topics import JOB_REQUESTS, TOPICS, Partition
+from infra.backup.make import OnProgress
 from infra.backup.memory import remember
 from infra.backup.shelf import Shelf
 from infra.runtime import kafka, postgres, worker_keys
 from infra.runtime.history import open_history
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
-from infra.runtime.placed_appender import PlacedAppender, store_group
+from infra.runtime.restoring_appender import RestoringAppender, store_group
 from infra.runtime.settings import Settings
 from processors.agents import outbox
 from processors.archiver import PARQUET_TYPE, manifest_of
 from processors.dispatch.owner import group_of
 from processors.registry import FOLDS
-from projections.folding.log import Place, stretches
+from projections.folding.log import stretches
 from projections.folding.store import SQL
 from projections.history.archive import MANIFEST as ARCHIVE_MANIFEST
 from projections.history.backup import MANIFEST, OBJECTS, Backup, BackupDamaged, Step, Steps
@@ -47,7 +47,7 @@ class Restoring:
     store: ObjectStore
     shelf: Shelf
     scratch: Path
-    report: Report
+    on_progress: OnProgress
 
     async def run(self) -> dict[str, dict[str, str]]:
         """Restore everything; return the digests of the projections' tables.
@@ -75,20 +75,20 @@ class Restoring:
 
     async def _check(self, backup: Backup) -> None:
         """Read every file. Raises BackupDamaged with the first that has changed."""
-        links: dict[Place, bytes] = {}
+        links: dict[Partition, bytes] = {}
         files = [(segment.key, segment.sha256) for segment in backup.segments]
         files += [(OBJECTS + one.key, one.sha256) for one in backup.objects]
         for done, (name, sha256) in enumerate(files):
-            self.report("check", done, len(files))
+            self.on_progress("check", done, len(files))
             path = await self._get(name, sha256)
             if done < len(backup.segments):
                 segment = backup.segments[done]
-                place = segment.topic, segment.partition
+                partition = segment.topic, segment.partition
                 try:
-                    links[place] = check_segment(path.read_bytes(), links.get(place, NO_LINK), segment.key)
+                    links[partition] = check_segment(path.read_bytes(), links.get(partition, NO_LINK), segment.key)
                 except BrokenChain as error:
                     raise BackupDamaged(str(error)) from error
-                if links[place].hex() != segment.chain:
+                if links[partition].hex() != segment.chain:
                     raise BackupDamaged(f"{segment.key} does not fit to the files before it: the hash chain breaks")
             path.unlink()
 
@@ -137,7 +137,7 @@ class Restoring:
     # --- objects ----------------------------------------------------------------------------------------------------
 
     async def _objects(self, backup: Backup) -> None:
-        """Put objects and the archive's files in their places; existing ones are from an earlier attempt."""
+        """Put objects and the archive's files under their keys; existing ones are from an earlier attempt."""
         there = {stat.key: stat.size_bytes for stat in await self.store.under("")}
         archived = [segment for segment in backup.segments if segment.key.startswith(ARCHIVED)]
         wanted = [(OBJECTS + one.key, one.key, one.sha256, one.size_bytes, one.content_type) for one in backup.objects]
@@ -152,7 +152,7 @@ class Restoring:
                     await self.store.put_file(key, path, content_type)
                     path.unlink()
                 done += 1
-                self.report("objects", done, len(wanted))
+                self.on_progress("objects", done, len(wanted))
 
         await asyncio.gather(*(copy(*one) for one in wanted))
         if archived:
@@ -162,7 +162,7 @@ class Restoring:
 
     async def _log(self, backup: Backup) -> None:
         """Append every record where it was. A topic that was broken off in the middle is begun again."""
-        appender = PlacedAppender(self.settings)
+        appender = RestoringAppender(self.settings)
         await appender.open()
         log = LogConsumer(self.settings, idle_ms=50)
         try:
@@ -181,7 +181,7 @@ class Restoring:
         finally:
             await log.close()
 
-    async def _append(self, appender: PlacedAppender, backup: Backup, ends: dict[Place, int]) -> None:
+    async def _append(self, appender: RestoringAppender, backup: Backup, ends: dict[Partition, int]) -> None:
         """Take the steps of all partitions of a topic side by side, so that they share transactions."""
         topic = next(iter(ends))[0]
         going = {number: self._steps(backup, (topic, number), end) for (_, number), end in ends.items()}
@@ -197,12 +197,12 @@ class Restoring:
                     reached[number] = step.next
             if steps:
                 await appender.take(topic, steps)
-                self.report(topic, sum(reached.values()), sum(ends.values()))
+                self.on_progress(topic, sum(reached.values()), sum(ends.values()))
         await appender.settle(topic, reached)
 
-    async def _steps(self, backup: Backup, place: Place, end: int) -> AsyncIterator[Step]:
-        steps = Steps(backup.start_of(place))
-        for segment in backup.segments_of(place):
+    async def _steps(self, backup: Backup, partition: Partition, end: int) -> AsyncIterator[Step]:
+        steps = Steps(backup.start_of(partition))
+        for segment in backup.segments_of(partition):
             path = await self._get(segment.key, segment.sha256)
             for records in read_batches(path.read_bytes(), READ_RECORDS):
                 for step in steps.add(records):
@@ -211,16 +211,16 @@ class Restoring:
         for step in steps.finish(end):
             yield step
 
-    async def _is_whole(self, log: LogConsumer, backup: Backup, ends: dict[Place, int]) -> bool:
+    async def _is_whole(self, log: LogConsumer, backup: Backup, ends: dict[Partition, int]) -> bool:
         """Return whether a topic has its former end and its former records, by the hash chain."""
         if await log.ends(ends) != ends:
             return False
         links = dict.fromkeys(ends, NO_LINK)
-        async for place, records in stretches(log, await log.starts(ends), ends, records_max=10_000):
+        async for partition, records in stretches(log, await log.starts(ends), ends, records_max=10_000):
             for offset, value in records:
-                links[place] = next_link(links[place], offset, value)
+                links[partition] = next_link(links[partition], offset, value)
         chains = {(segment.topic, segment.partition): segment.chain for segment in backup.segments}
-        return all(link.hex() == chains.get(place, NO_LINK.hex()) for place, link in links.items())
+        return all(link.hex() == chains.get(partition, NO_LINK.hex()) for partition, link in links.items())
 
     # --- PostgreSQL -------------------------------------------------------------------------------------------------
 
@@ -232,7 +232,7 @@ class Restoring:
             await worker_keys.load_dump(connection, backup.worker_keys)
             await outbox.load_dump(connection, backup.outbox)
             for done, projection in enumerate(FOLDS.values()):
-                self.report("projections", done, len(FOLDS))
+                self.on_progress("projections", done, len(FOLDS))
                 runner = await fold_to(projection, connection, history, ends)
                 digests[projection.name] = await runner.digest(connection)
         return digests

@@ -1,4 +1,4 @@
-"""Where a backup lies: a directory, or a prefix in a bucket."""
+"""The storage of a backup: a directory, or a prefix in a bucket."""
 
 import hashlib
 import shutil

@@ -13,7 +13,7 @@ Where = Annotated[str, typer.Argument(help="A directory, s3://bucket/prefix, or 
 def backup(where: Where, as_json: AsJson = False) -> None:
     """Write everything to a directory or bucket: the log, the objects, and how far each process acted.
 
-    The platform may run meanwhile. A second backup to the same place copies only new data. An interrupted backup resumes
+    The platform may run meanwhile. A second backup to the same target copies only new data. An interrupted backup resumes
     when it is run again.
 
     \b
@@ -47,8 +47,8 @@ async def _backup(where: str) -> dict[str, Any]:
 
     settings = settings_of_services()
     shelf = await open_shelf(settings, where)
-    with scratch(settings) as folder, progress("backup") as report:
-        done = await Making(settings, ObjectStore(settings), shelf, folder, report).run()
+    with scratch(settings) as folder, progress("backup") as on_progress:
+        done = await Making(settings, ObjectStore(settings), shelf, folder, on_progress).run()
     events = sum(segment.records for segment in done.segments)
     return {"events": events, "objects": len(done.objects), "size": size(done.size_bytes), "into": where}
 
@@ -62,6 +62,6 @@ async def _restore(where: str) -> dict[str, Any]:
 
     settings = settings_of_services()
     shelf = await open_shelf(settings, where)
-    with scratch(settings) as folder, progress("restore") as report:
-        digests = await Restoring(settings, ObjectStore(settings), shelf, folder, report).run()
+    with scratch(settings) as folder, progress("restore") as on_progress:
+        digests = await Restoring(settings, ObjectStore(settings), shelf, folder, on_progress).run()
     return {f"{name}.{table}": digest for name, tables in digests.items() for table, digest in tables.items()}

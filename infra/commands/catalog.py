@@ -55,7 +55,7 @@ def timeline(
     as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show every event of a video, its cause, and its place on the log.
+    """Show every event of a video, its cause, and its position on the log.
 
     \b
     Examples:
@@ -112,13 +112,13 @@ def workers(as_of: AsOf = None, as_json: AsJson = False) -> None:
 
 def _state(row: Row) -> str:
     """Return a worker's presence, and why, or until when, it gets no jobs."""
-    told = str(row["presence"])
+    state = str(row["presence"])
     if row["quarantined_until"]:
-        told += f" until {moment(row['quarantined_until'])}"
+        state += f" until {moment(row['quarantined_until'])}"
     if paused := row["paused"]:
         whole = "its pool is " if paused["of"] == "pool" else ""
-        told += f" ({whole}{'drained' if paused['drain'] else 'paused'}: {paused['reason']})"
-    return told
+        state += f" ({whole}{'drained' if paused['drain'] else 'paused'}: {paused['reason']})"
+    return state
 
 
 def _card(card: Row) -> str:

@@ -1,4 +1,4 @@
-"""`kinolog events dead`: records that a feed could not use, why, and how they are used after all once the code is right."""
+"""`kinolog events dead`: records that a feed could not use, the reasons, and retries after a fix."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from events.errors import InvalidEvent, NotFound
-from infra.commands.log import assign, place_of, reading, scan
+from infra.commands.log import assign, position_of, reading, scan
 from infra.commands.support.exits import UsageFault
 from infra.commands.support.output import AsJson, document, fields, moment, note, table
+from projections.moments import time_of
 
 if TYPE_CHECKING:
     from infra.commands.log import Record
@@ -25,7 +26,7 @@ LetterId = Annotated[str, typer.Argument(metavar="ID", help="As the list has it:
 
 
 class Letter(NamedTuple):
-    """A dead letter: its own place, when it was written, and its words. A `value` shorter than `value_bytes` was cut.
+    """A dead letter: its own position, its time, and its fields. A `value` shorter than `value_bytes` was cut.
 
     Letters of older versions may name no feed.
     """
@@ -42,12 +43,12 @@ class Letter(NamedTuple):
 
     @property
     def record(self) -> str:
-        """Where the record is that could not be used."""
+        """The position of the unusable record."""
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
 class Wanted(NamedTuple):
-    """Which letters are wanted; None means any. With `ids`, only these, and each must be there."""
+    """A selection of letters; None selects any. With `ids`, only these, and each must exist."""
 
     feed: str | None = None
     since: datetime | None = None
@@ -72,7 +73,7 @@ def dead(context: typer.Context, feed: Feed = None, topic: OfTopic = None, since
     """
     if context.invoked_subcommand is not None:
         return
-    letters = asyncio.run(_find(topic, Wanted(feed, _moment(since))))
+    letters = asyncio.run(_find(topic, Wanted(feed, _time(since))))
     outcomes = asyncio.run(_outcomes()) if letters else {}
     table(
         [_row(letter, outcomes) for letter in letters],
@@ -118,9 +119,9 @@ def retry(
 ) -> None:
     """Offer records again to the feeds that buried them, after the fault was mended. Name letters, or choose them by options.
 
-    An effect (`files`), planning and the dispatcher take a record late: done twice, it is the same. The rows of a projection depend
-    on the order of events, so it is rebuilt instead: this says how. A letter of an older version that does not name its feed is
-    offered to all that read its topic. Ends with 1 when something was not offered.
+    Effects (`files`), planning and the dispatcher are idempotent and take a record late. The rows of a projection depend on the
+    order of events, so rebuild it instead: the command says how. A letter of an older version without a feed is offered to all
+    readers of its topic. Ends with 1 when a record was not offered.
 
     \b
     Examples:
@@ -130,7 +131,7 @@ def retry(
     ids = tuple(_checked(letter) for letter in letters or ())
     if not ids and not (feed or topic or since):
         raise UsageFault("name the letters to retry, or choose them with --feed, --topic or --since")
-    found = asyncio.run(_find(topic, Wanted(feed, _moment(since), ids)))
+    found = asyncio.run(_find(topic, Wanted(feed, _time(since), ids)))
     verdicts = {letter.id: _verdict(letter) for letter in found}
     rows = [
         {"id": letter.id, "feed": letter.feed, "record": letter.record, "result": verdicts[letter.id].sentence} for letter in found
@@ -188,7 +189,7 @@ def _feeds(letter: Letter) -> tuple[str, ...]:
 
 
 def _unreadable(letter: Letter) -> str | None:
-    """Say why this code cannot read a record; None when it can. Pure."""
+    """Return why this code cannot read a record; None when it can. Pure."""
     from events.codec import decode
 
     if len(letter.value) < letter.value_bytes:
@@ -212,31 +213,24 @@ def _event(letter: Letter) -> Any:
 def _row(letter: Letter, outcomes: Mapping[tuple[str, str], str]) -> dict[str, Any]:
     plain = {name: value for name, value in letter._asdict().items() if name != "value"}
     again = {feed: outcome for feed in _feeds(letter) if (outcome := outcomes.get((feed, letter.record)))}
-    told = "; ".join(outcome if feed == letter.feed else f"{feed}: {outcome}" for feed, outcome in again.items())
-    return plain | {"again": told}
+    shown = "; ".join(outcome if feed == letter.feed else f"{feed}: {outcome}" for feed, outcome in again.items())
+    return plain | {"again": shown}
 
 
 def _checked(letter: str) -> str:
-    """Return the id. Raises UsageFault for one that is none."""
-    place = place_of(letter)
-    if place is None or not place[0].endswith(".dead"):
+    """Parse a letter's id. Raises UsageFault."""
+    position = position_of(letter)
+    if position is None or not position[0].endswith(".dead"):
         raise UsageFault("a dead letter is named as the list has it: topic.dead/0/offset")
     return letter
 
 
-def _moment(text: str | None) -> datetime | None:
-    """Return a time of the command line. Raises UsageFault."""
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageFault(f"{text} is no time; write it as 2026-11-28T18:00") from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+def _time(since: str | None) -> datetime | None:
+    return time_of(since, "--since") if since is not None else None
 
 
 async def _find(topic: str | None, wanted: Wanted) -> list[Letter]:
-    """Return the letters that are wanted, oldest first. Raises NotFound when one that is named is not there."""
+    """Return the selected letters, oldest first. Raises NotFound when a named one does not exist."""
     from events.topics import TOPICS
 
     if topic is not None and topic.removesuffix(".dead") not in TOPICS:
@@ -267,12 +261,12 @@ def _letter(record: "Record", prefix: str) -> Letter:
         letter, value_bytes = decode(value)
     except InvalidEvent as error:
         return Letter(own, time, "", topic.removesuffix(".dead"), record.partition, record.offset, str(error), value, len(value))
-    place = letter.topic, letter.partition, letter.offset
-    return Letter(own, time, letter.reader, *place, letter.reason, letter.value, value_bytes)
+    position = letter.topic, letter.partition, letter.offset
+    return Letter(own, time, letter.reader, *position, letter.reason, letter.value, value_bytes)
 
 
 async def _outcomes() -> dict[tuple[str, str], str]:
-    """Return the outcome of records offered again, by feed and place."""
+    """Return the outcome of records offered again, by feed and position."""
     from infra.commands.support.services import settings_of_services
     from infra.runtime.postgres import connected
     from processors.agents.outbox import offered_again

@@ -28,8 +28,8 @@ def pause(
       kinolog pause --pool default
     """
     with connected() as api:
-        answer = api.post(f"{_place(worker, pool)}/pause", {"reason": reason, "drain": drain})
-    _tell(answer, "pause", as_json=as_json)
+        answer = api.post(f"{_path(worker, pool)}/pause", {"reason": reason, "drain": drain})
+    _print(answer, "pause", as_json=as_json)
 
 
 def resume(worker: Worker = None, pool: Pool = None, reason: Reason = "resumed by an operator", as_json: AsJson = False) -> None:
@@ -40,17 +40,17 @@ def resume(worker: Worker = None, pool: Pool = None, reason: Reason = "resumed b
       kinolog resume --pool default
     """
     with connected() as api:
-        answer = api.post(f"{_place(worker, pool)}/resume", {"reason": reason})
-    _tell(answer, "resume", as_json=as_json)
+        answer = api.post(f"{_path(worker, pool)}/resume", {"reason": reason})
+    _print(answer, "resume", as_json=as_json)
 
 
-def _place(worker: str | None, pool: str | None) -> str:
+def _path(worker: str | None, pool: str | None) -> str:
     if (worker is None) == (pool is None):
         raise UsageFault("name a --worker or a --pool")
     return f"/api/workers/{worker}" if worker is not None else f"/api/pools/{pool}"
 
 
-def _tell(answer: object, what: str, *, as_json: bool) -> None:
+def _print(answer: object, what: str, *, as_json: bool) -> None:
     """Report that the request is on the log; the dispatcher decides about it."""
     if as_json:
         document(answer)

@@ -25,7 +25,7 @@ def explain() -> None:
 def job(
     which: Annotated[str, typer.Argument(metavar="ID", help="The job's id, or eight characters of it.")], as_json: AsJson = False
 ) -> None:
-    """Show the whole story of a job: requests, decisions, attempts, fences, failures, each with its place on the log.
+    """Show the whole story of a job: requests, decisions, attempts, fences, failures, each with its position on the log.
 
     Requests stay on the log for a week, and in the archive for ever.
 
@@ -34,15 +34,15 @@ def job(
       kinolog explain job f6c1070f
       kinolog explain job f6c1070f --json | jq '.[].reason'
     """
-    from projections.history.story import tell
+    from projections.history.story import steps_of
 
-    story = tell(asyncio.run(story_of(which)))
+    story = steps_of(asyncio.run(story_of(which)))
     if as_json:
-        document([told._asdict() for told in story])
+        document([step._asdict() for step in story])
         return
-    for told in story:
-        reason = f" [{told.reason}]" if told.reason and told.reason not in told.sentence else ""
-        line(printable(f"{moment(told.time, milliseconds=True)}  {told.at:<22}  {told.sentence}{reason}"))
+    for step in story:
+        reason = f" [{step.reason}]" if step.reason and step.reason not in step.sentence else ""
+        line(printable(f"{moment(step.time, milliseconds=True)}  {step.at:<22}  {step.sentence}{reason}"))
     if not story:
         note("the log has no events of this job any more")
 

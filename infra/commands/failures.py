@@ -146,8 +146,8 @@ def show(failure: FailureId, as_of: AsOf = None, as_json: AsJson = False) -> Non
         document(found)
         return
     row = found["failure"]
-    told = {**row, **row["failure"], **(row["failure"].get("context") or {}), "reruns": found["reruns"]}
-    fields({name: value for name, value in told.items() if name not in ("failure", "context")}, as_json=False)
+    shown = {**row, **row["failure"], **(row["failure"].get("context") or {}), "reruns": found["reruns"]}
+    fields({name: value for name, value in shown.items() if name not in ("failure", "context")}, as_json=False)
 
 
 @app.command()
@@ -234,8 +234,8 @@ def _here(capsule: "Capsule") -> dict[str, Any]:
     failure = ended.failure.model_dump(mode="json") if ended.failure else None
     body = {"worker": ended.worker, "seconds": ended.seconds, "failure": failure}
     with connected() as api:
-        told: dict[str, Any] = api.post(f"/api/failures/{capsule.failure_id}/reruns", body)
-    return told | body
+        shown: dict[str, Any] = api.post(f"/api/failures/{capsule.failure_id}/reruns", body)
+    return shown | body
 
 
 def _elsewhere(capsule: "Capsule", wait_s: float) -> dict[str, Any]:

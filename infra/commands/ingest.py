@@ -16,30 +16,30 @@ from infra.commands.support.admin_api import AdminApi, connected, public_url_of
 from infra.commands.support.exits import ExitCode, UsageFault, explain
 from infra.commands.support.files import collect, shown, watch
 from infra.commands.support.output import AsJson, document, line, note
-from infra.commands.support.uploads import Report, Uploads, digest
+from infra.commands.support.uploads import OnProgress, Uploads, digest
 
 POLL_S = 1.0
 POLLED_AT_ONCE = 4
 REFUSALS_MAX = 60
-"""Unanswered polls in a row, one a second, before waiting for a video is given up."""
+"""Unanswered polls in a row, one a second, before the command stops waiting for a video."""
 ENDED = frozenset({"published", "failed", "abandoned", "purged"})
 
 
-class Reporter(Protocol):
+class Display(Protocol):
     """Shows the progress of files to a person or a program."""
 
     def stage(self, path: Path, stage: str, **facts: Any) -> None:
-        """The file reached a stage: hashing, known, uploading, queued … published, failed."""
+        """Show that the file reached a stage: hashing, known, uploading, queued … published, failed."""
 
-    def bar(self, path: Path, stage: str, total: int) -> Report:
-        """Return what counts up to `total`."""
+    def bar(self, path: Path, stage: str, total: int) -> OnProgress:
+        """Show a bar up to `total` bytes; return its callback."""
 
     def percent(self, path: Path, name: str, percent: float) -> None:
-        """Something of the file (the job's step, a rung) is so far."""
+        """Show the percentage of a part of the file: the job's step, or a rung."""
 
 
 def named(text: str) -> Path:
-    """Return the path that somebody has named. Empty text, of a variable that is not set, is not the working directory."""
+    """Return the named path. Raises UsageFault for empty text, as of an unset variable: it is not the working directory."""
     if not text:
         raise typer.BadParameter("it is empty; name a file or a folder")
     return Path(text)
@@ -94,40 +94,40 @@ def _opened(stack: ExitStack, *, wait: bool, as_json: bool) -> "Ingestion":
     settings = Settings.from_env(os.environ)
     api = stack.enter_context(connected(settings))
     store = stack.enter_context(httpx.Client(trust_env=False))
-    reporter: Reporter = JsonLines() if as_json else stack.enter_context(Bars(public_url_of(settings), wait=wait))
-    return Ingestion(api, Uploads(api, store, settings.var_dir / "uploads"), reporter, wait=wait)
+    display: Display = JsonLines() if as_json else stack.enter_context(Bars(public_url_of(settings), wait=wait))
+    return Ingestion(api, Uploads(api, store, settings.var_dir / "uploads"), display, wait=wait)
 
 
 class Ingestion:
-    """Takes files one after the other."""
+    """Ingests files one after the other."""
 
     def __init__(
         self,
         api: AdminApi,
         uploads: Uploads,
-        reporter: Reporter,
+        display: Display,
         *,
         wait: bool,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._api = api
         self._uploads = uploads
-        self._reporter = reporter
+        self._display = display
         self._wait = wait
         self._sleep = sleep
         self._sent: dict[str, dict[str, Any]] = {}
 
     def all(self, files: Iterable[Path | None], title: str | None, priority: str) -> int:
-        """Ingest each file; return how many failed. One bad file does not stop the next.
+        """Ingest each file; return the number of failures. One bad file does not stop the next.
 
-        Uploads go one after the other, what was uploaded is followed meanwhile; None among the files is a pause.
+        Uploads go one after the other; videos already uploaded are followed meanwhile. None among the files is a pause.
         """
         pending: deque[_Following] = deque()
         try:
             return self._all(files, title, priority, pending)
         except KeyboardInterrupt:
             for following in pending:
-                self._reporter.stage(following.path, "left", **following.facts)
+                self._display.stage(following.path, "left", **following.facts)
             raise
 
     def _all(self, files: Iterable[Path | None], title: str | None, priority: str, pending: "deque[_Following]") -> int:
@@ -140,7 +140,7 @@ class Ingestion:
                 if isinstance(error, Retryable) or path is None:
                     raise
                 explained = explain(error)
-                self._reporter.stage(path, "failed", message=explained[1] if explained else str(error))
+                self._display.stage(path, "failed", message=explained[1] if explained else str(error))
                 failed += 1
             failed += self._look_after(pending)
         while pending:
@@ -149,7 +149,7 @@ class Ingestion:
         return failed
 
     def _look_after(self, pending: "deque[_Following]") -> int:
-        """Ask about the next few videos in turn; take out those that ended, return how many of them failed."""
+        """Poll the next few videos in turn; remove those that ended, and return the number of failures."""
         failed = 0
         for _ in range(min(POLLED_AT_ONCE, len(pending))):
             following = pending.popleft()
@@ -161,30 +161,30 @@ class Ingestion:
         return failed
 
     def _send(self, path: Path, title: str | None, priority: str) -> dict[str, Any] | None:
-        """Upload one file; return id and address of its video, None when its content was there already."""
+        """Upload one file; return its video, None when the platform already had its content."""
         size_bytes = path.stat().st_size
         if size_bytes == 0:
             raise UsageFault("the file is empty")
-        sha256 = digest(path, self._reporter.bar(path, "hashing", size_bytes))
+        sha256 = digest(path, self._display.bar(path, "hashing", size_bytes))
         known = self._sent.get(sha256) or next(iter(self._api.get("/api/videos", sha256=sha256, limit=1)["items"]), None)
         if known:
-            self._reporter.stage(path, "known", **_address(known))
+            self._display.stage(path, "known", **_address(known))
             return None
         sent = self._uploads.send(
-            path, sha256, title=title, priority=priority, report=self._reporter.bar(path, "uploading", size_bytes)
+            path, sha256, title=title, priority=priority, on_progress=self._display.bar(path, "uploading", size_bytes)
         )
         facts = self._sent[sha256] = _address(sent)
-        self._reporter.stage(path, "queued", **facts)
+        self._display.stage(path, "queued", **facts)
         return facts
 
     def _ask(self, following: "_Following") -> None:
-        """Show how far a video is. Raises Away when the admin app stayed away for too long."""
+        """Show the progress of a video. Raises Away when the admin app was away for too long."""
         path, video_id = following.path, following.facts["video_id"]
         try:
             video = self._api.get(f"/api/videos/{video_id}")
             stage = stage_of(video)
             rungs = self._api.get(f"/api/videos/{video_id}/progress")["qualities"] if stage == "encoding" else ()
-        except (Retryable, NotFound):  # not found: the catalog has not read of it yet
+        except (Retryable, NotFound):  # not found: the catalog has not read its events yet
             following.refusals += 1
             if following.refusals > REFUSALS_MAX:
                 raise
@@ -194,14 +194,14 @@ class Ingestion:
             return  # the catalog has not read yet that the upload is complete
         if stage != following.stage:
             following.stage = stage
-            self._reporter.stage(path, stage, **(following.facts | _facts(video)))
+            self._display.stage(path, stage, **(following.facts | _facts(video)))
         for rung in rungs:
-            self._reporter.percent(path, rung["name"], rung["progress"])
+            self._display.percent(path, rung["name"], rung["progress"])
 
 
 @dataclass(slots=True)
 class _Following:
-    """A video that somebody waits for."""
+    """A video that the command waits for."""
 
     path: Path
     facts: dict[str, Any]
@@ -210,7 +210,7 @@ class _Following:
 
 
 def _address(video: dict[str, Any]) -> dict[str, Any]:
-    """Return which video it is and where it plays or will play: known from the upload on."""
+    """Return id and address of a video, which are known from the upload on."""
     return {"video_id": video["video_id"], "slug": video["slug"], "watch_url": f"/watch/{video['slug']}"}
 
 
@@ -226,7 +226,7 @@ def stage_of(video: dict[str, Any]) -> str:
 
 
 def _facts(video: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts about a video worth printing at a stage."""
+    """Return the facts about a video to print at a stage."""
     failure = video.get("failure") or {}
     names = ("video_id", "slug", "watch_url", "hls_url", "dash_url", "rungs")
     facts = {name: video[name] for name in names if video.get(name)}
@@ -240,17 +240,17 @@ class JsonLines:
         """Print the stage."""
         document({"file": shown(path), "stage": stage} | facts)
 
-    def bar(self, path: Path, stage: str, total: int) -> Report:
-        """Print that it begins, count silently."""
+    def bar(self, path: Path, stage: str, total: int) -> OnProgress:
+        """Print the beginning; count silently."""
         document({"file": shown(path), "stage": stage, "size_bytes": total})
         return lambda count: None
 
     def percent(self, path: Path, name: str, percent: float) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 class Bars:
-    """Progress bars on standard error; the lines that matter, where a file plays, on standard output."""
+    """Progress bars on standard error; final lines with addresses on standard output."""
 
     def __init__(self, public_url: str, *, wait: bool = True) -> None:
         self._public_url = public_url
@@ -278,7 +278,7 @@ class Bars:
         self._progress.stop()
 
     def stage(self, path: Path, stage: str, **facts: Any) -> None:
-        """Say it in one line; what had a bar has none any more."""
+        """Print one line; remove the file's bar."""
         for key in [key for key in self._tasks if key[0] == path]:
             self._progress.remove_task(self._tasks.pop(key))
         said = {
@@ -291,7 +291,7 @@ class Bars:
         words = said.format(**{"message": "", "public_url": self._public_url} | facts)
         (line if stage in self._answers else note)(f"{shown(Path(path.name))}: {words}")
 
-    def bar(self, path: Path, stage: str, total: int) -> Report:
+    def bar(self, path: Path, stage: str, total: int) -> OnProgress:
         """Show a bar that counts bytes."""
         task = self._progress.add_task(f"{shown(Path(path.name))}  {stage}", total=total)
         self._tasks[path, stage] = task

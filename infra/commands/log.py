@@ -28,14 +28,14 @@ CONTENT_CHARACTERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which records are wanted; empty means any."""
+    """A selection of records; empty selects any."""
 
     types: tuple[str, ...] = ()
     subject: str | None = None
 
     @property
     def any(self) -> bool:
-        """True when nothing is filtered."""
+        """Whether the filter selects all records."""
         return not self.types and self.subject is None
 
     def wants(self, event: dict[str, Any], key: bytes | None) -> bool:
@@ -69,10 +69,10 @@ def tail(
 
 @app.command()
 def show(
-    event: Annotated[str, typer.Argument(help="An event's id or eight characters of it, or its place: topic/partition/offset.")],
+    event: Annotated[str, typer.Argument(help="An event's id or eight characters of it, or its position: topic/partition/offset.")],
     as_json: AsJson = False,
 ) -> None:
-    """Print one event in full. A place is looked up directly; an id needs a search of the log.
+    """Print one event in full. A position is looked up directly; an id needs a search of the log.
 
     \b
     Examples:
@@ -97,19 +97,19 @@ def topics(names: list[str] | None) -> list[str]:
     return names or list(TOPICS)
 
 
-def place_of(text: str) -> tuple[str, int, int] | None:
+def position_of(text: str) -> tuple[str, int, int] | None:
     """Return (topic, partition, offset) of `topic/partition/offset`; None when the text is an id."""
     parts = text.split("/")
     if len(parts) == 1:
         return None
     if len(parts) != 3 or not (parts[1].isdecimal() and parts[2].isdecimal()):
-        raise UsageFault("a place on the log is written topic/partition/offset, as videos/2/17")
+        raise UsageFault("a position on the log is written topic/partition/offset, as videos/2/17")
     topics([parts[0]])
     return parts[0], int(parts[1]), int(parts[2])
 
 
 def describe(record: "Record", prefix: str) -> dict[str, Any]:
-    """Return a record in printable form: its place, the event, and its fault, if it has one."""
+    """Return a record in printable form: its position, the event, and its fault, if it has one."""
     import orjson
 
     from events.codec import decode
@@ -139,7 +139,7 @@ async def _tail(names: list[str], wanted: Filter, last: int, *, follow: bool, as
         for partition in partitions:
             back = ends[partition] - last if wanted.any or last == 0 else 0  # a filtered scan reads everything
             consumer.seek(partition, max(starts[partition], back))
-        newest: list[tuple[int, str, int, int, dict[str, Any]]] = []  # a heap: the oldest of them is its first
+        newest: list[tuple[int, str, int, int, dict[str, Any]]] = []  # a heap: its first is the oldest
         if last:
             async for record in scan(consumer, ends, lambda value: True):
                 described = describe(record, prefix)
@@ -160,12 +160,12 @@ async def _tail(names: list[str], wanted: Filter, last: int, *, follow: bool, as
 
 
 async def _show(event: str) -> dict[str, Any]:
-    place = place_of(event)
+    position = position_of(event)
     async with reading() as (consumer, prefix):
-        partitions = await assign(consumer, prefix, [place[0]] if place else topics(None))
+        partitions = await assign(consumer, prefix, [position[0]] if position else topics(None))
         ends, starts = await consumer.end_offsets(partitions), await consumer.beginning_offsets(partitions)
-        if place is not None:
-            return await _at(consumer, prefix, place, ends, starts)
+        if position is not None:
+            return await _at(consumer, prefix, position, ends, starts)
         for partition in partitions:
             consumer.seek(partition, starts[partition])
         needle = event.encode()
@@ -179,12 +179,12 @@ async def _show(event: str) -> dict[str, Any]:
 async def _at(
     consumer: "AIOKafkaConsumer",
     prefix: str,
-    place: tuple[str, int, int],
+    position: tuple[str, int, int],
     ends: dict["TopicPartition", int],
     starts: dict["TopicPartition", int],
 ) -> dict[str, Any]:
-    """Return the record at a place; NotFound when nothing or only a transaction's marker is there."""
-    topic, number, offset = place
+    """Return the record at a position. Raises NotFound when there is none, or only a transaction's marker."""
+    topic, number, offset = position
     partition = next((found for found in ends if found.partition == number), None)
     if partition is None:
         raise NotFound(f"topic {topic} has no partition {number}")
@@ -254,7 +254,7 @@ def _event(described: dict[str, Any]) -> dict[str, Any]:
 
 
 def _time_of(event: dict[str, Any]) -> str:
-    """Return when an event happened; of one that cannot be read, its own words."""
+    """Return an event's time, even of one that cannot be decoded."""
     try:
         return moment(event.get("time"), milliseconds=True)
     except (TypeError, ValueError):
@@ -268,8 +268,8 @@ def _print_event(described: dict[str, Any]) -> None:
     content = orjson.dumps(event.get("data", described["event"])).decode()
     if len(content) > CONTENT_CHARACTERS:
         content = content[: CONTENT_CHARACTERS - 1] + "…"
-    place = f"{described['topic']}/{described['partition']}/{described['offset']}"
+    position = f"{described['topic']}/{described['partition']}/{described['offset']}"
     wire_type = str(event.get("type", "?")).removeprefix("kinolog.")
-    line(printable(f"{_time_of(event):<24}  {place:<24}  {wire_type:<28}  {content}"))
+    line(printable(f"{_time_of(event):<24}  {position:<24}  {wire_type:<28}  {content}"))
     if described.get("invalid"):
-        note(f"  {place} cannot be read: {described['invalid']}")
+        note(f"  {position} cannot be read: {described['invalid']}")

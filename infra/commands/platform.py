@@ -57,10 +57,10 @@ def engine_status(as_json: AsJson = False) -> None:
 
 @engine.command("provide")
 def engine_provide(as_json: AsJson = False) -> None:
-    """Give the programs users, rights and topics at a Kafka that is not the local one, as the local one has them.
+    """Give the programs users, rights and topics at another Kafka than the local one.
 
-    Each gets its password from KINOLOG_KAFKA_PASSWORDS and the rights that it needs, no more; KINOLOG_KAFKA_USER must be allowed to
-    create users and rules there. Rules that give these users more are deleted.
+    Each gets its password from KINOLOG_KAFKA_PASSWORDS and only the rights that it needs. KINOLOG_KAFKA_USER must be allowed to
+    create users and rules there. Rules that give these users more rights are deleted.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`kinolog projections`, `projection`, `rebuild`, `verify`: the read models and the log that they are folds of."""
+"""`kinolog projections`, `projection`, `rebuild`, `verify`: the read models, and the log that they fold."""
 
 import asyncio
 import json
@@ -16,9 +16,9 @@ from infra.commands.support.output import AsJson, document, line, moment, note, 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
+    from events.topics import Partition
     from projections.folding.changes import Difference
     from projections.folding.fold import Projection
-    from projections.folding.log import Place
     from projections.folding.rebuild import Rebuilt
     from projections.folding.runner import Runner
     from projections.history.source import History
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 SHORT_CHARACTERS = 80
 app = typer.Typer(rich_markup_mode=None, help="Change which version of a projection serves.", no_args_is_help=True)
 NICENESS = 10
-"""Niceness of rebuilds: programs that people and nodes wait for go first."""
+"""Niceness of rebuilds: programs with waiting people or nodes go first."""
 DIGEST_CHARACTERS, CODE_CHARACTERS = 18, 8
 
 
 def projections(as_json: AsJson = False) -> None:
-    """List the versions of every projection: which one serves since when, how far each is, its code and its digest.
+    """List the versions of every projection: the serving one and since when, and the lag, code and digest of each.
 
     A version is contiguous when it has folded exactly as many records as archive and log have before its positions. Equal
-    digests mean equal tables, byte for byte. One that other code has folded, wholly or in part, may have other rows than
-    this code would make: `kinolog rebuild NAME --dry-run` shows which.
+    digests mean equal tables, byte for byte. A version folded by other code, wholly or in part, may have other rows than
+    this code would make: `kinolog rebuild NAME --dry-run` shows them.
 
     \b
     Examples:
@@ -62,7 +62,7 @@ def projections(as_json: AsJson = False) -> None:
 
 
 def _code(row: Mapping[str, Any]) -> str:
-    """Return the code that folded a version last, and whether it is the one that runs."""
+    """Return the code that last folded a version, marked when it is not this code."""
     code = row["codes"][-1][:CODE_CHARACTERS] if row["codes"] else "unknown"
     return f"{code}, other code" if row["other_code"] else code
 
@@ -74,11 +74,11 @@ def rebuild(
     accept: Annotated[bool, typer.Option("--accept", help="Flip although rows differ under the same code.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fold a projection again from the start of the log, beside the one that serves; compare; then flip the readers.
+    """Fold a projection again from the start of the log, beside the serving version; compare; then flip the readers.
 
-    Readers see no error. After a change of the code rows may differ: this is a restatement, and the command shows the changes. Ends
-    with 1, and leaves everything as it was, when code and log did not change and the result differs all the same; --accept
-    flips then, too. While others want the processors it rests three quarters of the time; several --workers never rest.
+    Readers see no error. After a change of the code rows may differ: this is a restatement, and the command shows the changes. When
+    the code is the same and rows differ, it ends with 1 and changes nothing; --accept flips all the same. On a crowded machine it
+    rests three quarters of the time; several --workers never rest.
 
     \b
     Examples:
@@ -90,7 +90,7 @@ def rebuild(
 
     projection = _named(name)
     if workers > 1 and not projection.partitioned:
-        raise UsageFault(f"{name} has rows that take from several partitions: it is rebuilt by one process; leave --workers out")
+        raise UsageFault(f"{name} has rows of several partitions, so one process rebuilds it; leave --workers out")
     try:
         rebuilt = asyncio.run(_rebuild(projection, workers, keep=not dry_run, accept=accept))
     except RebuildDiffers as differs:
@@ -173,7 +173,7 @@ def _print_difference(difference: "Difference") -> None:
     sign = "+" if difference.before is None else "-" if difference.after is None else "~"
     line(f"{sign} {difference.table} {' '.join(map(str, difference.key))}")
     if difference.before is None or difference.after is None:
-        return  # a whole row that came or went; --json has it
+        return  # a whole row was added or removed; --json has it
     for field, (before, after) in changes(difference.before, difference.after).items():
         line(f"    {field}: {_short(before)} -> {_short(after)}")
 
@@ -194,7 +194,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check that nothing is lost, doubled or out of order: every projection against a fold of all of history, every file
-    of the archive against its hash chain and the log. The first event that was altered is named.
+    of the archive against its hash chain and the log. Names the first altered event.
 
     For a signed report, check the signature, and fold its contents again. Ends with 1 when there are findings; each is
     one line.
@@ -253,8 +253,8 @@ async def _report(projection: "Projection", at: str | None, *, signed: bool, row
 
     settings, now = settings_of_services(), datetime.now(UTC)
     async with open_history(settings) as history:
-        places = [(topic.name, number) for topic in projection.topics for number in range(topic.partitions)]
-        positions = await positions_at(history, at) if at else await history.ends(places)
+        partitions = [(topic.name, number) for topic in projection.topics for number in range(topic.partitions)]
+        positions = await positions_at(history, at) if at else await history.ends(partitions)
         parameters = {"at": at, "rows": rows}
         made = await reporting.make(
             projection, past_of(settings), history, positions, rows, parameters, kinolog=version("kinolog"), made_at=now
@@ -278,7 +278,7 @@ async def _verify_report(path: Path, key: str) -> dict[str, Any]:
 
     settings = settings_of_services()
     try:
-        told = reporting.Report.model_validate_json(path.read_bytes())
+        report = reporting.ProjectionReport.model_validate_json(path.read_bytes())
         public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)) if key else ensure_report_key(settings).public_key()
     except ValidationError as error:
         raise UsageFault(f"{path} is no report: {sentence(error.errors()[0])}") from error
@@ -287,14 +287,14 @@ async def _verify_report(path: Path, key: str) -> dict[str, Any]:
     store = ObjectStore(settings)
     async with open_history(settings) as history:
         findings = await reporting.check(
-            told,
-            _named(told.projection),
+            report,
+            _named(report.projection),
             past_of(settings),
             history,
             lambda segment: store.get_bytes(segment.key, 2 * segment.size_bytes + (1 << 20)),
             public,
         )
-    return {"report": str(path), "projection": told.projection, "findings": findings}
+    return {"report": str(path), "projection": report.projection, "findings": findings}
 
 
 async def _verify() -> dict[str, Any]:
@@ -332,17 +332,19 @@ async def _rebuild(projection: "Projection", workers: int, *, keep: bool, accept
     async with _opened() as (connection, source):
         with progress(projection.name) as show:
 
-            async def report(done: int, total: int) -> None:
+            async def on_progress(done: int, total: int) -> None:
                 show(projection.name, done, total)
 
-            async def shares(runner: "Runner", until: "Mapping[Place, int]") -> None:
+            async def shares(runner: "Runner", until: "Mapping[Partition, int]") -> None:
                 async def watch() -> None:
-                    await report(sum((await runner.positions(connection)).values()), sum(until.values()))
+                    await on_progress(sum((await runner.positions(connection)).values()), sum(until.values()))
 
                 await fold_in_shares(settings_of_services(), runner, until, workers, watch)
 
             shared = shares if workers > 1 else None
-            return await rebuilding.rebuild(projection, connection, source, report=report, shares=shared, keep=keep, accept=accept)
+            return await rebuilding.rebuild(
+                projection, connection, source, on_progress=on_progress, shares=shared, keep=keep, accept=accept
+            )
 
 
 async def _flip_back(projection: "Projection") -> int:
@@ -351,10 +353,10 @@ async def _flip_back(projection: "Projection") -> int:
     async with _opened() as (connection, source):
         with progress(projection.name) as show:
 
-            async def report(done: int, total: int) -> None:
+            async def on_progress(done: int, total: int) -> None:
                 show(projection.name, done, total)
 
-            return await rebuilding.flip_back(projection, connection, source, report=report)
+            return await rebuilding.flip_back(projection, connection, source, on_progress=on_progress)
 
 
 async def _diff(projection: "Projection", since: str, to: str) -> list["Difference"]:
@@ -379,7 +381,7 @@ async def _projections() -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def _opened() -> AsyncIterator[tuple["AsyncConnection[Any]", "History"]]:
-    """Yield a connection, and archive and log as one stream."""
+    """Yield a connection, and the stream of archive and log."""
     from infra.commands.support.services import settings_of_services
     from infra.runtime.history import open_history
     from infra.runtime.postgres import connected

@@ -1,4 +1,4 @@
-"""`kinolog telemetry`: what reports tell, and reports of the past onto the log, each row once, however often the command is run."""
+"""`kinolog telemetry`: insights from reports, and the import of past reports, each row once however often it is run."""
 
 import asyncio
 import json
@@ -27,11 +27,11 @@ app = typer.Typer(
 )
 BATCH_ROWS = 2_000
 _COLUMNS = {"id", "created_at", "app_version", "event_type"}
-"""By these the predecessor's table of raw events is known, whatever it is called."""
+"""Columns that identify the predecessor's table of raw events, whatever its name."""
 
 
 class Row(NamedTuple):
-    """A row, what it says as text, where the next one begins (bytes or rowid), and its number. None: no JSON object."""
+    """A row (None when it is no JSON object), its text, the position of the next one (bytes or rowid), and its number."""
 
     values: Mapping[str, Any] | None
     line: str
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 @dataclass
 class Imported:
-    """How far an import has come; kept in a file, so that the next one goes on from there."""
+    """The progress of an import, kept in a file from which the next one goes on."""
 
     position: int = 0
     rows: int = 0
@@ -50,14 +50,14 @@ class Imported:
 
     @classmethod
     def load(cls, path: Path) -> "Imported":
-        """Return what was kept, or a beginning."""
+        """Return the stored progress, or a new one."""
         if not path.exists():
             return cls()
         kept = json.loads(path.read_text())
         return cls(kept["position"], kept["rows"], kept["accepted"], Counter(kept["refused"]))
 
     def save(self, path: Path) -> None:
-        """Keep it, whole or not at all."""
+        """Store it atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".part")
         unfinished.write_text(json.dumps(self.__dict__))
@@ -72,7 +72,7 @@ class Lines:
 
     @property
     def origin(self) -> str:
-        """What tells this file from others, also after it has grown or moved."""
+        """An id that distinguishes this file from others, also after it has grown or moved."""
         with self.path.open("rb") as file:
             return file.readline().decode(errors="replace")
 
@@ -81,7 +81,7 @@ class Lines:
         return self.path.stat().st_size
 
     def rows(self, start: int, number: int) -> Iterator[Row]:
-        """Yield rows from a position on, the first of which has the number after `number`."""
+        """Yield rows from a position on; the first one has the number after `number`."""
         with self.path.open("rb") as file:
             file.seek(start)
             for line in file:
@@ -100,7 +100,7 @@ class Table:
 
     @property
     def origin(self) -> str:
-        """Rows have ids of their own; the first one's tells this database from others."""
+        """An id of this database, from the id of its first row."""
         with self._open() as connection:
             found = connection.execute(f"SELECT id FROM {self._name(connection)} ORDER BY rowid LIMIT 1").fetchone()
         return f"alembic {found[0] if found else ''}"
@@ -176,7 +176,7 @@ def import_lines(
 ) -> None:
     """Put reports from lines of JSON onto the log, each line once: run it again after a break, or when the file has grown.
 
-    A line counts under its `event_id`, else under an id made of its `id`, else of its place and words; at its `created_at`.
+    A line counts under its `event_id`, else under an id made of its `id`, else of its number and words; at its `created_at`.
     Values that could identify a person are refused, and counted by field.
 
     \b
@@ -231,16 +231,16 @@ async def _import(source: Lines | Table) -> Imported:
 
 
 async def import_from(source: Lines | Table, done: Imported, checkpoint: Path, settings: "Settings") -> None:
-    """Put what is behind `done` onto the log; `done` moves, in memory and in its file, when a batch is acknowledged."""
+    """Put the rows after `done` onto the log; `done` moves, in memory and in its file, with each acknowledged batch."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from events.topics import TELEMETRY
     from infra.runtime import kafka
-    from producers.appender import Appender
+    from infra.runtime.appender import appender_of
 
     await kafka.ensure_topics(settings, [TELEMETRY])
-    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=30)
+    appender = appender_of(settings, timeout_s=30)
     await appender.start()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
@@ -261,7 +261,7 @@ async def import_from(source: Lines | Table, done: Imported, checkpoint: Path, s
 
 
 def _judge(rows: list[Row], origin: str, now: datetime) -> tuple[list[tuple[bytes, bytes, int]], Counter[str]]:
-    """Return the records of rows, and of which field how many were refused."""
+    """Return the records of rows, and the number of refusals by field."""
     from producers.anonymity import Refused
     from producers.imports import record_of, row_id
 

@@ -22,12 +22,12 @@ FUNCTIONS = ("policy", "workers", "ladder", "seconds")
 def whatif(
     policy: Annotated[Path, typer.Option(help="File with policy(), workers(), ladder() or seconds(): docs/how-to/whatif.md.")],
     since: Annotated[datetime | None, typer.Option(help="Only requests from this time on (UTC).")] = None,
-    seed: Annotated[int, typer.Option(help="For attempts that never happened: which recorded ones they are like.")] = 0,
+    seed: Annotated[int, typer.Option(help="Chooses the recorded attempts that new attempts are like.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Decide the recorded work again by another policy, in virtual time, and compare with what happened.
 
-    Requests, durations and failures are those of the log; who gets which job when is decided anew. Equal seeds give equal answers.
+    Requests, durations and failures are those of the log; the assignment of jobs is decided anew. Equal seeds give equal answers.
 
     \b
     Examples:
@@ -50,7 +50,7 @@ def whatif(
 
 
 def alternative_of(path: Path) -> "Alternative":
-    """Return what a policy file says. Raises UsageFault when it says nothing."""
+    """Return the functions of a policy file. Raises UsageFault when it has none."""
     from processors.dispatch.whatif import Alternative
     from projections.history.replay import load_module
 
@@ -76,10 +76,11 @@ async def _whatif(path: Path, since: datetime | None, seed: int) -> dict[str, An
         if not recording.requests:
             continue
         was, again = recording.facts, Replay(recording, policy, Alternative(), seed).run()
-        told = claims_of(was)
+        before = claims_of(was)
         made = claims_of(again[len(recording.before) :])
-        in_order += next((n for n, (one, two) in enumerate(zip(told, made, strict=False)) if one != two), min(len(told), len(made)))
-        claims += len(told)
+        changed = (n for n, (one, two) in enumerate(zip(before, made, strict=False)) if one != two)
+        in_order += next(changed, min(len(before), len(made)))
+        claims += len(before)
         happened += recording.before + was
         replayed += again
         decided += Replay(recording, policy, other, seed).run()
@@ -107,12 +108,12 @@ async def _history() -> dict[int, tuple[Sequence["Recorded[JobRequest]"], Sequen
     found: dict[int, tuple[list[Any], list[Any]]] = {n: ([], []) for n in range(JOBS.partitions)}
     async with open_history(settings_of_services()) as history:
         reader = LogReader(history)
-        places = [(topic.name, number) for topic in (JOB_REQUESTS, JOBS) for number in range(topic.partitions)]
-        await reader.seek(dict.fromkeys(places, 0))
-        total = sum((await history.ends(places)).values())
-        with progress("reading") as report:
+        partitions = [(topic.name, number) for topic in (JOB_REQUESTS, JOBS) for number in range(topic.partitions)]
+        await reader.seek(dict.fromkeys(partitions, 0))
+        total = sum((await history.ends(partitions)).values())
+        with progress("reading") as on_progress:
             async for records, _dead in reader.to_end():
                 for recorded in records:
                     found[recorded.partition][recorded.topic == JOBS.name].append(recorded)
-                report("reading", sum(reader.positions.values()), total)
+                on_progress("reading", sum(reader.positions.values()), total)
     return dict(found)

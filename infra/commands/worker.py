@@ -142,7 +142,7 @@ def revoke(
 
 
 def _member(directory: Path, url: str) -> "Membership | None":
-    """Return the membership that lies there, if it is one of this platform."""
+    """Return the stored membership, if it is one of this platform."""
     from workers.remote.membership import Membership, NoMember
 
     try:

@@ -6,33 +6,34 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from heapq import heapify, heapreplace
 
+from events.topics import Partition
 from infra.runtime.history import open_history
 from infra.runtime.postgres import connected
 from infra.runtime.settings import Settings
 from projections.folding.bulk import BulkRunner, fold_until
-from projections.folding.log import LogReader, Place
+from projections.folding.log import LogReader
 from projections.folding.runner import Runner
 from projections.registry import PROJECTIONS
 
 WATCH_S = 0.25
-Share = dict[Place, int]
+Share = dict[Partition, int]
 """The partitions of one process, and where it stops in each."""
 
 
-def shares_of(until: Mapping[Place, int], workers: int) -> list[Share]:
+def shares_of(until: Mapping[Partition, int], workers: int) -> list[Share]:
     """Cut the partitions into shares of about the same number of events: each partition, largest first, to the smallest share."""
     loads = [(0, number) for number in range(workers)]
     heapify(loads)
     shares: list[Share] = [{} for _ in loads]
-    for place, end in sorted(until.items(), key=lambda item: (-item[1], item[0])):
+    for partition, end in sorted(until.items(), key=lambda item: (-item[1], item[0])):
         load, number = loads[0]
-        shares[number][place] = end
+        shares[number][partition] = end
         heapreplace(loads, (load + end, number))
     return [share for share in shares if share]
 
 
 async def fold_in_shares(
-    settings: Settings, runner: Runner, until: Mapping[Place, int], workers: int, watch: Callable[[], Awaitable[None]]
+    settings: Settings, runner: Runner, until: Mapping[Partition, int], workers: int, watch: Callable[[], Awaitable[None]]
 ) -> None:
     """Fold an empty version up to `until`; `watch` is awaited at intervals meanwhile. Raises the first error of a share."""
     name, version = runner.projection.name, runner.version

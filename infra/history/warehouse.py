@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from events.envelope import REGISTRY
 from events.errors import InvalidRequest
-from events.topics import TOPICS, Topic
+from events.topics import TOPICS, Partition, Topic
 from infra.runtime.folders import private_folder
 from infra.runtime.history import archived, fetch
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from projections.folding.log import Place, stretches
+from projections.folding.log import stretches
 from projections.history.archive import Segment
 from projections.history.parquet import NO_LINK, Record, parsed, write_segment
 from projections.history.replay import EVERYTHING, Wanted
@@ -154,26 +154,26 @@ async def _local(store: ObjectStore, segments: Sequence[Segment], folder: Path, 
 
 async def _tail(settings: Settings, topics: Sequence[Topic], segments: Sequence[Segment], scratch: Path) -> list[tuple[str, Path]]:
     """Write events that the archive lacks into files of our own; an empty one for a topic without any."""
-    positions: dict[Place, int] = {(topic.name, number): 0 for topic in topics for number in range(topic.partitions)}
+    positions: dict[Partition, int] = {(topic.name, number): 0 for topic in topics for number in range(topic.partitions)}
     for segment in segments:
-        place = segment.topic, segment.partition
-        positions[place] = max(positions[place], segment.next)
+        partition = segment.topic, segment.partition
+        positions[partition] = max(positions[partition], segment.next)
     written: list[tuple[str, Path]] = []
 
-    def write(place: Place, records: Sequence[Record]) -> None:
-        file, _ = write_segment(*place, parsed(records), NO_LINK)
-        path = scratch / f"{place[0]}-{place[1]}-{len(written)}.parquet"
+    def write(partition: Partition, records: Sequence[Record]) -> None:
+        file, _ = write_segment(*partition, parsed(records), NO_LINK)
+        path = scratch / f"{partition[0]}-{partition[1]}-{len(written)}.parquet"
         path.write_bytes(file)
-        written.append((place[0], path))
+        written.append((partition[0], path))
 
     log = LogConsumer(settings, idle_ms=50)
     try:
         starts, ends = await log.starts(positions), await log.ends(positions)
-        begins = {place: max(position, starts[place]) for place, position in positions.items()}
-        async for place, records in stretches(log, begins, ends, records_max=FILE_RECORDS):
-            write(place, records)
+        begins = {partition: max(position, starts[partition]) for partition, position in positions.items()}
+        async for partition, records in stretches(log, begins, ends, records_max=FILE_RECORDS):
+            write(partition, records)
     finally:
         await log.close()
-    for place in positions:
-        write(place, [])  # so that there is a view, however empty
+    for partition in positions:
+        write(partition, [])  # so that there is a view, however empty
     return written

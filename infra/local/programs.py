@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import psycopg
 
 from infra.local.engine import access, configs, objects, postgres
-from infra.local.engine.configs import places
+from infra.local.engine.configs import directories
 from infra.local.engine.endpoints import resolve
 from infra.runtime.folders import PRIVATE_UMASK, private_file, private_folder
 from infra.runtime.postgres import url_of
@@ -76,7 +76,7 @@ def programs(settings: Settings) -> list[Program]:
 
 
 def _kafka(settings: Settings) -> Program:
-    where = places(settings)
+    where = directories(settings)
     properties, secrets = where.run / "kafka.properties", where.run / "kafka.secrets"
 
     def prepare() -> None:
@@ -120,7 +120,7 @@ def _postgres(settings: Settings) -> Program:
 
 
 def _objects(settings: Settings) -> Program:
-    where = places(settings)
+    where = directories(settings)
     properties, logback = where.run / "objects.conf", where.run / "logback.xml"
 
     def prepare() -> None:

@@ -22,7 +22,7 @@ import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from events.errors import KinologError
-from infra.local.engine.configs import places
+from infra.local.engine.configs import directories
 from infra.local.programs import ROOT, Program, programs
 from infra.runtime.folders import PRIVATE_UMASK, private_file, private_folder
 from infra.runtime.settings import Settings
@@ -159,7 +159,7 @@ def reset(settings: Settings) -> None:
     from infra.local.engine import postgres
 
     stop(settings)
-    where = places(settings)
+    where = directories(settings)
     for path in (where.kafka, where.objects, postgres.data_directory(settings)):
         with suppress(FileNotFoundError):
             shutil.rmtree(path)
@@ -169,7 +169,7 @@ def reset(settings: Settings) -> None:
 
 
 def _socket(settings: Settings) -> Path:
-    return places(settings).run / "supervisor.sock"
+    return directories(settings).run / "supervisor.sock"
 
 
 @contextmanager
@@ -192,7 +192,7 @@ def _connected(settings: Settings) -> Iterator[Any | None]:
 
 
 def _launch(settings: Settings, every: Iterable[Program]) -> None:
-    where = places(settings)
+    where = directories(settings)
     for folder in (where.var, where.run, where.logs):
         private_folder(folder)
     _socket(settings).unlink(missing_ok=True)
@@ -218,7 +218,7 @@ def _answers(settings: Settings) -> bool:
 
 def render(settings: Settings, every: Iterable[Program]) -> str:
     """Return supervisord.conf."""
-    where = places(settings)
+    where = directories(settings)
     parts = [
         f"[unix_http_server]\nfile={_socket(settings)}\nchmod=0600\n",
         "[supervisord]\n"
@@ -300,7 +300,7 @@ def _complaint(program: Program, info: dict[str, Any]) -> str | None:
 
 def _last_words(settings: Settings, name: str) -> str:
     """Return the path of a program's log, and its end."""
-    path = places(settings).logs / f"{name}.log"
+    path = directories(settings).logs / f"{name}.log"
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL_BYTES))
@@ -335,7 +335,7 @@ def _holder(port: int) -> str:
 
 def _end_orphans(settings: Settings) -> None:
     """End the orphans of a killed supervisord: processes with this installation's mark, and their children."""
-    mark = str(places(settings).var)
+    mark = str(directories(settings).var)
     mine = []
     for process in psutil.process_iter():
         try:

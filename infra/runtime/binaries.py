@@ -1,4 +1,4 @@
-"""Where ffmpeg and ffprobe are."""
+"""The paths of ffmpeg and ffprobe."""
 
 import os
 import shutil

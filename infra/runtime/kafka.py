@@ -1,4 +1,4 @@
-"""Kafka: the one place where its sockets are opened."""
+"""Kafka: the one module that opens its sockets."""
 
 import logging
 import platform

@@ -17,11 +17,9 @@ import stamina
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from events.errors import LogTruncated, LogUnavailable, ReaderLost
+from events.topics import Partition
 from infra.runtime.kafka import LOGGER, NO_GROUP, librdkafka
 from infra.runtime.settings import Settings
-
-Place = tuple[str, int]
-"""A topic, without the installation's prefix, and a partition."""
 
 T = TypeVar("T")
 REQUEST_TIMEOUT_S = 10.0
@@ -48,10 +46,10 @@ class LogConsumer:
     ) -> None:
         self._prefix = settings.topic_prefix
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="log-consumer")
-        self._next: dict[Place, int] = {}
-        self._held: dict[Place, list[tuple[int, bytes]]] = {}
-        self._ended: dict[Place, int] = {}
-        self.assigned: frozenset[Place] = frozenset()
+        self._next: dict[Partition, int] = {}
+        self._held: dict[Partition, list[tuple[int, bytes]]] = {}
+        self._ended: dict[Partition, int] = {}
+        self.assigned: frozenset[Partition] = frozenset()
         self.generation = 0
         self._consumer = Consumer(
             {
@@ -76,7 +74,7 @@ class LogConsumer:
             logger=LOGGER,
         )
 
-    async def assign(self, positions: Mapping[Place, int]) -> None:
+    async def assign(self, positions: Mapping[Partition, int]) -> None:
         """Read these partitions from these offsets on, and no others."""
         wanted = [TopicPartition(self._prefix + topic, number, position) for (topic, number), position in positions.items()]
         await self._run(lambda: self._consumer.assign(wanted))
@@ -100,21 +98,21 @@ class LogConsumer:
         self.assigned = frozenset((p.topic[len(self._prefix) :], p.partition) for p in partitions)
         self.generation += 1
 
-    async def starts(self, places: Iterable[Place]) -> dict[Place, int]:
+    async def starts(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Return the offset of the first record that is still there."""
-        return await self._offsets(places, EARLIEST)
+        return await self._offsets(partitions, EARLIEST)
 
-    async def ends(self, places: Iterable[Place]) -> dict[Place, int]:
+    async def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Return the offset after the last committed record and its marker."""
-        return await self._offsets(places, LATEST)
+        return await self._offsets(partitions, LATEST)
 
-    async def after(self, places: Iterable[Place], time: datetime) -> dict[Place, int]:
+    async def after(self, partitions: Iterable[Partition], time: datetime) -> dict[Partition, int]:
         """Return the offset of each partition's first record that is later than `time`, or its end."""
-        found = await self._offsets(places, int(time.timestamp() * 1000) + 1)
-        ends = await self.ends([place for place, offset in found.items() if offset < 0])
+        found = await self._offsets(partitions, int(time.timestamp() * 1000) + 1)
+        ends = await self.ends([partition for partition, offset in found.items() if offset < 0])
         return found | ends
 
-    async def read(self, *, records_max: int, wait_s: float) -> Mapping[Place, Sequence[tuple[int, bytes]]]:
+    async def read(self, *, records_max: int, wait_s: float) -> Mapping[Partition, Sequence[tuple[int, bytes]]]:
         """Return new records, per partition in order, as (offset, value); empty after `wait_s` without any.
 
         A fetch may bring more than the limit: the next calls return the rest. Raises LogTruncated when a position is no
@@ -123,19 +121,19 @@ class LogConsumer:
         """
         if not self._held:
             await self._fetch(max(records_max, FETCH_RECORDS), wait_s)
-        found: dict[Place, Sequence[tuple[int, bytes]]] = {}
+        found: dict[Partition, Sequence[tuple[int, bytes]]] = {}
         while self._held and records_max > 0:
-            place, records = next(iter(self._held.items()))
-            found[place] = records[:records_max]
+            partition, records = next(iter(self._held.items()))
+            found[partition] = records[:records_max]
             if len(records) > records_max:
-                self._held[place] = records[records_max:]
+                self._held[partition] = records[records_max:]
             else:
-                del self._held[place]
-            records_max -= len(found[place])
-            if place in self._next:
-                self._next[place] = found[place][-1][0] + 1
-        for place in [place for place in self._ended if place not in self._held]:
-            self._next[place] = max(self._next[place], self._ended.pop(place))
+                del self._held[partition]
+            records_max -= len(found[partition])
+            if partition in self._next:
+                self._next[partition] = found[partition][-1][0] + 1
+        for partition in [partition for partition in self._ended if partition not in self._held]:
+            self._next[partition] = max(self._next[partition], self._ended.pop(partition))
         return found
 
     async def _fetch(self, records_max: int, wait_s: float) -> None:
@@ -146,7 +144,7 @@ class LogConsumer:
                 return
         self._held = held
 
-    def _take(self, records_max: int, wait_s: float) -> tuple[dict[Place, list[tuple[int, bytes]]], list[Message]]:
+    def _take(self, records_max: int, wait_s: float) -> tuple[dict[Partition, list[tuple[int, bytes]]], list[Message]]:
         """Wait for a message, then take all available ones; return records, and messages that are no records.
 
         Takes a few at a time, so that a message is read while it is in the processor's cache.
@@ -176,35 +174,35 @@ class LogConsumer:
         """
         error, topic = message.error(), message.topic() or ""
         assert error is not None
-        place = (topic[len(self._prefix) :], message.partition() or 0)
+        partition = (topic[len(self._prefix) :], message.partition() or 0)
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
-            if place in self._next:
-                self._ended[place] = message.offset() or 0
+            if partition in self._next:
+                self._ended[partition] = message.offset() or 0
             return False
         if code == KafkaError._FATAL:
             raise ReaderLost(f"the log: {error.str()}")
         if code not in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise LogUnavailable(f"{topic or 'the log'}: {error.str()}")
-        start, position = (await self.starts([place]))[place], self._next.get(place, 0)
+        start, position = (await self.starts([partition]))[partition], self._next.get(partition, 0)
         if start > position:
-            raise LogTruncated(f"{topic}/{place[1]} starts at {start}; events from {position} on are no longer there")
+            raise LogTruncated(f"{topic}/{partition[1]} starts at {start}; events from {position} on are no longer there")
         await self.assign(self._next)  # the broker reported this for a valid offset: seen once, on a new topic
         return True
 
-    def position(self, place: Place) -> int:
+    def position(self, partition: Partition) -> int:
         """Return the offset that is read next; past markers once the end was seen."""
-        return self._next[place]
+        return self._next[partition]
 
-    async def lag(self) -> dict[Place, int]:
+    async def lag(self) -> dict[Partition, int]:
         """Return the lag of each assigned partition in offsets, by the last committed end that the broker reported."""
 
-        def of(place: Place) -> int:
-            partition = TopicPartition(self._prefix + place[0], place[1])
-            _, end = self._consumer.get_watermark_offsets(partition, cached=True)
-            return max(0, end - self._next[place])
+        def of(partition: Partition) -> int:
+            asked = TopicPartition(self._prefix + partition[0], partition[1])
+            _, end = self._consumer.get_watermark_offsets(asked, cached=True)
+            return max(0, end - self._next[partition])
 
-        return await self._run(lambda: {place: of(place) for place in self._next})
+        return await self._run(lambda: {partition: of(partition) for partition in self._next})
 
     async def close(self) -> None:
         """Leave the group and close."""
@@ -212,9 +210,9 @@ class LogConsumer:
         self._thread.shutdown(wait=False)
         del self._consumer  # only freeing returns its slot in thread-local storage, of which there are 1,024
 
-    async def _offsets(self, places: Iterable[Place], time_ms: int) -> dict[Place, int]:
+    async def _offsets(self, partitions: Iterable[Partition], time_ms: int) -> dict[Partition, int]:
         """Look up offsets by time in one request: single requests would each wait for the fetch in progress."""
-        asked = [TopicPartition(self._prefix + topic, number, time_ms) for topic, number in places]
+        asked = [TopicPartition(self._prefix + topic, number, time_ms) for topic, number in partitions]
         if not asked:
             return {}
         answers: list[TopicPartition] = []

@@ -66,7 +66,7 @@ PROJECTION_CONFLICTS = Counter(
 )
 PROJECTION_STANDING = Gauge(
     "kinolog_projection_standing_seconds",
-    "For how long a projection, process or effect has stood still at one place of the log; 0 when it goes on.",
+    "Time for which a projection, process or effect has stood still at one position on the log; 0 when it goes on.",
     ["projection"],
     registry=REGISTRY,
 )
@@ -76,11 +76,9 @@ ARCHIVED_EVENTS = Counter("kinolog_archived_events", "Events written to the arch
 
 # --- Dispatch -------------------------------------------------------------------------------------------------------
 
-DISPATCH_QUEUED_JOBS = Gauge("kinolog_dispatch_queued_jobs", "Jobs that wait.", ["pool", "priority"], registry=REGISTRY)
+DISPATCH_QUEUED_JOBS = Gauge("kinolog_dispatch_queued_jobs", "Waiting jobs.", ["pool", "priority"], registry=REGISTRY)
 DISPATCH_ACTIVE_JOBS = Gauge("kinolog_dispatch_active_jobs", "Jobs under a lease.", ["pool"], registry=REGISTRY)
-DISPATCH_WAITING_CLAIMS = Gauge(
-    "kinolog_dispatch_waiting_claims", "Workers' claims that wait for a job.", ["pool"], registry=REGISTRY
-)
+DISPATCH_WAITING_CLAIMS = Gauge("kinolog_dispatch_waiting_claims", "Waiting claims of workers.", ["pool"], registry=REGISTRY)
 DISPATCH_FACTS = Counter("kinolog_dispatch_facts", "Facts decided, by wire type.", ["type"], registry=REGISTRY)
 DISPATCH_BATCH_SECONDS = Histogram(
     "kinolog_dispatch_batch_seconds",
@@ -97,7 +95,7 @@ JOBS_ENDED = Counter(
 
 # --- Workers --------------------------------------------------------------------------------------------------------
 
-WORKER_ACTIVE_JOBS = Gauge("kinolog_worker_active_jobs", "Jobs that this worker is at.", ["kind"], registry=REGISTRY)
+WORKER_ACTIVE_JOBS = Gauge("kinolog_worker_active_jobs", "Running jobs of this worker.", ["kind"], registry=REGISTRY)
 WORKER_JOB_SECONDS = Histogram(
     "kinolog_worker_job_seconds",
     "Time from claim to report; result: completed, failed, released, fenced or cancelled.",
@@ -107,7 +105,7 @@ WORKER_JOB_SECONDS = Histogram(
 )
 WORKER_RUNG_SECONDS = Histogram(
     "kinolog_worker_rung_seconds",
-    "Time that one chunk of a rung took to encode.",
+    "Time to encode one chunk of a rung.",
     ["rung"],
     buckets=LONG_S,
     registry=REGISTRY,
@@ -176,7 +174,7 @@ Ready = Callable[[], Awaitable[Mapping[str, str]]]
 REQUEST_SECONDS_MAX = 5.0
 REQUEST_BYTES_MAX = 16_384
 CONNECTIONS_MAX = 64
-"""More than these at once: the oldest one ends."""
+"""Maximum connections; one more ends the oldest."""
 
 
 def exposition() -> bytes:

@@ -1,4 +1,4 @@
-"""PostgreSQL: the one place where its connections are opened."""
+"""PostgreSQL: the one module that opens its connections."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine

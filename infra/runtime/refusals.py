@@ -30,7 +30,7 @@ def refusal(settings: Settings) -> str | None:
 
 
 @contextmanager
-def told(settings: Settings, name: str) -> Iterator[None]:
+def explained(settings: Settings, name: str) -> Iterator[None]:
     """End the process with a sentence when a service refuses it; any other fault goes on."""
     try:
         yield

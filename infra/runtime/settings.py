@@ -384,5 +384,5 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
 def _sentence(fault: Mapping[str, Any]) -> str:
     """Return the sentence about a wrong setting, or about settings that contradict each other."""
     name, *items = fault["loc"] or ("",)
-    place = "".join(f" (item {item + 1})" for item in items if isinstance(item, int))
-    return f"{PREFIX}{name.upper()}{place} {words_of(fault)}" if name else words_of(fault)
+    which = "".join(f" (item {item + 1})" for item in items if isinstance(item, int))
+    return f"{PREFIX}{name.upper()}{which} {words_of(fault)}" if name else words_of(fault)

@@ -63,13 +63,13 @@ class KeyTable:
         """Revoke all keys of a worker, or the key with this id; return those that were valid. Their revocations are unpublished."""
         return [Key.model_validate_json(text) for (text,) in await self._ask("revoke", which=which, now=now, reason=reason)]
 
-    async def untold(self) -> list[tuple[Key, str]]:
+    async def unpublished(self) -> list[tuple[Key, str]]:
         """Return at most 100 revoked keys whose revocation is not yet on the log, oldest first, with the reason."""
-        return [(Key.model_validate_json(text), reason) for text, reason in await self._ask("untold")]
+        return [(Key.model_validate_json(text), reason) for text, reason in await self._ask("unpublished")]
 
-    async def told(self, key_ids: Collection[str]) -> None:
+    async def mark_published(self, key_ids: Collection[str]) -> None:
         """Record that revocations are on the log."""
-        await self._change("told", key_ids=list(key_ids))
+        await self._change("mark_published", key_ids=list(key_ids))
 
     async def expire(self, key_id: str, at: datetime) -> None:
         """Let a key end at a moment, if it does not earlier."""

@@ -41,10 +41,10 @@ UPDATE worker_keys.keys k SET revoked_at = %(now)s, revoked_because = %(reason)s
 WHERE revoked_at IS NULL AND (worker_id::text = %(which)s OR key_id::text = %(which)s)
 RETURNING to_json(k)::text;
 
--- name: untold
+-- name: unpublished
 SELECT to_json(k)::text, revoked_because FROM worker_keys.keys k WHERE untold ORDER BY revoked_at, key_id LIMIT 100;
 
--- name: told
+-- name: mark_published
 UPDATE worker_keys.keys SET untold = NULL WHERE key_id::text = ANY(%(key_ids)s);
 
 -- name: expire

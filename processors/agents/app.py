@@ -31,15 +31,15 @@ from projections.folding.runner import Batch, Runner, install
 from projections.history.past import fold_to
 
 GATHER_MS = 100
-"""So late at the most a projection shows an event. If each of many folds asked for every single one, the broker would be busy
-with them while a worker waits for a decision. What reacts to events is told of each at once.
+"""Maximum delay before an event is visible. Many folds that fetch every single event would keep the broker busy while a worker
+waits for a decision. Processes see each event at once.
 """
 TICK_S = 60.0
 """Rest between two ticks of a process."""
 BEHIND_MAX = 10_000
-"""A process that has more offsets before it lets no time pass."""
+"""Maximum lag in offsets of a process that may tick."""
 FOLDED_S = 20.0
-"""Longest wait of a tick until what was on the log is folded."""
+"""Maximum wait of a tick until the process has folded the log."""
 log = structlog.get_logger(__name__)
 
 
@@ -80,7 +80,7 @@ class App(faust.App):
 
 @dataclass(frozen=True)
 class Services:
-    """What the agents reach, opened by the composition root. `open_source` takes the group, and so many ms to gather events."""
+    """Services of the agents, opened by the composition root. `open_source` takes the group, and the ms to gather events."""
 
     pool: Any
     append: Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
@@ -95,10 +95,10 @@ class Services:
     pulse: Callable[[str], Pulse] = Pulse
     open_history: Callable[[], AbstractAsyncContextManager[Source]] | None = None
     warnings: dict[str, str] = field(default_factory=dict)
-    """What a person should look at, by projection; the agents keep it up to date."""
+    """Warnings for a person, by projection; the agents keep them up to date."""
 
     def graves(self, reader: str, *, in_order: bool = False) -> Graves:
-        """Return where a reader of the log buries what it cannot use."""
+        """Return the graves of a reader of the log."""
         limit = Limit(self.dead_letters_max, self.dead_letters_share_max)
         return Graves(self.bury, self.recall, reader, limit, in_order=in_order)
 
@@ -107,7 +107,7 @@ class Installed:
     """The runner of a projection's active version; found again after every failure, since the readers may have been flipped."""
 
     def __init__(self, projection: Projection, services: Services, *, folds_first: bool = False) -> None:
-        """With `folds_first`, all that is on the log when the program starts is folded before the first batch."""
+        """With `folds_first`, the log up to its end at start-up is folded before the first batch."""
         self._projection = projection
         self._services = services
         self._runner: Runner | None = None
@@ -120,9 +120,9 @@ class Installed:
             self._runner = runner = await install(connection, self._projection)
             await runner.add_code(connection)
             if self._folds_first and self._services.open_history is not None:
-                places = [(topic.name, number) for topic in self._projection.topics for number in range(topic.partitions)]
+                partitions = [(topic.name, number) for topic in self._projection.topics for number in range(topic.partitions)]
                 async with self._services.open_history() as history:
-                    await fold_to(self._projection, connection, history, await history.ends(places))
+                    await fold_to(self._projection, connection, history, await history.ends(partitions))
                 self._folds_first = False
             codes = await runner.codes(connection)
             positions = await runner.positions(connection)
@@ -159,7 +159,7 @@ def add_projection(app: App, projection: Projection, services: Services) -> Feed
 
 
 def add_process(app: App, process: Process, services: Services) -> Feed:
-    """Run a process live. It knows all that is on the log before it decides: what is recorded there is not decided again."""
+    """Run a process live. It folds the whole log before it decides: a recorded decision is not made again."""
     installed = Installed(process.projection, services, folds_first=True)
 
     async def handle(batch: Batch) -> None:
@@ -172,10 +172,10 @@ def add_process(app: App, process: Process, services: Services) -> Feed:
 
 
 async def tick(process: Process, services: Services) -> bool:
-    """Let time pass for a process: its rules are asked about rows to which no event came, at the present time.
+    """Let time pass for a process: decide about rows without new events, at the present time.
 
-    That is the time of the log as well: what was on the log is folded first, so that no deadline passes before an event that
-    puts it off is known. Return False, and ask nothing, when that takes too long: a process that is behind has an earlier time.
+    The process first folds the log up to its end, so that no deadline passes before an event that puts it off is known. Return
+    False, and decide nothing, when that takes too long: the time of a process is that of the log that it has folded.
     """
     name, now = process.projection.name, services.clock.now()
     async with services.pool.connection() as connection:
@@ -183,10 +183,11 @@ async def tick(process: Process, services: Services) -> bool:
     source = services.open_source("", 0)
     try:
         starts, ends = await source.starts(stored), await source.ends(stored)
-        begins = {place: max(position, starts[place]) for place, position in stored.items()}
-        if sum(ends[place] - position for place, position in begins.items()) > BEHIND_MAX:
+        begins = {partition: max(position, starts[partition]) for partition, position in stored.items()}
+        if sum(ends[partition] - position for partition, position in begins.items()) > BEHIND_MAX:
             return False
-        last = {place: records[-1][0] + 1 async for place, records in stretches(source, begins, ends, records_max=BEHIND_MAX)}
+        read = stretches(source, begins, ends, records_max=BEHIND_MAX)
+        last = {partition: records[-1][0] + 1 async for partition, records in read}
     finally:
         await source.close()
     if not await wait_for(services.pool, name, Positions(last), FOLDED_S):
@@ -197,7 +198,7 @@ async def tick(process: Process, services: Services) -> bool:
 
 
 class Ticking(Service):
-    """Lets a process decide where no event comes: after it was started or restated, and as time passes."""
+    """Lets a process decide without an event: after a start or a restatement, and as time passes."""
 
     def __init__(self, process: Process, installed: Installed, services: Services) -> None:
         super().__init__()
@@ -215,7 +216,7 @@ class Ticking(Service):
                     await tick(self._process, self._services)
             except asyncio.CancelledError:
                 raise
-            except Exception as error:  # noqa: BLE001  (it is said, and tried again)
+            except Exception as error:  # noqa: BLE001  (logged, and tried again)
                 log.warning("tick_failed", process=self._process.projection.name, error=words_of(error))
             await self.sleep(TICK_S)
 
@@ -223,7 +224,7 @@ class Ticking(Service):
 def add_effect(
     app: App, projection: Projection, wants: Callable[[Recorded[Event]], bool], outbox: Outbox, services: Services
 ) -> Feed:
-    """Let the outbox do what each event wants: it is put there in the transaction that moves the position."""
+    """Put the effects of events into the outbox, in the transaction that moves the position."""
     installed = Installed(projection, services)
 
     async def handle(batch: Batch) -> None:
@@ -236,7 +237,7 @@ def add_effect(
 
 
 def offered_again(process: Process, services: Services) -> Callable[[Recorded[Event]], Awaitable[None]]:
-    """Return the function that lets a process handle an event that it did not when it came."""
+    """Return a function that makes a process handle an event that it passed over."""
     installed = Installed(process.projection, services)
 
     async def handle(recorded: Recorded[Event]) -> None:

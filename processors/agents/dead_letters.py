@@ -1,8 +1,8 @@
-"""Records that no reader can use are put aside, whole, with where they stood and why: topic `<topic>.dead`.
+"""Dead letters: unusable records are copied to topic `<topic>.dead`, with their position and the reason.
 
-Not without limit: where much of what is read cannot be used, the code is at fault and not the records, for example after
-a deployment that went wrong. Then the feed stands still and says so, instead of burying a whole topic. The letters themselves are
-the memory of that: a process that is started again counts what it buried before.
+Their number is limited. When many records cannot be used, the code is at fault and not the records, for example after a bad
+deployment. The feed then stands still and reports it, instead of burying a whole topic. A restarted process counts the letters
+on the topic as well.
 """
 
 import asyncio
@@ -15,19 +15,19 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from events.errors import InvalidEvent, KinologError
-from events.topics import TOPICS
-from projections.folding.log import DeadLetter, Place, Source, stretches
+from events.topics import TOPICS, Partition
+from projections.folding.log import DeadLetter, Source, stretches
 
 VALUE_BYTES_MAX = 600_000
-"""So much of a record stands in its letter: in base64 it becomes a third longer, and a letter must fit on the log as well."""
+"""Maximum bytes of a record in its letter: base64 makes it a third longer, and the letter must fit on the log as well."""
 REMEMBERED = 100_000
-"""Records over which the share is reckoned: at so many, both counts are halved."""
+"""Records over which the share is computed: beyond this number both counts are halved."""
 RECALLED = 10_000
-"""Latest letters of a topic in which a process that was started again looks for those of its readers."""
+"""Latest letters of a topic that a restarted process reads to find those of its readers."""
 
 
 class Grave(NamedTuple):
-    """The place of a record that was buried."""
+    """The position of a buried record."""
 
     topic: str
     partition: int
@@ -35,17 +35,17 @@ class Grave(NamedTuple):
 
 
 Recall = Callable[[str, str], Awaitable[Collection[Grave]]]
-"""Returns what a reader has buried of a topic lately, in this process or an earlier one."""
+"""Returns the recent graves of a reader in a topic, of this process and earlier ones."""
 
 
 class TooManyDeadLetters(KinologError):
-    """More of what is read cannot be used than a few bad records would explain; nothing more is put aside."""
+    """More records cannot be used than a few bad ones would explain; no more are buried."""
 
 
 class Limit:
-    """Counts what a reader could not use of what it read.
+    """Counts the records that a reader read and could not use.
 
-    More than `letters_max` and more than the share `share_max` of what was read is too much.
+    The limit is exceeded by more than `letters_max` letters that are also more than the share `share_max` of the records read.
     """
 
     def __init__(self, letters_max: int = 100, share_max: float = 0.1) -> None:
@@ -54,7 +54,7 @@ class Limit:
         self._letters = self._read = 0.0
 
     def exceeded(self, letters: Sequence[DeadLetter], *, read: int) -> "TooManyDeadLetters | None":
-        """Return the error that says so when these, of so many records that were read, are too many."""
+        """Return an error when these letters, among `read` further records, exceed the limit; else None."""
         dead, total = self._letters + len(letters), self._read + read
         if not letters or dead <= self._letters_max or dead <= self._share_max * total:
             return None
@@ -65,24 +65,23 @@ class Limit:
             " Start the right one, or raise KINOLOG_DEAD_LETTERS_MAX"
         )
 
-    def count_earlier(self, graves: Collection[Grave], ends: Mapping[Place, int] | None = None) -> None:
-        """Count what an earlier process has buried, of all records before `ends`; without these, it had read nothing else."""
+    def count_earlier(self, graves: Collection[Grave], ends: Mapping[Partition, int] | None = None) -> None:
+        """Count the graves of earlier processes among all records before `ends`; without `ends`, they read no other records."""
         near = [grave for grave in graves if ends is None or grave.offset >= ends[grave[:2]] - REMEMBERED]
         read = len(near) if ends is None else sum(min(REMEMBERED, end) for end in ends.values())
         self._letters, self._read = self._letters + len(near), max(self._read, read)
 
     def count(self, letters: Sequence[DeadLetter], *, read: int) -> None:
-        """Count what was put aside, of so many records that were read."""
+        """Count the letters among `read` further records."""
         self._letters, self._read = self._letters + len(letters), self._read + read
         if self._read > REMEMBERED:
             self._letters, self._read = self._letters / 2, self._read / 2
 
 
 class Graves:
-    """Buries what the reader of this name cannot use, each record once, and refuses when it is too much (`Limit`).
+    """Buries the unusable records of one reader, each once, up to its `Limit`.
 
-    A reader `in_order` reads every record of its topics, so what it has buried once stays buried. Raises TooManyDeadLetters when
-    it is too much, and whatever `bury` and `recall` raise.
+    A reader `in_order` reads every record of its topics, so a record once buried stays buried.
     """
 
     def __init__(
@@ -104,7 +103,10 @@ class Graves:
         self._buried: set[Grave] = set()
 
     async def bury(self, letters: Sequence[DeadLetter], *, read: int) -> None:
-        """Bury what was not buried when this stretch of the log was read before; it has so many records."""
+        """Bury the letters of a stretch of `read` records, but for those buried when it was read before.
+
+        Raises TooManyDeadLetters over the limit, and the errors of `bury` and `recall`.
+        """
         for topic in {letter.topic for letter in letters} - self._recalled:
             await self._remember(topic, [grave_of(letter) for letter in letters if letter.topic == topic])
         new = [letter for letter in letters if grave_of(letter) not in self._buried | self._earlier]
@@ -116,10 +118,10 @@ class Graves:
         self._limit.count(new, read=0)
 
     async def _remember(self, topic: str, new: Sequence[Grave]) -> None:
-        """Count what was buried of a topic before this process began."""
+        """Count the graves of a topic from before this process."""
         earlier = await self._recall(self._reader, topic)
         if self._in_order:
-            ends: dict[Place, int] = {}
+            ends: dict[Partition, int] = {}
             for grave in sorted([*new, *earlier]):
                 ends[grave.topic, grave.partition] = grave.offset
             self._earlier |= set(earlier)
@@ -129,18 +131,18 @@ class Graves:
         self._recalled.add(topic)
 
     def passed(self, read: int) -> None:
-        """Say that a stretch of so many records is durable: it is not read again."""
+        """Count a stretch of `read` records that is durable and will not be read again."""
         self._buried.clear()
         self._limit.count((), read=read)
 
 
 def grave_of(letter: DeadLetter) -> Grave:
-    """Return where the record of a letter is."""
+    """Return the position of a letter's record."""
     return Grave(letter.topic, letter.partition, letter.offset)
 
 
 def encode(letter: DeadLetter) -> bytes:
-    """Return the dead letter's JSON; `value` is base64 of the record's bytes, of a long one's the first of `value_bytes`."""
+    """Return the dead letter's JSON. `value` is base64 of the record's bytes, at most `VALUE_BYTES_MAX` of its `value_bytes`."""
     return orjson.dumps(
         {
             "topic": letter.topic,
@@ -162,8 +164,8 @@ def decode(value: bytes) -> tuple[DeadLetter, int]:
     try:
         said: Any = orjson.loads(value)
         record = base64.b64decode(said["value"])
-        place = said["topic"], said["partition"], said["offset"]
-        return DeadLetter(*place, said["reason"], record, said.get("reader", "")), said.get("value_bytes", len(record))
+        position = said["topic"], said["partition"], said["offset"]
+        return DeadLetter(*position, said["reason"], record, said.get("reader", "")), said.get("value_bytes", len(record))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidEvent(f"it is no dead letter: {error}") from error
 
@@ -172,11 +174,11 @@ def recall_with(open_log: Callable[[], AbstractAsyncContextManager[Source]]) -> 
     """Return a function that reads the latest letters of a topic."""
 
     async def recall(reader: str, topic: str) -> Collection[Grave]:
-        place = (TOPICS[topic].dead_letters, 0)
+        partition = (TOPICS[topic].dead_letters, 0)
         found = set()
         async with open_log() as source:
-            starts, ends = await source.starts([place]), await source.ends([place])
-            begin = {place: max(starts[place], ends[place] - RECALLED)}
+            starts, ends = await source.starts([partition]), await source.ends([partition])
+            begin = {partition: max(starts[partition], ends[partition] - RECALLED)}
             async for _, records in stretches(source, begin, ends, records_max=100):
                 for _, value in records:
                     with suppress(InvalidEvent):
@@ -190,7 +192,7 @@ def recall_with(open_log: Callable[[], AbstractAsyncContextManager[Source]]) -> 
 def bury_with(
     producer: AIOKafkaProducer, *, topic_prefix: str, observe: Callable[[str, str], None]
 ) -> Callable[[Sequence[DeadLetter]], Awaitable[None]]:
-    """Return a function that appends dead letters, all at once, and returns when they are acknowledged."""
+    """Return a function that appends dead letters in one go and waits for their acknowledgement."""
 
     async def bury(letters: Sequence[DeadLetter]) -> None:
         sent = [

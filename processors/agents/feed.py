@@ -1,14 +1,14 @@
 """Feeds a Faust channel with record batches, from positions that PostgreSQL holds.
 
-A feed owns one consumer group. It goes to the stored positions when partitions are assigned, puts a batch with a
-future on the channel, and waits for the future: the agent that reads the channel fulfils it when the batch is durable.
-Meanwhile the next batch is read, and thrown away when this one fails. No Kafka commit matters here.
+A feed owns one consumer group. It seeks to the stored positions when partitions are assigned. It puts a batch with a future on
+the channel and waits for the future, which the agent fulfils when the batch is durable. Meanwhile it reads the next batch, and
+drops it when this one fails. Kafka commits do not matter.
 
-A batch that fails is offered again from the stored positions. When a service is away, until it is back. Else one record is
-to blame: batches are halved until it stands alone, and its partition is put aside, tried again ever more seldom, while the
-others go on. No event is skipped, for rows would differ: the feed says where it stands still (`fault`). No failure ends the
-process that a feed shares with others. A turn that hangs is cancelled, with its agent's work; a feed that hangs again and again
-without a batch, in its reader or the database's client, ends the process: only a new one has new clients.
+A failed batch is offered again from the stored positions: until the service is back when one is away. Otherwise one record is
+to blame. The feed halves batches until that record is alone, puts its partition aside and tries it again ever more seldom, while
+the other partitions go on. It skips no event, for rows would differ, but reports where it stands still (`fault`). No failure ends
+the process, which feeds share. A turn that hangs is cancelled, with its agent's work. A feed that hangs repeatedly without a batch,
+in its reader or the database client, ends the process: only a new process has new clients.
 """
 
 import asyncio
@@ -22,30 +22,31 @@ from mode import Service
 from events.clock import Clock
 from events.errors import ReaderLost, Retryable, Stalled
 from events.pulse import Pulse
+from events.topics import Partition
 from processors.agents.dead_letters import Graves
 from processors.agents.standing import STANDS_AFTER_S, Standing, is_away, seconds_of, sentence_of, words_of
 from projections.folding.fold import Projection
-from projections.folding.log import LogReader, Place, Source
+from projections.folding.log import LogReader, Source
 from projections.folding.runner import Batch
 
 RETRY_S = (0.5, 30.0)
-"""Rest after the first failure of a record, and the longest one."""
+"""First and longest rest of a failing record."""
 AWAY_S = 5.0
-"""The longest rest while a service is away."""
+"""Longest rest while a service is away."""
 RECORDS_MAX = 10_000
 GATHERED_RECORDS_MAX = 50_000
-"""In a batch, which is written while the next one is read; and where a projection gathers: there rows cost more than events."""
+"""Events in a batch, written while the next one is read; and where a projection gathers, as rows cost more than events there."""
 WAIT_S = 1.0
 FEW = 500
-"""A batch of fewer events is small: that of a reader who keeps up, and need not read ahead."""
+"""A smaller batch means that the reader keeps up and need not read ahead."""
 STALLS_MAX = 3
-"""A feed that hangs so often in a row, and had no batch that could be at fault, ends the process."""
+"""Hangs in a row, without a batch that could be at fault, that end the process."""
 STALLED_RESTS = 4
-"""A record at which a feed hangs is tried again after so many times that the feed hung: most of its time is the others'."""
+"""Rest of a record at which the feed hangs, in multiples of the hang: other partitions get most of the time."""
 LEAVE_S = 10.0
-"""Longest wait for a reader that is given up."""
+"""Longest wait for an abandoned reader to close."""
 ASTRAY = -1
-"""A generation that never is: positions must be looked up again."""
+"""A generation that never occurs: positions must be looked up again."""
 log = structlog.get_logger(__name__)
 
 
@@ -57,9 +58,9 @@ class Offer(NamedTuple):
 
 
 class GroupSource(Source, Protocol):
-    """A source that shares topics with others of its group: `generation` grows when `assigned` has changed."""
+    """A source in a consumer group: `generation` grows when `assigned` changes."""
 
-    assigned: frozenset[Place]
+    assigned: frozenset[Partition]
     generation: int
 
     async def subscribe(self, topics: Iterable[str]) -> None: ...
@@ -74,7 +75,7 @@ class Channel(Protocol):
 
 
 class FeedMetrics(Protocol):
-    """What a feed tells about itself."""
+    """Metrics of a feed."""
 
     def folded(self, name: str, events: int, seconds: float) -> None: ...
 
@@ -122,18 +123,18 @@ class Feed(Service):
         self._offered: Batch | None = None
         self._busy: tuple[Batch, float] | None = None
         self._quiet_since: float | None = None
-        self._aside: dict[Place, tuple[Standing, float]] = {}
+        self._aside: dict[Partition, tuple[Standing, float]] = {}
         self._outage: Standing | None = None
         self.ready = asyncio.Event()
 
-    # --- what it says of itself -----------------------------------------------------------------------------------------
+    # --- reports --------------------------------------------------------------------------------------------------------
 
     def fault(self) -> str | None:
-        """Say where the feed stands still and why; None when it goes on."""
+        """Return a sentence about where and why the feed stands still; None when it goes on."""
         return sentence_of(self.standings())
 
     def standings(self) -> list[Standing]:
-        """Return where the feed stands still, the longest first."""
+        """Return the reported standings, the oldest first."""
         found = [standing for standing, _ in self._aside.values()]
         if (outage := self._outage) is not None and outage.is_reported(self._wall.now()):
             found.append(outage)
@@ -142,11 +143,11 @@ class Feed(Service):
         return sorted(found, key=lambda standing: standing.since)
 
     def standing_s(self) -> float:
-        """Return for how many seconds the feed has stood still; 0 when it goes on."""
+        """Return the seconds for which the feed has stood still; 0 when it goes on."""
         return seconds_of(self.standings(), self._wall.now())
 
     def _standing(self, batch: Batch | None, error: str, before: Standing | None = None) -> Standing:
-        """Return where a batch begins, as a place that the feed does not get past."""
+        """Return a standing at the beginning of a batch."""
         since = before.since if before else self._wall.now()
         failures = before.failures + 1 if before else 1
         if batch is None:
@@ -157,10 +158,10 @@ class Feed(Service):
         subject = first.envelope.subject if first else next(iter(batch.gathered.ids), "") if batch.gathered else ""
         return Standing(self.name, (part.topic, part.partition), offset, subject, error, since, failures)
 
-    # --- its life -------------------------------------------------------------------------------------------------------
+    # --- life cycle -----------------------------------------------------------------------------------------------------
 
     async def on_start(self) -> None:
-        """Join the group; partitions come with the first read."""
+        """Join the group; the first read assigns partitions."""
         self._source = self._open_source(self._group)
         self._reader = LogReader(self._source, self._projection)
         self._generation = 0
@@ -174,14 +175,14 @@ class Feed(Service):
         if self._source is not None:
             await self._source.close()
 
-    async def _go_to_stored(self, only: Place | None = None) -> None:
-        """Go on where the stored positions are, but in partitions that were put aside; `only` in one of these."""
+    async def _go_to_stored(self, only: Partition | None = None) -> None:
+        """Seek to the stored positions of the partitions that are not put aside, or of `only` one that is."""
         assert self._source is not None and self._reader is not None
         generation, mine = self._source.generation, self._source.assigned
-        self._aside = {place: put for place, put in self._aside.items() if place in mine}
+        self._aside = {partition: put for partition, put in self._aside.items() if partition in mine}
         wanted = mine - self._aside.keys() if only is None else mine & {only}
         stored = await self._stored()
-        await self._reader.seek({place: position for place, position in stored.items() if place in wanted})
+        await self._reader.seek({partition: position for partition, position in stored.items() if partition in wanted})
         self._generation = generation if only is None else ASTRAY
         self.ready.set()
 
@@ -203,18 +204,18 @@ class Feed(Service):
                 await self._failed(error)
 
     async def _open_another(self) -> None:
-        """Open another reader; one that does not even close is left behind."""
+        """Open another reader; abandon one that does not even close."""
         with suppress(TimeoutError, Retryable):
             async with asyncio.timeout(LEAVE_S):
                 await self.on_shutdown()
         await self.on_start()
 
     async def _turn(self) -> None:
-        """Feed one batch: of all partitions but those put aside, or the record of one of these whose time has come."""
+        """Feed one batch: of the partitions not put aside, or the due record of one that is."""
         assert self._source is not None
         self._offered = None
         now = self.loop.time()
-        due = [place for place, (_, at) in self._aside.items() if at <= now and place in self._source.assigned]
+        due = [partition for partition, (_, at) in self._aside.items() if at <= now and partition in self._source.assigned]
         if due:
             await self._go_to_stored(due[0])
             await self._feed_once(1)
@@ -228,7 +229,7 @@ class Feed(Service):
         self._size = min(self._records_max, 2 * self._size)
 
     async def _feed_once(self, records_max: int) -> int:
-        """Read a batch and wait until it is durable; return how many records it had."""
+        """Read a batch and wait until it is durable; return its number of records."""
         assert self._reader is not None
         batch, dead = await self._reader.read(records_max=records_max, wait_s=WAIT_S)
         lag = await self._reader.lag()
@@ -246,7 +247,7 @@ class Feed(Service):
         return batch.count if batch else 0
 
     async def _offer(self, batch: Batch) -> float:
-        """Return after how many seconds the batch was durable."""
+        """Return the seconds until the batch was durable."""
         started = self.loop.time()
         done: asyncio.Future[None] = self.loop.create_future()
         self._busy = batch, started
@@ -257,8 +258,8 @@ class Feed(Service):
             self._busy = None
         return self.loop.time() - started
 
-    def _look_whether_it_reads(self, batch: Batch | None, lag: Mapping[Place, int]) -> None:
-        """Raise ReaderLost when the log has more and the reader brings nothing of it."""
+    def _look_whether_it_reads(self, batch: Batch | None, lag: Mapping[Partition, int]) -> None:
+        """Raise ReaderLost when the log has more records and the reader returns none."""
         if batch is not None or not any(lag.values()):
             self._quiet_since = None
         elif self._quiet_since is None:
@@ -267,10 +268,10 @@ class Feed(Service):
             self._quiet_since = None
             raise ReaderLost(f"nothing was read for {STANDS_AFTER_S:.0f} s although the log has {sum(lag.values())} more")
 
-    # --- when it fails --------------------------------------------------------------------------------------------------
+    # --- failures -----------------------------------------------------------------------------------------------------
 
     async def _failed(self, error: Exception) -> None:
-        """Rest while a service is away; else find the record that is to blame and put its partition aside."""
+        """Rest while a service is away; else find the record at fault and put its partition aside."""
         self._metrics.failed(self.name)
         batch, self._offered = self._offered, None
         self._generation = ASTRAY
@@ -289,23 +290,23 @@ class Feed(Service):
             await self._put_aside(batch, error)
 
     async def _put_aside(self, batch: Batch, error: Exception) -> None:
-        """Let a partition wait at the record that failed."""
-        place = (batch.slices[0].topic, batch.slices[0].partition)
-        before, _ = self._aside.get(place, (None, 0.0))
+        """Put a partition aside at the failed record."""
+        partition = (batch.slices[0].topic, batch.slices[0].partition)
+        before, _ = self._aside.get(partition, (None, 0.0))
         standing = self._standing(batch, words_of(error), before)
         rest_s = min(RETRY_S[1], RETRY_S[0] * 2.0 ** min(standing.failures - 1, 10))
         if isinstance(error, Stalled):  # the other partitions wait for each try
             rest_s = max(rest_s, STALLED_RESTS * self._pulse.limit_s)
-        self._aside[place] = standing, self.loop.time() + rest_s
+        self._aside[partition] = standing, self.loop.time() + rest_s
         self._size = self._records_max
         if standing.is_milestone:
             log.error("feed_stands_still", exc_info=standing.failures == 1, **standing.fields())
 
 
 async def each(stream: AsyncIterator[Offer], handle: Callable[[Batch], Awaitable[None]], pulse: Pulse) -> None:
-    """Run an agent: handle each batch and answer its feed, which decides what follows from a failure.
+    """Run an agent: handle each batch and answer its feed, which decides about failures.
 
-    A feed that no longer waits has given the batch up, and what is still at it is cancelled.
+    When the feed has abandoned the batch and waits no longer, the work on it is cancelled.
     """
     async for batch, done in stream:
         work = asyncio.ensure_future(handle(batch))
@@ -318,7 +319,7 @@ async def each(stream: AsyncIterator[Offer], handle: Callable[[Batch], Awaitable
                 done.set_exception(RuntimeError("the agent was stopped"))
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
-        except Exception as error:  # noqa: BLE001  (its feed is told)
+        except Exception as error:  # noqa: BLE001  (its feed reports it)
             if not done.done():
                 done.set_exception(error)
         else:

@@ -1,9 +1,9 @@
-"""The outbox: effects outside of the log and the database, each done at least once, with retries of its own.
+"""The outbox: effects outside the log and the database, each done at least once, with retries of its own.
 
-A feed puts what its events want done here, in the transaction that moves its position, and goes on. Slots take one after another,
-those of one subject in the order of their events, and hold its row locked until it is done: a killed process lets it go at once.
+A feed puts the effects of its events here, in the transaction that moves its position, and goes on. Slots take one after another,
+those of one subject in the order of their events. A slot locks the row until the effect is done; a killed process frees it at once.
 
-While a service is away an effect is put off and nothing counts. One that fails on its own account too often becomes a dead letter.
+While a service is away an effect is put off and no failure counts. An effect that fails by itself too often becomes a dead letter.
 """
 
 import asyncio
@@ -29,28 +29,28 @@ from projections.folding.queries import load
 
 SQL = load(Path(__file__).with_name("outbox.sql"))
 OFFERED_AGAIN = ("files", "planning", "dispatcher")
-"""Effects of the processors: a dead letter of one of these is offered again by putting its record here."""
+"""Effects of the processors: a dead letter of one of these is offered again by putting its record into the outbox."""
 SLOTS = 4
-"""Effects that are done at once."""
+"""Effects done concurrently."""
 LOOK_S = 5.0
-"""Longest time until a slot looks for what others put here."""
+"""Maximum time until a slot sees the effects of other processes."""
 RETRY_S = (0.5, 300.0)
-"""Rest after the first failure of an effect, and the longest one."""
+"""First and longest rest of a failing effect."""
 AWAY_S = 5.0
-"""The longest rest while a service is away."""
+"""Longest rest while a service is away."""
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Effect:
-    """`act` does it, the same however often; `away` tells whether a failure is the fault of a service that does not answer."""
+    """An idempotent `act`. `away` says whether its failure is the fault of a service that does not answer."""
 
     act: Callable[[Recorded[Event]], Awaitable[object]]
     away: Callable[[Exception], Awaitable[bool]] = is_away
 
 
 class Key(NamedTuple):
-    """An effect, and the place of the event that wants it."""
+    """An effect, and the position of the event that wants it."""
 
     effect: str
     topic: str
@@ -59,7 +59,7 @@ class Key(NamedTuple):
 
 
 async def put(connection: AsyncConnection[Any], effect: str, records: Sequence[Recorded[Event]], *, again: bool = False) -> None:
-    """Put effects into the outbox, inside the caller's transaction; `again` also those that were done or have failed."""
+    """Put effects into the outbox, inside the caller's transaction; with `again`, also those that are done or have failed."""
     rows = [
         {
             **Key(effect, recorded.topic, recorded.partition, recorded.offset)._asdict(),
@@ -75,7 +75,7 @@ async def put(connection: AsyncConnection[Any], effect: str, records: Sequence[R
 
 
 async def dump(connection: AsyncConnection[Any]) -> str:
-    """Return what is still to be done, for a backup, as JSON."""
+    """Return the open effects as JSON, for a backup."""
     if not await _is_there(connection):
         return "[]"
     found = await (await connection.execute(SQL["dump"])).fetchone()
@@ -84,13 +84,13 @@ async def dump(connection: AsyncConnection[Any]) -> str:
 
 
 async def load_dump(connection: AsyncConnection[Any], document: str) -> None:
-    """Put back what a backup has; what is there stays as it is."""
+    """Restore the effects of a backup; existing rows stay as they are."""
     await connection.execute(SQL["create"])
     await connection.execute(SQL["load"], {"document": document})
 
 
 async def failing(connection: AsyncConnection[Any]) -> list[str]:
-    """Return a sentence for each effect that waits because it failed."""
+    """Return a sentence per failing effect."""
     if not await _is_there(connection):
         return []
     return [
@@ -102,7 +102,7 @@ async def failing(connection: AsyncConnection[Any]) -> list[str]:
 
 
 async def offered_again(connection: AsyncConnection[Any]) -> list[tuple[Key, str | None, datetime | None]]:
-    """Return what was offered again: its error while it fails, and when it was done."""
+    """Return the effects offered again: key, error while it fails, and when it was done."""
     if not await _is_there(connection):
         return []
     found = await (await connection.execute(SQL["offered_again"])).fetchall()
@@ -110,12 +110,12 @@ async def offered_again(connection: AsyncConnection[Any]) -> list[tuple[Key, str
 
 
 async def _is_there(connection: AsyncConnection[Any]) -> bool:
-    """Tell whether the table is there: the processors make it."""
+    """Return whether the table exists: the processors make it."""
     return (await (await connection.execute(SQL["is_there"])).fetchone()) == (True,)
 
 
 class Outbox(Service):
-    """Does what is in the outbox for these `effects`, by name. `pulse` returns a slot's."""
+    """Does the effects in the outbox. `effects` maps their names to actions; `pulse` returns the pulse of a slot."""
 
     def __init__(
         self,
@@ -137,31 +137,31 @@ class Outbox(Service):
         self._failing: dict[Key, Standing] = {}
 
     async def create(self) -> None:
-        """Make the table, when it is not there."""
+        """Make the table unless it exists."""
         async with self._pool.connection() as connection:
             await connection.execute(SQL["create"])
 
     def wake(self) -> None:
-        """Look at once: something was put here."""
+        """Look at once: there is a new effect."""
         self._news.set()
 
-    # --- what it says of itself -----------------------------------------------------------------------------------------
+    # --- reports --------------------------------------------------------------------------------------------------------
 
     def standings(self, effect: str) -> list[Standing]:
-        """Return where an effect does not get on, the longest first."""
+        """Return the reported standings of an effect, the oldest first."""
         now = self._clock.now()
         found = [one for key, one in self._failing.items() if key.effect == effect and one.is_reported(now)]
         return sorted(found, key=lambda standing: standing.since)
 
     def fault(self, effect: str) -> str | None:
-        """Say where an effect does not get on, and why; None when it does."""
+        """Return a sentence about where and why an effect fails; None when none does."""
         return sentence_of(self.standings(effect))
 
     def standing_s(self, effect: str) -> float:
-        """Return for how many seconds an effect has failed; 0 when none does."""
+        """Return the seconds for which an effect has failed; 0 when none does."""
         return seconds_of(self.standings(effect), self._clock.now())
 
-    # --- its life -------------------------------------------------------------------------------------------------------
+    # --- life cycle -----------------------------------------------------------------------------------------------------
 
     @Service.task
     async def _work(self) -> None:
@@ -181,13 +181,13 @@ class Outbox(Service):
                 rest_s = min(AWAY_S, 2 * rest_s)
                 continue
             if busy:
-                self._news.set()  # the next one of its subject may begin, in another slot
+                self._news.set()  # another slot may begin with its subject's next one
             else:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait(), LOOK_S)
 
     async def _one(self, pulse: Pulse) -> bool:
-        """Do one effect that is due; return whether there was one."""
+        """Do one due effect; return whether there was one."""
         async with self._pool.connection() as connection, connection.transaction():
             async with pulse.limited():
                 cursor = await connection.execute(SQL["take"], {"effects": list(self._effects)})
@@ -199,7 +199,7 @@ class Outbox(Service):
             try:
                 async with pulse.limited():
                     await self._effects[key.effect].act(Recorded(*key[1:], decode(wanted.record)))
-            except Exception as error:  # noqa: BLE001  (whatever it is, it is this effect's alone)
+            except Exception as error:  # noqa: BLE001  (any error is this effect's alone)
                 async with pulse.limited():
                     await self._failed(connection, wanted, error)
             else:
@@ -214,8 +214,8 @@ class Outbox(Service):
         """Put an effect off, or bury its event."""
         key, before, failures = wanted.key, self._failing.get(wanted.key), wanted.failures
         since, so_far = (before.since, before.failures) if before else (self._clock.now(), 0)
-        place = key.topic, key.partition
-        standing = Standing(key.effect, place, key.position, wanted.subject, words_of(error), since, so_far + 1)
+        partition = key.topic, key.partition
+        standing = Standing(key.effect, partition, key.position, wanted.subject, words_of(error), since, so_far + 1)
         if away := await self._effects[key.effect].away(error):
             rest_s = min(AWAY_S, 0.05 * 4.0 ** min(standing.failures, 5))
         else:
@@ -227,7 +227,7 @@ class Outbox(Service):
             try:
                 reason = f"{key.effect} failed {failures} times: {standing.error}"
                 await self._graves[key.effect].bury([DeadLetter(*key[1:], reason, wanted.record)], read=1)
-            except Exception as fault:  # noqa: BLE001  (it waits on, and says why)
+            except Exception as fault:  # noqa: BLE001  (the effect waits on, with this error)
                 standing = replace(standing, error=words_of(fault))
                 log.error("not_buried", **standing.fields())
             else:
@@ -242,7 +242,7 @@ class Outbox(Service):
 
 
 class _Wanted(NamedTuple):
-    """A row that was taken."""
+    """A taken row."""
 
     key: Key
     subject: str

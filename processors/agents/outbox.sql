@@ -20,14 +20,14 @@ CREATE INDEX IF NOT EXISTS outbox_due ON kinolog.outbox (due_at) WHERE done_at I
 CREATE INDEX IF NOT EXISTS outbox_subject ON kinolog.outbox (effect, topic, partition, subject, position) WHERE done_at IS NULL;
 
 -- name: put
--- One that is waiting already, or was done, begins anew only when somebody offers it again.
+-- An effect that waits or is done begins anew only when a person offers it again.
 INSERT INTO kinolog.outbox (effect, topic, partition, position, subject, record, again)
 VALUES (%(effect)s, %(topic)s, %(partition)s, %(position)s, %(subject)s, %(record)s, %(again)s)
 ON CONFLICT (effect, topic, partition, position) DO UPDATE SET again = true, failures = 0, error = NULL, due_at = now(), done_at = NULL
 WHERE excluded.again;
 
 -- name: take
--- The next one that is due, but none before an earlier one of its subject is done. Its row stays locked until it is.
+-- The next due effect without an open earlier one of its subject. Its row stays locked until it is done.
 SELECT effect, topic, partition, position, subject, record, again, failures FROM kinolog.outbox o
 WHERE done_at IS NULL AND due_at <= now() AND effect = ANY(%(effects)s) AND NOT EXISTS (
     SELECT FROM kinolog.outbox e

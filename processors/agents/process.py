@@ -1,13 +1,13 @@
-"""A process: a fold that also answers. It keeps rows, like a projection, and decides from them what has to follow.
+"""A process: a fold that answers with events. It keeps rows, like a projection, and decides from them.
 
-Rows are a fold of the log and of nothing else, so a process is rebuilt, compared and restated as projections are. `decide` is
-a pure function of a row: it names the step that is due, in words that are the same however often it is asked. Its events get
-their ids by this name, so a decision that is made again after a crash writes the same ids. Effects are appended first, then the
-facts that record the decision; once the row has folded these, the step is no longer due. Until then its name is remembered
-beside the rows (`kinolog.decided`, whatever the version), so that it is not made twice.
+Rows are a fold of the log alone, so a process is rebuilt, compared and restated as projections are. `decide` is a pure function of
+a row: it names the due step, always by the same name. The ids of its events derive from that name, so a decision repeated after a
+crash writes the same ids. Effects are appended first, then the facts that record the decision. Once the row has folded these
+facts, the step is no longer due. Until then its name is remembered beside the rows (`kinolog.decided`, for all versions), so that
+it is not made twice.
 
-Nobody waits for somebody else's fault: whatever goes wrong with one subject, an error or an event that does not fit on
-the log, fails that subject with a code and a sentence, and the others of the batch derive what they would alone.
+Subjects fail alone: an error, or an event too large for the log, fails its subject with a code and a sentence. The other subjects
+of the batch derive the same events as without it.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -32,16 +32,16 @@ from projections.folding.store import TableStore
 
 R = TypeVar("R")
 Derived = tuple[Event, str]
-"""An event that follows, and its subject."""
+"""A derived event and its subject."""
 Append = Callable[[Sequence[Envelope[Event]]], Awaitable[object]]
 Decided = MutableMapping[str, str]
 """Names of decisions by subject."""
 
 SLICE_EVENTS = 1000
 SLICE_BYTES = 8 * 2**20
-"""What follows is appended in slices of about so many events or bytes: far below what an appender takes at once."""
+"""Approximate size of the slices in which derived events are appended, in events and bytes: far below an appender's limit."""
 SETTLED_ROWS = 200
-"""Rows that are looked at together when nothing came."""
+"""Rows per pass when there is no new event."""
 DETAIL_MAX = 4000
 TOO_LARGE = (
     "size_limits",
@@ -55,14 +55,14 @@ UNEXPECTED = (
 )
 """Category, code and sentence of a subject that failed."""
 NAMESPACE = UUID("5f0c7a52-6c0c-4d0b-9f5e-0e6f7b1c8a11")
-"""Of the ids of what is decided."""
+"""Namespace of the ids of decided events."""
 SQL = load(Path(__file__).with_name("process.sql"))
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A step that is due. `facts` record on the log that it was decided; they are appended when all `effects` are there."""
+    """A due step. `facts` record the decision on the log; they are appended after all `effects`."""
 
     name: str
     effects: tuple[Derived, ...] = ()
@@ -76,12 +76,12 @@ def nothing(row: Any, failure: Failure) -> Decision | None:
 
 @dataclass(frozen=True)
 class Rule(Generic[R]):
-    """How is decided about the rows of a table.
+    """The rule for the rows of a table.
 
-    `decide(row, now)` is pure and returns the step that is due, None when nothing is. `now` is the time of the log: that of the
-    row's latest event, or that of a tick. `fail(row, failure)` says what everybody should know of a subject at which that went
-    wrong; it must be simple, for nothing stands behind it. The query `undecided` returns the keys of rows at which something may
-    be due although no event came: by the time that passes (`%(now)s`), or because other code decides than before.
+    `decide(row, now)` is pure and returns the due step, None when there is none. `now` is the time of the log: that of the row's
+    latest event, or of a tick. `fail(row, failure)` returns the decision that publishes a subject's failure; keep it simple, for
+    its own errors have no fallback. The query `undecided` returns the keys of rows that may be due without an event: because time
+    passed (`%(now)s`), or because the code has changed.
     """
 
     table: Table[R]
@@ -92,7 +92,7 @@ class Rule(Generic[R]):
 
 @dataclass(frozen=True)
 class Process:
-    """A projection, and rules for tables of it. `source` is that of the events that it writes."""
+    """A projection, and rules for its tables. `source` is the source of the events that it writes."""
 
     projection: Projection
     source: str
@@ -105,19 +105,19 @@ def isolated(
     evolve: Callable[[R | None, Recorded[E]], R | None],
     noted: Callable[[Key, R | None, Failure], R],
 ) -> Callable[[R | None, Recorded[E]], R | None]:
-    """Return the fold that notes in a row why an event could not be folded into it, and goes on.
+    """Return a fold that notes its own errors in the row and goes on.
 
-    At such an event a projection stands still; of a process the one subject fails.
+    At such an event a projection stands still; in a process only the subject fails.
     """
 
     @wraps(evolve)
     def evolve_isolated(row: R | None, recorded: Recorded[E]) -> R | None:
         try:
             return evolve(row, recorded)
-        except Exception as error:  # noqa: BLE001  (whatever it is, it is this subject's alone)
+        except Exception as error:  # noqa: BLE001  (any error is this subject's alone)
             (key,) = keys_of(recorded)
-            place = {"topic": recorded.topic, "partition": recorded.partition, "offset": recorded.offset}
-            return noted(key, row, _failure(error, process, key, **place))
+            position = {"topic": recorded.topic, "partition": recorded.partition, "offset": recorded.offset}
+            return noted(key, row, _failure(error, process, key, **position))
 
     return evolve_isolated
 
@@ -139,7 +139,7 @@ def due(
         subject = subject_of(key)
         name, follows, records = _decision(process, rule, key, row, causes.get(key), now)
         if name == decided.get(subject):
-            continue  # made before; the log does not say so yet
+            continue  # decided before; its fact is not folded yet
         if name is None:
             del decided[subject]
             continue
@@ -160,19 +160,19 @@ def subject_of(key: Key) -> str:
 
 @dataclass
 class _Slice:
-    """Events that are appended together."""
+    """Events to append together."""
 
     events: list[Envelope[Event]] = field(default_factory=list)
     size_bytes: int = 0
 
     def add(self, envelope: Envelope[Event], size_bytes: int) -> bool:
-        """Take an event; tell whether these are enough."""
+        """Take an event; return whether the slice is full."""
         self.events.append(envelope)
         self.size_bytes += size_bytes
         return len(self.events) >= SLICE_EVENTS or self.size_bytes >= SLICE_BYTES
 
     def take(self) -> list[Envelope[Event]]:
-        """Return the events, and begin anew."""
+        """Return the events, and start the next slice."""
         taken, self.events, self.size_bytes = self.events, [], 0
         return taken
 
@@ -183,7 +183,7 @@ Measured = list[tuple[Envelope[Event], int]]
 def _decision(
     process: Process, rule: Rule[R], key: Key, row: R, cause: Envelope[Event] | None, now: datetime
 ) -> tuple[str | None, Measured, Measured]:
-    """Return the name of what is due, its effects and its facts, with their bytes; of what becomes of a subject that fails."""
+    """Return name, effects and facts of the due step, with their bytes; of the failure when deciding fails."""
     try:
         return _measured(process, rule, key, rule.decide(row, cause.time if cause else now), cause, now)
     except Exception as error:  # noqa: BLE001  (as above)
@@ -198,7 +198,7 @@ def _decision(
 def _measured(
     process: Process, rule: Rule[R], key: Key, decision: Decision | None, cause: Envelope[Event] | None, now: datetime
 ) -> tuple[str | None, Measured, Measured]:
-    """Return a decision's events as they are appended. Raises InvalidEvent for one that the log would not take."""
+    """Return a decision's envelopes and bytes. Raises InvalidEvent for an event that the log does not take."""
     if decision is None:
         return None, [], []
     subject = subject_of(key)
@@ -214,7 +214,7 @@ def _measured(
 
 
 def _failure(error: Exception, process: str, key: Key, **where: object) -> Failure:
-    """Return why a subject failed, in words for a person; the log has the place."""
+    """Return why a subject failed, for a person; the process logs the position."""
     category, code, sentence = TOO_LARGE if isinstance(error, EventTooLarge) else UNEXPECTED
     unexpected = code == UNEXPECTED[1]
     log.error("subject_failed", code=code, error=str(error), process=process, subject=subject_of(key), exc_info=unexpected, **where)
@@ -228,7 +228,7 @@ def _failure(error: Exception, process: str, key: Key, **where: object) -> Failu
 async def run_batch(
     process: Process, runner: Runner, connection: AsyncConnection[Any], append: Append, batch: Batch, now: datetime
 ) -> None:
-    """Handle a batch: lock and move the positions, fold, append what follows, commit."""
+    """Handle a batch: lock and move the positions, fold, append derived events, commit."""
     async with connection.transaction():
         await connection.execute(SQL["lock"], {"process": process.projection.name})
         await runner.move(connection, batch)
@@ -238,7 +238,7 @@ async def run_batch(
 async def run_again(
     process: Process, runner: Runner, connection: AsyncConnection[Any], append: Append, recorded: Recorded[Event], now: datetime
 ) -> None:
-    """Handle an event that was passed over when it came, after those that came since: no position moves, but all are locked."""
+    """Handle an event that was passed over, after later ones: all positions are locked, none moves."""
     async with connection.transaction():
         await connection.execute(SQL["lock"], {"process": process.projection.name})
         await runner.lock(connection)
@@ -306,9 +306,9 @@ async def _follow(
     append: Append,
     now: datetime,
 ) -> None:
-    """Append what follows from rows, and remember what was decided, in the caller's transaction."""
-    place = {"process": process.projection.name, "rule": rule.table.name}
-    cursor = await connection.execute(SQL["decided"], place | {"subjects": [subject_of(key) for key in rows]})
+    """Append the derived events of rows and remember the decisions, in the caller's transaction."""
+    which = {"process": process.projection.name, "rule": rule.table.name}
+    cursor = await connection.execute(SQL["decided"], which | {"subjects": [subject_of(key) for key in rows]})
     before = dict(await cursor.fetchall())
     decided = dict(before)
     for part in due(process, rule, rows, decided, causes, now):
@@ -316,6 +316,6 @@ async def _follow(
     names = [(subject, name) for subject, name in decided.items() if before.get(subject) != name]
     if names:
         subjects, named = zip(*names, strict=True)
-        await connection.execute(SQL["remember"], place | {"subjects": list(subjects), "names": list(named)})
+        await connection.execute(SQL["remember"], which | {"subjects": list(subjects), "names": list(named)})
     if gone := [subject for subject in before if subject not in decided]:
-        await connection.execute(SQL["forget"], place | {"subjects": gone})
+        await connection.execute(SQL["forget"], which | {"subjects": gone})

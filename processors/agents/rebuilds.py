@@ -1,7 +1,7 @@
-"""Rebuilds outdated projections in the background, one after the other: the version before serves, and everything else works.
+"""Background rebuilds of outdated projections, one at a time; the previous version serves meanwhile.
 
-A projection is outdated when its tables are not those of this code. Its feed cannot fold and says so; it goes on by itself when the
-new version serves.
+A projection is outdated when this code has other tables. Its feed reports that it cannot fold, and goes on by itself once the new
+version serves.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection
@@ -21,14 +21,14 @@ from projections.folding.runner import ProjectionOutdated, install
 from projections.folding.store import SQL
 
 RETRY_S = (1.0, 60.0)
-"""Rest after the first rebuild that failed, and the longest one."""
+"""First and longest rest after a failed rebuild."""
 STALL_S = 3600.0
-"""A rebuild that reports nothing for so long is broken off: writing many rows at once takes long, too."""
+"""Maximum silence of a rebuild before it is cancelled; one write of many rows is slow as well."""
 log = structlog.get_logger(__name__)
 
 
 class Rebuilds(Service):
-    """Rebuilds what is outdated. `open_history` opens a source of all of history."""
+    """Rebuilds outdated projections. `open_history` opens a source of all of history."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Rebuilds(Service):
         self._states: dict[str, str] = {}
 
     def fault(self, name: str) -> str | None:
-        """Say how far the rebuild of a projection is; None when it needs none."""
+        """Return a sentence about the progress of a projection's rebuild; None when it needs none."""
         return self._states.get(name)
 
     @Service.task
@@ -68,23 +68,23 @@ class Rebuilds(Service):
                 rest_s = min(RETRY_S[1], 2 * rest_s)
 
     async def _ensure(self, projection: Projection) -> None:
-        """Rebuild a projection when it is outdated."""
+        """Rebuild a projection if it is outdated."""
         name = projection.name
 
-        async def report(done: int, total: int) -> None:
+        async def on_progress(done: int, total: int) -> None:
             self._pulse.beat()
             self._states[name] = f"is being rebuilt by this code, {done:,} of {total:,} events; the version before serves"
 
         async with self._pool.connection() as connection:
             if not await _is_outdated(connection, projection):
                 return
-            await report(0, 0)
+            await on_progress(0, 0)
             async with _alone(connection, name):
                 if not await _is_outdated(connection, projection):
                     return
                 log.info("projection_rebuilding", projection=name)
                 async with self._open_history() as history:
-                    done = await rebuild(projection, connection, history, report=report)
+                    done = await rebuild(projection, connection, history, on_progress=on_progress)
                 log.info("projection_rebuilt", projection=name, version=done.version, events=done.events)
 
 
@@ -98,7 +98,7 @@ async def _is_outdated(connection: AsyncConnection[Any], projection: Projection)
 
 @asynccontextmanager
 async def _alone(connection: AsyncConnection[Any], name: str) -> AsyncIterator[None]:
-    """Wait until no other process rebuilds this projection: each would drop what the other one has made so far."""
+    """Wait until no other process rebuilds this projection: each would drop the other's new version."""
     await connection.execute(SQL["lock_rebuild"], {"name": name})
     try:
         yield

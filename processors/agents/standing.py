@@ -1,6 +1,6 @@
-"""Where a feed stands still, and whose fault that is.
+"""Standings: positions at which feeds stand still, and whose fault it is.
 
-A feed that cannot go on says where, at which subject, why and since when: in its log lines, its readiness and its metric.
+A feed that cannot go on reports position, subject, reason and duration in its log lines, its readiness and its metric.
 """
 
 from collections.abc import Sequence
@@ -12,24 +12,24 @@ from psycopg import InterfaceError, OperationalError
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from events.errors import LogTruncated, PositionConflict, Retryable
-from projections.folding.log import Place
+from events.topics import Partition
 
 _AWAY = (Retryable, PositionConflict, LogTruncated, KafkaError, InterfaceError, PoolTimeout, TooManyRequests, TimeoutError, OSError)
 _LIMIT_EXCEEDED = "54"
 """PostgreSQL's class of errors about one value that is too large; psycopg counts them among those of operation."""
 ERROR_CHARACTERS_MAX = 300
 REPORTED_FAILURES = 5
-"""What fails so often in a row is reported, though it is tried again."""
+"""Failures in a row after which a standing is reported; it is still tried again."""
 STANDS_AFTER_S = 60.0
-"""What takes longer is reported as standing still."""
+"""Maximum time before a standing is reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A place of the log that a feed does not get past. `place` is None when the fault is about no single record."""
+    """The position on the log that a feed does not get past. `partition` is None when the fault is about no single record."""
 
     feed: str
-    place: Place | None
+    partition: Partition | None
     offset: int | None
     subject: str
     error: str
@@ -38,26 +38,26 @@ class Standing:
 
     @property
     def is_milestone(self) -> bool:
-        """Whether this failure is the first, second, fourth, eighth …: the ones that get a log line."""
+        """Whether this failure gets a log line: the first, second, fourth, eighth …"""
         return not self.failures & (self.failures - 1)
 
     def is_reported(self, now: datetime) -> bool:
-        """Tell whether it has failed often or long enough to be reported."""
+        """Return whether it failed often or long enough to be reported."""
         return self.failures >= REPORTED_FAILURES or (now - self.since).total_seconds() > STANDS_AFTER_S
 
     def sentence(self) -> str:
-        """Say it for a person."""
-        where = f" at {self.place[0]}/{self.place[1]}/{self.offset}" if self.place else ""
+        """Return a sentence for a person."""
+        where = f" at {self.partition[0]}/{self.partition[1]}/{self.offset}" if self.partition else ""
         about = f" ({self.subject})" if self.subject else ""
         return f"stands still{where}{about} since {self.since:%Y-%m-%d %H:%M:%S} UTC: {self.error}"
 
     def fields(self) -> dict[str, object]:
-        """Return what a log line says of it."""
-        topic, partition = self.place or (None, None)
+        """Return the fields of a log line."""
+        topic, number = self.partition or (None, None)
         return {
             "feed": self.feed,
             "topic": topic,
-            "partition": partition,
+            "partition": number,
             "offset": self.offset,
             "subject": self.subject,
             "error": self.error,
@@ -67,23 +67,23 @@ class Standing:
 
 
 def sentence_of(standings: Sequence[Standing]) -> str | None:
-    """Say the first one for a person, and how many more there are; None when there is none."""
+    """Return a sentence about the first standing and the number of others; None without any."""
     more = f" (and {len(standings) - 1} more)" if len(standings) > 1 else ""
     return standings[0].sentence() + more if standings else None
 
 
 def seconds_of(standings: Sequence[Standing], now: datetime) -> float:
-    """Return for how many seconds the first one has stood still; 0 when there is none."""
+    """Return the age of the first standing in seconds; 0 without any."""
     return max(0.001, (now - standings[0].since).total_seconds()) if standings else 0.0
 
 
 def words_of(error: BaseException) -> str:
-    """Return an error as a standing says it."""
+    """Return an error's type and message, cut."""
     return f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX]
 
 
 async def is_away(error: Exception) -> bool:
-    """Tell whether a service is away, or somebody else moved the position: nothing that one record is to blame for."""
+    """Return whether the error is no record's fault: a service is away, or another process moved the position."""
     if isinstance(error, OperationalError):
         return not (error.sqlstate or "").startswith(_LIMIT_EXCEEDED)
     return isinstance(error, _AWAY)

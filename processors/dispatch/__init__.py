@@ -1,1 +1,1 @@
-"""Who does which job next: the pure decider, the owner of the topic that applies it, and what-if runs."""
+"""Assignment of jobs: the pure decider, the owners of partitions that apply it, and what-if runs."""

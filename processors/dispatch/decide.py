@@ -1,11 +1,11 @@
-r"""Who may do which job: the decider, `decide(state, request, now) -> facts`, pure of clock, chance and I/O.
+r"""The dispatcher's decider: `decide(state, request, now) -> facts`, pure of clock, chance and I/O.
 
     queued --claim--> claimed --result--> completed
       ^                 |  \--failure, expiry--> retrying --retry_at--> queued      (after the last attempt: failed)
       |                 \--release, requeue--> queued
       \--retry-- failed, cancelled
 
-Its state is the fold of its own facts (`processors.dispatch.state`). Every fact says why it was decided (`reason`).
+Its state is the fold of its own facts (`processors.dispatch.state`). Every fact has the `reason` of its decision.
 """
 
 import heapq
@@ -60,16 +60,16 @@ from processors.dispatch.state import (
 __all__ = ["SOURCE", "decide", "refusal", "remember"]
 CLAIMS_MAX = 10_000
 NOTE_MAX = 2000
-"""Characters of what a person said that stand in a fact beside the job."""
+"""Maximum characters of a person's reason in a fact that repeats the job."""
 
 
 def decide(
     state: State, request: Envelope[JobRequest], now: datetime, *, too_large: bool = False, replayed: bool = False
 ) -> list[Envelope[Decided]]:
-    """Return the facts that follow from a request, already applied to the state. A repetition yields nothing new.
+    """Return the facts that follow from a request, already applied to the state. A repeated request yields none.
 
-    A request is `too_large` when a fact that repeats it would not fit on the log: then the fact says that instead. A result that
-    is `replayed` was judged when it was recorded, and names the objects of the attempt that it is taken from.
+    `too_large`: a fact that repeats the request would not fit on the log; a fact says so instead. `replayed`: a what-if run
+    repeats a result that was judged when it was recorded; its objects are those of the recorded attempt.
     """
     if request.id in state.answered:
         return []
@@ -110,14 +110,14 @@ def decide(
 
 
 class Answer(Decision):
-    """The facts that follow from one request, kind by kind. `fenced`: results must be their attempt's own."""
+    """Decisions by kind of request. `fenced`: results must name only their own attempt's objects."""
 
     def __init__(self, state: State, request: Envelope[JobRequest], now: datetime, *, fenced: bool) -> None:
         super().__init__(state, request, now)
         self._fenced = fenced
 
     def submit(self, event: JobSubmitted) -> None:
-        """Queue a job that is new; one that is known was submitted before."""
+        """Queue a new job; ignore a known one, which was submitted before."""
         if event.job_id in self._state.jobs:
             return
         queued = JobQueued(
@@ -132,7 +132,7 @@ class Answer(Decision):
         self._give(event.pool)
 
     def refuse_size(self, event: JobSubmitted | ResultReported | PartReported) -> None:
-        """Say that a job cannot be queued, or that an attempt has failed, because there is too much to say of it."""
+        """Fail a job or an attempt whose request is too large for the log."""
         if isinstance(event, JobSubmitted):
             if event.job_id not in self._state.jobs:
                 sentence = "The job that was planned is too large to be written down: the file has too many parts."
@@ -151,10 +151,10 @@ class Answer(Decision):
         self._fail_attempt(event.job_id, failure)
 
     def claim(self, request: Envelope[Event], event: ClaimRequested) -> None:
-        """Give the best job that fits, or let the claim wait until its deadline: also one that gets no job for now.
+        """Give the best job that fits, or let the claim wait until its deadline, even if the worker gets no jobs for now.
 
-        The first claim of a worker's new process frees what the one before held. That one may still be there, frozen for a
-        while: its jobs are lost to it by their epochs, and when it asks for others it is told to stop.
+        The first claim of a worker's new process frees the jobs of the one before. That process may be frozen instead of dead:
+        epochs fence its jobs, and its next claim is refused with `draining`.
         """
         if event.process_id in self._state.superseded:
             self._refuse_claim(event, request.id, "draining")
@@ -169,14 +169,14 @@ class Answer(Decision):
         elif barred is None and (job_id := best_job(self._state, event, self._now)) is not None:
             self._assign(job_id, request.id, event, "best_job")
             if event.capabilities.gpu:
-                self._give(event.pool)  # nobody needs to wait for this one any longer
+                self._give(event.pool)  # nobody waits for this one any longer
         else:
             _line_up(self._state, request, event)
         if started:
             self._give(event.pool)
 
     def withdraw(self, event: ClaimWithdrawn) -> None:
-        """Let nobody wait for a worker that is leaving. One that was given a job meanwhile hands it back itself."""
+        """Drop the claim of a leaving worker. If it was given a job meanwhile, it hands the job back itself."""
         key = self._state.claim_groups.get(event.claim_id)
         if key is None:
             return
@@ -187,9 +187,9 @@ class Answer(Decision):
             self._give(event.pool)
 
     def renew(self, event: LeaseRenewed) -> None:
-        """Extend the lease of its holder; no fact. A sender that is not the holder is refused.
+        """Extend the holder's lease, without a fact; refuse any other sender.
 
-        A renewal that crosses its holder's own result on the way is no offence.
+        A renewal that arrives after its holder's own result is ignored.
         """
         job = self._state.jobs.get(event.job_id)
         if job is not None and job.ended_at is not None and (job.epoch, job.worker_id) == (event.epoch, event.worker_id):
@@ -202,7 +202,7 @@ class Answer(Decision):
         job = self._state.jobs.get(event.job_id)
         said = "failed" if event.result is None else "completed"
         if job is not None and job.status == said and (job.epoch, job.worker_id) == (event.epoch, event.worker_id):
-            return  # said again; the first time counted
+            return  # a repetition; the first one counted
         if self._holder_or_refuse(event) is None or job is None:
             return
         if event.result is not None and (fault := self._not_its_own(job, event.job_id, event.result)) is not None:
@@ -228,7 +228,7 @@ class Answer(Decision):
         self._fail_attempt(event.job_id, failure)
 
     def _not_its_own(self, job: Job, job_id: str, made: JobResult | tuple[Rendition, ...]) -> Failure | None:
-        """Return the failure of an attempt that reports a result, or a part of one, which is not of its kind or not its own."""
+        """Return the failure of an attempt whose result, or part, is of another kind or names another attempt's objects."""
         kind = KINDS[job.queued.spec.kind]
         attempt = attempt_prefix(job.queued.video_id, job_id, job.epoch)
         fits = kind.in_parts if isinstance(made, tuple) else isinstance(made, kind.result)
@@ -238,7 +238,7 @@ class Answer(Decision):
         return Failure(stage=kind.stage, category="validation", code="RESULT_NOT_ITS_OWN", message=sentence)
 
     def part(self, event: PartReported) -> None:
-        """Take a part of the holder's result, for when the job is completed."""
+        """Record a part of the holder's result for the completed job."""
         if (job := self._holder_or_refuse(event)) is None:
             return
         if (fault := self._not_its_own(job, event.job_id, event.renditions)) is not None:
@@ -256,7 +256,7 @@ class Answer(Decision):
         self._take(accepted, event.pool)
 
     def release(self, event: LeaseReleased) -> None:
-        """Take the job back from its holder and give it to the next."""
+        """Take the job back from its holder and queue it again."""
         job = self._holder_or_refuse(event)
         if job is None:
             return
@@ -287,7 +287,7 @@ class Answer(Decision):
         self._give(event.pool)
 
     def requeue(self, event: RequeueRequested) -> None:
-        """Let a job that has not ended wait for a worker again, whoever had it."""
+        """Queue a job again that has not ended, also one that a worker holds."""
         job = self._state.jobs.get(event.job_id)
         if job is None or job.ended_at is not None:
             self._refuse_request(event.job_id, event.pool, "already_ended" if job else "unknown_job")
@@ -300,7 +300,7 @@ class Answer(Decision):
         self._give(event.pool)
 
     def pause(self, event: PauseRequested) -> None:
-        """Give no more jobs to a worker or pool. Who is to drain is told at once; others go on waiting, to be resumed."""
+        """Give no more jobs to a worker or pool. A draining worker's claim is refused at once; others wait to be resumed."""
         if self._state.paused.get((event.pool, event.worker_id or "")) == event.drain:
             return
         paused = DispatchPaused(pool=event.pool, worker_id=event.worker_id, drain=event.drain, reason=event.reason)
@@ -322,7 +322,7 @@ class Answer(Decision):
         self._give(event.pool)
 
     def tick(self, event: ClockTicked) -> None:
-        """Do what is due: expire leases, end waits and quarantines, refuse claims whose deadline came."""
+        """Act on passed times: expire leases, end waits and quarantines, refuse claims past their deadline."""
         state = self._state
         pools = {event.pool}
         while (moment := next_wakeup(state)) is not None and moment <= self._now:
@@ -361,10 +361,10 @@ def _line_up(state: State, request: Envelope[Event], event: ClaimRequested) -> N
 
 
 def remember(state: State, request: Envelope[Event], now: datetime | None = None) -> None:
-    """Keep what is no fact: a claim that waits, or (with `now`) a renewal of the holder."""
+    """Restore state that is no fact: a waiting claim, or (with `now`) the holder's renewal."""
     event = request.data
     if isinstance(event, ClaimRequested) and request.id not in state.answered:
-        if event.worker_id not in state.processes:  # else the facts know better: this may be one of an earlier process
+        if event.worker_id not in state.processes:  # else facts are newer: the claim may be of an earlier process
             note_process(state, event.worker_id, event.process_id)
         _line_up(state, request, event)
     elif isinstance(event, LeaseRenewed) and now is not None:

@@ -1,4 +1,4 @@
-"""One request being decided: its facts, each applied as soon as it is taken, and the steps that several requests share. Pure."""
+"""A decision about one request: facts, each applied as soon as it is taken, and steps that requests share. Pure."""
 
 import random
 from datetime import datetime
@@ -48,7 +48,7 @@ class Decision:
         self.facts: list[Envelope[Decided]] = []
 
     def _take(self, event: Decided, subject: str) -> None:
-        """Derive a fact from the request and apply it. A job's facts stay in the correlation in which it was submitted."""
+        """Derive a fact from the request and apply it. A job's facts keep the correlation of its submission."""
         fact = derive(self._request, len(self.facts), data=event, subject=subject, source=SOURCE, time=self._now)
         job = self._state.jobs.get(getattr(event, "job_id", ""))
         if job is not None:
@@ -57,7 +57,7 @@ class Decision:
         evolve(self._state, fact)
 
     def _take_over(self, event: ClaimRequested) -> bool:
-        """Free what earlier processes of a worker held, if this one is new. Their claims get nothing any more (`matching`)."""
+        """Free the jobs of a worker's earlier processes if this one is new; return whether it is."""
         if not note_process(self._state, event.worker_id, event.process_id):
             return False
         if event.worker_id in self._state.held:
@@ -66,14 +66,14 @@ class Decision:
                     self._hand_back(job_id, job, "the worker has started again", abandoned=True)
         return True
 
-    def _refuse_claim(self, event: ClaimRequested, claim_id: str, told: Literal["draining"] | None = None) -> None:
-        reason = told or bar(self._state, event.pool, event.worker_id, self._now) or "no_job"
+    def _refuse_claim(self, event: ClaimRequested, claim_id: str, given: Literal["draining"] | None = None) -> None:
+        reason = given or bar(self._state, event.pool, event.worker_id, self._now) or "no_job"
         refused = ClaimRefused(worker_id=event.worker_id, pool=event.pool, claim_id=claim_id, reason=reason)
         self._take(refused, event.pool)
         hear(self._state, event.worker_id, self._now)
 
     def _assign(self, job_id: str, claim_id: str, event: ClaimRequested, why: Why) -> None:
-        self._take_over(event)  # its claim may have waited while this dispatcher was started again
+        self._take_over(event)  # its claim may have waited while this dispatcher restarted
         job = self._state.jobs[job_id]
         claimed = JobClaimed(
             job_id=job_id,
@@ -91,7 +91,7 @@ class Decision:
         self._take(claimed, event.pool)
 
     def _give(self, pool: str) -> None:
-        """Hand ready jobs of a pool to claims that wait, until nothing fits."""
+        """Give a pool's ready jobs to waiting claims until none fits."""
         while (pair := best_pair(self._state, pool, self._now)) is not None:
             job_id, claim, why = pair
             self._assign(job_id, claim.id, claim.request.data, why)
@@ -118,7 +118,7 @@ class Decision:
                 kind=job.queued.spec.kind,
             )
             self._take(failed, job.queued.pool)
-        self._tell_quarantine(worker_id, job.queued.pool, times)
+        self._record_quarantine(worker_id, job.queued.pool, times)
 
     def _fail(
         self,
@@ -141,7 +141,7 @@ class Decision:
         self._take(failed, job.queued.pool)
 
     def _retry_at(self, job: Job) -> datetime:
-        """Back-off base * 2^(n-1) +-25 %; the chance comes from the request's id, so that it is the same at every try."""
+        """Return the back-off base * 2^(n-1) ± 25 %. The jitter derives from the request's id, so that a replay gives the same."""
         jitter = random.Random(f"{self._request.id}/{job.queued.job_id}").uniform(0.75, 1.25)
         return self._now + self._state.policy.backoff(job.attempts) * jitter
 
@@ -150,8 +150,8 @@ class Decision:
         quarantine = self._state.quarantined.get(worker_id)
         return quarantine.times if quarantine is not None else 0
 
-    def _tell_quarantine(self, worker_id: str, pool: str, before: int) -> None:
-        """Announce the quarantine that a failure led to."""
+    def _record_quarantine(self, worker_id: str, pool: str, before: int) -> None:
+        """Record the quarantine that a failure led to."""
         if (times := self._quarantines(worker_id)) > before:
             quarantined = WorkerQuarantined(
                 worker_id=worker_id,
@@ -167,7 +167,7 @@ class Decision:
         self._take(WorkerCleared(worker_id=worker_id, pool=pool, reason=reason), worker_id)
 
     def _hand_back(self, job_id: str, job: Job, reason: str, *, abandoned: bool = False) -> None:
-        """Let a job wait again, unless it was handed back too often."""
+        """Queue a job again, unless it was handed back too often."""
         self._release(job_id, job, reason, abandoned=abandoned)
         if job.attempts >= self._state.policy.attempts_max:
             bounced = "The job was handed back too often; look at the workers' logs."
@@ -211,10 +211,10 @@ class Decision:
             stage = KINDS[job.queued.spec.kind].stage
             failure = Failure(stage=stage, category="timeout", code="LEASE_EXPIRED", message=message)
             self._fail(job_id, failure, "lease_expired")
-        self._tell_quarantine(worker_id, job.queued.pool, times)
+        self._record_quarantine(worker_id, job.queued.pool, times)
 
     def _holder_or_refuse(self, event: LeaseRenewed | ResultReported | PartReported | LeaseReleased) -> Job | None:
-        """Return the job when the sender holds it; else refuse, with the reason."""
+        """Return the job if the sender holds it; else refuse with a reason and return None."""
         job = self._state.jobs.get(event.job_id)
         reason = refusal(job, event.worker_id, event.epoch)
         if reason is None:

@@ -1,4 +1,4 @@
-"""What a policy comes to: the figures of decided facts, as they happened or as a replay decided them. Pure."""
+"""Figures of a policy: sums over decided facts, recorded or replayed. Pure."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -30,9 +30,9 @@ from processors.dispatch.state import Decided
 
 
 class Figures(NamedTuple):
-    """What a policy comes to. Waits are from the moment a job could be given to a worker to its claim; times in seconds.
+    """Figures of a policy. A wait lasts from the moment a job is ready to its claim; times in seconds.
 
-    `video_mb` is what the completed encodes take in the store by the bit rates of their rungs.
+    `video_mb` is the size of completed encodes in 10⁶ bytes, estimated from the bit rates of their rungs.
     """
 
     jobs: int
@@ -53,7 +53,7 @@ def claims_of(facts: Iterable[Envelope[Decided]]) -> list[tuple[str, int, str]]:
 
 
 def measure(facts: Sequence[Envelope[Decided]], since: datetime | None) -> Figures:
-    """Return the figures of what happened from `since` on; `facts` are all facts."""
+    """Return the figures from `since` on; `facts` are all facts."""
     ready: dict[str, datetime] = {}
     begun: dict[str, datetime] = {}
     waits: list[float] = []
@@ -116,7 +116,7 @@ def measure(facts: Sequence[Envelope[Decided]], since: datetime | None) -> Figur
 
 
 def _megabytes(spec: JobSpec | None) -> float:
-    """Return what an encode makes by its bit rates, in 10⁶ bytes; 0 for other work."""
+    """Return the size of an encode by its bit rates, in 10⁶ bytes; 0 for other work."""
     if not isinstance(spec, EncodeSpec):
         return 0.0
     kbps = sum(rung.video_kbps for rung in spec.plan.rungs)

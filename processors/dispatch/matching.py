@@ -1,7 +1,7 @@
-"""Which waiting job and which waiting worker belong together. Pure.
+"""Matching of ready jobs and waiting claims. Pure.
 
-GPU workers go first: a job that one of them can do is kept from others while one is idle. One that does not ask for a job
-at this very moment (its claim is on its way) is idle for as long as it was heard of within `Policy.gpu_patience`.
+GPU workers go first: a job that one of them can do is kept from others while one is idle. A GPU worker without a waiting claim
+(it may be on its way) counts as idle if it was last seen within `Policy.gpu_patience`.
 """
 
 import heapq
@@ -16,7 +16,7 @@ Why = Literal["best_job", "first_waiting", "same_video", "gpu_first"]
 
 
 def covers(capabilities: Capabilities, wanted: Requirements) -> bool:
-    """Tell whether a worker can do what a job needs."""
+    """Return whether a worker can do what a job needs."""
     return (
         wanted.kind in capabilities.kinds
         and (wanted.encoder is None or wanted.encoder in capabilities.encoders)
@@ -37,7 +37,7 @@ def best_job(state: State, claim: ClaimRequested, now: datetime) -> str | None:
 
 
 def best_pair(state: State, pool: str, now: datetime) -> tuple[str, Claim, Why] | None:
-    """Return the best ready job and the waiting claim that gets it: GPU first, then who has the source, then who came first."""
+    """Return the best ready job and the claim that gets it: GPU first, then workers with the source, then the oldest."""
     if not state.claim_groups:
         return None
     heads = [
@@ -78,7 +78,7 @@ def _best_claim(state: State, pool: str, wanted: Requirements, video_id: str, no
 
 
 def _kept(state: State, claim: ClaimRequested, wanted: Requirements, now: datetime) -> bool:
-    """Tell whether the job is kept for an idle GPU worker instead."""
+    """Return whether the job is kept for an idle GPU worker instead."""
     return not claim.capabilities.gpu and any(
         gpu.pool == claim.pool
         and now < gpu.heard_at + state.policy.gpu_patience
@@ -91,7 +91,7 @@ def _kept(state: State, claim: ClaimRequested, wanted: Requirements, now: dateti
 
 
 def _head(state: State, queue: list[tuple[datetime, int, str]]) -> tuple[datetime, int, str] | None:
-    """Return the first entry that still waits at its place; drop those before it."""
+    """Return the first entry whose job still waits at this place; drop those before it."""
     while queue:
         _, place, job_id = queue[0]
         job = state.jobs.get(job_id)

@@ -1,14 +1,14 @@
 """The owners of the pools: each decides for one partition of `job-requests` and writes facts to the same one of `jobs`.
 
-The facts of a batch are one Kafka transaction. The transactional id belongs to the partition, so that a new owner fences
-an old one before it reads the facts to their end; whoever is fenced, or does not know how a transaction ended, raises: the
-process exits and its supervisor starts it again, from what is on the log.
+The facts of a batch are one Kafka transaction. The transactional id belongs to the partition, so a new owner fences the old one
+before it reads the facts to their end. An owner that is fenced, or does not know how a transaction ended, raises: the process
+exits, and its supervisor starts it again from the log.
 
-How far requests were read is committed beside that, once a second: a transaction that held it, too, took a third longer,
-and its slowest hundredth 30 ms. What is read again after a crash is recognised by its id (`State.answered`).
+The offset of requests is committed separately, once a second: inside the transaction it made each a third longer, with a p99 of
+30 ms. A request read again after a crash is recognised by its id (`State.answered`).
 
-Now and then the state is put aside (`processors.dispatch.snapshots`), so that a new owner reads only the facts after it. Without
-a snapshot, or with a foreign one, it reads them all: that costs time and nothing else.
+The state is stored at intervals (`processors.dispatch.snapshots`), so that a new owner reads only later facts. Without a usable
+snapshot it reads all facts, which costs only time.
 """
 
 import asyncio
@@ -46,22 +46,22 @@ IDLE_MS = 1000
 COMMIT_S = 1.0
 BATCH = 2000
 REQUEST_BYTES_MAX = EVENT_BYTES_MAX - 50_000
-"""Of a larger request no fact is made that repeats it: facts have a few words more."""
+"""Maximum bytes of a request that a fact repeats: the fact is a little larger."""
 SNAPSHOT_FACTS = 20_000
-"""A snapshot is taken after so many facts; a new owner folds as many in one or two seconds."""
+"""Facts between two snapshots; a new owner folds as many in one or two seconds."""
 REASON_MAX = 500
 SNAPSHOT_S = 60.0
-"""Longest time that storing a snapshot or reading one may take: it only saves time."""
+"""Maximum time to store or read a snapshot, which only saves time."""
 STANDS_S = 30.0
 """A partition with too many requests that cannot be used is tried again after so long."""
 DISPATCHER = "dispatcher"
 CLAIM_LIFE = timedelta(seconds=60)
-"""Requests as old as this are looked through for claims that still wait, when an owner starts."""
+"""Age of the oldest request that a starting owner reads to find waiting claims."""
 log = structlog.get_logger(__name__)
 
 
 class Store(Protocol):
-    """Where snapshots lie; `infra.runtime.objects.ObjectStore` has it. Raises StoreUnavailable, ObjectMissing."""
+    """The store of snapshots, implemented by `infra.runtime.objects.ObjectStore`. Raises StoreUnavailable, ObjectMissing."""
 
     async def put_bytes(self, key: str, data: bytes, content_type: str) -> object: ...
 
@@ -70,10 +70,9 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Clients:
-    """How an owner reaches Kafka and the store. Each returns a started client; consumers see committed records only.
+    """An owner's access to Kafka and the store. Each function returns a started client; consumers see committed records only.
 
-    `consumer(None)` is for reading to an end: its fetches must not wait long, for what is asked meanwhile waits behind
-    them on the same connection.
+    `consumer(None)` reads up to an end. Its fetches must be short, since other requests wait behind them on the connection.
     """
 
     consumer: Callable[[str | None], Awaitable[AIOKafkaConsumer]]
@@ -87,9 +86,9 @@ class Clients:
 
 @dataclass
 class _Owner:
-    """One partition: its state, its fenced producer, whether a tick is on its way, and how far requests were read.
+    """One partition: its state, its fenced producer, whether a tick is on its way, and the position in its requests.
 
-    `mark` is the last fact; `unsaved` counts those since the last snapshot.
+    `mark` is the last fact; `unsaved` counts the facts since the last snapshot.
     """
 
     state: State
@@ -104,12 +103,12 @@ class _Owner:
 
 
 def group_of(topic_prefix: str) -> str:
-    """Return the consumer group under which it is committed how far requests were answered."""
+    """Return the consumer group that commits the offset of answered requests."""
     return f"{topic_prefix}kinolog.dispatcher"
 
 
 class Dispatcher(Service):
-    """Owns the partitions that the consumer group gives it."""
+    """Owns the partitions that the consumer group assigns."""
 
     def __init__(
         self,
@@ -144,13 +143,13 @@ class Dispatcher(Service):
 
     @property
     def ready(self) -> bool:
-        """Whether every partition that a pool of ours lies in is owned by this process."""
+        """Whether this process owns the partitions of all its pools."""
         wanted = {partition_for(pool, JOB_REQUESTS.partitions) for pool in self._pools}
         return wanted <= {partition.partition for partition in self._owners}
 
     @property
     def fault(self) -> str | None:
-        """Where it stands still and why; None when it goes on."""
+        """A sentence about where and why it stands still; None when it goes on."""
         return next((sentence for sentence, _ in self._standing.values()), None)
 
     async def on_start(self) -> None:
@@ -159,7 +158,7 @@ class Dispatcher(Service):
         self._consumer.subscribe([self._requests], listener=_Ownership(self._lose))
 
     async def on_shutdown(self) -> None:
-        """Leave the group, after the last decision: a transaction that is broken off needs its producer to say so."""
+        """Leave the group after the last decision: an aborted transaction needs its producer."""
         for owner in self._owners.values():
             await _close(owner)
         if self._consumer is not None:
@@ -168,7 +167,7 @@ class Dispatcher(Service):
     # --- owning -----------------------------------------------------------------------------------------------------
 
     async def _acquire(self) -> None:
-        """Open what was assigned. Not in the rebalance itself: no heartbeat is sent there, and reading facts takes its time."""
+        """Open assigned partitions. Not inside the rebalance, which sends no heartbeat while facts are read."""
         assert self._consumer is not None
         new = [partition for partition in self._consumer.assignment() if partition not in self._owners]
         self._owners.update(zip(new, await asyncio.gather(*map(self._open, new)), strict=True))
@@ -179,7 +178,7 @@ class Dispatcher(Service):
                 await _close(owner)
 
     async def _open(self, partition: TopicPartition) -> _Owner:
-        """Fence older owners, then read the facts to their end, then the latest requests for what is no fact."""
+        """Fence older owners, read the facts to their end, then the latest requests for the state that is no fact."""
         producer = await self._clients.producer(f"{self._group}-{partition.partition}")
         reader = await self._clients.consumer(None)
         try:
@@ -194,11 +193,11 @@ class Dispatcher(Service):
         return _Owner(state, producer, pools[0] if pools else self._pools[0], mark, folded)
 
     async def _remember_facts(self, reader: AIOKafkaConsumer, number: int) -> tuple[State, Mark | None, int]:
-        """Fold the facts after the snapshot, or all; return the state, the last fact, and how many were folded."""
+        """Fold the facts after the snapshot, or all; return the state, the last fact, and the number of folded ones."""
         facts, snapshot = TopicPartition(self._facts, number), await self._load(number)
         last: Mark | None = None
         if snapshot is not None:
-            state, folded = restore(snapshot), -1  # the fact at the mark is in it
+            state, folded = restore(snapshot), -1  # the snapshot has the fact at the mark
             async with aclosing(self._read_to_end(reader, facts, snapshot.mark.offset)) as after:
                 async for offset, envelope in after:
                     if last is None and Mark(offset, envelope.id) != snapshot.mark:
@@ -217,7 +216,7 @@ class Dispatcher(Service):
         return state, last, folded
 
     async def _remember_requests(self, reader: AIOKafkaConsumer, partition: TopicPartition, state: State) -> None:
-        """Recover what is no fact: claims that still wait, and renewals."""
+        """Restore state that is no fact: waiting claims, and renewals."""
         now = self._clock.now()
         assert self._consumer is not None
         committed = await self._consumer.committed(partition) or 0
@@ -246,7 +245,7 @@ class Dispatcher(Service):
     async def _read_to_end(
         self, consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int | None = None
     ) -> AsyncGenerator[tuple[int, Envelope[Event]], None]:
-        """Yield the events of a partition, each with its offset, from `start` to `end`, or to its last stable offset."""
+        """Yield (offset, event) of a partition from `start` to `end`, or to its last stable offset."""
         consumer.assign([partition])
         if end is None:
             end = (await consumer.end_offsets([partition]))[partition]
@@ -279,7 +278,7 @@ class Dispatcher(Service):
             return None
 
     def _put_aside(self, owner: _Owner, number: int) -> None:
-        """Begin to store the state, when enough happened since the last time; only between two batches."""
+        """Begin to store the state if there are enough new facts; only between two batches."""
         if owner.mark is None or owner.unsaved < self._snapshot_facts or (owner.saving is not None and not owner.saving.done()):
             return
         owner.unsaved = 0
@@ -290,7 +289,7 @@ class Dispatcher(Service):
             async with asyncio.timeout(SNAPSHOT_S):
                 data = await asyncio.to_thread(dump, snapshot)
                 await self._clients.store.put_bytes(self._key(number), data, "application/zstd")
-        except Exception as error:  # noqa: BLE001  (it only saves time; the next one may be stored)
+        except Exception as error:  # noqa: BLE001  (a snapshot only saves time; the next one may succeed)
             log.warning("snapshot_not_stored", partition=number, error=words_of(error))
             return
         log.info("snapshot_stored", partition=number, offset=snapshot.mark.offset, bytes=len(data), jobs=len(snapshot.jobs))
@@ -316,7 +315,7 @@ class Dispatcher(Service):
 
     @Service.task
     async def _commit(self) -> None:
-        """Commit how far requests were read, now and then. That it fails does no harm: more is read again."""
+        """Commit the offset of requests at intervals. A failure does no harm: more is read again."""
         while not self.should_stop:
             await self.sleep(COMMIT_S)
             moved = {partition: owner.read for partition, owner in self._owners.items() if owner.read > owner.committed}
@@ -389,7 +388,7 @@ class Dispatcher(Service):
             await self._begin_again(owner, partition)
 
     async def _begin_again(self, owner: _Owner, partition: TopicPartition) -> None:
-        """Give an owner up whose state may be half changed; the next one reads it from the log, and goes on behind the request."""
+        """Drop an owner whose state may be half changed. The next one reads the log, and goes on behind the request."""
         assert self._consumer is not None
         await self._consumer.commit({partition: owner.read})
         self._consumer.seek(partition, owner.read)
@@ -398,7 +397,7 @@ class Dispatcher(Service):
             self._consumer.pause(partition)
 
     def _try_again(self) -> None:
-        """Let partitions that stood still for long enough be read again."""
+        """Resume partitions that have stood still for long enough."""
         assert self._consumer is not None
         now = self.loop.time()
         for partition in [partition for partition, (_, at) in self._standing.items() if at <= now]:
@@ -432,7 +431,7 @@ class Dispatcher(Service):
     def _batches(
         self, producer: AIOKafkaProducer, partition: TopicPartition, facts: Sequence[Envelope[Event]]
     ) -> Iterator[tuple[Topic, int, BatchBuilder]]:
-        """Yield record batches, in the order of the facts: a call of the producer per fact would take ten times as long."""
+        """Yield record batches in the order of the facts: a producer call per fact would take ten times as long."""
         open_: dict[tuple[str, int], BatchBuilder] = {}
         for fact in facts:
             topic = TOPIC_OF[fact.data.TYPE]
@@ -454,7 +453,7 @@ class Dispatcher(Service):
             yield TOPICS[name], number, builder
 
     async def _wake_due(self) -> None:
-        """Write down that time went by, where something is due."""
+        """Append a tick to partitions where something is due."""
         now = self._clock.now()
         for owner in self._owners.values():
             moment = next_wakeup(owner.state)
@@ -467,7 +466,7 @@ class Dispatcher(Service):
 
 
 class _Ownership(ConsumerRebalanceListener):
-    """Gives up what goes to another process."""
+    """Drops the owners of partitions that go to another process."""
 
     def __init__(self, lose: Callable[[Sequence[TopicPartition]], Awaitable[None]]) -> None:
         self._lose = lose

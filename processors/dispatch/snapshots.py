@@ -1,8 +1,8 @@
-"""The dispatcher's memory, put aside: what would else be read from the start of `jobs`. Pure.
+"""Snapshots of dispatcher state, to avoid replaying `jobs` from its start. Pure.
 
-A snapshot is lines of JSON, compressed: a header, then one job a line. It is bound to the log by its last fact, offset
-and id: when the log has another fact there, or another policy decided, it is worth nothing and everything is read again.
-Claims that wait are not in it; they are requests, and young.
+A snapshot is compressed lines of JSON: a header, then a job per line. The offset and id of its last fact bind it to the log. When
+the log has another fact there, or another policy decides, it is ignored and all facts are read. It has no waiting claims; they
+are recent requests.
 """
 
 import copy
@@ -22,7 +22,7 @@ BYTES_MAX = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A fact's place on the log: its offset in the partition, and its id."""
+    """A fact's position on the log: its offset in the partition, and its id."""
 
     offset: int
     id: str
@@ -46,14 +46,14 @@ class _Header:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A state as it was after the fact at `mark`; nothing in it changes any more."""
+    """The state after the fact at `mark`; immutable."""
 
     header: _Header
     jobs: Sequence[tuple[str, Job]]
 
     @property
     def mark(self) -> Mark:
-        """The last fact that is in it."""
+        """The last fact in it."""
         return self.header.mark
 
 
@@ -62,7 +62,7 @@ _JOB = TypeAdapter(tuple[str, Job])
 
 
 def take(state: State, mark: Mark) -> Snapshot:
-    """Return a copy of the state; about a microsecond a job, for nothing can be decided meanwhile."""
+    """Return a copy of the state, in about a microsecond a job: nothing is decided meanwhile."""
     header = _Header(
         FORMAT,
         mark,
@@ -81,7 +81,7 @@ def take(state: State, mark: Mark) -> Snapshot:
 
 
 def dump(snapshot: Snapshot) -> bytes:
-    """Return the snapshot's bytes. Line by line: it is called on a thread, beside a loop that must go on deciding."""
+    """Return the snapshot's bytes, line by line: it runs on a thread beside a loop that must go on deciding."""
     compressor = zstandard.ZstdCompressor(level=1).compressobj()
     parts = [compressor.compress(_HEADER.dump_json(snapshot.header) + b"\n")]
     parts += [compressor.compress(_JOB.dump_json(pair) + b"\n") for pair in snapshot.jobs]
@@ -89,7 +89,7 @@ def dump(snapshot: Snapshot) -> bytes:
 
 
 def load(data: bytes, policy: Policy) -> Snapshot | None:
-    """Return the snapshot, None when it is not whole, of another format, or was made under another policy."""
+    """Return the snapshot; None when it is incomplete, of another format, or of another policy."""
     try:
         lines = zstandard.ZstdDecompressor().decompressobj().decompress(data).splitlines()
         header = _HEADER.validate_json(lines[0])
@@ -100,7 +100,7 @@ def load(data: bytes, policy: Policy) -> Snapshot | None:
 
 
 def restore(snapshot: Snapshot) -> State:
-    """Return the state: that which folding every fact up to the mark would give."""
+    """Return the state, equal to a fold of every fact up to the mark."""
     header = snapshot.header
     state = State(
         policy=header.policy,

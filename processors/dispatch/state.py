@@ -1,8 +1,8 @@
-"""What the dispatcher knows: the fold of the facts in topic `jobs`, `evolve(state, fact)`; pure of clock, chance and I/O.
+"""The dispatcher's state: the fold of the facts in topic `jobs`, `evolve(state, fact)`; pure of clock, chance and I/O.
 
-Three things live in the state that are no facts: claims that wait for a job, leases that were renewed, and when a GPU
-worker was last heard of. After a restart the owner recovers the first two from the latest requests (`dispatch.remember`);
-the third costs nobody anything. For speed, `evolve` changes the state in place and returns nothing.
+Three parts of the state are no facts: waiting claims, renewed leases, and when a GPU worker was last seen. After a restart the
+owner restores the first two from the latest requests (`decide.remember`); losing the third does no harm.
+For speed, `evolve` changes the state itself and returns nothing.
 """
 
 import heapq
@@ -38,18 +38,18 @@ from events.workers import WorkerCleared, WorkerQuarantined
 ANSWERED_MAX = 100_000
 WORKERS_MAX = 10_000
 RELEASES_FREE = 10
-"""A job may be handed back this often; after that a release costs an attempt, so that nothing is bounced for ever."""
+"""Maximum releases of a job that cost no attempt, so that no job is handed back for ever."""
 ABANDONED_WEIGHT = 4
-"""A job whose worker died counts as so many releases: it may be the job that kills."""
+"""Releases for which a worker's death counts: the job may be what kills it."""
 FORGET_AFTER = timedelta(days=8)
-"""Ended jobs are known for longer than a request is kept on the log (7 days), so that no late repetition revives one."""
+"""Time for which ended jobs are known: longer than the log keeps a request (7 days), so that no repetition revives one."""
 PRIORITY_LEAD = {"high": timedelta(), "normal": timedelta(minutes=10), "low": timedelta(hours=1)}
 """Ageing: a normal job overtakes high ones that are 10 minutes younger, a low job normal ones that are 50 minutes younger."""
 QUARANTINE_DOUBLINGS_MAX = 6
 """A quarantine lasts at most 64 times as long as the first."""
 
 Decided = JobFact | WorkerQuarantined | WorkerCleared
-"""What a decision may consist of."""
+"""Facts of a decision."""
 Status = Literal["queued", "claimed", "retrying", "completed", "failed", "cancelled"]
 Bar = Literal["draining", "paused", "quarantined"]
 Due = Literal["job", "claim", "quarantine", "gpu"]
@@ -57,9 +57,9 @@ Due = Literal["job", "claim", "quarantine", "gpu"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Times and counts by which it is decided. For `gpu_patience` others wait for a GPU worker that was just idle.
+    """Times and counts of the policy. For `gpu_patience` other workers wait for a GPU worker that was just idle.
 
-    What-if replays try others, and may override `rank` and `backoff`.
+    What-if replays try other values, and may override `rank` and `backoff`.
     """
 
     lease: timedelta = timedelta(seconds=60)
@@ -100,7 +100,7 @@ class Job:
 
 @dataclass(slots=True)
 class Quarantine:
-    """A worker that failed too often. From `until` on it is on probation: one job, `job_id` while it has that."""
+    """A worker that failed too often. From `until` on it is on probation with a single job, `job_id` while it runs."""
 
     pool: str
     until: datetime
@@ -110,7 +110,7 @@ class Quarantine:
 
 @dataclass(slots=True)
 class Gpu:
-    """A GPU worker that asked for jobs, and when it was last heard of while it had none."""
+    """A GPU worker, and when it was last seen without a job."""
 
     pool: str
     capabilities: Capabilities
@@ -133,7 +133,7 @@ class Claim:
 class State:
     """All jobs of the pools in one partition. `held` counts a worker's claims; `paused` maps (pool, worker or "") to `drain`.
 
-    `processes` is the process that speaks for a worker now, `superseded` are those that did before, the latest last.
+    `processes` has the current process of each worker, `superseded` its earlier ones, the latest last.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -157,12 +157,12 @@ class State:
 
     @property
     def waiting(self) -> int:
-        """How many claims wait."""
+        """Number of waiting claims."""
         return len(self.claim_groups)
 
 
 def evolve(state: State, fact: Envelope[Decided]) -> None:
-    """Apply one fact to the state, in place."""
+    """Apply one fact: change the state itself."""
     event = fact.data
     if fact.causationid is not None and not (isinstance(event, JobReleased) and event.abandoned):  # the claim still waits
         _note_answer(state, fact.causationid)
@@ -207,13 +207,13 @@ def evolve(state: State, fact: Envelope[Decided]) -> None:
                 state.quarantined.pop(event.worker_id, None)
                 state.failures_in_row.pop(event.worker_id, None)
         case PartAccepted() | ResultRefused() | RequestRefused() | WorkerQuarantined() | WorkerCleared():
-            return  # what they say follows from facts that are folded
+            return  # they follow from folded facts
         case _:
             assert_never(event)
 
 
 def note_process(state: State, worker_id: str, process_id: str | None) -> bool:
-    """Note which process speaks for a worker; tell whether it is a new one. One that was superseded never is again."""
+    """Note the current process of a worker; return whether it is new. A superseded one never is again."""
     if process_id is None or process_id in state.superseded or state.processes.get(worker_id) == process_id:
         return False
     if (before := state.processes.pop(worker_id, None)) is not None:
@@ -239,7 +239,7 @@ def bar(state: State, pool: str, worker_id: str, now: datetime) -> Bar | None:
 
 
 def requeue(state: State, job_id: str) -> None:
-    """Let a job wait for a worker."""
+    """Queue a job."""
     job = state.jobs[job_id]
     job.status, job.worker_id, job.lease_expires_at, job.retry_at = "queued", "", None, None
     job.place = state.places
@@ -248,19 +248,19 @@ def requeue(state: State, job_id: str) -> None:
 
 
 def put_in_line(state: State, job_id: str) -> None:
-    """Enter a queued job among those that are ready, in the order of its rank."""
+    """Add a queued job to the ready ones, by rank."""
     job = state.jobs[job_id]
     line = state.ready.setdefault((job.queued.pool, job.queued.requirements), [])
     heapq.heappush(line, (state.policy.rank(job.queued, job.queued_at), job.place, job_id))
 
 
 def set_alarm(state: State, moment: datetime, due: Due, of: str) -> None:
-    """Something may be due at a moment; alarms that no longer hold are dropped when they come up."""
+    """Set an alarm: something may be due at a moment. An outdated alarm is dropped when it is due."""
     heapq.heappush(state.alarms, (moment, next(state.numbers), due, of))
 
 
 def set_alarms_for_claims(state: State, now: datetime) -> None:
-    """Set what rings only while a claim waits: such alarms are dropped when they come up and none does."""
+    """Set an alarm that counts only while a claim waits; else it is dropped when it is due."""
     for worker_id, quarantine in state.quarantined.items():
         if quarantine.until > now:
             set_alarm(state, quarantine.until, "quarantine", worker_id)
@@ -270,7 +270,7 @@ def set_alarms_for_claims(state: State, now: datetime) -> None:
 
 
 def hear(state: State, worker_id: str, now: datetime) -> None:
-    """Note that a GPU worker is there, and ring when others need not wait for it any longer."""
+    """Note an idle GPU worker, and set an alarm for the end of the others' wait."""
     gpu = state.gpus.get(worker_id)
     if gpu is not None:
         gpu.heard_at = now
@@ -304,7 +304,7 @@ def _holds(state: State, moment: datetime, due: Due, of: str) -> bool:
 
 
 def _queue(state: State, event: JobQueued, fact: Envelope[Event]) -> None:
-    """Enter a job. One that is requeued keeps its age, so that it does not go to the end of the line."""
+    """Add a job. A requeued one keeps its age, and so its rank."""
     job = state.jobs.get(event.job_id)
     since = job.queued_at if job is not None and job.ended_at is None else fact.time
     state.jobs[event.job_id] = Job(event, since, fact.correlationid, epoch=job.epoch if job else 0)
@@ -329,7 +329,7 @@ def _claim(state: State, event: JobClaimed) -> None:
 
 
 def _leave(state: State, job_id: str, blamed: bool, time: datetime) -> None:
-    """The worker that has the job, if one has it, has it no more."""
+    """Take the job from its holder, if it has one."""
     job = state.jobs[job_id]
     if job.status != "claimed":
         return
@@ -345,7 +345,7 @@ def _leave(state: State, job_id: str, blamed: bool, time: datetime) -> None:
 
 
 def _blame(state: State, worker_id: str, job: Job, time: datetime) -> None:
-    """Count a failure in a row; too many mean quarantine, and a failure on probation a longer one."""
+    """Count a failure in a row. Too many lead to quarantine, a failure on probation to a longer one."""
     quarantine = state.quarantined.get(worker_id)
     if quarantine is not None:
         if quarantine.job_id != job.queued.job_id:
@@ -379,14 +379,14 @@ def _end(state: State, job_id: str, status: Status, time: datetime) -> None:
 
 
 def _note_answer(state: State, request_id: str) -> None:
-    """Remember that a request was answered, so that its repetition is not."""
+    """Remember an answered request, so that its repetition is ignored."""
     state.answered[request_id] = None
     while len(state.answered) > ANSWERED_MAX:
         state.answered.popitem(last=False)
 
 
 def _drop_claim(state: State, claim_id: str) -> None:
-    """Take a claim that was answered from those that wait; what answered it may be another request, as a job's submission."""
+    """Remove an answered claim from the waiting ones; another request, such as a submission, may have answered it."""
     _note_answer(state, claim_id)
     key = state.claim_groups.pop(claim_id, None)
     if key is not None:

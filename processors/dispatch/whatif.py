@@ -1,15 +1,16 @@
-"""What if it had been decided by another policy? Recorded requests, durations and failures, in virtual time, with the real decider.
+"""What-if runs: recorded requests, durations and failures, decided by another policy in virtual time, with the real decider.
 
-From the topics job-requests and jobs a `Recording` learns how everybody reacted: how long after a claim its renewals, its
-result and the worker's next question came, how long after a refusal it asked again, what was submitted when the jobs before it were
-done. `Replay` lets them react like that to what another policy decides. What was decided anew is told by `measure`.
+A `Recording` learns reactions from the topics job-requests and jobs: the time from a claim to its renewals, its result and the
+worker's next claim, the time from a refusal to the next claim, and the submissions that follow completed jobs. `Replay` applies
+these reactions to the decisions of another policy. `measure` sums up the new decisions.
 
-What it assumes: the n-th attempt of a job takes as long and ends as the n-th recorded one, on whatever worker; a worker that
-went silent goes silent with that attempt; attempts that never happened are like another of the job, or of its kind, by `seed`.
-New workers come, people want something and the clock ticks when they did; only for what was never due are there other ticks.
-Under the recorded policy the same claims come out in the same order, with two exceptions that are on no log: what a dispatcher
-forgot when it was restarted, and when exactly a request without an answer was decided. The latter is guessed from the requests
-around it; where a tick that came late made jobs ready, or a lease was renewed at its last moment, another job may be given first.
+Assumptions: the n-th attempt of a job takes as long and ends as the n-th recorded one, on any worker. A worker that went silent
+goes silent with the same attempt. An attempt without a record is like another of its job, or of its kind, chosen by `seed`.
+Workers join, people act and the clock ticks at the recorded times; only things that were not due in the record get new ticks.
+
+Under the recorded policy the same claims come out in the same order, with two exceptions that no log has: the state that a
+restarted dispatcher forgot, and the exact time of a decision without an answer. The latter is estimated from the requests around
+it: where a late tick made jobs ready, or a lease was renewed at its last moment, another job may be given first.
 """
 
 import heapq
@@ -49,16 +50,16 @@ from processors.dispatch.decide import SOURCE, decide
 from processors.dispatch.state import Decided, Policy, State, evolve, next_wakeup
 
 Cause = tuple[Any, ...]
-"""What a request is a reaction to: ("claim", job, epoch), ("refusal", worker, n) or ("done", video); () when it is to nothing."""
+"""The cause of a request: ("claim", job, epoch), ("refusal", worker, n), ("done", video), or () for none."""
 SILENT = timedelta(minutes=2)
-"""A worker that was heard of so shortly before the end of the record is not gone."""
+"""Maximum silence before the end of the record of a worker that is not gone."""
 RENEWAL = timedelta(seconds=15)
 LONGEST = 20
-"""A replay ends when it lasts that many times as long as the record, and an hour."""
+"""Maximum length of a replay, in lengths of the record, plus an hour."""
 
 
 class Reaction(NamedTuple):
-    """A request that came `delay` after its cause; `number` is its place among all requests of the record."""
+    """A request that came `delay` after its cause; `number` is its index among all requests of the record."""
 
     delay: timedelta
     number: int
@@ -66,7 +67,7 @@ class Reaction(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """A worker of the record, from its first question on."""
+    """A worker of the record, from its first claim on."""
 
     worker_id: str
     capabilities: Capabilities
@@ -75,7 +76,7 @@ class Worker(NamedTuple):
 
 @dataclass(frozen=True)
 class Alternative:
-    """What a policy file may say; each function gets what was recorded."""
+    """The functions of a policy file; each gets the recorded value."""
 
     policy: Callable[[Policy], Policy] = lambda recorded: recorded
     workers: Callable[[Sequence[Worker]], Sequence[Worker]] = lambda recorded: recorded
@@ -85,10 +86,10 @@ class Alternative:
 
 @dataclass
 class Recording:
-    """One partition: what was asked from `since` on, when it was decided, and how everybody reacted.
+    """One partition: the requests from `since` on, the times of their decisions, and the reactions.
 
-    `before` are the facts before that. The state with which it begins is made of `older`, those of them whose requests are not
-    on the log any more, and of `asked_before`, the requests that are.
+    `before` are the earlier facts. The first state is made of `older`, those whose requests the log has lost, and of
+    `asked_before`, the requests that it still has.
     """
 
     before: list[Envelope[Decided]]
@@ -103,7 +104,7 @@ class Recording:
     closed: set[Cause] = field(default_factory=set)
 
     def first_state(self, policy: Policy) -> State:
-        """Return the state with which the record begins, also what in it is no fact: who waits, which leases were renewed."""
+        """Return the state at the beginning of the record, with the waiting claims and renewed leases, which are no facts."""
         state = State(policy=policy)
         for fact in self.older:
             evolve(state, fact)
@@ -113,19 +114,19 @@ class Recording:
 
     @property
     def facts(self) -> list[Envelope[Decided]]:
-        """What was decided."""
+        """The recorded facts."""
         return [fact for answer in self.answers for fact in answer]
 
     @property
     def end(self) -> datetime:
-        """When the last request was decided."""
+        """Time of the last decision."""
         return self.requests[-1][0]
 
 
 def record(
     requests: Sequence[Recorded[JobRequest]], facts: Sequence[Recorded[JobFact]], since: datetime | None, policy: Policy
 ) -> Recording:
-    """Return the recording of a partition, whose requests and facts are given in order, all of them."""
+    """Return the recording of a partition from all its requests and facts, in order."""
     asked = [request.envelope for request in requests]
     answers = _answers(asked, [fact.envelope for fact in facts])
     times = _decided_at(asked, answers)
@@ -143,7 +144,7 @@ def record(
 
 
 def _answers(requests: Sequence[Envelope[Event]], facts: Sequence[Envelope[Decided]]) -> list[list[Envelope[Decided]]]:
-    """Return the facts of each request. Both are in the order of decisions; of a request that came twice either may have them."""
+    """Return the facts of each request, in the order of decisions; of a repeated request, either copy may have them."""
     asked = {request.id for request in requests}
     left = deque(fact for fact in facts if fact.causationid in asked)
     answers: list[list[Envelope[Decided]]] = []
@@ -156,9 +157,9 @@ def _answers(requests: Sequence[Envelope[Event]], facts: Sequence[Envelope[Decid
 
 
 def _decided_at(requests: Sequence[Envelope[Event]], answers: Sequence[Sequence[Envelope[Event]]]) -> list[datetime]:
-    """Return when each request was decided: as its facts say; without facts as long after it was made as its sender's took least.
+    """Return the time of each decision: that of its facts; without facts, the request's time plus its sender's least delay.
 
-    No sender's clock is trusted: that it is fast or slow shows in its requests that were decided before a moment that is known.
+    Senders' clocks may be wrong: the known times of decisions around a request bound its estimate.
     """
     lags: dict[str, timedelta] = {}
     following: datetime | None = None
@@ -175,7 +176,7 @@ def _decided_at(requests: Sequence[Envelope[Event]], answers: Sequence[Sequence[
 
 
 def _sender(request: Envelope[Event]) -> str:
-    """Return by whose clock a request was made."""
+    """Return the sender whose clock a request has."""
     event = request.data
     return event.worker_id if isinstance(event, ClaimRequested | LeaseRenewed | ResultReported | LeaseReleased) else request.source
 
@@ -219,7 +220,7 @@ def _note_reactions(recording: Recording) -> None:
 
 
 def _heard(fact: Envelope[Decided]) -> JobClaimed | ClaimRefused | JobCompleted | None:
-    """Return what workers and planning react to; None for a fact that nobody waits for."""
+    """Return the cause that a fact is to workers and planning; None when nobody reacts to it."""
     event = fact.data
     if isinstance(event, JobClaimed | ClaimRefused | JobCompleted):
         return event
@@ -229,7 +230,7 @@ def _heard(fact: Envelope[Decided]) -> JobClaimed | ClaimRefused | JobCompleted 
 
 
 def _closed(facts: Iterable[Envelope[Decided]]) -> set[Cause]:
-    """Return the claims that were over before the end: by a result, an expiry, or because people wanted it so."""
+    """Return the claims that ended before the end of the record: by a result, an expiry or a person."""
     held: dict[str, Cause] = {}
     closed: set[Cause] = set()
     for fact in facts:
@@ -241,7 +242,7 @@ def _closed(facts: Iterable[Envelope[Decided]]) -> set[Cause]:
 
 
 def _note_ticks(recording: Recording, policy: Policy) -> None:
-    """Learn how long after something was due a tick was decided that did it: decide everything again, as recorded."""
+    """Learn the delays of ticks behind their due times, by deciding everything again as recorded."""
     state = recording.first_state(policy)
     pending: set[datetime] = set()
     for time, request in recording.requests:
@@ -256,7 +257,7 @@ def _note_ticks(recording: Recording, policy: Policy) -> None:
 
 
 class Replay:
-    """One partition, decided again. `run` returns the facts, those of before first."""
+    """One partition, decided again. `run` returns the facts, the earlier ones first."""
 
     def __init__(self, recording: Recording, policy: Policy, alternative: Alternative, seed: int) -> None:
         self._recording = recording
@@ -283,7 +284,7 @@ class Replay:
         self._lag = lags[len(lags) // 2] if lags else timedelta()
 
     def run(self) -> list[Envelope[Decided]]:
-        """Decide until every job has ended, or for far too long."""
+        """Decide until every job has ended, or the maximum length is reached."""
         recording = self._recording
         for reaction in recording.reactions[()]:
             event = reaction.request.data
@@ -353,7 +354,7 @@ class Replay:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _watch(self, now: datetime) -> None:
-        """Plan a tick for what is due next, as late as ticks usually were. What was due in the record has its recorded tick."""
+        """Plan a tick for the next due time, with the usual delay. Due times of the record have their recorded ticks."""
         due = next_wakeup(self._state)
         if due is not None and due not in self._planned:
             self._planned.add(due)
@@ -363,13 +364,13 @@ class Replay:
     # --- reactions --------------------------------------------------------------------------------------------------
 
     def _work(self, claimed: JobClaimed, now: datetime) -> None:
-        """Let a worker do with a claim what was done with it, or with one like it."""
+        """Schedule a worker's requests after a claim as recorded, for it or for one like it."""
         cause: Cause = ("claim", claimed.job_id, claimed.epoch)
         script = self._recording.reactions.get(cause, [])
         ended = any(isinstance(reaction.request.data, ResultReported | LeaseReleased) for reaction in script)
         silent = not ended and cause in self._recording.closed
         fresh = not ended and not silent
-        if fresh:  # it never was, or was not over at the end of the record
+        if fresh:  # it has no record, or had not ended at the end of the record
             script = self._like(claimed)
         script = self._stretched(claimed, script)
         for reaction in script:
@@ -381,12 +382,12 @@ class Replay:
                 self._ask(self._workers.get(claimed.worker_id), max(over, self._recording.end))
 
     def _like(self, claimed: JobClaimed) -> list[Reaction]:
-        """Return what was done with another attempt of the job, else with one of its kind."""
+        """Return the script of another attempt of the job, else of its kind."""
         alike = self._attempts.get(claimed.job_id, [])[-1:] or self._attempts.get(claimed.spec.kind) or self._attempts.get("", [])
         return self._rng.choice(alike) if alike else []
 
     def _stretched(self, claimed: JobClaimed, script: list[Reaction]) -> list[Reaction]:
-        """Return the script with the length of work that the alternative gives it, renewals as they are needed."""
+        """Return the script with the alternative's duration, and the renewals that it needs."""
         results = [reaction for reaction in script if isinstance(reaction.request.data, ResultReported)]
         if not results:
             return script
@@ -403,7 +404,7 @@ class Replay:
         return [*rest, *(Reaction(at, next(self._later), one) for at, one in zip(moments, renewed, strict=True))]
 
     def _react(self, reaction: Reaction, worker_id: str, epoch: int, job_id: str, now: datetime, *, fresh: bool) -> None:
-        """Plan a request of the record as this worker's, about this claim."""
+        """Schedule a recorded request as this worker's, for this claim."""
         request, event, time = reaction.request, reaction.request.data, now + max(timedelta(), reaction.delay)
         if isinstance(event, ClaimRequested):
             if worker_id not in self._workers:
@@ -426,7 +427,7 @@ class Replay:
         self._plan(time, reaction.number if not fresh else next(self._later), request._replace(id=id_, data=event))
 
     def _ask_again(self, worker_id: str, now: datetime) -> None:
-        """Let a worker that was refused do what it did then, or what workers do."""
+        """Schedule a refused worker's next claim as recorded, or as usual."""
         self._refusals[worker_id] += 1
         recorded = self._recording.reactions
         script = recorded.get(("refusal", worker_id, self._refusals[worker_id]))
@@ -439,7 +440,7 @@ class Replay:
         self._ask(self._workers.get(worker_id), max(now + pause, self._recording.end) if known else now + pause)
 
     def _ask(self, worker: Worker | None, time: datetime) -> None:
-        """Let a worker ask as nobody did in the record."""
+        """Schedule a claim that the record does not have."""
         if worker is None or self._question is None:
             return
         at, model = self._question
@@ -456,7 +457,7 @@ class Replay:
         self._plan(time, next(self._later), model._replace(id=self._new_id(), time=time, data=event))
 
     def _complete(self, completed: JobCompleted, now: datetime) -> None:
-        """Submit what was submitted when these jobs of the video were done."""
+        """Schedule the submissions that followed these completed jobs of the video."""
         done = self._done[completed.video_id]
         done.add(completed.job_id)
         left = []
@@ -476,7 +477,7 @@ def _pixels(rungs: Iterable[Rung]) -> int:
 
 
 def _attempts(recording: Recording) -> dict[str, list[list[Reaction]]]:
-    """Return what was done with attempts that were reported: by job, by kind of job, and under "" all."""
+    """Return the scripts of reported attempts: by job, by kind of job, and all under ""."""
     found: dict[str, list[list[Reaction]]] = defaultdict(list)
     for fact in recording.facts:
         if isinstance(fact.data, JobClaimed):

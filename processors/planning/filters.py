@@ -1,8 +1,8 @@
 """The picture filters of a plan: fields, frame rate, transparency, and one set of colours for every output. Pure.
 
-An output is BT.709 in limited range and says so in all four tags, whatever its height: players guess what is left out, and
-by the height of the rung. High dynamic range that is kept is BT.2020. The source's own tags are believed where the scaler
-knows them; what is missing or reserved is decided by rule and written onto its pictures first, so that no filter guesses.
+An output is BT.709 in limited range and has all four tags, whatever its height: players guess a missing tag from the height of
+the rung. High dynamic range that is kept is BT.2020. The source's own tags count where the scaler knows them. A rule decides
+missing or reserved tags and writes them onto the pictures first, so that no filter guesses.
 """
 
 from dataclasses import dataclass, replace
@@ -12,20 +12,19 @@ from typing import Literal
 from events.media import VideoTrack
 
 SCALE_MATRICES = frozenset(("gbr", "bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc"))
-"""Those that ffmpeg's `scale` knows; `zscale` knows the others, too, when they are named to it: ictcp in high
-dynamic range only."""
+"""Matrices that ffmpeg's `scale` knows; `zscale` knows the others, too, by name: ictcp in high dynamic range only."""
 YUV_MATRICES = SCALE_MATRICES - {"gbr"} | {"ycgco", "ictcp"}
 PRIMARIES = frozenset(
     ("bt709", "bt470m", "bt470bg", "smpte170m", "smpte240m", "film", "bt2020", "smpte428", "smpte431", "smpte432", "ebu3213")
 )
 TRANSFERS = frozenset(("linear", "log100", "log316"))
-"""Those that change what is shown. All others of standard range are shown alike by every player, and stay as they are."""
+"""Transfers that change the shown picture. Every player shows all others of standard range alike; they stay as they are."""
 HDR_TRANSFERS = {"pq": "smpte2084", "hlg": "arib-std-b67"}
 RGB = ("rgb", "bgr", "gbr", "0rgb", "0bgr", "argb", "abgr", "x2rgb", "x2bgr", "pal8", "gray", "ya8", "ya16", "mono", "xyz", "bayer")
-"""Pixel formats that have no matrix: ffmpeg brings them to RGB by itself."""
+"""Pixel formats without a matrix: ffmpeg converts them to RGB by itself."""
 ALPHA = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8", "ayuv", "vuya")
 LONGER_MIN, SHORTER_MIN = 1280, 577
-"""Pixels of a side from which pictures without tags count as high definition (mpv's rule, upright or not)."""
+"""Least pixels of a side at which untagged pictures count as high definition (mpv's rule, upright or not)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Colors:
 
     @property
     def tags(self) -> str:
-        """The filter that writes them onto pictures, as far as `scale` bears it: `zscale` is told by name."""
+        """The filter that writes the tags onto pictures, as far as `scale` accepts them: `zscale` gets names instead."""
         matrix = self.matrix if self.matrix in SCALE_MATRICES else STANDARD.matrix
         transfer = STANDARD.transfer if self.transfer in TRANSFERS else self.transfer
         return f"setparams=range={self.range}:color_primaries={self.primaries}:color_trc={transfer}:colorspace={matrix}"
@@ -51,7 +50,7 @@ STANDARD = Colors("bt709", "bt709", "bt709", "tv")
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """`source` comes first and keeps pictures as they are; `picture` follows; `notes` say what they do, in words."""
+    """Filters: `source` comes first and keeps pictures as they are, `picture` follows; `notes` describe them for a person."""
 
     source: tuple[str, ...]
     picture: tuple[str, ...]
@@ -59,7 +58,7 @@ class Filters:
 
 
 def filters(track: VideoTrack, rate: Fraction, keep_hdr: bool) -> Filters:
-    """Return the filters before split and scaling, and what they do to the picture."""
+    """Return the filters before split and scaling, and notes about their effect."""
     source = colors_of(track)
     pace = f"fps=fps={rate.numerator}/{rate.denominator}:start_time=0:round=near"
     return Filters((source.tags,), (*deinterlace(track), pace, *_colors(track, source, keep_hdr)), _notes(track, source, keep_hdr))
@@ -79,7 +78,7 @@ def deinterlace(track: VideoTrack) -> tuple[str, ...]:
 
 
 def colors_of(track: VideoTrack) -> Colors:
-    """Return the colours of the source, by its tags where they can be used, else by rule.
+    """Return the colours of the source: its usable tags, else by rule.
 
     RGB has no matrix. JPEG is BT.601, HDR BT.2020. Of the rest, high definition is BT.709 and smaller pictures are BT.601.
     """
@@ -106,12 +105,12 @@ def _by_rule(track: VideoTrack) -> str:
 
 
 def has_alpha(track: VideoTrack) -> bool:
-    """Tell whether the pictures may be transparent."""
+    """Return whether the pictures may be transparent."""
     return track.pixel_format.startswith(ALPHA)
 
 
 def _colors(track: VideoTrack, source: Colors, keep_hdr: bool) -> tuple[str, ...]:
-    """Return the filters that bring the colours to those of the outputs, and write these down."""
+    """Return the filters that convert the colours to those of the outputs, and tag them."""
     target = Colors("bt2020nc", "bt2020", source.transfer, "tv") if keep_hdr else STANDARD
     chain: list[str] = []
     if has_alpha(track):
@@ -129,12 +128,12 @@ def _colors(track: VideoTrack, source: Colors, keep_hdr: bool) -> tuple[str, ...
 
 
 def _zscale(source: Colors) -> str:
-    """Return the beginning of a conversion. The range is that of the picture: ffmpeg changes it with some pixel formats."""
+    """Return the beginning of a conversion. The range is the picture's: ffmpeg changes it with some pixel formats."""
     return f"zscale=min={source.matrix}:pin={source.primaries}:tin={source.transfer}"
 
 
 def _shown(source: Colors, target: Colors) -> str:
-    """Return the transfer to convert to: light that is linear or logarithmic is shown as sRGB, which players show alike."""
+    """Return the target transfer: linear or logarithmic light becomes sRGB, which all players show alike."""
     return "iec61966-2-1" if source.transfer in TRANSFERS else target.transfer
 
 

@@ -1,6 +1,6 @@
-"""What is made from a source, decided once from its probe: `plan(probe, settings) -> Plan | Failure`. Pure.
+"""The plan for a source, decided once from its probe: `plan(probe, settings) -> Plan | Failure`. Pure.
 
-`docs/reference/inputs.md` tells every decision to people.
+`docs/reference/inputs.md` lists every decision.
 """
 
 from dataclasses import dataclass
@@ -37,28 +37,28 @@ TIMESCALE_MIN = 10_000
 
 SIDE_MAX = 8192
 SIDE_MIN: dict[VideoCodec, int] = {"h264": 2, "hevc": 16, "av1": 4}
-"""Pixels; encoders make nothing of smaller pictures (tried: x265 fails at 2x2 and works at 16x16, SVT-AV1 fails at 2x2)."""
+"""Least pixels of a side that encoders accept (tried: x265 fails at 2x2 and works at 16x16, SVT-AV1 fails at 2x2)."""
 
 GOP_MAX_S = 2.0
-"""Between two key frames, about: where players can seek to at once, and what they show of a video that is wound."""
+"""Approximate time between two key frames: players seek to them at once, and show them while winding."""
 FIRST_SEGMENTS = 1
-"""Playing begins when the first chunk is there: that of a video longer than `EARLY_MIN_S` is one segment."""
+"""Playing begins with the first chunk: in a video longer than `EARLY_MIN_S` that chunk is one segment."""
 GROWTH = 2
-"""Each chunk lasts so many times as long as the one before it, until one is whole: it is made while that one plays."""
+"""Ratio of the lengths of consecutive chunks until one is whole: each is made while the previous one plays."""
 EARLY_MIN_S = 12.0
 SOUND_GROWTH, SOUND_REST = 16, 4
-"""A piece of sound ends so many times later than the one before it, and a track is so many times longer than that: beginnings
-that are encoded again cost at most 27 % of the sound, and usually much less.
+"""Ratio of the ends of consecutive pieces of sound, and least ratio of the track to the first piece: beginnings encoded again cost
+at most 27 % of the sound, and usually much less.
 """
 
 THUMBNAIL_MS = 5000
 LEAD_MAX_MS = 100
-"""Sound may start this much before the first picture (encoder delay) and is cut; a longer lead keeps its still picture."""
+"""Maximum lead of sound before the first picture (encoder delay) that is cut; a longer lead gets a still picture."""
 
 INDEXED_CONTAINERS = ("mov,", "matroska,")
-"""ffprobe's format names of containers in which ffmpeg finds the key frame before any moment (tried)."""
+"""ffprobe's names of containers in which ffmpeg finds the key frame before any time (tried)."""
 CHANGING_CONTAINERS = frozenset(("mpegts", "mpeg", "ogg", "flv", "rm", "aac", "mp3", "ac3", "eac3"))
-"""ffprobe's format names of containers whose sound may change from mono to stereo on the way, as broadcasts do."""
+"""ffprobe's names of containers whose sound may change from mono to stereo midway, as in broadcasts."""
 READ_LEAD_MAX_MS = 30_000
 READ_LEAD_MARGIN_MS = 1_000
 DEINTERLACE_LEAD_MS = 200
@@ -74,16 +74,16 @@ SVT_PRESETS = {
     "slower": "4",
     "veryslow": "3",
 }
-"""The names that x264 and x265 share, as the numbers that SVT-AV1 wants; other values pass as they are."""
+"""SVT-AV1's numbers for the preset names of x264 and x265; other values pass unchanged."""
 NVENC_PRESET = "p4"
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSettings:
-    """What an operator decides about every plan. Lengths in seconds; `encoder` None is the software one of the codec.
+    """An operator's settings for every plan. Lengths in seconds; `encoder` None is the codec's software encoder.
 
-    What is longer than `length_max_s`, or has a picture that stands for more than `gap_max_s`, is not made: its clock jumps.
-    Of each kind of track the first `tracks_max` are used, with names of up to `name_max` characters.
+    A source longer than `length_max_s`, or with a picture that stands for more than `gap_max_s`, is refused: its clock jumps.
+    Of each kind of track the first `tracks_max` are used, with names of at most `name_max` characters.
     """
 
     segment_s: float = 6.0
@@ -102,14 +102,14 @@ class PlanSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Video:
-    """The video plan with what the decisions on the way have to say."""
+    """The video plan, with notes about its decisions."""
 
     plan: VideoPlan | None
     notes: tuple[str, ...]
 
 
 def plan(probe: Probe, settings: PlanSettings) -> Plan | Failure:
-    """Return everything that is to be made from the source, or why nothing can be."""
+    """Return the plan for a source, or the failure of one from which nothing can be made."""
     if probe.video is None and not probe.audio:
         return _failure("NO_STREAMS", "The file has neither pictures nor sound that can be played.")
     if probe.duration_ms <= 0:
@@ -139,7 +139,7 @@ def plan(probe: Probe, settings: PlanSettings) -> Plan | Failure:
 
 
 def _too_long(probe: Probe, settings: PlanSettings) -> Failure | None:
-    """Return why nothing is made of a file that lasts too long, None when it does not."""
+    """Return the failure of a file that lasts too long, else None."""
     length_s = max(probe.duration_ms, _end_ms(probe) - _start_ms(probe)) / 1000
     if length_s > settings.length_max_s:
         message = (
@@ -162,11 +162,11 @@ def _hours(seconds: float) -> str:
 
 
 def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
-    """Return the jobs that make everything in the plan, by a name that is unique in the video, in the order of the queue.
+    """Return the jobs of a plan in the order of the queue, by a name that is unique in the video.
 
-    One job per chunk, one per source audio track or piece of it, one for the thumbnail and one for subtitles when there are any.
+    There is one job per chunk, one per audio track or piece of it, one for the thumbnail, and one for subtitles if there are any.
     Playing begins with the first chunk and the first piece of the default sound; sound stays ahead of the pictures. Subtitles
-    come late: to find them all of the source is read, and the thumbnail does not wait for that.
+    come late: their job reads the whole source, and the thumbnail does not wait for that.
     """
     chunks = plan.video.chunks if plan.video is not None else ()
     encodes: dict[str, JobSpec] = {
@@ -224,9 +224,9 @@ def _sound_jobs(source: Source, plan: Plan, probe: Probe) -> list[dict[str, JobS
 
 
 def sound_pieces(duration_ms: int, segment_ms: int) -> tuple[tuple[int, int | None], ...]:
-    """Return the first segment of each piece of sound, and that of the next: one piece where playing need not begin early.
+    """Return (first segment, first of the next piece) of each piece of sound: one piece unless playing must begin early.
 
-    Each piece is encoded from the beginning of the track, so there must be few of them.
+    Each piece is encoded from the beginning of the track, so there must be few.
     """
     starts: list[int | None] = [0]
     end = FIRST_SEGMENTS
@@ -249,7 +249,7 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
     end_ms = track.start_ms + track.duration_ms + standing_ms
     frames = max(1, round(Fraction(end_ms - start_ms, 1000) * rate))
     segment_frames = max(1, round(Fraction(settings.segment_s) * rate))
-    whole = not track.seekable or standing_ms > 0  # nothing can be entered after the last picture
+    whole = not track.seekable or standing_ms > 0  # no chunk can start after the last picture
     segments = ceil(frames / segment_frames)
     early = not whole and frames > EARLY_MIN_S * rate and settings.chunks_max > segments.bit_length()
     per_chunk = segments if whole else _chunk_segments(segments, settings, early=early)
@@ -284,20 +284,20 @@ def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSe
 
 
 def _gop_frames(segment_frames: int, settings: PlanSettings) -> int | None:
-    """Return the pictures between two key frames, `GOP_MAX_S` or somewhat less; None where a segment has no such parts."""
+    """Return the frames between two key frames, `GOP_MAX_S` or a little less; None where a segment cannot be divided so."""
     least = ceil(settings.segment_s / GOP_MAX_S)
     return next((segment_frames // count for count in range(least, 2 * least + 1) if segment_frames % count == 0), None)
 
 
 def _chunk_segments(segments: int, settings: PlanSettings, *, early: bool) -> int:
-    """Return how many segments a chunk has: as the settings say, more when there would be too many chunks."""
+    """Return the number of segments in a chunk: by the settings, more when there would be too many chunks."""
     wanted = max(1, round(settings.chunk_s / settings.segment_s))
-    short = segments.bit_length() if early else 0  # at most so many chunks before a whole one
+    short = segments.bit_length() if early else 0  # maximum chunks before a whole one
     return max(wanted, ceil(segments / (settings.chunks_max - short)))
 
 
 def _preset(preset: str, encoder: str) -> str:
-    """Return the preset by the encoder's own name; the middle one of NVENC for the names that x264 and x265 share."""
+    """Return the encoder's own name of the preset; for NVENC and a name of x264 and x265, its middle preset."""
     if encoder == "libsvtav1":
         return SVT_PRESETS.get(preset, preset)
     if encoder.endswith("_nvenc") and preset in SVT_PRESETS:
@@ -306,10 +306,10 @@ def _preset(preset: str, encoder: str) -> str:
 
 
 def constant_rate(track: VideoTrack) -> tuple[Fraction, tuple[str, ...]]:
-    """Return the constant frame rate of the output, 10 to 60 a second, and why it is not the source's own.
+    """Return the output's constant frame rate, 10 to 60 a second, and why it differs from the source's.
 
-    A variable rate becomes the standard rate nearest to the usual distance between two pictures; above 60 the rate is
-    halved until it fits, below 10 it is multiplied, so that pictures are left out or repeated evenly.
+    A variable rate becomes the standard rate nearest to the usual distance between two pictures. A rate above 60 is halved
+    until it fits, one below 10 multiplied, so that pictures are dropped or repeated evenly.
     """
     own = Fraction(track.frame_rate)
     if track.variable_frame_rate:
@@ -327,7 +327,7 @@ def constant_rate(track: VideoTrack) -> tuple[Fraction, tuple[str, ...]]:
 
 
 def timescale(rate: Fraction) -> int:
-    """Return ticks a second, at least 10,000, of which every frame lasts a whole number (as ffmpeg's MP4 muxer does)."""
+    """Return the timescale, at least 10,000 ticks a second, in which a frame is a whole number (as ffmpeg's MP4 muxer does)."""
     ticks = rate.numerator
     while ticks < TIMESCALE_MIN:
         ticks *= 2
@@ -335,7 +335,7 @@ def timescale(rate: Fraction) -> int:
 
 
 def _codec(settings: PlanSettings, rungs: tuple[Rung, ...]) -> tuple[VideoCodec, tuple[str, ...]]:
-    """Return the codec: that of the settings, unless its encoder cannot make pictures so small or the format not carry it."""
+    """Return the codec: that of the settings, unless its encoder cannot make such small pictures or the format cannot carry it."""
     if settings.codec == "av1" and settings.format == "hls_ts":
         return "h264", ("H.264 instead of AV1: MPEG-TS does not carry AV1",)
     smallest = min(min(rung.width, rung.height) for rung in rungs)
@@ -353,9 +353,9 @@ def thumbnail_ms(duration_ms: int) -> int:
 
 
 def _audio_plans(probe: Probe, rungs: tuple[Rung, ...]) -> tuple[tuple[AudioPlan, ...], tuple[str, ...]]:
-    """Return every track at the highest and the lowest bit rate that the rungs ask for; more than two channels become two.
+    """Return every track at the highest and the lowest bit rate of the rungs; more than two channels become two.
 
-    One channel stays one where it cannot become more on the way.
+    Mono stays mono in a container that cannot change to stereo midway.
     """
     tracks = probe.audio
     fixed = probe.container not in CHANGING_CONTAINERS
@@ -394,8 +394,8 @@ def _chapter_notes(probe: Probe) -> tuple[str, ...]:
 def _start_ms(probe: Probe) -> int:
     """Return the source's timestamp that becomes time 0.
 
-    That is the first picture, when sound comes at most `LEAD_MAX_MS` before it: such a lead is an encoder's delay or a
-    cut between two sound frames, and goes. After a longer one the first picture stands still until its time has come.
+    That is the first picture's, when sound leads it by at most `LEAD_MAX_MS`: such a lead is an encoder's delay or a cut
+    between two sound frames, and is cut. With a longer lead the first picture stands still until its time.
     """
     starts = [track.start_ms for track in probe.audio]
     if probe.video is None:
@@ -411,17 +411,17 @@ def _end_ms(probe: Probe) -> int:
 
 
 def _standing_ms(probe: Probe, track: VideoTrack) -> int:
-    """Return how long the last picture stands while sound goes on: players end, or never begin, where pictures run out."""
+    """Return for how long the last picture stands while sound goes on: players end, or never begin, where pictures run out."""
     rest = _end_ms(probe) - track.start_ms - track.duration_ms
     return rest if rest > LEAD_MAX_MS else 0
 
 
 def _read_lead_ms(probe: Probe, track: VideoTrack) -> int:
-    """Return how much before a picture reading must begin to meet it, at most 30 s.
+    """Return how long before a picture reading must begin to decode it, at most 30 s.
 
-    A container with an exact index leads to the key frame before it; with the others the longest stretch after a key
-    frame is read beforehand. Where pictures stand for longer than a frame, the one that still stands when a chunk
-    begins must be met too. A deinterlacer wants the picture before.
+    A container with an exact index leads to the key frame before it; for others, reading begins earlier by the longest stretch
+    after a key frame. Where pictures stand for longer than a frame, the one that stands when a chunk begins must be read as
+    well. A deinterlacer needs the previous picture.
     """
     leads = [0]
     if not probe.container.startswith(INDEXED_CONTAINERS):
@@ -435,7 +435,7 @@ def _read_lead_ms(probe: Probe, track: VideoTrack) -> int:
 
 
 def _segment_ms(video: VideoPlan | None, settings: PlanSettings) -> int:
-    """Return the length of a full segment; sound is cut at the same moments as the pictures."""
+    """Return the length of a full segment; sound is cut at the same times as the pictures."""
     if video is None:
         return round(settings.segment_s * 1000)
     return max(1, round(video.segment_frames * 1000 / Fraction(video.frame_rate)))

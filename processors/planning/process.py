@@ -1,14 +1,14 @@
-"""From upload to publication: which job comes next for a video, and when it is published or has failed.
+"""Planning, from upload to publication: the next job of each video, its publication or its failure.
 
     uploaded -> analyse -> plan -> encode per chunk + audio per track + extras -> verify -> published
                     \\___________________ a job failed for good ______________________/ -> failed
 
-When hardware fails for good at a chunk of several, the whole video is planned anew in software: chunks of two encoders would
-not join. Sound and extras stay.
+When hardware fails for good at one of several chunks, the whole video is planned again in software: chunks of two encoders do not
+join. Sound and extras stay.
 
-The row is a fold of `videos`, where planning's own facts stand, and of `jobs`. Nothing is known about the order between these
-topics, so each has columns of its own, and every decision is made from the row as it stands (`Planning.decide`), never from
-the event that happens to come. A decision is recorded by a fact that the row folds: `VideoPlanned`, `VideoPublished`,
+The row is a fold of `videos`, which has planning's own facts, and of `jobs`. The order between these topics is undefined, so each
+has columns of its own, and `Planning.decide` decides from the row alone, never from a single event. A fact that the row folds
+records each decision: `VideoPlanned`, `VideoPublished`,
 `VideoFailed`, or the dispatcher's `JobQueued` for an analysis or a verification.
 """
 
@@ -80,13 +80,13 @@ from projections.folding.repeats import once
 SOURCE = "kinolog/planning"
 OfVideos = VideoUploaded | VideoProbed | VideoPlanned | VideoPublished | VideoFailed | VideoRetryRequested | VideoPurged
 OfJobs = JobQueued | JobCompleted | JobFailed | RequestRefused
-"""What a row is folded from."""
+"""Events of a row."""
 ENDED = ("published", "failed", "purging", "purged")
 _SQL = load(Path(__file__).with_name("process.sql"))
 
 
 class Made(Value):
-    """What planning needs to know of a completed job."""
+    """The part of a completed job's result that planning needs."""
 
     probe: Probe | None = None
     result: ObjectRef | None = None
@@ -95,7 +95,7 @@ class Made(Value):
 
 
 class Lost(Value):
-    """How a job failed for good, and in which claim of it: 0 when it could not even be queued."""
+    """The final failure of a job, and the epoch of its claim: 0 when it could not even be queued."""
 
     epoch: int
     failure: Failure
@@ -105,13 +105,13 @@ class Lost(Value):
 class Row:
     """One video.
 
-    From `videos`: `job_ids` are the jobs of the `plan`, `retried` the epochs of their failures that were tried again since,
-    `retry` the id of the last retry, `failed_job` at which the video failed, `seen` ids of events. A `round` ends when a retry
+    From `videos`: `job_ids` are the jobs of the `plan`, `retried` the epochs of their failures that were retried since, `retry`
+    the id of the last retry, `failed_job` the job at which the video failed, `seen` ids of events. A `round` ends when a retry
     makes everything anew; jobs of another round have other ids.
 
-    From `jobs`, by job: what was `made`, how it was `lost`, and which analyses and verifications are known to be `queued`.
+    From `jobs`, by job: `made` results, `lost` jobs with their failures, and `queued` analyses and verifications.
 
-    `fault` says why an event about it could not be folded.
+    `fault` is the reason why an event about the video could not be folded.
     """
 
     video_id: str
@@ -134,14 +134,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the planner may decide by: the plan's settings and the pool that takes the jobs."""
+    """The planner's policy: settings of plans, and the pool for the jobs."""
 
     plan: PlanSettings
     pool: str
 
 
 def job_id(video_id: str, round_: int, name: str) -> str:
-    """Return the id of a video's job in a round: the same however often it is derived."""
+    """Return the id of a video's job in a round, derived from its name."""
     return str(uuid5(UUID(video_id), f"{round_}/{name}"))
 
 
@@ -149,7 +149,7 @@ def job_id(video_id: str, round_: int, name: str) -> str:
 
 
 def keys_of(recorded: Recorded[VideoEvent | JobFact]) -> Sequence[tuple[str]]:
-    """Return the row that the event is about."""
+    """Return the key of the event's row."""
     event = recorded.envelope.data
     match event:
         case VideoUploaded() | VideoProbed() | VideoPlanned() | VideoPublished() | VideoFailed() | VideoRetryRequested():
@@ -173,7 +173,7 @@ def keys_of(recorded: Recorded[VideoEvent | JobFact]) -> Sequence[tuple[str]]:
 
 
 def evolve(row: Row | None, recorded: Recorded[OfVideos | OfJobs]) -> Row | None:
-    """Note what happened; decide nothing."""
+    """Fold an event; decide nothing."""
     event = recorded.envelope.data
     if isinstance(event, OfVideos):
         return _of_videos(row, cast("Recorded[OfVideos]", recorded))
@@ -210,7 +210,7 @@ def _of_videos(row: Row | None, recorded: Recorded[OfVideos]) -> Row | None:
 
 
 def _again(row: Row, retry: str) -> Row:
-    """Forget the failure. A plan's jobs are retried as they are; after any other failure all is made anew."""
+    """Forget the failure. The jobs of a plan are retried; after any other failure everything is made anew."""
     if row.plan is not None and row.failed_job in row.job_ids:
         return replace(row, state="retrying", retry=retry, failed_job=None)
     anew = replace(row, state="working", round=row.round + 1, retry=retry, failed_job=None, fault=None)
@@ -247,7 +247,7 @@ def _made(result: MakingResult) -> Made:
 
 
 def _without(row: Row, job: str, lost: Lost) -> Row:
-    """Return the row without hope for a job; the latest claim counts."""
+    """Return the row with a lost job; the latest claim counts."""
     known = row.lost or {}
     if job in known and known[job].epoch >= lost.epoch:
         return row
@@ -255,7 +255,7 @@ def _without(row: Row, job: str, lost: Lost) -> Row:
 
 
 def noted(key: Key, row: Row | None, failure: Failure) -> Row:
-    """Return the row of a video about which an event could not be folded."""
+    """Return the row with the fault of an event that could not be folded."""
     return replace(row or Row(str(key[0])), fault=failure)
 
 
@@ -263,13 +263,13 @@ def noted(key: Key, row: Row | None, failure: Failure) -> Row:
 
 
 class Planning:
-    """What follows from a row, by a policy."""
+    """Decisions about a row, by a policy."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
 
     def decide(self, row: Row, now: datetime) -> Decision | None:
-        """Return the one step that is due; None when nothing is, or when it waits for the log."""
+        """Return the due step; None when there is none, or when it waits for the log."""
         if row.state == "purging":
             return Decision("purge", self._cancelled(row, "the video was purged", _unfinished(row)))
         if row.source is None or row.state in ENDED:
@@ -283,7 +283,7 @@ class Planning:
         return self._make(row, row.source) if row.plan is None else self._finish(row, row.plan)
 
     def _make(self, row: Row, source: Source) -> Decision | None:
-        """Let the source be analysed; then plan."""
+        """Have the source analysed; then plan."""
         analyse = job_id(row.video_id, row.round, "analyse")
         analysis = (row.made or {}).get(analyse)
         if analysis is not None and analysis.probe is not None:
@@ -306,7 +306,7 @@ class Planning:
         )
 
     def _finish(self, row: Row, decided: Plan) -> Decision | None:
-        """Let what was made be verified; then publish it."""
+        """Have the outputs verified; then publish them."""
         made = row.made or {}
         verify = job_id(row.video_id, row.round, "verify")
         if verify in made and (verified := made[verify].verified) is not None:
@@ -326,7 +326,7 @@ class Planning:
         return Decision(f"{row.round}/verify", self._submitted(row, {"verify": spec}))
 
     def _in_software(self, row: Row, failed_job: str, lost: Lost) -> Decision | None:
-        """Return what follows when hardware has failed at a chunk of several; None when that is not so."""
+        """Return the step after hardware failed at one of several chunks; else None."""
         video, failure = (row.plan.video if row.plan is not None else None), lost.failure
         if row.plan is None or video is None or row.source is None or row.probe is None:
             return None
@@ -346,18 +346,18 @@ class Planning:
         return Decision(f"{row.round}/software", (*cancelled, *self._submitted(row, specs)), (planned,))
 
     def _resume(self, row: Row) -> Decision:
-        """Ask again for what a plan lacks, and forgive the failures that are known."""
+        """Retry the unfinished jobs of a plan, and count their failures as retried."""
         assert row.plan is not None, "a video without a plan is made anew"
         pool = self._policy.pool
         wanted = tuple((RetryRequested(job_id=job, pool=pool, reason="the video is retried"), pool) for job in _unfinished(row))
         return Decision(f"{row.round}/retry/{row.retry}", wanted, (self._planned(row, row.plan, row.job_ids),))
 
     def fail(self, row: Row, failure: Failure) -> Decision | None:
-        """Return a video at which planning went wrong as one that has failed: a retry makes all of it anew."""
+        """Return the decision that a video has failed because planning went wrong: a retry makes all of it anew."""
         return None if row.state in ENDED else self._fail(row, "fault", failure)
 
     def _fail(self, row: Row, name: str, failure: Failure, failed_job: str | None = None) -> Decision:
-        """Publish the failure and call off what is not needed any more."""
+        """Publish the failure and cancel the other jobs."""
         useless = [job for job in _unfinished(row) if job != failed_job]
         failed = VideoFailed(video_id=row.video_id, job_id=failed_job, failure=failure)
         effects = self._cancelled(row, "another job of this video failed", useless)
@@ -397,7 +397,7 @@ class Planning:
 
 
 def _current(row: Row) -> tuple[str, ...]:
-    """Return the jobs of this round that were asked for."""
+    """Return the submitted jobs of this round."""
     analyse, verify = (job_id(row.video_id, row.round, name) for name in ("analyse", "verify"))
     first = (analyse,) if row.plan is None else ()
     return (*first, *row.job_ids, *((verify,) if verify in row.queued else ()))
@@ -408,7 +408,7 @@ def _unfinished(row: Row) -> list[str]:
 
 
 def _first_lost(row: Row) -> tuple[str, Lost] | None:
-    """Return the first job of this round that has failed for good, and was not tried again since."""
+    """Return the first job of this round that has failed for good and was not retried since."""
     lost, again = row.lost or {}, row.retried or {}
     failed = [job for job in _unfinished(row) if job in lost and lost[job].epoch > again.get(job, -1)]
     return (failed[0], lost[failed[0]]) if failed else None

@@ -29,5 +29,5 @@ CREATE TABLE reruns (
 );
 
 -- name: undecided
--- Videos at which something may have to be decided although nothing came.
+-- Videos that may need a decision without a new event.
 SELECT video_id FROM planning.videos WHERE state IN ('working', 'retrying');

@@ -1,4 +1,4 @@
-"""From a rerun's end to its verdict: another worker repeated the failed attempt. Pure; a table of planning's."""
+"""Verdicts of reruns, in which another worker repeats a failed attempt. Pure; a table of planning."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -47,8 +47,8 @@ from projections.folding.fold import Table, table_row
 
 @table_row
 class Rerun:
-    """A rerun; `epoch` is the claim in which it ended, 0 before, and the rest how. Its verdict is on `failures`, which nobody folds
-    here: it is decided when the end comes, and at no other time.
+    """A rerun. `epoch` is the claim in which it ended, 0 before; the other fields describe the end. Its verdict is on `failures`,
+    which planning does not fold: it decides when the end comes, and at no other time.
     """
 
     job_id: str
@@ -60,7 +60,7 @@ class Rerun:
 
 
 def keys_of(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str]]:
-    """Return the rerun that the event is about."""
+    """Return the key of the event's rerun."""
     event = recorded.envelope.data
     match event:
         case JobQueued():
@@ -82,7 +82,7 @@ def keys_of(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str]]:
 
 
 def evolve(row: Rerun | None, recorded: Recorded[JobQueued | JobCompleted | JobFailed]) -> Rerun | None:
-    """Note what was asked for and how it ended, the latest claim last."""
+    """Fold the submission and the ends of a rerun; the latest claim counts."""
     event = recorded.envelope.data
     if isinstance(event, JobQueued):
         return Rerun(event.job_id, event.spec) if row is None and isinstance(event.spec, RerunSpec) else row
@@ -93,7 +93,7 @@ def evolve(row: Rerun | None, recorded: Recorded[JobQueued | JobCompleted | JobF
             again, seconds, worker_id = result.failure, result.seconds, event.worker_id
         case JobCompleted():
             return row
-        case JobFailed():  # it ended its workers: that is how the attempt may have ended, too
+        case JobFailed():  # it ended its workers, as the attempt may have
             again, seconds = event.failure.model_copy(update={"stage": row.spec.failed.stage}), 0.0
             worker_id = event.worker_id or "unknown"
         case _:
@@ -102,12 +102,12 @@ def evolve(row: Rerun | None, recorded: Recorded[JobQueued | JobCompleted | JobF
 
 
 def decide(row: Rerun, now: datetime) -> Decision | None:
-    """Return the verdict of a rerun that has ended."""
+    """Return the verdict of an ended rerun."""
     if row.worker_id is None:
         return None
     spec = row.spec
-    told = verdict(spec.failure_id, failed=spec.failed, again=row.failure, worker=row.worker_id, seconds=row.seconds or 0.0)
-    return Decision(f"verdict/{row.epoch}", facts=((told, spec.failure_id),))
+    fact = verdict(spec.failure_id, failed=spec.failed, again=row.failure, worker=row.worker_id, seconds=row.seconds or 0.0)
+    return Decision(f"verdict/{row.epoch}", facts=((fact, spec.failure_id),))
 
 
 TABLE = Table("reruns", Rerun, ("job_id",), keys_of, evolve)

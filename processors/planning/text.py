@@ -1,4 +1,4 @@
-"""Subtitles and names of tracks in a plan: what becomes WebVTT, in which language, and how people find it. Pure."""
+"""Subtitles and names of tracks in a plan: the tracks that become WebVTT, their languages and labels. Pure."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ CONVERTIBLE = frozenset(
 
 
 def subtitle_plans(probe: Probe) -> tuple[tuple[SubtitlePlan, ...], tuple[str, ...]]:
-    """Return the text that becomes WebVTT, also of captions inside the pictures, and a note for each track that stays."""
+    """Return the tracks that become WebVTT, with captions inside the pictures, and a note for each track that stays."""
     text = [track for track in probe.subtitles if track.kind == "text" and track.codec in CONVERTIBLE]
     default = next((track.index for track in text if track.default), None)
     titles = [track.title or ("Closed captions" if track.codec == CLOSED_CAPTIONS else None) for track in text]
@@ -48,7 +48,7 @@ def subtitle_plans(probe: Probe) -> tuple[tuple[SubtitlePlan, ...], tuple[str, .
 
 
 def labels(tracks: Iterable[tuple[str | None, str]]) -> list[str]:
-    """Return a name for people for each (title, language); no two alike, because players choose tracks by name."""
+    """Return a unique label for each (title, language): players choose tracks by label."""
     found: list[str] = []
     for number, (title, language) in enumerate(tracks, 1):
         label = wanted = title or language_name(language_tag(language)) or f"Track {number}"

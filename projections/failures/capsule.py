@@ -1,7 +1,7 @@
 """Failure capsules: everything needed to run a failed attempt again on any machine that reaches the object store. Pure.
 
 A capsule's content comes from the log: the job as it was claimed, its inputs with digests, the failure with command line
-and versions, and the attempt's events with their places. `sha256` covers all the rest: an altered capsule is refused.
+and versions, and the attempt's events with their positions. `sha256` covers all the rest: an altered capsule is refused.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ class Input(BaseModel):
     sha256: str | None
 
 
-class Place(BaseModel):
-    """An event as it is on the log, with its place."""
+class CapsuleEvent(BaseModel):
+    """An event as it is on the log, with its position."""
 
     topic: str
     partition: int
@@ -55,7 +55,7 @@ class Capsule(BaseModel):
     spec: RepeatableSpec
     inputs: tuple[Input, ...]
     failure: Failure
-    events: tuple[Place, ...]
+    events: tuple[CapsuleEvent, ...]
     sha256: str = ""
 
 
@@ -74,7 +74,7 @@ def capsule_of(which: str, events: Sequence[Recorded[Event]]) -> Capsule:
         elif isinstance(event, FailedFact):
             failed = failure_of(event)
     if claimed is None or failed is None or isinstance(claimed.spec, RerunSpec):
-        raise NotFound(f"the log does not tell of a failed attempt {which}")
+        raise NotFound(f"the log has no failed attempt {which}")
     return sealed(
         Capsule(
             failure_id=which,
@@ -86,7 +86,7 @@ def capsule_of(which: str, events: Sequence[Recorded[Event]]) -> Capsule:
             spec=claimed.spec,
             inputs=inputs_of(claimed.spec),
             failure=failed,
-            events=tuple(_placed(recorded) for recorded in kept),
+            events=tuple(_capsule_event(recorded) for recorded in kept),
         )
     )
 
@@ -119,6 +119,6 @@ def _digest(capsule: Capsule) -> str:
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _placed(recorded: Recorded[Event]) -> Place:
+def _capsule_event(recorded: Recorded[Event]) -> CapsuleEvent:
     event = orjson.loads(encode(recorded.envelope))
-    return Place(topic=recorded.topic, partition=recorded.partition, offset=recorded.offset, event=event)
+    return CapsuleEvent(topic=recorded.topic, partition=recorded.partition, offset=recorded.offset, event=event)

@@ -109,7 +109,7 @@ class Rerun:
 
 
 def failure_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tuple[str]]:
-    """Return the failed attempt; for a success, every earlier attempt at the job that may have failed."""
+    """Return the key of the failed attempt; for a success, those of all earlier attempts at the job."""
     event = recorded.envelope.data
     if isinstance(event, FailedFact):
         # A rerun is not an attempt at making a video; its verdict records how it ended.
@@ -171,7 +171,7 @@ def _failed(event: FailedFact, envelope: Envelope[Event]) -> FailedAttempt:
 
 
 def success_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tuple[str, str]]:
-    """Return the video and stage that succeeded, for stages that consist of one job."""
+    """Return the key of the stage that succeeded, for stages that consist of one job."""
     event = recorded.envelope.data
     if isinstance(event, JobCompleted):
         stage = _whole_stage(event.result)
@@ -205,7 +205,7 @@ def evolve_success(row: Success | None, recorded: Recorded[JobCompleted]) -> Suc
 
 
 def resolution_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tuple[str]]:
-    """Return the resolved failure."""
+    """Return the key of the resolved failure."""
     event = recorded.envelope.data
     if isinstance(event, FailureResolved):
         return ((event.failure_id,),)
@@ -221,7 +221,7 @@ def evolve_resolution(row: Resolution | None, recorded: Recorded[FailureResolved
 
 
 def rerun_keys(recorded: Recorded[JobFact | FailureEvent]) -> Collection[tuple[str]]:
-    """Return the rerun."""
+    """Return the key of the rerun."""
     event = recorded.envelope.data
     if isinstance(event, FailureRerun):
         return ((recorded.envelope.id,),)

@@ -72,7 +72,7 @@ class Critical(BaseModel):
     failure: FailureShown
 
 
-class Report(BaseModel):
+class FailureReport(BaseModel):
     """The report. `common_patterns` cover all time, the rest the period; `resolution_rate` is None when nothing failed."""
 
     summary: Summary
@@ -85,7 +85,7 @@ class Report(BaseModel):
     recommendations: list[Recommendation]
 
 
-async def report(connection: AsyncConnection[Any], now: datetime, *, days: int, limit: int) -> Report:
+async def report(connection: AsyncConnection[Any], now: datetime, *, days: int, limit: int) -> FailureReport:
     """Return the report on the `days` before `now`, with at most `limit` patterns."""
     since = now - timedelta(days=days)
     counted = await failures.counts(connection, since)
@@ -93,13 +93,13 @@ async def report(connection: AsyncConnection[Any], now: datetime, *, days: int, 
     return compose(counted, await failures.patterns(connection, limit), unresolved, days)
 
 
-def compose(counted: Sequence[Count], patterns: Sequence[Pattern], unresolved: Sequence[FailureShown], days: int) -> Report:
+def compose(counted: Sequence[Count], patterns: Sequence[Pattern], unresolved: Sequence[FailureShown], days: int) -> FailureReport:
     """Compose the report. Pure."""
     total, resolved = sum(count.total for count in counted), sum(count.resolved for count in counted)
     rate = round(100 * resolved / total, 1) if total else None
     by_stage = [StageCount(stage=name, total=t, resolved=r, unresolved=t - r) for name, t, r in _by(counted, "stage")]
     by_category = [CategoryCount(category=name, total=t, resolved=r, unresolved=t - r) for name, t, r in _by(counted, "category")]
-    return Report(
+    return FailureReport(
         summary=Summary(
             total_failures=total,
             resolved_failures=resolved,

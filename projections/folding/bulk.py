@@ -1,8 +1,8 @@
-"""Folds a long stretch of history into a version that nobody reads yet: rows stay in memory between writes.
+"""Folds a long stretch of history into a version without readers; rows stay in memory between writes.
 
-Small batches, since what is made of 200 events still lies in the processor's cache when they are folded: of 2,000 each takes a
-quarter longer, of 20,000 half as long again. Where a projection gathers, its reader sees to that (`folding.fold.Gathered`).
-Rows and positions are written together, now and then, as `Runner` does after each batch.
+Batches are small: the objects of 200 decoded events are still in the processor's cache when they are folded. With 2,000 an event
+takes a quarter longer, with 20,000 half as long again. Where a projection gathers, its reader cuts them (`folding.fold.Gathered`).
+Rows and positions are written in one transaction, as by `Runner`, but at intervals and not after each batch.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from psycopg import AsyncConnection
 
+from events.topics import Partition
 from projections.folding.fold import Gathered, Key
-from projections.folding.log import LogReader, Place
+from projections.folding.log import LogReader
 from projections.folding.pace import Pace
 from projections.folding.runner import Batch, Runner, Slice, fold, touches
 from projections.folding.store import SeenStore, TableStore
@@ -20,20 +21,20 @@ from projections.folding.store import SeenStore, TableStore
 T = TypeVar("T")
 BATCH_RECORDS = 200
 GATHERED_RECORDS = 100_000
-"""Where a projection gathers: the sums of few events would be as many as the events."""
+"""Records per batch where a projection gathers: few events have as many sums as events."""
 ROWS_MAX = 50_000
-"""So many rows are held between writes; then they are written and let go."""
+"""Rows held in memory until they are written and dropped."""
 EVENTS_MAX = 500_000
-"""At the latest after so many events rows and positions are written."""
+"""Maximum events between two writes of rows and positions."""
 WRITTEN = 2_000
-"""So many rows or ids a statement is about, a few milliseconds: PostgreSQL rests when we do."""
+"""Rows or ids per statement, which takes a few milliseconds: PostgreSQL rests when we do."""
 
 
 class BulkRunner:
-    """Folds into the version of `runner`, which nobody else may write meanwhile."""
+    """Folds into the version of `runner`, of which it must be the only writer."""
 
     def __init__(self, runner: Runner, *, empty: bool, pace: Pace | None = None) -> None:
-        """With `empty`, nothing is stored yet, and no row is looked for before the first were let go."""
+        """With `empty`, nothing is stored yet, and no row is looked up until the first ones are dropped from memory."""
         pace = pace or Pace()
         self._runner = runner
         self._tables = [_Rows(store, pace, complete=empty) for store in runner.stores]
@@ -43,13 +44,13 @@ class BulkRunner:
         self._events = 0
 
     async def apply(self, connection: AsyncConnection[Any], batch: Batch) -> None:
-        """Fold a batch; what came of it is stored with one of the next ones, or by `flush`."""
-        told: Sequence[Any] = batch.records
+        """Fold a batch; one of the next ones, or `flush`, stores its rows."""
+        items: Sequence[Any] = batch.records
         if self._seen is not None:
             assert batch.gathered is not None, "a projection that gathers wants the batches of a reader that does"
-            told = (await self._seen.new(connection, batch.gathered)).items()
+            items = (await self._seen.new(connection, batch.gathered)).items()
         for rows in self._tables:
-            await rows.fold(connection, told)
+            await rows.fold(connection, items)
         for part in batch.slices:
             before = self._passed.get((part.topic, part.partition))
             self._passed[part.topic, part.partition] = part if before is None else before.joined(part)
@@ -58,7 +59,7 @@ class BulkRunner:
             await self.flush(connection)
 
     async def flush(self, connection: AsyncConnection[Any]) -> None:
-        """Write rows and positions, all or nothing. Raises PositionConflict when somebody else moved them."""
+        """Write rows and positions, all or nothing. Raises PositionConflict when another process moved them."""
         async with connection.transaction():
             await self._runner.move(connection, Batch(tuple(self._passed.values()), ()))
             if self._seen:
@@ -71,7 +72,7 @@ class BulkRunner:
 class _Ids:
     """Ids of events that are not stored yet; `complete` while none is stored.
 
-    They are looked at and written in order, since what is near in the index is then touched together.
+    They are looked up and written in order, so that neighbours in the index are touched together.
     """
 
     def __init__(self, store: SeenStore, pace: Pace, *, complete: bool) -> None:
@@ -81,7 +82,7 @@ class _Ids:
         self._held: set[str] = set()
 
     async def new(self, connection: AsyncConnection[Any], gathered: Gathered) -> Gathered:
-        """Return what was gathered, of those events only whose ids come for the first time."""
+        """Return the gathered sums of the events whose ids are new."""
         repeated = self._held & gathered.ids
         if not self._complete:
             async for ids in _parts(sorted(gathered.ids), self._pace):
@@ -98,9 +99,9 @@ class _Ids:
 
 
 class _Rows:
-    """Rows of one table, and which of them are not stored as they are; `complete` while every stored row is held.
+    """Rows of one table, and which of them have unstored changes; `complete` while all stored rows are in memory.
 
-    `stored` are the keys of those held that have a row in the table; other rows are new there.
+    `stored` are the keys in memory that have a row in the table; other rows are new there.
     """
 
     def __init__(self, store: TableStore, pace: Pace, *, complete: bool) -> None:
@@ -142,16 +143,16 @@ class _Rows:
 
 
 async def _parts(items: Sequence[T], pace: Pace) -> AsyncIterator[Sequence[T]]:
-    """Yield what a statement is about, one after the other, and rest after each."""
+    """Yield slices for single statements, and rest after each."""
     for at in range(0, len(items), WRITTEN):
         yield items[at : at + WRITTEN]
         await pace.rest()
 
 
 async def fold_until(
-    reader: LogReader, bulk: BulkRunner, connection: AsyncConnection[Any], until: Mapping[Place, int], events_max: float = inf
+    reader: LogReader, bulk: BulkRunner, connection: AsyncConnection[Any], until: Mapping[Partition, int], events_max: float = inf
 ) -> None:
-    """Fold what the reader has up to `until`, or about `events_max` events of it; dead letters are passed over."""
+    """Fold the reader's records up to `until`, or about `events_max` events; skip dead letters."""
     folded = 0
     while reader.missing(until) and folded < events_max:
         batch, _dead = await reader.read(records_max=bulk.records_max, wait_s=0.5, until=until)

@@ -1,4 +1,4 @@
-"""Which rows of a projection differ between two of its versions, that lie beside each other in one database."""
+"""Differences between the rows of two versions of a projection in one database."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ SAMPLES_MAX = 5
 
 
 class Difference(NamedTuple):
-    """A row that is not the same on two sides; None where it was not there. Rows and keys as JSON has them."""
+    """A row that differs between two sides; None where it does not exist. Rows and keys are JSON values."""
 
     table: str
     key: tuple[Any, ...]
@@ -21,7 +21,7 @@ class Difference(NamedTuple):
 
 
 class TableChanges(NamedTuple):
-    """How many rows of a table were added, are gone, have changed; the first of them by key."""
+    """Numbers of added, removed and changed rows of a table, and the first of them by key."""
 
     table: str
     added: int
@@ -33,7 +33,7 @@ class TableChanges(NamedTuple):
 async def changes_between(
     connection: AsyncConnection[Any], projection: Projection, before: int, after: int
 ) -> tuple[TableChanges, ...]:
-    """Return what differs between two versions of the same tables: an entry per table with a difference."""
+    """Return the differences between two versions of the same tables: one entry per table that differs."""
     found = [await _changes(connection, projection.name, table, before, after) for table in projection.tables]
     return tuple(changes for changes in found if changes.samples)
 

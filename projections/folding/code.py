@@ -1,8 +1,8 @@
-"""A digest of the code that folds: two versions with the same one must have the same rows at the same positions.
+"""Digests of folding code: versions with equal digests must have equal rows at equal positions.
 
-Only definitions that a fold reaches count: its functions, its row, the events that it matches, and what these name in turn.
-Comments, docstrings, annotations of functions, imports and the names of modules do not: a module may be moved or gain a reader,
-and its projection is still the one that was folded.
+Only definitions that a fold reaches count: its functions, its row, the events that it matches, and the definitions that these name
+in turn. Comments, docstrings, annotations of functions, imports and module names do not count: a module may be moved or gain a
+reader without a new digest.
 """
 
 import ast
@@ -18,7 +18,7 @@ from typing import Any
 from projections.folding.fold import Projection
 
 OURS = ("events", "projections", "producers", "processors")
-"""Packages whose definitions are followed; a library's version is not part of the digest."""
+"""Packages whose definitions are followed; versions of libraries are not part of the digest."""
 _SQL_COMMENT = re.compile(r"--[^\n]*")
 
 Definition = tuple[str, str]
@@ -27,7 +27,7 @@ Definition = tuple[str, str]
 
 @cache
 def code_of(projection: Projection) -> str:
-    """Return SHA-256, hex, of all that decides which rows a projection has at a position."""
+    """Return SHA-256, hex, of all code that determines a projection's rows at a position."""
     texts = {" ".join(_SQL_COMMENT.sub("", projection.create).split())}
     roots: list[object] = [projection.decode_all, projection.gathering]
     for table in projection.tables:
@@ -46,14 +46,14 @@ def code_of(projection: Projection) -> str:
 
 
 def _named(root: object, texts: set[str]) -> Iterator[Definition]:
-    """Yield where a function or class is defined, and what it was made with: a partial's arguments, a closure's variables."""
+    """Yield the definition of a function or class, and those it was made with: a partial's arguments, a closure's variables."""
     if isinstance(root, partial):
         for inner in (root.func, *root.args, *root.keywords.values()):
             yield from _named(inner, texts)
     elif isinstance(root, type):
         yield root.__module__, root.__qualname__.partition(".")[0]
     elif hasattr(root, "__code__") or hasattr(root, "__func__"):
-        yield _place_of(root)
+        yield _definition_of(root)
         for cell in getattr(root, "__closure__", None) or ():
             yield from _named(cell.cell_contents, texts)
     elif isinstance(root, str | bytes | int | float | tuple | frozenset | None):
@@ -62,10 +62,10 @@ def _named(root: object, texts: set[str]) -> Iterator[Definition]:
         yield from _named(type(root), texts)
 
 
-def _place_of(function: Any) -> Definition:
-    """Return a function's place; of a lambda at the top level, that of the statement in which it stands."""
+def _definition_of(function: Any) -> Definition:
+    """Return a function's location; of a lambda at the top level, that of its statement."""
     function = getattr(function, "__func__", function)
-    module, name = function.__globals__["__name__"], function.__code__.co_qualname.partition(".")[0]  # whatever it wraps
+    module, name = function.__globals__["__name__"], function.__code__.co_qualname.partition(".")[0]  # any wrapped function
     if name == "<lambda>" and (found := _module(module)) is not None:
         line = function.__code__.co_firstlineno
         standing = [bound for bound, all in found.definitions.items() if any(one.lineno <= line <= _end(one) for one in all)]
@@ -87,7 +87,7 @@ class _Module:
 
 @cache
 def _module(name: str) -> _Module | None:
-    """Read a module; None when it has no source."""
+    """Read a module; None without source."""
     file = getattr(sys.modules.get(name), "__file__", None)
     if file is None or not file.endswith(".py"):
         return None
@@ -106,7 +106,7 @@ def _module(name: str) -> _Module | None:
 
 
 def _bound(statement: ast.stmt) -> set[str]:
-    """Return the names that a statement at the top level binds."""
+    """Return the names that a top-level statement binds."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {statement.name}
     return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
@@ -114,7 +114,7 @@ def _bound(statement: ast.stmt) -> set[str]:
 
 @cache
 def _statements(module: str, name: str) -> tuple[tuple[str, tuple[Definition, ...]], ...]:
-    """Return the statements that define a name, each as bare text, with the definitions that it names."""
+    """Return the statements that define a name, as text stripped of what changes no row, with the definitions that each names."""
     found = _module(module)
     if found is None:
         return ()
@@ -127,7 +127,7 @@ def _statements(module: str, name: str) -> tuple[tuple[str, tuple[Definition, ..
 
 
 def _resolved(module: str, name: str) -> Definition | str | None:
-    """Return what a name means in a module: a definition of ours, a module of ours (its name), or None."""
+    """Resolve a name in a module: to a definition of ours, a module of ours (its name), or None."""
     found = _module(module)
     if found is None:
         return None
@@ -143,7 +143,7 @@ def _resolved(module: str, name: str) -> Definition | str | None:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes from a statement what changes no row, and collects in `named` the definitions of ours that it names."""
+    """Strips a statement of what changes no row; collects the definitions that it names in `named`."""
 
     def __init__(self, resolved: Callable[[str], Definition | str | None]) -> None:
         self._resolved = resolved
@@ -155,7 +155,7 @@ class _Bare(ast.NodeTransformer):
         return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
 
     def visit_Import(self, node: ast.Import) -> None:
-        """Drop imports: what they bring is followed by name."""
+        """Drop imports: imported names are followed."""
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         """Drop imports."""
@@ -165,14 +165,14 @@ class _Bare(ast.NodeTransformer):
         return ast.arg(node.arg)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
-        """Drop annotations of variables; those of a class's fields are what a row or an event is read by."""
+        """Drop annotations of variables, but not of a class's fields: rows and events are read by them."""
         if not self._inside_function:
             return self.generic_visit(node)
         value = self.visit(node.value) if node.value is not None else None
         return None if value is None else ast.Assign([node.target], value, lineno=node.lineno)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """Drop the annotation of what is returned."""
+        """Drop the annotation of the returned value."""
         return self._function(node)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
@@ -186,7 +186,7 @@ class _Bare(ast.NodeTransformer):
         return kept
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        """Leave its body with something in it."""
+        """Keep the body from being empty."""
         return self._kept(node)
 
     def _kept(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.AST:
@@ -195,14 +195,14 @@ class _Bare(ast.NodeTransformer):
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
-        """Note what is named."""
+        """Collect a named definition."""
         found = self._resolved(node.id) if isinstance(node.ctx, ast.Load) else None
         if isinstance(found, tuple):
             self.named.append(found)
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        """Note what is named of a module, and forget the module's name."""
+        """Collect a module's named definition, and drop the module's name."""
         if isinstance(node.value, ast.Name) and isinstance(module := self._resolved(node.value.id), str):
             found = _resolved(module, node.attr)
             if isinstance(found, tuple):

@@ -1,12 +1,12 @@
-"""What a projection is: tables, each of which is a fold of the log, `(row | None, recorded) -> row | None`.
+"""Projections: tables, each a fold of the log, `(row | None, recorded) -> row | None`.
 
-A table's row is a dataclass made by `@table_row` whose fields are the table's columns, in any order. A fold is pure and idempotent
-by state: no clock, no chance, no I/O; the same event may come twice; events of different topics come in any order
-relative to each other, so a row keeps what it takes from each topic in columns of its own.
+A table's row is a dataclass made by `@table_row`; its fields are the table's columns, in any order. A fold is pure: no clock, no
+chance, no I/O. It is idempotent by state: the same event may come twice. Events of different topics come in any order relative to
+each other, so each topic has columns of its own in a row.
 
-The SQL beside a projection, `<name>.sql`, creates its tables (section `-- name: create`) and has the named queries
-that its readers run. Tables are created in a schema of their own per version; readers name the projection's schema,
-`catalog.videos`, which holds a view of the active version.
+The SQL beside a projection, `<name>.sql`, creates its tables (section `-- name: create`) and has the named queries of its readers.
+Each version has its tables in a schema of its own. Readers name the projection's schema, `catalog.videos`, with a view of the
+active version.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -21,7 +21,7 @@ from events.topics import Topic
 R = TypeVar("R")
 Key = tuple[Any, ...]
 DecodeAll = Callable[[Sequence[bytes]], list[Envelope[Any]]]
-"""Reads records; raises InvalidEvent when one of them cannot be read."""
+"""Decodes records; raises InvalidEvent when one of them cannot be decoded."""
 
 
 @dataclass_transform(frozen_default=True)
@@ -39,9 +39,9 @@ class Table(Generic[R]):
     """One folded table.
 
     `key` names the key columns, which are fields of `row`. `keys_of` returns the keys of the rows that an event may
-    change (none: the event is not for this table). `evolve` gets the row under one such key, or None, and returns the
+    change; none when the event is not for this table. `evolve` gets the row under one such key, or None, and returns the
     new row, or None for no row; it must return the same object when nothing changed. Where the projection gathers
-    (see `Projection`), both get what it has gathered in place of a recorded event.
+    (see `Projection`), both get a gathered item instead of a recorded event.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Table(Generic[R]):
 
 
 class Gathering(Protocol):
-    """Sums of events: `add` takes some, `items` returns what tables fold of all that were added."""
+    """Sums of events: `add` takes events, `items` returns the sums for the tables to fold."""
 
     def add(self, envelopes: Iterable[Envelope[Any]]) -> None: ...
 
@@ -65,11 +65,11 @@ class Gathering(Protocol):
 
 
 class Gathered:
-    """What is kept of events where a projection gathers: their sums, each event once, and their ids.
+    """Sums of a batch's events, each event once, and their ids, where a projection gathers.
 
-    Events are summed up a few at a time, while they are read, and let go: what is made of 200 still lies in the processor's
-    cache then, and what is made of 20,000 takes more than half as long again. `without` reads them again, all but those with
-    some ids.
+    Events are summed up a few at a time while they are read, and dropped: 200 decoded events still lie in the processor's
+    cache then; with 20,000 an event takes more than half as long again. `without` reads the records again and leaves out the
+    events with given ids.
     """
 
     def __init__(self, gathering: Gathering, without: Callable[[AbstractSet[str]], Awaitable["Gathered"]]) -> None:
@@ -87,7 +87,7 @@ class Gathered:
         self._gathering.add(envelopes)
 
     def items(self) -> Sequence[Any]:
-        """Return what tables fold."""
+        """Return the items that tables fold."""
         return self._gathering.items()
 
 
@@ -95,16 +95,16 @@ class Gathered:
 class Projection:
     """A named set of tables folded from some topics. `create` is the `create` section of its .sql file.
 
-    Without tables it is only a position on the log, for a process that acts outside (see processors/files.py).
+    Without tables it is only a position on the log, for an effect outside (see processors/files.py).
 
-    `partitioned` promises that no row is changed by events of two partitions: then several processes may fold history,
-    each with its share of the partitions.
+    `partitioned` promises that no two partitions change the same row: several processes may then fold history, each with its
+    share of the partitions.
 
-    Where events are many and rows few, a `gathering` sums them up while they are read, and tables fold the sums. It must not
-    matter how the log is cut into batches. A sum cannot tell that an event came twice: so a projection that gathers names a
-    table of `create` as `seen`, with the one column `id uuid PRIMARY KEY`, and an event is dropped for ever whose id is in it.
-    The same id must always come in the same partition, so that it is the same event that came first in every rebuild.
-    `decode_all` may read records into something cheaper than `events.codec` does; it must take and refuse the same records.
+    For many events and few rows, a `gathering` sums events up while they are read, and tables fold the sums. The result must not
+    depend on the cutting of the log into batches. A sum cannot show that an event came twice, so a projection that gathers names
+    a table of `create` as `seen`, with the one column `id uuid PRIMARY KEY`; an event whose id is in it is dropped for ever.
+    Equal ids must come in the same partition, so that every rebuild keeps the same event. `decode_all` may decode into something
+    cheaper than `events.codec`; it must accept and refuse the same records.
     """
 
     name: str
@@ -117,6 +117,6 @@ class Projection:
     decode_all: DecodeAll = decode_all
 
     def __post_init__(self) -> None:
-        """Raise TypeError for a projection that would count twice what comes twice."""
+        """Raise TypeError for a projection that would count repeated events twice."""
         if (self.gathering is None) != (self.seen is None):
             raise TypeError(f"{self.name}: a projection that gathers wants a table of ids, `seen`, and no other has one")

@@ -1,7 +1,8 @@
-"""Work that nobody waits for, on processors that others wait for: it rests between its turns.
+"""Rests between the turns of background work, on processors that other work waits for.
 
-A low priority is not enough. Whoever wakes up waits until a process that yields has used up its slice (1.4 ms on two cores), and
-PostgreSQL writes for it at its own priority. Beside a rebuild that was only nice an event took 1.9 to 2.5 times as long (p99).
+A low priority is not enough. A process that wakes up waits until a nice one has used up its slice (1.4 ms on two cores), and
+PostgreSQL writes for the nice one at its own priority. Beside a rebuild that was only nice, an event took 1.9 to 2.5 times as long
+(p99).
 """
 
 from asyncio import sleep
@@ -10,20 +11,20 @@ from contextlib import contextmanager
 from time import perf_counter, thread_time
 
 CROWDED = 0.05
-"""Somebody else wants the processors when a turn waits for them this share of its time: it is 0.02 at most on an idle machine
-of two cores, and 0.1 to 0.2 where the telemetry app takes all it can."""
+"""Share of its time that a turn waits for a processor on a crowded machine: at most 0.02 on an idle machine of two cores, and
+0.1 to 0.2 beside a saturated telemetry app."""
 KEPT = 0.995
-"""What a turn's times still count when the next one has come: some hundred turns are looked at, a tenth of a second."""
+"""Decay factor per turn: about a hundred turns count, a tenth of a second."""
 WORKED_MAX_S = 0.05
-"""So long at most was worked: more was waiting for something."""
+"""Maximum time that counts as a turn: a longer one waited for something."""
 RESTS = 3.0
-"""How long who rests does so, in units of the work before it: a rebuild goes on at a quarter of its speed."""
+"""Rest in multiples of the work before it: a resting rebuild runs at a quarter of its speed."""
 
 
 class Pace:
-    """Tells work to rest `rests` times as long as it took, while the machine is crowded; at 0, it only lets the event loop go on.
+    """Makes work rest `rests` times as long as it took, while the machine is crowded; at 0, it only lets the event loop go on.
 
-    `wall` and `processor` are clocks in seconds: of the time that goes by, and of that which this thread computes.
+    `wall` and `processor` are clocks in seconds: of elapsed time, and of this thread's processor time.
     """
 
     def __init__(
@@ -42,14 +43,14 @@ class Pace:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Look at a piece of work that waits for nothing but a processor."""
+        """Measure a piece of work that waits only for a processor."""
         wall, processor = self._wall(), self._processor()
         yield
         self._took = KEPT * self._took + self._wall() - wall
         self._computed = KEPT * self._computed + self._processor() - processor
 
     async def rest(self) -> None:
-        """Let others go first, after what was done since the last rest."""
+        """Rest in proportion to the work since the last rest."""
         worked_s = min(self._wall() - self._began, WORKED_MAX_S)
         await sleep(self._rests * worked_s if self.crowded else 0)
         self._began = self._wall()

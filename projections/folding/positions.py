@@ -1,7 +1,7 @@
-"""Where on the log an answer stands: header `X-Log-Position: videos:0=12,1=7;jobs:2=5` (topic:partition=next offset).
+"""Positions of answers on the log: header `X-Log-Position: videos:0=12,1=7;jobs:2=5` (topic:partition=next offset).
 
-A reader takes the positions in the same transaction as the rows. A client that sends what a write answered as
-`X-Min-Position` reads its own writes.
+A reader takes the positions in the same transaction as the rows. A client reads its own writes by sending a write's position as
+`X-Min-Position`.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ _SQL = load(Path(__file__).with_name("runner.sql"))
 _HEADER = re.compile(r"[a-z-]+:\d+=\d+(,\d+=\d+)*(;[a-z-]+:\d+=\d+(,\d+=\d+)*)*", re.ASCII)
 HEADER_LENGTH_MAX = 4096
 DIGITS_MAX = 18
-"""Offsets have 63 bits."""
+"""Largest offset: 63 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """Next offset to be read, by (topic, partition)."""
+    """Next offset to read, by (topic, partition)."""
 
     next: dict[tuple[str, int], int]
 
@@ -40,7 +40,7 @@ class Positions:
 
     @classmethod
     def parse(cls, text: str) -> "Positions":
-        """Read the header's text. Raises InvalidRequest when it is none or names an unknown topic."""
+        """Parse the header's text. Raises InvalidRequest for any other text and for an unknown topic."""
         if len(text) > HEADER_LENGTH_MAX or not _HEADER.fullmatch(text):
             raise InvalidRequest("X-Min-Position wants topic:partition=offset, as X-Log-Position answers it")
         found = {}
@@ -56,7 +56,7 @@ class Positions:
         return cls(found)
 
     def reached(self, minimum: "Positions") -> bool:
-        """Tell whether these are at or past `minimum`, in the partitions that both know."""
+        """Return whether these are at or past `minimum` in the partitions of both."""
         return all(self.next[key] >= least for key, least in minimum.next.items() if key in self.next)
 
 
@@ -74,7 +74,7 @@ async def newest(connection: AsyncConnection[Any], projection: str) -> datetime 
 
 
 async def is_served(connection: AsyncConnection[Any], projection: str) -> bool:
-    """Tell whether the projection has a version that readers can use."""
+    """Return whether the projection has a version that readers can use."""
     cursor = await connection.execute(_SQL["is_installed"])
     if await cursor.fetchone() == (False,):
         return False
@@ -85,7 +85,7 @@ async def is_served(connection: AsyncConnection[Any], projection: str) -> bool:
 async def wait_for(
     pool: AsyncConnectionPool[AsyncConnection[Any]], projection: str, minimum: Positions, timeout_s: float = 2.0
 ) -> bool:
-    """Wait until the projection has folded up to `minimum`; False when it did not in time."""
+    """Wait until the projection has folded up to `minimum`; return False when it did not in time."""
     try:
         async with asyncio.timeout(timeout_s):
             while True:

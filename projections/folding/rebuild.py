@@ -1,7 +1,7 @@
-"""Rebuilds a projection from the whole log beside the one that serves, compares, and flips the readers in one transaction.
+"""Rebuilds a projection from the whole log beside the serving version, compares both, and flips the readers in one transaction.
 
-Where the same code has made both and rows differ all the same, something is wrong: rows were lost, doubled or changed by hand.
-Where the code is another, the new version is a restatement: what the events mean now. Either way it is said what changes.
+Different rows of equal code are a fault: rows were lost, doubled or changed by hand. With other code the new version is a
+restatement of the same events. Either way the changes are reported.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,29 +11,30 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from events.errors import KinologError, PositionConflict
+from events.topics import Partition
 from projections.folding.bulk import BulkRunner, fold_until
 from projections.folding.changes import TableChanges, changes_between
 from projections.folding.code import code_of
 from projections.folding.fold import Projection
-from projections.folding.log import LogReader, Place, Source
+from projections.folding.log import LogReader, Source
 from projections.folding.pace import RESTS, Pace
 from projections.folding.runner import ProjectionOutdated, Runner, install_any, start_rebuild
 from projections.folding.store import SQL, activate, digest_of, drop_version
 
 CLOSE = 1_000
-"""When fewer events than this are missing, the flip may stop the live runner for the rest."""
+"""Missing events below which the flip may block the live runner for the rest."""
 REPORT_EVENTS = 20_000
-"""After so many events the live version is asked where it is, and the progress is told."""
-Report = Callable[[int, int], Awaitable[None]]
+"""Events between two progress reports, each of which asks the live version for its positions."""
+OnProgress = Callable[[int, int], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a rebuild did. `events` counts the records that were folded.
+    """The result of a rebuild. `events` counts the folded records.
 
-    `equal` is None when there is nothing to compare: the live version had other tables, or the rebuild is `partial`,
-    since the log keeps the topic for some time only and the live version has seen more. `same_code`: the code that runs has
-    folded all of the live version. `changes` are the rows that differ; `flipped`: readers see the new version.
+    `equal` is None without a comparison: the live version had other tables, or the rebuild is `partial`, since the log has lost
+    events that the live version has folded. `same_code`: the running code has folded all of the live version. `changes` are the
+    differing rows; `flipped`: readers see the new version.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Rebuilt:
 
     @property
     def is_restatement(self) -> bool:
-        """Whether rows differ because the code does."""
+        """Whether rows differ because of other code."""
         return self.equal is False and not self.same_code
 
 
@@ -69,19 +70,18 @@ async def rebuild(
     connection: AsyncConnection[Any],
     source: Source,
     *,
-    report: Report | None = None,
-    shares: Callable[[Runner, Mapping[Place, int]], Awaitable[None]] | None = None,
+    on_progress: OnProgress | None = None,
+    shares: Callable[[Runner, Mapping[Partition, int]], Awaitable[None]] | None = None,
     keep: bool = True,
     accept: bool = False,
 ) -> Rebuilt:
-    """Fill version n+1 from the start of the log up to where the live version is, compare, and flip.
+    """Fill version n+1 from the start of the log to the position of the live version, compare, and flip.
 
     With `keep=False` the new version is only compared and then dropped: a check that changes nothing.
 
-    The live runner is held up only for the last few events. `report(folded, total)` is awaited now and then. `shares` may
-    fold the new version up to where the live one is by other means first, of a `partitioned` projection. Raises
-    RebuildDiffers, leaving the live version in place, when rows differ although the code is the same, unless they are to be
-    accepted.
+    The live runner is blocked only for the last few events. `on_progress(folded, total)` is awaited at intervals. `shares` may
+    first fold a `partitioned` projection in other ways, up to the position of the live version. Raises RebuildDiffers and leaves
+    the live version active when rows differ although the code is the same, unless `accept` is set.
     """
     live = await install_any(connection, projection)
     runner = await start_rebuild(connection, projection)
@@ -92,7 +92,7 @@ async def rebuild(
         await shares(runner, await live.positions(connection))
         await reader.seek(await runner.positions(connection))
         bulk = BulkRunner(runner, empty=False, pace=pace)
-    await _approach(live, reader, bulk, connection, report)
+    await _approach(live, reader, bulk, connection, on_progress)
     async with connection.transaction():
         made_for = await _catch_up(live, reader, bulk, connection)
         compared = made_for == digest_of(projection) and not reader.truncated
@@ -103,17 +103,17 @@ async def rebuild(
             await activate(connection, projection, runner.version)
         else:
             await drop_version(connection, projection.name, runner.version)
-    if report:
-        await report(rebuilt.events, rebuilt.events)
+    if on_progress:
+        await on_progress(rebuilt.events, rebuilt.events)
     return rebuilt
 
 
 async def flip_back(
-    projection: Projection, connection: AsyncConnection[Any], source: Source, *, report: Report | None = None
+    projection: Projection, connection: AsyncConnection[Any], source: Source, *, on_progress: OnProgress | None = None
 ) -> int:
-    """Let the version before the active one serve again; return its number. It is folded up to where the active one is first.
+    """Activate the version before the active one, once it has folded up to the same position; return its number.
 
-    Raises ProjectionOutdated when there is none, or it was made for other tables than the code's.
+    Raises ProjectionOutdated when there is none, or when this code has other tables.
     """
     live = await install_any(connection, projection)
     cursor = await connection.execute(SQL["versions"], {"name": projection.name})
@@ -127,7 +127,7 @@ async def flip_back(
     reader, bulk = LogReader(source, projection, pace), BulkRunner(runner, empty=False, pace=pace)
     await reader.seek(await runner.positions(connection))
     await runner.add_code(connection)
-    await _approach(live, reader, bulk, connection, report)
+    await _approach(live, reader, bulk, connection, on_progress)
     async with connection.transaction():
         await _catch_up(live, reader, bulk, connection)
         await activate(connection, projection, version)
@@ -135,22 +135,22 @@ async def flip_back(
 
 
 async def _approach(
-    live: Runner, reader: LogReader, bulk: BulkRunner, connection: AsyncConnection[Any], report: Report | None
+    live: Runner, reader: LogReader, bulk: BulkRunner, connection: AsyncConnection[Any], on_progress: OnProgress | None
 ) -> None:
-    """Fold until little is missing to where the live version is."""
-    for _ in range(2):  # what comes while all is written is folded and written, too, before the live runner is held up
+    """Fold until few events are missing to the position of the live version."""
+    for _ in range(2):  # events that come during this write are folded and written, too, before the live runner is blocked
         target = await live.positions(connection)
         while (missing := reader.missing(target)) > CLOSE:
             await fold_until(reader, bulk, connection, target, events_max=REPORT_EVENTS)
-            if report:
+            if on_progress:
                 total = sum(target.values())
-                await report(total - missing, total)
+                await on_progress(total - missing, total)
             target = await live.positions(connection)
         await bulk.flush(connection)
 
 
 async def _catch_up(live: Runner, reader: LogReader, bulk: BulkRunner, connection: AsyncConnection[Any]) -> str:
-    """Hold the live runner up and fold the rest, in the caller's transaction; return the digest of the tables it was made for."""
+    """Block the live runner and fold the rest, in the caller's transaction; return the digest of its tables."""
     name = live.projection.name
     active = await (await connection.execute(SQL["active_for_update"], {"name": name})).fetchone()
     if active is None or active[0] != live.version:
@@ -163,7 +163,7 @@ async def _catch_up(live: Runner, reader: LogReader, bulk: BulkRunner, connectio
 async def _compared(
     live: Runner, runner: Runner, connection: AsyncConnection[Any], *, compared: bool, partial: bool, flip: bool
 ) -> Rebuilt:
-    """Return how a new version differs from the live one, at the same positions."""
+    """Return the differences of a new version from the live one, at the same positions."""
     projection = runner.projection
     digests, counts = await runner.digest(connection), await runner.counts(connection)
     equal, changes = None, tuple[TableChanges, ...]()

@@ -1,7 +1,7 @@
-"""Folds that meet an event twice: it may stand on the log again after a crash, even behind events that came after it.
+"""Folds of repeated events: after a crash an event may be on the log again, even behind later events.
 
-What comes twice comes under the same id. So a row that an event could set back (archived, restored, archived again?)
-remembers the ids that it was made of, in its column `seen`, and drops what it has met.
+Repetitions have the same id. So a row that a repetition could set back (archived, restored, archived again?) remembers the ids of
+its events in its column `seen`, and drops repetitions.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ R = TypeVar("R", bound=_Remembering)
 
 
 def once(evolve: Callable[[R | None, Recorded[E]], R | None]) -> Callable[[R | None, Recorded[E]], R | None]:
-    """Return the fold that sees each event once, also those that it ignores."""
+    """Return a fold that gets each event once and remembers all ids, also of events that it ignores."""
 
     @wraps(evolve)
     def evolve_once(row: R | None, recorded: Recorded[E]) -> R | None:

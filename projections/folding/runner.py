@@ -1,8 +1,7 @@
 """Folds record batches into a projection's tables: exactly once in effect.
 
-Rows and positions are written in one transaction, and each position moves by compare-and-set: the batch must start
-exactly where the stored position ends, else nothing of it is written. A killed, paused or doubled runner can therefore
-neither lose an event nor count it twice.
+Rows and positions are written in one transaction. Each position moves by compare-and-set: the batch must start exactly at the
+stored position, else nothing is written. So a killed, paused or doubled runner neither loses an event nor counts it twice.
 """
 
 import asyncio
@@ -44,9 +43,9 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records of some partitions, in the order of each, and the stretches of the log that they fill.
+    """Records of some partitions, in the order of each, and the stretches of the log that they cover.
 
-    Where the projection gathers, what was `gathered` is there in place of the records.
+    Where the projection gathers, `gathered` replaces the records.
     """
 
     slices: tuple[Slice, ...]
@@ -55,12 +54,12 @@ class Batch:
 
     @property
     def count(self) -> int:
-        """How many records there are on the log."""
+        """Number of records on the log."""
         return sum([part.count for part in self.slices])
 
 
 def touches(table: Table[Any], records: Iterable[Any]) -> list[tuple[Collection[Key], Any]]:
-    """Return what is for this table of records, or of what was gathered of them, each with the keys of rows it may change."""
+    """Return the records or gathered items for this table, each with the keys of the rows that it may change."""
     keys_of = table.keys_of
     return [(keys, record) for record in records if (keys := keys_of(record))]
 
@@ -68,7 +67,7 @@ def touches(table: Table[Any], records: Iterable[Any]) -> list[tuple[Collection[
 def fold(
     table: Table[Any], rows: Mapping[Key, Any | None], touching: Iterable[tuple[Collection[Key], Any]]
 ) -> dict[Key, Any | None]:
-    """Return the rows of which `evolve` made others, None = deleted; a key that is not in `rows` has no row yet."""
+    """Return the changed rows by key, None for a deleted one; a key that is not in `rows` has no row yet."""
     changed: dict[Key, Any | None] = {}
     evolve, stored = table.evolve, rows.get
     for keys, record in touching:
@@ -81,7 +80,7 @@ def fold(
 
 
 class Runner:
-    """Writes one version of one projection; `live` ones refuse to write when the readers were flipped to another."""
+    """Writes one version of one projection; a `live` one refuses when the readers were flipped to another version."""
 
     def __init__(self, projection: Projection, version: int, *, live: bool) -> None:
         self.projection = projection
@@ -98,45 +97,45 @@ class Runner:
         return {(row[0], row[1]): row[2] for row in await cursor.fetchall()}
 
     async def counts(self, connection: AsyncConnection[Any]) -> dict[tuple[str, int], int]:
-        """Return how many records of each (topic, partition) were folded: equal counts at equal positions mean no gap."""
+        """Return the number of folded records of each (topic, partition): equal counts at equal positions mean no gap."""
         values = {"name": self.projection.name, "version": self.version}
         cursor = await connection.execute(SQL["positions"], values)
         return {(row[0], row[1]): row[3] for row in await cursor.fetchall()}
 
     async def codes(self, connection: AsyncConnection[Any]) -> list[str] | None:
-        """Return the digests of all code that has folded into this version; None when it was made before they were kept."""
+        """Return the digests of all code that has folded into this version; None for a version older than these records."""
         cursor = await connection.execute(SQL["codes"], {"name": self.projection.name, "version": self.version})
         found = await cursor.fetchone()
         return found[0] if found else None
 
     async def add_code(self, connection: AsyncConnection[Any]) -> None:
-        """Note that the code which runs folds into this version from now on."""
+        """Record that the running code folds into this version from now on."""
         values = {"name": self.projection.name, "version": self.version, "code": code_of(self.projection)}
         await connection.execute(SQL["add_code"], values)
 
     async def apply(self, connection: AsyncConnection[Any], batch: Batch) -> None:
-        """Fold the batch and move the positions, all or nothing. Raises PositionConflict when somebody else moved them."""
+        """Fold the batch and move the positions, all or nothing. Raises PositionConflict when another process moved them."""
         async with connection.transaction():
             await self.write(connection, batch)
 
     async def write(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Do the work of `apply` inside the caller's transaction."""
         await self.move(connection, batch)
-        told = await self._told(connection, batch)
+        items = await self._items(connection, batch)
         for store in self.stores:
-            touching = touches(store.table, told)
+            touching = touches(store.table, items)
             if touching:
                 wanted = list(dict.fromkeys(key for keys, _ in touching for key in keys))
                 rows = await store.fetch(connection, wanted)
                 await store.save(connection, fold(store.table, rows, touching))
 
-    async def _told(self, connection: AsyncConnection[Any], batch: Batch) -> Sequence[Any]:
-        """Return what the tables fold: the records, or what was gathered of those that were not seen before."""
+    async def _items(self, connection: AsyncConnection[Any], batch: Batch) -> Sequence[Any]:
+        """Return the items that tables fold: the records, or the sums of those with new ids."""
         if self.seen is None:
             return batch.records
         assert batch.gathered is not None, "a projection that gathers wants the batches of a reader that does"
         looking = asyncio.create_task(self.seen.add(connection, batch.gathered.ids))
-        await asyncio.sleep(0)  # PostgreSQL gets the ids now, and looks while sums are made here
+        await asyncio.sleep(0)  # PostgreSQL gets the ids now, and looks them up while sums are made here
         items = batch.gathered.items()
         if repeated := await looking:  # seldom
             items = (await batch.gathered.without(repeated)).items()
@@ -152,7 +151,7 @@ class Runner:
             await self._move(connection, part)
 
     async def lock(self, connection: AsyncConnection[Any]) -> None:
-        """Lock every position until the caller's transaction ends: nobody else writes rows meanwhile."""
+        """Lock every position until the caller's transaction ends, which blocks all other writers."""
         await connection.execute(SQL["lock_positions"], {"name": self.projection.name, "version": self.version})
 
     async def _move(self, connection: AsyncConnection[Any], part: Slice) -> None:
@@ -176,7 +175,7 @@ class Runner:
 
 
 async def install_any(connection: AsyncConnection[Any], projection: Projection) -> Runner:
-    """Create the projection's first version when there is none; return the runner of the active one, whatever its tables."""
+    """Create the projection's first version if there is none; return the runner of the active one, even with other tables."""
     async with connection.transaction():
         await connection.execute(SQL["lock_installation"])
         await connection.execute(SQL["create"])
@@ -189,9 +188,9 @@ async def install_any(connection: AsyncConnection[Any], projection: Projection) 
 
 
 async def install(connection: AsyncConnection[Any], projection: Projection) -> Runner:
-    """Return the runner of the active version, made when there is none.
+    """Return the runner of the active version; create the first version if there is none.
 
-    Raises ProjectionOutdated when it was made for other tables than the code's.
+    Raises ProjectionOutdated when this code has other tables.
     """
     runner = await install_any(connection, projection)
     cursor = await connection.execute(SQL["active"], {"name": projection.name})
@@ -203,9 +202,9 @@ async def install(connection: AsyncConnection[Any], projection: Projection) -> R
 
 
 async def start_rebuild(connection: AsyncConnection[Any], projection: Projection) -> Runner:
-    """Create a new version, empty, beside the active one; return its runner.
+    """Create a new, empty version beside the active one; return its runner.
 
-    The version before the active one is kept, for `rebuild.flip_back`; leftovers of broken rebuilds are dropped.
+    The version before the active one stays, for `rebuild.flip_back`; leftovers of broken rebuilds are dropped.
     """
     async with connection.transaction():
         await connection.execute(SQL["lock_installation"])

@@ -41,7 +41,7 @@ ALTER TABLE kinolog.versions ADD COLUMN IF NOT EXISTS codes text[];
 SELECT pg_advisory_xact_lock(hashtext('kinolog.projections'));
 
 -- name: lock_rebuild
--- One rebuild of a projection at a time, among those that start by themselves.
+-- One background rebuild of a projection at a time.
 SELECT pg_advisory_lock(hashtext('kinolog.rebuild.' || %(name)s));
 
 -- name: unlock_rebuild
@@ -57,7 +57,7 @@ SELECT name FROM kinolog.projections LIMIT 1;
 SELECT version, digest FROM kinolog.projections WHERE name = %(name)s;
 
 -- name: active_for_share
--- The version that may be written live; waits for a flip that is under way.
+-- The version for live writes; waits for a flip in progress.
 SELECT version FROM kinolog.projections WHERE name = %(name)s FOR SHARE;
 
 -- name: active_for_update
@@ -74,7 +74,7 @@ INSERT INTO kinolog.versions (name, version, digest, codes) VALUES (%(name)s, %(
 ON CONFLICT (name, version) DO UPDATE SET digest = excluded.digest, codes = excluded.codes;
 
 -- name: add_code
--- This code folds into the version, too, from now on.
+-- From now on this code folds into the version, too.
 UPDATE kinolog.versions SET codes = codes || %(code)s::text
 WHERE name = %(name)s AND version = %(version)s AND %(code)s != ALL (codes);
 

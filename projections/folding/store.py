@@ -1,7 +1,7 @@
 """Rows of folded tables in PostgreSQL, one schema per projection version: `catalog_v1.videos`.
 
-Rows travel as one JSON document per statement (`jsonb_populate_recordset`), so every column type has one way in and
-one way out, whatever the table. Readers see views of the active version in the projection's own schema.
+Rows travel as one JSON document per statement (`jsonb_populate_recordset`), so every column type has one way in and one way out.
+Readers see views of the active version in the projection's own schema.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _JSON_TYPES = {types["json"].oid, types["jsonb"].oid}
 
 
 def schema_of(name: str, version: int) -> str:
-    """Return the schema that holds one version's tables."""
+    """Return the schema of a version's tables."""
     return f"{name}_v{version}"
 
 
@@ -41,7 +41,7 @@ def _plain(value: object) -> object:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_none=True)
     if isinstance(value, Decimal):
-        return str(value)  # PostgreSQL reads it into a numeric, whatever its length
+        return str(value)  # PostgreSQL reads it into a numeric of any length
     raise TypeError(f"{type(value).__name__} cannot be stored")
 
 
@@ -56,7 +56,7 @@ class TableStore:
     table: Table[Any]
     schema: str
     _documents: dict[str, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Whether a column holds JSON documents; asked once, since a version's columns never change."""
+    """Whether each column holds JSON documents; queried once, since a version's columns never change."""
 
     @cached_property
     def _adapter(self) -> TypeAdapter[list[Any]]:
@@ -110,7 +110,7 @@ class TableStore:
         return {tuple(getattr(row, column) for column in self.table.key): row for row in rows}
 
     async def save(self, connection: AsyncConnection[Any], rows: dict[Key, Any | None]) -> None:
-        """Write the rows; a None deletes."""
+        """Write the rows; None deletes a row."""
         kept = [row for row in rows.values() if row is not None]
         gone = [key for key, row in rows.items() if row is None]
         if kept:
@@ -119,7 +119,7 @@ class TableStore:
             await connection.execute(self._delete, [self._keys_document(gone)])
 
     async def insert(self, connection: AsyncConnection[Any], rows: Collection[Any]) -> None:
-        """Write rows under keys that have none: by COPY, in half the time that `save` takes."""
+        """Write rows under new keys: by COPY, in half the time of `save`."""
         if not rows:
             return
         columns = sql.SQL(", ").join(map(sql.Identifier, self.table.columns))
@@ -154,7 +154,7 @@ class TableStore:
 class SeenStore:
     """The ids of all events that a projection has folded, in one version's schema.
 
-    An id always comes in the same partition, whose position a runner has locked when it gets here: it is alone with it.
+    An id always comes in the same partition. A runner has locked that partition's position, so no other process writes the id.
     """
 
     name: str
@@ -162,9 +162,9 @@ class SeenStore:
 
     @cached_property
     def _offered(self) -> sql.Composed:
-        """Ids, and whether each is there: a scalar subquery is a look into the index, however large the table.
+        """SQL for ids and whether each is stored: a scalar subquery is an index lookup, however large the table.
 
-        In order, since what is near in the index is then looked at and written together: of random ids half the time is saved.
+        The ids are in order, so that neighbours in the index are read and written together: for random ids in half the time.
         """
         return sql.SQL(
             "WITH offered AS MATERIALIZED (SELECT id, (SELECT true FROM {name} s WHERE s.id = o.id) AS again"
@@ -190,22 +190,22 @@ class SeenStore:
         return sql.SQL("INSERT INTO {} SELECT id FROM unnest(%s::uuid[]) AS u (id)").format(self._name)
 
     async def known(self, connection: AsyncConnection[Any], ids: Collection[str]) -> set[str]:
-        """Return those of the ids that are there."""
+        """Return those of the ids that are stored."""
         cursor = await connection.execute(self._known, [_array(ids)])
         return {id for (id,) in await cursor.fetchall()}
 
     async def keep(self, connection: AsyncConnection[Any], ids: Collection[str]) -> None:
-        """Remember ids of which none is there."""
+        """Store ids of which none is stored yet."""
         await connection.execute(self._keep, [_array(ids)])
 
     async def add(self, connection: AsyncConnection[Any], ids: Collection[str]) -> set[str]:
-        """Remember ids, each given once; return those that were there before."""
+        """Store distinct ids; return those that were stored before."""
         cursor = await connection.execute(self._add, [_array(ids)])
         return {id for (id,) in await cursor.fetchall()}
 
 
 def _array(ids: Collection[str]) -> str:
-    """Return ids as PostgreSQL writes an array."""
+    """Return ids in PostgreSQL's array syntax."""
     return "{" + ",".join(ids) + "}"
 
 
@@ -221,8 +221,8 @@ async def create_version(connection: AsyncConnection[Any], projection: Projectio
     await connection.execute("SET LOCAL search_path TO DEFAULT")
     for topic in projection.topics:
         for partition in range(topic.partitions):
-            place = {"name": projection.name, "version": version, "topic": topic.name, "partition": partition}
-            await connection.execute(SQL["add_position"], place)
+            position = {"name": projection.name, "version": version, "topic": topic.name, "partition": partition}
+            await connection.execute(SQL["add_position"], position)
 
 
 async def drop_version(connection: AsyncConnection[Any], name: str, version: int) -> None:
@@ -239,7 +239,7 @@ async def activate(connection: AsyncConnection[Any], projection: Projection, ver
         view = sql.SQL("{}.{}").format(views, sql.Identifier(table.name))
         stored = sql.SQL("{}.{}").format(sql.Identifier(schema_of(projection.name, version)), sql.Identifier(table.name))
         select = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(map(sql.Identifier, table.columns)), stored)
-        try:  # replacing keeps every reader's plan valid; it is refused when columns went or changed their type
+        try:  # replacing keeps every reader's plan valid; PostgreSQL refuses it when columns were removed or changed their type
             async with connection.transaction():
                 await connection.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(view, select))
         except InvalidTableDefinition:

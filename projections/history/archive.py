@@ -38,11 +38,11 @@ class Files:
     with the same hash chain.
     """
 
-    def __init__(self, told: Iterable[Recorded[Event]] = ()) -> None:
+    def __init__(self, facts: Iterable[Recorded[Event]] = ()) -> None:
         self._files: dict[tuple[str, int], list[Segment]] = defaultdict(list)
         self.replaced: dict[str, datetime] = {}
-        """When each replaced file was replaced, by key."""
-        for recorded in told:
+        """The time at which each replaced file was replaced, by key."""
+        for recorded in facts:
             self.see(recorded.envelope.data, recorded.envelope.time)
 
     def __iter__(self) -> Iterator[Segment]:
@@ -56,15 +56,15 @@ class Files:
         """Fold one fact."""
         if not isinstance(event, SegmentArchived):
             return
-        told = Segment(**dict(event))
-        files = self._files[told.topic, told.partition]
-        if not files or files[-1].next <= told.first:
-            files.append(told)
+        segment = Segment(**dict(event))
+        files = self._files[segment.topic, segment.partition]
+        if not files or files[-1].next <= segment.first:
+            files.append(segment)
             return
-        places = [n for n, file in enumerate(files) if told.first <= file.first and file.next <= told.next]
-        inside = [files[n] for n in places]
-        if len(inside) > 1 and (inside[0].first, inside[-1].next, inside[-1].chain) == (told.first, told.next, told.chain):
-            files[places[0] : places[-1] + 1] = [told]
+        covered = [n for n, file in enumerate(files) if segment.first <= file.first and file.next <= segment.next]
+        inside = [files[n] for n in covered]
+        if len(inside) > 1 and (inside[0].first, inside[-1].next, inside[-1].chain) == (segment.first, segment.next, segment.chain):
+            files[covered[0] : covered[-1] + 1] = [segment]
             self.replaced.update((file.key, time) for file in inside)
 
 

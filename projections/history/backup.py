@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from events.errors import KinologError
-from projections.folding.log import Place
+from events.topics import Partition
 from projections.history.archive import Segment
 from projections.history.parquet import Record
 
@@ -68,13 +68,13 @@ class Backup(BaseModel, frozen=True):
     outbox: str = "[]"
     dispatched: dict[int, int]
 
-    def start_of(self, place: Place) -> int | None:
-        """Return where a partition begins, None when the backup does not name it."""
-        return next((start for *named, start in self.starts or () if tuple(named) == place), None)
+    def start_of(self, partition: Partition) -> int | None:
+        """Return the first offset of a partition, None when the backup does not name it."""
+        return next((start for *named, start in self.starts or () if tuple(named) == partition), None)
 
-    def segments_of(self, place: Place) -> list[Segment]:
+    def segments_of(self, partition: Partition) -> list[Segment]:
         """Return the files of a partition."""
-        return [segment for segment in self.segments if (segment.topic, segment.partition) == place]
+        return [segment for segment in self.segments if (segment.topic, segment.partition) == partition]
 
     @property
     def size_bytes(self) -> int:

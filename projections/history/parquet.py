@@ -179,5 +179,5 @@ def check_segment(file: bytes, link: bytes, where: str) -> bytes:
     for offset, value, expected in chain.from_iterable(_rows(file, ("offset", "record", "link"), READ_RECORDS)):
         link = next_link(link, offset, value)
         if link[:LINK_BYTES] != expected:
-            raise BrokenChain(f"{where}/{offset}: the record is not the one that was archived, or not at its place")
+            raise BrokenChain(f"{where}/{offset}: the record is not the one that was archived, or not at its position")
     return link

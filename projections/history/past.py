@@ -19,12 +19,12 @@ import orjson
 from psycopg import AsyncConnection, sql
 from psycopg.errors import DuplicateDatabase, ObjectInUse
 
-from events.topics import TOPICS
+from events.topics import TOPICS, Partition
 from projections.folding.bulk import BulkRunner, fold_until
 from projections.folding.changes import Difference
 from projections.folding.code import code_of
 from projections.folding.fold import Projection, Table
-from projections.folding.log import LogReader, Place, Source
+from projections.folding.log import LogReader, Source
 from projections.folding.positions import Positions
 from projections.folding.queries import load
 from projections.folding.runner import Runner, install
@@ -41,7 +41,7 @@ class _Database:
     """A database of the past: the positions it holds, its number in the order of creation (`made`), and the code that made it."""
 
     name: str
-    positions: Mapping[Place, int]
+    positions: Mapping[Partition, int]
     made: int
     code: str
 
@@ -75,7 +75,7 @@ class Past:
 
     @asynccontextmanager
     async def cold(
-        self, projection: Projection, history: Source, positions: Mapping[Place, int]
+        self, projection: Projection, history: Source, positions: Mapping[Partition, int]
     ) -> AsyncIterator[AsyncConnection[Any]]:
         """Fold one projection from the start, ignoring kept databases; yield a connection to the result, then drop it."""
         digest = hashlib.sha256(Positions(dict(positions)).header().encode()).hexdigest()
@@ -93,7 +93,7 @@ class Past:
                 await present.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
                 await present.execute(_SQL["unlock"])
 
-    async def _make(self, history: Source, positions: Mapping[Place, int]) -> str:
+    async def _make(self, history: Source, positions: Mapping[Partition, int]) -> str:
         """Return the name of the database at these positions; make it when it does not exist."""
         digest = hashlib.sha256(Positions(dict(positions)).header().encode()).hexdigest()
         name = self._prefix + digest[:16]
@@ -113,18 +113,18 @@ class Past:
         cursor = await present.execute(_SQL["known"], {"prefix": self._prefix})
         found = []
         for name, comment in await cursor.fetchall():
-            told = orjson.loads(comment)
-            found.append(_Database(name, Positions.parse(told["positions"]).next, told["made"], told.get("code", "")))
+            about = orjson.loads(comment)
+            found.append(_Database(name, Positions.parse(about["positions"]).next, about["made"], about.get("code", "")))
         return sorted(found, key=lambda database: database.made)
 
     async def _clone(
-        self, present: AsyncConnection[Any], name: str, known: list[_Database], positions: Mapping[Place, int]
+        self, present: AsyncConnection[Any], name: str, known: list[_Database], positions: Mapping[Partition, int]
     ) -> None:
         """Clone the nearest earlier database that the same code folded; create an empty one when there is none."""
         stale = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")  # unfinished, or made by other code
         await present.execute(stale.format(sql.Identifier(name)))
         alike = [other for other in known if other.code == self._code()]
-        before = [other for other in alike if all(positions.get(place, 0) >= at for place, at in other.positions.items())]
+        before = [other for other in alike if all(positions.get(partition, 0) >= at for partition, at in other.positions.items())]
         nearest = max(before, key=lambda other: sum(other.positions.values()), default=None)
         templates = [nearest.name, "template0"] if nearest else ["template0"]
         for template in templates:
@@ -136,13 +136,13 @@ class Past:
                 if template == templates[-1]:
                     raise  # otherwise the nearest one is in use: go on with template0
 
-    async def _fold(self, name: str, history: Source, positions: Mapping[Place, int]) -> None:
+    async def _fold(self, name: str, history: Source, positions: Mapping[Partition, int]) -> None:
         async with self._connect(name) as connection:
             for projection in self._folds:
                 await fold_to(projection, connection, history, positions)
 
     async def _finish(
-        self, present: AsyncConnection[Any], name: str, positions: Mapping[Place, int], known: list[_Database]
+        self, present: AsyncConnection[Any], name: str, positions: Mapping[Partition, int], known: list[_Database]
     ) -> None:
         """Mark the database as whole; drop databases beyond KEPT_MAX and those made by other code."""
         made = known[-1].made + 1 if known else 1
@@ -196,13 +196,13 @@ async def rows_of(
 
 
 async def fold_to(
-    projection: Projection, connection: AsyncConnection[Any], history: Source, positions: Mapping[Place, int]
+    projection: Projection, connection: AsyncConnection[Any], history: Source, positions: Mapping[Partition, int]
 ) -> Runner:
     """Fold a projection from its stored positions up to `positions`, exclusive; return its runner."""
     runner = await install(connection, projection)
     reader = LogReader(history, projection)
     stored = await runner.positions(connection)
-    until = {place: max(stored[place], positions.get(place, 0)) for place in stored}
+    until = {partition: max(stored[partition], positions.get(partition, 0)) for partition in stored}
     await reader.seek(stored)
     bulk = BulkRunner(runner, empty=not any(stored.values()))
     await fold_until(reader, bulk, connection, until)
@@ -210,14 +210,14 @@ async def fold_to(
     return runner
 
 
-async def positions_at(history: Source, moment: str) -> dict[Place, int]:
+async def positions_at(history: Source, moment: str) -> dict[Partition, int]:
     """Return the positions of a moment, given as an ISO 8601 time (UTC unless it names a zone) or as positions.
 
     Raises InvalidRequest when the text is neither.
     """
-    places = [(topic.name, number) for topic in TOPICS.values() for number in range(topic.partitions)]
+    partitions = [(topic.name, number) for topic in TOPICS.values() for number in range(topic.partitions)]
     if ":" in moment and "=" in moment:
         named = Positions.parse(moment).next
-        ends = await history.ends(places)
-        return {place: min(named.get(place, end), end) for place, end in ends.items()}
-    return dict(await history.after(places, time_of(moment, "a moment that is no topic:partition=offset")))
+        ends = await history.ends(partitions)
+        return {partition: min(named.get(partition, end), end) for partition, end in ends.items()}
+    return dict(await history.after(partitions, time_of(moment, "a moment that is no topic:partition=offset")))

@@ -1,4 +1,4 @@
-"""Asks old events a new question: folds history into a table that a user's file defines.
+"""Replays: history folded into a table that a user's file defines.
 
 The question is a Python file with `TOPICS` and either a `TABLE`, as in the project's own projections, or a function that
 takes Arrow batches and returns a table:
@@ -28,10 +28,10 @@ import pyarrow as pa
 from events.codec import encode
 from events.envelope import REGISTRY, Event, Recorded
 from events.errors import InvalidRequest, KinologError
-from events.topics import TOPICS, Topic
+from events.topics import TOPICS, Partition, Topic
 from projections.folding.bulk import BATCH_RECORDS
 from projections.folding.fold import Key, Projection, Table
-from projections.folding.log import LogReader, Place
+from projections.folding.log import LogReader
 from projections.folding.runner import fold
 from projections.history.parquet import schema_of
 
@@ -150,7 +150,7 @@ def question_of(module: ModuleType, topics: Sequence[str] = ()) -> View | Aggreg
     if not chosen:
         raise InvalidRequest(f"{module.__name__} wants TOPICS = (…,), or --topic; there are: {', '.join(TOPICS)}")
     if isinstance(table, Table):
-        return View(replace(table, keys_of=_telling(table.keys_of), evolve=_telling(table.evolve)), chosen)
+        return View(replace(table, keys_of=_explaining(table.keys_of), evolve=_explaining(table.evolve)), chosen)
     assert callable(function)
     columns = tuple(getattr(module, "COLUMNS", ()))
     known = {name for topic in chosen for name in (*schema_of(topic.name).names, "data")} - {"record"}
@@ -166,10 +166,10 @@ def named_topic(name: str) -> Topic:
     return TOPICS[name]
 
 
-def _telling(call: Callable[..., T]) -> Callable[..., T]:
+def _explaining(call: Callable[..., T]) -> Callable[..., T]:
     """Wrap a view's function so that an error names the event."""
 
-    def told(*args: Any) -> T:
+    def explaining(*args: Any) -> T:
         try:
             return call(*args)
         except Exception as error:
@@ -178,7 +178,7 @@ def _telling(call: Callable[..., T]) -> Callable[..., T]:
             event = encode(recorded.envelope).decode()
             raise FoldFailed(f"{call.__name__} failed at {where}: {type(error).__name__}: {error}\n{event}") from error
 
-    return told
+    return explaining
 
 
 def _create(table: Table[Any]) -> Iterator[str]:
@@ -201,7 +201,7 @@ def _column(annotation: Any) -> tuple[str, bool]:
 class InMemory:
     """Rows of a view and the positions they cover, held until both are written together."""
 
-    def __init__(self, view: View, positions: Mapping[Place, int] | None = None) -> None:
+    def __init__(self, view: View, positions: Mapping[Partition, int] | None = None) -> None:
         self.view = view
         self.rows: dict[Key, Any] = {}
         self.positions = dict(positions or {(topic.name, n): 0 for topic in view.topics for n in range(topic.partitions)})

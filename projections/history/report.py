@@ -16,9 +16,10 @@ from psycopg import AsyncConnection
 from pydantic import BaseModel
 
 from events.errors import KinologError
+from events.topics import Partition
 from projections.folding.code import code_of
 from projections.folding.fold import Projection
-from projections.folding.log import Place, Source, stretches
+from projections.folding.log import Source, stretches
 from projections.folding.runner import install
 from projections.history.parquet import NO_LINK, BrokenChain, check_segment, next_link
 from projections.history.past import Past, rows_of
@@ -35,7 +36,7 @@ class ReportedTable(BaseModel, frozen=True):
     rows: tuple[dict[str, Any], ...] | None = None
 
 
-class Report(BaseModel, frozen=True):
+class ProjectionReport(BaseModel, frozen=True):
     """The document.
 
     `positions` and `chains` are keyed by `topic/partition`: the next offset, and the hash chain before it (hex). `code` is
@@ -64,31 +65,31 @@ async def make(
     projection: Projection,
     past: Past,
     history: History,
-    positions: Mapping[Place, int],
+    positions: Mapping[Partition, int],
     rows: bool,
     parameters: dict[str, Any],
     *,
     kinolog: str,
     made_at: datetime,
-) -> Report:
+) -> ProjectionReport:
     """Fold a projection from the start up to `positions`; return an unsigned report."""
     wanted = {(topic.name, n): positions.get((topic.name, n), 0) for topic in projection.topics for n in range(topic.partitions)}
     chains = await chains_at(history, wanted)
     async with past.cold(projection, history, wanted) as connection:
         tables = await _tables(projection, connection, rows=rows)
-    return Report(
+    return ProjectionReport(
         kinolog=kinolog,
         made_at=made_at,
         projection=projection.name,
         parameters=parameters,
         code=code_of(projection),
-        positions={_name(place): position for place, position in sorted(wanted.items())},
-        chains={_name(place): link.hex() for place, link in sorted(chains.items())},
+        positions={_name(partition): position for partition, position in sorted(wanted.items())},
+        chains={_name(partition): link.hex() for partition, link in sorted(chains.items())},
         tables=tables,
     )
 
 
-def sign(report: Report, key: Ed25519PrivateKey) -> Report:
+def sign(report: ProjectionReport, key: Ed25519PrivateKey) -> ProjectionReport:
     """Return the report with public key and signature."""
     named = report.model_copy(update={"public_key": key.public_key().public_bytes_raw().hex()})
     return named.model_copy(update={"signature": key.sign(named.signed_bytes).hex()})
@@ -103,14 +104,14 @@ async def _tables(projection: Projection, connection: AsyncConnection[Any], *, r
     return found
 
 
-async def chains_at(history: Source, positions: Mapping[Place, int]) -> dict[Place, bytes]:
+async def chains_at(history: Source, positions: Mapping[Partition, int]) -> dict[Partition, bytes]:
     """Return each partition's hash chain over all records before its position, computed from the records themselves."""
     links = dict.fromkeys(positions, NO_LINK)
     starts = await history.starts(positions)
-    begins = {place: starts[place] for place, position in positions.items() if starts[place] < position}
-    async for place, records in stretches(history, begins, positions, records_max=10_000):
+    begins = {partition: starts[partition] for partition, position in positions.items() if starts[partition] < position}
+    async for partition, records in stretches(history, begins, positions, records_max=10_000):
         for offset, value in records:
-            links[place] = next_link(links[place], offset, value)
+            links[partition] = next_link(links[partition], offset, value)
     return links
 
 
@@ -118,14 +119,14 @@ async def chains_at(history: Source, positions: Mapping[Place, int]) -> dict[Pla
 
 
 async def check(
-    report: Report, projection: Projection, past: Past, history: History, unchecked: Fetch, key: Ed25519PublicKey
+    report: ProjectionReport, projection: Projection, past: Past, history: History, unchecked: Fetch, key: Ed25519PublicKey
 ) -> list[str]:
     """Return one sentence per mismatch. The report must be signed with `key`.
 
     `unchecked` fetches an archive file without verifying it, so that the first altered event can be named.
     """
     findings = _check_signature(report, key)
-    positions = {_place(name): position for name, position in report.positions.items()}
+    positions = {_partition(name): position for name, position in report.positions.items()}
     wanted = {(topic.name, number) for topic in projection.topics for number in range(topic.partitions)}
     if set(positions) != wanted:
         return [
@@ -133,16 +134,19 @@ async def check(
             f"positions: {projection.name} reads {len(wanted)} partitions, the report names {len(positions)} or others",
         ]
     ends = await history.ends(positions)
-    beyond = [place for place, position in sorted(positions.items()) if position > ends[place]]
-    findings += [f"{_name(place)}: the report stands at {positions[place]}, the log ends at {ends[place]}" for place in beyond]
+    beyond = [partition for partition, position in sorted(positions.items()) if position > ends[partition]]
+    findings += [
+        f"{_name(partition)}: the report stands at {positions[partition]}, the log ends at {ends[partition]}"
+        for partition in beyond
+    ]
     damage = await _damage(history, positions, unchecked)
     if beyond or damage:
         return findings + damage
     chains = await chains_at(history, positions)
-    for place, link in sorted(chains.items()):
-        if report.chains.get(_name(place)) != link.hex():
+    for partition, link in sorted(chains.items()):
+        if report.chains.get(_name(partition)) != link.hex():
             findings.append(
-                f"{_name(place)}: the events before {positions[place]} are not those of the report; its hash chain differs"
+                f"{_name(partition)}: the events before {positions[partition]} are not those of the report; its hash chain differs"
             )
     async with past.cold(projection, history, positions) as connection:
         tables = await _tables(projection, connection, rows=True)
@@ -152,7 +156,7 @@ async def check(
     return findings + differing
 
 
-def _check_signature(report: Report, key: Ed25519PublicKey) -> list[str]:
+def _check_signature(report: ProjectionReport, key: Ed25519PublicKey) -> list[str]:
     if not report.signature:
         return ["signature: the report is not signed"]
     if report.public_key != key.public_bytes_raw().hex():
@@ -164,17 +168,17 @@ def _check_signature(report: Report, key: Ed25519PublicKey) -> list[str]:
     return []
 
 
-async def _damage(history: History, positions: Mapping[Place, int], unchecked: Fetch) -> list[str]:
+async def _damage(history: History, positions: Mapping[Partition, int], unchecked: Fetch) -> list[str]:
     """Return one sentence per damaged file among those that the report covers."""
     findings = []
-    for place in sorted(positions):
+    for partition in sorted(positions):
         link = NO_LINK
-        for segment in history.segments.get(place, ()):
-            if segment.first >= positions[place]:
+        for segment in history.segments.get(partition, ()):
+            if segment.first >= positions[partition]:
                 break
             try:
                 file = await unchecked(segment)
-                link = check_segment(file, link, f"archive: {_name(place)}")
+                link = check_segment(file, link, f"archive: {_name(partition)}")
                 await history.fetch(segment)
             except (BrokenChain, KinologError) as error:
                 findings.append(str(error))
@@ -188,10 +192,10 @@ async def _damage(history: History, positions: Mapping[Place, int], unchecked: F
     return findings
 
 
-def _compare(projection: Projection, told: Mapping[str, ReportedTable], found: Mapping[str, ReportedTable]) -> list[str]:
+def _compare(projection: Projection, claimed: Mapping[str, ReportedTable], found: Mapping[str, ReportedTable]) -> list[str]:
     findings = []
     for table in projection.tables:
-        here, there = found[table.name], told.get(table.name)
+        here, there = found[table.name], claimed.get(table.name)
         if there is None:
             findings.append(f"{table.name}: the report does not have this table")
             continue
@@ -205,13 +209,13 @@ def _compare(projection: Projection, told: Mapping[str, ReportedTable], found: M
                 f"{table.name}: {here.count} rows with digest {here.sha256[:12]}…, the report says {there.count} with "
                 f"{there.sha256[:12]}…"
             )
-    return findings + [f"{name}: there is no such table" for name in sorted(set(told) - set(found))]
+    return findings + [f"{name}: there is no such table" for name in sorted(set(claimed) - set(found))]
 
 
-def _name(place: Place) -> str:
-    return f"{place[0]}/{place[1]}"
+def _name(partition: Partition) -> str:
+    return f"{partition[0]}/{partition[1]}"
 
 
-def _place(name: str) -> Place:
+def _partition(name: str) -> Partition:
     topic, _, number = name.rpartition("/")
     return topic, int(number) if number.isdecimal() else -1

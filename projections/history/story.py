@@ -45,9 +45,9 @@ from events.jobs import (
     RetryRequested,
 )
 from events.media import Failure
-from events.topics import FAILURES, JOB_REQUESTS, JOBS, partition_for
+from events.topics import FAILURES, JOB_REQUESTS, JOBS, Partition, partition_for
 from projections import timeline
-from projections.folding.log import Place, Source
+from projections.folding.log import Source
 from projections.jobs import made_by
 
 BEFORE = timedelta(minutes=5)
@@ -74,25 +74,25 @@ async def events_of_job(source: Source, job_id: str, pool: str, since: datetime)
     return in_causal_order([*facts, *requests, *said])
 
 
-async def _matching(source: Source, place: Place, since: datetime, matches: Matches) -> list[Recorded[StoryEvent]]:
+async def _matching(source: Source, partition: Partition, since: datetime, matches: Matches) -> list[Recorded[StoryEvent]]:
     """Return the events of a partition whose bytes match, from BEFORE `since` to the present end."""
-    start = (await source.starts([place]))[place]
-    position = max(start, (await source.after([place], since - BEFORE))[place])
-    end = (await source.ends([place]))[place]
+    start = (await source.starts([partition]))[partition]
+    position = max(start, (await source.after([partition], since - BEFORE))[partition])
+    end = (await source.ends([partition]))[partition]
     found: list[Recorded[StoryEvent]] = []
-    await source.assign({place: position})
-    while source.position(place) < end:
-        records = (await source.read(records_max=BATCH_RECORDS, wait_s=0.5)).get(place, ())
-        found += [event for offset, value in records if matches(value) and (event := _decoded(place, offset, value))]
+    await source.assign({partition: position})
+    while source.position(partition) < end:
+        records = (await source.read(records_max=BATCH_RECORDS, wait_s=0.5)).get(partition, ())
+        found += [event for offset, value in records if matches(value) and (event := _decoded(partition, offset, value))]
     return found
 
 
-def _decoded(place: Place, offset: int, value: bytes) -> Recorded[StoryEvent] | None:
+def _decoded(partition: Partition, offset: int, value: bytes) -> Recorded[StoryEvent] | None:
     try:
         envelope = decode(value)
     except InvalidEvent:
         return None
-    return Recorded(*place, offset, envelope) if _is_of_a_story(envelope) else None
+    return Recorded(*partition, offset, envelope) if _is_of_a_story(envelope) else None
 
 
 def _is_of_a_story(envelope: Envelope[Event]) -> TypeGuard[Envelope[StoryEvent]]:
@@ -102,12 +102,12 @@ def _is_of_a_story(envelope: Envelope[Event]) -> TypeGuard[Envelope[StoryEvent]]
 def in_causal_order(events: Sequence[Recorded[StoryEvent]]) -> list[Recorded[StoryEvent]]:
     """Return each event once, ordered by time, but never before its cause. Pure."""
     entries = [timeline.entry_of(recorded, "") for recorded in events]
-    by_place = {(event.topic, event.partition, event.offset): event for event in events}
-    return [by_place[entry.topic, entry.partition, entry.offset] for entry in timeline.causal(entries)]
+    by_position = {(event.topic, event.partition, event.offset): event for event in events}
+    return [by_position[entry.topic, entry.partition, entry.offset] for entry in timeline.causal(entries)]
 
 
-class Told(NamedTuple):
-    """One step of the story: a sentence and its event, with the event's place on the log."""
+class StoryStep(NamedTuple):
+    """One step of the story: a sentence and its event, with the event's position on the log."""
 
     time: datetime
     at: str
@@ -118,24 +118,24 @@ class Told(NamedTuple):
     cause: str | None
 
 
-def tell(events: Sequence[Recorded[StoryEvent]]) -> list[Told]:
+def steps_of(events: Sequence[Recorded[StoryEvent]]) -> list[StoryStep]:
     """Return the steps of a job's story. `events` are in causal order; renewals of one lease make one step. Pure."""
-    story: list[Told] = []
+    story: list[StoryStep] = []
     renewals: dict[int, int] = {}
-    steps: dict[int, int] = {}
+    renewal_steps: dict[int, int] = {}
     for recorded in events:
         event, envelope = recorded.envelope.data, recorded.envelope
         sentence = say(event)
         reason = getattr(event, "reason", None) or None
-        place = f"{recorded.topic}/{recorded.partition}/{recorded.offset}"
-        told = Told(envelope.time, place, sentence, reason, envelope.id, event.TYPE, envelope.causationid)
+        position = f"{recorded.topic}/{recorded.partition}/{recorded.offset}"
+        step = StoryStep(envelope.time, position, sentence, reason, envelope.id, event.TYPE, envelope.causationid)
         if isinstance(event, LeaseRenewed):
             renewals[event.epoch] = renewals.get(event.epoch, 0) + 1
             if (count := renewals[event.epoch]) > 1:
-                story[steps[event.epoch]] = told._replace(sentence=f"{sentence[:-1]}, {count} times until then.")
+                story[renewal_steps[event.epoch]] = step._replace(sentence=f"{sentence[:-1]}, {count} times until then.")
                 continue
-            steps[event.epoch] = len(story)
-        story.append(told)
+            renewal_steps[event.epoch] = len(story)
+        story.append(step)
     return story
 
 

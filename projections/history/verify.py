@@ -10,9 +10,9 @@ from psycopg import AsyncConnection
 
 from events.envelope import Recorded
 from events.jobs import JobFact
-from events.topics import JOBS
+from events.topics import JOBS, Partition
 from projections.folding.fold import Projection
-from projections.folding.log import LogReader, Place, Source
+from projections.folding.log import LogReader, Source
 from projections.folding.rebuild import rebuild
 from projections.folding.store import SQL
 from projections.history.audit import JobAudit
@@ -50,8 +50,8 @@ async def verify(connection: AsyncConnection[Any], source: Source, folds: Collec
     return {"projections": projections, "jobs": audit.jobs, "findings": findings}
 
 
-async def every_position(connection: AsyncConnection[Any]) -> dict[tuple[str, Place], int]:
-    """Return the position of each projection, process and effect, by (name, place)."""
+async def every_position(connection: AsyncConnection[Any]) -> dict[tuple[str, Partition], int]:
+    """Return the position of each projection, process and effect, by (name, partition)."""
     cursor = await connection.execute(SQL["every_position"])
     return {(name, (topic, partition)): position for name, topic, partition, position in await cursor.fetchall()}
 
@@ -59,16 +59,16 @@ async def every_position(connection: AsyncConnection[Any]) -> dict[tuple[str, Pl
 async def standing(
     connection: AsyncConnection[Any],
     source: Source,
-    before: Mapping[tuple[str, Place], int],
+    before: Mapping[tuple[str, Partition], int],
     sleep: Callable[[float], Awaitable[None]],
 ) -> list[str]:
-    """Return a finding for each place where a feed has not moved since `before`, nor in STILL_S more, though the log has more."""
+    """Return a finding for each partition with more events in which a feed has not moved since `before`, nor in STILL_S more."""
     waited_s = 0.0
     while True:
         now = await every_position(connection)
         still = {key: position for key, position in before.items() if now.get(key) == position}
-        following = await _next_events(source, {(place, position) for (_, place), position in still.items()})
-        stuck = [(name, found) for (name, place), position in still.items() if (found := following.get((place, position)))]
+        following = await _next_events(source, {(partition, position) for (_, partition), position in still.items()})
+        stuck = [(name, found) for (name, partition), position in still.items() if (found := following.get((partition, position)))]
         if not stuck or waited_s >= STILL_S:
             break
         await sleep(0.5)
@@ -79,20 +79,22 @@ async def standing(
     ]
 
 
-async def _next_events(source: Source, wanted: Collection[tuple[Place, int]]) -> dict[tuple[Place, int], tuple[str, int, int, str]]:
+async def _next_events(
+    source: Source, wanted: Collection[tuple[Partition, int]]
+) -> dict[tuple[Partition, int], tuple[str, int, int, str]]:
     """Return topic, partition, offset and subject of the first event at or after each position; omit positions without one."""
-    found: dict[tuple[Place, int], tuple[str, int, int, str]] = {}
-    for place, position in wanted:
+    found: dict[tuple[Partition, int], tuple[str, int, int, str]] = {}
+    for partition, position in wanted:
         reader = LogReader(source)
-        starts = await source.starts([place])
-        await reader.seek({place: max(position, starts[place])})
+        starts = await source.starts([partition])
+        await reader.seek({partition: max(position, starts[partition])})
         if reader.missing(await reader.ends()):
             batch, dead = await reader.read(records_max=1, wait_s=0.5)
             if batch is not None and batch.records:
                 first = batch.records[0]
-                found[place, position] = (*place, first.offset, first.envelope.subject)
+                found[partition, position] = (*partition, first.offset, first.envelope.subject)
             elif dead:
-                found[place, position] = (*place, dead[0].offset, "cannot be decoded")
+                found[partition, position] = (*partition, dead[0].offset, "cannot be decoded")
     return found
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
+from events.topics import Partition
 from projections.folding.code import code_of
 from projections.folding.fold import Projection
-from projections.folding.log import Place, stretches
+from projections.folding.log import stretches
 from projections.folding.runner import Runner
 from projections.folding.store import SQL, digest_of
 from projections.history.parquet import read_segment
@@ -51,8 +52,8 @@ async def list_versions(projections: Collection[Projection], connection: AsyncCo
     """Return all versions of these projections, in their order. Reads their tables and the records not yet archived."""
     await connection.execute(SQL["create"])  # does nothing when it exists
     stored = [one for projection in projections for one in await _stored(projection, connection)]
-    places = {place for one in stored for place in one.positions}
-    counts = await _Counts.of(history, places)  # read after the positions, so that none is past the end
+    partitions = {partition for one in stored for partition in one.positions}
+    counts = await _Counts.of(history, partitions)  # read after the positions, so that none is past the end
     return [await _described(one, counts) for one in stored]
 
 
@@ -65,7 +66,7 @@ class _Stored:
     serves: bool
     serves_from: datetime | None
     newest_event: datetime | None
-    positions: dict[Place, tuple[int, int]]
+    positions: dict[Partition, tuple[int, int]]
     tables: dict[str, str]
     codes: list[str] | None
     other_code: bool
@@ -92,15 +93,15 @@ async def _stored(projection: Projection, connection: AsyncConnection[Any]) -> l
 
 
 async def _described(stored: _Stored, counts: "_Counts") -> Version:
-    before = {place: await counts.before(place, position) for place, (position, _) in stored.positions.items()}
-    gapless = all(folded == before[place] for place, (_, folded) in stored.positions.items())
+    before = {partition: await counts.before(partition, position) for partition, (position, _) in stored.positions.items()}
+    gapless = all(folded == before[partition] for partition, (_, folded) in stored.positions.items())
     return Version(
         projection=stored.name,
         version=stored.version,
         serves=stored.serves,
         serves_from=stored.serves_from,
         events=sum(folded for _, folded in stored.positions.values()),
-        lag_events=sum(counts.all(place) - count for place, count in before.items()),
+        lag_events=sum(counts.all(partition) - count for partition, count in before.items()),
         newest_event=stored.newest_event,
         contiguous=gapless if counts.whole(before) else None,
         digest=sha256(repr(sorted(stored.tables.items())).encode()).hexdigest() if stored.tables else None,
@@ -119,39 +120,40 @@ class _Counts:
     """
 
     history: History
-    begins: Mapping[Place, int]
-    tail: Mapping[Place, Sequence[int]]
+    begins: Mapping[Partition, int]
+    tail: Mapping[Partition, Sequence[int]]
 
     @classmethod
-    async def of(cls, history: History, places: Collection[Place]) -> "_Counts":
+    async def of(cls, history: History, partitions: Collection[Partition]) -> "_Counts":
         """Read the offsets of records not yet archived, up to the present end."""
-        starts, ends = await history.log.starts(places), await history.ends(places)
+        starts, ends = await history.log.starts(partitions), await history.ends(partitions)
         files = history.segments
-        begins = {place: max(start, files[place][-1].next if files.get(place) else 0) for place, start in starts.items()}
-        tail: dict[Place, list[int]] = {place: [] for place in begins}
-        async for place, records in stretches(history.log, begins, ends, records_max=READ_RECORDS):
-            tail[place] += [offset for offset, _ in records]
+        archived = {partition: found[-1].next for partition, found in files.items() if found}
+        begins = {partition: max(start, archived.get(partition, 0)) for partition, start in starts.items()}
+        tail: dict[Partition, list[int]] = {partition: [] for partition in begins}
+        async for partition, records in stretches(history.log, begins, ends, records_max=READ_RECORDS):
+            tail[partition] += [offset for offset, _ in records]
         return cls(history, begins, tail)
 
-    def whole(self, places: Collection[Place]) -> bool:
+    def whole(self, partitions: Collection[Partition]) -> bool:
         """Return whether every record these partitions ever had is in a file or was read."""
-        return all(self._archived(place) == self.begins[place] for place in places)
+        return all(self._archived(partition) == self.begins[partition] for partition in partitions)
 
-    def _archived(self, place: Place) -> int:
+    def _archived(self, partition: Partition) -> int:
         """Return the offset up to which files cover the partition without a gap, from its first position on."""
         following = 0
-        for file in self.history.segments.get(place, ()):
+        for file in self.history.segments.get(partition, ()):
             following = file.next if file.first == following else following
         return following
 
-    def all(self, place: Place) -> int:
+    def all(self, partition: Partition) -> int:
         """Return the number of records in a partition."""
-        return sum(file.records for file in self.history.segments.get(place, ())) + len(self.tail[place])
+        return sum(file.records for file in self.history.segments.get(partition, ())) + len(self.tail[partition])
 
-    async def before(self, place: Place, position: int) -> int:
+    async def before(self, partition: Partition, position: int) -> int:
         """Return the number of records before a position."""
-        count = bisect_left(self.tail[place], position)
-        for file in self.history.segments.get(place, ()):
+        count = bisect_left(self.tail[partition], position)
+        for file in self.history.segments.get(partition, ()):
             if file.next <= position:
                 count += file.records
             elif file.first < position:  # an older version that stopped in the middle of a file

@@ -55,7 +55,7 @@ _SQL = load(Path(__file__).with_name("projection.sql"))
 
 
 @dataclass(slots=True)
-class Told:
+class ReportGroup:
     """Sums over a batch's reports with equal words; `Outcome` explains the sums."""
 
     day: date
@@ -104,7 +104,7 @@ class Gathering:
     """Groups of reports with equal words, and the words themselves."""
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[object, ...], Told] = {}
+        self._groups: dict[tuple[object, ...], ReportGroup] = {}
 
     def add(self, envelopes: Iterable[Envelope[Any]]) -> None:
         """Add reports. Only this step runs for each event."""
@@ -124,29 +124,29 @@ class Gathering:
                 event.video_codec,
                 event.resolution,
             )
-            told = groups.get(words)
-            if told is None:
-                told = groups[words] = Told(*words)
-            told.events += 1
+            group = groups.get(words)
+            if group is None:
+                group = groups[words] = ReportGroup(*words)
+            group.events += 1
             if (speed := event.speed_factor) is not None:
-                told.speeds.append(min(max(speed, 0.0), SPEED_MAX))
+                group.speeds.append(min(max(speed, 0.0), SPEED_MAX))
             if (before := event.input_size_bytes) and (after := event.output_size_bytes) is not None:
-                told.reduction_count += 1
-                told.reduction_sum += reduction(before, after)
+                group.reduction_count += 1
+                group.reduction_sum += reduction(before, after)
 
-    def items(self) -> Sequence[Told | Named]:
+    def items(self) -> Sequence[ReportGroup | Named]:
         """Return groups and words."""
         said: Counter[tuple[str, str | None]] = Counter()
-        for told in self._groups.values():
-            told.add_up()
+        for group in self._groups.values():
+            group.add_up()
             for label in WORDS:
-                said[label, getattr(told, label)] += told.events
+                said[label, getattr(group, label)] += group.events
         return [*self._groups.values(), *(Named(label, word, events) for (label, word), events in said.items())]
 
 
-def _of_told(keys_of: Callable[[Told], Collection[Key]]) -> Callable[[Told | Named], Collection[Key]]:
+def _of_group(keys_of: Callable[[ReportGroup], Collection[Key]]) -> Callable[[ReportGroup | Named], Collection[Key]]:
     """Return `keys_of` for a table that ignores `Named`."""
-    return lambda item: keys_of(item) if isinstance(item, Told) else ()
+    return lambda item: keys_of(item) if isinstance(item, ReportGroup) else ()
 
 
 def reduction(input_bytes: int, output_bytes: int) -> int:
@@ -172,26 +172,26 @@ class Standing:
     reduction_sum: Decimal = _ZERO
 
 
-def standing_keys(told: Told) -> Collection[tuple[str, str, str, str]]:
+def standing_keys(group: ReportGroup) -> Collection[tuple[str, str, str, str]]:
     """Return the line of ended jobs for which all four columns are known; an empty text is known."""
-    if told.event_type != FINISHED:
+    if group.event_type != FINISHED:
         return ()
-    if told.hardware is None or told.encoder is None or told.codec is None or told.resolution is None:
+    if group.hardware is None or group.encoder is None or group.codec is None or group.resolution is None:
         return ()
-    return ((told.hardware, told.encoder, told.codec, told.resolution),)
+    return ((group.hardware, group.encoder, group.codec, group.resolution),)
 
 
-def evolve_standing(row: Standing | None, told: Told) -> Standing:
+def evolve_standing(row: Standing | None, group: ReportGroup) -> Standing:
     """Add the sums."""
-    (key,) = standing_keys(told)
+    (key,) = standing_keys(group)
     row = row or Standing(*key)
     return replace(
         row,
-        samples=row.samples + told.events,
-        speed_count=row.speed_count + len(told.speeds),
-        speed_sum=_plus(row.speed_sum, told.speed_sum),
-        reduction_count=row.reduction_count + told.reduction_count,
-        reduction_sum=_plus(row.reduction_sum, told.reduction_sum),
+        samples=row.samples + group.events,
+        speed_count=row.speed_count + len(group.speeds),
+        speed_sum=_plus(row.speed_sum, group.speed_sum),
+        reduction_count=row.reduction_count + group.reduction_count,
+        reduction_sum=_plus(row.reduction_sum, group.reduction_sum),
     )
 
 
@@ -204,18 +204,18 @@ class Fault:
     count: int = 0
 
 
-def fault_keys(told: Told) -> Collection[tuple[str, str]]:
+def fault_keys(group: ReportGroup) -> Collection[tuple[str, str]]:
     """Return encoder and reason of a failure, when both are known."""
-    if told.status != FAILURE or told.encoder is None or told.reason is None:
+    if group.status != FAILURE or group.encoder is None or group.reason is None:
         return ()
-    return ((told.encoder, told.reason),)
+    return ((group.encoder, group.reason),)
 
 
-def evolve_fault(row: Fault | None, told: Told) -> Fault:
+def evolve_fault(row: Fault | None, group: ReportGroup) -> Fault:
     """Add the sums."""
-    (key,) = fault_keys(told)
+    (key,) = fault_keys(group)
     row = row or Fault(*key)
-    return replace(row, count=row.count + told.events)
+    return replace(row, count=row.count + group.events)
 
 
 @table_row
@@ -228,7 +228,7 @@ class Word:
     events: int = 0
 
 
-def word_keys(item: Told | Named) -> Collection[tuple[str, bool, str]]:
+def word_keys(item: ReportGroup | Named) -> Collection[tuple[str, bool, str]]:
     """Return the word."""
     return ((item.label, item.word is not None, item.word or ""),) if isinstance(item, Named) else ()
 
@@ -273,32 +273,32 @@ class Outcome:
 OutcomeKey = tuple[date, str, str, str, str, str]
 
 
-def outcome_keys(told: Told) -> Collection[OutcomeKey]:
+def outcome_keys(group: ReportGroup) -> Collection[OutcomeKey]:
     """Return day, version, hardware, encoder, codec and resolution."""
-    known = (told.hardware or "", told.encoder or "", told.codec or "", told.resolution or "")
-    return ((told.day, told.app_version, *known),)
+    known = (group.hardware or "", group.encoder or "", group.codec or "", group.resolution or "")
+    return ((group.day, group.app_version, *known),)
 
 
-def evolve_outcome(row: Outcome | None, told: Told) -> Outcome:
+def evolve_outcome(row: Outcome | None, group: ReportGroup) -> Outcome:
     """Add the sums. Speeds and sizes count only for ended jobs."""
-    (key,) = outcome_keys(told)
+    (key,) = outcome_keys(group)
     row = row or Outcome(*key)
-    if told.event_type == STARTED:
-        return replace(row, events=row.events + told.events, started=row.started + told.events)
-    if told.event_type != FINISHED:
-        return replace(row, events=row.events + told.events)
+    if group.event_type == STARTED:
+        return replace(row, events=row.events + group.events, started=row.started + group.events)
+    if group.event_type != FINISHED:
+        return replace(row, events=row.events + group.events)
     return replace(
         row,
-        events=row.events + told.events,
-        finished=row.finished + told.events,
-        succeeded=row.succeeded + told.events * (told.status == SUCCESS),
-        failed=row.failed + told.events * (told.status == FAILURE),
-        speed_count=row.speed_count + len(told.speeds),
-        speed_sum=_plus(row.speed_sum, told.speed_sum),
-        speed_squares=_plus(row.speed_squares, told.speed_squares),
-        speed_bins=_with_bins(row.speed_bins, told.speed_bins),
-        reduction_count=row.reduction_count + told.reduction_count,
-        reduction_sum=_plus(row.reduction_sum, told.reduction_sum),
+        events=row.events + group.events,
+        finished=row.finished + group.events,
+        succeeded=row.succeeded + group.events * (group.status == SUCCESS),
+        failed=row.failed + group.events * (group.status == FAILURE),
+        speed_count=row.speed_count + len(group.speeds),
+        speed_sum=_plus(row.speed_sum, group.speed_sum),
+        speed_squares=_plus(row.speed_squares, group.speed_squares),
+        speed_bins=_with_bins(row.speed_bins, group.speed_bins),
+        reduction_count=row.reduction_count + group.reduction_count,
+        reduction_sum=_plus(row.reduction_sum, group.reduction_sum),
     )
 
 
@@ -316,19 +316,19 @@ class Failed:
     count: int = 0
 
 
-def failed_keys(told: Told) -> Collection[tuple[date, str, str, str, str, str, str]]:
+def failed_keys(group: ReportGroup) -> Collection[tuple[date, str, str, str, str, str, str]]:
     """Return the six columns and the reason, for failed jobs."""
-    if told.event_type != FINISHED or told.status != FAILURE:
+    if group.event_type != FINISHED or group.status != FAILURE:
         return ()
-    (key,) = outcome_keys(told)
-    return ((*key, told.reason or ""),)
+    (key,) = outcome_keys(group)
+    return ((*key, group.reason or ""),)
 
 
-def evolve_failed(row: Failed | None, told: Told) -> Failed:
+def evolve_failed(row: Failed | None, group: ReportGroup) -> Failed:
     """Add the sums."""
-    (key,) = failed_keys(told)
+    (key,) = failed_keys(group)
     row = row or Failed(*key)
-    return replace(row, count=row.count + told.events)
+    return replace(row, count=row.count + group.events)
 
 
 def millionths(value: float) -> int:
@@ -348,21 +348,21 @@ PROJECTION = Projection(
     "telemetry",
     (TELEMETRY,),
     (
-        Table("leaderboard", Standing, ("hardware", "encoder", "codec", "resolution"), _of_told(standing_keys), evolve_standing),
-        Table("stability", Fault, ("encoder", "error"), _of_told(fault_keys), evolve_fault),
+        Table("leaderboard", Standing, ("hardware", "encoder", "codec", "resolution"), _of_group(standing_keys), evolve_standing),
+        Table("stability", Fault, ("encoder", "error"), _of_group(fault_keys), evolve_fault),
         Table("words", Word, ("label", "named", "word"), word_keys, evolve_word),
         Table(
             "outcomes",
             Outcome,
             ("day", "app_version", "hardware", "encoder", "codec", "resolution"),
-            _of_told(outcome_keys),
+            _of_group(outcome_keys),
             evolve_outcome,
         ),
         Table(
             "failures",
             Failed,
             ("day", "app_version", "hardware", "encoder", "codec", "resolution", "reason"),
-            _of_told(failed_keys),
+            _of_group(failed_keys),
             evolve_failed,
         ),
     ),

@@ -67,8 +67,8 @@ CREATE TABLE seen (id uuid PRIMARY KEY);
 -- The leaderboard in the predecessor's form; words beyond the caps share a line.
 WITH kept AS (
     SELECT label, word FROM (
-        SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS place FROM telemetry.words WHERE named
-    ) ranked WHERE place <= CASE label WHEN 'hardware' THEN %(hardware_max)s ELSE %(words_max)s END
+        SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS rank FROM telemetry.words WHERE named
+    ) ranked WHERE rank <= CASE label WHEN 'hardware' THEN %(hardware_max)s ELSE %(words_max)s END
 ),
 capped AS (
     SELECT CASE WHEN hardware IN (SELECT word FROM kept WHERE label = 'hardware') THEN hardware ELSE %(other)s END AS hardware,
@@ -92,8 +92,8 @@ LIMIT %(limit)s;
 -- name: stability
 WITH kept AS (
     SELECT label, word FROM (
-        SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS place FROM telemetry.words WHERE named
-    ) ranked WHERE place <= CASE label WHEN 'hardware' THEN %(hardware_max)s ELSE %(words_max)s END
+        SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS rank FROM telemetry.words WHERE named
+    ) ranked WHERE rank <= CASE label WHEN 'hardware' THEN %(hardware_max)s ELSE %(words_max)s END
 ),
 capped AS (
     SELECT CASE WHEN encoder IN (SELECT word FROM kept WHERE label = 'encoder') THEN encoder ELSE %(other)s END AS encoder,
@@ -111,8 +111,8 @@ SELECT label, sum(events)::bigint, count(*) FILTER (WHERE named) FROM telemetry.
 -- Outcomes of a selection, summed by some of the six labels; labels not requested are empty.
 WITH kept AS (
     SELECT label, word FROM (
-        SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS place FROM telemetry.words WHERE named
-    ) ranked WHERE place <= CASE label WHEN 'hardware' THEN %(hardware_max)s ELSE %(words_max)s END
+        SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS rank FROM telemetry.words WHERE named
+    ) ranked WHERE rank <= CASE label WHEN 'hardware' THEN %(hardware_max)s ELSE %(words_max)s END
 ),
 named AS (
     SELECT day, started, finished, succeeded, failed, speed_count, speed_sum, speed_squares, speed_bins, reduction_count,
@@ -167,8 +167,8 @@ SELECT to_json(g)::text FROM (
 -- Failed jobs of a selection, counted by encoder and reason.
 WITH kept AS (
     SELECT label, word FROM (
-        SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS place FROM telemetry.words WHERE named
-    ) ranked WHERE place <= CASE label WHEN 'hardware' THEN %(hardware_max)s ELSE %(words_max)s END
+        SELECT label, word, row_number() OVER (PARTITION BY label ORDER BY events DESC, word) AS rank FROM telemetry.words WHERE named
+    ) ranked WHERE rank <= CASE label WHEN 'hardware' THEN %(hardware_max)s ELSE %(words_max)s END
 ),
 named AS (
     SELECT count,

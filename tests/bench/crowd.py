@@ -81,7 +81,7 @@ def request(path: str, key: str, body: dict[str, Any]) -> bytes:
 
 
 async def crowd(port: int, seconds: float, runs: int, claims: list[dict[str, Any]]) -> None:
-    """Let everybody work; after a while of warming up, tell of each run."""
+    """Let everybody work; after a while of warming up, report each run."""
     loop = asyncio.get_running_loop()
     late_s: list[float] = []
     began = perf_counter() + 1.0

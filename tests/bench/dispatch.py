@@ -11,6 +11,7 @@ from events.jobs import ClaimRequested, JobSubmitted
 from events.kinds import AnalyseSpec, Capabilities, Requirements, Source
 from events.topics import JOBS, partition_for
 from infra.runtime import kafka
+from infra.runtime.appender import appender_of
 from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.settings import Settings
@@ -50,7 +51,7 @@ def _waiting_claim() -> Envelope[Event]:
 async def dispatch(settings: Settings) -> Sequence[Figure]:
     """Claim jobs one at a time; then submit many at once while 500 claims wait in vain."""
     async with Platform(settings, workers=0, lease_s=600) as platform:
-        appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60)
+        appender = appender_of(settings, timeout_s=60)
         await appender.start()
         transport = LogTransport(
             "bench",
@@ -87,7 +88,7 @@ async def dispatch(settings: Settings) -> Sequence[Figure]:
 
 
 async def _claim_times(transport: LogTransport) -> tuple[list[float], list[float]]:
-    """Return the median and the slowest hundredth of several runs, milliseconds."""
+    """Return the median and the p99 of several runs, milliseconds."""
     p50, p99 = [], []
     for _ in range(RUNS):
         waits = sorted(await _claim_some(transport, CLAIMS))
@@ -109,9 +110,9 @@ async def _claim_some(transport: LogTransport, count: int) -> list[float]:
 async def _decide_many(platform: Platform, appender: Appender) -> float:
     """Return requests decided a second, from the first that is appended to the last fact that is read."""
     settings = platform.settings
-    place = JOBS.name, partition_for(POOL, JOBS.partitions)
+    partition = JOBS.name, partition_for(POOL, JOBS.partitions)
     source = LogConsumer(settings, idle_ms=20)
-    await source.assign(await source.ends([place]))
+    await source.assign(await source.ends([partition]))
     events = [submitted() for _ in range(JOBS_AT_ONCE)]
     begun, facts = perf_counter(), 0
     appending = asyncio.gather(*(appender.append(events[at : at + 1000]) for at in range(0, JOBS_AT_ONCE, 1000)))

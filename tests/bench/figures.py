@@ -12,7 +12,7 @@ from infra.runtime.settings import Settings
 class Figure:
     """One measured thing: `runs` are the single values; `goal` is a bound of the median, or of the ratio when there is a baseline.
 
-    `at_least` tells whether more is better.
+    `at_least` says whether more is better.
     """
 
     name: str

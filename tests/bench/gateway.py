@@ -10,10 +10,9 @@ from typing import Any
 import httpx
 import psutil
 
-from infra.runtime import kafka
+from infra.runtime.appender import appender_of
 from infra.runtime.clock import new_id
 from infra.runtime.settings import Settings
-from producers.appender import Appender
 from tests.bench.bare import round_trips
 from tests.bench.crowd import TICK_S
 from tests.bench.dispatch import submitted
@@ -41,7 +40,7 @@ async def gateway(settings: Settings) -> Sequence[Figure]:
         "connections_waiting_max": 2 * WORKERS,
     }  # all from one address
     async with Platform(settings, workers=0, lease_s=600, **crowded) as platform:
-        appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60)
+        appender = appender_of(settings, timeout_s=60)
         await appender.start()
         keys = [(await register(platform))["api_key"] for _ in range(KEYS)]
         await appender.append([submitted() for _ in range(CLAIMS * (RUNS + 1))])
@@ -132,9 +131,9 @@ async def _crowd(platform: Platform, keys: Sequence[str]) -> list[dict[str, floa
     for _ in range(RUNS):
         await load.stdout.readline()  # the run begins
         before, begun = sum(map(_cpu_s, watched)), perf_counter()
-        told = json.loads(await load.stdout.readline())
+        line = json.loads(await load.stdout.readline())
         cpu = 100 * (sum(map(_cpu_s, watched)) - before) / (perf_counter() - begun) / CORES
-        found.append(told | {"cpu": cpu, "slower": slower()})
+        found.append(line | {"cpu": cpu, "slower": slower()})
     await load.wait()
     return found
 

@@ -10,7 +10,7 @@ import psutil
 
 from infra.local import supervision
 from infra.local.engine import postgres
-from infra.local.engine.configs import places
+from infra.local.engine.configs import directories
 from infra.runtime.settings import PREFIX, Settings
 from tests.bench.figures import Figure
 from tests.bench.pace import slower
@@ -68,7 +68,7 @@ def _running(local: Settings) -> Iterator[None]:
 
 def _seconds(local: Settings) -> dict[psutil.Process, float]:
     """Return the processor time of every process of the platform, the supervisor and PostgreSQL's connections included."""
-    supervisor = psutil.Process(int((places(local).run / "supervisord.pid").read_text()))
+    supervisor = psutil.Process(int((directories(local).run / "supervisord.pid").read_text()))
     found = {}
     for process in (supervisor, *supervisor.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):  # a connection that was closed just now

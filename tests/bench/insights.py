@@ -11,11 +11,11 @@ import httpx
 from api.telemetry.insights import INSIGHTS
 from events.topics import TELEMETRY
 from infra.runtime import kafka, memory, postgres
+from infra.runtime.appender import appender_of
 from infra.runtime.clock import new_id
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.settings import Settings
 from processors.agents.feed import GATHERED_RECORDS_MAX
-from producers.appender import Appender
 from producers.reports import Report, records_of, second_of
 from projections.folding.bulk import BulkRunner, fold_until
 from projections.folding.log import LogReader, decoded
@@ -43,7 +43,7 @@ REASONS = ("cancelled", "transcode_failed", "finalize_failed")
 
 def reports(count: int, rng: random.Random) -> list[Report]:
     """Return reports as real clients send them: every job when it starts and when it has ended, one in 20 failed."""
-    told = []
+    made = []
     for _ in range(count // 2):
         maker, codec = rng.choice(list(MAKERS)), rng.choice(CODECS)
         size = rng.randrange(10**8, 10**10)
@@ -55,27 +55,25 @@ def reports(count: int, rng: random.Random) -> list[Report]:
             "resolution": rng.choice(RESOLUTIONS),
             "input_size_bytes": size,
         }
-        told.append(Report(event_type="job_started", **known))
+        made.append(Report(event_type="job_started", **known))
         if rng.random() < 0.05:
             ended: dict[str, Any] = {"status": "failure", "failure_reason": rng.choice(REASONS)}
         else:
             output = int(size * rng.uniform(0.2, 0.9))
             ended = {"status": "success", "speed_factor": rng.lognormvariate(1, 0.5), "output_size_bytes": output}
-        told.append(Report(event_type="job_finished", duration_ms=rng.randrange(10**7), **known, **ended))
-    return told
+        made.append(Report(event_type="job_finished", duration_ms=rng.randrange(10**7), **known, **ended))
+    return made
 
 
 async def fill_telemetry(settings: Settings, count: int) -> None:
     """Put reports on a fresh log, spread over a few days; then let the collector look as rarely as in our processes."""
     await kafka.ensure_topics(settings, [TELEMETRY])
-    appender = Appender(
-        lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60, pending_max=2 * count
-    )
+    appender = appender_of(settings, timeout_s=60, pending_max=2 * count)
     await appender.start()
-    told = reports(count, random.Random(1))
+    made = reports(count, random.Random(1))
     for start in range(0, count, 5_000):
         day = second_of(NOON_S + DAY_S * (5 * start // count))
-        await appender.offer(TELEMETRY, records_of(told[start : start + 5_000], day, new_id))
+        await appender.offer(TELEMETRY, records_of(made[start : start + 5_000], day, new_id))
     await appender.stop()
     memory.collect_rarely()
 

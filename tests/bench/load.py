@@ -129,9 +129,9 @@ async def batch(port: int, seconds: float) -> dict[str, float]:
             writer.write(head + body)
             answer = await reader.readuntil(b"\r\n\r\n")
             length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-            told = json.loads(await reader.readexactly(length))
-            accepted += told["accepted"]
-            refused += told.get("refused", LINES)
+            counts = json.loads(await reader.readexactly(length))
+            accepted += counts["accepted"]
+            refused += counts.get("refused", LINES)
         writer.close()
 
     await asyncio.gather(*(send() for _ in range(BATCHES)))

@@ -9,6 +9,7 @@ from time import perf_counter
 
 from events.codec import encode
 from infra.runtime import kafka, memory, postgres
+from infra.runtime.appender import appender_of
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.settings import Settings
 from producers.appender import Appender
@@ -31,9 +32,7 @@ AGENT_S = 120
 
 async def _appender(settings: Settings) -> Appender:
     await kafka.ensure_topics(settings)
-    appender = Appender(
-        lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60, pending_max=2 * EVENTS
-    )
+    appender = appender_of(settings, timeout_s=60, pending_max=2 * EVENTS)
     await appender.start()
     return appender
 

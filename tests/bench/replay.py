@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from events.topics import PROGRESS
+from events.topics import PROGRESS, Partition
 from infra.history.shares import fold_in_shares
 from infra.runtime import memory, postgres
 from infra.runtime.clock import new_id
@@ -23,7 +23,6 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from projections import progress, timeline
 from projections.folding.fold import Key
-from projections.folding.log import Place
 from projections.folding.runner import install
 from projections.history.past import fold_to
 from tests.bench.figures import Figure
@@ -40,7 +39,7 @@ MEMORY_MAX_MB = 600
 ROWS = 50_000
 CORES = len(os.sched_getaffinity(0))
 RUNS = 3
-PLACES = [(PROGRESS.name, number) for number in range(PROGRESS.partitions)]
+PARTITIONS = [(PROGRESS.name, number) for number in range(PROGRESS.partitions)]
 
 
 class Took(NamedTuple):
@@ -132,29 +131,29 @@ async def rebuild_growth(settings: Settings) -> Sequence[Figure]:
     ]
 
 
-async def _until(settings: Settings, count: int) -> Mapping[Place, int]:
+async def _until(settings: Settings, count: int) -> Mapping[Partition, int]:
     """Return positions before which that many events stand, about."""
     async with open_log(settings, idle_ms=50) as source:
-        ends = await source.ends(PLACES)
-    return {place: end * count // sum(ends.values()) for place, end in ends.items()}
+        ends = await source.ends(PARTITIONS)
+    return {partition: end * count // sum(ends.values()) for partition, end in ends.items()}
 
 
-async def _consumed(source: LogConsumer, until: Mapping[Place, int]) -> float:
+async def _consumed(source: LogConsumer, until: Mapping[Partition, int]) -> float:
     """Return the events a second when all are read and nothing else is done."""
-    await source.assign(dict.fromkeys(PLACES, 0))
+    await source.assign(dict.fromkeys(PARTITIONS, 0))
     begun, count = perf_counter(), 0
     while count < sum(until.values()):
         count += sum(map(len, (await source.read(records_max=20_000, wait_s=0.5)).values()))
     return count / (perf_counter() - begun)
 
 
-def _in_a_process(settings: Settings, until: Mapping[Place, int]) -> Took:
+def _in_a_process(settings: Settings, until: Mapping[Partition, int]) -> Took:
     """Rebuild in a process of its own, whose memory and time are those of the rebuild; its start does not count."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_rebuild, settings, until).result()
 
 
-def _rebuild(settings: Settings, until: Mapping[Place, int]) -> Took:
+def _rebuild(settings: Settings, until: Mapping[Partition, int]) -> Took:
     memory.collect_rarely()
     begun, cpu = perf_counter(), process_time()
     asyncio.run(_fold(settings, until))
@@ -162,19 +161,19 @@ def _rebuild(settings: Settings, until: Mapping[Place, int]) -> Took:
 
 
 def _peak_mb() -> float:
-    """Return the most memory that this process had; `getrusage` would tell that of the one that started it."""
+    """Return the most memory that this process had; `getrusage` would return that of its parent."""
     status = Path("/proc/self/status").read_text()
     (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
     return int(kilobytes) / 1000
 
 
-async def _fold(settings: Settings, until: Mapping[Place, int]) -> None:
+async def _fold(settings: Settings, until: Mapping[Partition, int]) -> None:
     async with postgres.connected(settings) as connection, open_log(settings, idle_ms=50) as source:
         await connection.execute("DROP SCHEMA IF EXISTS progress_v1, progress, kinolog CASCADE")
         await fold_to(progress.PROJECTION, connection, source, until)
 
 
-async def _in_shares(settings: Settings, until: Mapping[Place, int], workers: int) -> float:
+async def _in_shares(settings: Settings, until: Mapping[Partition, int], workers: int) -> float:
     """Return the seconds of a rebuild by so many processes of their own, their start included."""
 
     async def watch() -> None:

@@ -1,7 +1,7 @@
 """How many events a second the telemetry app puts on the log, each acknowledged before its answer; and what that costs.
 
 Everything is on: limits, validation, anonymity, ids of the clients' own. The limit is only higher than the load. On two
-cores, what the load itself and the broker take is as much of a bound as the app: their shares are told, too.
+cores, what the load itself and the broker take is as much of a bound as the app: their shares are reported, too.
 """
 
 import asyncio

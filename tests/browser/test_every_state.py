@@ -112,8 +112,8 @@ async def test_an_empty_library_fits_too(browser: Browser, stand_in: StandIn) ->
 
 CUT_OFF = """() => [...document.querySelectorAll("#controls :is(.row, .volume, .choice) > button, #now")]
   .filter((one) => one.checkVisibility()).filter((one) => {
-    const place = one.getBoundingClientRect();
-    return place.left < 0 || place.right > innerWidth || one.scrollWidth > one.clientWidth + 1 && one.id !== "now";
+    const box = one.getBoundingClientRect();
+    return box.left < 0 || box.right > innerWidth || one.scrollWidth > one.clientWidth + 1 && one.id !== "now";
   }).map((one) => one.id || one.textContent)"""
 NAME = "(one) => one.id || one.className || one.parentElement.id"
 

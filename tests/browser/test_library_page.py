@@ -85,7 +85,7 @@ async def test_an_empty_library_says_how_to_fill_it(browser: Browser, stand_in: 
         await expect(page.locator("#notice")).to_contain_text("kinolog ingest FILE")
 
 
-async def test_an_error_is_told_in_its_own_words_and_can_be_tried_again(browser: Browser, stand_in: StandIn) -> None:
+async def test_an_error_is_shown_in_its_own_words_and_can_be_tried_again(browser: Browser, stand_in: StandIn) -> None:
     stand_in.add(video("harbour", "Harbour at dusk"))
     stand_in.broken = True
     async with open_page(browser, stand_in.base_url, expected=["503"]) as page:
@@ -116,7 +116,7 @@ async def test_nothing_is_wider_than_a_phone(browser: Browser, stand_in: StandIn
         assert await page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
-async def test_the_way_back_leads_to_the_same_words_and_the_same_place(browser: Browser, stand_in: StandIn) -> None:
+async def test_the_way_back_leads_to_the_same_words_and_the_same_position(browser: Browser, stand_in: StandIn) -> None:
     stand_in.add(*(video(f"clip-{n}", f"Clip {n}") for n in range(80)))
     async with open_page(browser, f"{stand_in.base_url}/?q=clip") as page:
         await expect(page.locator(".card")).to_have_count(24)
@@ -125,14 +125,14 @@ async def test_the_way_back_leads_to_the_same_words_and_the_same_place(browser: 
             await expect(page.locator(".card")).to_have_count(count)
         card = page.get_by_role("link", name="Clip 60", exact=False)
         await card.scroll_into_view_if_needed()
-        place = await page.evaluate("scrollY")
-        assert place > 1000
+        scrolled = await page.evaluate("scrollY")
+        assert scrolled > 1000
         await card.click()
         await expect(page.get_by_role("heading", name="Clip 60")).to_be_visible()
         await page.go_back()
         await expect(card).to_be_in_viewport()
         await expect(page.get_by_label("Search videos")).to_have_value("clip")
-        assert abs(await page.evaluate("scrollY") - place) < 2
+        assert abs(await page.evaluate("scrollY") - scrolled) < 2
         await page.locator(".card").last.scroll_into_view_if_needed()
         await expect(page.locator(".card")).to_have_count(80)
 

@@ -233,6 +233,6 @@ async def test_the_player_fits_a_phone(browser: Browser, stand_in: StandIn) -> N
         await page.locator("#start").tap()
         await assert_plays(page, seconds=0.3)
         assert await page.evaluate("document.documentElement.scrollWidth") <= 320
-        place = await page.get_by_role("button", name="Full screen").bounding_box()
-        assert place is not None
-        assert place["x"] + place["width"] <= 320
+        box = await page.get_by_role("button", name="Full screen").bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 320

@@ -73,7 +73,7 @@ def test_many_are_read_as_one_by_one(written: list[Envelope[Event]]) -> None:
 
 
 @given(st.lists(envelopes(), max_size=5), st.integers(0, 5), st.data())
-def test_among_many_none_is_read_that_alone_is_refused(written: list[Envelope[Event]], place: int, data: st.DataObject) -> None:
+def test_among_many_none_is_read_that_alone_is_refused(written: list[Envelope[Event]], index: int, data: st.DataObject) -> None:
     """Also what only together with its neighbours is JSON."""
     records = [codec.encode(envelope) for envelope in written]
     whole = document()
@@ -90,7 +90,7 @@ def test_among_many_none_is_read_that_alone_is_refused(written: list[Envelope[Ev
         document(type="x"),
         document(data={}),
     )
-    records[place:place] = data.draw(st.lists(st.sampled_from(refused), min_size=1, max_size=3))
+    records[index:index] = data.draw(st.lists(st.sampled_from(refused), min_size=1, max_size=3))
     with pytest.raises(InvalidEvent):
         codec.decode_all(records)
 
@@ -152,15 +152,15 @@ def test_a_damaged_envelope_is_read_or_an_invalid_event(envelope: Envelope[Event
 @given(envelopes(), st.data())
 def test_damaged_data_is_read_or_an_invalid_event(envelope: Envelope[Event], data: st.DataObject) -> None:
     members = json.loads(codec.encode(envelope))
-    place = members["data"]
+    value = members["data"]
     for _ in range(data.draw(st.integers(0, 4))):
-        inner = [child for child in (place.values() if isinstance(place, dict) else place) if child and _nests(child)]
+        inner = [child for child in (value.values() if isinstance(value, dict) else value) if child and _nests(child)]
         if inner:
-            place = data.draw(st.sampled_from(inner))
-    if isinstance(place, dict) and place:
-        place[data.draw(st.sampled_from(sorted(place)))] = data.draw(JSON)
-    elif isinstance(place, list):
-        place.append(data.draw(JSON))
+            value = data.draw(st.sampled_from(inner))
+    if isinstance(value, dict) and value:
+        value[data.draw(st.sampled_from(sorted(value)))] = data.draw(JSON)
+    elif isinstance(value, list):
+        value.append(data.draw(JSON))
     _read_or_refused(members)
 
 

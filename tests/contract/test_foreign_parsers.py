@@ -23,9 +23,9 @@ MOMENTS = ((0, 3), (0, 3, 1), (0, 3, 1, 4, 2), None)
 
 def rows(jobs: Sequence[int] | None, made: Plan = MADE) -> tuple[Any, list[Any]]:
     done = completions(made)
-    told: list[Recorded[Event]] = [*life(made, published=jobs is None)]
-    told += done if jobs is None else [done[number] for number in jobs]
-    tables = folded(catalog.PROJECTION, told)
+    events: list[Recorded[Event]] = [*life(made, published=jobs is None)]
+    events += done if jobs is None else [done[number] for number in jobs]
+    tables = folded(catalog.PROJECTION, events)
     return tables["videos"][(VIDEO_ID,)], list(tables["media"].values())
 
 

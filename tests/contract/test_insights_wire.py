@@ -13,7 +13,7 @@ import pytest
 from api.telemetry.insights import INSIGHTS
 from tests.support.apps import client
 from tests.support.footage import START
-from tests.support.shelf import Shelf, told
+from tests.support.shelf import Shelf, reported
 from tests.support.telemetry import Log, make
 
 V2 = "/api/v2/insights"
@@ -42,9 +42,9 @@ def line(document: Any, number: int = 0) -> tuple[Any, ...]:
 async def test_the_shape_is_the_predecessors_to_the_byte() -> None:
     answer = await get(
         Shelf.of(
-            told(1, event_type="job_started"),
-            told(2, speed_factor=2.65, input_size_bytes=1_024_000, output_size_bytes=600_100),
-            told(3, status="failure", failure_reason="transcode_failed"),
+            reported(1, event_type="job_started"),
+            reported(2, speed_factor=2.65, input_size_bytes=1_024_000, output_size_bytes=600_100),
+            reported(3, status="failure", failure_reason="transcode_failed"),
         )
     )
     assert answer.content == (
@@ -65,31 +65,35 @@ async def test_nothing_reported_is_nothing_and_no_error() -> None:
 
 
 async def test_reduction_is_a_fraction_and_what_is_not_known_is_zero() -> None:
-    assert line(await board(told(1, input_size_bytes=100, output_size_bytes=25))) == (0.0, 0.75, 1)
-    assert line(await board(told(1, input_size_bytes=0, output_size_bytes=25))) == (0.0, 0.0, 1)
-    assert line(await board(told(1, input_size_bytes=100, output_size_bytes=150))) == (0.0, -0.5, 1)
-    assert line(await board(told(1, input_size_bytes=100))) == (0.0, 0.0, 1)
+    assert line(await board(reported(1, input_size_bytes=100, output_size_bytes=25))) == (0.0, 0.75, 1)
+    assert line(await board(reported(1, input_size_bytes=0, output_size_bytes=25))) == (0.0, 0.0, 1)
+    assert line(await board(reported(1, input_size_bytes=100, output_size_bytes=150))) == (0.0, -0.5, 1)
+    assert line(await board(reported(1, input_size_bytes=100))) == (0.0, 0.0, 1)
 
 
 async def test_failures_are_samples_without_a_part_in_the_averages() -> None:
-    assert line(await board(told(1, speed_factor=3.0), told(2, status="failure"), told(3, speed_factor=4.0))) == (3.5, 0.0, 3)
+    log = reported(1, speed_factor=3.0), reported(2, status="failure"), reported(3, speed_factor=4.0)
+    assert line(await board(*log)) == (3.5, 0.0, 3)
 
 
 async def test_jobs_are_events_and_hardware_is_counted_wherever_it_is_named() -> None:
     document = await board(
-        told(1, event_type="job_started", hardware_model="AMD"), told(2), told(3, event_type="x", hardware_model=None), told(3)
+        reported(1, event_type="job_started", hardware_model="AMD"),
+        reported(2),
+        reported(3, event_type="x", hardware_model=None),
+        reported(3),
     )
     assert document["coverage"] == {"total_jobs": 3, "unique_hardware": 2}
     assert len(document["leaderboard"]) == 1
 
 
 async def test_a_report_that_comes_twice_counts_once() -> None:
-    assert await board(told(1), told(2), told(1), told(2)) == await board(told(1), told(2))
+    assert await board(reported(1), reported(2), reported(1), reported(2)) == await board(reported(1), reported(2))
 
 
 async def test_lines_are_ordered_by_speed_then_samples_then_name_and_end_at_fifty() -> None:
-    log = [told(n, encoder=f"e{n:02}", speed_factor=float(n % 3)) for n in range(60)]
-    log.append(told(60, encoder="e59", speed_factor=2.0))
+    log = [reported(n, encoder=f"e{n:02}", speed_factor=float(n % 3)) for n in range(60)]
+    log.append(reported(60, encoder="e59", speed_factor=2.0))
     document = await board(*log)
     lines = [(-found["speed"], -found["samples"], found["encoder"]) for found in document["leaderboard"]]
     assert lines == sorted(lines) and len(lines) == 50
@@ -97,15 +101,15 @@ async def test_lines_are_ordered_by_speed_then_samples_then_name_and_end_at_fift
 
 
 async def test_faults_are_ordered_by_count_then_name_and_end_at_twenty() -> None:
-    log = [told(n, status="failure", failure_reason=f"r{n % 23:02}") for n in range(60)]
+    log = [reported(n, status="failure", failure_reason=f"r{n % 23:02}") for n in range(60)]
     document = await board(*log)
     faults = [(-found["count"], found["encoder"], found["error"]) for found in document["stability"]]
     assert faults == sorted(faults) and len(faults) == 20
 
 
 async def test_a_flood_of_names_is_one_line_and_displaces_nobody() -> None:
-    log = [told(n, hardware_model=f"made up {n}", speed_factor=1e6) for n in range(100)]
-    log += [told(100 + n, hardware_model=name, speed_factor=2.0) for n, name in enumerate(("Intel", "Intel", "AMD", "AMD"))]
+    log = [reported(n, hardware_model=f"made up {n}", speed_factor=1e6) for n in range(100)]
+    log += [reported(100 + n, hardware_model=name, speed_factor=2.0) for n, name in enumerate(("Intel", "Intel", "AMD", "AMD"))]
     document = await board(*log, hardware_max=2)
     assert [(found["hardware"], found["samples"]) for found in document["leaderboard"]] == [
         ("other", 100),
@@ -119,8 +123,8 @@ async def test_a_flood_of_names_is_one_line_and_displaces_nobody() -> None:
 async def test_a_flood_of_other_words_is_one_line_too(field: str, column: str) -> None:
     made_up: list[dict[str, Any]] = [{field: f"made up {n}", "failure_reason": f"r{n}"} for n in range(100)]
     named: list[dict[str, Any]] = [{field: name} for name in ("a", "a", "b", "b")]
-    log = [told(n, **words, speed_factor=1e6, status="failure") for n, words in enumerate(made_up)]
-    log += [told(100 + n, **words, speed_factor=2.0) for n, words in enumerate(named)]
+    log = [reported(n, **words, speed_factor=1e6, status="failure") for n, words in enumerate(made_up)]
+    log += [reported(100 + n, **words, speed_factor=2.0) for n, words in enumerate(named)]
     shelf = Shelf.of(*log, words_max=2)
     document = (await get(shelf)).json()
     assert [(found[column], found["samples"]) for found in document["leaderboard"]] == [("other", 100), ("a", 2), ("b", 2)]
@@ -129,7 +133,7 @@ async def test_a_flood_of_other_words_is_one_line_too(field: str, column: str) -
 
 
 async def test_who_has_seen_it_gets_304_until_it_changes() -> None:
-    shelf = Shelf.of(told(1))
+    shelf = Shelf.of(reported(1))
     first = await get(shelf)
     assert first.headers["cache-control"] == "public, max-age=1"
     assert first.headers["access-control-allow-origin"] == "*"
@@ -138,12 +142,12 @@ async def test_who_has_seen_it_gets_304_until_it_changes() -> None:
     for seen in (etag, f'"other", W/{etag}', "*"):
         again = await get(shelf, headers={"If-None-Match": seen})
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
-    changed = await get(Shelf.of(told(1), told(2)), headers={"If-None-Match": etag})
+    changed = await get(Shelf.of(reported(1), reported(2)), headers={"If-None-Match": etag})
     assert changed.status_code == 200 and changed.headers["etag"] != etag
 
 
-async def test_other_methods_are_told_which_there_are() -> None:
-    shelf = Shelf.of(told(1))
+async def test_other_methods_get_the_list_of_those_there_are() -> None:
+    shelf = Shelf.of(reported(1))
     head = await get(shelf, method="HEAD")
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len((await get(shelf)).content)))
     post = await get(shelf, method="POST")
@@ -163,18 +167,18 @@ async def test_reading_is_limited_like_reporting(path: str) -> None:
 
 
 def history() -> Sequence[Any]:
-    """Return 40 jobs of an encoder that is fast and fails, and of one that is slow and does not; all told twice."""
+    """Return 40 jobs of an encoder that is fast and fails, and of one that is slow and does not; all reported twice."""
     log = []
     for n in range(40):
         day = START + timedelta(days=n % 2)
         for base, encoder, speed, version in ((0, "av1_nvenc", 4.0, "1.0.0"), (100, "libsvtav1", 1.0, "1.1.0")):
             known = {"encoder": encoder, "app_version": version}
-            log.append(told(base * 10 + 2 * n, day, event_type="job_started", **known))
+            log.append(reported(base * 10 + 2 * n, day, event_type="job_started", **known))
             if encoder == "av1_nvenc" and n % 4 == 0:
                 ended: dict[str, Any] = {"status": "failure", "failure_reason": "transcode_failed"}
             else:
                 ended = {"speed_factor": speed + n / 100, "input_size_bytes": 100, "output_size_bytes": 60}
-            log.append(told(base * 10 + 2 * n + 1, day, **known, **ended))
+            log.append(reported(base * 10 + 2 * n + 1, day, **known, **ended))
     return log
 
 
@@ -250,7 +254,7 @@ async def test_two_encoders_head_to_head() -> None:
 
 @pytest.mark.parametrize("path", ["", "/failures", "/trend", "/comparison?encoder=av1_nvenc&other=libsvtav1"])
 async def test_csv_has_a_line_for_each_item(path: str) -> None:
-    shelf = Shelf.of(*history(), *(told(9000 + n, encoder="=cmd()", status="failure", failure_reason="x") for n in range(5)))
+    shelf = Shelf.of(*history(), *(reported(9000 + n, encoder="=cmd()", status="failure", failure_reason="x") for n in range(5)))
     mark = "&" if "?" in path else "?"
     answer = await get(shelf, f"{V2}{path}{mark}format=csv")
     assert answer.headers["content-type"].startswith("text/csv")
@@ -276,7 +280,7 @@ async def test_what_makes_no_sense_is_422(query: str) -> None:
 
 
 async def test_the_document_comes_in_the_encoding_that_is_asked_for() -> None:
-    shelf = Shelf.of(*(told(n, hardware_model=f"GPU {n}") for n in range(20)))
+    shelf = Shelf.of(*(reported(n, hardware_model=f"GPU {n}") for n in range(20)))
     plain = await get(shelf, headers={"Accept-Encoding": "identity"})
     for encoding in ("zstd", "gzip"):
         packed = await get(shelf, headers={"Accept-Encoding": encoding})

@@ -1,4 +1,4 @@
-"""What an object store promises: on the real one, and, as far as work needs it, on the directory that tests use in its place."""
+"""What an object store promises: on the real one, and, as far as work needs it, on the directory that tests use instead."""
 
 import asyncio
 import hashlib
@@ -56,7 +56,7 @@ async def test_what_is_put_comes_back(either: work.ObjectStore, tmp_path: Path, 
     assert (tmp_path / "got").read_bytes() == DATA
 
 
-async def test_an_object_that_was_replaced_is_told_by_its_etag(either: work.ObjectStore, tmp_path: Path) -> None:
+async def test_an_object_that_was_replaced_is_known_by_its_etag(either: work.ObjectStore, tmp_path: Path) -> None:
     etag = hashlib.md5(DATA, usedforsecurity=False).hexdigest()
     await either.put_bytes("sources/v/original", DATA, "video/mp4")
     assert await either.get_file("sources/v/original", tmp_path / "got", etag) == SHA256
@@ -100,7 +100,7 @@ async def test_a_bucket_may_be_wanted_twice_and_by_several_at_once(settings: Set
     assert await ObjectStore(settings).ready()
 
 
-async def test_stat_tells_size_type_and_a_tag_that_follows_the_bytes(store: ObjectStore) -> None:
+async def test_stat_returns_size_type_and_a_tag_that_follows_the_bytes(store: ObjectStore) -> None:
     await store.put_bytes("videos/v/x", DATA, "video/mp4")
     first = await store.stat("videos/v/x")
     assert (first.key, first.size_bytes, first.content_type) == ("videos/v/x", len(DATA), "video/mp4")

@@ -90,12 +90,12 @@ async def test_what_is_offered_is_answered_with_its_offsets(offering: tuple[Offe
     expected: Offsets = {}
     for records in (RECORDS[:12], RECORDS[12:]):
         offsets: Offsets = await log.offer(TELEMETRY, records)
-        for place, numbers in offsets.items():
-            assert place[0] == TELEMETRY.name
-            assert numbers == list(range(len(expected.get(place, [])), len(expected.get(place, [])) + len(numbers)))
-            expected[place] = [*expected.get(place, []), *numbers]
+        for partition, numbers in offsets.items():
+            assert partition[0] == TELEMETRY.name
+            assert numbers == list(range(len(expected.get(partition, [])), len(expected.get(partition, [])) + len(numbers)))
+            expected[partition] = [*expected.get(partition, []), *numbers]
     partitions = [partition_of(key, TELEMETRY.partitions) for key, _, _ in RECORDS]
-    assert {place[1]: len(numbers) for place, numbers in expected.items()} == {n: partitions.count(n) for n in set(partitions)}
+    assert {number: len(found) for (_, number), found in expected.items()} == {n: partitions.count(n) for n in set(partitions)}
 
 
 async def test_who_has_no_room_says_so_at_once(offering: tuple[Offering, Callable[[], Offering]]) -> None:

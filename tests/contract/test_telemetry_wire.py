@@ -203,7 +203,7 @@ async def test_other_methods_are_405(path: str, method: str) -> None:
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST, OPTIONS")
 
 
-async def test_a_client_is_limited_to_a_burst_of_10_and_told_when_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_is_limited_to_a_burst_of_10_and_learns_when_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     log, hundredths = Log(), itertools.count(100)
     monkeypatch.setattr("api.telemetry.ingest.monotonic", lambda: next(hundredths) / 100)
     async with client(make(log, per_minute=30, burst=10), token=None) as http:
@@ -394,12 +394,12 @@ async def test_a_bomb_is_413(encoding: str) -> None:
     assert answer.status_code == 413
 
 
-async def test_too_many_lines_are_413_and_the_answer_tells_how_many_were_taken() -> None:
+async def test_too_many_lines_are_413_and_the_answer_says_how_many_were_taken() -> None:
     log = Log()
     answer = await post_lines(log, lines(LEAST) * (batches.LINES_MAX + 1))
-    told = answer.json()
+    body = answer.json()
     assert answer.status_code == 413
-    assert 0 < told["lines"] == told["accepted"] == len(log.events) <= batches.LINES_MAX
+    assert 0 < body["lines"] == body["accepted"] == len(log.events) <= batches.LINES_MAX
 
 
 async def test_a_batch_while_the_log_is_away_is_503() -> None:

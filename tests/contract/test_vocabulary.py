@@ -38,7 +38,7 @@ def test_an_example_has_the_key_of_its_topic(path: Path) -> None:
     assert document["subject"] == (document["id"] if key == EVENT_ID else document["data"][key])
 
 
-def test_examples_tell_connected_stories() -> None:
+def test_examples_are_connected_stories() -> None:
     documents = [json.loads(path.read_text()) for path in EXAMPLES]
     ids = {document["id"] for document in documents}
     assert len(ids) == len(documents)

@@ -61,14 +61,14 @@ async def test_a_worker_or_a_key_is_revoked_once(keys: Keys) -> None:
     assert {one.key_id: one.revoked_at for one in await keys.listing(10)}[other.key_id] is None
 
 
-async def test_a_revocation_is_untold_until_it_was_told(keys: Keys) -> None:
+async def test_a_revocation_is_unpublished_until_it_was_published(keys: Keys) -> None:
     first, second = key(), key()
     for one in (first, second):
         await keys.add(one, HASH)
         await keys.revoke(one.key_id, NOW, "sold")
-    assert {(one.key_id, reason) for one, reason in await keys.untold()} == {(first.key_id, "sold"), (second.key_id, "sold")}
-    await keys.told([first.key_id])
-    assert [one.key_id for one, _ in await keys.untold()] == [second.key_id]
+    assert {(one.key_id, reason) for one, reason in await keys.unpublished()} == {(first.key_id, "sold"), (second.key_id, "sold")}
+    await keys.mark_published([first.key_id])
+    assert [one.key_id for one, _ in await keys.unpublished()] == [second.key_id]
 
 
 async def test_an_end_is_only_brought_nearer(keys: Keys) -> None:

@@ -155,7 +155,7 @@ async def test_only_parts_that_the_file_has_are_signed(platform: Platform) -> No
     assert (await platform.admin.post(f"{single}/parts", json={"numbers": [1]})).status_code == 409
 
 
-async def test_known_content_is_told_unless_it_is_wanted_again(platform: Platform, carphone: Path) -> None:
+async def test_known_content_is_reported_unless_it_is_wanted_again(platform: Platform, carphone: Path) -> None:
     data = carphone.read_bytes() + os.urandom(8)
     sha256 = hashlib.sha256(data).hexdigest()
     made = await platform.admin.post("/api/videos", **form("first.mp4", data))

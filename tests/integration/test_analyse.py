@@ -64,9 +64,9 @@ async def test_a_good_source_is_planned_as_decided(name: str, tmp_path: Path) ->
     assert len({rendition.track for rendition in decided.audio}) == expected.audio_tracks
     assert len(decided.subtitles) == expected.subtitles
     assert abs(decided.duration_ms - expected.duration_ms) <= TOLERANCE_MS
-    told = "\n".join((*probe.warnings, *decided.notes))
+    warnings = "\n".join((*probe.warnings, *decided.notes))
     for words in expected.warnings:
-        assert words in told
+        assert words in warnings
     if not expected.warnings:
         assert not probe.warnings
 

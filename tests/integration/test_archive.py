@@ -52,7 +52,7 @@ async def until_archived(settings: Settings, store: ObjectStore, expected: Recor
 
 
 async def manifest_is_whole(settings: Settings, store: ObjectStore) -> bool:
-    """Tell whether the manifest names the files that the log names."""
+    """Return whether the manifest names the files that the log names."""
     named = {segment.key for segment in await archived(store)}
     return named == {segment.key for segment in Files(await read_topic(settings, "archive"))}
 
@@ -222,7 +222,7 @@ def altered(table: pa.Table) -> pa.Table:
 
 
 def reordered(table: pa.Table) -> pa.Table:
-    """Let the sixth and the seventh change places, offsets staying where they were."""
+    """Let the sixth and the seventh swap, offsets staying where they were."""
     order = list(range(table.num_rows))
     order[5], order[6] = order[6], order[5]
     return table.take(order).set_column(1, "offset", table["offset"])
@@ -261,7 +261,7 @@ async def test_a_file_that_is_gone_or_another_is_named(settings: Settings) -> No
         assert second.key in gone and "missing" in gone
 
 
-async def test_a_manifest_that_says_what_was_never_told_is_named(settings: Settings) -> None:
+async def test_a_manifest_that_says_what_was_never_recorded_is_named(settings: Settings) -> None:
     store = ObjectStore(settings)
     _first, second, *_ = await a_history(settings, store)
     manifest = (await store.get_bytes(MANIFEST, 1 << 24)).replace(second.sha256.encode(), b"0" * 64)

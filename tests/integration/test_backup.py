@@ -14,7 +14,7 @@ import pytest
 from events.codec import encode
 from events.envelope import Recorded
 from events.errors import Conflict
-from events.topics import PROGRESS, TOPICS
+from events.topics import PROGRESS, TOPICS, Partition
 from infra.backup.make import Making
 from infra.backup.restore import Restoring
 from infra.backup.shelf import open_shelf
@@ -31,7 +31,7 @@ from infra.runtime.worker_keys import KeyTable
 from processors.agents.outbox import SQL as OUTBOX
 from processors.agents.outbox import put
 from producers.keys import Key
-from projections.folding.log import Place, stretches
+from projections.folding.log import stretches
 from projections.folding.positions import Positions
 from projections.folding.runner import install
 from projections.history.backup import Backup, BackupDamaged
@@ -45,7 +45,7 @@ from tests.support.counting import ticks
 from tests.support.log import assert_whole
 from tests.support.platform import Platform, environment
 
-PLACES = [(topic.name, number) for topic in TOPICS.values() for number in range(topic.partitions)]
+PARTITIONS = [(topic.name, number) for topic in TOPICS.values() for number in range(topic.partitions)]
 
 
 def say_nothing(what: str, done: int, total: int) -> None:
@@ -64,14 +64,14 @@ async def restore(settings: Settings, where: str, scratch: Path) -> dict[str, di
     return await Restoring(settings, ObjectStore(settings), await open_shelf(settings, where), scratch, say_nothing).run()
 
 
-async def on_the_log(settings: Settings, ends: dict[Place, int] | None = None) -> dict[Place, list[tuple[int, bytes]]]:
+async def on_the_log(settings: Settings, ends: dict[Partition, int] | None = None) -> dict[Partition, list[tuple[int, bytes]]]:
     """Return every record before `ends`."""
     log = LogConsumer(settings, idle_ms=50)
-    found: dict[Place, list[tuple[int, bytes]]] = {place: [] for place in PLACES}
+    found: dict[Partition, list[tuple[int, bytes]]] = {partition: [] for partition in PARTITIONS}
     try:
-        ends = ends or await log.ends(PLACES)
-        async for place, records in stretches(log, await log.starts(PLACES), ends, records_max=1000):
-            found[place] += records
+        ends = ends or await log.ends(PARTITIONS)
+        async for partition, records in stretches(log, await log.starts(PARTITIONS), ends, records_max=1000):
+            found[partition] += records
     finally:
         await log.close()
     return found
@@ -114,7 +114,7 @@ async def test_a_platform_is_restored_and_goes_on(platform: Platform, elsewhere:
     digests = await restore(elsewhere, where, tmp_path / "b")
 
     assert await on_the_log(elsewhere, ends) == await on_the_log(settings, ends)
-    moment = Positions({place: end for place, end in ends.items() if end}).header()
+    moment = Positions({partition: end for partition, end in ends.items() if end}).header()
     async with past_of(settings).at(moment) as then:
         for projection in PROJECTIONS.values():
             assert await (await install(then, projection)).digest(then) == digests[projection.name], projection.name
@@ -145,7 +145,7 @@ async def test_gaps_and_the_archive_come_back_where_they_were(settings: Settings
     assert sum(len(records) for (topic, _), records in there.items() if topic == "progress") == 80
     async with open_history(elsewhere) as history:
         assert history.segments and await audit_archive(history.log, history.segments, history.fetch) == []
-    await archive(elsewhere, 20)  # the archiver goes on after the last file that the log tells of
+    await archive(elsewhere, 20)  # the archiver goes on after the last file on the log
     async with open_history(elsewhere) as history:
         assert await audit_archive(history.log, history.segments, history.fetch) == []
 
@@ -196,16 +196,16 @@ async def test_a_backup_in_a_bucket_and_a_second_one_that_copies_what_is_new(
 KILLED = """
 import os, signal, sys
 from infra.cli import main
-from infra.runtime.placed_appender import PlacedAppender
+from infra.runtime.restoring_appender import RestoringAppender
 
-take = PlacedAppender.take
+take = RestoringAppender.take
 
 async def take_some(self, topic, steps):
     await take(self, topic, steps)
     if max(step.next for step in steps.values()) > 20:
         os.kill(os.getpid(), signal.SIGKILL)
 
-PlacedAppender.take = take_some
+RestoringAppender.take = take_some
 sys.argv = ["kinolog", "restore", *sys.argv[1:]]
 main()
 """
@@ -230,7 +230,7 @@ async def test_what_was_killed_half_way_goes_on(settings: Settings, elsewhere: S
     digests = await restore(elsewhere, where, tmp_path / "b")
     assert await on_the_log(elsewhere) == await on_the_log(settings)
     async with postgres.connected(settings) as connection, open_history(settings) as history:
-        runner = await fold_to(PROJECTIONS["progress"], connection, history, await history.ends(PLACES))
+        runner = await fold_to(PROJECTIONS["progress"], connection, history, await history.ends(PARTITIONS))
         assert await runner.digest(connection) == digests["progress"]
 
 

@@ -1,6 +1,6 @@
 """Real videos made by workers here and elsewhere while one calamity follows the other; at the end everything is right.
 
-`make chaos ROUNDS=50` lets more of them befall than `make test`; the seed that it prints tells the order again.
+`make chaos ROUNDS=50` lets more of them befall than `make test`; the seed that it prints repeats the order.
 """
 
 import asyncio
@@ -96,14 +96,14 @@ async def everything_is_right(chaos: World, video_ids: set[str]) -> None:
         if isinstance(recorded.envelope.data, JobClaimed | JobCompleted | LeaseExpired):
             facts[recorded.envelope.data.job_id].append(recorded.envelope.data)
     assert len(facts) == JOBS * len(video_ids)
-    for told in facts.values():
-        assert [type(fact) for fact in told].count(JobCompleted) == 1
-        assert isinstance(told[-1], JobCompleted), "nothing happens to a job that is done"
-        claims = [fact for fact in told if isinstance(fact, JobClaimed)]
+    for history in facts.values():
+        assert [type(fact) for fact in history].count(JobCompleted) == 1
+        assert isinstance(history[-1], JobCompleted), "nothing happens to a job that is done"
+        claims = [fact for fact in history if isinstance(fact, JobClaimed)]
         assert [claim.epoch for claim in claims] == list(range(1, len(claims) + 1))
-        assert (told[-1].epoch, told[-1].worker_id) == (claims[-1].epoch, claims[-1].worker_id)
-        assert told[-1].attempt <= SETTINGS["attempts_max"]
-    workers = {told[-1].worker_id for told in facts.values()}
+        assert (history[-1].epoch, history[-1].worker_id) == (claims[-1].epoch, claims[-1].worker_id)
+        assert history[-1].attempt <= SETTINGS["attempts_max"]
+    workers = {history[-1].worker_id for history in facts.values()}
     assert workers > {far.worker_id for far in chaos.far}, "workers here and elsewhere have had their part"
     await assert_whole(chaos.platform.settings)
 

@@ -105,7 +105,7 @@ async def folded(settings: Settings) -> State:
 
 
 async def test_a_second_dispatcher_fences_the_first(settings: Settings) -> None:
-    """Both believe that they own the partition, as after a pause: only the fence tells them apart."""
+    """Both believe that they own the partition, as after a pause: only the fence distinguishes them."""
     async with appending(settings) as appender:
         first, second = dispatcher_of(settings, appender), dispatcher_of(settings, appender, group=".other")
         await first.start()

@@ -141,7 +141,7 @@ async def broken_video(platform: Platform) -> dict[str, Any]:
     return failure
 
 
-async def test_a_failed_attempt_is_told_reported_resolved_and_was_open_before(platform: Platform) -> None:
+async def test_a_failed_attempt_is_listed_reported_resolved_and_was_open_before(platform: Platform) -> None:
     failure = await broken_video(platform)
     which = f"/api/failures/{failure['failure_id']}"
     assert (failure["stage"], failure["category"], failure["final"]) == ("analysis", "validation", True)
@@ -187,12 +187,12 @@ async def test_a_capsule_is_run_again_and_the_verdict_is_noted(platform: Platfor
     assert kinolog(platform, "failures", "capsule", which, "--out", str(file)).returncode == 0
     capsule = opened(file.read_bytes())
     assert (capsule.failure.code, capsule.spec.kind) == (failure["code"], "analyse")
-    assert [place.event["type"].split(".")[2] for place in capsule.events][:2] == ["claimed", "result-reported"]
+    assert [one.event["type"].split(".")[2] for one in capsule.events][:2] == ["claimed", "result-reported"]
 
     again = kinolog(platform, "failures", "rerun", str(file), "--here", "--json")
     assert again.returncode == 0, again.stderr
-    told = json.loads(again.stdout)
-    assert (told["verdict"], told["failure"]["code"]) == ("reproduced", failure["code"])
+    ended = json.loads(again.stdout)
+    assert (ended["verdict"], ended["failure"]["code"]) == ("reproduced", failure["code"])
     noted = await platform.admin.post(f"/api/failures/{which}/reruns", json={"worker": "gpu-2", "seconds": 1.5})
     assert (noted.status_code, noted.json()["verdict"]) == (202, "not_reproduced")
     reruns = (await platform.read(f"/api/failures/{which}", noted.headers["X-Log-Position"])).json()["reruns"]
@@ -211,9 +211,9 @@ async def test_another_worker_runs_it_again_and_its_verdict_is_noted(platform: P
     finally:
         await platform.retire("worker-2")
     assert again.returncode == 0, again.stderr
-    told = json.loads(again.stdout)
-    assert (told["verdict"], told["failure"]["code"]) == ("reproduced", failure["code"])
-    assert told["worker"] != failure["worker_id"]
+    ended = json.loads(again.stdout)
+    assert (ended["verdict"], ended["failure"]["code"]) == ("reproduced", failure["code"])
+    assert ended["worker"] != failure["worker_id"]
     await eventually(
         lambda: statuses(platform, kind="rerun", video_id=failure["video_id"]), lambda found: found == ["completed", "completed"]
     )

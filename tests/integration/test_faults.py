@@ -121,10 +121,10 @@ async def test_the_worker_app_may_be_killed_again_and_again(settings: Settings, 
         assert not [fact for fact in attempts if isinstance(fact, LeaseExpired | ResultRefused)]
 
 
-async def test_a_worker_far_away_that_is_told_to_go_twice_hands_its_job_back_at_once(
+async def test_a_worker_far_away_that_is_stopped_twice_hands_its_job_back_at_once(
     settings: Settings, clip: Path, tmp_path: Path
 ) -> None:
-    changes = {"chunk_s": 60.0, "encoder_preset": "veryslow", "lease_s": 60.0}  # a job that does not end before the worker is told
+    changes = {"chunk_s": 60.0, "encoder_preset": "veryslow", "lease_s": 60.0}  # a job that outlasts the worker
     async with Platform(settings, workers=0, **(QUICK | changes)) as platform:
         url, made = str(platform.worker.base_url), await token(platform)
         async with remote_worker(url, made["token"], tmp_path / "attic", worker_threads=1) as worker:
@@ -154,12 +154,12 @@ async def test_a_worker_far_away_that_is_killed_and_back_goes_on_at_once(setting
 
 
 async def chunks_done(platform: Platform, video_id: str, count: int) -> bool:
-    """Tell whether so many chunks are done."""
+    """Return whether so many chunks are done."""
     return [job["status"] for job in await jobs_of(platform, video_id) if job["kind"] == "encode"].count("completed") >= count
 
 
 async def encodes(platform: Platform, video_id: str) -> bool:
-    """Tell whether a chunk is being encoded now."""
+    """Return whether a chunk is being encoded now."""
     return any((job["kind"], job["status"]) == ("encode", "claimed") for job in await jobs_of(platform, video_id))
 
 
@@ -169,6 +169,6 @@ async def slug_of(platform: Platform, video_id: str) -> str:
 
 
 async def holds(platform: Platform, video_id: str, worker_id: str) -> bool:
-    """Tell whether a worker encodes a chunk now."""
+    """Return whether a worker encodes a chunk now."""
     found = await jobs_of(platform, video_id)
     return any((job["kind"], job["status"], job["worker_id"]) == ("encode", "claimed", worker_id) for job in found)

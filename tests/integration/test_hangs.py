@@ -53,7 +53,7 @@ async def uploaded(settings: Settings) -> str:
 
 
 def submitted(settings: Settings, video_id: str) -> Callable[[], Awaitable[bool]]:
-    """Return the function that tells whether planning has asked for work on a video."""
+    """Return the function that says whether planning has asked for work on a video."""
 
     async def asked() -> bool:
         requests = [recorded.envelope.data for recorded in await read_topic(settings, JOB_REQUESTS.name)]
@@ -121,7 +121,7 @@ async def test_while_a_projection_is_rebuilt_its_old_version_serves_and_planning
 
 
 def listed(settings: Settings, video_id: str) -> Callable[[], Awaitable[bool]]:
-    """Return the function that tells whether readers see a video."""
+    """Return the function that says whether readers see a video."""
 
     async def seen() -> bool:
         async with connected(settings) as connection:

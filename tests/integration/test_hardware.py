@@ -37,7 +37,7 @@ def fake_ffmpeg(folder: Path, cases: str) -> str:
 
 
 async def test_a_machine_without_a_card_encodes_in_software_and_says_why(tmp_path: Path) -> None:
-    """The real ffmpeg; on a machine with a card, what works there is told as well."""
+    """The real ffmpeg; on a machine with a card, what works there is reported as well."""
     found = await detect(ffmpeg_path(), tmp_path, Limits(), trial_s=TRIAL_S, drm=tmp_path / "no-cards")
     assert found.encoders[-3:] == SOFTWARE
     assert len(found.trials) == 15

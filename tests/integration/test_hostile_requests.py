@@ -84,7 +84,7 @@ LEAVES = (
     *('"' + "x" * 9000 + '"', '"../../etc/passwd"', '"2026-02-30T25:61:61Z"', "[]", "{}", "[null]", '[{"a": {}}]'),
     "[" * 600 + "]" * 600,
 )
-"""JSON that stands in the place of one value of a body."""
+"""JSON that replaces one value of a body."""
 PAGES = {
     "/": {"get": {}},
     "/watch/{slug}": {"get": {"parameters": [{"name": "slug", "in": "path"}]}},
@@ -151,7 +151,7 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def requests(document: dict[str, Any], there: Mapping[str, str]) -> Iterator[Request]:
-    """Yield each operation with each bad value in each place, the others as they should be.
+    """Yield each operation with each bad value in each field, the others as they should be.
 
     `there` has values of parameters that name something; nothing that could be deleted is named with them.
     """
@@ -213,7 +213,7 @@ async def faults(url: str, headers: dict[str, str], there: Mapping[str, str] | N
                 request.url = httpx.URL(url).copy_with(raw_path=raw)
                 answer = await clients[number % CLIENTS].send(request, stream=True)
                 statuses[answer.status_code] += 1
-                if answer.status_code >= 500 or (answer.status_code >= 400 and not is_told(answer)):
+                if answer.status_code >= 500 or (answer.status_code >= 400 and not is_explained(answer)):
                     said = f"{answer.headers.get('content-type')} {(await answer.aread())[:200]!r}" if method != "head" else ""
                     found.append(f"{answer.status_code} {method} {target[:200]} {str(more)[:150]} {(body or b'')[:150]!r} {said}")
                 await answer.aclose()
@@ -224,8 +224,8 @@ async def faults(url: str, headers: dict[str, str], there: Mapping[str, str] | N
     return statuses, found
 
 
-def is_told(answer: httpx.Response) -> bool:
-    """Tell whether a refusal is one for programs, or a page for a person who asked for one."""
+def is_explained(answer: httpx.Response) -> bool:
+    """Return whether a refusal is one for programs, or a page for a person who asked for one."""
     kind = answer.headers.get("content-type", "").partition(";")[0]
     return kind == TYPE or (kind == "text/html" and answer.request.headers["accept"].startswith("text/html"))
 
@@ -267,7 +267,7 @@ async def test_bad_input_is_nobodys_bug(mine: Platform, there: dict[str, str], n
 
 
 async def test_bad_input_is_nobodys_bug_in_telemetry(mine: Platform) -> None:
-    """With jobs to tell of: insights have rows."""
+    """With jobs on the log: insights have rows."""
     async with TelemetryServer(mine.settings) as server, httpx.AsyncClient(base_url=server.url, timeout=60) as http:
         ended = {
             "app_version": "1.0.0",

@@ -43,12 +43,12 @@ def in_batches(log: Sequence[Recorded[Event]], rng: random.Random) -> list[Batch
     while left:
         chosen = rng.sample(sorted(left), rng.randint(1, len(left)))
         slices, records = [], []
-        for place in chosen:
-            taken = left[place][: rng.randint(1, 40)]
-            del left[place][: len(taken)]
-            if not left[place]:
-                del left[place]
-            slices.append(Slice(*place, taken[0].offset, taken[-1].offset + 1, len(taken), None))
+        for partition in chosen:
+            taken = left[partition][: rng.randint(1, 40)]
+            del left[partition][: len(taken)]
+            if not left[partition]:
+                del left[partition]
+            slices.append(Slice(*partition, taken[0].offset, taken[-1].offset + 1, len(taken), None))
             records += taken
         batches.append(Batch(tuple(slices), records, gather(telemetry.PROJECTION, records)))
     return batches

@@ -102,8 +102,8 @@ def test_a_log_of_before_there_were_passwords_gets_them_and_loses_nothing(tmp_pa
     with running_engine(tmp_path / "var") as local:
         assert written(resolve(local), VIDEOS.name) is None
         for process in marked(local):
-            told = " ".join(process.cmdline())
-            assert not [name for name, secret in access.passwords(local).items() if secret in told]
+            line = " ".join(process.cmdline())
+            assert not [name for name, secret in access.passwords(local).items() if secret in line]
         supervision.stop(local)
         access.passwords_file(local).unlink()
         supervision.start(local, engine_only=True)

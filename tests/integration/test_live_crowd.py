@@ -72,13 +72,13 @@ async def test_streams_of_a_crowd_that_comes_back_do_not_break(settings: Setting
     gc.disable()  # what is closed is freed without the collector, which looks rarely in the apps
     try:
         async with asyncio.timeout(500):
-            start = hub.progress.id_of(tuple(0 for _ in hub.progress.places))
+            start = hub.progress.id_of(tuple(0 for _ in hub.progress.partitions))
             async with (
                 served(make("admin", live=hub), requests_max=REQUESTS_MAX + LISTENERS_MAX) as server,
                 open_log(settings) as log,
             ):
-                ends = await log.ends(hub.progress.places)
-                end = tuple(ends[place] for place in hub.progress.places)
+                ends = await log.ends(hub.progress.partitions)
+                end = tuple(ends[partition] for partition in hub.progress.partitions)
                 await eventually(lambda: hub.progress.reached, lambda reached: all(map(ge, reached, end)))
                 beginning, caught_up = asyncio.Semaphore(500), asyncio.Semaphore(0)
                 async with asyncio.TaskGroup() as group:

@@ -13,10 +13,10 @@ import pytest
 from api.admin.live.messages import of_progress
 from events.envelope import Envelope
 from events.progress import ProgressTicked
+from events.topics import Partition
 from infra.local import supervision
 from infra.runtime.clock import new_id, system_context
 from infra.runtime.settings import Settings
-from projections.folding.log import Place
 from projections.folding.positions import Positions
 from tests.support import clips
 from tests.support.live import Heard, parse
@@ -70,18 +70,18 @@ async def listen(platform: Platform, path: str, last: str | None, heard: list[He
 
 
 def messages(heard: list[Heard]) -> list[str]:
-    """Return what was told, without the state at the beginning."""
+    """Return the notices, without the state at the beginning."""
     return [json.dumps(one.data) for one in heard if one.event not in ("initial", "heartbeat")]
 
 
-async def told_on_the_log(platform: Platform, video_id: str, begun: Mapping[Place, int]) -> dict[Place, list[str]]:
-    """Return what there is to be told of a video from these positions on, by partition."""
-    expected: dict[Place, list[str]] = {}
+async def notices_on_the_log(platform: Platform, video_id: str, begun: Mapping[Partition, int]) -> dict[Partition, list[str]]:
+    """Return the notices that the log has for a video from these positions on, by partition."""
+    expected: dict[Partition, list[str]] = {}
     for topic in ("videos", "jobs", "progress"):
         for recorded in await read_topic(platform.settings, topic):
-            told = of_progress(cast(Any, recorded))
-            if told and told.about == video_id and recorded.offset >= begun[topic, recorded.partition]:
-                expected.setdefault((topic, recorded.partition), []).append(json.dumps(told.data))
+            notice = of_progress(cast(Any, recorded))
+            if notice and notice.about == video_id and recorded.offset >= begun[topic, recorded.partition]:
+                expected.setdefault((topic, recorded.partition), []).append(json.dumps(notice.data))
     return expected
 
 
@@ -135,14 +135,14 @@ async def test_what_is_heard_is_what_is_on_the_log_whatever_is_killed(
             await platform.until(video_id, lambda video: video.get("status") == "ready", 150)
             begun = Positions.parse(str(heard[0].id)).next
 
-            async def heard_and_told() -> tuple[list[str], dict[Place, list[str]]]:
-                return messages(heard), await told_on_the_log(platform, video_id, begun)
+            async def heard_and_logged() -> tuple[list[str], dict[Partition, list[str]]]:
+                return messages(heard), await notices_on_the_log(platform, video_id, begun)
 
-            found, expected = await eventually(heard_and_told, lambda both: len(both[0]) >= sum(map(len, both[1].values())))
+            found, expected = await eventually(heard_and_logged, lambda both: len(both[0]) >= sum(map(len, both[1].values())))
             listening.cancel()
 
     assert [one.event for one in heard].count("initial") == 1
-    assert {place: [text for text in found if text in told] for place, told in expected.items()} == expected
+    assert {partition: [text for text in found if text in notices] for partition, notices in expected.items()} == expected
     assert len(found) == sum(map(len, expected.values()))
 
 
@@ -215,8 +215,8 @@ async def test_a_thousand_listeners_hear_the_same_soon(platform: Platform) -> No
             await connected.acquire()
         wanted = f"kinolog_live_listeners {LISTENERS}.0"  # those of the test before may not be quite gone
         await eventually(lambda: platform.admin.get("/metrics"), lambda answer: wanted in answer.text)
-        told = asyncio.get_running_loop().time()
+        appended_at = asyncio.get_running_loop().time()
         await appender.append([tick(42.0)])
-    slowest = max(task.result() for task in hearing) - told
+    slowest = max(task.result() for task in hearing) - appended_at
     print(f"\n{LISTENERS} listeners heard it within {slowest * 1000:.0f} ms")
     assert slowest < 30

@@ -228,9 +228,9 @@ async def test_an_agent_that_raises_loses_nothing_and_doubles_nothing(settings: 
 class LateLog:
     """A consumer of a log whose first three records are gone."""
 
-    async def starts(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    async def starts(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Return where each partition starts."""
-        return dict.fromkeys(places, 3)
+        return dict.fromkeys(partitions, 3)
 
     async def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
         """Remember."""
@@ -303,8 +303,8 @@ async def test_a_feed_whose_reader_was_fenced_opens_another(settings: Settings) 
     await pool.close()
 
 
-async def test_a_reader_that_gathers_is_told_once_of_what_comes_one_by_one(settings: Settings) -> None:
-    async def tellings(source: LogConsumer, count: int) -> int:
+async def test_a_reader_that_gathers_wakes_once_for_what_comes_one_by_one(settings: Settings) -> None:
+    async def rounds(source: LogConsumer, count: int) -> int:
         """Return in how many turns so many events came."""
         turns = 0
         while count > 0:
@@ -313,10 +313,10 @@ async def test_a_reader_that_gathers_is_told_once_of_what_comes_one_by_one(setti
         return turns
 
     events = ticks(30, jobs=1)
-    place = PROGRESS.name, partition_for(events[0].subject, PROGRESS.partitions)
+    partition = PROGRESS.name, partition_for(events[0].subject, PROGRESS.partitions)
     async with asyncio.timeout(60), appending(settings) as appender, open_log(settings, gather_ms=1000) as source:
-        await source.assign({place: 0})
-        reading = asyncio.create_task(tellings(source, len(events)))
+        await source.assign({partition: 0})
+        reading = asyncio.create_task(rounds(source, len(events)))
         for event in events:
             await appender.append([event])
         assert await reading < len(events) / 2
@@ -326,13 +326,13 @@ async def test_positions_are_those_of_the_log(settings: Settings) -> None:
     events = ticks(500, jobs=20)
     async with appending(settings) as appender:
         halves = await asyncio.gather(*(appender.append(events[n : n + 50]) for n in range(0, 500, 50)))
-        placed = {
-            place: event.id
+        expected = {
+            partition: event.id
             for half, start in zip(halves, range(0, 500, 50), strict=True)
-            for place, event in zip(half, events[start : start + 50], strict=True)
+            for partition, event in zip(half, events[start : start + 50], strict=True)
         }
-        assert len(placed) == 500
+        assert len(expected) == 500
         async with reading(settings, {(PROGRESS.name, n): 0 for n in range(PROGRESS.partitions)}) as reader:
             for batch in await read(reader, 500):
                 for record in batch.records:
-                    assert placed[record.topic, record.partition, record.offset] == record.envelope.id  # type: ignore[index]
+                    assert expected[record.topic, record.partition, record.offset] == record.envelope.id  # type: ignore[index]

@@ -124,8 +124,8 @@ async def test_what_is_too_long_or_too_many_keeps_no_other_waiting(platform: Pla
     all_of_them = [rendition for part in parts for rendition in part.renditions] + [
         each for one in results for each in one.renditions
     ]
-    told = sum(len(rendition.segments) for rendition in all_of_them)
-    assert earlier.parts == len(parts) >= 1 and told == sum(len(playlist.segments) for _, playlist in playlists)
+    reported = sum(len(rendition.segments) for rendition in all_of_them)
+    assert earlier.parts == len(parts) >= 1 and reported == sum(len(playlist.segments) for _, playlist in playlists)
     assert memory.peak_bytes < 2 * memory.before_bytes, "when one file took all of it, this was nine times as much"
 
 

@@ -69,11 +69,11 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 def records(draw: st.DrawFn, event: type[Event]) -> tuple[Topic, bytes]:
     """A record as somebody who writes to the log himself might write it: one text of an event is anything at all."""
     document = json.loads(encode(draw(envelopes(event))))
-    place = draw(st.sampled_from([path for path in leaves(document) if path[0] in ("data", "subject", "source")]))
+    path = draw(st.sampled_from([leaf for leaf in leaves(document) if leaf[0] in ("data", "subject", "source")]))
     inner = document
-    for key in place[:-1]:
+    for key in path[:-1]:
         inner = inner[key]
-    inner[place[-1]] = draw(NASTY | LONG)
+    inner[path[-1]] = draw(NASTY | LONG)
     return TOPIC_OF[event.TYPE], json.dumps(document).encode()
 
 
@@ -92,7 +92,7 @@ def examples(event: type[Event]) -> list[tuple[Topic, bytes]]:
 
 async def test_no_text_on_the_log_stops_a_fold(settings: Settings) -> None:
     """What cannot be read becomes a dead letter; everything else is folded and stored, however odd."""
-    told = [record for event in EVENT_TYPES for record in examples(event)]
+    records = [record for event in EVENT_TYPES for record in examples(event)]
     pool = await postgres.open_pool(settings)
     complaints: list[str] = []
     async with pool.connection() as connection:
@@ -101,24 +101,24 @@ async def test_no_text_on_the_log_stops_a_fold(settings: Settings) -> None:
         ]
         for runner in runners:
             positions = await runner.positions(connection)
-            for topic, value in told:
+            for topic, value in records:
                 if topic not in runner.projection.topics:
                     continue
-                place = (topic.name, partition_for("x", topic.partitions))
-                readable, _dead = decoded(*place, [(positions[place], value)])
+                partition = (topic.name, partition_for("x", topic.partitions))
+                readable, _dead = decoded(*partition, [(positions[partition], value)])
                 try:
-                    await runner.apply(connection, batch(runner.projection, place, positions[place], readable))
+                    await runner.apply(connection, batch(runner.projection, partition, positions[partition], readable))
                 except Exception as error:  # noqa: BLE001  (whatever it is)
                     complaints.append(f"{runner.projection.name}: {type(error).__name__}: {error} of {value[:60]!r}")
                     continue
-                positions[place] += 1
+                positions[partition] += 1
     await pool.close()
     assert not complaints, f"{len(complaints)} events stop a projection:\n" + "\n".join(complaints[:60])
 
 
-def batch(projection: Projection, place: tuple[str, int], start: int, readable: list[Recorded[Event]]) -> Batch:
+def batch(projection: Projection, partition: tuple[str, int], start: int, readable: list[Recorded[Event]]) -> Batch:
     """One record as its reader offers it."""
-    return Batch((Slice(*place, start, start + 1, 1, None),), readable, gather(projection, readable))
+    return Batch((Slice(*partition, start, start + 1, 1, None),), readable, gather(projection, readable))
 
 
 # --- feeds ----------------------------------------------------------------------------------------------------------
@@ -127,9 +127,9 @@ def batch(projection: Projection, place: tuple[str, int], start: int, readable: 
 async def letters(settings: Settings, topic: Topic) -> list[dict[str, Any]]:
     """Return the dead letters of a topic."""
     consumer = await kafka.open_consumer(settings, idle_ms=50)
-    place = TopicPartition(kafka.topic_name(settings, topic.dead_letters), 0)
-    consumer.assign([place])
-    end = (await consumer.end_offsets([place]))[place]
+    partition = TopicPartition(kafka.topic_name(settings, topic.dead_letters), 0)
+    consumer.assign([partition])
+    end = (await consumer.end_offsets([partition]))[partition]
     found = [json.loads((await consumer.getone()).value or b"") for _ in range(end)]
     await consumer.stop()
     return found
@@ -195,7 +195,7 @@ async def test_an_event_at_which_a_fold_fails_stops_its_partition_alone_and_is_n
 
         await eventually(others_went_on)
         (standing,) = feed.standings()
-        assert (standing.place, standing.subject) == ((PROGRESS.name, stopped), subject)
+        assert (standing.partition, standing.subject) == ((PROGRESS.name, stopped), subject)
         assert f"progress/{stopped}/{standing.offset} ({subject})" in (feed.fault() or "")
         assert "ZeroDivisionError: a bug in a fold" in (feed.fault() or "") and feed.standing_s() > 0
         assert free.fault() is None and free.standing_s() == 0
@@ -251,7 +251,7 @@ async def test_a_feed_that_hangs_is_cancelled_and_its_other_partitions_go_on(
         await eventually(lambda: folded_ids(pool, "hanging"), lambda found: elsewhere.items() <= found.items())
         await eventually(lambda: feed.fault())
         (standing,) = feed.standings()
-        assert (standing.place, standing.subject) == ((PROGRESS.name, stopped), subject)
+        assert (standing.partition, standing.subject) == ((PROGRESS.name, stopped), subject)
         assert "Stalled: the feed of hanging showed no sign of life for 2 s" in (feed.fault() or "") and tar.cancelled
         tar.set = False
         await eventually(lambda: folded_ids(pool, "hanging"), lambda found: found == expected)
@@ -342,8 +342,8 @@ async def test_an_effect_that_fails_on_one_event_is_buried_and_the_others_are_do
         mine = [event.id for event in events if event.subject == subject and event.id != bad.id]
         assert [id_ for id_ in done if id_ in mine] == mine, "those of a subject come in order"
     (letter,) = await letters(settings, PROGRESS)
-    place = (letter["topic"], letter["partition"], letter["reader"])
-    assert place == (PROGRESS.name, partition_for(bad.subject, PROGRESS.partitions), "acting")
+    feed = (letter["topic"], letter["partition"], letter["reader"])
+    assert feed == (PROGRESS.name, partition_for(bad.subject, PROGRESS.partitions), "acting")
     assert "acting failed 3 times: StoreUnavailable: the store refused it" in letter["reason"]
     assert decode(base64.b64decode(letter["value"])).id == bad.id
 
@@ -429,8 +429,8 @@ async def test_files_wait_for_positions_and_never_for_rows(settings: Settings) -
     given_up = uploads.abandoned(context, video_id=video, reason="expired")
     published = begun._replace(id=context.new_id(), data=VideoPublished(video_id=video, duration_ms=1, rungs=("720p",)))
     await store.put_bytes(source_key(video), b"x", "video/mp4")
-    place = (VIDEOS.name, partition_for(video, VIDEOS.partitions))
-    records = [Recorded(*place, offset, envelope) for offset, envelope in enumerate((begun, given_up, published))]
+    partition = (VIDEOS.name, partition_for(video, VIDEOS.partitions))
+    records = [Recorded(*partition, offset, envelope) for offset, envelope in enumerate((begun, given_up, published))]
     pool = await postgres.open_pool(settings)
     async with pool.connection() as connection:
         folding, planned = [await install(connection, one) for one in (catalog.PROJECTION, planning.PROJECTION)]
@@ -440,7 +440,7 @@ async def test_files_wait_for_positions_and_never_for_rows(settings: Settings) -
                 await act(recorded)
         assert await store.stat(source_key(video))
 
-        await folding.apply(connection, Batch((Slice(*place, 0, 3, 3, None),), records))
+        await folding.apply(connection, Batch((Slice(*partition, 0, 3, 3, None),), records))
         await act(records[1])
         with pytest.raises(ObjectMissing):
             await store.stat(source_key(video))

@@ -11,7 +11,7 @@ from minio import Minio
 from minio.error import S3Error
 
 from infra.local.engine import access, objects, postgres
-from infra.local.engine.configs import places
+from infra.local.engine.configs import directories
 from infra.runtime.settings import Settings
 from tests.support import clips
 from tests.support.disks import small_disk
@@ -49,24 +49,24 @@ def test_no_secret_stands_in_a_command_line(platform: Platform, local_engine: Se
     assert all(known)
     for process in psutil.process_iter():
         try:
-            told = " ".join(process.cmdline())
+            line = " ".join(process.cmdline())
         except psutil.Error:
             continue
-        assert not [secret for secret in known if secret and secret in told], process.name()
-    logs = places(local_engine).logs
+        assert not [secret for secret in known if secret and secret in line], process.name()
+    logs = directories(local_engine).logs
     for log in [*logs.glob("*.log"), *platform.settings.var_dir.glob("*.log")]:
         text = log.read_text(errors="replace")
         assert not [secret for secret in known if secret and secret in text], log
 
 
 def test_the_object_store_wants_its_key(engine: Settings, platform: Platform) -> None:
-    place = engine.s3_endpoint.removeprefix("http://")
+    endpoint = engine.s3_endpoint.removeprefix("http://")
     for key, secret in ((None, None), ("kinolog", "kinolog-local-secret"), ("kinolog", "")):
         with pytest.raises((S3Error, ValueError)):
-            list(Minio(place, key, secret, secure=False, region="us-east-1").list_objects(platform.settings.s3_bucket))
+            list(Minio(endpoint, key, secret, secure=False, region="us-east-1").list_objects(platform.settings.s3_bucket))
 
 
-def test_a_small_disk_is_as_private_as_what_it_takes_the_place_of(tmp_path: Path) -> None:
+def test_a_small_disk_is_as_private_as_what_it_replaces(tmp_path: Path) -> None:
     """Otherwise a folder that it leaves among the engine's makes the first test fail, when that runs later."""
     with small_disk(tmp_path / "objects" / "bucket", "64k") as disk:
         assert list(open_to_others(disk)) == []

@@ -72,7 +72,7 @@ async def test_a_child_reads_what_it_is_given(tmp_path: Path) -> None:
 async def test_a_child_goes_behind_those_who_answer(tmp_path: Path) -> None:
     lines: list[str] = []
 
-    script = "until [ $(nice) = 10 ]; do sleep 0.05; done; nice"  # it is told so in its first moments, by its parent
+    script = "until [ $(nice) = 10 ]; do sleep 0.05; done; nice"  # its parent sets it in its first moments
     await run_process(["sh", "-c", script], cwd=tmp_path, limits=LIMITS, on_stdout_line=lines.append)
 
     assert lines == ["10"]

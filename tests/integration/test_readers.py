@@ -161,7 +161,7 @@ async def test_a_playlist_needs_only_its_own_renditions(connection: AsyncConnect
 
 def in_parts_of_two(log: Sequence[Recorded[Event]]) -> list[Recorded[Event]]:
     """Return completions as they are when a record takes two segments, each after a part of an attempt that failed."""
-    told: list[Event] = []
+    events: list[Event] = []
     for event in (record.envelope.data for record in log):
         assert isinstance(event, JobCompleted)
         about = {"job_id": event.job_id, "pool": event.pool, "worker_id": "w"}
@@ -171,9 +171,9 @@ def in_parts_of_two(log: Sequence[Recorded[Event]]) -> list[Recorded[Event]]:
             assert isinstance(part, PartReported)
             accepted = PartAccepted(**about, video_id=VIDEO_ID, epoch=event.epoch, part=part.part, renditions=part.renditions)
             failed = accepted.model_copy(update={"epoch": event.epoch + 1, "renditions": ()})
-            told += [failed, accepted, accepted]
-        told.append(event.model_copy(update={"result": last.result}))
-    return [recorded(event, offset, topic="jobs", at_s=10 + offset) for offset, event in enumerate(told)]
+            events += [failed, accepted, accepted]
+        events.append(event.model_copy(update={"result": last.result}))
+    return [recorded(event, offset, topic="jobs", at_s=10 + offset) for offset, event in enumerate(events)]
 
 
 async def test_manifests_are_the_same_when_results_came_in_parts(
@@ -263,8 +263,8 @@ async def test_progress_workers_and_timelines_are_read(connection: AsyncConnecti
 
 
 async def test_a_silent_worker_is_named_once(connection: AsyncConnection[Any]) -> None:
-    told = [(REGISTERED, 0.0), (WorkerOffline(worker_id="w"), 100.0)]
-    log = [recorded(e, n, topic="workers", at_s=at_s) for n, (e, at_s) in enumerate(told)]
+    events = [(REGISTERED, 0.0), (WorkerOffline(worker_id="w"), 100.0)]
+    log = [recorded(e, n, topic="workers", at_s=at_s) for n, (e, at_s) in enumerate(events)]
     back = recorded(WorkerHeartbeat(worker_id="w", status="idle"), 0, topic="worker-heartbeats", at_s=200)
     await write(connection, workers.PROJECTION, log)
     assert await workers.silent(connection, START + timedelta(seconds=900)) == []

@@ -57,9 +57,9 @@ def happenings() -> list[Envelope[Event]]:
 
     collect()
     found += some_log(random.Random(5), 300)
-    random.Random(6).shuffle(told := [recorded.envelope for recorded in found if recorded.topic == "telemetry"])
+    random.Random(6).shuffle(reports := [recorded.envelope for recorded in found if recorded.topic == "telemetry"])
     others = [recorded.envelope for recorded in found if recorded.topic != "telemetry"]
-    return [event for event in chain.from_iterable(zip_longest(others, told)) if event is not None]
+    return [event for event in chain.from_iterable(zip_longest(others, reports)) if event is not None]
 
 
 async def half_archived(settings: Settings, connection: AsyncConnection[object]) -> Sequence[Envelope[Event]]:
@@ -257,7 +257,7 @@ async def test_a_feed_warns_of_a_version_that_other_code_has_made(settings: Sett
             await eventually(lambda: not found[0].warnings)  # the feed meets the flip at its next batch
 
 
-async def test_a_projection_that_is_not_there_is_told(settings: Settings) -> None:
+async def test_a_projection_that_is_not_there_is_named(settings: Settings) -> None:
     done = await kinolog(settings, "rebuild", "nonsense", "--workers", "2", cwd=ROOT)
     assert done.returncode != 0 and "there is no projection nonsense" in done.stderr
 
@@ -265,7 +265,7 @@ async def test_a_projection_that_is_not_there_is_told(settings: Settings) -> Non
 def test_shares_are_about_equal_and_lose_nothing() -> None:
     until = {("a", number): number * 100 for number in range(8)}
     shares = shares_of(until, 3)
-    assert sorted(place for share in shares for place in share) == sorted(until)
+    assert sorted(partition for share in shares for partition in share) == sorted(until)
     loads = [sum(share.values()) for share in shares]
-    assert max(loads) - min(loads) <= 100 and {place: end for share in shares for place, end in share.items()} == until
+    assert max(loads) - min(loads) <= 100 and {partition: end for share in shares for partition, end in share.items()} == until
     assert shares_of({("a", 0): 5}, 3) == [{("a", 0): 5}]

@@ -1,4 +1,4 @@
-"""A service that refuses its user is told from one that is away: a sentence that says what to look at, and no traceback."""
+"""A service that refuses its user, unlike one that is away: a sentence that says where to look, and no traceback."""
 
 import asyncio
 import shlex

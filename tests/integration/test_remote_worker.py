@@ -55,7 +55,9 @@ async def test_a_video_is_made_by_a_worker_that_has_a_url_and_a_token(alone: Pla
     await assert_whole(alone.settings)
 
 
-async def test_a_machine_that_joined_comes_back_without_a_token_and_a_revoked_one_is_told(alone: Platform, tmp_path: Path) -> None:
+async def test_a_machine_that_joined_comes_back_without_a_token_and_a_revoked_one_is_refused(
+    alone: Platform, tmp_path: Path
+) -> None:
     made = await token(alone)
     async with remote_worker(url_of(alone), made["token"], tmp_path / "attic") as worker:
         await heard_of(alone, worker)

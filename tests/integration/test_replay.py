@@ -156,7 +156,7 @@ async def test_limits_hold_for_every_kind_of_question(settings: Settings, tmp_pa
         assert json.loads(done.stdout) == {"events": 7, "jobs": 1}
 
 
-async def test_sql_tells_moments_and_days_in_utc_wherever_the_machine_is(settings: Settings, tmp_path: Path) -> None:
+async def test_sql_shows_moments_and_days_in_utc_wherever_the_machine_is(settings: Settings, tmp_path: Path) -> None:
     await append(settings, ticks(1, jobs=1))
     question = "SELECT time, date_trunc('day', time) AS day, [time] AS times FROM progress"
     done = await kinolog(settings, "sql", "--csv", question, cwd=tmp_path, TZ="America/Los_Angeles")
@@ -195,7 +195,7 @@ async def test_a_fold_that_fails_shows_the_event_and_goes_on_from_there(settings
         (["sums.py", "--follow"], "is asked once"),
     ],
 )
-async def test_nonsense_is_told(settings: Settings, tmp_path: Path, words: list[str], sentence: str) -> None:
+async def test_nonsense_is_explained(settings: Settings, tmp_path: Path, words: list[str], sentence: str) -> None:
     await kafka.ensure_topics(settings)
     await ObjectStore(settings).ensure_bucket()
     (tmp_path / "counts.py").write_text(VIEW.format(fault=""))

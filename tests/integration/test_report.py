@@ -19,7 +19,7 @@ from infra.runtime.history import open_history
 from infra.runtime.keys import ensure_report_key
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
-from projections.history.report import Report, check
+from projections.history.report import ProjectionReport, check
 from projections.registry import PROJECTIONS
 from tests.conftest import new_world
 from tests.support.archiving import append, archive, rewrite
@@ -53,7 +53,7 @@ async def signed(world: Settings, tmp_path_factory: pytest.TempPathFactory) -> D
 
 async def findings(world: Settings, said: Document) -> list[str]:
     """Return what does not fit."""
-    report, store = Report.model_validate_json(json.dumps(said)), ObjectStore(world)
+    report, store = ProjectionReport.model_validate_json(json.dumps(said)), ObjectStore(world)
     key = ensure_report_key(world).public_key()
     async with open_history(world) as history:
         return await check(
@@ -97,8 +97,8 @@ def a_digest(said: Document) -> None:
 
 
 def a_position(said: Document) -> None:
-    place = max(said["positions"], key=lambda name: said["positions"][name])
-    said["positions"][place] -= 1
+    partition = max(said["positions"], key=lambda name: said["positions"][name])
+    said["positions"][partition] -= 1
 
 
 def a_later_position(said: Document) -> None:
@@ -140,7 +140,7 @@ async def test_what_was_tampered_with_is_named(
     assert found[0].startswith("signature:")
 
 
-async def test_a_report_that_somebody_else_signed_is_told(world: Settings, signed: Document, tmp_path: Path) -> None:
+async def test_a_report_that_somebody_else_signed_is_named(world: Settings, signed: Document, tmp_path: Path) -> None:
     stranger = world.model_copy(update={"var_dir": tmp_path / "elsewhere"})
     assert await findings(stranger, signed) == ["signature: it is made with another key than the expected one"]
     (tmp_path / "report.json").write_text(json.dumps(signed))
@@ -170,7 +170,7 @@ async def test_an_event_that_was_altered_in_the_archive_is_named(world: Settings
     assert f"videos/{segment.partition}/{segment.first}" in finding
 
 
-async def test_nonsense_is_told(world: Settings, tmp_path: Path) -> None:
+async def test_nonsense_is_explained(world: Settings, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}")
     done = await kinolog(world, "verify", "x.json", cwd=tmp_path)
     assert done.returncode == 2 and "is no report" in done.stderr

@@ -115,7 +115,7 @@ async def test_an_upload_that_nobody_completes_is_swept(settings: Settings) -> N
         single = (await platform.admin.post("/api/uploads", json=whole)).raise_for_status().json()
         (await platform.store.put(single["url"], content=bytes(1000))).raise_for_status()
 
-        unknown = source_key("01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04")  # of an app that died before it told the log
+        unknown = source_key("01926f9c-5b7a-7c11-8e55-3f2a9b6c1d04")  # of an app that died before it recorded it
         stray = await store.create_multipart(unknown, "video/mp4")
         await store.upload_part(unknown, stray, 1, bytes(5 * 2**20))
 

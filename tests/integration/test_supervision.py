@@ -140,7 +140,7 @@ def test_an_address_that_this_machine_does_not_have_is_named(installation: Setti
     assert not marked(installation)
 
 
-def test_a_crash_loop_is_told_at_once_with_the_last_words_and_nothing_is_left(
+def test_a_crash_loop_is_reported_at_once_with_the_last_words_and_nothing_is_left(
     installation: Settings, consists_of: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervision, "READY_S", 600.0)  # who waited for that would be longer than a test may take
@@ -162,7 +162,7 @@ def test_who_crashes_once_gets_another_chance(installation: Settings, consists_o
     assert set(pids(installation)) == {"late"}
 
 
-def test_who_is_never_ready_is_told_with_its_last_words(
+def test_who_is_never_ready_is_reported_with_its_last_words(
     installation: Settings, consists_of: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervision, "READY_S", 8.0)  # for supervisord it runs after a second or two, and it has to say something
@@ -283,7 +283,7 @@ def kinolog(settings: Settings, *words: str, answer: str | None = None, cwd: Pat
     return done.returncode, done.stdout + done.stderr
 
 
-def test_who_looks_in_the_wrong_folder_is_told_so(engine_of_its_own: Settings, tmp_path: Path) -> None:
+def test_who_looks_in_the_wrong_folder_gets_a_sentence(engine_of_its_own: Settings, tmp_path: Path) -> None:
     elsewhere = engine_of_its_own.model_copy(update={"var_dir": tmp_path / "var"})
     code, said = kinolog(elsewhere, "projections")
     assert code != 0 and f"no installation in {elsewhere.var_dir}" in said
@@ -338,7 +338,7 @@ def test_nobody_else_may_look_into_what_is_kept(engine_of_its_own: Settings) -> 
 
 
 def test_the_whole_platform_by_the_command_line_from_any_folder(tmp_path: Path) -> None:
-    """`up --detach` is given a relative folder; its processes run elsewhere and use it, and listen where they are told."""
+    """`up --detach` is given a relative folder; its processes run elsewhere and use it, and listen where they should."""
     kafka, controller, database, objects, *rest = free_ports(12)
     names = (
         *("public_port", "admin_port", "worker_port", "telemetry_port"),
@@ -359,8 +359,8 @@ def test_the_whole_platform_by_the_command_line_from_any_folder(tmp_path: Path) 
         code, said = kinolog(relative, "up", "--detach", "--json", cwd=tmp_path / "here")
         assert code == 0, said
         engine, apps = ["kafka", "postgres", "objects"], ["public", "admin", "worker-app", "telemetry"]
-        told = [row["name"] for row in json.loads(said.splitlines()[0])]
-        assert told == [*engine, "processors", "dispatcher", *apps, "worker-1"]
+        listed = [row["name"] for row in json.loads(said.splitlines()[0])]
+        assert listed == [*engine, "processors", "dispatcher", *apps, "worker-1"]
         # all are ready, even if a busy machine does not let each of them say so at once
         assert supervision._until(lambda: kinolog(relative, "status", cwd=tmp_path / "here")[0] == 0, 60)
         assert kinolog(relative, "videos", cwd=tmp_path / "here")[0] == 0

@@ -240,8 +240,8 @@ async def test_a_nodes_reports_arrive_once_although_the_server_dies(settings: Se
                 await server.start()
         await client.stop(timeout_s=10)
         await sent(server, tmp_path / "spool")
-        told = {recorded.envelope.id: recorded.envelope.data for recorded in await read_topic(server.settings, "telemetry")}
-    assert sorted(event.duration_ms for event in told.values()) == list(range(300))  # type: ignore[attr-defined]
+        events = {recorded.envelope.id: recorded.envelope.data for recorded in await read_topic(server.settings, "telemetry")}
+    assert sorted(event.duration_ms for event in events.values()) == list(range(300))  # type: ignore[attr-defined]
 
 
 async def test_the_client_of_the_readme_reports(settings: Settings, tmp_path: Path) -> None:
@@ -252,8 +252,8 @@ async def test_the_client_of_the_readme_reports(settings: Settings, tmp_path: Pa
         node = await asyncio.create_subprocess_exec(sys.executable, "node.py", cwd=tmp_path)
         assert await node.wait() == 0
         await sent(server, tmp_path / "spool")
-        (told,) = await read_topic(server.settings, "telemetry")
-        assert told.envelope.data.encoder == "av1_qsv"  # type: ignore[attr-defined]
+        (recorded,) = await read_topic(server.settings, "telemetry")
+        assert recorded.envelope.data.encoder == "av1_qsv"  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
-async def test_our_workers_report_their_encodes_when_they_are_told_where(settings: Settings, clip: Path) -> None:
+async def test_our_workers_report_their_encodes_when_they_know_where(settings: Settings, clip: Path) -> None:
     async with (
         TelemetryServer(settings) as server,
         Platform(settings, telemetry_url=server.url, chunk_s=2.0, segment_s=1.0) as platform,
@@ -275,8 +275,8 @@ async def test_our_workers_report_their_encodes_when_they_are_told_where(setting
         async def on_the_log() -> dict[str, Recorded[Event]]:
             return {recorded.envelope.id: recorded for recorded in await read_topic(settings, "telemetry")}
 
-        told = await eventually(on_the_log, lambda told: len(told) >= 4)
-    reports = [recorded.envelope.data for recorded in told.values()]  # one whose answer was late is told twice, under one id
+        events = await eventually(on_the_log, lambda events: len(events) >= 4)
+    reports = [recorded.envelope.data for recorded in events.values()]  # one whose answer was late is sent twice, under one id
     assert all(isinstance(report, TelemetryReported) for report in reports)
     assert Counter(report.event_type for report in reports) == {"job_started": 2, "job_finished": 2}  # type: ignore[attr-defined]
     for report in reports:
@@ -285,13 +285,13 @@ async def test_our_workers_report_their_encodes_when_they_are_told_where(setting
         if report.event_type == "job_finished":
             assert report.status == "success"
             assert report.duration_ms and report.speed_factor and report.input_size_bytes and report.output_size_bytes
-    assert MARKER not in repr(told), "nothing of the video"
+    assert MARKER not in repr(events), "nothing of the video"
 
 
 # --- who is slow ------------------------------------------------------------------------------------------------------
 
 
-async def test_slow_clients_are_told_and_let_go(settings: Settings) -> None:
+async def test_slow_clients_are_answered_and_let_go(settings: Settings) -> None:
     """A head that trickles in, a body that does, a second request that does: each ends in time, and others are served."""
     begun = b"POST /v1/event HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
     answered = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -55,8 +55,8 @@ async def test_readers_answer_as_of_a_moment(platform: Platform, edited: dict[st
 
 async def test_the_leaderboard_is_shown_as_of_a_moment(platform: Platform, edited: dict[str, Any]) -> None:
     context = system_context("test")
-    told = {"event_type": "job_finished", "status": "success", "hardware_model": "Intel", "encoder": "av1_qsv"}
-    report = TelemetryReported(app_version="1.0.0", video_codec="av1", resolution="1080p", speed_factor=2.5, **told)
+    fields = {"event_type": "job_finished", "status": "success", "hardware_model": "Intel", "encoder": "av1_qsv"}
+    report = TelemetryReported(app_version="1.0.0", video_codec="av1", resolution="1080p", speed_factor=2.5, **fields)
     envelope = Envelope[Event](context.new_id(), "test", "telemetry", context.now, report, context.new_id())
     async with appending(platform.settings) as appender:
         (written,) = await appender.append([envelope])
@@ -109,7 +109,7 @@ async def test_the_state_at_a_moment_is_a_cold_fold_up_to_it(platform: Platform,
     assert digests[0] == digests[1]
     async with open_history(platform.settings) as history:
         wanted = await positions_at(history, edited["published"])
-    assert all(at <= wanted[place] for _, positions in digests[0].values() for place, at in positions.items())
+    assert all(at <= wanted[partition] for _, positions in digests[0].values() for partition, at in positions.items())
 
 
 async def _forget(present: Any) -> None:
@@ -125,9 +125,9 @@ async def test_what_changed_between_two_moments(platform: Platform, edited: dict
     (difference,) = [entry for entry in found if entry.key == (edited["video_id"],)]
     assert difference.before and difference.after
     assert changes(difference.before, difference.after)["title"] == ("The first title", "The second title")
-    told = kinolog(platform, "diff", "catalog", "--from", edited["published"], "--to", edited["edited"])
-    assert told.returncode == 0, told.stderr
-    assert "title: 'The first title' -> 'The second title'" in told.stdout
+    done = kinolog(platform, "diff", "catalog", "--from", edited["published"], "--to", edited["edited"])
+    assert done.returncode == 0, done.stderr
+    assert "title: 'The first title' -> 'The second title'" in done.stdout
     of_process = kinolog(platform, "diff", "planning", "--from", edited["before"], "--to", edited["published"])
     assert of_process.returncode == 0, of_process.stderr
     assert f"+ videos {edited['video_id']}" in of_process.stdout

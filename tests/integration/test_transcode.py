@@ -173,7 +173,7 @@ async def test_every_good_input_becomes_a_verified_ladder(name: str, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["corrupt_middle", "corrupt_ts", "truncated_faststart"])
-async def test_damage_is_covered_up_and_told(name: str, tmp_path: Path) -> None:
+async def test_damage_is_covered_up_and_reported(name: str, tmp_path: Path) -> None:
     video = await transcode(clip(name), tmp_path)
 
     verified = await verify(video, tmp_path)
@@ -215,7 +215,7 @@ async def test_subtitles_become_webvtt_on_the_clock_of_the_video(tmp_path: Path)
     assert video.data(picture.thumbnail)[:3] == b"\xff\xd8\xff"
 
 
-async def test_captions_that_say_nothing_are_left_out_and_told(tmp_path: Path) -> None:
+async def test_captions_that_say_nothing_are_left_out_and_reported(tmp_path: Path) -> None:
     blank = tmp_path / "blank.mp4"
     spoken = clip("captions_in_pictures").read_bytes()
     blank.write_bytes(re.sub(rb"(?<=\x03\xc1\xff\xfc)..(?=\xff)", b"\x80\x80", spoken, flags=re.DOTALL))

@@ -31,7 +31,7 @@ SLOW = PlanSettings(segment_s=0.4, chunk_s=60, preset="veryslow")
 def children() -> set[int]:
     """Return the tools that this process has started and not yet seen the end of, and what they have started.
 
-    Each leads a session of its own: so they are told from a platform of other tests, whose worker starts tools as well.
+    Each leads a session of its own: so they are distinguished from a platform of other tests, whose worker starts tools as well.
     """
     found: set[int] = set()
     for child in psutil.Process().children():
@@ -98,7 +98,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-async def test_a_full_disk_is_told_and_worth_another_try(small_disk: Path, tmp_path: Path) -> None:
+async def test_a_full_disk_is_reported_and_worth_another_try(small_disk: Path, tmp_path: Path) -> None:
     spec, work = await slow_job(tmp_path)
     (small_disk / "filler").write_bytes(bytes(2 * 2**20))
 

@@ -78,7 +78,7 @@ async def test_a_small_file_goes_there_in_one_piece_and_is_known_by_its_content(
     begun = server.api.post("/api/uploads", {"filename": path.name, "size_bytes": len(server.small), "sha256": sha256})
     assert begun["url"] and not begun["part_bytes"]
     sent: list[int] = []
-    video = server.uploads(tmp_path / "memory").send(path, sha256, title="A film", priority=PRIORITY, report=sent.append)
+    video = server.uploads(tmp_path / "memory").send(path, sha256, title="A film", priority=PRIORITY, on_progress=sent.append)
     assert video["video_id"] and video["slug"]
     assert sum(sent) == len(server.small)
     (known,) = await eventually(lambda: server.api.get("/api/videos", sha256=sha256)["items"])

@@ -81,7 +81,7 @@ async def test_what_the_platform_did_comes_out_as_it_was(platform: Platform, tmp
     assert later.returncode == 4 and "no job was claimed since 2100-01-01" in later.stderr
 
 
-async def test_nonsense_is_told(settings: Settings, tmp_path: Path) -> None:
+async def test_nonsense_is_explained(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("")
     nothing = await kinolog(settings, "whatif", "--policy", "nothing.py", cwd=tmp_path)
     assert nothing.returncode == 2 and "there is no such file" in nothing.stderr

@@ -30,7 +30,7 @@ LEAD = {"high": timedelta(), "normal": timedelta(minutes=10), "low": timedelta(h
 
 @dataclass
 class Seen:
-    """One job, as its facts tell."""
+    """One job, as its facts say."""
 
     queued: JobQueued
     since: datetime

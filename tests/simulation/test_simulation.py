@@ -170,7 +170,7 @@ FAULTS: dict[str, tuple[Patch, str]] = {
     "no reasons": (assigned_with(reason=lambda _: None), "was given without a reason"),
     "snapshots forget what was answered": (wrapped("restore", forgetful), "two facts have one id"),
     "a restart forgets claims": (lambda patch: patch.setattr(world, "evolve", forgets_claims(pool_state.evolve)), TWICE),
-    "processes are not told apart": (
+    "processes are not distinguished": (
         wrapped("note_process", lambda _: lambda state, worker_id, process_id: False),
         "went to a process that another one has replaced",
     ),

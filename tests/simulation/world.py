@@ -1,7 +1,7 @@
-"""A world of workers around the real decider, in virtual time: seeded, so that a seed is a story that can be told again.
+"""A world of workers around the real decider, in virtual time: seeded, so that a seed is a story that can be repeated.
 
 Requests are delayed, reordered and repeated; the broker is away for a while; workers crash, sleep beyond their leases and
-come back, perhaps beside a process that took their place, fail every job for a while, have wrong clocks and different
+come back, perhaps beside a process that replaced them, fail every job for a while, have wrong clocks and different
 hardware; people cancel, retry, requeue, pause and
 resume; the dispatcher is killed between two requests or before its facts are written, and reads its memory back from a
 snapshot, an old one or none, and from the facts. `run(seed)` returns what went onto the log.
@@ -105,7 +105,7 @@ LARGE = Scale(
 
 @dataclass
 class Outcome:
-    """What a run left: facts and requests in order, what the checkers found, and a digest that tells two runs apart.
+    """What a run left: facts and requests in order, what the checkers found, and a digest that distinguishes two runs.
 
     `decisions` say of each request when it was decided, and how many facts there were afterwards.
     """
@@ -164,7 +164,7 @@ class Sim:
         return request.id
 
     def arrive(self, request: Envelope[JobRequest]) -> None:
-        """Decide, as the owner does; tell the workers. While the broker is away, senders keep what they have."""
+        """Decide, as the owner does; show the workers. While the broker is away, senders keep what they have."""
         if self.now < self.away_until:
             self.later((self.away_until - self.now).total_seconds() + self.rng.random(), lambda: self.arrive(request))
             return
@@ -181,7 +181,7 @@ class Sim:
         self.facts += decided
         self.decisions.append((self.now, len(self.facts)))
         for fact in decided:
-            self.tell(fact)
+            self.see(fact)
         self.watch()
 
     def watch(self) -> None:
@@ -270,7 +270,7 @@ class Sim:
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
-    def tell(self, fact: Envelope[Decided]) -> None:
+    def see(self, fact: Envelope[Decided]) -> None:
         """Let whom it concerns see a fact, after a delay."""
         event = fact.data
         if isinstance(event, JobClaimed):
@@ -290,7 +290,7 @@ class Sim:
             self.ask(worker, self.processes[worker])
 
     def leave(self, worker: str, process: str) -> None:
-        """The process ends, and a fresh one takes its place a while later: under its name, or another."""
+        """The process ends, and a fresh one replaces it a while later: under its name, or another."""
         self.crashed.add(process)
         self.follow(worker, process)
 
@@ -301,7 +301,7 @@ class Sim:
         self.later(wait, lambda: self.join(name, self.capabilities[worker]) if self.processes[worker] == process else None)
 
     def stop(self, worker: str) -> None:
-        """The process is told to stop while it waits: it withdraws its request, and hands back what it is given meanwhile."""
+        """The process is stopped while it waits: it withdraws its request, and hands back what it is given meanwhile."""
         process = self.processes[worker]
         if self.asked.get(process) and process not in self.crashed:
             for asked in sorted(self.asked.pop(process)):
@@ -320,7 +320,7 @@ class Sim:
         self.later(self.scale.claim_wait + 5, lambda: self.ask(worker, process) if self.answered(process, asked) else None)
 
     def answered(self, process: str, claim_id: str) -> bool:
-        """Wait for a claim's answer no longer; tell whether it was waited for."""
+        """Wait for a claim's answer no longer; return whether it was awaited."""
         if claim_id not in self.asked.get(process, ()):
             return False
         self.asked[process].remove(claim_id)

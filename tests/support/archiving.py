@@ -66,12 +66,12 @@ Records = dict[int, list[tuple[int, bytes]]]
 async def on_the_log(settings: Settings) -> Records:
     """Return the raw records of the topic progress."""
     source = LogConsumer(settings, idle_ms=50)
-    places = [(PROGRESS.name, number) for number in range(PROGRESS.partitions)]
-    found: Records = {number: [] for _, number in places}
+    partitions = [(PROGRESS.name, number) for number in range(PROGRESS.partitions)]
+    found: Records = {number: [] for _, number in partitions}
     try:
-        ends = await source.ends(places)
-        await source.assign(dict.fromkeys(places, 0))
-        while any(source.position(place) < ends[place] for place in places):
+        ends = await source.ends(partitions)
+        await source.assign(dict.fromkeys(partitions, 0))
+        while any(source.position(partition) < ends[partition] for partition in partitions):
             for (_, number), records in (await source.read(records_max=1000, wait_s=0.5)).items():
                 found[number] += records
     finally:
@@ -97,7 +97,7 @@ async def in_the_archive(settings: Settings, store: ObjectStore) -> Records:
 
 
 async def rewrite(store: ObjectStore, segment: Segment, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Put another table in the place of a file."""
+    """Put another table under the key of a file."""
     table = pq.read_table(io.BytesIO(await store.get_bytes(segment.key, 1 << 24)))
     file = io.BytesIO()
     pq.write_table(change(table), file)

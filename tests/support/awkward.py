@@ -30,7 +30,7 @@ def answer_of(expected: Published | Failed) -> str:
             if expected.subtitles:
                 parts.append(f"{expected.subtitles} WebVTT")
             if expected.warnings:
-                parts.append(f"told: “{'”, “'.join(expected.warnings)}”")
+                parts.append(f"warning: “{'”, “'.join(expected.warnings)}”")
             return "published: " + "; ".join(parts)
         case _:
             assert_never(expected)

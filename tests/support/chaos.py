@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from infra.local import supervision
-from infra.local.engine.configs import places
+from infra.local.engine.configs import directories
 from infra.runtime.settings import Settings
 from tests.support.disks import fill, resize, small_disk
 from tests.support.platform import Platform
@@ -101,15 +101,15 @@ class World:
 async def world(settings: Settings, engine: Settings, directory: Path, seed: int) -> AsyncIterator[World]:
     """Yield a world in which everything runs."""
     async with AsyncExitStack() as stack:
-        disk = stack.enter_context(small_disk(places(engine).objects / settings.s3_bucket, ROOM))
+        disk = stack.enter_context(small_disk(directories(engine).objects / settings.s3_bucket, ROOM))
         platform = await stack.enter_async_context(Platform(settings, workers=1, supervised=True, **SETTINGS))
         far = []
         for number in range(FAR_WORKERS):
-            place = directory / f"far-{number}"
-            here = stack.enter_context(small_disk(place / "here", ROOM))
+            home = directory / f"far-{number}"
+            here = stack.enter_context(small_disk(home / "here", ROOM))
             network = await stack.enter_async_context(wire("127.0.0.1", platform.settings.worker_port))
             made = await token(platform)
-            far.append(Far(network, made["worker_id"], made["token"], place, here))
+            far.append(Far(network, made["worker_id"], made["token"], home, here))
         keeping = [asyncio.create_task(one.keep_running()) for one in far]
         try:
             await _joined(platform)

@@ -1,4 +1,4 @@
-"""Clips whose pictures and sounds can be told apart after encoding: every picture has a grey of its own, sound says when it is.
+"""Clips whose pictures and sounds can be distinguished after encoding: every picture has a grey of its own, sound says when it is.
 
 `made(name)` makes one once and keeps it in `build/clips`, under a digest of how it is made.
 """

@@ -15,9 +15,9 @@ Tables = dict[str, dict[Key, Any]]
 
 
 def folded(projection: Projection, records: Iterable[Recorded[Event]], tables: Tables | None = None) -> Tables:
-    """Fold records into `tables` (changed in place; empty ones when None) and return them. Other topics are left out."""
+    """Fold records into `tables` (which it changes; empty ones when None) and return them. Other topics are left out."""
     rows: Tables = tables if tables is not None else {table.name: {} for table in projection.tables}
-    for gathered in (item for record in folded_records(projection, records) for item in told(projection, [record])):
+    for gathered in (item for record in folded_records(projection, records) for item in items_of(projection, [record])):
         for table in projection.tables:
             for key in table.keys_of(gathered):
                 after = table.evolve(rows[table.name].get(key), gathered)
@@ -29,7 +29,7 @@ def folded(projection: Projection, records: Iterable[Recorded[Event]], tables: T
     return rows
 
 
-def told(projection: Projection, records: Sequence[Recorded[Event]]) -> Sequence[Any]:
+def items_of(projection: Projection, records: Sequence[Recorded[Event]]) -> Sequence[Any]:
     """Return what the tables fold: the records, or what is gathered of them."""
     gathered = gather(projection, records)
     return records if gathered is None else gathered.items()
@@ -62,12 +62,12 @@ def folded_records(projection: Projection, records: Iterable[Recorded[Event]]) -
 def history(log: Iterable[Recorded[Event]]) -> list[Recorded[Event]]:
     """Return the records as a log would have them: offsets counted up per partition, in the order given."""
     ends: dict[tuple[str, int], int] = {}
-    placed = []
+    found = []
     for record in log:
-        place = record.topic, record.partition
-        placed.append(record._replace(offset=ends.get(place, 0)))
-        ends[place] = ends.get(place, 0) + 1
-    return placed
+        partition = record.topic, record.partition
+        found.append(record._replace(offset=ends.get(partition, 0)))
+        ends[partition] = ends.get(partition, 0) + 1
+    return found
 
 
 def in_batches(projection: Projection, log: list[Recorded[Event]], cuts: list[int]) -> Tables:
@@ -75,7 +75,7 @@ def in_batches(projection: Projection, log: list[Recorded[Event]], cuts: list[in
     tables: Tables = {table.name: {} for table in projection.tables}
     first = {id(record) for record in folded_records(projection, log)}
     for start, stop in zip(cuts, cuts[1:], strict=False):
-        gathered = told(projection, [record for record in log[start:stop] if id(record) in first])
+        gathered = items_of(projection, [record for record in log[start:stop] if id(record) in first])
         for table in projection.tables:
             stored = tables[table.name]
             touching = touches(table, gathered)

@@ -82,7 +82,7 @@ def reference(key: str, size_bytes: int = 1000) -> ObjectRef:
 
 
 def recorded(event: Event, offset: int, *, topic: str, at_s: float = 0.0, partition: int = 0, name: str = "") -> Recorded[Event]:
-    """Return the event at a place on the log; `name` tells apart what is equal."""
+    """Return the event at a position on the log; `name` distinguishes equal ones."""
     envelope = Envelope(
         id_of(name or f"{topic}/{partition}/{offset}"),
         "kinolog/test",

@@ -96,7 +96,7 @@ async def facts_of(platform: Platform, job_id: str) -> list[str]:
 
 
 async def audited(platform: Platform, *, count: int = 1, **wanted: object) -> list[Any]:
-    """Wait until the audit has so many refusals with these fields: each is told after its answer."""
+    """Wait until the audit has so many refusals with these fields: each is recorded after its answer."""
     return await eventually(lambda: refusals(platform, **wanted), lambda found: len(found) >= count)
 
 

@@ -1,7 +1,7 @@
 """Hypothesis strategies for whole logs: what videos, jobs and workers can go through, in the order in which it may happen.
 
 logs()       records of all topics; per partition in order, topics interleaved at will
-repeated()   the same log with every event standing there again, somewhere behind its first place
+repeated()   the same log with every event standing there again, somewhere behind its first position
 reordered()  the same log, partitions mixed in another way
 
 What the events say comes from the stored examples, and a few words that differ; what varies is what happens when.
@@ -142,12 +142,12 @@ def logs(draw: st.DrawFn) -> list[Recorded[Event]]:
         *(_ticks(making, job_id) for job_id in JOBS),
         *(_failures(making, job_id) for job_id in JOBS),
     ]
-    return history(_placed(event) for event in _interleaved(draw, [list(stream) for stream in streams]))
+    return history(_recorded(event) for event in _interleaved(draw, [list(stream) for stream in streams]))
 
 
 @st.composite
 def repeated(draw: st.DrawFn, log: Sequence[Recorded[Event]]) -> list[Recorded[Event]]:
-    """The log with repetitions: same envelope, a later place in the same partition."""
+    """The log with repetitions: same envelope, a later position in the same partition."""
     turns = list(range(len(log)))
     for number in range(len(log)):
         turns.insert(draw(st.integers(turns.index(number) + 1, len(turns))), number)
@@ -163,7 +163,7 @@ def reordered(draw: st.DrawFn, log: Sequence[Recorded[Event]]) -> list[Recorded[
     return _interleaved(draw, list(partitions.values()))
 
 
-def _placed(event: Envelope[Event]) -> Recorded[Event]:
+def _recorded(event: Envelope[Event]) -> Recorded[Event]:
     topic = TOPIC_OF[event.data.TYPE]
     return Recorded(topic.name, partition_for(event.subject, topic.partitions), 0, event)
 

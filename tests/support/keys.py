@@ -14,7 +14,7 @@ class MemoryKeys:
 
     rows: dict[str, tuple[Key, str]] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
-    not_told: dict[str, str] = field(default_factory=dict)
+    pending: dict[str, str] = field(default_factory=dict)
     away: bool = False
 
     def _there(self) -> None:
@@ -36,17 +36,17 @@ class MemoryKeys:
     async def revoke(self, which: str, now: datetime, reason: str) -> list[Key]:
         self._there()
         found = [key for key, _ in self.rows.values() if which in (key.key_id, key.worker_id) and key.revoked_at is None]
-        self.not_told |= {key.key_id: reason for key in found}
+        self.pending |= {key.key_id: reason for key in found}
         return [self._change(key, revoked_at=now) for key in found]
 
-    async def untold(self) -> list[tuple[Key, str]]:
+    async def unpublished(self) -> list[tuple[Key, str]]:
         self._there()
-        return [(self.rows[key_id][0], reason) for key_id, reason in self.not_told.items()]
+        return [(self.rows[key_id][0], reason) for key_id, reason in self.pending.items()]
 
-    async def told(self, key_ids: Collection[str]) -> None:
+    async def mark_published(self, key_ids: Collection[str]) -> None:
         self._there()
         for key_id in key_ids:
-            self.not_told.pop(key_id, None)
+            self.pending.pop(key_id, None)
 
     async def expire(self, key_id: str, at: datetime) -> None:
         key, _ = self.rows[key_id]

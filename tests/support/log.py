@@ -1,4 +1,4 @@
-"""Puts events on the log, and tells what is on it and whether it is right, for tests."""
+"""Puts events on the log, and says what is on it and whether it is right, for tests."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -8,13 +8,14 @@ from typing import Any
 
 from events.envelope import Event, Recorded
 from events.jobs import JobCompleted
-from events.topics import TOPICS
+from events.topics import TOPICS, Partition
 from infra.runtime import kafka, postgres
+from infra.runtime.appender import appender_of
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.settings import Settings
 from processors.registry import FOLDS
 from producers.appender import Appender
-from projections.folding.log import LogReader, Place, stretches
+from projections.folding.log import LogReader, stretches
 from projections.folding.positions import Positions, snapshot
 from projections.history.verify import verify
 from tests.support.waiting import PATIENCE_S, eventually
@@ -24,7 +25,7 @@ from tests.support.waiting import PATIENCE_S, eventually
 async def appending(settings: Settings) -> AsyncIterator[Appender]:
     """Yield a started appender, on topics that are there; it waits for the broker for as long as a machine may stop."""
     await kafka.ensure_topics(settings)
-    appender = Appender(lambda: kafka.open_producer(settings), topic_prefix=settings.topic_prefix, timeout_s=60)
+    appender = appender_of(settings, timeout_s=60)
     await appender.start()
     try:
         yield appender
@@ -61,11 +62,13 @@ async def assert_whole(settings: Settings) -> dict[str, Any]:
 
 async def settled(settings: Settings, timeout_s: float = PATIENCE_S) -> None:
     """Wait until every projection has folded what is on the log now: they read it at their own pace, one before another."""
-    places = {(topic.name, number) for one in FOLDS.values() for topic in one.topics for number in range(topic.partitions)}
+    partitions = {(topic.name, number) for one in FOLDS.values() for topic in one.topics for number in range(topic.partitions)}
     async with open_log(settings, idle_ms=50) as log:
-        last: dict[Place, int] = {}
-        async for place, records in stretches(log, await log.starts(places), await log.ends(places), records_max=10_000):
-            last[place] = records[-1][0] + 1
+        last: dict[Partition, int] = {}
+        async for partition, records in stretches(
+            log, await log.starts(partitions), await log.ends(partitions), records_max=10_000
+        ):
+            last[partition] = records[-1][0] + 1
     async with postgres.connected(settings) as connection:
         for name in FOLDS:
             await eventually(partial(snapshot, connection, name), lambda read: read.reached(Positions(last)), timeout_s=timeout_s)

@@ -53,12 +53,12 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def has_ended(video: Mapping[str, Any]) -> bool:
-    """Tell whether a video is ready or has failed."""
+    """Return whether a video is ready or has failed."""
     return video.get("status") in ("ready", "failed")
 
 
 async def answers(http: httpx.AsyncClient, url: str) -> bool:
-    """Tell whether a server is there, and says 200."""
+    """Return whether a server is there, and says 200."""
     try:
         return (await http.get(url)).status_code == 200
     except httpx.TransportError:

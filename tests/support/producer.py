@@ -28,7 +28,7 @@ class MemoryProducer:
         if self.broken:
             raise KafkaConnectionError("away")
         count = batch.record_count()
-        base = sum(records for place, records in self.sent if place == partition)
+        base = sum(records for number, records in self.sent if number == partition)
         self.sent.append((partition, count))
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self.answers:

@@ -28,11 +28,11 @@ class _Job:
 
 
 class Queue:
-    """A `workers.transport.Transport` with jobs of each kind. It remembers what it was asked and told."""
+    """A `workers.transport.Transport` with jobs of each kind. It remembers claims, events and reports."""
 
     def __init__(self, **waiting: int) -> None:
         self.claims: list[Capabilities] = []
-        self.told: list[Event] = []
+        self.appended: list[Event] = []
         self.reported: list[ResultReported] = []
         self._jobs: dict[str, _Job] = {}
         self._drains = False
@@ -75,7 +75,7 @@ class Queue:
 
     async def append(self, envelopes: Sequence[Envelope[Event]]) -> object:
         """Remember what the worker says of itself."""
-        self.told += [envelope.data for envelope in envelopes]
+        self.appended += [envelope.data for envelope in envelopes]
         return None
 
     async def claim(self, capabilities: Capabilities, wait_s: float) -> Held | None:

@@ -203,7 +203,7 @@ def cut_at_90_percent(data: bytes) -> bytes:
 
 
 def constant(content: bytes) -> Edit:
-    """Return an edit that puts this in place of everything."""
+    """Return an edit that puts this instead of everything."""
 
     def edit(_: bytes) -> bytes:
         return content
@@ -243,7 +243,7 @@ def lying_mkv(data: bytes) -> bytes:
 
 
 def cropped_mkv(data: bytes) -> bytes:
-    """Crop 48 rows above and below: PixelCropTop and PixelCropBottom in place of FlagInterlaced and Colour, as long."""
+    """Crop 48 rows above and below: PixelCropTop and PixelCropBottom instead of FlagInterlaced and Colour, as long."""
     at = data.index(b"\x9a\x81\x02\x55\xb0\x84")
     return data[:at] + b"\x54\xbb\x82\x00\x30\x54\xaa\x82\x00\x30" + data[at + 10 :]
 

@@ -1,6 +1,6 @@
 """Insights without a database: the telemetry projection folded in memory, and read as its SQL reads it.
 
-shelf = Shelf.of(told(encoder="av1_qsv", speed_factor=2.0), told(event_type="job_started"))
+shelf = Shelf.of(reported(encoder="av1_qsv", speed_factor=2.0), reported(event_type="job_started"))
 """
 
 import random
@@ -52,7 +52,7 @@ OPEN_LIMITS = Limits(Caps(1000, 1000), floor=1, samples_min=1)
 LABELS: tuple[Label, ...] = ("day", "app_version", "hardware", "encoder", "codec", "resolution")
 
 
-def told(number: int, time: datetime = START, **changes: Any) -> Recorded[Event]:
+def reported(number: int, time: datetime = START, **changes: Any) -> Recorded[Event]:
     """Return the report with this number on the log, a finished job unless something else is said."""
     id_ = id_of(f"report {number}")
     event = TelemetryReported(**(FINISHED | changes))
@@ -185,7 +185,7 @@ def some_log(rng: random.Random, count: int) -> list[Recorded[Event]]:
     log = []
     for number in range(count):
         time = START + timedelta(hours=rng.randrange(100))
-        log.append(told(number, time, **{name: rng.choice(values) for name, values in WORDS.items()}))
+        log.append(reported(number, time, **{name: rng.choice(values) for name, values in WORDS.items()}))
         if rng.random() < 0.3:
             log.append(rng.choice(log))
     return history(log)

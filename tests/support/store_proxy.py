@@ -1,4 +1,4 @@
-"""Stands before the object store and refuses writes when it is told to, as a store that is full or overloaded does."""
+"""Stands before the object store and refuses writes on demand, as a store that is full or overloaded does."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -15,10 +15,10 @@ from api.telemetry.intake import Intake
 from events.codec import decode
 from events.envelope import Envelope, Event, Record
 from events.errors import LogUnavailable
-from events.topics import TELEMETRY, Topic, partition_of
+from events.topics import TELEMETRY, Partition, Topic, partition_of
 from infra.runtime import metrics
 from infra.runtime.clock import new_id
-from producers.appender import Offsets, OutcomeUnknown, Place
+from producers.appender import Offsets, OutcomeUnknown
 from tests.support.apps import Seen
 from tests.support.shelf import Shelf
 
@@ -50,7 +50,7 @@ class Log:
     away: bool = False
     silent: bool = False
     outcome: "asyncio.Future[Offsets] | None" = None
-    _ends: Counter[Place] = field(default_factory=Counter)
+    _ends: Counter[Partition] = field(default_factory=Counter)
 
     def offer(self, topic: Topic, records: Sequence[Record]) -> "asyncio.Future[Offsets]":
         """Put the records on the log, or not."""
@@ -61,9 +61,9 @@ class Log:
             raise LogUnavailable("too many events wait for the log; try again in a moment")
         offsets: Offsets = defaultdict(list)
         for record in records:
-            place = topic.name, partition_of(record[0], topic.partitions)
-            offsets[place].append(self._ends[place])
-            self._ends[place] += 1
+            partition = topic.name, partition_of(record[0], topic.partitions)
+            offsets[partition].append(self._ends[partition])
+            self._ends[partition] += 1
         self.records += records
         if self.silent:
             self.outcome = self.outcome or loop.create_future()
@@ -80,7 +80,7 @@ class Log:
 
 @dataclass
 class Tally:
-    """Remembers what the hot routes tell of themselves."""
+    """Remembers the metrics of the hot routes."""
 
     answers: list[tuple[str, int]] = field(default_factory=list)
     accepted: int = 0

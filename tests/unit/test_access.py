@@ -1,4 +1,4 @@
-"""Who may speak: a key is hashed once, revocation is noticed, guessing is slow, and every change is told first."""
+"""Who may speak: a key is hashed once, revocation is noticed, guessing is slow, and every change is published first."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -28,7 +28,7 @@ class World:
 
     def __init__(self) -> None:
         self.keys = MemoryKeys()
-        self.told: list[Event] = []
+        self.appended: list[Event] = []
         self.now = NOW
         self.log_is_away = False
         self.access = self.another()
@@ -40,7 +40,7 @@ class World:
     async def append(self, envelopes: Sequence[Envelope[Event]]) -> None:
         if self.log_is_away:
             raise LogUnavailable()
-        self.told += [envelope.data for envelope in envelopes]
+        self.appended += [envelope.data for envelope in envelopes]
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ async def test_a_revocation_by_another_process_is_noticed(world: World) -> None:
     assert (denied.value.reason, denied.value.key and denied.value.key.key_id) == ("revoked", key.key_id)
 
 
-async def test_a_revocation_bites_while_the_log_is_away_and_is_told_when_it_is_back(world: World) -> None:
+async def test_a_revocation_bites_while_the_log_is_away_and_is_published_when_it_is_back(world: World) -> None:
     key, text = await world.access.issue()
     await world.access.worker(text, "a")
     world.log_is_away = True
@@ -76,17 +76,17 @@ async def test_a_revocation_bites_while_the_log_is_away_and_is_told_when_it_is_b
     with pytest.raises(Denied, match="revoked"):
         await world.access.worker(text, "a")
     world.log_is_away = False
-    revoked = [event async for event in _told_by(world)]
+    revoked = [event async for event in _revocations_of(world)]
     assert [(event.key_id, event.reason) for event in revoked] == [(key.key_id, "sold")]
 
 
-async def _told_by(world: World) -> AsyncIterator[WorkerKeyRevoked]:
-    """Yield what the process that follows tells of revocations, until it has told of one."""
-    following = asyncio.create_task(world.access.follow(Pulse("comparing"), Pulse("telling")))
-    told = await eventually(lambda: [event for event in world.told if isinstance(event, WorkerKeyRevoked)])
+async def _revocations_of(world: World) -> AsyncIterator[WorkerKeyRevoked]:
+    """Yield the revocations that the following process publishes, up to the first."""
+    following = asyncio.create_task(world.access.follow(Pulse("comparing"), Pulse("publishing")))
+    appended = await eventually(lambda: [event for event in world.appended if isinstance(event, WorkerKeyRevoked)])
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
-    for event in told:
+    for event in appended:
         yield event
 
 
@@ -98,7 +98,7 @@ async def test_while_the_table_is_away_who_was_proven_goes_on_and_nobody_else_co
     assert (await world.access.worker(text, "a")).key_id == key.key_id
     with pytest.raises(Retryable):
         await world.access.worker(unproven, "a")
-    world.access.forget(key.key_id)  # the log told of its revocation
+    world.access.forget(key.key_id)  # the log has its revocation
     with pytest.raises(Retryable):
         await world.access.worker(text, "a")
 
@@ -153,28 +153,28 @@ async def test_right_keys_are_no_attempts_however_many_come_at_once(world: World
     assert [key.key_id for key in found] == [key.key_id for key, _ in issued]
 
 
-async def test_no_key_is_good_that_the_log_was_not_told_of(world: World) -> None:
+async def test_no_key_is_good_that_the_log_does_not_have(world: World) -> None:
     world.log_is_away = True
     with pytest.raises(LogUnavailable):
         await world.access.issue()
     assert not world.keys.rows
 
 
-async def test_what_happens_to_keys_is_told_without_them(world: World) -> None:
+async def test_what_happens_to_keys_is_published_without_them(world: World) -> None:
     invitation, token = await world.access.invite(pools=("night",), kinds=("encode",), life=timedelta(hours=1))
     key, text = await world.access.join(token, "a", name="attic", pool="night", life=None)
     fresh, newer = await world.access.rotate(key, overlap=timedelta(minutes=5), life=None)
     await world.access.revoke(fresh.key_id, "sold")
-    assert [type(event).__name__ for event in world.told] == [
+    assert [type(event).__name__ for event in world.appended] == [
         "WorkerKeyIssued",
         "WorkerKeyRevoked",
         "WorkerKeyIssued",
         "WorkerKeyRotated",
         "WorkerKeyRevoked",
     ]
-    assert {invitation.worker_id} == {key.worker_id, fresh.worker_id} == {event.worker_id for event in world.told}  # type: ignore[attr-defined]
+    assert {invitation.worker_id} == {key.worker_id, fresh.worker_id} == {event.worker_id for event in world.appended}  # type: ignore[attr-defined]
     assert (fresh.pools, fresh.kinds) == (("night",), ("encode",))
-    assert not [secret for secret in (token, text, newer, "argon2") if secret in repr(world.told)]
+    assert not [secret for secret in (token, text, newer, "argon2") if secret in repr(world.appended)]
     await world.access.worker(text, "a")
     world.now += timedelta(minutes=5)
     with pytest.raises(Denied, match="expired"):

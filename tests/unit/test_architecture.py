@@ -110,7 +110,7 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
     "workers/loop.py": ("asyncio.loop.time", WAITS),
     "workers/rerun.py": ("asyncio.loop.time", MEASURES),
     "workers/attempts/process.py": ("asyncio.loop.time", WAITS),
-    "workers/transcode/renditions.py": ("asyncio.loop.time", "progress is told at most once a second"),
+    "workers/transcode/renditions.py": ("asyncio.loop.time", "progress is reported at most once a second"),
 }
 """What a file below the composition roots uses all the same, and why. No decision and no event depends on it."""
 
@@ -259,13 +259,13 @@ def test_no_error_is_silenced(path: Path) -> None:
     for node in ast.walk(tree(path)):
         if not isinstance(node, ast.ExceptHandler):
             continue
-        place = f"{path}:{node.lineno}"
-        assert node.type is not None, f"{place}: bare except"
-        assert not _is_empty(node.body), f"{place}: say why with `return`, `continue` or contextlib.suppress"
+        where = f"{path}:{node.lineno}"
+        assert node.type is not None, f"{where}: bare except"
+        assert not _is_empty(node.body), f"{where}: say why with `return`, `continue` or contextlib.suppress"
         if ast.unparse(node.type) in ("Exception", "BaseException"):
             raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
             used = node.name and any(isinstance(inner, ast.Name) and inner.id == node.name for inner in ast.walk(node))
-            assert raises or used, f"{place}: catches everything and forgets it"
+            assert raises or used, f"{where}: catches everything and forgets it"
 
 
 def _is_empty(body: list[ast.stmt]) -> bool:

@@ -48,15 +48,15 @@ def test_every_record_gets_its_own_offset(offsets: list[int], more: int, data: s
         first = offsets[0] if offsets else end
         start = data.draw(st.none() | st.integers(0, first), "start")
         steps = steps_of(offsets, end, start)
-    at, placed, starts = 0, [], 0
+    at, appended, starts = 0, [], 0
     for step in steps:
         assert step.first == at
-        placed += list(range(at, at + len(step.records)))
+        appended += list(range(at, at + len(step.records)))
         assert step.kind != "aborted" or step.gap >= 2, "an aborted transaction takes one record and its marker at least"
         at = step.next
         if step.kind == "skipped":
             assert starts == step.first, "the log starts later than its records"
             starts = at
     assert at == end
-    assert placed == offsets == [offset for step in steps for offset, _ in step.records]
+    assert appended == offsets == [offset for step in steps for offset, _ in step.records]
     assert starts == (first if start is None or first - start == 1 else start)

@@ -93,7 +93,7 @@ def test_a_repeated_archive_does_not_undo_the_restore_after_it() -> None:
     assert not folded(catalog.PROJECTION, log)["videos"][(VIDEO_ID,)].archived
 
 
-def test_a_failure_is_told_until_the_retry_which_goes_on_with_the_plan() -> None:
+def test_a_failure_is_shown_until_the_retry_which_goes_on_with_the_plan() -> None:
     failed = VideoFailed(video_id=VIDEO_ID, job_id="a", failure=FAILURE)
     assert video(UPLOADED, planned("a", "b"), failed).failure == FAILURE
     row = video(UPLOADED, planned("a", "b"), failed, VideoRetryRequested(video_id=VIDEO_ID))

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from events import errors
 from infra.cli import app
 from infra.commands.ingest import Bars, Ingestion, named, stage_of
-from infra.commands.log import Filter, place_of, topics
+from infra.commands.log import Filter, position_of, topics
 from infra.commands.support import exits, output
 from infra.commands.support.admin_api import AdminApi, public_url_of, token_of
 from infra.commands.support.exits import Away, ExitCode, Refused, UsageFault
@@ -32,8 +32,8 @@ from infra.runtime.settings import Settings
 from tests.support.uploading import MemoryPlatform
 
 
-class Told:
-    """A reporter that remembers."""
+class Display:
+    """A display that remembers."""
 
     def __init__(self) -> None:
         self.stages: list[tuple[str, str]] = []
@@ -44,18 +44,18 @@ class Told:
         self.stages.append((path.name, stage))
 
     def bar(self, path: Path, stage: str, total: int) -> Any:
-        def report(count: int) -> None:
+        def count_bytes(count: int) -> None:
             self.counted[stage] = self.counted.get(stage, 0) + count
 
-        return report
+        return count_bytes
 
     def percent(self, path: Path, name: str, percent: float) -> None:
         self.percents.append((name, percent))
 
 
-def ingestion(platform: MemoryPlatform, folder: Path, told: Told) -> Ingestion:
+def ingestion(platform: MemoryPlatform, folder: Path, display: Display) -> Ingestion:
     return Ingestion(
-        platform.api, Uploads(platform.api, platform.store, folder / "memory"), told, wait=True, sleep=lambda seconds: None
+        platform.api, Uploads(platform.api, platform.store, folder / "memory"), display, wait=True, sleep=lambda seconds: None
     )
 
 
@@ -74,20 +74,20 @@ def _no_waiting() -> Iterator[None]:
 
 @pytest.mark.parametrize("part_bytes", [None, 4])
 def test_a_file_is_uploaded_and_followed_to_its_end(part_bytes: int | None, tmp_path: Path) -> None:
-    platform, told = MemoryPlatform(part_bytes=part_bytes), Told()
-    assert ingestion(platform, tmp_path, told).all([film(tmp_path)], None, "high") == 0
+    platform, display = MemoryPlatform(part_bytes=part_bytes), Display()
+    assert ingestion(platform, tmp_path, display).all([film(tmp_path)], None, "high") == 0
     assert platform.content("v1") == b"0123456789"
     assert (platform.videos["v1"]["title"], platform.videos["v1"]["priority"]) == ("film", "high")
-    assert told.stages == [("film.mp4", "queued"), ("film.mp4", "published")]
-    assert told.counted == {"hashing": 10, "uploading": 10}
+    assert display.stages == [("film.mp4", "queued"), ("film.mp4", "published")]
+    assert display.counted == {"hashing": 10, "uploading": 10}
     assert not list(tmp_path.glob("memory/*"))
 
 
-def test_the_same_content_is_told_and_not_sent_again(tmp_path: Path) -> None:
-    platform, told = MemoryPlatform(), Told()
+def test_the_same_content_is_reported_and_not_sent_again(tmp_path: Path) -> None:
+    platform, display = MemoryPlatform(), Display()
     files = [film(tmp_path), film(tmp_path, "copy.mp4")]
-    assert ingestion(platform, tmp_path, told).all(files, None, "normal") == 0
-    assert ("copy.mp4", "known") in told.stages
+    assert ingestion(platform, tmp_path, display).all(files, None, "normal") == 0
+    assert ("copy.mp4", "known") in display.stages
     assert len(platform.videos) == 1
 
 
@@ -95,18 +95,18 @@ def test_a_broken_upload_goes_on_where_it_stopped(tmp_path: Path) -> None:
     platform, path = MemoryPlatform(part_bytes=4), film(tmp_path)
     platform.faults = [403]
     with pytest.raises(Away, match="403"):
-        ingestion(platform, tmp_path, Told()).all([path], None, "normal")
+        ingestion(platform, tmp_path, Display()).all([path], None, "normal")
     sent_before = len(platform.objects)
     assert sent_before < 3
     platform.calls.clear()
-    assert ingestion(platform, tmp_path, Told()).all([path], None, "normal") == 0
+    assert ingestion(platform, tmp_path, Display()).all([path], None, "normal") == 0
     assert "POST /api/uploads" not in platform.calls
     assert platform.content("v1") == b"0123456789"
 
 
 def test_the_store_may_take_its_time_to_join_many_gigabytes(tmp_path: Path) -> None:
     platform = MemoryPlatform(part_bytes=4)
-    assert ingestion(platform, tmp_path, Told()).all([film(tmp_path)], None, "normal") == 0
+    assert ingestion(platform, tmp_path, Display()).all([film(tmp_path)], None, "normal") == 0
     assert platform.patience_s["complete"] > objects.JOIN_S
     assert platform.patience_s["uploads"] <= 30
 
@@ -114,11 +114,11 @@ def test_the_store_may_take_its_time_to_join_many_gigabytes(tmp_path: Path) -> N
 def test_a_store_that_stumbles_is_asked_again(tmp_path: Path) -> None:
     platform = MemoryPlatform()
     platform.faults = [503, 500]
-    assert ingestion(platform, tmp_path, Told()).all([film(tmp_path)], None, "normal") == 0
+    assert ingestion(platform, tmp_path, Display()).all([film(tmp_path)], None, "normal") == 0
 
 
 def test_a_video_is_followed_through_its_stages_while_the_admin_app_comes_and_goes(tmp_path: Path) -> None:
-    platform, told = MemoryPlatform(), Told()
+    platform, display = MemoryPlatform(), Display()
     platform.life = [{"status": "processing"}, {"plan": {"format": "cmaf"}}, {}, {"status": "ready"}]
 
     stumbles = iter([[404], [503], [], [], []])
@@ -127,17 +127,17 @@ def test_a_video_is_followed_through_its_stages_while_the_admin_app_comes_and_go
         platform.admin_faults = next(stumbles)
 
     uploads = Uploads(platform.api, platform.store, tmp_path / "memory")
-    following = Ingestion(platform.api, uploads, told, wait=True, sleep=stumble)
+    following = Ingestion(platform.api, uploads, display, wait=True, sleep=stumble)
     assert following.all([film(tmp_path)], None, "normal") == 0
-    assert [stage for _, stage in told.stages] == ["queued", "analysing", "encoding", "published"]
-    assert ("720p", 40.0) in told.percents
+    assert [stage for _, stage in display.stages] == ["queued", "analysing", "encoding", "published"]
+    assert ("720p", 40.0) in display.percents
 
 
 def test_a_video_that_fails_says_why(tmp_path: Path) -> None:
-    platform, told = MemoryPlatform(), Told()
+    platform, display = MemoryPlatform(), Display()
     platform.life = [{"status": "failed", "failure": {"code": "NOT_MEDIA", "message": "This is no video."}}]
-    assert ingestion(platform, tmp_path, told).all([film(tmp_path)], None, "normal") == 1
-    assert told.stages[-1] == ("film.mp4", "failed")
+    assert ingestion(platform, tmp_path, display).all([film(tmp_path)], None, "normal") == 1
+    assert display.stages[-1] == ("film.mp4", "failed")
 
 
 def test_an_admin_app_that_stays_away_ends_the_wait(tmp_path: Path) -> None:
@@ -149,15 +149,15 @@ def test_an_admin_app_that_stays_away_ends_the_wait(tmp_path: Path) -> None:
 
     uploads = Uploads(platform.api, platform.store, tmp_path / "memory")
     with pytest.raises(Away):
-        Ingestion(platform.api, uploads, Told(), wait=True, sleep=go_away).all([film(tmp_path)], None, "normal")
+        Ingestion(platform.api, uploads, Display(), wait=True, sleep=go_away).all([film(tmp_path)], None, "normal")
 
 
 def test_an_empty_file_fails_and_the_next_one_does_not(tmp_path: Path) -> None:
-    platform, told = MemoryPlatform(), Told()
+    platform, display = MemoryPlatform(), Display()
     files = [film(tmp_path, "empty.mp4", b""), film(tmp_path)]
-    assert ingestion(platform, tmp_path, told).all(files, None, "normal") == 1
-    assert told.stages[0] == ("empty.mp4", "failed")
-    assert told.stages[-1] == ("film.mp4", "published")
+    assert ingestion(platform, tmp_path, display).all(files, None, "normal") == 1
+    assert display.stages[0] == ("empty.mp4", "failed")
+    assert display.stages[-1] == ("film.mp4", "published")
 
 
 def test_a_file_that_shrinks_is_noticed(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ class _Longer(type(Path())):  # type: ignore[misc]
         ({"status": "failed"}, "failed"),
     ],
 )
-def test_stages_are_told_in_a_persons_words(video: dict[str, Any], stage: str) -> None:
+def test_stages_are_shown_in_a_persons_words(video: dict[str, Any], stage: str) -> None:
     assert stage_of(video) == stage
 
 
@@ -194,7 +194,7 @@ def test_stages_are_told_in_a_persons_words(video: dict[str, Any], stage: str) -
         ({"KINOLOG_ADMIN_URL": "https://admin.example"}, "/watch/film-1"),
     ],
 )
-def test_a_published_file_is_told_with_where_it_plays(
+def test_a_published_file_is_reported_with_where_it_plays(
     environ: dict[str, str], where: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Bars(public_url_of(Settings.from_env(environ))) as bars:
@@ -325,13 +325,20 @@ def test_records_are_filtered_by_type_and_key() -> None:
     assert Filter().any
 
 
-def test_places_and_topics_are_checked() -> None:
-    assert place_of("videos/2/17") == ("videos", 2, 17)
-    assert place_of("01926f9c-0000-7000-8000-000000000000") is None
+def test_positions_and_topics_are_checked() -> None:
+    assert position_of("videos/2/17") == ("videos", 2, 17)
+    assert position_of("01926f9c-0000-7000-8000-000000000000") is None
     assert topics(["videos.dead"]) == ["videos.dead"]
     for wrong in ("videos/2", "videos/x/1", "nothing/1/1"):
         with pytest.raises(UsageFault):
-            place_of(wrong)
+            position_of(wrong)
+
+
+@pytest.mark.parametrize("since", ["yesterday", "0001-01-01", "9999-12-31T23:00-05:00"])
+def test_a_time_that_no_log_has_is_refused_before_the_log_is_read(since: str) -> None:
+    done = kinolog("events", "dead", "--since", since, KINOLOG_KAFKA_BOOTSTRAP="127.0.0.1:1")
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    assert done.stderr.startswith("kinolog: --since wants a time")
 
 
 def test_sizes_and_durations_are_said_for_people() -> None:
@@ -526,10 +533,10 @@ def test_ctrl_c_says_where_it_will_play(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_completed_upload_is_never_said_to_be_uploading_again(tmp_path: Path) -> None:
-    platform, told = MemoryPlatform(), Told()
+    platform, display = MemoryPlatform(), Display()
     platform.life = [{"status": "uploading", "slug": "v1"}, {"status": "ready", "slug": "a-slug"}]
-    assert ingestion(platform, tmp_path, told).all([film(tmp_path)], None, "normal") == 0
-    assert [stage for _, stage in told.stages] == ["queued", "published"]
+    assert ingestion(platform, tmp_path, display).all([film(tmp_path)], None, "normal") == 0
+    assert [stage for _, stage in display.stages] == ["queued", "published"]
 
 
 @pytest.mark.parametrize("command", ["backup", "restore"])

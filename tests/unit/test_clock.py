@@ -1,4 +1,4 @@
-"""A clock that jumps is joined, and every moment of the source has one place on the joined clock."""
+"""A clock that jumps is joined, and every moment of the source has one time on the joined clock."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -16,12 +16,12 @@ VIDEO, SOUND = 0, 1
 
 def read(clock: Clock, stream: int, begin: int, count: int) -> list[int | None]:
     """Send so many packets of a stream, 40 ms apart; return their stretches."""
-    places = []
+    pieces = []
     for at in range(begin, begin + count * FRAME_US, FRAME_US):
-        places.append(clock.place(stream, at))
-        if places[-1] is not None:
+        pieces.append(clock.piece_of(stream, at))
+        if pieces[-1] is not None:
             clock.extend(stream, at, FRAME_US)
-    return places
+    return pieces
 
 
 @given(st.lists(st.tuples(st.integers(0, 40_000), st.integers(50, 200)), min_size=1, max_size=8))
@@ -89,7 +89,7 @@ def test_a_clock_that_runs_through_is_left_alone() -> None:
     assert PacketScan().clock(0) == ()
 
 
-def test_more_stretches_than_can_be_told_apart_are_broken() -> None:
+def test_more_stretches_than_can_be_distinguished_are_broken() -> None:
     clock = Clock()
     for number in range(150):
         read(clock, VIDEO, number * 100_000_000, 5)

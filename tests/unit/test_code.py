@@ -37,14 +37,14 @@ def keys_of(recorded: object) -> tuple[str, ...]:
     return ()
 
 
-def told(wrapped):
+def passing_on(wrapped):
     def inner(row, recorded):
         return wrapped(row, recorded)
 
     return inner
 
 
-@told
+@passing_on
 def evolve(row: Row | None, recorded: object) -> Row | None:
     """Fold."""
     title: str = short(recorded.title)  # cut

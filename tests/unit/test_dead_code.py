@@ -49,7 +49,7 @@ def defined(path: Path) -> Iterator[str]:
 
 
 def _is_named_to_be_called(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Tell whether only our code calls it: not Python (`__enter__`, `visit_Name` of a tree), nor what its decorator registers."""
+    """Return whether only our code calls it: not Python (`__enter__`, `visit_Name` of a tree), nor what its decorator registers."""
     if function.name.startswith(("__", "visit_")):
         return False
     return all(isinstance(one, ast.Name) and one.id in QUIET for one in function.decorator_list)
@@ -59,7 +59,7 @@ def test_every_name_is_used() -> None:
     words = Counter(word for path in FILES for word in re.findall(r"\w+", path.read_text()))
     known = CALLED_BY_NAME.keys() | WRITTEN_DOWN.keys()
     alone = {f"{path.relative_to(ROOT)}: {name}" for path in FILES for name in defined(path) if words[name] == 1}
-    assert {place for place in alone if place.split()[1] not in known and not UNION.fullmatch(place)} == set()
+    assert {one for one in alone if one.split()[1] not in known and not UNION.fullmatch(one)} == set()
     assert {name for name in known if words[name] != 1} == set(), "no exception any more"
 
 

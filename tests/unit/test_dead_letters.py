@@ -19,11 +19,11 @@ def test_the_letter_of_a_record_of_any_length_fits() -> None:
     value = bytes(range(256)) * 4000
     letter = encode(DeadLetter(VIDEOS.name, 3, 4711, "not JSON: " + "x" * 500, value, "catalog"))
 
-    told = json.loads(letter)
+    members = json.loads(letter)
 
     assert len(letter) < EVENT_BYTES_MAX
-    assert base64.b64decode(told["value"]) == value[:VALUE_BYTES_MAX]
-    assert (told["value_bytes"], told["partition"], told["offset"]) == (len(value), 3, 4711)
+    assert base64.b64decode(members["value"]) == value[:VALUE_BYTES_MAX]
+    assert (members["value_bytes"], members["partition"], members["offset"]) == (len(value), 3, 4711)
 
 
 def test_letters_of_older_versions_are_read() -> None:
@@ -90,9 +90,9 @@ async def test_however_often_a_process_starts_again_each_record_is_buried_once_a
             graves.passed(count)
         if end != "goes on":
             graves = topic.graves()
-    places = [grave_of(letter) for letter in topic.letters]
-    assert len(places) == len(set(places))
-    assert len(places) <= 5 or len(places) <= 0.1 * 2 * len(junk)
+    buried = [grave_of(letter) for letter in topic.letters]
+    assert len(buried) == len(set(buried))
+    assert len(buried) <= 5 or len(buried) <= 0.1 * 2 * len(junk)
 
 
 async def test_a_restart_does_not_begin_the_count_anew() -> None:

@@ -64,16 +64,16 @@ def test_imports_and_requirements_are_the_same() -> None:
     assert NOT_IMPORTED.keys() & used.keys() == set(), "no exception any more"
 
 
-def test_a_package_has_one_place() -> None:
+def test_a_package_is_in_one_group() -> None:
     """Installations add up: what one extra names, no other names again."""
-    places = [names(lines) for lines in (*EXTRAS.values(), GROUPS["build"])]
-    assert sum(map(len, places)) == len(set().union(*places))
-    assert names(GROUPS["dev"]) & set().union(*places) == set()
+    groups = [names(lines) for lines in (*EXTRAS.values(), GROUPS["build"])]
+    assert sum(map(len, groups)) == len(set().union(*groups))
+    assert names(GROUPS["dev"]) & set().union(*groups) == set()
 
 
-@pytest.mark.parametrize("place", [*EXTRAS, *GROUPS])
-def test_requirements_have_a_least_version_and_no_other_bound_without_a_reason(place: str) -> None:
-    for line in (EXTRAS | GROUPS)[place]:
+@pytest.mark.parametrize("group", [*EXTRAS, *GROUPS])
+def test_requirements_have_a_least_version_and_no_other_bound_without_a_reason(group: str) -> None:
+    for line in (EXTRAS | GROUPS)[group]:
         if Requirement(line).name != "kinolog":
             assert re.fullmatch(r"[a-z0-9-]+(\[[a-z,]+\])?>=[0-9.]+", line) or _has_reason(line), line
 

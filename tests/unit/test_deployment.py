@@ -119,8 +119,8 @@ def test_a_service_is_healthy_restarted_bounded_and_not_root(name: str) -> None:
     assert service["user"] not in ("root", "0", "")
     assert "no-new-privileges:true" in service["security_opt"]
     for volume in service["volumes"]:
-        named, _, place = volume.partition(":")
-        assert not place or named in COMPOSE["volumes"]
+        named, _, mounted = volume.partition(":")
+        assert not mounted or named in COMPOSE["volumes"]
 
 
 def test_no_secret_is_written_down() -> None:
@@ -130,7 +130,7 @@ def test_no_secret_is_written_down() -> None:
     assert all(value.startswith("${") and ":?" in value for value in found if value != ">-")
 
 
-def test_kafka_and_the_object_store_are_told_what_the_local_engine_tells_them() -> None:
+def test_kafka_and_the_object_store_get_the_settings_of_the_local_engine() -> None:
     theirs = {"listeners", "advertised.listeners", "s3proxy.endpoint"}
     local = {
         "kafka": kafka_properties(Settings(kafka_controller_port=9093), Path("/data"), "given", provided=False),
@@ -236,8 +236,8 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
 
 
 def test_panels_do_not_lie_upon_each_other_and_their_legends_are_labels() -> None:
-    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in DASHBOARD["panels"]]
-    assert len(set(places)) == len(places)
+    corners = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in DASHBOARD["panels"]]
+    assert len(set(corners)) == len(corners)
     for panel in DASHBOARD["panels"]:
         for target in panel["targets"]:
             for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]):

@@ -260,8 +260,8 @@ def failing(pool: Pool, times: int, worker: str = "w", seconds: float = 0) -> li
 
 def test_a_quarantine_ends_with_one_job_on_probation() -> None:
     pool = Pool(Policy(attempts_max=1, quarantine_after=3))
-    told = failing(pool, 3)[-1]
-    assert (told.seconds, told.times, told.reason) == (600, 1, "failures_in_row")
+    fact = failing(pool, 3)[-1]
+    assert (fact.seconds, fact.times, fact.reason) == (600, 1, "failures_in_row")
     pool.submit("one", 600)
     pool.submit("two", 600)
     (probation,) = pool.claim("w", 601)
@@ -275,8 +275,8 @@ def test_a_quarantine_ends_with_one_job_on_probation() -> None:
 def test_failing_on_probation_doubles_the_quarantine() -> None:
     pool = Pool(Policy(attempts_max=1, quarantine_after=3))
     failing(pool, 3)
-    told = failing(pool, 1, seconds=601)[-1]
-    assert (told.seconds, told.times, told.failures, told.reason) == (1200, 2, 1, "probation_failed")
+    fact = failing(pool, 1, seconds=601)[-1]
+    assert (fact.seconds, fact.times, fact.failures, fact.reason) == (1200, 2, 1, "probation_failed")
     pool.submit("a", 1200)
     assert pool.claim("w", 1800) == []
     assert pool.claim("w", 1802)[0].reason == "probation"
@@ -343,7 +343,7 @@ def test_a_paused_pool_goes_on_with_what_runs_and_begins_nothing() -> None:
     assert [fact.reason for fact in pool.tick(34)] == ["paused"]
 
 
-def test_a_worker_that_is_drained_is_told_at_once() -> None:
+def test_a_worker_that_is_drained_is_refused_at_once() -> None:
     pool = Pool()
     pool.claim("w")
     pool.claim("v")
@@ -491,13 +491,13 @@ def test_whatever_is_asked_the_facts_alone_give_the_state(asked: list[tuple[JobR
             if type(fact).__name__ == "JobClaimed":
                 assert fact.epoch > epochs.get(fact.job_id, 0)
                 epochs[fact.job_id] = fact.epoch
-    told = State(policy=POLICY)
+    folded = State(policy=POLICY)
     for envelope in pool.facts:
-        evolve(told, envelope)
+        evolve(folded, envelope)
     for job_id, job in pool.state.jobs.items():
-        assert known(told.jobs[job_id]) == known(job)
+        assert known(folded.jobs[job_id]) == known(job)
     for field in ("quarantined", "paused", "held", "failures_in_row", "answered", "ended"):
-        assert getattr(told, field) == getattr(pool.state, field), field
+        assert getattr(folded, field) == getattr(pool.state, field), field
     assert len({envelope.id for envelope in pool.facts}) == len(pool.facts)
 
 
@@ -527,7 +527,7 @@ def test_what_it_frees_goes_to_another_that_waits_when_it_cannot_do_it_itself_an
     assert pool.state.jobs["b"].worker_id == "w"
 
 
-def test_a_former_process_that_is_still_there_is_told_to_stop_and_its_claims_get_nothing() -> None:
+def test_a_former_process_that_is_still_there_is_stopped_and_its_claims_get_nothing() -> None:
     pool = Pool()
     pool.claim("w", process="first")
     pool.claim("w", 1, Capabilities(kinds=("encode",)), process="second")

@@ -113,7 +113,7 @@ def test_every_metric_is_documented_and_well_named() -> None:
         assert not {"video_id", "job_id", "worker_id", "subject", "path"} & set(labels), name
 
 
-def test_metrics_of_ours_are_declared_in_one_place() -> None:
+def test_metrics_of_ours_are_declared_in_one_module() -> None:
     for package in ("producers", "processors", "projections", "api", "workers", "infra"):
         for path in (ROOT / package).rglob("*.py"):
             if path.relative_to(ROOT) not in (Path("infra/runtime/metrics.py"), Path("infra/reference/pages.py")):

@@ -56,17 +56,17 @@ class Log:
 
     async def append(self, envelopes: Sequence[Envelope[Event]]) -> Sequence[Any]:
         if any(isinstance(envelope.data, ResultReported) for envelope in envelopes):
-            self.tell(*self.decided)
+            self.show(*self.decided)
         return []
 
-    def tell(self, *facts: JobFact) -> None:
+    def show(self, *facts: JobFact) -> None:
         for fact in facts:
             self.decisions._see(Envelope("f", "test", "default", NOON, fact, "c"))
 
     async def stored(self, job_id: str, read: Positions) -> Job | None:
         return None
 
-    def position(self, place: tuple[str, int]) -> int:
+    def position(self, partition: tuple[str, int]) -> int:
         return 0
 
 
@@ -82,7 +82,7 @@ async def holder(spec: JobSpec = SPEC, log: Log | None = None, **parts: Any) -> 
     """Yield a worker that holds the job, and the log."""
     log = log or Log()
     claim = JobClaimed(**OF_CLAIM, worker_id=WORKER, claim_id="c", attempt=1, lease_expires_at=NOON, spec=spec)
-    log.tell(claim)
+    log.show(claim)
     app = make_worker(access=Known(), decisions=log.decisions, append=log.append, **parts)
     async with client(app, token="k") as http:
         yield http, log
@@ -108,7 +108,7 @@ async def test_a_report_on_a_claim_that_is_given_up_is_answered_with_what_happen
     facts, state, what = GIVEN_UP[end]
     async with holder() as (http, log):
         if moment == "before":
-            log.tell(*facts)
+            log.show(*facts)
         log.decided = facts
         first, again = [await http.post(f"/api/worker/{JOB}/{report}", json=REPORTS[report]) for _ in range(2)]
     for answer in (first, again):
@@ -123,7 +123,7 @@ class Slow:
         self.log = log
 
     async def under(self, prefix: str) -> list[ObjectStat]:
-        self.log.tell(*GIVEN_UP["expired"][0])
+        self.log.show(*GIVEN_UP["expired"][0])
         return [ObjectStat(f"{prefix}result.json", 2, "", None, None)]
 
 

@@ -15,14 +15,14 @@ from projections.telemetry import projection as telemetry
 from projections.telemetry.insights import NOTHING, Group
 from projections.telemetry.projection import MILLION, RELATIVE_ACCURACY
 from tests.support.folding import folded
-from tests.support.shelf import told
+from tests.support.shelf import reported
 
 SPEEDS = st.lists(st.floats(0.001, 1e6), min_size=1, max_size=60)
 
 
 def group(*speeds: float, succeeded: int = 0, failed: int = 0) -> Group:
     """Return the group that the folds make of speeds."""
-    rows = folded(telemetry.PROJECTION, [told(number, speed_factor=speed) for number, speed in enumerate(speeds)])["outcomes"]
+    rows = folded(telemetry.PROJECTION, [reported(number, speed_factor=speed) for number, speed in enumerate(speeds)])["outcomes"]
     sums = {"succeeded": succeeded, "failed": failed}
     if rows:
         (row,) = rows.values()

@@ -215,7 +215,7 @@ def test_a_match_that_swallows_is_found() -> None:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def test_every_end_of_a_claim_is_told_to_its_holder() -> None:
+def test_every_end_of_a_claim_reaches_its_holder() -> None:
     assert set(ENDS) == set(get_args(AttemptEnd))
 
 

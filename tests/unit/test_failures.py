@@ -21,7 +21,7 @@ from events.media import FailureCategory, FailureStage, SystemContext, ToolVersi
 from tests.support.footage import START, id_of
 from workers.attempts.failures import after, classify, complaints, damage, in_context, of_error, refused
 from workers.attempts.process import ProcessResult, run_process
-from workers.attempts.redaction import told
+from workers.attempts.redaction import redacted
 from workers.attempts.work import Limits
 
 CATEGORIES = set(get_args(FailureCategory))
@@ -133,7 +133,7 @@ def test_a_signal_has_a_category(number: int, category: str, code: str, retryabl
     assert (failure.category, failure.code, failure.retryable, failure.exit_code) == (category, code, retryable, 128 + number)
 
 
-def test_an_abort_without_memory_is_told_from_a_bug() -> None:
+def test_an_abort_without_memory_is_distinguished_from_a_bug() -> None:
     assert classify("encoding", ended(None, "what():  std::bad_alloc", signal.SIGABRT)).code == "RESOURCE_MEMORY"
     assert classify("encoding", ended(None, "Assertion x failed", signal.SIGABRT)).code == "EXIT_134"
 
@@ -305,10 +305,10 @@ def test_what_was_around_a_failure_is_kept_without_secrets() -> None:
     ],
 )
 def test_equal_failures_read_alike_on_every_machine(text: str, kept: str) -> None:
-    assert told(text) == kept
+    assert redacted(text) == kept
 
 
-def test_a_check_behind_a_run_tells_which_run_it_was() -> None:
+def test_a_check_behind_a_run_names_which_run_it_was() -> None:
     failure = after(refused("encoding", "DECODE_FAILED", "It does not decode."), ended(1, argv=("/x/ffmpeg", "-i", "/a/b/c.m3u8")))
 
     assert failure.context is not None and failure.context.command == ("ffmpeg", "-i", "…/c.m3u8")

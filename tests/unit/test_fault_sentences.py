@@ -1,4 +1,4 @@
-"""Faults of a request are sentences with the field's human name; programs find the place beside them."""
+"""Faults of a request are sentences with the field's human name; programs find the location beside them."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ def test_a_field_has_a_name_for_people_and_a_place_for_programs(
         (b"[]", "the body must be a JSON object"),
     ],
 )
-def test_a_refused_report_is_told_in_the_same_words(body: bytes, detail: str) -> None:
+def test_a_refused_report_is_explained_in_the_same_words(body: bytes, detail: str) -> None:
     with pytest.raises(Refused) as refused:
         read(body)
     assert str(refused.value) == detail
@@ -81,7 +81,7 @@ def test_a_refused_report_is_told_in_the_same_words(body: bytes, detail: str) ->
         ("S3_ENDPOINT", "http://here", "s3_endpoint requires s3_secret_key, the secret key of that store"),
     ],
 )
-def test_a_refused_setting_is_told_in_the_same_words(name: str, value: str, sentence: str) -> None:
+def test_a_refused_setting_is_explained_in_the_same_words(name: str, value: str, sentence: str) -> None:
     with pytest.raises(InvalidSettings) as refused:
         Settings.from_env({f"KINOLOG_{name}": value})
     assert str(refused.value) == sentence

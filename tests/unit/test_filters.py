@@ -1,4 +1,4 @@
-"""Whatever a source says of its colours, the outputs are told apart by nobody."""
+"""Whatever a source says of its colours, the outputs look alike to everybody."""
 
 from fractions import Fraction
 from typing import Any

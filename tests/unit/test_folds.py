@@ -63,8 +63,8 @@ def test_shares_of_partitions_make_shares_of_rows(name: str, data: st.DataObject
     log = data.draw(logs())
     whole = folded(FOLDS[name], log)
     united: Tables = {table: {} for table in whole}
-    for place in {(record.topic, record.partition) for record in log}:
-        for table, rows in folded(FOLDS[name], [r for r in log if (r.topic, r.partition) == place]).items():
+    for partition in {(record.topic, record.partition) for record in log}:
+        for table, rows in folded(FOLDS[name], [r for r in log if (r.topic, r.partition) == partition]).items():
             assert not united[table].keys() & rows.keys()
             united[table] |= rows
     assert united == whole

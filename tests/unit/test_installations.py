@@ -76,9 +76,9 @@ def installed(name: str, wheel: Path, folder: Path) -> Path:
     for package, block in pinned(name).items():
         assert block.startswith(f"{package}=={distribution(package).version} "), "this checkout has another version: make setup"
         for file in distribution(package).files or ():
-            top, place = file.parts[0], Path(str(distribution(package).locate_file(file.parts[0])))
+            top, target = file.parts[0], Path(str(distribution(package).locate_file(file.parts[0])))
             if top != ".." and not (folder / top).exists():
-                (folder / top).symlink_to(place)
+                (folder / top).symlink_to(target)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
     return folder

@@ -67,17 +67,17 @@ def of_natures(natures: list[Nature]) -> Process:
     def decide(row: Row, now: datetime) -> Decision | None:
         if row.fault is not None:
             return fail(row, row.fault)
-        told, rungs = row.video_id, ("720p",)
+        video_id, rungs = row.video_id, ("720p",)
         match nature(row.video_id):
             case "raises in decide" | "cannot even fail":
                 raise RecursionError("another bug")
             case "too large":
                 rungs = (HUGE,)
             case "unwritable":
-                told = "\ud800"
+                video_id = "\ud800"
             case "sound" | "raises in evolve":
                 pass
-        published = VideoPublished(video_id=told, duration_ms=1, rungs=rungs)
+        published = VideoPublished(video_id=video_id, duration_ms=1, rungs=rungs)
         restored = VideoRestored(video_id=row.video_id)
         return Decision(str(row.count), ((restored, row.video_id),), ((published, row.video_id),))
 
@@ -91,7 +91,7 @@ def of_natures(natures: list[Nature]) -> Process:
 
 
 def recorded(event: Event, subject: str, offset: int) -> Recorded[Event]:
-    """Return an event at its place on the log."""
+    """Return an event at its position on the log."""
     return Recorded(TOPIC_OF[event.TYPE].name, 0, offset, Envelope(new_id(), "test", subject, NOW, event, subject))
 
 

@@ -21,7 +21,7 @@ def test_no_window_holds_more_than_the_burst_and_what_is_due(pauses: list[float]
 
 
 @given(st.lists(st.floats(0, 30), max_size=60), st.integers(1, 12))
-def test_who_waits_as_long_as_told_passes(pauses: list[float], burst: int) -> None:
+def test_who_waits_as_long_as_asked_passes(pauses: list[float], burst: int) -> None:
     limiter = Limiter(30, burst, b"salt")
     now = 1000.0
     for pause in pauses:

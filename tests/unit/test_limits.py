@@ -1,4 +1,4 @@
-"""What surrounds every request: how often, how much, how slowly; what browsers are told; what is measured."""
+"""What surrounds every request: how often, how much, how slowly; what browsers get; what is measured."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -21,11 +21,10 @@ from api.limits import TimeLimited
 from events.envelope import Envelope, Event, Recorded
 from events.errors import InvalidRequest
 from events.pulse import Pulse
-from events.topics import TOPIC_OF
+from events.topics import TOPIC_OF, Partition
 from events.workers import WorkerHeartbeat
 from infra.reference.schemas import all_events
 from infra.runtime.clock import SystemClock
-from projections.folding.log import Place
 from projections.folding.positions import Positions
 from tests.support.apps import client, make
 from tests.support.footage import START, id_of
@@ -35,7 +34,7 @@ from tests.support.memory_log import MemoryLog
 from tests.support.waiting import eventually
 
 
-async def nothing() -> tuple[dict[Place, int], dict[str, object]]:
+async def nothing() -> tuple[dict[Partition, int], dict[str, object]]:
     """Be a state before everything."""
     return {}, {"videos": []}
 
@@ -55,17 +54,17 @@ async def hear(
 async def test_a_stream_begins_with_the_state_and_goes_on_from_its_position() -> None:
     log = MemoryLog()
     await log.append(tick(1), tick(2), tick(3))
-    (place,) = log.records
+    (partition,) = log.records
 
-    async def initial() -> tuple[dict[Place, int], dict[str, object]]:
-        return {place: 2}, {"videos": [{"progress_percent": 2}]}
+    async def initial() -> tuple[dict[Partition, int], dict[str, object]]:
+        return {partition: 2}, {"videos": [{"progress_percent": 2}]}
 
     async with running(log) as hub:
         heard = await hear(hub, 1, initial=initial)
 
     assert [one.event for one in heard] == ["initial", "progress"]
     assert heard[0].data["videos"] == [{"progress_percent": 2}] and heard[0].id is not None
-    assert f"progress:{'' if place[1] == 0 else '0=0,'}" in heard[0].id and f"{place[1]}=2" in heard[0].id
+    assert f"progress:{'' if partition[1] == 0 else '0=0,'}" in heard[0].id and f"{partition[1]}=2" in heard[0].id
     assert percents(heard) == [3.0]
     assert heard[1].data["job_id"] == id_of("job") and heard[1].data["status"] == "processing"
 
@@ -95,13 +94,13 @@ async def test_whoever_comes_back_misses_nothing_and_hears_nothing_twice(
                 last = [one.id for one in heard if one.id is not None][-1]
 
     for job in set(jobs):
-        told = [one.data["progress_percent"] for one in heard if one.data.get("job_id") == id_of(f"job {job}")]
+        notice = [one.data["progress_percent"] for one in heard if one.data.get("job_id") == id_of(f"job {job}")]
         expected = [n for n, of in enumerate(jobs) if of == job and (not picky or of % 2 == 1)]
-        assert told == expected
+        assert notice == expected
 
 
 @pytest.mark.parametrize("kept_max", [1, 1000])
-async def test_what_came_together_is_told_by_time(kept_max: int) -> None:
+async def test_what_came_together_is_sent_by_time(kept_max: int) -> None:
     """From the ring and from the log: the partitions of a batch come one after another, and a video's events are in several."""
     log = MemoryLog()
     late = [tick(number, "late")._replace(time=START + timedelta(seconds=number)) for number in (2, 4)]
@@ -115,7 +114,7 @@ async def test_what_came_together_is_told_by_time(kept_max: int) -> None:
     assert percents(heard) == [1, 2, 3, 4]
 
 
-async def test_who_is_too_slow_is_told_so_and_gets_the_rest_by_coming_back() -> None:
+async def test_who_is_too_slow_is_dropped_and_gets_the_rest_by_coming_back() -> None:
     log = MemoryLog()
     async with running(log, kept_max=4) as hub:
         stream = hub.listen(hub.progress, nothing)
@@ -150,15 +149,15 @@ async def test_a_thousand_listeners_share_one_reader() -> None:
 async def test_who_is_far_behind_or_before_the_log_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     log = MemoryLog()
     await log.append(*(tick(n) for n in range(20)))
-    (place,) = log.records
+    (partition,) = log.records
     monkeypatch.setattr(hub_module, "REPLAYED_MAX", 10)
 
-    async def now() -> tuple[dict[Place, int], dict[str, object]]:
-        return {place: 20}, {}
+    async def now() -> tuple[dict[Partition, int], dict[str, object]]:
+        return {partition: 20}, {}
 
     async with running(log) as hub:
-        ids = [hub.progress.id_of(hub.progress.vector_of({place: position})) for position in (5, 15)]
-        log.forget(place, 18)
+        ids = [hub.progress.id_of(hub.progress.vector_of({partition: position})) for position in (5, 15)]
+        log.forget(partition, 18)
         for last in ids:
             await log.append(tick(99))
             assert [one.event for one in await hear(hub, 1, last=last, initial=now)][:2] == ["initial", "progress"]
@@ -223,26 +222,26 @@ def test_messages_have_the_known_shape_whatever_happens(kind: type[Event]) -> No
     topic = TOPIC_OF[kind.TYPE].name
     for event in examples(kind):
         recorded: Recorded[Any] = Recorded(topic, 0, 0, Envelope(id_of("e"), "test", "s", START, event, id_of("c")))
-        if topic in ("videos", "jobs", "progress") and (told := of_progress(recorded)):
-            assert list(told.data) == [
+        if topic in ("videos", "jobs", "progress") and (notice := of_progress(recorded)):
+            assert list(notice.data) == [
                 *("type", "video_id", "job_id", "current_step", "progress_percent"),
                 *("qualities", "status", "last_error", "timestamp"),
             ]
-            assert told.event == told.data["type"] and told.event in ("progress", "job_completed", "job_failed")
+            assert notice.event == notice.data["type"] and notice.event in ("progress", "job_completed", "job_failed")
         if topic in ("workers", "worker-heartbeats") and (worker := of_workers(recorded)):
             assert worker.event == "worker_status" and worker.data["worker_id"] == worker.about
 
 
 def test_a_busy_worker_says_at_what() -> None:
     event = WorkerHeartbeat(worker_id="w", status="busy", job_ids=("j",))
-    told = of_workers(Recorded("worker-heartbeats", 0, 0, Envelope(id_of("e"), "test", "w", START, event, id_of("c"))))
-    assert told is not None and (told.data["status"], told.data["job_ids"]) == ("busy", ["j"])
+    notice = of_workers(Recorded("worker-heartbeats", 0, 0, Envelope(id_of("e"), "test", "w", START, event, id_of("c"))))
+    assert notice is not None and (notice.data["status"], notice.data["job_ids"]) == ("busy", ["j"])
 
 
 async def test_a_reader_that_hangs_is_replaced_by_another() -> None:
     log = MemoryLog()
 
-    async def deaf(*, records_max: int, wait_s: float) -> dict[Place, list[tuple[int, bytes]]]:
+    async def deaf(*, records_max: int, wait_s: float) -> dict[Partition, list[tuple[int, bytes]]]:
         await asyncio.Event().wait()
         return {}
 

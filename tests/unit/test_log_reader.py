@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from events.codec import decode, encode
 from events.envelope import REGISTRY, Envelope
-from events.topics import TOPIC_OF, TOPICS
+from events.topics import TOPIC_OF, TOPICS, Partition
 from infra.reference.schemas import ROOT, examples_of
 from projections.folding import log as reading
-from projections.folding.log import LogReader, Place, decoded
+from projections.folding.log import LogReader, decoded
 from tests.support.counting import counting, ticks
 from tests.support.memory_log import MemoryLog
 
-PLACES = [("progress", number) for number in range(3)]
+PARTITIONS = [("progress", number) for number in range(3)]
 TICKS = ticks(31, jobs=12)
 RECORDS = [encode(tick) for tick in TICKS]
 
@@ -33,32 +33,32 @@ def small_turns() -> Iterator[None]:
 def log_of(offsets: Iterable[Sequence[int]]) -> MemoryLog:
     """Return a log with records at these offsets of each partition; gaps and ends are markers."""
     log = MemoryLog()
-    for place, numbers in zip(PLACES, offsets, strict=True):
+    for partition, numbers in zip(PARTITIONS, offsets, strict=True):
         for number in numbers:
-            log.put(place, RECORDS[number], offset=number)
+            log.put(partition, RECORDS[number], offset=number)
         if numbers:
-            log.mark(place)
+            log.mark(partition)
     return log
 
 
-def offsets_of(log: MemoryLog) -> dict[Place, list[int]]:
+def offsets_of(log: MemoryLog) -> dict[Partition, list[int]]:
     """Return the offsets of a log's records."""
-    return {place: [record.offset for record in log.records.get(place, ())] for place in PLACES}
+    return {partition: [record.offset for record in log.records.get(partition, ())] for partition in PARTITIONS}
 
 
 offsets = st.lists(st.integers(0, 30), unique=True).map(sorted)
-limits = st.lists(st.tuples(*(st.integers(0, 35) for _ in PLACES)), min_size=1, max_size=4)
+limits = st.lists(st.tuples(*(st.integers(0, 35) for _ in PARTITIONS)), min_size=1, max_size=4)
 
 
-@given(st.tuples(*(offsets for _ in PLACES)), limits, st.integers(1, 5))
+@given(st.tuples(*(offsets for _ in PARTITIONS)), limits, st.integers(1, 5))
 async def test_up_to_any_limits(logs: tuple[list[int], ...], wanted: list[tuple[int, ...]], records_max: int) -> None:
     log = log_of(logs)
     reader = LogReader(log.reader())
-    await reader.seek(dict.fromkeys(PLACES, 0))
-    until = dict.fromkeys(PLACES, 0)
-    seen: dict[Place, list[int]] = {place: [] for place in PLACES}
+    await reader.seek(dict.fromkeys(PARTITIONS, 0))
+    until = dict.fromkeys(PARTITIONS, 0)
+    seen: dict[Partition, list[int]] = {partition: [] for partition in PARTITIONS}
     for step in wanted:
-        until = {place: min(log.end(place), max(until[place], limit)) for place, limit in zip(PLACES, step, strict=True)}
+        until = {one: min(log.end(one), max(until[one], limit)) for one, limit in zip(PARTITIONS, step, strict=True)}
         rounds = 0
         while reader.missing(until):
             rounds += 1
@@ -67,19 +67,19 @@ async def test_up_to_any_limits(logs: tuple[list[int], ...], wanted: list[tuple[
             assert not dead
             for recorded in batch.records if batch else ():
                 seen[recorded.topic, recorded.partition].append(recorded.offset)
-        for place in PLACES:
-            assert seen[place] == [offset for offset in offsets_of(log)[place] if offset < until[place]]
+        for partition in PARTITIONS:
+            assert seen[partition] == [offset for offset in offsets_of(log)[partition] if offset < until[partition]]
 
 
-@given(st.tuples(*(offsets for _ in PLACES)), st.lists(st.booleans(), max_size=30), st.integers(1, 5))
+@given(st.tuples(*(offsets for _ in PARTITIONS)), st.lists(st.booleans(), max_size=30), st.integers(1, 5))
 async def test_what_is_begun_is_read_next_and_seeking_throws_it_away(
     logs: tuple[list[int], ...], fails: list[bool], records_max: int
 ) -> None:
     log = log_of(logs)
     reader = LogReader(log.reader())
-    stored = dict.fromkeys(PLACES, 0)
+    stored = dict.fromkeys(PARTITIONS, 0)
     await reader.seek(stored)
-    seen: dict[Place, list[int]] = {place: [] for place in PLACES}
+    seen: dict[Partition, list[int]] = {partition: [] for partition in PARTITIONS}
     failing = iter(fails)
     while (batch := (await reader.read(records_max=records_max, wait_s=0))[0]) is not None:
         reader.begin(records_max=records_max, wait_s=0)
@@ -108,15 +108,17 @@ class Ids:
         return self.found
 
 
-@given(st.tuples(*(offsets for _ in PLACES)), st.lists(st.sets(st.integers(0, 30)), max_size=30), st.booleans(), st.integers(1, 5))
+@given(
+    st.tuples(*(offsets for _ in PARTITIONS)), st.lists(st.sets(st.integers(0, 30)), max_size=30), st.booleans(), st.integers(1, 5)
+)
 async def test_what_is_gathered_is_each_event_once_and_may_be_read_again_without_some(
     logs: tuple[list[int], ...], known: list[set[int]], ahead: bool, records_max: int
 ) -> None:
     """The same event may stand in several partitions here; whatever is read again, the next batch begins where this one ends."""
     log = log_of(logs)
     reader = LogReader(log.reader(), replace(counting(), gathering=Ids, seen="seen"))
-    await reader.seek(dict.fromkeys(PLACES, 0))
-    passed = dict.fromkeys(PLACES, 0)
+    await reader.seek(dict.fromkeys(PARTITIONS, 0))
+    passed = dict.fromkeys(PARTITIONS, 0)
     unwanted = iter(known)
     while (batch := (await reader.read(records_max=records_max, wait_s=0))[0]) is not None:
         if ahead:
@@ -133,7 +135,7 @@ async def test_what_is_gathered_is_each_event_once_and_may_be_read_again_without
         if left_out := {TICKS[number].id for number in next(unwanted, set())} & inside:
             rest = await gathered.without(left_out)
             assert (sorted(rest.items()), rest.ids) == (sorted(inside - left_out), inside - left_out)
-    assert all(passed[place] > max(offsets_of(log)[place], default=-1) for place in PLACES)
+    assert all(passed[partition] > max(offsets_of(log)[partition], default=-1) for partition in PARTITIONS)
 
 
 @pytest.mark.parametrize("half", [{"gathering": Ids}, {"seen": "seen"}])

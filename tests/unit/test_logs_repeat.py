@@ -13,7 +13,7 @@ from infra.runtime import logs
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """Seconds that pass on demand."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -55,17 +55,17 @@ def test_a_storm_of_a_minute_is_a_line_each_half_minute() -> None:
 @given(
     st.lists(st.tuples(st.floats(0, 20), st.sampled_from("abcdef"), st.sampled_from([logging.INFO, logging.ERROR])), max_size=200)
 )
-def test_every_line_is_written_or_counted(told: list[tuple[float, str, int]]) -> None:
+def test_every_line_is_written_or_counted(lines: list[tuple[float, str, int]]) -> None:
     clock = Clock()
     to, written = handler(clock)
-    for after, text, level in told:
+    for after, text, level in lines:
         clock.now += after
         say(to, text, level)
     to.close()
     counted: Counter[str] = Counter()
     for text, repeated in written():
         counted[text] += repeated or 1
-    assert counted == Counter(text for _, text, _ in told)
+    assert counted == Counter(text for _, text, _ in lines)
 
 
 def test_what_is_everyday_is_always_written() -> None:

@@ -1,4 +1,4 @@
-"""What players are told: HLS while it grows and when it is done, DASH, and where everything is."""
+"""What players get: HLS while it grows and when it is done, DASH, and where everything is."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -175,7 +175,7 @@ def test_what_failed_or_is_uploading_or_was_purged_has_no_manifest() -> None:
     assert manifests.hls_master(replace(video, plan=None), media) is None
 
 
-def test_whether_there_is_a_manifest_can_be_told_without_rendering_it() -> None:
+def test_whether_there_is_a_manifest_can_be_known_without_rendering_it() -> None:
     for jobs in ([], [0], [0, 2]):
         rows = seen(TWO_LANGUAGES, jobs, published=False)
         assert manifests.has_hls(*rows) == (manifests.hls_master(*rows) is not None)
@@ -215,7 +215,7 @@ def test_high_dynamic_range_is_announced_when_it_is_kept() -> None:
     assert "VIDEO-RANGE" not in str(manifests.hls_master(replace(video, probe=source), media))
 
 
-def test_labels_cannot_break_out_of_their_place() -> None:
+def test_labels_cannot_break_out_of_their_attribute() -> None:
     made = plan()
     label = 'a"b\nc\r#EXT\x00\u2028\x85 <&> \ufffe\x07'
     nasty = made.model_copy(update={"audio": tuple(a.model_copy(update={"label": label}) for a in made.audio)})

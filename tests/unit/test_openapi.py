@@ -41,7 +41,7 @@ CASES = cases()
 
 
 def has_example(document: dict[str, Any], node: Any, seen: frozenset[str] = frozenset()) -> bool:
-    """Tell whether there is an example somewhere in a schema, through its references."""
+    """Return whether there is an example somewhere in a schema, through its references."""
     if isinstance(node, list):
         return any(has_example(document, item, seen) for item in node)
     if not isinstance(node, dict):
@@ -55,7 +55,7 @@ def has_example(document: dict[str, Any], node: Any, seen: frozenset[str] = froz
 
 
 @pytest.mark.parametrize(("document", "path", "operation"), CASES)
-def test_every_operation_is_told_with_its_answers_and_an_example(
+def test_every_operation_is_documented_with_its_answers_and_an_example(
     document: dict[str, Any], path: str, operation: dict[str, Any]
 ) -> None:
     assert operation["description"].strip().endswith((".", ")"))
@@ -110,7 +110,7 @@ async def test_the_admin_app_is_closed_without_the_token(authorisation: str | No
             answer = await http.request(method, path.replace("{", "").replace("}", ""), headers=headers)  # type: ignore[arg-type]
             assert answer.status_code == 401, (method, path)
             assert answer.headers["www-authenticate"] == "Bearer"
-            assert "var" not in answer.json()["detail"], "no place of the token"
+            assert "var" not in answer.json()["detail"], "no path of the token"
 
 
 async def test_an_app_without_a_token_lets_nobody_in() -> None:

@@ -92,7 +92,7 @@ async def test_apps_for_programs_have_no_pages(app: Any, path: str) -> None:
     assert refused.status_code >= 400 and refused.headers["content-type"] == problems.TYPE
 
 
-async def test_an_unknown_address_is_told_in_a_sentence() -> None:
+async def test_an_unknown_address_is_answered_in_a_sentence() -> None:
     async with client(make("public"), token=None) as http:
         assert (await http.get("/nothing")).json()["detail"] == "there is nothing at this address"
         refused = await http.post("/watch/x")

@@ -36,14 +36,14 @@ class Story:
 
     def given(self, *facts: Event) -> "Story":
         for fact in facts:
-            self.derived = waiting = self._told(fact)
+            self.derived = waiting = self._recorded(fact)
             while waiting:
                 answers = [answer for envelope in waiting for answer in answers_to(envelope)]
-                waiting = [envelope for answer in answers for envelope in self._told(answer.data, answer.id)]
+                waiting = [envelope for answer in answers for envelope in self._recorded(answer.data, answer.id)]
                 self.derived = self.derived + waiting
         return self
 
-    def _told(self, fact: Event, id_: str | None = None) -> list[Envelope[Event]]:
+    def _recorded(self, fact: Event, id_: str | None = None) -> list[Envelope[Event]]:
         at = NOW + timedelta(seconds=len(self.log))
         envelope = Envelope(id_ or new_id(), "test", VIDEO, at, fact, VIDEO)
         self.log.append(Recorded(TOPIC_OF[fact.TYPE].name, 0, len(self.log), envelope))

@@ -1,4 +1,4 @@
-"""Headers and packets become a probe; lies and damage are told."""
+"""Headers and packets become a probe; lies and damage are reported."""
 
 import json
 from collections import Counter
@@ -127,7 +127,7 @@ def test_a_cover_is_an_attachment_and_no_video() -> None:
     assert [attachment.media_type for attachment in result.attachments] == ["image/png"]
 
 
-def test_subtitles_are_told_apart() -> None:
+def test_subtitles_are_distinguished() -> None:
     tracks = [
         {"index": 2, "codec_type": "subtitle", "codec_name": "subrip", "disposition": {"forced": 1}},
         {"index": 3, "codec_type": "subtitle", "codec_name": "hdmv_pgs_subtitle", "tags": {"language": "fre"}},
@@ -143,7 +143,7 @@ def test_subtitles_are_told_apart() -> None:
     ]
 
 
-def test_a_lying_duration_is_told_and_not_believed() -> None:
+def test_a_lying_duration_is_reported_and_not_believed() -> None:
     result = probe(headers(VIDEO, duration="900.0"), scan(*THREE_PICTURES))
 
     assert (result.duration_ms, result.declared_duration_ms) == (100, 900_000)
@@ -160,7 +160,7 @@ def test_a_cut_off_matroska_file_cannot_be_entered_in_the_middle() -> None:
     assert "incomplete" in result.warnings[0]
 
 
-def test_damaged_packets_are_told_and_their_times_not_trusted() -> None:
+def test_damaged_packets_are_reported_and_their_times_not_trusted() -> None:
     result = probe(headers(VIDEO), scan(*THREE_PICTURES, "0,300300,300300,1001,__C"))
 
     assert result.video is not None
@@ -280,7 +280,7 @@ def test_languages_from_elsewhere_leave_all_other_headers_as_they_are() -> None:
     streams = ({"index": 0, "tags": {"language": "por", "title": "x"}}, {"index": 1})
     headers = Headers({"format_name": "matroska,webm"}, streams, chapters=3)
 
-    told = with_languages(headers, {0: "pt-BR"})
+    named = with_languages(headers, {0: "pt-BR"})
 
-    assert told.streams == ({"index": 0, "tags": {"language": "pt-BR", "title": "x"}}, {"index": 1})
-    assert (told.format, told.programs, told.chapters) == (headers.format, headers.programs, 3)
+    assert named.streams == ({"index": 0, "tags": {"language": "pt-BR", "title": "x"}}, {"index": 1})
+    assert (named.format, named.programs, named.chapters) == (headers.format, headers.programs, 3)

@@ -36,7 +36,7 @@ def upload_events(priority: str = "normal", **change: object) -> list[Envelope[E
     return [started, uploaded, uploads.abandoned(context(), video_id=VIDEO, reason="cancelled")]
 
 
-def test_an_upload_is_told_on_the_topic_videos_under_its_own_key() -> None:
+def test_an_upload_is_published_on_the_topic_videos_under_its_own_key() -> None:
     for envelope in upload_events():
         assert TOPIC_OF[envelope.data.TYPE].name == "videos"
         assert envelope.subject == envelope.correlationid == VIDEO

@@ -1,4 +1,4 @@
-"""A question to history that is an aggregation of Arrow batches: what it is told when it asks in the wrong way."""
+"""A question to history that is an aggregation of Arrow batches: what a wrong one is answered."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -53,7 +53,7 @@ def test_there_is_a_reader_for_each_topic() -> None:
     assert question([batches(1), batches(2)]).to_pylist() == [{"value": 2}]
 
 
-def test_the_line_that_failed_is_told() -> None:
+def test_the_line_that_failed_is_named() -> None:
     with pytest.raises(AggregationFailed, match=r"aggregate failed at test_questions\.py:\d+: ZeroDivisionError"):
         asking(lambda batches: 1 / 0)([batches()])
 
@@ -63,7 +63,7 @@ def test_what_is_no_table_is_refused() -> None:
         asking(lambda batches: 7)([batches()])
 
 
-def test_a_column_that_is_not_there_is_told() -> None:
+def test_a_column_that_is_not_there_is_named() -> None:
     assert asking(lambda batches: batches, COLUMNS=("time", "data", "job_claimed")).columns == ("time", "data", "job_claimed")
     for name in ("nonsense", "record", "video_uploaded"):
         with pytest.raises(InvalidRequest, match=f"there is no column {name}"):

@@ -138,7 +138,7 @@ async def test_a_claim_keeps_its_name_however_often_it_is_said() -> None:
     assert len(server.asked) == 3 and len({request.content for request in server.asked}) == 1
 
 
-async def test_a_job_that_this_worker_does_not_know_is_told_to_the_loop() -> None:
+async def test_a_job_that_this_worker_does_not_know_reaches_the_loop() -> None:
     claim = CLAIM.model_dump(mode="json") | {"spec": {"kind": "dance"}}
     server = Server(says(200, claim=claim, reason="claimed", message="", correlation_id="v"))
     transport = HttpTransport(server.gateway(), pool="default", version="0.1.0", new_id=new_id)
@@ -160,7 +160,7 @@ async def test_a_lost_claim_is_noticed_at_any_answer(state: str) -> None:
 @pytest.mark.parametrize(
     ("status", "error"), [(413, EventTooLarge), (422, InvalidEvent)], ids=["too large", "what cannot be written"]
 )
-async def test_a_report_that_the_app_does_not_take_is_told_to_the_loop(status: int, error: type[Exception]) -> None:
+async def test_a_report_that_the_app_does_not_take_reaches_the_loop(status: int, error: type[Exception]) -> None:
     transport, _, claim = held(Server(says(status, detail="no")))
     failure = Failure(stage="encoding", category="unknown", code="X", message="It failed.")
     report = ResultReported(job_id="j", pool="default", worker_id="w", epoch=3, failure=failure)
@@ -209,7 +209,7 @@ async def test_a_file_is_sent_again_whole_with_its_digest(tmp_path: Path) -> Non
         assert "transfer-encoding" not in request.headers
 
 
-async def test_what_is_not_there_is_told_apart_from_what_does_not_answer() -> None:
+async def test_what_is_not_there_is_distinguished_from_what_does_not_answer() -> None:
     _, store, _ = held(Server(says(404, detail="NoSuchKey")))
     with pytest.raises(ObjectMissing):
         await store.get_bytes("videos/v/other/1/result.json", 100)

@@ -1,4 +1,4 @@
-"""What failed is done once more by another worker: who gets it, what is kept of it, and what the log is told."""
+"""What failed is done once more by another worker: who gets it, what is kept of it, and what the log gets."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -31,14 +31,14 @@ ABLE = Capabilities(kinds=("rerun",))
 
 
 def verdicts(spec: RerunSpec, end: Event) -> list[tuple[str, str]]:
-    """Return verdict and worker that follow from a rerun's end, which is told twice."""
+    """Return verdict and worker that follow from a rerun's end, which is reported twice."""
     queued = JobQueued(job_id="r", video_id="v", pool="p", spec=spec, requirements=WANTED, priority="high")
     envelopes = [Envelope[Event](new_id(), "test", "p", NOW, event, new_id()) for event in (queued, end)]
     log = [Recorded("jobs", 0, offset, envelope) for offset, envelope in enumerate((*envelopes, envelopes[1]))]
     live = Live(planning.process(planning.Policy(PlanSettings(), "p")))
     derived = [envelope for record in log for envelope in live.handle([record], NOW)]
-    told = {fact.id: fact.data for fact in derived}
-    return [(fact.verdict, fact.worker) for fact in told.values() if isinstance(fact, FailureRerun) and fact.failure_id == "j:1"]
+    facts = {fact.id: fact.data for fact in derived}
+    return [(fact.verdict, fact.worker) for fact in facts.values() if isinstance(fact, FailureRerun) and fact.failure_id == "j:1"]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_rerun_that_ends_gives_one_verdict(again: Failure | None, verdict: str
 
 
 @pytest.mark.parametrize(("failed", "verdict"), [(KILLED, "not_reproduced"), (LOST, "reproduced")])
-def test_a_rerun_that_ends_its_workers_tells_of_that(failed: Failure, verdict: str) -> None:
+def test_a_rerun_that_ends_its_workers_says_so(failed: Failure, verdict: str) -> None:
     end = JobFailed(job_id="r", video_id="v", pool="p", epoch=3, attempt=3, failure=LOST, worker_id="x", kind="rerun")
     assert verdicts(SPEC.model_copy(update={"failed": failed}), end) == [(verdict, "x")]
 

@@ -33,11 +33,11 @@ def report(result: MediaResult) -> ResultReported:
 def test_parts_are_the_whole_and_each_fits(segments: list[int]) -> None:
     whole = long_result(*segments)
 
-    told = in_parts(report(whole))
+    reports = in_parts(report(whole))
 
     found: dict[str, list[Segment]] = {item.name: [] for item in whole.renditions}
     frames: dict[str, int] = dict.fromkeys(found, 0)
-    *parts, last = told
+    *parts, last = reports
     assert isinstance(last, ResultReported) and isinstance(last.result, MediaResult)
     for number, part in enumerate(parts):
         assert isinstance(part, PartReported) and part.part == number
@@ -52,7 +52,7 @@ def test_parts_are_the_whole_and_each_fits(segments: list[int]) -> None:
     assert (earlier.parts if earlier else 0) == len(parts)
     assert parts or last.result == whole, "a short one is reported as ever"
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    for event in told:
+    for event in reports:
         assert len(encode(Envelope(new_id(), "kinolog/worker/a", "default", now, event, VIDEO))) < EVENT_BYTES_MAX * 0.7
 
 
@@ -92,8 +92,8 @@ def test_a_failure_that_is_too_large_keeps_its_code() -> None:
     pool.submit("a")
     pool.claim("w")
     failure = Failure(stage="encoding", category="unknown", code="X", message="It failed.", detail="x" * 8000, retryable=False)
-    told = ResultReported(job_id="a", pool="p", worker_id="w", epoch=1, failure=failure)
-    (failed,) = pool.ask(told, too_large=True)
+    ended = ResultReported(job_id="a", pool="p", worker_id="w", epoch=1, failure=failure)
+    (failed,) = pool.ask(ended, too_large=True)
     assert isinstance(failed, JobFailed) and (failed.failure.code, failed.failure.detail) == ("X", None)
 
 

@@ -90,7 +90,7 @@ def test_an_unknown_codec_is_refused() -> None:
 
 
 def test_boxes_leave_their_place_to_no_other() -> None:
-    with pytest.raises(BadSegment, match="leaves its place"):
+    with pytest.raises(BadSegment, match="leaves its parent"):
         list(boxes(struct.pack(">I4s", 50, b"free") + bytes(8)))
     assert [kind for kind, _, _ in boxes(struct.pack(">I4sQ", 1, b"mdat", 20) + bytes(4))] == [b"mdat"]
     assert [kind for kind, _, _ in boxes(struct.pack(">I4s", 0, b"mdat") + bytes(4))] == [b"mdat"]
@@ -125,7 +125,7 @@ def pes(time: int, body: bytes, *, stream: int = 0xE0, pid: int = 256) -> bytes:
 SPS = b"\0\0\0\1\x09\xf0\0\0\0\1\x67\x64\0\x0d\xac"
 
 
-def test_a_transport_stream_tells_times_and_codec() -> None:
+def test_a_transport_stream_has_times_and_codec() -> None:
     found = mpegts.packets(pes(2**33 - 1, SPS) + pes(126_000, b"x") + pes(129_003, b"y"))
 
     assert found.times == (2**33 - 1, 126_000, 129_003)

@@ -28,7 +28,7 @@ from events.media import Failure
 from events.topics import FAILURES, JOB_REQUESTS, JOBS, TOPIC_OF, partition_for
 from producers import failures as producer
 from projections.failures.capsule import capsule_of, opened, sealed
-from projections.history.story import StoryEvent, events_of_job, in_causal_order, say, tell
+from projections.history.story import StoryEvent, events_of_job, in_causal_order, say, steps_of
 from tests.support.footage import START, id_of
 from tests.support.histories import examples
 from tests.support.memory_log import MemoryLog
@@ -88,10 +88,10 @@ async def test_the_story_has_all_of_the_job_and_the_request_behind_its_claim_and
     assert [event.envelope.id for event in found] == [id_of(str(n)) for n in range(14) if n != 12]
 
 
-def test_the_story_is_told_in_sentences_with_places() -> None:
-    story = tell(in_causal_order([event for event in recorded(lives()) if event.envelope.id != id_of("12")]))
+def test_the_story_has_sentences_with_positions() -> None:
+    story = steps_of(in_causal_order([event for event in recorded(lives()) if event.envelope.id != id_of("12")]))
 
-    assert [(told.at, told.sentence) for told in story] == [
+    assert [(step.at, step.sentence) for step in story] == [
         (f"job-requests/{NUMBER}/0", f"Planning asked for analysis of video {VIDEO} (priority normal)."),
         (f"jobs/{NUMBER}/0", "The dispatcher queued it: analysis, priority normal."),
         (f"job-requests/{NUMBER}/1", "Worker worker-1 asked for work, and would wait until 12:01:00."),
@@ -136,7 +136,7 @@ def test_a_capsule_has_what_a_rerun_needs() -> None:
 
     assert (made.spec, made.failure, made.attempt, made.worker_id) == (SPEC, KILLED, 1, "worker-1")
     assert [(ref.key, ref.size_bytes, ref.sha256) for ref in made.inputs] == [("sources/v/original", 7, "5a" * 32)]
-    assert [place.event["type"].split(".")[2] for place in made.events] == [
+    assert [one.event["type"].split(".")[2] for one in made.events] == [
         *("claimed", "lease-renewed", "lease-renewed", "lease-renewed", "attempt-failed", "result-refused")
     ]
     assert opened(made.model_dump_json().encode()) == made

@@ -90,7 +90,7 @@ async def reporting(
 
 
 def finished(number: int = 2500) -> Report:
-    """A report that can be told from others."""
+    """A report that differs from others."""
     return Report(**FINISHED | {"duration_ms": number})  # type: ignore[arg-type]
 
 
@@ -301,9 +301,9 @@ def encode(index: int = 0, **rungs: Any) -> EncodeSpec:
     return EncodeSpec(source=source, format="cmaf", plan=made, chunk=made.chunks[index])
 
 
-def test_an_encode_is_told_when_it_starts() -> None:
-    told = telemetry.started(NODE, encode())
-    assert told == Report(
+def test_an_encode_is_reported_when_it_starts() -> None:
+    report = telemetry.started(NODE, encode())
+    assert report == Report(
         app_version="0.1.0",
         event_type="job_started",
         hardware_model=NODE.hardware_model,
@@ -314,42 +314,42 @@ def test_an_encode_is_told_when_it_starts() -> None:
     )
 
 
-def test_an_encode_that_worked_is_told_with_its_speed_and_sizes() -> None:
+def test_an_encode_that_worked_is_reported_with_its_speed_and_sizes() -> None:
     spec, made = encode(), footage.chunk_result(footage.plan(), 0)
-    told = telemetry.finished(NODE, spec, 6.0, made, None)
-    assert told is not None
-    assert (told.event_type, told.status, told.failure_reason, told.duration_ms) == ("job_finished", "success", None, 6000)
-    assert told.speed_factor == pytest.approx(2.0, abs=0.01), "12 s of source in 6 s"
+    report = telemetry.finished(NODE, spec, 6.0, made, None)
+    assert report is not None
+    assert (report.event_type, report.status, report.failure_reason, report.duration_ms) == ("job_finished", "success", None, 6000)
+    assert report.speed_factor == pytest.approx(2.0, abs=0.01), "12 s of source in 6 s"
     largest = next(rendition for rendition in made.renditions if rendition.name == "1080p")
-    assert told.output_size_bytes == sum(segment.object.size_bytes for segment in largest.segments)
-    check_report(told)
+    assert report.output_size_bytes == sum(segment.object.size_bytes for segment in largest.segments)
+    check_report(report)
 
 
-def test_an_encode_that_fell_back_is_told_by_the_encoder_that_did_it() -> None:
+def test_an_encode_that_fell_back_is_reported_by_the_encoder_that_did_it() -> None:
     made = footage.chunk_result(footage.plan(), 0).model_copy(update={"encoder": "libsvtav1", "fallback": "av1_qsv: no device"})
-    told = telemetry.finished(NODE, encode(), 6.0, made, None)
-    assert told is not None
-    assert (told.encoder, told.status) == ("libsvtav1", "success")
+    report = telemetry.finished(NODE, encode(), 6.0, made, None)
+    assert report is not None
+    assert (report.encoder, report.status) == ("libsvtav1", "success")
 
 
-def test_a_failure_is_told_by_its_code_and_without_speed_and_size() -> None:
+def test_a_failure_is_reported_by_its_code_and_without_speed_and_size() -> None:
     failure = Failure(
         stage="encoding", category="codec_issues", code="CODEC_UNSUPPORTED", message="/home/marker", detail="/home/marker"
     )
-    told = telemetry.finished(NODE, encode(), 1.5, None, failure)
-    assert told is not None
-    assert (told.status, told.failure_reason, told.duration_ms) == ("failure", "codec_unsupported", 1500)
-    assert told.speed_factor is told.output_size_bytes is None
-    assert "marker" not in repr(told)
+    report = telemetry.finished(NODE, encode(), 1.5, None, failure)
+    assert report is not None
+    assert (report.status, report.failure_reason, report.duration_ms) == ("failure", "codec_unsupported", 1500)
+    assert report.speed_factor is report.output_size_bytes is None
+    assert "marker" not in repr(report)
 
 
-def test_what_was_given_up_is_told_as_the_predecessor_does() -> None:
-    told = telemetry.finished(NODE, encode(), 1.5, None, None)
-    assert told is not None
-    assert (told.status, told.failure_reason) == ("failure", "cancelled")
+def test_what_was_given_up_is_reported_as_the_predecessor_does() -> None:
+    report = telemetry.finished(NODE, encode(), 1.5, None, None)
+    assert report is not None
+    assert (report.status, report.failure_reason) == ("failure", "cancelled")
 
 
-def test_other_work_is_not_told() -> None:
+def test_other_work_is_not_reported() -> None:
     spec = AnalyseSpec(source=Source(object_key="sources/v/original", size_bytes=1))
     assert telemetry.started(NODE, spec) is telemetry.finished(NODE, spec, 1.0, None, None) is None
 

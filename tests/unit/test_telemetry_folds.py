@@ -12,7 +12,7 @@ from projections.telemetry.projection import LENGTHS_MAX, PROJECTION, REDUCTION_
 from tests.support.folding import Tables, folded, history, in_batches
 from tests.support.footage import START
 from tests.support.histories import reordered, repeated
-from tests.support.shelf import FINISHED, Shelf, told
+from tests.support.shelf import FINISHED, Shelf, reported
 
 reports = st.fixed_dictionaries(
     {"event_type": st.sampled_from(("job_started", "job_finished", "job_paused"))},
@@ -32,7 +32,7 @@ reports = st.fixed_dictionaries(
 def logs(draw: st.DrawFn) -> list[Recorded[Event]]:
     """Return reports over a few days."""
     said = draw(st.lists(st.tuples(reports, st.integers(0, 3)), max_size=25))
-    return history(told(n, START + timedelta(days=day), **report) for n, (report, day) in enumerate(said))
+    return history(reported(n, START + timedelta(days=day), **report) for n, (report, day) in enumerate(said))
 
 
 @given(st.data())
@@ -52,11 +52,11 @@ def fold(*log: Recorded[Event]) -> Tables:
 def test_the_leaderboard_counts_ended_jobs_of_which_all_four_are_known() -> None:
     missing: list[dict[str, Any]] = [{name: None} for name in ("hardware_model", "encoder", "video_codec", "resolution")]
     tables = fold(
-        told(1, speed_factor=2.0, input_size_bytes=10, output_size_bytes=4),
-        told(2, status="failure", failure_reason="cancelled"),
-        told(3, status=None, speed_factor=4.0, input_size_bytes=0, output_size_bytes=4),
-        told(4, event_type="job_started", speed_factor=9.0),
-        *(told(5 + n, **change) for n, change in enumerate(missing)),
+        reported(1, speed_factor=2.0, input_size_bytes=10, output_size_bytes=4),
+        reported(2, status="failure", failure_reason="cancelled"),
+        reported(3, status=None, speed_factor=4.0, input_size_bytes=0, output_size_bytes=4),
+        reported(4, event_type="job_started", speed_factor=9.0),
+        *(reported(5 + n, **change) for n, change in enumerate(missing)),
     )
     (line,) = tables["leaderboard"].values()
     assert (line.samples, line.speed_count, line.speed_sum) == (3, 2, 6_000_000)
@@ -65,18 +65,20 @@ def test_the_leaderboard_counts_ended_jobs_of_which_all_four_are_known() -> None
 
 def test_stability_counts_failures_of_any_event() -> None:
     tables = fold(
-        told(1, event_type="job_started", status="failure", failure_reason="x"),
-        told(2, status="failure", failure_reason="x"),
-        told(3, status="failure", failure_reason=""),
-        told(4, status="failure"),
-        told(5, status="failure", failure_reason="x", encoder=None),
-        told(6, status="success", failure_reason="x"),
+        reported(1, event_type="job_started", status="failure", failure_reason="x"),
+        reported(2, status="failure", failure_reason="x"),
+        reported(3, status="failure", failure_reason=""),
+        reported(4, status="failure"),
+        reported(5, status="failure", failure_reason="x", encoder=None),
+        reported(6, status="success", failure_reason="x"),
     )
     assert {key: row.count for key, row in tables["stability"].items()} == {("av1_qsv", "x"): 2, ("av1_qsv", ""): 1}
 
 
 def test_words_count_every_event_and_know_the_empty_name_from_none() -> None:
-    tables = fold(told(1), told(2, hardware_model=""), told(3, hardware_model=None), told(4, event_type="job_started"))
+    tables = fold(
+        reported(1), reported(2, hardware_model=""), reported(3, hardware_model=None), reported(4, event_type="job_started")
+    )
     counts = {key: row.events for key, row in tables["words"].items()}
     assert {key[1:]: count for key, count in counts.items() if key[0] == "hardware"} == {
         (True, "Intel"): 2,
@@ -86,14 +88,14 @@ def test_words_count_every_event_and_know_the_empty_name_from_none() -> None:
     assert counts["encoder", True, "av1_qsv"] == counts["app_version", True, "1.0.0"] == counts["reason", False, ""] == 4
 
 
-def test_outcomes_tell_started_ended_and_other_events_apart() -> None:
+def test_outcomes_distinguish_started_ended_and_other_events() -> None:
     tables = fold(
-        told(1, event_type="job_started"),
-        told(2, speed_factor=2.0),
-        told(3, status="failure", failure_reason="cancelled"),
-        told(4, status="maybe"),
-        told(5, event_type="job_paused", status="failure", speed_factor=9.0),
-        told(6, START + timedelta(days=1), hardware_model=None),
+        reported(1, event_type="job_started"),
+        reported(2, speed_factor=2.0),
+        reported(3, status="failure", failure_reason="cancelled"),
+        reported(4, status="maybe"),
+        reported(5, event_type="job_paused", status="failure", speed_factor=9.0),
+        reported(6, START + timedelta(days=1), hardware_model=None),
     )
     known = tuple(FINISHED[name] for name in ("app_version", "hardware_model", "encoder", "video_codec", "resolution"))
     row = tables["outcomes"][START.date(), *known]
@@ -110,7 +112,7 @@ def test_a_reduction_is_rounded_and_held() -> None:
 
 
 def test_texts_are_cut_to_what_an_index_can_keep() -> None:
-    tables = fold(told(1, hardware_model="x" * 5000, failure_reason="😀" * 5000, status="failure", app_version="v" * 5000))
+    tables = fold(reported(1, hardware_model="x" * 5000, failure_reason="😀" * 5000, status="failure", app_version="v" * 5000))
     (key,) = tables["failures"]
     assert (len(key[1]), len(key[2]), len(key[-1])) == tuple(LENGTHS_MAX[name] for name in ("app_version", "hardware", "reason"))
     assert sum(len(str(part).encode()) for part in key) < 2700

@@ -107,15 +107,15 @@ def test_what_may_not_be_said_is_refused_by_the_name_of_its_field(changes: dict[
 
 
 def test_ids_are_the_same_at_every_import_and_those_of_different_rows_differ() -> None:
-    place = {"number": 1, "origin": "a file", "line": "{}"}
+    origin = {"number": 1, "origin": "a file", "line": "{}"}
     ids = [
-        row_id({"event_id": ID}, **place),  # type: ignore[arg-type]
-        row_id({"id": "A"}, **place),  # type: ignore[arg-type]
-        row_id({"id": "B"}, **place),  # type: ignore[arg-type]
-        row_id({}, **place),  # type: ignore[arg-type]
-        row_id({}, **place | {"number": 2}),  # type: ignore[arg-type]
-        row_id({}, **place | {"origin": "another"}),  # type: ignore[arg-type]
-        row_id({}, **place | {"line": "{ }"}),  # type: ignore[arg-type]
+        row_id({"event_id": ID}, **origin),  # type: ignore[arg-type]
+        row_id({"id": "A"}, **origin),  # type: ignore[arg-type]
+        row_id({"id": "B"}, **origin),  # type: ignore[arg-type]
+        row_id({}, **origin),  # type: ignore[arg-type]
+        row_id({}, **origin | {"number": 2}),  # type: ignore[arg-type]
+        row_id({}, **origin | {"origin": "another"}),  # type: ignore[arg-type]
+        row_id({}, **origin | {"line": "{ }"}),  # type: ignore[arg-type]
     ]
     assert ids[0] == ID and len(set(ids)) == len(ids)
     assert all(str(UUID(id_)) == id_ for id_ in ids)

@@ -65,9 +65,9 @@ async def test_the_offsets_of_a_group_are_those_of_its_batches_however_many() ->
     offsets = await appender.offer(TELEMETRY, records(100, 150))
     assert len(producer.sent) > TELEMETRY.partitions
     assert sorted(map(len, offsets.values())) == sorted(
-        sum(count for place, count in producer.sent if place == partition) for partition in range(TELEMETRY.partitions)
+        sum(count for number, count in producer.sent if number == partition) for partition in range(TELEMETRY.partitions)
     )
-    assert all(places == list(range(len(places))) for places in offsets.values())
+    assert all(found == list(range(len(found))) for found in offsets.values())
     await appender.stop()
 
 

@@ -172,4 +172,4 @@ async def test_nothing_is_given_up_that_was_not_started(path: str, body: Any) ->
         sent = {"json": body} if body else {"content": BODY % (b"title", b"A", b"a.mp4"), "headers": TYPE}
         answer = await client.post(path, **sent)
     assert answer.status_code == 503
-    assert not store.open and not log, "the parts' place is taken back, and no end is told of an upload that has no start"
+    assert not store.open and not log, "the parts' room is taken back, and no end is recorded of an upload that has no start"

@@ -26,7 +26,7 @@ def names(*entries: Entry) -> list[str]:
     return [found.id for found in causal(entries)]
 
 
-def test_every_event_of_a_video_has_its_place() -> None:
+def test_every_event_of_a_video_has_its_position() -> None:
     made = plan()
     log = [*life(made), *completions(made)]
     rows = folded(timeline.PROJECTION, log)["entries"]
@@ -56,11 +56,11 @@ def test_a_partition_keeps_its_order_whatever_the_clocks_say() -> None:
     assert names(entry("first", at_s=5, offset=0), entry("second", at_s=4, offset=1)) == ["first", "second"]
 
 
-def test_an_event_that_stands_twice_is_told_once() -> None:
+def test_an_event_that_stands_twice_is_listed_once() -> None:
     assert names(entry("a", offset=0), entry("b", at_s=1, offset=1), entry("a", at_s=2, offset=2)) == ["a", "b"]
 
 
-def test_events_that_claim_to_cause_each_other_are_told_all_the_same() -> None:
+def test_events_that_claim_to_cause_each_other_are_listed_all_the_same() -> None:
     assert sorted(names(entry("a", cause="b"), entry("b", topic="videos", cause="a"))) == ["a", "b"]
 
 
@@ -75,17 +75,17 @@ def test_the_order_is_complete_and_causal_for_any_events(data: st.DataObject) ->
         entries.append(entry(str(n), at_s=data.draw(st.integers(-5, 5)), topic=topic, offset=offsets[topic], cause=cause))
         offsets[topic] += 1
     shuffled = data.draw(st.permutations(entries))
-    told = causal(shuffled)
-    assert sorted(told, key=lambda e: int(e.id)) == entries
-    place = {found.id: n for n, found in enumerate(told)}
-    assert all(place[found.causationid] < place[found.id] for found in told if found.causationid)
+    ordered = causal(shuffled)
+    assert sorted(ordered, key=lambda e: int(e.id)) == entries
+    index = {found.id: n for n, found in enumerate(ordered)}
+    assert all(index[found.causationid] < index[found.id] for found in ordered if found.causationid)
     for topic in offsets:
-        lane = [found.offset for found in told if found.topic == topic]
+        lane = [found.offset for found in ordered if found.topic == topic]
         assert lane == sorted(lane)
-    assert told == causal(entries)
+    assert ordered == causal(entries)
 
 
-def test_a_long_chain_is_told() -> None:
+def test_a_long_chain_is_listed() -> None:
     chain = [entry(str(n), at_s=-n, topic=("jobs", "videos")[n % 2], offset=n, cause=str(n - 1)) for n in range(5000)]
     assert [found.id for found in causal([replace(e) for e in reversed(chain)])] == [str(n) for n in range(5000)]
 

@@ -1,4 +1,4 @@
-"""Before publication every rendition must be what the plan says; the first thing that is not has a code and names its place."""
+"""Before publication every rendition must be what the plan says; the first thing that is not has a code and names its position."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -155,5 +155,5 @@ def test_legacy_segments_are_held_to_the_same() -> None:
 
 def test_a_thousand_damaged_chunks_are_not_a_thousand_sentences() -> None:
     assert bounded_warnings(["a", "b", "a"]) == ("a", "b")
-    told = bounded_warnings(f"damaged in chunk {number}" for number in range(1000))
-    assert (len(told), told[0], told[-1]) == (WARNINGS_MAX, "damaged in chunk 0", "801 more warnings of this kind")
+    warnings = bounded_warnings(f"damaged in chunk {number}" for number in range(1000))
+    assert (len(warnings), warnings[0], warnings[-1]) == (WARNINGS_MAX, "damaged in chunk 0", "801 more warnings of this kind")

@@ -1,4 +1,4 @@
-"""The versions that ffmpeg and its encoders tell of themselves."""
+"""The versions that ffmpeg and its encoders report."""
 
 from pathlib import Path
 
@@ -23,11 +23,11 @@ def test_versions_are_found_among_other_words() -> None:
     ]
 
 
-async def test_the_real_ffmpeg_tells_the_versions_of_its_encoders(tmp_path: Path) -> None:
+async def test_the_real_ffmpeg_reports_the_versions_of_its_encoders(tmp_path: Path) -> None:
     found = {tool.name for tool in await ask_versions(ffmpeg_path(), tuple(ENCODERS), tmp_path, Limits())}
 
     assert found == {"ffmpeg", "libavcodec", "libavformat", *ENCODERS}
 
 
-async def test_without_ffmpeg_there_is_nothing_to_tell(tmp_path: Path) -> None:
+async def test_without_ffmpeg_there_is_nothing_to_report(tmp_path: Path) -> None:
     assert await ask_versions("/nowhere/ffmpeg", ("libx264",), tmp_path, Limits()) == ()

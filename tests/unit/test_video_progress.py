@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from events.media import Failure
 from events.progress import ProgressTicked
-from projections import catalog, progress
+from projections import catalog
 from projections.catalog import Video
 from projections.jobs import Job
-from projections.progress import Tick, progress_of
+from projections.progress import PROJECTION, Tick, progress_of
 from tests.support.facts import ticked
 from tests.support.folding import folded
 from tests.support.footage import START, VIDEO_ID, id_of, life, plan, recorded, results
@@ -23,7 +23,7 @@ FAILURE = Failure(stage="encoding", category="timeout", code="TIMEOUT", message=
 
 def latest(*ticks: tuple[ProgressTicked, float]) -> Tick:
     log = [recorded(tick, n, topic="progress", at_s=at_s) for n, (tick, at_s) in enumerate(ticks)]
-    (row,) = folded(progress.PROJECTION, log)["ticks"].values()
+    (row,) = folded(PROJECTION, log)["ticks"].values()
     assert isinstance(row, Tick)
     return row
 
@@ -65,62 +65,63 @@ def test_a_new_claim_begins_again_and_what_is_shown_stands_until_it_is_overtaken
 
 def test_a_video_without_a_plan_is_at_its_analysis() -> None:
     row = replace(video(), plan=None, job_ids=())
-    told = progress_of(row, [job("analysis", "analyse", status="claimed", epoch=1, attempt=1, claimed_at=START)], [])
-    assert (told.status, told.current_step, told.qualities, told.progress_percent) == ("processing", "analyse", [], 0)
-    assert (told.attempt, told.max_attempts, told.started_at) == (1, 3, START)
+    progress = progress_of(row, [job("analysis", "analyse", status="claimed", epoch=1, attempt=1, claimed_at=START)], [])
+    assert (progress.status, progress.current_step, progress.progress_percent) == ("processing", "analyse", 0)
+    assert progress.qualities == []
+    assert (progress.attempt, progress.max_attempts, progress.started_at) == (1, 3, START)
 
 
 def test_a_rung_is_as_far_as_its_chunks_weighted_by_their_frames() -> None:
     states: dict[str, Any] = {"chunk_0": {"status": "completed"}, "chunk_1": {"status": "claimed", "epoch": 1}}
     tick = latest((ticked(50, job="chunk 1"), 1))
-    told = progress_of(video(), planned(**states), [tick])
-    rungs = {rung.name: rung for rung in told.qualities}
+    progress = progress_of(video(), planned(**states), [tick])
+    rungs = {rung.name: rung for rung in progress.qualities}
     assert PLAN.video is not None
     frames = [chunk.frames for chunk in PLAN.video.chunks]
     assert frames[2] < frames[0]
     assert rungs["720p"].progress == round(100 * (frames[0] + frames[1] / 4) / sum(frames), 1)
     assert rungs["1080p"].progress == round(100 * (frames[0] + frames[1] / 2) / sum(frames), 1)
-    assert told.current_step == "encode"
-    assert 30 < told.progress_percent < 60
+    assert progress.current_step == "encode"
+    assert 30 < progress.progress_percent < 60
 
 
 def test_progress_never_falls_whoever_works_on_the_job() -> None:
     shown: list[tuple[float, float]] = []
     analysed = [job("analysis", "analyse", status="completed")]
-    told = progress_of(replace(video(), plan=None, job_ids=()), analysed, [])
-    shown.append((told.progress_percent, 0.0))
-    told = progress_of(video(), [*analysed, job("chunk 0", "encode", chunk=0, status="completed")], [])
-    shown.append((told.progress_percent, told.qualities[0].progress))
+    progress = progress_of(replace(video(), plan=None, job_ids=()), analysed, [])
+    shown.append((progress.progress_percent, 0.0))
+    progress = progress_of(video(), [*analysed, job("chunk 0", "encode", chunk=0, status="completed")], [])
+    shown.append((progress.progress_percent, progress.qualities[0].progress))
     for status, epoch in (("claimed", 1), ("queued", 1), ("claimed", 2), ("retrying", 2), ("completed", 2)):
         states: dict[str, Any] = {"chunk_0": {"status": "completed"}, "chunk_1": {"status": status, "epoch": epoch}}
-        told = progress_of(video(), planned(**states), [latest((ticked(90, job="chunk 1"), 1))])
-        shown.append((told.progress_percent, told.qualities[0].progress))
+        progress = progress_of(video(), planned(**states), [latest((ticked(90, job="chunk 1"), 1))])
+        shown.append((progress.progress_percent, progress.qualities[0].progress))
     assert shown == sorted(shown) and shown[0][0] > 0
 
 
 def test_only_publication_is_a_hundred_percent() -> None:
     done = {name: {"status": "completed"} for name in ("chunk_0", "chunk_1", "chunk_2", "audio_1", "extras")}
     verified = [*planned(**done), job("verify", "verify", status="completed")]
-    told = progress_of(video(), verified, [])
-    assert told.progress_percent == 99.9
-    assert {rung.status for rung in told.qualities} == {"completed"}
+    progress = progress_of(video(), verified, [])
+    assert progress.progress_percent == 99.9
+    assert {rung.status for rung in progress.qualities} == {"completed"}
     assert progress_of(replace(video(), status="ready"), verified, []).progress_percent == 100
 
 
-def test_the_last_error_is_told_while_it_matters() -> None:
+def test_the_last_error_is_shown_while_it_matters() -> None:
     early = {"status": "retrying", "failure": FAILURE.model_copy(update={"message": "Early."}), "claimed_at": START}
     late = {"status": "claimed", "failure": FAILURE, "claimed_at": START + timedelta(seconds=5)}
-    told = progress_of(video(), planned(chunk_0=early, chunk_1=late), [])
-    assert told.last_error == "It took too long."
+    progress = progress_of(video(), planned(chunk_0=early, chunk_1=late), [])
+    assert progress.last_error == "It took too long."
     over = {"status": "completed"}
     assert progress_of(video(), planned(chunk_0=over), []).last_error is None
 
 
 def test_jobs_of_an_older_plan_do_not_count() -> None:
     old = job("chunk 0 of the plan before", "encode", chunk=0, status="failed", failure=FAILURE)
-    told = progress_of(video(), [*planned(), old], [])
-    assert {rung.status for rung in told.qualities} == {"pending"}
-    assert told.last_error is None
+    progress = progress_of(video(), [*planned(), old], [])
+    assert {rung.status for rung in progress.qualities} == {"pending"}
+    assert progress.last_error is None
 
 
 @given(st.lists(st.floats(0, 100), min_size=3, max_size=3), st.lists(st.floats(0, 100), min_size=3, max_size=3), st.integers(0, 3))

@@ -187,7 +187,7 @@ def test_only_the_holder_speaks_for_a_job(change: dict[str, Any], worker_id: str
     assert (refused.value.members["state"], refused.value.status) == (state, status)
 
 
-def told(event: JobFact) -> Envelope[JobFact]:
+def wrapped(event: JobFact) -> Envelope[JobFact]:
     id_ = system_context("test").new_id()
     return Envelope(id_, "test", "default", NOW, event, id_)
 
@@ -206,7 +206,7 @@ async def test_an_older_claim_is_known_from_the_projection_and_ended_by_the_log(
 
     decisions = Decisions(MemoryLog().reader(), stored)
     assert (await decisions.held("j", WORKER, 2)).status == "claimed"
-    decisions._see(told(JobCancelled(job_id="j", video_id="v", pool="default", epoch=2, reason="x")))
+    decisions._see(wrapped(JobCancelled(job_id="j", video_id="v", pool="default", epoch=2, reason="x")))
     with pytest.raises(Fenced, match="cancelled"):
         await decisions.held("j", WORKER, 2)
     with pytest.raises(NotFound):
@@ -221,14 +221,14 @@ async def test_the_projection_is_asked_when_it_has_the_last_record_and_need_not_
         asked.append(read)
         return None
 
-    log, place = MemoryLog(), ("jobs", 3)
-    log.put(place, encode(told(JobCancelled(job_id="j", video_id="v", pool="default", epoch=2, reason="x"))), offset=41)
-    log.mark(place)
+    log, partition = MemoryLog(), ("jobs", 3)
+    log.put(partition, encode(wrapped(JobCancelled(job_id="j", video_id="v", pool="default", epoch=2, reason="x"))), offset=41)
+    log.mark(partition)
     source = log.reader()
-    await source.assign({place: 41})
+    await source.assign({partition: 41})
     decisions = Decisions(source, stored)
     following = asyncio.create_task(decisions.follow(Pulse("decisions")))
-    await eventually(lambda: source.position(place) == log.end(place))
+    await eventually(lambda: source.position(partition) == log.end(partition))
     with pytest.raises(NotFound):
         await decisions.held("k", WORKER, 1)
     following.cancel()
@@ -242,7 +242,7 @@ async def test_a_fact_that_comes_while_the_projection_is_asked_is_not_overlooked
     async def stored(job_id: str, read: Positions) -> Job | None:
         found = next(answers)
         if found.status == "claimed":
-            decisions._see(told(JobCancelled(job_id="j", video_id="v", pool="default", epoch=2, reason="x")))
+            decisions._see(wrapped(JobCancelled(job_id="j", video_id="v", pool="default", epoch=2, reason="x")))
         return found
 
     decisions = Decisions(MemoryLog().reader(), stored)
@@ -258,7 +258,7 @@ async def test_who_waits_is_woken_and_who_gave_up_is_forgotten() -> None:
     waiting, gone = decisions.answer("c"), decisions.answer("c")
     gone.cancel()
     refused = ClaimRefused(worker_id=WORKER, pool="default", claim_id="c", reason="no_job")
-    decisions._see(told(refused))
+    decisions._see(wrapped(refused))
     assert (await waiting).data == refused
     assert decisions.answered("c") is not None
     await asyncio.sleep(0)  # what was waited for is forgotten in the loop's next turn

@@ -105,7 +105,7 @@ async def test_each_kind_has_its_slots(tmp_path: Path) -> None:
         bench.go_on.set()
         await eventually(lambda: len(bench.queue.reported) == 6)
     assert bench.queue.waiting["analyse"] == 1
-    (registered,) = [event for event in bench.queue.told if isinstance(event, WorkerRegistered)]
+    (registered,) = [event for event in bench.queue.appended if isinstance(event, WorkerRegistered)]
     assert registered.capabilities.kinds == ("encode", "audio")
 
 
@@ -187,7 +187,7 @@ async def test_who_is_not_admitted_ends(tmp_path: Path) -> None:
 
 
 async def test_a_drained_worker_finishes_in_all_its_slots(tmp_path: Path) -> None:
-    """Each slot is told of it; that is no second wish to stop at once."""
+    """Each slot learns of it; that is no second wish to stop at once."""
     bench = Bench(tmp_path, Queue(encode=1))
     async with bench.worker("encode=1", "audio=2"):
         await bench.until(encode=1)

@@ -24,7 +24,7 @@ from events.jobs import ResultReported
 from events.kinds import KINDS, JobKind
 from events.media import Failure, FailureCategory, FailureStage, SystemContext
 from workers.attempts.process import ProcessResult
-from workers.attempts.redaction import command_line, told
+from workers.attempts.redaction import command_line, redacted
 
 DETAIL_MAX = 4000
 MESSAGE_MAX = 2000
@@ -169,7 +169,7 @@ def refused(
 def of_error(stage: FailureStage, error: Exception) -> Failure:
     """Return the failure of an attempt that ended with an exception."""
     kind = _of_error(stage, error)
-    words = told(f"{type(error).__name__}: {error}")
+    words = redacted(f"{type(error).__name__}: {error}")
     return Failure(
         stage=stage,
         category=kind.category,
@@ -234,7 +234,7 @@ def disk_full(stage: FailureStage) -> Failure:
 
 
 def unwritable(kind: JobKind, report: ResultReported, error: InvalidEvent) -> Failure:
-    """Return the failure to report in place of a report that the log refuses.
+    """Return the failure to report instead of a report that the log refuses.
 
     It is not retryable unless the attempt's own failure was: another attempt would make the same report.
     """
@@ -248,7 +248,7 @@ def unwritable(kind: JobKind, report: ResultReported, error: InvalidEvent) -> Fa
     )
     if report.failure is not None:
         sentence = f"The attempt failed ({report.failure.code[:100]}), and its report cannot be written down in full."
-    detail = told(str(error).encode(errors="replace").decode())[:DETAIL_MAX]
+    detail = redacted(str(error).encode(errors="replace").decode())[:DETAIL_MAX]
     retryable = report.failure is not None and report.failure.retryable
     category: FailureCategory = "size_limits" if too_large else "unknown"
     return Failure(stage=stage, category=category, code=code, message=sentence, detail=detail, retryable=retryable)
@@ -278,7 +278,7 @@ def _context(result: ProcessResult) -> SystemContext:
 
 
 def _detail(words: str) -> str | None:
-    return told(words)[-DETAIL_MAX:] or None
+    return redacted(words)[-DETAIL_MAX:] or None
 
 
 def _kind(stage: FailureStage, result: ProcessResult, words: str) -> tuple[_Kind, int | None]:

@@ -1,4 +1,4 @@
-"""One bounded child process: the only place where the media tools are started.
+"""One bounded child process: the only module that starts the media tools.
 
 A child runs in a session of its own, with only the input passed to it, a bare environment and limits on memory, file
 size and core dumps.

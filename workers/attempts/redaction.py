@@ -18,7 +18,7 @@ _SECRET_OPTION = re.compile(rf"--?(?:{_SECRET}|headers|cookies|decryption_key|cr
 _DIRECTORIES = re.compile(r"(?<![\w.…/])(?:/[^/\s:'\"]+)+/(?=[^/\s:'\"])")
 
 
-def told(text: str) -> str:
+def redacted(text: str) -> str:
     """Return a text without secrets; absolute paths are cut to their last name, so that equal failures read alike everywhere."""
     return _DIRECTORIES.sub(f"{CUT}/", without_secrets(text))
 
@@ -38,6 +38,6 @@ def command_line(argv: Sequence[str], directory: str = "") -> tuple[str, ...]:
     kept = [PurePath(program).name for program in argv[:1]]
     hide = False
     for argument in argv[1:]:
-        kept.append(CUT if hide else told(argument.replace(directory, ".") if directory else argument))
+        kept.append(CUT if hide else redacted(argument.replace(directory, ".") if directory else argument))
         hide = not hide and _SECRET_OPTION.fullmatch(argument) is not None
     return tuple(kept)

@@ -54,9 +54,9 @@ class HttpTransport:
     async def append(self, envelopes: Sequence[Envelope[Event]]) -> None:
         """Record events about the worker itself and about progress. Raises LogUnavailable."""
         for envelope in envelopes:
-            await self._tell(envelope.data)
+            await self._report(envelope.data)
 
-    async def _tell(self, event: Event) -> None:
+    async def _report(self, event: Event) -> None:
         match event:
             case WorkerRegistered():
                 about = {

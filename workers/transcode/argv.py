@@ -101,7 +101,7 @@ def audio_argv(
     names = [f"a{index}" for index in range(len(spec.renditions))]
     graph = f"{chain},asplit={len(names)}" + "".join(f"[{name}]" for name in names)
     if silent:
-        argv = [*_telling(ffmpeg), "-f", "lavfi", "-i", f"anullsrc=r={AUDIO_RATE_HZ}:cl={layout}"]
+        argv = [*_reporting(ffmpeg), "-f", "lavfi", "-i", f"anullsrc=r={AUDIO_RATE_HZ}:cl={layout}"]
         argv += _filtering(f"[0:0]{graph}", threads=1)
     else:
         argv = reading(ffmpeg, entry, source, threads=1)
@@ -141,7 +141,7 @@ def reading(ffmpeg: str, entry: Entry | None, source: Path, threads: int, *more:
     `verbose` messages carry levels and the statistics of streams; `workers.attempts.failures` reads both.
     """
     return [
-        *_telling(ffmpeg),
+        *_reporting(ffmpeg),
         *("-max_error_rate", str(DAMAGED_SHARE_MAX)),
         *("-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-threads", str(threads)),
         *(entry.input if entry is not None else ("-copyts",)),
@@ -155,7 +155,7 @@ def decoding(decoder: str | None) -> tuple[str, ...]:
     return () if decoder is None else ("-c:v", decoder)
 
 
-def _telling(ffmpeg: str) -> list[str]:
+def _reporting(ffmpeg: str) -> list[str]:
     """Return the beginning of a command that reports progress."""
     return [
         *(ffmpeg, "-nostdin", "-hide_banner", "-y", "-v", "level+verbose"),
@@ -212,14 +212,14 @@ def _hls(output: Output, segment_s: Fraction, first: int, offset: Fraction | Non
     muxer += ["-hls_flags", "temp_file+independent_segments", "-start_number", str(first)]
     if output.suffix == ".ts":
         begins = TS_ORIGIN_S + (Fraction(AAC_PRIMING, AUDIO_RATE_HZ) if offset is None else offset)
-        place = _at(begins)
+        offset_option = _at(begins)
         kind = ["-hls_segment_type", "mpegts", "-hls_segment_options", "mpegts_flags=+initial_discontinuity"]
     else:
-        place = [] if offset is None else _at(offset)
+        offset_option = [] if offset is None else _at(offset)
         flags = "movflags=+cmaf" if offset is None else "movflags=+cmaf+frag_discont"
         kind = ["-hls_segment_type", "fmp4", "-hls_segment_options", flags, "-hls_fmp4_init_filename", INIT]
     names = ["-hls_segment_filename", str(output.directory / f"%05d{output.suffix}"), str(output.playlist)]
-    return [*plain, *place, *muxer, *kind, *names]
+    return [*plain, *offset_option, *muxer, *kind, *names]
 
 
 def _at(seconds: Fraction) -> list[str]:

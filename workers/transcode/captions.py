@@ -1,7 +1,7 @@
 """Subtitles become WebVTT: from SubRip and ASS, as ffmpeg writes them, to cues. Pure.
 
 WebVTT itself passes unchanged. Everything else that ffmpeg decodes arrives as ASS, whose file format `pysubs2` reads.
-Marks that WebVTT supports are kept (italic, bold, underline, the place on the screen); other marks are dropped. Text that
+Marks that WebVTT supports are kept (italic, bold, underline, the position on the screen); other marks are dropped. Text that
 only looks like a mark stays text.
 """
 
@@ -31,7 +31,7 @@ _ASS_SWITCH = re.compile(r"\\(i|b|u|p)(\d+)|\\r")
 _EMPTY = re.compile(r"<(\w)></\1>")
 _NO_ENTITY = re.compile(r"&(?!#?\w+;)")
 _NO_MARK = re.compile(r"<(?!/?(?:[cibuv]|lang|ruby|rt)[\s.>]|[\d:.]+>)")
-_PLACE = re.compile(r"\\an(\d)|\\a(\d+)|\\pos\(\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*\)")
+_POSITION = re.compile(r"\\an(\d)|\\a(\d+)|\\pos\(\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*\)")
 _SAME = {"em": "i", "strong": "b"}
 _LEGACY = {1: 1, 2: 2, 3: 3, 5: 7, 6: 8, 7: 9, 9: 4, 10: 5, 11: 6}
 """SSA's alignment numbers -> those of the numeric keypad."""
@@ -42,7 +42,7 @@ _BRACES = {r"\{": "\ufdd0", r"\}": "\ufdd1"}
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """Text shown for a time; `text` is a WebVTT payload, `settings` its place."""
+    """Text shown for a time; `text` is a WebVTT payload, `settings` its position."""
 
     start_ms: int
     end_ms: int
@@ -105,20 +105,20 @@ def _ms(hours: int, minutes: int, seconds: int, milliseconds: int) -> int:
 
 def _marked_cue(start_ms: int, end_ms: int, said: str) -> Cue:
     """Return a cue for a text with the marks that SubRip borrows: HTML, and ASS in braces."""
-    line, place, at = _Line(), "", 0
+    line, overrides, at = _Line(), "", 0
     said = said[:CUE_MAX_CHARS].replace("\ufeff", "")
     for mark in _SRT_MARK.finditer(said):
         line.add(said[at : mark.start()])
         at = mark.end()
         closing, name, override = mark[1], mark[2], mark[3]
         if override is not None:
-            place += override
+            overrides += override
         elif name is None:
             line.break_()
         elif (tag := _SAME.get(name.lower(), name.lower())) in ("i", "b", "u"):
             line.switch(tag, on=not closing)
     line.add(said[at:])
-    return Cue(start_ms, end_ms, line.text(), _settings(place, _BOTTOM, 384, 288))
+    return Cue(start_ms, end_ms, line.text(), _settings(overrides, _BOTTOM, 384, 288))
 
 
 def from_ass(text: str, *, comments: bool) -> Iterator[Cue]:
@@ -225,9 +225,9 @@ class _Line:
 
 
 def _settings(marks: str, alignment: int, width: int, height: int) -> str:
-    """Return the place of a cue: the last alignment, as on a numeric keypad, and the first position decide."""
+    """Return the position of a cue: the last alignment, as on a numeric keypad, and the first position decide."""
     position = None
-    for mark in _PLACE.finditer(marks):
+    for mark in _POSITION.finditer(marks):
         if mark[1] is not None:
             alignment = int(mark[1]) or alignment
         elif mark[2] is not None:

@@ -53,11 +53,11 @@ class Clock:
         self.forward_us = forward_us
         self.pieces: list[_Piece] = []
         self.broken = False
-        self._place: dict[int, int] = {}
+        self._piece: dict[int, int] = {}
         self._last: dict[int, int] = {}
         self._pending: dict[int, int] = {}
 
-    def place(self, stream: int, decoded: int, *, guessed: bool = False) -> int | None:
+    def piece_of(self, stream: int, decoded: int, *, guessed: bool = False) -> int | None:
         """Return the number of a packet's stretch, by its time of decoding; None when only the next packet can decide.
 
         `guessed`: the time is that of showing, because there is no other.
@@ -70,17 +70,17 @@ class Clock:
             self._pending[stream] = decoded
             if waiting is None or not -back <= decoded - waiting <= self.forward_us:
                 return None
-            self._enter(stream, self._next(self._place[stream], decoded))
+            self._enter(stream, self._next(self._piece[stream], decoded))
         self._pending.pop(stream, None)
         self._last[stream] = decoded
-        return self._place[stream]
+        return self._piece[stream]
 
     def extend(self, stream: int, shown: int, length: int) -> None:
         """Record the time at which the stream's stretch shows something."""
-        self.pieces[self._place[stream]].add(stream, shown, length)
+        self.pieces[self._piece[stream]].add(stream, shown, length)
 
     def _jumps(self, stream: int, decoded: int, back: int) -> bool:
-        return decoded < self._last[stream] - back or decoded > self.pieces[self._place[stream]].end + self.forward_us
+        return decoded < self._last[stream] - back or decoded > self.pieces[self._piece[stream]].end + self.forward_us
 
     def _next(self, number: int, at: int) -> int:
         """Return the later stretch that is near this time, else a new one."""
@@ -95,7 +95,7 @@ class Clock:
             number = PIECES_MAX - 1
         if number >= len(self.pieces):
             self.pieces.append(_Piece())
-        self._place[stream] = number
+        self._piece[stream] = number
 
     def joined(self, videos: frozenset[int]) -> tuple[ClockPiece, ...]:
         """Return the stretches, one after the other; nothing when there is only one."""

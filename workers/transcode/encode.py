@@ -117,5 +117,5 @@ def _warnings(spec: EncodeSpec, damaged: int) -> tuple[str, ...]:
         return ()
     first_s = spec.chunk.start_frame / Fraction(spec.plan.frame_rate)
     last_s = first_s + spec.chunk.frames / Fraction(spec.plan.frame_rate)
-    place = f"between {float(first_s):.0f} s and {float(last_s):.0f} s"
-    return (f"damaged pictures: {damaged}, {place}; where one is missing, the one before stands",)
+    between = f"between {float(first_s):.0f} s and {float(last_s):.0f} s"
+    return (f"damaged pictures: {damaged}, {between}; where one is missing, the one before stands",)

@@ -125,7 +125,7 @@ class PacketScan:
         own = [(program, Clock(shared.forward_us)) for program in programs] if len(programs) > 1 else []
         self._clocks = {index: next((c for p, c in own if index in p), shared) for index in self._time_bases}
         self._extents: dict[int, dict[int, tuple[int, int]]] = {}
-        self._places: dict[int, int] = {}
+        self._pieces: dict[int, int] = {}
         self._held: dict[int, _Packet] = {}
         self._longest = {index: int(shared.forward_us / 1_000_000 / base) for index, base in self._time_bases.items()}
 
@@ -147,17 +147,17 @@ class PacketScan:
         if packet.at is None or "C" in packet.flags or index not in self._clocks:
             times.add(packet.at, length, packet.flags)
         else:
-            self._place(index, times, packet, decoded)
+            self._count(index, times, packet, decoded)
 
-    def _place(self, index: int, times: StreamTimes, packet: _Packet, decoded: int | None) -> None:
+    def _count(self, index: int, times: StreamTimes, packet: _Packet, decoded: int | None) -> None:
         """Count a packet in its stretch of the clock. A packet whose time is off is held until the next one decides on a jump."""
         assert packet.at is not None
         shown_us = self._us(index, packet.at)
         decoded_us = shown_us if decoded is None else self._us(index, decoded)
         guessed = decoded is None or abs(shown_us - decoded_us) > REORDER_US
-        number = self._clocks[index].place(index, shown_us if guessed else decoded_us, guessed=guessed)
+        number = self._clocks[index].piece_of(index, shown_us if guessed else decoded_us, guessed=guessed)
         held = self._held.pop(index, None)
-        jumped = number is not None and self._places.setdefault(index, number) != number
+        jumped = number is not None and self._pieces.setdefault(index, number) != number
         if held is not None and not jumped:
             times.add(held.at, held.length, f"{held.flags}C")
         if number is None:
@@ -165,7 +165,7 @@ class PacketScan:
             return
         if jumped:
             times.jumped()
-            self._places[index] = number
+            self._pieces[index] = number
         for counted in (held, packet) if held is not None and jumped else (packet,):
             at = counted.at
             assert at is not None
@@ -255,9 +255,9 @@ def _grid(counts: list[tuple[int, int]], total: int, time_base: Fraction, declar
     for rate in sorted(rate for rate in declared if rate <= GRID_RATE_MAX):
         frame = 1 / (rate * time_base)
         reach = max(Fraction(3, 2), frame / 10)
-        places = [(round(distance / frame), distance, count) for distance, count in counts]
-        on_grid = sum(count for place, distance, count in places if place and abs(distance - place * frame) <= reach)
-        if on_grid >= (1 - IRREGULAR_SHARE_MAX) * total and any(place == 1 for place, _, _ in places):
+        steps = [(round(distance / frame), distance, count) for distance, count in counts]
+        on_grid = sum(count for frames, distance, count in steps if frames and abs(distance - frames * frame) <= reach)
+        if on_grid >= (1 - IRREGULAR_SHARE_MAX) * total and any(frames == 1 for frames, _, _ in steps):
             return rate
     return None
 

@@ -79,11 +79,11 @@ def parse_headers(text: str) -> Headers | None:
 def with_languages(headers: Headers, languages: Mapping[int, str]) -> Headers:
     """Return the headers with languages that ffprobe does not report, by the stream's index."""
 
-    def told(stream: Mapping[str, Any]) -> Mapping[str, Any]:
+    def named(stream: Mapping[str, Any]) -> Mapping[str, Any]:
         tag = languages.get(int(stream["index"]))
         return stream if tag is None else {**stream, "tags": {**stream.get("tags", {}), "language": tag}}
 
-    return replace(headers, streams=tuple(told(stream) for stream in headers.streams))
+    return replace(headers, streams=tuple(named(stream) for stream in headers.streams))
 
 
 def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str, complaints: str = "") -> Probe | Failure:
@@ -252,8 +252,8 @@ def _damage(duration_ms: int, declared_ms: int | None, scan: PacketScan, complai
     """Yield the faults of the file that can be found without decoding it."""
     off = declared_ms is not None and abs(duration_ms - declared_ms) > 50 + declared_ms // 20
     if any(word in complaints for word in COMPLAINTS_CUT):
-        told = f" It should last {declared_ms / 1000:.1f} s." if declared_ms is not None and off else ""
-        yield f"The file is incomplete: the {duration_ms / 1000:.1f} s that are there are used.{told}"
+        declared = f" It should last {declared_ms / 1000:.1f} s." if declared_ms is not None and off else ""
+        yield f"The file is incomplete: the {duration_ms / 1000:.1f} s that are there are used.{declared}"
     elif off and declared_ms is not None:
         yield f"The declared duration is {declared_ms / 1000:.1f} s, the real one {duration_ms / 1000:.1f} s."
     if sum(times.corrupt for times in scan.streams.values()) or "nvalid" in complaints or "corrupt" in complaints:

@@ -122,7 +122,7 @@ async def _seconds(
     nearer to the cause.
     """
     loop = asyncio.get_running_loop()
-    told = loop.time()
+    ticked = loop.time()
     pending: Collection[asyncio.Task[None] | asyncio.Task[ObjectRef]] = tasks
     while pending:
         await asyncio.wait(pending, timeout=POLL_S, return_when=asyncio.FIRST_EXCEPTION)
@@ -131,8 +131,8 @@ async def _seconds(
                 task.result()
         pending = [task for task in tasks if not task.done()]
         look()
-        if pending and loop.time() - told >= TICK_S:
-            told = loop.time()
+        if pending and loop.time() - ticked >= TICK_S:
+            ticked = loop.time()
             yield
 
 

@@ -109,7 +109,7 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
             body += 8
         stop = end if size == 0 else start + size
         if stop > end or stop < body:
-            raise BadSegment(f"box {kind!r} at {start} leaves its place")
+            raise BadSegment(f"box {kind!r} at {start} leaves its parent")
         yield kind, body, stop
         if kind in CONTAINERS:
             yield from boxes(data, body, stop)
@@ -215,4 +215,4 @@ def _descriptor(data: bytes, at: int, tag: int) -> bytes:
             body = data[at + count + 1 : at + count + 1 + size]
             if len(body) == size and size:
                 return body
-    raise BadSegment("a descriptor leaves its place")
+    raise BadSegment("a descriptor leaves its parent")

@@ -205,15 +205,15 @@ def _pictures_differ(plan: VideoPlan, rendition: Joined) -> Failure | None:
     scale = Fraction(rendition.parts[0].timescale, plan.timescale)
     origin = _origin(rendition)
     for expected, segment, found in zip(wanted, rendition.segments, rendition.times, strict=True):
-        place = f"{rendition.name}: segment {segment.number}"
+        which = f"{rendition.name}: segment {segment.number}"
         if abs(segment.duration - expected.duration * scale) >= (1 if scale == 1 else 2):
-            return _failure("DURATION_DIFFERS", f"{place} lasts {segment.duration} ticks instead of {expected.duration * scale}.")
+            return _failure("DURATION_DIFFERS", f"{which} lasts {segment.duration} ticks instead of {expected.duration * scale}.")
         samples = found.samples if isinstance(found, Fragments) else len(found.times)
         if samples != expected.samples:
-            return _failure("FRAMES_MISSING", f"{place} has {samples} pictures instead of {expected.samples}.")
+            return _failure("FRAMES_MISSING", f"{which} has {samples} pictures instead of {expected.samples}.")
         begins = found.decode_time if isinstance(found, Fragments) else (min_time(found) - origin) % mpegts.CLOCK
         if abs(begins - expected.decode_time * scale % mpegts.CLOCK) >= (1 if scale == 1 else 2):
-            message = f"{place} begins at {begins} ticks instead of {float(expected.decode_time * scale):.0f}."
+            message = f"{which} begins at {begins} ticks instead of {float(expected.decode_time * scale):.0f}."
             return _failure("TIME_GAP", message)
     return None
 

@@ -1,7 +1,7 @@
 """One reader of the log for all listeners: recent messages are kept once, and every listener reads them at its own pace.
 
-A channel keeps its latest messages in a ring; a listener is a place in that ring. So a thousand listeners cost no copies. A
-listener that is too slow loses its place: it gets a last message and its stream ends; nothing waits for it. The id of a
+A channel keeps its latest messages in a ring; a listener is an index into that ring. So a thousand listeners cost no copies. A
+listener that is too slow falls out of the ring: it gets a last message and its stream ends; nothing waits for it. The id of a
 message is the position on the log after it, `topic:partition=offset,…`, for all partitions of the channel. A client that
 reconnects with it goes on there, from the ring, or from the log when the ring has moved on.
 """
@@ -20,13 +20,13 @@ import orjson
 import structlog
 from fastapi.sse import format_sse_event
 
-from api.admin.live.messages import Told, of_progress, of_workers
+from api.admin.live.messages import Notice, of_progress, of_workers
 from events.clock import Clock
 from events.envelope import Recorded
 from events.errors import LogTruncated, Retryable, Stalled
 from events.pulse import Pulse
-from events.topics import JOBS, PROGRESS, VIDEOS, WORKER_HEARTBEATS, WORKERS, Topic
-from projections.folding.log import LogReader, Place, Source
+from events.topics import JOBS, PROGRESS, VIDEOS, WORKER_HEARTBEATS, WORKERS, Partition, Topic
+from projections.folding.log import LogReader, Source
 from projections.folding.positions import Positions
 from projections.folding.runner import Batch
 
@@ -38,7 +38,7 @@ STATES_MAX = 4
 REPLAYS_MAX = 8
 """Maximum number of listeners that read the log for themselves at once; the others wait their turn."""
 BEGIN_BEFORE = timedelta(minutes=1)
-"""A hub begins with recent messages, so that the listeners of the hub before it find their places."""
+"""A hub begins with recent messages, so that the listeners of the hub before it find their messages."""
 REPLAYED_MAX = 100_000
 """A listener further behind than this begins anew."""
 CHUNK_MESSAGES = 200
@@ -46,31 +46,31 @@ HEARTBEAT_S = 30.0
 RETRY_MS = 3000
 BATCH_RECORDS = 2_000
 Vector = tuple[int, ...]
-"""The next offset of each partition of a channel, in the order of its places."""
+"""The next offset of each partition of a channel, in their order."""
 log = structlog.get_logger(__name__)
 
 
 class Message(NamedTuple):
-    """One message in the ring: its place on the log, the position after it, its subject, and the bytes to send."""
+    """One message in the ring: its position on the log, the position after it, its subject, and the bytes to send."""
 
     lane: int
     offset: int
     after: Vector
-    told: Told
+    notice: Notice
     frame: bytes
 
 
 class Channel:
     """One stream for listeners. `render` turns an event of its topics into a message, or None."""
 
-    def __init__(self, topics: Sequence[Topic], render: Callable[[Recorded[Any]], Told | None], kept_max: int) -> None:
-        self.places: list[Place] = sorted((topic.name, number) for topic in topics for number in range(topic.partitions))
+    def __init__(self, topics: Sequence[Topic], render: Callable[[Recorded[Any]], Notice | None], kept_max: int) -> None:
+        self.partitions: list[Partition] = sorted((topic.name, number) for topic in topics for number in range(topic.partitions))
         self.render = render
         self.listeners = 0
-        self._lanes = {place: lane for lane, place in enumerate(self.places)}
+        self._lanes = {partition: lane for lane, partition in enumerate(self.partitions)}
         self._ring: list[Message | None] = [None] * kept_max
-        self._reached: list[int] = [0] * len(self.places)
-        self._kept_from: list[int] = [0] * len(self.places)
+        self._reached: list[int] = [0] * len(self.partitions)
+        self._kept_from: list[int] = [0] * len(self.partitions)
         self.end = 0
         self._news: asyncio.Future[None] | None = None
 
@@ -84,9 +84,9 @@ class Channel:
         """Position up to which the log was read."""
         return tuple(self._reached)
 
-    def begin(self, positions: Mapping[Place, int]) -> None:
+    def begin(self, positions: Mapping[Partition, int]) -> None:
         """Set the positions from which the log is read; nothing before them is kept."""
-        self._reached = [positions[place] for place in self.places]
+        self._reached = [positions[partition] for partition in self.partitions]
         self._kept_from = list(self._reached)
 
     def take(self, batch: Batch) -> None:
@@ -94,31 +94,31 @@ class Channel:
         for recorded in batch.records:
             if (lane := self._lanes.get((recorded.topic, recorded.partition))) is not None:
                 self._reached[lane] = recorded.offset + 1
-                if (told := self.render(recorded)) is not None:
-                    self._keep(lane, recorded.offset, told)
+                if (notice := self.render(recorded)) is not None:
+                    self._keep(lane, recorded.offset, notice)
         for part in batch.slices:
             if (lane := self._lanes.get((part.topic, part.partition))) is not None:
                 self._reached[lane] = part.next
         self.wake()
 
-    def _keep(self, lane: int, offset: int, told: Told) -> None:
+    def _keep(self, lane: int, offset: int, notice: Notice) -> None:
         slot = self.end % len(self._ring)
         if (oldest := self._ring[slot]) is not None:
             self._kept_from[oldest.lane] = oldest.offset + 1
-        self._ring[slot] = Message(lane, offset, self.reached, told, self.frame(told, self.reached))
+        self._ring[slot] = Message(lane, offset, self.reached, notice, self.frame(notice, self.reached))
         self.end += 1
 
-    def frame(self, told: Told, after: Vector) -> bytes:
+    def frame(self, notice: Notice, after: Vector) -> bytes:
         """Return a message as bytes to send, with this position as its id."""
-        return format_sse_event(event=told.event, data_str=orjson.dumps(told.data).decode(), id=self.id_of(after))
+        return format_sse_event(event=notice.event, data_str=orjson.dumps(notice.data).decode(), id=self.id_of(after))
 
     def id_of(self, vector: Vector) -> str:
         """Return the id of a message after which the log stands at `vector`."""
-        return Positions(dict(zip(self.places, vector, strict=True))).header()
+        return Positions(dict(zip(self.partitions, vector, strict=True))).header()
 
-    def vector_of(self, positions: Mapping[Place, int]) -> Vector:
+    def vector_of(self, positions: Mapping[Partition, int]) -> Vector:
         """Return positions as a vector; a partition missing from them is read from its start."""
-        return tuple(positions.get(place, 0) for place in self.places)
+        return tuple(positions.get(partition, 0) for partition in self.partitions)
 
     def has(self, vector: Vector) -> bool:
         """Return whether everything from `vector` on is kept."""
@@ -135,7 +135,7 @@ class Channel:
         return self.first + bisect_left(range(self.first, self.end), True, key=is_after)
 
     def since(self, number: int, vector: Vector, wanted: Collection[str] | None) -> tuple[list[bytes], int, Vector]:
-        """Return the wanted messages from `number` on, and the place after them; messages before `vector` are left out.
+        """Return the wanted messages from `number` on, and the number after them; messages before `vector` are left out.
 
         A message's own id is used once its position has passed `vector` everywhere; before that, both are joined.
         """
@@ -148,8 +148,8 @@ class Channel:
                 continue
             level = all(map(int.__ge__, message.after, vector))
             vector = message.after if level else tuple(map(max, message.after, vector))
-            if wanted is None or message.told.about in wanted:
-                frames.append(message.frame if level else self.frame(message.told, vector))
+            if wanted is None or message.notice.about in wanted:
+                frames.append(message.frame if level else self.frame(message.notice, vector))
         return frames, number, vector
 
     async def news(self, timeout_s: float) -> None:
@@ -204,7 +204,7 @@ class Replays:
             await stack.aclose()
 
 
-Initial = Callable[[], Awaitable[tuple[Mapping[Place, int], dict[str, object]]]]
+Initial = Callable[[], Awaitable[tuple[Mapping[Partition, int], dict[str, object]]]]
 """Reads the present state from the projections: its position, and the data of the `initial` message."""
 
 
@@ -235,19 +235,19 @@ class Hub:
 
         Raises LogTruncated when that position is gone.
         """
-        positions: dict[Place, int] = {}
+        positions: dict[Partition, int] = {}
         try:
             await self._run(positions)
         finally:
             await self._replays.close()
 
-    async def _run(self, positions: dict[Place, int]) -> None:
+    async def _run(self, positions: dict[Partition, int]) -> None:
         while True:
             try:
                 async with self._pulse.limited(), self._open() as source:
                     if not positions:
-                        places = [place for channel in self._channels for place in channel.places]
-                        positions = dict(await source.after(places, self._clock.now() - BEGIN_BEFORE))
+                        partitions = [partition for channel in self._channels for partition in channel.partitions]
+                        positions = dict(await source.after(partitions, self._clock.now() - BEGIN_BEFORE))
                         for channel in self._channels:
                             channel.begin(positions)
                         self._started.set()
@@ -256,7 +256,7 @@ class Hub:
                 log.warning("live_reader_stumbled", error=str(error))
                 await self._clock.sleep(1.0)
 
-    async def _follow(self, source: Source, positions: dict[Place, int]) -> None:
+    async def _follow(self, source: Source, positions: dict[Partition, int]) -> None:
         reader = LogReader(source)
         await reader.seek(positions)
         while True:
@@ -364,21 +364,21 @@ async def _replay(
     channel: Channel, source: Source, vector: Vector, target: Vector, wanted: Collection[str] | None
 ) -> AsyncGenerator[bytes, None]:
     """Yield the wanted messages between two positions of the log, each with the position after it. Raises LogTruncated."""
-    until = dict(zip(channel.places, target, strict=True))
-    positions = dict(zip(channel.places, vector, strict=True))
+    until = dict(zip(channel.partitions, target, strict=True))
+    positions = dict(zip(channel.partitions, vector, strict=True))
     reader = LogReader(source)
     await reader.seek(positions)
     while reader.missing(until):
         batch, _ = await reader.read(records_max=BATCH_RECORDS, wait_s=0.5, until=until)
         for recorded in _by_time(batch).records if batch else ():
             positions[recorded.topic, recorded.partition] = recorded.offset + 1
-            told = channel.render(recorded)
-            if told is not None and (wanted is None or told.about in wanted):
-                yield channel.frame(told, channel.vector_of(positions))
+            notice = channel.render(recorded)
+            if notice is not None and (wanted is None or notice.about in wanted):
+                yield channel.frame(notice, channel.vector_of(positions))
 
 
 def _heartbeat(now: datetime, id_: str) -> bytes:
-    """Return a sign of life; its id keeps the listener's place near the end of the log."""
+    """Return a sign of life; its id keeps the listener's position near the end of the log."""
     data = orjson.dumps({"type": "heartbeat", "timestamp": now.isoformat()}).decode()
     return format_sse_event(event="heartbeat", data_str=data, id=id_)
 

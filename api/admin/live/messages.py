@@ -58,7 +58,7 @@ from events.workers import (
 )
 
 
-class Told(NamedTuple):
+class Notice(NamedTuple):
     """One message: the name of the event, its data, and its subject (a video or a worker)."""
 
     event: str
@@ -66,7 +66,7 @@ class Told(NamedTuple):
     data: dict[str, Any]
 
 
-def of_progress(recorded: Recorded[VideoEvent | JobFact | ProgressEvent]) -> Told | None:
+def of_progress(recorded: Recorded[VideoEvent | JobFact | ProgressEvent]) -> Notice | None:
     """Return the message for listeners that follow videos; None when there is none."""
     event, time = recorded.envelope.data, recorded.envelope.time
     match event:
@@ -75,28 +75,28 @@ def of_progress(recorded: Recorded[VideoEvent | JobFact | ProgressEvent]) -> Tol
                 {"name": rung.name, "status": "completed" if rung.percent >= 100 else "in_progress", "progress": rung.percent}
                 for rung in event.rungs
             ]
-            return _told("progress", time, event, "processing", step=event.step, percent=event.percent, qualities=qualities)
+            return _notice("progress", time, event, "processing", step=event.step, percent=event.percent, qualities=qualities)
         case JobQueued():
-            return _told("progress", time, event, "queued")
+            return _notice("progress", time, event, "queued")
         case JobClaimed():
-            return _told("progress", time, event, "processing", step=event.spec.kind)
+            return _notice("progress", time, event, "processing", step=event.spec.kind)
         case JobReleased():
-            return _told("progress", time, event, "queued")
+            return _notice("progress", time, event, "queued")
         case JobAttemptFailed():
-            return _told("progress", time, event, "retrying", error=event.failure.message)
+            return _notice("progress", time, event, "retrying", error=event.failure.message)
         case LeaseExpired():
-            return _told("progress", time, event, "retrying", error="The worker was not heard of in time.")
+            return _notice("progress", time, event, "retrying", error="The worker was not heard of in time.")
         case JobCancelled():
-            return _told("progress", time, event, "cancelled", error=event.reason)
+            return _notice("progress", time, event, "cancelled", error=event.reason)
         case JobCompleted():
-            return _told("job_completed", time, event, "completed", percent=100.0)
+            return _notice("job_completed", time, event, "completed", percent=100.0)
         case JobFailed():
-            return _told("job_failed", time, event, "failed", error=event.failure.message)
+            return _notice("job_failed", time, event, "failed", error=event.failure.message)
         case VideoPublished():
             qualities = [{"name": name, "status": "completed", "progress": 100.0} for name in event.rungs]
-            return _told("progress", time, event, "ready", percent=100.0, qualities=qualities)
+            return _notice("progress", time, event, "ready", percent=100.0, qualities=qualities)
         case VideoFailed():
-            return _told("progress", time, event, "failed", error=event.failure.message)
+            return _notice("progress", time, event, "failed", error=event.failure.message)
         case PartAccepted() | ClaimRefused() | ResultRefused() | RequestRefused() | DispatchPaused() | DispatchResumed():
             return None
         case (
@@ -116,7 +116,7 @@ def of_progress(recorded: Recorded[VideoEvent | JobFact | ProgressEvent]) -> Tol
             assert_never(event)
 
 
-def _told(
+def _notice(
     name: str,
     time: datetime,
     event: Any,
@@ -126,7 +126,7 @@ def _told(
     percent: float = 0.0,
     qualities: list[dict[str, Any]] | None = None,
     error: str | None = None,
-) -> Told:
+) -> Notice:
     data = {
         "type": name,
         "video_id": event.video_id,
@@ -138,10 +138,10 @@ def _told(
         "last_error": error,
         "timestamp": time.isoformat(),
     }
-    return Told(name, event.video_id, data)
+    return Notice(name, event.video_id, data)
 
 
-def of_workers(recorded: Recorded[WorkerEvent]) -> Told | None:
+def of_workers(recorded: Recorded[WorkerEvent]) -> Notice | None:
     """Return the message for listeners that follow workers; None when there is none."""
     event, time = recorded.envelope.data, recorded.envelope.time
     match event:
@@ -169,6 +169,6 @@ def of_workers(recorded: Recorded[WorkerEvent]) -> Told | None:
             assert_never(event)
 
 
-def _worker(worker_id: str, time: datetime, status: str, **more: object) -> Told:
+def _worker(worker_id: str, time: datetime, status: str, **more: object) -> Notice:
     data = {"type": "worker_status", "worker_id": worker_id, "status": status, "timestamp": time.isoformat(), **more}
-    return Told("worker_status", worker_id, data)
+    return Notice("worker_status", worker_id, data)

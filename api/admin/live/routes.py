@@ -16,9 +16,9 @@ from api.admin.services import Given, Services, reading
 from api.problems import documented
 from events.errors import InvalidRequest, Retryable
 from events.text import Line
+from events.topics import Partition
 from projections import catalog, progress, workers
 from projections.catalog import Video
-from projections.folding.log import Place
 from projections.folding.positions import Positions, snapshot
 
 routes = APIRouter(tags=["live"])
@@ -88,12 +88,12 @@ def _vector(channel: Channel, last: str | None) -> Vector | None:
         positions = Positions.parse(last).next
     except InvalidRequest:
         positions = {}
-    if set(positions) != set(channel.places):
+    if set(positions) != set(channel.partitions):
         raise InvalidRequest("Last-Event-ID wants the id of a message of this stream; leave it out to begin anew")
     return channel.vector_of(positions)
 
 
-async def progress_state(given: Services, wanted: frozenset[str] | None) -> tuple[dict[Place, int], dict[str, object]]:
+async def progress_state(given: Services, wanted: frozenset[str] | None) -> tuple[dict[Partition, int], dict[str, object]]:
     """Return the progress of the wanted videos, or of all that are being made, and the position of that state.
 
     Three projections are read, each at its own position; the stream goes on from the earliest.
@@ -103,12 +103,12 @@ async def progress_state(given: Services, wanted: frozenset[str] | None) -> tupl
             found = list(await catalog.listing(connection, limit=VIDEOS_MAX, status="processing"))
         else:
             found = [video for one in sorted(wanted) if (video := await catalog.by_id(connection, one)) is not None]
-        told = [await _video(connection, video) for video in found]
-        positions: dict[Place, int] = {}
+        shown = [await _video(connection, video) for video in found]
+        positions: dict[Partition, int] = {}
         for name in ("catalog", "jobs", "progress"):
-            for place, position in (await snapshot(connection, name)).next.items():
-                positions[place] = min(position, positions.get(place, position))
-    return positions, {"videos": told}
+            for partition, position in (await snapshot(connection, name)).next.items():
+                positions[partition] = min(position, positions.get(partition, position))
+    return positions, {"videos": shown}
 
 
 async def _video(connection: Any, video: Video) -> dict[str, object]:
@@ -116,13 +116,13 @@ async def _video(connection: Any, video: Video) -> dict[str, object]:
     return {"video_id": video.video_id, **state.model_dump(mode="json")}
 
 
-async def workers_state(given: Services) -> tuple[dict[Place, int], dict[str, object]]:
+async def workers_state(given: Services) -> tuple[dict[Partition, int], dict[str, object]]:
     """Return the present state of the workers, and its position."""
     now = given.context().now
     async with reading(given, Response(), "workers") as connection:
         found = await workers.listing(connection, WORKERS_MAX)
         positions = await snapshot(connection, "workers")
-    told = [
+    shown = [
         {
             "worker_id": worker.worker_id,
             "name": worker.name,
@@ -132,4 +132,4 @@ async def workers_state(given: Services) -> tuple[dict[Place, int], dict[str, ob
         }
         for worker in found
     ]
-    return positions.next, {"workers": told}
+    return positions.next, {"workers": shown}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30.0
 JOIN_S = 900.0
-"""A store takes about a second per GB to join the parts of an upload, and may answer after the admin app's own limit."""
+"""Maximum time of an answer that joins an upload's parts: a store takes about a second per GB."""
 
 
 class AdminApi:

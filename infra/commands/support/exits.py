@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, and the one sentence for each expected fault."""
+"""Exit codes of commands, and the sentence for each expected fault."""
 
 from enum import IntEnum
 from importlib import metadata
@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130, "Ctrl-C."
 
     def __new__(cls, value: int, meaning: str) -> "ExitCode":
-        """Take the meaning along."""
+        """Store the meaning with the code."""
         code = int.__new__(cls, value)
         code._value_ = value
         code.meaning = meaning
@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
 
 
 class UsageFault(errors.KinologError):
-    """The command cannot be carried out as given."""
+    """The command cannot be executed as given."""
 
 
 class Refused(errors.KinologError):

@@ -76,11 +76,11 @@ def progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task(name, total=None, rate="")
 
-        def report(what: str, done: int, total: int) -> None:
+        def on_progress(what: str, done: int, total: int) -> None:
             rate = f"{bar.tasks[task].speed or 0:,.0f}/s"
             bar.update(task, description=what, completed=done, total=total, rate=rate)
 
-        yield report
+        yield on_progress
 
 
 def _print_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:

@@ -45,7 +45,7 @@ async def rerun(settings: Settings, capsule: Capsule) -> Outcome:
             return hardware.system_context(worker, directory, tools)
 
         async def ignore(progress: Progress) -> None:
-            """Nobody watches a rerun."""
+            """Ignore progress: a rerun has no watcher."""
 
         started = time.monotonic()
         try:

@@ -21,7 +21,7 @@ def settings_of_services() -> "Settings":
 
 
 def refused(error: BaseException) -> str | None:
-    """Return which service refuses its user, after a fault of one that these commands talk to; None when none does."""
+    """Return a sentence about a service that refuses its user, after a fault of a service; None when none does."""
     if isinstance(error, Away):  # it was the admin app
         return None
     from infra.runtime.refusals import refusal

@@ -29,7 +29,7 @@ PARTS_SIGNED_AT_ONCE = 16
 ATTEMPTS_MAX = 5
 STORE_TIMEOUT_S = 60.0
 
-Report = Callable[[int], None]
+OnProgress = Callable[[int], None]
 """Called with the number of bytes just processed."""
 
 
@@ -55,12 +55,12 @@ class Upload:
     part_bytes: int | None = None
 
 
-def digest(path: Path, report: Report) -> str:
+def digest(path: Path, on_progress: OnProgress) -> str:
     """Return the SHA-256 of a file, lower-case hex."""
     found = hashlib.sha256()
     for block in _blocks(path, 0, path.stat().st_size):
         found.update(block)
-        report(len(block))
+        on_progress(len(block))
     return found.hexdigest()
 
 
@@ -78,7 +78,7 @@ class Uploads:
         self._store = store
         self._memory = memory
 
-    def send(self, path: Path, sha256: str, *, title: str | None, priority: str, report: Report) -> dict[str, Any]:
+    def send(self, path: Path, sha256: str, *, title: str | None, priority: str, on_progress: OnProgress) -> dict[str, Any]:
         """Upload the file and complete the upload; return the admin app's answer about the video.
 
         Raises Away when app or store do not answer, FileChanged when the file grew or shrank meanwhile.
@@ -87,9 +87,9 @@ class Uploads:
         upload = self._resumed(sha256) or self._begun(path, sha256, size_bytes)
         done: list[dict[str, Any]] = []
         if upload.part_bytes:
-            done = self._send_parts(path, upload, size_bytes, report)
+            done = self._send_parts(path, upload, size_bytes, on_progress)
         elif upload.url:
-            self._put(upload.url, path, Part(1, 0, size_bytes), report)
+            self._put(upload.url, path, Part(1, 0, size_bytes), on_progress)
         if path.stat().st_size != size_bytes:
             raise FileChanged
         body = {
@@ -128,7 +128,7 @@ class Uploads:
     def _note(self, sha256: str) -> Path:
         return self._memory / f"{sha256}.json"
 
-    def _send_parts(self, path: Path, upload: Upload, size_bytes: int, report: Report) -> list[dict[str, Any]]:
+    def _send_parts(self, path: Path, upload: Upload, size_bytes: int, on_progress: OnProgress) -> list[dict[str, Any]]:
         """Send the missing parts, several at once; return number and ETag of every part."""
         there = {part["number"]: part for part in self._api.get(f"/api/uploads/{upload.video_id}")["parts"]}
         parts = parts_of(size_bytes, upload.part_bytes or size_bytes)
@@ -138,7 +138,7 @@ class Uploads:
             found = there.get(part.number)
             if found is not None and found["size_bytes"] == part.size_bytes:
                 etags[part.number] = found["etag"]
-                report(part.size_bytes)
+                on_progress(part.size_bytes)
             else:
                 missing.append(part)
         with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
@@ -146,11 +146,11 @@ class Uploads:
                 group = missing[start : start + PARTS_SIGNED_AT_ONCE]
                 numbers = {"numbers": [part.number for part in group]}
                 urls = self._api.post(f"/api/uploads/{upload.video_id}/parts", numbers)["urls"]
-                sent = pool.map(lambda part, urls=urls: self._put(urls[str(part.number)], path, part, report), group)
+                sent = pool.map(lambda part, urls=urls: self._put(urls[str(part.number)], path, part, on_progress), group)
                 etags.update(zip((part.number for part in group), sent, strict=True))
         return [{"number": number, "etag": etags[number]} for number in sorted(etags)]
 
-    def _put(self, url: str, path: Path, part: Part, report: Report) -> str:
+    def _put(self, url: str, path: Path, part: Part, on_progress: OnProgress) -> str:
         """Send one range of the file, with bounded retries; return its ETag."""
         import httpx
         import stamina
@@ -172,7 +172,7 @@ class Uploads:
                     raise _TryAgain
                 if not response.is_success:
                     raise Away(f"the object store refused the file with {response.status_code}; run the command again")
-                report(part.size_bytes)
+                on_progress(part.size_bytes)
                 return str(response.headers.get("etag", "")).strip('"')
         raise AssertionError("the last attempt returns or raises")
 

@@ -16,8 +16,8 @@ KAFKA_JVM = (*JVM, "-Xms128m", "-Xmx512m", *HEAP)
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where the engine keeps its data; `postgres` may lie outside `var_dir` (see postgres.data_directory)."""
+class Directories:
+    """Directories of the engine's data; `postgres` may lie outside `var_dir` (see postgres.data_directory)."""
 
     var: Path
     kafka: Path
@@ -26,10 +26,10 @@ class Places:
     logs: Path
 
 
-def places(settings: Settings) -> Places:
+def directories(settings: Settings) -> Directories:
     """Return the engine's directories."""
     var = settings.var_dir
-    return Places(var, var / "kafka", var / "objects", var / "run", var / "log")
+    return Directories(var, var / "kafka", var / "objects", var / "run", var / "log")
 
 
 def kafka_properties(settings: Settings, data: Path, password: str, *, provided: bool = True) -> str:

@@ -140,8 +140,8 @@ async def claimed(world: World) -> Held:
 def ended(held: Held, failure: Failure | None = None) -> ResultReported:
     """Return the report that an attempt has ended."""
     claim = held.claim
-    told = {"result": RESULT} if failure is None else {"failure": failure}
-    return ResultReported(job_id=claim.job_id, pool=claim.pool, worker_id=claim.worker_id, epoch=claim.epoch, **told)
+    outcome = {"result": RESULT} if failure is None else {"failure": failure}
+    return ResultReported(job_id=claim.job_id, pool=claim.pool, worker_id=claim.worker_id, epoch=claim.epoch, **outcome)
 
 
 async def lost(world: World, held: Held) -> None:
@@ -198,7 +198,7 @@ async def test_a_cancelled_job_is_lost_and_its_result_is_refused(world: World) -
     assert await world.transport.report(held, ended(held)) == "refused"
 
 
-async def test_a_drained_worker_is_told_to_stop_also_while_it_waits(world: World) -> None:
+async def test_a_drained_worker_is_stopped_also_while_it_waits(world: World) -> None:
     waiting = asyncio.create_task(world.transport.claim(ANALYSES, 30.0))
     await world.drain()
     with pytest.raises(Drained):

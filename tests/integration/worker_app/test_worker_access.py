@@ -154,7 +154,7 @@ async def test_a_completion_that_somebody_replays_completes_nothing(gate: Platfo
     assert await facts_of(gate, job["job_id"]) == ["JobQueued", "JobClaimed", "JobCompleted"]
 
 
-async def test_bodies_that_are_too_long_are_told_of(gate: Platform, worker: Worker) -> None:
+async def test_bodies_that_are_too_long_are_refused(gate: Platform, worker: Worker) -> None:
     assert await announced(worker, "/api/worker/heartbeat", 2 * 2**20) == 413
     assert await audited(gate, status=413, worker_id="unknown")
 
@@ -262,7 +262,7 @@ async def test_a_key_for_some_kinds_and_pools_gets_no_others(gate: Platform, log
     await wide.call("POST", f"/{job_id}/fail", json={"epoch": 1, "retry": False})
 
 
-async def test_a_worker_of_another_version_is_told_so_and_gets_no_job(worker: Worker, log: Appender) -> None:
+async def test_a_worker_of_another_version_learns_it_and_gets_no_job(worker: Worker, log: Appender) -> None:
     job_id = await submitted(log, encode_spec())
     old = await worker.claim("encode", code_version="0.0.9")
     assert (old["job_id"], old["reason"]) == (None, "version")
@@ -280,7 +280,7 @@ async def test_a_join_token_is_not_spent_on_a_pool_that_it_is_not_for(gate: Plat
     assert (wrong.status_code, right.status_code) == (403, 200)
 
 
-async def test_deployments_are_told(gate: Platform, worker: Worker) -> None:
+async def test_deployments_are_recorded(gate: Platform, worker: Worker) -> None:
     for event in ("deployed", "rolled_back"):
         said = {"event": event, "version": "0.2.0", "previous_version": "0.1.0"}
         assert (await worker.call("POST", "/deployment", json=said)).status_code == 200
@@ -304,7 +304,7 @@ async def test_no_key_no_hash_and_no_token_is_ever_on_the_log(gate: Platform, wo
     assert worker.key not in gate.log("worker")
 
 
-async def test_a_claim_in_the_predecessors_shape_is_told_what_is_wanted(worker: Worker) -> None:
+async def test_a_claim_in_the_predecessors_shape_is_answered_with_the_wanted_one(worker: Worker) -> None:
     """It sent no body, and could name a job: a claim has a name and says what the worker can do, the dispatcher chooses."""
     bare = await worker.call("POST", "/claim")
     wish = {"claim_id": str(uuid.uuid4()), "code_version": "0.1.0", "capabilities": CAPABILITIES, "wait_s": 0}

@@ -90,7 +90,7 @@ async def test_a_failure_is_decided_and_the_answer_tells(worker: Worker, log: Ap
     assert for_good == {"status": "ok", "will_retry": False, "attempt_number": 2, "retry_at": None}
 
 
-async def test_a_cancelled_job_is_told_so_at_the_next_tick(gate: Platform, worker: Worker, log: Appender) -> None:
+async def test_a_cancelled_job_is_reported_at_the_next_tick(gate: Platform, worker: Worker, log: Appender) -> None:
     job = await given_job(log, worker)
     await eventually(lambda: gate.admin.post(f"/api/jobs/{job['job_id']}/cancel"), lambda answer: answer.status_code == 202)
     tick = f"/{job['job_id']}/progress"
@@ -126,15 +126,15 @@ async def test_segments_are_kept_once_listed_and_missed_by_name(gate: Platform, 
     listed = await worker.call("GET", f"/upload/{job['job_id']}/segments/status", params={"epoch": 1, "quality": "360p"})
     assert listed.json() == {"quality": "360p", "received_segments": ["00000.m4s"], "total_size_bytes": len(SEGMENT)}
     final = {"epoch": 1, "quality": "360p", "segment_count": 3}
-    told = (await worker.call("POST", f"/upload/{job['job_id']}/segment/finalize", json=final)).json()
-    assert told == {"status": "incomplete", "complete": False, "missing_segments": ["00001.m4s", "00002.m4s"]}
+    answer = (await worker.call("POST", f"/upload/{job['job_id']}/segment/finalize", json=final)).json()
+    assert answer == {"status": "incomplete", "complete": False, "missing_segments": ["00001.m4s", "00002.m4s"]}
     verified = (await worker.call("GET", f"/{job['job_id']}/verify-complete", params={"epoch": 1})).json()
     assert (verified["all_files_present"], verified["missing_files"], verified["job_status"]) == (False, ["result.json"], "claimed")
     await worker.call("POST", f"/{job['job_id']}/fail", json={"epoch": 1, "retry": False})
     assert (await worker.upload(job, "360p/00001.m4s", SEGMENT)).status_code == 409
 
 
-async def test_a_result_is_told_in_parts(gate: Platform, worker: Worker, log: Appender) -> None:
+async def test_a_result_is_reported_in_parts(gate: Platform, worker: Worker, log: Appender) -> None:
     job = await given_job(log, worker)
     prefix, of = f"videos/{job['video_id']}/{job['job_id']}/1", f"/{job['job_id']}"
     for name in ("360p/00000.m4s", "360p/00001.m4s"):
@@ -248,7 +248,7 @@ async def test_a_name_that_a_job_cannot_have_is_refused(gate: Platform, worker: 
     await worker.call("POST", f"/{job['job_id']}/fail", json={"epoch": 1, "retry": False})
 
 
-async def test_wrong_bytes_are_refused_and_told(gate: Platform, worker: Worker, log: Appender) -> None:
+async def test_wrong_bytes_are_refused_and_recorded(gate: Platform, worker: Worker, log: Appender) -> None:
     job = await given_job(log, worker)
     digest = await worker.upload(job, "360p/00000.m4s", SEGMENT + b"!", headers={"X-Content-SHA256": SHA256})
     magic = await worker.upload(job, "360p/00000.ts", SEGMENT)

@@ -79,7 +79,7 @@ async def test_while_the_database_hangs_claims_ticks_and_results_go_on_and_the_r
     await eventually(lambda: stranger.call("POST", "/heartbeat", json={}), lambda answer: answer.status_code == 200)
 
 
-async def test_a_revocation_bites_while_the_log_hangs_and_is_told_later(
+async def test_a_revocation_bites_while_the_log_hangs_and_is_published_later(
     gate: Platform, local_engine: Settings, worker: Worker, log: Appender
 ) -> None:
     job = await given_job(log, worker)
@@ -95,6 +95,6 @@ async def test_a_revocation_bites_while_the_log_hangs_and_is_told_later(
 
 
 async def revocations(platform: Platform) -> list[WorkerKeyRevoked]:
-    """Return what the log was told of revocations."""
+    """Return the revocations on the log."""
     facts = [recorded.envelope.data for recorded in await read_topic(platform.settings, "workers")]
     return [fact for fact in facts if isinstance(fact, WorkerKeyRevoked)]

@@ -40,7 +40,7 @@ CAPTIONS: dict[str, Recipe] = {
     ),
     "subtitles_webvtt": Recipe(
         "subtitles_webvtt.mkv",
-        "WebVTT subtitles with voices and places",
+        "WebVTT subtitles with voices and positions",
         published("240p", audio_tracks=1, subtitles=1),
         (*talkie("-i", "{subtitles.vtt}"), "-c:s", "copy"),
         {"subtitles.vtt": WEBVTT},

@@ -22,10 +22,10 @@ FILLER = b"filler"
 NO_TIME_MS = 1
 """Placeholder for a missing time."""
 NOW_MS = 0
-"""The client puts its own time in its place."""
+"""The client replaces it by its own time."""
 
 
-class PlacedAppender:
+class RestoringAppender:
     """Only one at a time: opening it fences its predecessor, and aborts that one's transaction."""
 
     def __init__(self, settings: Settings) -> None:
@@ -85,13 +85,13 @@ class PlacedAppender:
         wanted = {TopicPartition(self._prefix + topic, number): end for number, end in ends.items()}
         if not wanted:
             return
-        latest = {place: OffsetSpec.latest() for place in wanted}
+        latest = {partition: OffsetSpec.latest() for partition in wanted}
         for attempt in stamina.retry_context(on=Conflict, timeout=TIMEOUT_S, attempts=None, wait_initial=0.001, wait_max=0.1):
             with attempt:
                 answers = self._admin.list_offsets(latest, isolation_level=IsolationLevel.READ_COMMITTED)
-                for place, answer in answers.items():
-                    if answer.result(TIMEOUT_S).offset < wanted[place]:
-                        raise Conflict(f"{topic}/{place.partition} does not end at {wanted[place]} yet")
+                for partition, answer in answers.items():
+                    if answer.result(TIMEOUT_S).offset < wanted[partition]:
+                        raise Conflict(f"{topic}/{partition.partition} does not end at {wanted[partition]} yet")
 
     def _produce(self, producer: Producer, topic: str, steps: Mapping[int, Step]) -> None:
         for number, step in steps.items():
@@ -110,13 +110,13 @@ class PlacedAppender:
 
     def _key_and_time(self, topic: str, number: int, value: bytes) -> tuple[bytes | None, int]:
         """Return a record's key and time as every appender sets them: subject and time of its event. Other records have no key."""
-        place = topic, number
+        partition = topic, number
         try:
             wire = read_wire(value)
         except (msgspec.DecodeError, ValueError, RecursionError):
-            return None, self._time_ms.get(place, NO_TIME_MS)
-        self._time_ms[place] = int(wire.time.timestamp() * 1000)
-        return wire.subject.encode(), self._time_ms[place]
+            return None, self._time_ms.get(partition, NO_TIME_MS)
+        self._time_ms[partition] = int(wire.time.timestamp() * 1000)
+        return wire.subject.encode(), self._time_ms[partition]
 
     def _time_of_gap(self, topic: str, number: int, step: Step) -> int:
         """Return the time of the record before or after: the broker soon deletes a partition's start that has an older one."""
@@ -169,9 +169,9 @@ def _expecting(offset: int) -> Callable[[KafkaError | None, Message], None]:
     return delivered
 
 
-def fetch_group(settings: Settings, group: str, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+def fetch_group(settings: Settings, group: str, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """Return the offsets that a consumer group has committed."""
-    asked = [TopicPartition(settings.topic_prefix + topic, number) for topic, number in places]
+    asked = [TopicPartition(settings.topic_prefix + topic, number) for topic, number in partitions]
     found = _of_group(settings, group, lambda consumer: consumer.committed(asked, TIMEOUT_S))
     skip = len(settings.topic_prefix)
     return {(part.topic[skip:], part.partition): part.offset for part in found if part.offset >= 0}
