@@ -29,7 +29,8 @@ class Story:
     """Feeds facts to the process, with what follows from its own decisions, as the log does; keeps what it derived last."""
 
     def __init__(self, encoder: str | None = None) -> None:
-        self.process = planning.process(Policy(PlanSettings(encoder=encoder), "default"))
+        two_chunks = PlanSettings(encoder=encoder, chunk_s=30.0, chunks_max=2)
+        self.process = planning.process(Policy(two_chunks, "default"))
         self.live = Live(self.process)
         self.derived: list[Envelope[Event]] = []
         self.log: list[Recorded[Event]] = []
