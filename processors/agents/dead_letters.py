@@ -109,7 +109,8 @@ class Graves:
         """
         for topic in {letter.topic for letter in letters} - self._recalled:
             await self._remember(topic, [grave_of(letter) for letter in letters if letter.topic == topic])
-        new = [letter for letter in letters if grave_of(letter) not in self._buried | self._earlier]
+        known = self._buried | self._earlier
+        new = [letter for letter in letters if grave_of(letter) not in known]
         if too_many := self._limit.exceeded(new, read=read):
             raise too_many
         if new:
@@ -164,8 +165,9 @@ def decode(value: bytes) -> tuple[DeadLetter, int]:
     try:
         said: Any = orjson.loads(value)
         record = base64.b64decode(said["value"])
-        position = said["topic"], said["partition"], said["offset"]
-        return DeadLetter(*position, said["reason"], record, said.get("reader", "")), said.get("value_bytes", len(record))
+        position = str(said["topic"]), int(said["partition"]), int(said["offset"])
+        letter = DeadLetter(*position, str(said["reason"]), record, str(said.get("reader", "")))
+        return letter, int(said.get("value_bytes", len(record)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidEvent(f"it is no dead letter: {error}") from error
 

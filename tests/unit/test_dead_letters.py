@@ -34,7 +34,9 @@ def test_letters_of_older_versions_are_read() -> None:
     assert decode(encode(letter)) == (letter._replace(value=letter.value[:-1]), VALUE_BYTES_MAX + 1)
 
 
-@pytest.mark.parametrize("value", [b"", b"null", b"[]", b"{}", b'{"value": 1}', b"\xff"])
+@pytest.mark.parametrize(
+    "value", [b"", b"null", b"[]", b"{}", b'{"value": 1}', b"\xff", b'{"topic": "a", "partition": [], "offset": 1, "value": ""}']
+)
 def test_what_is_no_letter_is_refused(value: bytes) -> None:
     with pytest.raises(InvalidEvent):
         decode(value)
