@@ -2,11 +2,12 @@
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import imageio_ffmpeg
 
-from events.errors import ObjectChanged, ObjectMissing
+from events.errors import Conflict, ObjectChanged, ObjectMissing
 from events.kinds import Source
 from events.media import ObjectRef
 from infra.runtime.binaries import ffprobe
@@ -38,6 +39,7 @@ class DirectoryStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.content_types: dict[str, str] = {}
+        self._parts: dict[tuple[str, str], dict[int, bytes]] = {}
 
     def path_of(self, key: str) -> Path:
         """Return where the object lies; a key cannot leave the directory."""
@@ -70,14 +72,54 @@ class DirectoryStore:
         source = self.path_of(key)
         if not source.is_file():
             raise ObjectMissing(f"no object {key!r}")
-        if etag is not None and (found := hashlib.md5(source.read_bytes(), usedforsecurity=False).hexdigest()) != etag:
+        if etag is not None and (found := _etag(source.read_bytes())) != etag:
             raise ObjectChanged(f"{key} has the ETag {found}, not {etag}")
         shutil.copyfile(source, path)
         return sha256_of(path)
 
+    async def create_multipart(self, key: str, content_type: str) -> str:
+        """Begin a multipart upload; return its id."""
+        id_ = f"multipart {len(self.content_types)} {len(self._parts)}"
+        self._parts[key, id_] = {}
+        return id_
+
+    async def upload_part(self, key: str, multipart_id: str, number: int, data: bytes) -> str:
+        """Store one part; return its ETag."""
+        self._multipart(key, multipart_id)[number] = data
+        return _etag(data)
+
+    async def list_parts(self, key: str, multipart_id: str) -> list[tuple[int, str, int]]:
+        """Return (number, ETag, size) of the parts that are there."""
+        return [(number, _etag(data), len(data)) for number, data in sorted(self._multipart(key, multipart_id).items())]
+
+    async def complete_multipart(self, key: str, multipart_id: str, parts: Sequence[tuple[int, str]]) -> None:
+        """Join the parts. Raises Conflict when one is missing or another than named."""
+        there = self._multipart(key, multipart_id)
+        if any(number not in there or _etag(there[number]) != etag.strip('"') for number, etag in parts):
+            raise Conflict(f"a part of {key} is missing or another")
+        await self.put_bytes(key, b"".join(there[number] for number, _ in sorted(parts)), "")
+        del self._parts[key, multipart_id]
+
+    async def abort_multipart(self, key: str, multipart_id: str) -> None:
+        """Give a multipart upload up; an unknown one is no fault."""
+        self._parts.pop((key, multipart_id), None)
+
+    async def open_multiparts(self, prefix: str) -> list[tuple[str, str]]:
+        """Return (key, id) of the multipart uploads that were neither completed nor given up."""
+        return [place for place in self._parts if place[0].startswith(prefix)]
+
+    def _multipart(self, key: str, multipart_id: str) -> dict[int, bytes]:
+        if (key, multipart_id) not in self._parts:
+            raise ObjectMissing(f"no multipart upload {multipart_id!r}")
+        return self._parts[key, multipart_id]
+
     def keys(self) -> list[str]:
         """Return the keys of all objects, sorted."""
         return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file())
+
+
+def _etag(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 class LocalSources:

@@ -1,6 +1,7 @@
 """Text from outside: a person's is refused before anything is done, a machine's is cleaned, wherever it comes in."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import httpx
@@ -19,6 +20,7 @@ from events.media import AudioTrack, Failure
 from events.text import LINE_MAX, PROSE_MAX, Line, Prose, clean_line, clean_prose, line_fault
 from tests.support.apps import TOKEN, make
 from tests.support.every_app import APPS
+from tests.support.work import DirectoryStore
 
 ANY_TEXT = st.text(st.characters(), max_size=50) | st.text(st.sampled_from("a \0\ud800\udfff\x07\x1b\n\r\t\x85\u2028\U0001f600"))
 FORBIDDEN = ["a\0b", "a\ud800b", "a\x07b", "a\x1b[31mb"]
@@ -105,24 +107,7 @@ def test_no_parameter_or_field_of_any_app_takes_what_cannot_be_kept(name: str) -
     assert seen > 5 and not taken
 
 
-class Shelf:
-    """An object store that remembers which multiparts are open."""
-
-    def __init__(self) -> None:
-        self.open: set[str] = set()
-
-    async def create_multipart(self, key: str, content_type: str) -> str:
-        self.open.add(key)
-        return "m"
-
-    async def abort_multipart(self, key: str, multipart_id: str) -> None:
-        self.open.discard(key)
-
-    async def upload_part(self, key: str, multipart_id: str, number: int, data: bytes) -> str:
-        return "etag"
-
-
-def admin(store: Shelf, log: list[Event], refuse: bool = False) -> httpx.AsyncClient:
+def admin(store: DirectoryStore, log: list[Event], refuse: bool = False) -> httpx.AsyncClient:
     """The admin app with a store and a log that stand here."""
 
     async def append(envelopes: Sequence[Envelope[Event]]) -> Sequence[Any]:
@@ -154,22 +139,25 @@ TYPE = {"Content-Type": "multipart/form-data; boundary=b"}
         (b"priority", b"soon", b"a.mp4", "the priority must be 'high', 'normal' or 'low'"),
     ],
 )
-async def test_a_form_with_bad_text_leaves_nothing_behind(field: bytes, value: bytes, filename: bytes, said: str) -> None:
-    store, log = Shelf(), list[Event]()
+async def test_a_form_with_bad_text_leaves_nothing_behind(
+    field: bytes, value: bytes, filename: bytes, said: str, tmp_path: Path
+) -> None:
+    store, log = DirectoryStore(tmp_path), list[Event]()
     async with admin(store, log) as client:
         answer = await client.post("/api/videos", content=BODY % (field, value, filename), headers=TYPE)
     assert (answer.status_code, answer.json()["detail"][: len(said)]) == (422, said)
-    assert not store.open and not log
+    assert not await store.open_multiparts("") and not log
 
 
 @pytest.mark.parametrize(
     ("path", "body"),
     [("/api/uploads", {"filename": "a.mp4", "size_bytes": 2**25}), ("/api/videos", None)],
 )
-async def test_nothing_is_given_up_that_was_not_started(path: str, body: Any) -> None:
-    store, log = Shelf(), list[Event]()
+async def test_nothing_is_given_up_that_was_not_started(path: str, body: Any, tmp_path: Path) -> None:
+    store, log = DirectoryStore(tmp_path), list[Event]()
     async with admin(store, log, refuse=True) as client:
         sent = {"json": body} if body else {"content": BODY % (b"title", b"A", b"a.mp4"), "headers": TYPE}
         answer = await client.post(path, **sent)
     assert answer.status_code == 503
-    assert not store.open and not log, "the parts' room is taken back, and no end is recorded of an upload that has no start"
+    assert not await store.open_multiparts(""), "the parts' room is taken back"
+    assert not log, "no end is recorded of an upload that has no start"
