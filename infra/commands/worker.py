@@ -46,6 +46,8 @@ def worker(
     """
     if context.invoked_subcommand is not None:
         return
+    import infra.runtime.binaries  # noqa: F401 - names a missing extra, which would end the worker itself in a traceback
+
     settings = _settings()
     if join is None:
         if token is not None:

@@ -114,6 +114,12 @@ def test_the_least_installation_has_the_command_and_says_what_it_lacks(wheel: Pa
     folder = installed("core", wheel, tmp_path / "site")
     answer = run(folder, KINOLOG, "--help")
     assert answer.returncode == 0 and "Usage: kinolog" in answer.stdout
-    answer = run(folder, KINOLOG, "sql", "SELECT 1")
-    sentence = "kinolog: duckdb is not installed; it comes with: pip install 'kinolog[analytics]'\n"
-    assert (answer.returncode, answer.stderr) == (ExitCode.USAGE, sentence)
+    for command, module, extra in (
+        (("sql", "SELECT 1"), "duckdb", "analytics"),
+        (("worker",), "imageio_ffmpeg", "worker"),
+        (("worker", "--join", "http://127.0.0.1:1", "--token", "x"), "imageio_ffmpeg", "worker"),
+        (("up", "--detach"), "supervisor", "engine"),
+    ):
+        answer = run(folder, KINOLOG, *command)
+        sentence = f"kinolog: {module} is not installed; it comes with: pip install 'kinolog[{extra}]'\n"
+        assert (answer.returncode, answer.stderr) == (ExitCode.USAGE, sentence)

@@ -1,5 +1,6 @@
 """Exit codes of commands, and the sentence for each expected fault."""
 
+from collections import Counter
 from enum import IntEnum
 from importlib import metadata
 
@@ -82,12 +83,12 @@ def explain(error: BaseException) -> tuple[ExitCode, str] | None:
 
 
 def _extra_with(module: str) -> str | None:
-    """Return the extra of this program that a module comes with, if any."""
-    for requirement in metadata.requires("kinolog") or ():
-        name, _, extra = requirement.partition("; extra == ")
-        if extra and name.split(">=")[0].replace("-", "_") == module.partition(".")[0]:
-            return extra.strip("'\"")
-    return None
+    """Return the smallest extra of this program that a module comes with, if any."""
+    requirements = [requirement.partition("; extra == ")[::2] for requirement in metadata.requires("kinolog") or ()]
+    sizes = Counter(extra for _, extra in requirements)
+    name = module.partition(".")[0]
+    extras = [extra for required, extra in requirements if extra and required.split(">=")[0].replace("-", "_") == name]
+    return min(extras, key=lambda extra: sizes[extra]).strip("'\"") if extras else None
 
 
 def _is_connection_fault(error: BaseException) -> bool:
