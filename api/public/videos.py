@@ -243,7 +243,7 @@ async def _manifest(
 
     found = await given.renderings.get((edition, media_type, rendition), rendered)
     if found is None:
-        raise NotFound(f"{slug} cannot be played this way yet: it is {edition.status}")
+        raise NotFound(f"{slug} cannot be played this way: its status is {edition.status}")
     headers = {"Cache-Control": "public, max-age=60" if edition.status == "ready" else "no-cache", "ETag": found.etag}
     if ranges.is_known(found.etag, known):
         return Response(status_code=304, headers=headers)
