@@ -1,17 +1,12 @@
 """Media from the store itself: the page of the public app plays by signed redirects, in real Chromium, under its own policy."""
 
-import asyncio
-import contextlib
-import sys
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 from playwright.async_api import async_playwright
 
 from tests.support import clips
-from tests.support.engine import free_ports
-from tests.support.platform import ROOT, Platform, answers, environment
+from tests.support.platform import Platform, beside
 from tests.support.waiting import eventually
 
 ARGUMENTS = [
@@ -23,26 +18,8 @@ ARGUMENTS = [
 @pytest.fixture
 async def redirecting(platform: Platform) -> AsyncIterator[str]:
     """The address of another public app of the same platform, with `media_delivery = redirect`."""
-    (port,) = free_ports(1)
-    settings = platform.settings.model_copy(update={"public_port": port, "media_delivery": "redirect"})
-    with (settings.var_dir / "redirecting.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "api", "public", cwd=ROOT, env=environment(settings), stdout=log, stderr=log
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        async with httpx.AsyncClient() as http:
-
-            async def is_ready() -> bool:
-                assert process.returncode is None, (settings.var_dir / "redirecting.log").read_text()
-                return await answers(http, f"{address}/ready")
-
-            await eventually(is_ready)
-        yield address
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await asyncio.wait_for(process.wait(), 60)
+    async with beside(platform, "public", media_delivery="redirect") as http:
+        yield str(http.base_url)
 
 
 async def test_a_video_plays_by_redirect(platform: Platform, redirecting: str) -> None:

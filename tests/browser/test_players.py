@@ -76,6 +76,7 @@ async def begin(page: Page, *, rate: float = 4) -> float:
     await page.evaluate(
         "rate => { const video = document.querySelector('video'); video.playbackRate = rate; return video.play(); }", rate
     )
+    await until(page, "video.played.length")
     began: float = await page.evaluate("document.querySelector('video').played.start(0)")
     return began
 

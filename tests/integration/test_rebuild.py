@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -46,6 +47,7 @@ from tests.support.shelf import some_log
 from tests.support.waiting import eventually
 
 
+@cache
 def happenings() -> list[Envelope[Event]]:
     """Return what some dozens of histories have, one after the other; ids come again, as they do when a sender retries."""
     found: list[Recorded[Event]] = []

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import os
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,14 +12,12 @@ import pytest
 from events.contents import ContentClaimed
 from events.objects import source_key
 from events.videos import VideoUploaded
-from infra.local.engine import access
 from infra.runtime.clock import system_context
 from infra.runtime.objects import ObjectStore
 from producers import uploads
 from tests.support import clips
-from tests.support.engine import free_ports
 from tests.support.log import appending, read_topic, settled
-from tests.support.platform import ROOT, Platform, answers, environment
+from tests.support.platform import Platform, beside
 from tests.support.waiting import eventually
 
 
@@ -33,18 +30,8 @@ def data() -> bytes:
 @pytest.fixture
 async def second(platform: Platform) -> AsyncIterator[httpx.AsyncClient]:
     """Another process of the admin app."""
-    (port,) = free_ports(1)
-    settings = access.as_user(platform.settings.model_copy(update={"admin_port": port}), "admin")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "api", "admin", cwd=ROOT, env=environment(settings), stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=platform.admin.headers, timeout=60) as http:
-            await eventually(lambda: answers(http, "/ready"))
-            yield http
-    finally:
-        process.terminate()
-        await process.wait()
+    async with beside(platform, "admin") as http:
+        yield http
 
 
 async def sent(platform: Platform, data: bytes, **more: object) -> str:

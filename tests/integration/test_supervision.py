@@ -337,8 +337,9 @@ def test_nobody_else_may_look_into_what_is_kept(engine_of_its_own: Settings) -> 
     assert mode(admin_token_path(settings).parent) == 0o700
 
 
-def test_the_whole_platform_by_the_command_line_from_any_folder(tmp_path: Path) -> None:
+def test_the_whole_platform_by_the_command_line_from_any_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """`up --detach` is given a relative folder; its processes run elsewhere and use it, and listen where they should."""
+    tmp_path = tmp_path_factory.mktemp("up")  # a short name: the path of supervisord's socket has at most 107 bytes
     kafka, controller, database, objects, *rest = free_ports(12)
     names = (
         *("public_port", "admin_port", "worker_port", "telemetry_port"),

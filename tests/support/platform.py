@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -257,6 +258,35 @@ class Platform:
     ) -> Mapping[str, Any]:
         """Wait until a condition holds of a video."""
         return await eventually(lambda: self.video(video_id), condition, timeout_s=timeout_s, despite=httpx.TransportError)
+
+
+@asynccontextmanager
+async def beside(platform: Platform, name: str, **changes: object) -> AsyncIterator[httpx.AsyncClient]:
+    """Run one more process of an app of the platform, with other settings; yield a client of it."""
+    (port,) = free_ports(1)
+    settings = platform.settings.model_copy(update={f"{name}_port": port, **changes})
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", *COMMANDS[name]),
+        cwd=ROOT,
+        env=environment(access.as_user(settings, name)),
+        stdout=quiet,
+        stderr=quiet,
+    )
+    headers = platform.admin.headers if name == "admin" else None
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as http:
+
+            async def is_ready() -> bool:
+                assert process.returncode is None, f"it ended with {process.returncode}"
+                return await answers(http, "/ready")
+
+            await eventually(is_ready)
+            yield http
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.wait(), ENDED_S)
 
 
 def kinolog(platform: Platform, *words: str) -> subprocess.CompletedProcess[str]:

@@ -32,6 +32,7 @@ from workers.kinds import MAKING
 
 RUNNERS = {kind: MAKING[kind] for kind in ("analyse", "encode", "audio")}
 TYPES = {".m3u8": manifests.HLS_TYPE, ".mpd": manifests.DASH_TYPE, ".m4s": "video/iso.segment", ".mp4": "video/mp4"}
+MANIFESTS = (".m3u8", ".mpd")
 RATE = 25
 
 
@@ -130,6 +131,8 @@ def served(directory: Path, asked: list[str] | None = None) -> Iterator[str]:
         if not path.is_file():
             return Response(status_code=404)
         headers = {"Access-Control-Allow-Origin": "*", "Cache-Control": "no-store"}
+        if path.suffix in MANIFESTS:  # it may be replaced after a look at its length
+            return Response(path.read_bytes(), media_type=TYPES[path.suffix], headers=headers)
         return FileResponse(path, media_type=TYPES.get(path.suffix), headers=headers)
 
     app = Starlette(routes=[Route("/{path:path}", file)])

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from argon2 import PasswordHasher
 
 from api import access as module
 from api.access import Access, Denied
@@ -45,7 +46,8 @@ class World:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """A world that is compared with the table at every request."""
+    """A world that is compared with the table at every request, and whose hashes are cheap."""
+    monkeypatch.setattr("producers.keys._HASHER", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
     monkeypatch.setattr(module, "COMPARED_WITHIN_S", 0.0)
     return World()
 

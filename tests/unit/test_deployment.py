@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -177,12 +178,14 @@ EXPRESSIONS = {rule["alert"]: rule["expr"] for rule in RULES} | {
 }
 
 
+@cache
 def declared() -> dict[str, Metric]:
     """Return every sample's name with its metric."""
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     return {metric.name + suffix: metric for metric in metrics.REGISTRY.collect() for suffix in suffixes.get(metric.type, ("",))}
 
 
+@cache
 def labels_of() -> dict[str, set[str]]:
     """Return the labels of each of our metrics, by its name without suffix."""
     found = {}
@@ -192,6 +195,7 @@ def labels_of() -> dict[str, set[str]]:
     return found
 
 
+@cache
 def ever_set() -> set[str]:
     """Return the names of the metrics that some process gives a value."""
     sources = [path for folder in ("api", "infra", "processors", "workers") for path in (ROOT / folder).rglob("*.py")]

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from uuid import uuid5
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.envelope import Envelope
@@ -44,6 +44,7 @@ def test_a_snapshot_and_what_follows_give_the_state_that_all_facts_give(
     assert contents(folded(pool.facts[cut:], stored(folded(pool.facts[:cut])))) == contents(folded(pool.facts))
 
 
+@settings(max_examples=40)
 @given(requests(), requests())
 def test_an_owner_that_comes_back_from_a_snapshot_decides_as_if_it_had_never_been_away(
     before: list[tuple[JobRequest, float, bool]], after: list[tuple[JobRequest, float, bool]]
