@@ -99,7 +99,6 @@ class Graves:
         self._limit = limit
         self._in_order = in_order
         self._recalled: set[str] = set()
-        self._earlier: set[Grave] = set()
         self._buried: set[Grave] = set()
 
     async def bury(self, letters: Sequence[DeadLetter], *, read: int) -> None:
@@ -109,13 +108,13 @@ class Graves:
         """
         for topic in {letter.topic for letter in letters} - self._recalled:
             await self._remember(topic, [grave_of(letter) for letter in letters if letter.topic == topic])
-        known = self._buried | self._earlier
-        new = [letter for letter in letters if grave_of(letter) not in known]
+        new = [letter for letter in letters if grave_of(letter) not in self._buried]
         if too_many := self._limit.exceeded(new, read=read):
             raise too_many
         if new:
             await self._bury([letter._replace(reader=self._reader) for letter in new])
-        self._buried |= {grave_of(letter) for letter in new}
+        if self._in_order:
+            self._buried |= {grave_of(letter) for letter in new}
         self._limit.count(new, read=0)
 
     async def _remember(self, topic: str, new: Sequence[Grave]) -> None:
@@ -125,15 +124,16 @@ class Graves:
             ends: dict[Partition, int] = {}
             for grave in sorted([*new, *earlier]):
                 ends[grave.topic, grave.partition] = grave.offset
-            self._earlier |= set(earlier)
+            self._buried |= set(earlier)
             self._limit.count_earlier(earlier, ends)
         else:
             self._limit.count_earlier(earlier)
         self._recalled.add(topic)
 
-    def passed(self, read: int) -> None:
-        """Count a stretch of `read` records that is durable and will not be read again."""
-        self._buried.clear()
+    def passed(self, read: int, ends: Mapping[Partition, int] | None = None) -> None:
+        """Count a stretch of `read` records that is durable: in these partitions nothing before `ends` will be read again."""
+        if ends:
+            self._buried = {grave for grave in self._buried if grave.offset >= ends.get(grave[:2], 0)}
         self._limit.count((), read=read)
 
 

@@ -242,7 +242,7 @@ class Feed(Service):
             self._offered = batch
             seconds = await self._offer(batch)
             self._metrics.folded(self.name, batch.count, seconds)
-            self._graves.passed(batch.count)
+            self._graves.passed(batch.count, {(part.topic, part.partition): part.next for part in batch.slices})
         self._metrics.behind(self.name, lag)
         return batch.count if batch else 0
 

@@ -89,7 +89,7 @@ async def test_however_often_a_process_starts_again_each_record_is_buried_once_a
             stop = position
         if end != "crashes":
             position = stop
-            graves.passed(count)
+            graves.passed(count, {(VIDEOS.name, 0): position})
         if end != "goes on":
             graves = topic.graves()
     buried = [grave_of(letter) for letter in topic.letters]
@@ -123,7 +123,7 @@ async def test_what_is_read_again_counts_once_and_what_is_read_without_letters_c
     again = Topic(letters_max=1, share_max=0.1).graves()
     for _ in range(100):
         await again.bury(letters_of({0}, 0, 1), read=1)
-    again.passed(1)
+    again.passed(1, {(VIDEOS.name, 0): 1})
     with pytest.raises(TooManyDeadLetters):
         await again.bury(letters_of({1}, 1, 2), read=1)
 
