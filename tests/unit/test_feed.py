@@ -12,13 +12,13 @@ from structlog.testing import capture_logs
 from events.codec import encode
 from events.errors import LogUnavailable
 from events.pulse import Pulse
-from events.topics import PROGRESS
+from events.topics import PROGRESS, Partition
 from infra.runtime.clock import SystemClock
 from processors.agents import feed as module
 from processors.agents.dead_letters import Grave, Graves, Limit
 from processors.agents.feed import Feed, Offer, each
 from processors.agents.standing import REPORTED_FAILURES
-from projections.folding.log import DeadLetter, Partition
+from projections.folding.log import DeadLetter
 from projections.folding.runner import Batch
 from tests.support.counting import counting, ticks
 from tests.support.feeding import Quiet

@@ -1,18 +1,19 @@
 """`kinolog events dead retry` decides about each letter by itself, also about those of other versions."""
 
 from datetime import UTC, datetime
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from events.codec import encode
 from infra.commands.dead import Letter, _letter, _verdict
-from infra.commands.log import Record
 from processors.agents.dead_letters import encode as encode_letter
 from projections.folding.log import DeadLetter
 from tests.support.expiring import started
 from tests.support.footage import START, VIDEO_ID
 
+BOTH = ("files", "planning")
 EVENT = encode(started(VIDEO_ID, START))
 
 
@@ -46,8 +47,8 @@ def test_what_becomes_of_a_letter(given: Letter, feeds: tuple[str, ...], words: 
 
 def test_a_record_that_is_no_letter_is_listed_as_what_it_is() -> None:
     def read(value: bytes | None) -> Letter:
-        record: Any = {"topic": "p.videos.dead", "partition": 0, "offset": 3, "timestamp": 1000, "value": value}
-        return _letter(cast("Record", type("Record", (), record)()), "p.")
+        record: Any = SimpleNamespace(topic="p.videos.dead", partition=0, offset=3, timestamp=1000, value=value)
+        return _letter(record, "p.")
 
     good = DeadLetter("videos", 2, 9, "not JSON", b"{", "catalog")
     assert read(encode_letter(good))[2:] == ("catalog", "videos", 2, 9, "not JSON", b"{", 1)
