@@ -19,7 +19,7 @@ _UNSEEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
 
 
 def title_of(filename: str) -> str:
-    """Return what a video is called when nobody says: its file's name, without what cannot be seen."""
+    """Return a video's default title: its file's name without invisible characters."""
     seen = "".join(char if char in JOINERS or unicodedata.category(char) not in _UNSEEN else " " for char in filename)
     return " ".join(seen.split())[:TITLE_MAX].strip() or "untitled"
 

@@ -3,18 +3,18 @@
 import { element } from "./common.js";
 
 /** Return a layer that shows cues (VTTCue) at their times: `show(cues)` adds, `clear()` removes all. */
-export function board(video, place) {
+export function board(video, container) {
   const track = [...video.textTracks].find((one) => one.label === "board") || video.addTextTrack("metadata", "board");
   track.mode = "hidden";
   track.oncuechange = () => {
     const active = [...(track.activeCues || [])].sort((one, other) => one.startTime - other.startTime);
-    place.replaceChildren(...active.map((cue) => element("p", { dir: "auto" }, cue.getCueAsHTML())));
+    container.replaceChildren(...active.map((cue) => element("p", { dir: "auto" }, cue.getCueAsHTML())));
   };
   return {
     show: (cues) => { for (const cue of cues) track.addCue(cue); },
     clear: () => {
       for (const cue of [...track.cues]) track.removeCue(cue);
-      place.replaceChildren();
+      container.replaceChildren();
     },
   };
 }

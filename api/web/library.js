@@ -112,7 +112,7 @@ function watchEnd() {
   end.observe(more);
 }
 
-// --- back and forward: the same words, number of videos and place ---
+// --- back and forward: the same words, number of videos and scroll position ---
 
 const wanted = () => new URLSearchParams(location.search).get("q")?.trim() || "";
 

@@ -9,7 +9,7 @@ const STEPS = {
 const WORDS = { pending: "Waiting", in_progress: "Encoding", completed: "Done", failed: "Failed" };
 const ESTIMATE_MS_MIN = 6000;
 const ESTIMATE_PERCENT_MIN = 3;
-const place = document.getElementById("making");
+const panel = document.getElementById("making");
 const rows = new Map();
 let first = null;
 
@@ -18,12 +18,12 @@ const write = (id, words) => { if (by(id).textContent !== words) by(id).textCont
 
 /** Show the panel in the stage, or below the player once something can be played. */
 export function show(where) {
-  if (place.parentElement !== where) where.append(place);
-  place.hidden = false;
+  if (panel.parentElement !== where) where.append(panel);
+  panel.hidden = false;
 }
 
 export function hide() {
-  place.hidden = true;
+  panel.hidden = true;
 }
 
 /** Draw an answer of the progress API; `null` when there is none. `now` in milliseconds. */

@@ -4,16 +4,16 @@ import { element, icon } from "./common.js";
 const KEYS = { ArrowDown: 1, ArrowUp: -1 };
 
 /**
- * Put a menu into `place`; it is hidden while there are fewer than two options.
+ * Put a menu into `container`; it is hidden while there are fewer than two options.
  * `choose(value)` is called with the chosen value. `offer(options, chosen, face)` sets the options, [value, label, hint].
  * `face` is the text on the button; without one the icon named `picture` stands there.
  */
-export function menu(place, name, choose, picture = null) {
-  const list = element("div", { id: `${place.id}-menu`, className: "menu", role: "menu", ariaLabel: name, hidden: true });
+export function menu(container, name, choose, picture = null) {
+  const list = element("div", { id: `${container.id}-menu`, className: "menu", role: "menu", ariaLabel: name, hidden: true });
   const button = element("button", { type: "button", ariaHasPopup: "menu", ariaExpanded: "false" });
   button.setAttribute("aria-controls", list.id);
-  place.replaceChildren(button, list);
-  place.hidden = true;
+  container.replaceChildren(button, list);
+  container.hidden = true;
   let offered = "";
 
   function toggle(opened) {
@@ -21,15 +21,15 @@ export function menu(place, name, choose, picture = null) {
     list.hidden = !opened;
     button.ariaExpanded = String(opened);
     if (opened) (list.querySelector("[aria-checked=true]") || list.querySelector("[role=menuitemradio]")).focus();
-    else if (place.contains(document.activeElement)) button.focus();
-    place.dispatchEvent(new CustomEvent("opened", { bubbles: true, detail: opened }));
+    else if (container.contains(document.activeElement)) button.focus();
+    container.dispatchEvent(new CustomEvent("opened", { bubbles: true, detail: opened }));
   }
 
   function offer(options, chosen, face = "") {
     const wanted = JSON.stringify([options, chosen, face]);
     if (wanted === offered) return;
     offered = wanted;
-    place.hidden = options.length < 2;
+    container.hidden = options.length < 2;
     const label = options.find(([value]) => value === chosen)?.[1] || "";
     const said = !face || face === label ? label : `${label}, ${face}`;
     button.ariaLabel = said ? `${name}: ${said}` : name;
@@ -67,7 +67,7 @@ export function menu(place, name, choose, picture = null) {
     event.preventDefault();
     event.stopPropagation();
   });
-  document.addEventListener("pointerdown", (event) => { if (!place.contains(event.target)) toggle(false); });
-  place.addEventListener("focusout", (event) => { if (event.relatedTarget && !place.contains(event.relatedTarget)) toggle(false); });
+  document.addEventListener("pointerdown", (event) => { if (!container.contains(event.target)) toggle(false); });
+  container.addEventListener("focusout", (event) => { if (event.relatedTarget && !container.contains(event.relatedTarget)) toggle(false); });
   return { offer, open: () => !list.hidden };
 }

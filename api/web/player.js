@@ -165,8 +165,8 @@ function paintVolume() {
   by("mute").ariaLabel = level ? "Mute" : "Unmute";
 }
 
-function write(place, words) {
-  if (place.textContent !== words) place.textContent = words;
+function write(target, words) {
+  if (target.textContent !== words) target.textContent = words;
 }
 
 let quiet;
@@ -214,8 +214,8 @@ for (const kind of ["pointermove", "pointerdown", "focusin", "keydown"]) stage.a
 stage.addEventListener("pointerleave", () => { if (!video.paused) wake(); });
 
 seek.parentElement.addEventListener("pointermove", (event) => {
-  const place = seek.getBoundingClientRect();
-  const part = Math.max(0, Math.min(1, (event.clientX - place.left) / place.width));
+  const box = seek.getBoundingClientRect();
+  const part = Math.max(0, Math.min(1, (event.clientX - box.left) / box.width));
   by("hover").hidden = event.pointerType === "touch";
   by("hover").textContent = clock(part * total_s() * 1000) || "0:00";
   by("hover").style.setProperty("--at", `${part * 100}%`);

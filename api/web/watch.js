@@ -91,8 +91,8 @@ function describe(video) {
   by("rest").hidden = by("description").scrollHeight <= by("description").clientHeight + 2 && by("rest").ariaExpanded === "false";
 }
 
-function write(place, words) {
-  if (place.textContent !== words) place.textContent = words;
+function write(target, words) {
+  if (target.textContent !== words) target.textContent = words;
 }
 
 /** Show why nothing plays. Returns false: there will be no more news. */

@@ -29,7 +29,7 @@ async def remembered(connection: AsyncConnection[Any]) -> list[Memory]:
 
 
 async def remember(connection: AsyncConnection[Any], memories: tuple[Memory, ...]) -> None:
-    """Let the effects go on from there. Existing positions stay; memories of what is a fold by now are left out."""
+    """Let the effects go on from there. Existing positions stay; memories of a process that is a fold by now are left out."""
     for memory in memories:
         if (projection := EFFECTS.get(memory.name)) is None:
             continue

@@ -71,7 +71,9 @@ async def open_shelf(settings: Settings, where: str) -> Shelf:
     """Return a directory; for `s3://bucket/prefix` a bucket of the installation's store, for `https://host/bucket/prefix`
     one of another store that takes the same keys. Raises InvalidRequest."""
     if not where:
-        raise InvalidRequest("the place of a backup is empty; name a directory, s3://bucket/prefix or https://host/bucket/prefix")
+        raise InvalidRequest(
+            "the location of a backup is empty; name a directory, s3://bucket/prefix or https://host/bucket/prefix"
+        )
     if "://" not in where:
         return Directory(Path(where).resolve())
     url = urlsplit(where)

@@ -117,7 +117,7 @@ def retry(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the decisions and do nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Offer records again to the feeds that buried them, after the fault was mended. Name letters, or choose them by options.
+    """Offer records again to the feeds that buried them, after a fix. Name letters, or choose them by options.
 
     Effects (`files`), planning and the dispatcher are idempotent and take a record late. The rows of a projection depend on the
     order of events, so rebuild it instead: the command says how. A letter of an older version without a feed is offered to all
@@ -176,7 +176,7 @@ def _verdict(letter: Letter) -> Verdict:
 
 
 def _feeds(letter: Letter) -> tuple[str, ...]:
-    """Return the feeds to which a letter's record is offered: its own or, when that is unknown, all that read its topic. Pure."""
+    """Return the feeds for a letter's record: its own or, when that is unknown, all readers of its topic. Pure."""
     from events.topics import TOPICS
     from processors.agents.outbox import OFFERED_AGAIN
     from projections.registry import PROJECTIONS
@@ -251,7 +251,7 @@ async def _find(topic: str | None, wanted: Wanted) -> list[Letter]:
 
 
 def _letter(record: "Record", prefix: str) -> Letter:
-    """Read a dead letter; of a record that is none, say so. Pure."""
+    """Read a dead letter; a record that is none gets the reason. Pure."""
     from processors.agents.dead_letters import decode
 
     topic = record.topic[len(prefix) :]

@@ -158,9 +158,9 @@ def encode(letter: DeadLetter) -> bytes:
 
 
 def decode(value: bytes) -> tuple[DeadLetter, int]:
-    """Return a letter, and the length of its record, of which it may have the beginning only. Raises InvalidEvent for no letter.
+    """Return a letter and the length of its record, of which the letter may have only the beginning. Raises InvalidEvent.
 
-    Letters of older versions may name no reader, and have their records whole.
+    Letters of older versions may name no reader, and have whole records.
     """
     try:
         said: Any = orjson.loads(value)
@@ -173,7 +173,7 @@ def decode(value: bytes) -> tuple[DeadLetter, int]:
 
 
 def recall_with(open_log: Callable[[], AbstractAsyncContextManager[Source]]) -> Recall:
-    """Return a function that reads the latest letters of a topic."""
+    """Return a function that reads the latest letters of a topic and returns a reader's graves."""
 
     async def recall(reader: str, topic: str) -> Collection[Grave]:
         partition = (TOPICS[topic].dead_letters, 0)

@@ -130,9 +130,9 @@ def due(
     causes: Mapping[Key, Envelope[Event]],
     now: datetime,
 ) -> Iterator[list[Envelope[Event]]]:
-    """Yield what follows from rows, in slices, in the order in which it must be appended; change `decided` accordingly.
+    """Yield the derived events of rows in slices, in the order of appending; update `decided`.
 
-    A row is judged at the time of the event that is its cause, or at `now` when it has none. What follows has the time `now`.
+    Each row is decided at the time of its cause, the latest event, or at `now` without one. Derived events have the time `now`.
     """
     effects, facts = _Slice(), _Slice()
     for key, row in rows.items():
@@ -268,9 +268,9 @@ async def _handle(
 
 
 async def settle(process: Process, runner: Runner, connection: AsyncConnection[Any], append: Append, now: datetime) -> None:
-    """Decide at the time `now` about rows of the active version to which nothing came.
+    """Decide at the time `now` about rows of the active version without new events.
 
-    All that was on the log at that time must have been folded. Raises PositionConflict when another version was flipped to.
+    The log up to that time must be folded. Raises PositionConflict when another version was activated.
     """
     stores = {store.table.name: store for store in runner.stores}
     for rule in process.rules:

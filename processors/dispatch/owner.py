@@ -53,7 +53,7 @@ REASON_MAX = 500
 SNAPSHOT_S = 60.0
 """Maximum time to store or read a snapshot, which only saves time."""
 STANDS_S = 30.0
-"""A partition with too many requests that cannot be used is tried again after so long."""
+"""Rest of a partition with too many unusable requests."""
 DISPATCHER = "dispatcher"
 CLAIM_LIFE = timedelta(seconds=60)
 """Age of the oldest request that a starting owner reads to find waiting claims."""

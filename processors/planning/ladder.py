@@ -1,8 +1,8 @@
-"""The rungs that a picture gets: `ladder(width, height) -> rungs`. Pure.
+"""The rungs of a picture: `ladder(width, height) -> rungs`. Pure.
 
-Heights, video and audio rates (kbit/s) are VLog's: contracts §1.2. A rung is named after the shorter side of its picture, so
-that a portrait clip of 1080x1920 gets 1080p, 720p, 480p and 360p, upright. Nothing is ever upscaled; a source whose shorter side
-is below 360 gets one rung of its own size.
+Heights, video and audio rates (kbit/s) are VLog's: contracts §1.2. A rung is named after the shorter side of its picture: a
+portrait clip of 1080x1920 gets 1080p, 720p, 480p and 360p, upright. Nothing is upscaled; a source whose shorter side is below 360
+gets one rung of its own size.
 """
 
 from fractions import Fraction
@@ -44,7 +44,7 @@ def ladder(width: int, height: int) -> tuple[Rung, ...]:
 
 
 def _scaled(side: int, step: int, shorter: int) -> int:
-    """Return the side when the shorter one becomes `step`: the nearest even number that is not above the source's."""
+    """Return the side when the shorter one becomes `step`: the nearest even number, at most the source's."""
     return min(_even(side), max(2, 2 * round(Fraction(side * step, 2 * shorter))))
 
 

@@ -34,7 +34,7 @@ VALUES = [encode(tick) for tick in TICKS]
 
 @dataclass
 class World:
-    """A log with twelve ticks at `PLACE`, the offsets 0 to 11, and ways to change it."""
+    """A log with twelve ticks in `PARTITION`, the offsets 0 to 11, and ways to change it."""
 
     open: Callable[[], AbstractAsyncContextManager[Source]]
 

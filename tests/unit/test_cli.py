@@ -542,7 +542,7 @@ def test_a_completed_upload_is_never_said_to_be_uploading_again(tmp_path: Path) 
 @pytest.mark.parametrize("command", ["backup", "restore"])
 def test_the_place_of_a_backup_is_named(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KINOLOG_VAR_DIR", str(tmp_path))
-    with pytest.raises(errors.InvalidRequest, match="the place of a backup is empty"):
+    with pytest.raises(errors.InvalidRequest, match="the location of a backup is empty"):
         typer.main.get_command(app).main([command, ""], standalone_mode=False)
 
 
