@@ -1,4 +1,4 @@
-"""Jobs in memory; tests/integration/worker_app/test_transports.py holds it to what log and worker app do."""
+"""Jobs in memory; tests/integration/api/worker/test_transports.py holds it to what log and worker app do."""
 
 import asyncio
 from collections import Counter

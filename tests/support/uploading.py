@@ -1,4 +1,7 @@
-"""Admin app and object store for uploads, in memory; tests/integration/test_upload_server.py holds them to the real ones."""
+"""Admin app and object store for uploads, in memory.
+
+`tests/integration/infra/commands/test_upload_server.py` holds them to the real ones.
+"""
 
 import hashlib
 import json

@@ -359,3 +359,22 @@ def test_the_rules_find_what_they_look_for(tmp_path: Path, monkeypatch: pytest.M
     assert set(circle_in(circle)) == {"api.public.one", "api.admin.two"}
     assert set(circle_in(circle, ROOMS)) == {"api.public", "api.admin"}
     tree.cache_clear()
+
+
+def astray(tests: Path, root: Path) -> list[str]:
+    """Return the folders of tests that are no folders of the code."""
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
+    return sorted(str(folder) for folder in folders if not (root / folder).is_dir())
+
+
+@pytest.mark.parametrize("kind", ["unit", "integration"])
+def test_tests_lie_in_the_folders_of_what_they_test(kind: str) -> None:
+    """Those of the whole lie on top."""
+    assert astray(ROOT / "tests" / kind, ROOT) == []
+
+
+def test_a_folder_that_is_astray_is_found(tmp_path: Path) -> None:
+    for name in ("unit/test_whole.py", "unit/api/test_one.py", "unit/apis/admin/test_two.py", "api/__init__.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert astray(tmp_path / "unit", tmp_path) == ["apis/admin"]

@@ -19,7 +19,7 @@ from producers.results import SEGMENTS_MAX, in_parts
 from tests.support.long_results import JOB, VIDEO, long_result, rendition
 from tests.support.pools import SPEC, Pool, kinds
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SOUND = AudioSpec(source=SPEC.source, format="cmaf", segment_ms=6000, duration_ms=1, renditions=())
 
 

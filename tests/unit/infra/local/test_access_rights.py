@@ -14,7 +14,7 @@ from processors.planning import process as planning
 from projections.registry import PROJECTIONS
 from tests.support.syntax import parsed
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 EVENTS = {event.__name__: TOPIC_OF[event.TYPE].name for topic in TOPICS.values() for event in topic.events}
 WRITERS: dict[str, tuple[str, ...]] = {
     "admin app": ("api/admin/**/*.py", "api/access.py"),

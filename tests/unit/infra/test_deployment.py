@@ -19,7 +19,7 @@ from infra.runtime import metrics
 from infra.runtime.settings import PREFIX, Settings
 from tests.support.syntax import parsed
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 COMPOSE = yaml.safe_load((ROOT / "infra/compose/compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "infra/compose/Dockerfile").read_text()

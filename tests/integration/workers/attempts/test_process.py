@@ -181,7 +181,7 @@ async def test_the_child_dies_with_its_worker(tmp_path: Path) -> None:
         "say = lambda line: print(line, flush=True)\n"
         "asyncio.run(run_process(argv, cwd=pathlib.Path('/tmp'), limits=Limits(), on_stdout_line=say))\n"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[4]
     worker = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, cwd=root, stdout=asyncio.subprocess.PIPE, env={**os.environ}
     )
