@@ -160,8 +160,8 @@ class AudioSpec(Spec):
 class ExtrasSpec(Spec):
     """Make the thumbnail and convert the text subtitles; their time 0 is the source's timestamp `start_ms`.
 
-    `demuxer` is ffmpeg's name of the source's format. `decoder` is ffmpeg's name of the picture decoder, set only when it is
-    not the default one.
+    `clock` lists the stretches of a source whose clock jumps; `start_ms` is then on the joined clock. `demuxer` is ffmpeg's
+    name of the source's format. `decoder` is ffmpeg's name of the picture decoder, set only when it is not the default one.
     """
 
     kind: Literal["extras"] = "extras"
@@ -173,6 +173,7 @@ class ExtrasSpec(Spec):
     decoder: str | None = None
     filters: tuple[str, ...] = ()
     subtitles: tuple[SubtitlePlan, ...] = ()
+    clock: tuple[ClockPiece, ...] = ()
 
     def words(self) -> str:
         """See `Spec`."""

@@ -30,6 +30,10 @@ class ObjectRef(Value):
     sha256: str
 
 
+ALPHA = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8", "ayuv", "vuya")
+"""Pixel formats with an alpha channel begin so."""
+
+
 class VideoTrack(Value):
     """The video stream in use. Width and height are coded; display_* are after cropping, rotation and pixel aspect.
 
@@ -38,7 +42,7 @@ class VideoTrack(Value):
     after a key frame, `gap_ms` the longest time that one picture stays. A stream that is not `seekable` is read from its start.
     `field_order` applies to interlaced pictures that do not carry it themselves. `decoder` is ffmpeg's name of the decoder
     that sees everything, the alpha channel too, if it is not the default one. `captions`: the pictures carry closed captions
-    (CEA-608/708).
+    (CEA-608/708). `opaque`: none of the pictures that were looked at uses its alpha channel.
     """
 
     index: int
@@ -63,6 +67,7 @@ class VideoTrack(Value):
     interlaced: bool = False
     field_order: Literal["tff", "bff"] | None = None
     premultiplied: bool = False
+    opaque: bool = False
     captions: bool = False
     decoder: str | None = None
     start_ms: int = 0
@@ -70,6 +75,11 @@ class VideoTrack(Value):
     keyframe_interval_ms: int | None = None
     gap_ms: int = 0
     seekable: bool = True
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the pictures have an alpha channel."""
+        return self.pixel_format.startswith(ALPHA)
 
 
 class AudioTrack(Value):

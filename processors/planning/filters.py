@@ -22,7 +22,6 @@ TRANSFERS = frozenset(("linear", "log100", "log316"))
 HDR_TRANSFERS = {"pq": "smpte2084", "hlg": "arib-std-b67"}
 RGB = ("rgb", "bgr", "gbr", "0rgb", "0bgr", "argb", "abgr", "x2rgb", "x2bgr", "pal8", "gray", "ya8", "ya16", "mono", "xyz", "bayer")
 """Pixel formats without a matrix: ffmpeg converts them to RGB by itself."""
-ALPHA = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8", "ayuv", "vuya")
 LONGER_MIN, SHORTER_MIN = 1280, 577
 """Least pixels of a side at which untagged pictures count as high definition (mpv's rule, upright or not)."""
 
@@ -104,16 +103,11 @@ def _by_rule(track: VideoTrack) -> str:
     return "bt709" if longer >= LONGER_MIN or shorter >= SHORTER_MIN else "smpte170m"
 
 
-def has_alpha(track: VideoTrack) -> bool:
-    """Return whether the pictures may be transparent."""
-    return track.pixel_format.startswith(ALPHA)
-
-
 def _colors(track: VideoTrack, source: Colors, keep_hdr: bool) -> tuple[str, ...]:
     """Return the filters that convert the colours to those of the outputs, and tag them."""
     target = Colors("bt2020nc", "bt2020", source.transfer, "tv") if keep_hdr else STANDARD
     chain: list[str] = []
-    if has_alpha(track):
+    if track.has_alpha:
         source = replace(source, matrix="gbr", range="pc")
         chain += ["format=gbrap|gbrap10le|gbrap12le|gbrap16le", source.tags]
         chain += [] if track.premultiplied else ["premultiply=inplace=1"]
@@ -163,7 +157,7 @@ def _notes(track: VideoTrack, source: Colors, keep_hdr: bool) -> tuple[str, ...]
         notes.append(f"HDR ({name}) is kept, 10 bit" if keep_hdr else f"HDR ({name}) is tone-mapped to SDR (BT.709)")
     if track.sample_aspect_ratio not in ("1:1", "0:1"):
         notes.append(f"pixels of {track.sample_aspect_ratio} are made square")
-    if has_alpha(track):
+    if track.has_alpha and not track.opaque:
         notes.append("where pictures are transparent, black is shown")
     if source.guessed is not None:
         notes.append(f"the colour matrix {source.guessed} is unknown; the pictures are taken for {source.matrix}")

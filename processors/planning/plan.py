@@ -184,6 +184,7 @@ def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
                 thumbnail_ms=plan.thumbnail_ms,
                 decoder=plan.video.decoder,
                 filters=() if probe.video is None else still_filters(probe.video),
+                clock=probe.clock,
             )
     if plan.subtitles:
         jobs["subtitles"] = ExtrasSpec(
@@ -192,6 +193,7 @@ def jobs_for(source: Source, plan: Plan, probe: Probe) -> dict[str, JobSpec]:
             start_ms=plan.start_ms,
             demuxer=probe.container.split(",")[0],
             subtitles=plan.subtitles,
+            clock=probe.clock,
         )
     return jobs | encodes
 

@@ -9,12 +9,13 @@ from typing import assert_never
 from tests.support.inputs.broadcasts import STREAMS
 from tests.support.inputs.captions import CAPTIONS
 from tests.support.inputs.files import CONTAINERS, DAMAGE, TIMES
+from tests.support.inputs.formats import FORMATS
 from tests.support.inputs.pictures import PICTURES
 from tests.support.inputs.sound import SOUND
 from tests.support.inputs.strangers import NASTY, STRANGERS
 from tests.support.recipes import Failed, Published, Recipe
 
-AWKWARD: dict[str, Recipe] = PICTURES | SOUND | CAPTIONS | TIMES | CONTAINERS | DAMAGE | STRANGERS | STREAMS | NASTY
+AWKWARD: dict[str, Recipe] = PICTURES | SOUND | CAPTIONS | TIMES | CONTAINERS | DAMAGE | STRANGERS | STREAMS | FORMATS | NASTY
 
 
 def answer_of(expected: Published | Failed) -> str:

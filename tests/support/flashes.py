@@ -30,6 +30,7 @@ def _tone(hertz: int, seconds: float, rate: int, layout: str) -> tuple[str, ...]
 
 
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-qp", "4", "-bf", "3", "-g", "20", "-pix_fmt", "yuv420p")
+MPEG2 = ("-c:v", "mpeg2video", "-q:v", "2")
 OPEN = ("-x264-params", "open-gop=1:keyint=20:bframes=3:b-adapt=0")
 AAC = ("-c:a", "aac", "-b:a", "96k")
 
@@ -53,6 +54,10 @@ CLIPS_MADE: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
             (*_pictures("256x144", "25", 1, first=25), *X264, "-bf", "0", "-output_ts_offset", "1"),
         ),
     ),
+    "joined_vob": ("vob", tuple((*_pictures("128x72", "25", 1, first), *MPEG2) for first in (0, 25, 50))),
+    "joined_vob_b": ("vob", tuple((*_pictures("128x72", "25", 1, first), *MPEG2, "-bf", "2") for first in (0, 25, 50))),
+    "avi_mpeg4": ("avi", ((*_pictures("128x72", "25", 2), "-c:v", "mpeg4", "-q:v", "2", "-bf", "2"),)),
+    "avi_h264": ("avi", ((*_pictures("128x72", "25", 2), *X264),)),
     "heavy": ("mp4", (("-f", "lavfi", "-i", "testsrc2=s=1280x720:r=25:d=5", "-c:v", "libx264", "-preset", "ultrafast"),)),
     "late": (
         "mp4",

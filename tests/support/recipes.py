@@ -13,7 +13,8 @@ from tests.support.work import ffmpeg_path
 class Published:
     """The video is published with these rungs, highest first, and so many audio tracks and text subtitles.
 
-    `warnings` are parts of sentences that the probe's warnings or the plan's notes must hold. `sizes` are the width
+    `warnings` are parts of sentences that the probe's warnings or the plan's notes must hold, `silent_about` words that
+    none of them may hold. `sizes` are the width
     and height of each rung, `frame_rate` that of the plan.
     """
 
@@ -24,6 +25,7 @@ class Published:
     subtitles: int = 0
     duration_ms: int = 1000
     warnings: tuple[str, ...] = ()
+    silent_about: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

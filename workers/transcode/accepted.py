@@ -38,6 +38,7 @@ TEXT_DEMUXERS = frozenset(
 STILL_BRANDS = frozenset(("avif", "mif1", "mif2", "heic", "heix", "heim", "heis", "miaf", "jpeg", "jxl "))
 """Major brands (ISO/IEC 14496-12) of single-picture files; picture sequences have others (`avis`, `msf1`, `hevc`)."""
 ISO_BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"moof", b"styp"))
+TRANSPORT_SYNC, TRANSPORT_PACKETS = 0x47, ((188, 0), (192, 4))
 
 
 def refusal(head: bytes, size_bytes: int) -> Failure | None:
@@ -91,6 +92,23 @@ def encrypted() -> Failure:
     """Return the failure of a copy-protected file."""
     message = "The file is encrypted: it is protected against copying and cannot be read without its key."
     return failure("validation", "FILE_ENCRYPTED", message)
+
+
+def is_scrambled(head: bytes) -> bool:
+    """Return whether most packets of a transport stream, 188 bytes or a disc's 192, are scrambled (ISO/IEC 13818-1)."""
+    for size, offset in TRANSPORT_PACKETS:
+        packets = [head[at : at + 4] for at in range(offset, len(head) - size + 1, size)]
+        if packets and all(packet[0] == TRANSPORT_SYNC for packet in packets):
+            return 2 * sum(packet[3] & 0xC0 > 0 for packet in packets) > len(packets)
+    return False
+
+
+def dolby_vision(profile: int) -> Failure:
+    """Return the failure of pictures without a base layer that other players understand."""
+    message = (
+        f"The file has Dolby Vision of profile {profile}: only its own players know its colours. Export it as HDR10, HLG or SDR."
+    )
+    return failure("codec_issues", "VIDEO_DOLBY_VISION", message)
 
 
 def nothing_to_play(kinds: Iterable[str]) -> Failure:

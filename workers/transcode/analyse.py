@@ -16,8 +16,9 @@ from workers.attempts.failures import after, classify, is_of_machine, refused
 from workers.attempts.process import ProcessResult, run_process
 from workers.attempts.work import Done, Progress, Update, Work, WorkFailed
 from workers.transcode import matroska
-from workers.transcode.accepted import CONTAINERS, refusal, unreadable
+from workers.transcode.accepted import CONTAINERS, encrypted, is_scrambled, refusal, unreadable
 from workers.transcode.clock import in_source
+from workers.transcode.joined import recordings_in
 from workers.transcode.packets import PacketScan
 from workers.transcode.pictures import Sample, as_decoded, sample_argv, sample_moments
 from workers.transcode.probe import MATROSKA, Headers, parse_headers, probe_of, with_languages
@@ -61,7 +62,10 @@ async def run(spec: AnalyseSpec, work: Work) -> AsyncIterator[Update]:
         raise WorkFailed(failure)
     if not scan.streams and not result.ok:
         raise WorkFailed(after(unreadable(result.stderr_tail, head), result))
-    probe = probe_of(headers, scan, size_bytes=size_bytes, sha256=sha256, complaints=result.stderr_tail)
+    files = await asyncio.to_thread(recordings_in, path)
+    probe = probe_of(headers, scan, size_bytes=size_bytes, sha256=sha256, files=files, complaints=result.stderr_tail)
+    if (isinstance(probe, Failure) or (probe.video is None and headers.has_pictures)) and is_scrambled(head):
+        probe = encrypted()
     if isinstance(probe, Failure):
         raise WorkFailed(after(probe, result))
     if probe.video is not None:

@@ -130,25 +130,52 @@ def in_source(pieces: Sequence[ClockPiece], at_ms: int) -> int:
     return at_ms - shift
 
 
-def joined_time(pieces: Sequence[ClockPiece], offset: str) -> str:
-    """Return ffmpeg's expression (`setpts`, `asetpts`) for a time on the joined clock minus `offset`, seconds.
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What an expression of ffmpeg calls a time in ticks, the same in seconds, and the one before it in seconds."""
+
+    ticks: str
+    seconds: str
+    before: str
+
+
+FRAMES = Names("PTS", "T", "PREV_INT")
+"""In the filters `setpts` and `asetpts`."""
+PACKETS = Names("TS", "(TS*TB)", "(PREV_INPTS*TB)")
+"""In the bitstream filter `setts`."""
+
+
+def joined_time(pieces: Sequence[ClockPiece], offset: str, names: Names = FRAMES) -> str:
+    """Return ffmpeg's expression for a time on the joined clock minus `offset`, seconds.
 
     For overlapping stretches the filter remembers (`ld(1)`) its current stretch: a frame that steps back, or lies beyond the
     end of the stretch, belongs to the next stretch that contains its time.
     """
+    ticks, at, before = names.ticks, names.seconds, names.before
     if not pieces:
-        return f"PTS-({offset})/TB"
+        return f"{ticks}-({offset})/TB"
     if in_order(pieces):
         shift = f"{pieces[-1].shift_ms / 1000:.3f}"
-        for before, after in reversed(list(pairwise(pieces))):
-            shift = f"if(lt(T,{(before.to_ms + after.from_ms) / 2000:.3f}),{before.shift_ms / 1000:.3f},{shift})"
-        return f"'PTS+({shift}-({offset}))/TB'"
+        for piece, after in reversed(list(pairwise(pieces))):
+            shift = f"if(lt({at},{(piece.to_ms + after.from_ms) / 2000:.3f}),{piece.shift_ms / 1000:.3f},{shift})"
+        return f"'{ticks}+({shift}-({offset}))/TB'"
     follows, end, shift = "ld(1)", "0", "0"
     for number, piece in reversed(list(enumerate(pieces))):
         begins, ends = piece.from_ms / 1000, piece.to_ms / 1000
         if number:
-            follows = f"if(lt(ld(1),{number})*between(T,{begins - 1:.3f},{ends + 1:.3f}),{number},{follows})"
+            follows = f"if(lt(ld(1),{number})*between({at},{begins - 1:.3f},{ends + 1:.3f}),{number},{follows})"
         end = f"if(eq(ld(1),{number}),{ends:.3f},{end})"
         shift = f"if(eq(ld(1),{number}),{piece.shift_ms / 1000:.3f},{shift})"
-    jumps = f"lt(T,PREV_INT-0.5)+gt(T,{end}+1)"
-    return f"'if(isnan(PREV_INT),st(1,0),if({jumps},st(1,{follows})));PTS+({shift}-({offset}))/TB'"
+    jumps = f"lt({at},{before}-0.5)+gt({at},{end}+1)"
+    return f"'if(isnan({before}),st(1,0),if({jumps},st(1,{follows})));{ticks}+({shift}-({offset}))/TB'"
+
+
+def joining(pieces: Sequence[ClockPiece]) -> tuple[str, ...]:
+    """Return ffmpeg's arguments that bring subtitles to the joined clock; none for a clock without a jump.
+
+    Two expressions, because each remembers its stretch by itself.
+    """
+    if not pieces:
+        return ()
+    time = joined_time(pieces, "0", PACKETS)
+    return ("-bsf:s", f"setts=pts={time}:dts={time}")

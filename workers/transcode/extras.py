@@ -11,6 +11,7 @@ from workers.attempts.process import ProcessResult, run_process
 from workers.attempts.work import Done, Progress, Update, Work, WorkFailed
 from workers.transcode import captions
 from workers.transcode.argv import decoding, reading
+from workers.transcode.clock import in_source, joining
 from workers.transcode.progress import Meter
 from workers.transcode.results import ResultDocument, store_result
 
@@ -53,7 +54,7 @@ async def _thumbnail(spec: ExtrasSpec, source: Path, work: Work) -> ObjectRef | 
     target = work.directory / "thumbnail.jpg"
     scale = f"scale='min({THUMBNAIL_WIDTH_MAX},iw)':-2:out_color_matrix=bt601:out_range=full"
     chain = ",".join((*spec.filters, scale, "format=yuvj420p"))
-    at = (spec.start_ms + (spec.thumbnail_ms or 0)) / 1000
+    at = in_source(spec.clock, spec.start_ms + (spec.thumbnail_ms or 0)) / 1000
     for seek in (["-seek_timestamp", "1", "-ss", f"{at:.3f}"], []):
         argv = reading(work.ffmpeg, None, source, work.limits.threads, *decoding(spec.decoder), *seek)
         argv += ["-map", f"0:{spec.track}", "-vf", chain, "-map_metadata", "-1", "-fflags", "+bitexact", "-flags", "+bitexact"]
@@ -78,7 +79,7 @@ async def _subtitle(plan: SubtitlePlan, spec: ExtrasSpec, source: Path, work: Wo
         argv = _captions_argv(spec, source, work)
     else:
         argv = [*reading(work.ffmpeg, None, source, work.limits.threads), "-map", f"0:{plan.track}"]
-    argv += ["-c:s", codec, "-map_metadata", "-1", "-avoid_negative_ts", "disabled"]
+    argv += ["-c:s", codec, *joining(spec.clock), "-map_metadata", "-1", "-avoid_negative_ts", "disabled"]
     argv += ["-output_ts_offset", f"{-spec.start_ms / 1000:.3f}"] if kind == "webvtt" else []
     result = await _run([*argv, "-f", kind, str(raw)], work, may_take_long=inside)
     if not result.ok or not raw.exists() or raw.stat().st_size > TEXT_MAX_BYTES:

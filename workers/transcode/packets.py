@@ -50,21 +50,21 @@ class StreamTimes:
     _waiting: list[int] = field(default_factory=list)
     _previous: int | None = None
 
-    def add(self, at: int | None, length: int, flags: str) -> None:
-        """Count one packet; `at` is its presentation time."""
+    def add(self, at: int | None, length: int, flags: str, late: int = 0) -> None:
+        """Count one packet; `at` is its presentation time. `late`: something is shown so much later, by no time of its own."""
         self.packets += 1
         if "C" in flags:
             self.corrupt += 1
         elif at is not None:
-            self._timed(at, length, key="K" in flags)
+            self._timed(at, length, late, key="K" in flags)
         elif length and (self.first is None or self.untimed):
             self.untimed = True
-            self._timed(self.end or 0, length, key="K" in flags)
+            self._timed(self.end or 0, length, late, key="K" in flags)
 
-    def _timed(self, at: int, length: int, *, key: bool) -> None:
-        self.first = at if self.first is None else min(self.first, at)
-        if self.end is None or at + length > self.end:
-            self.end = at + length
+    def _timed(self, at: int, length: int, late: int, *, key: bool) -> None:
+        self.first = at + late if self.first is None else min(self.first, at + late)
+        if self.end is None or at + late + length > self.end:
+            self.end = at + late + length
             self.last_has_length = length > 0
         if self.key_at is not None:
             self.key_distance = max(self.key_distance, at + length - self.key_at)
@@ -96,18 +96,20 @@ class StreamTimes:
 
 @dataclass(frozen=True, slots=True)
 class _Packet:
-    """A packet: its time of showing and its duration, in ticks."""
+    """A packet: its time of showing and its duration, in ticks; `late` as in `StreamTimes.add`."""
 
     at: int | None
     length: int
     flags: str
+    late: int = 0
 
 
 class PacketScan:
     """Folds lines of `ffprobe -show_packets` as CSV: stream, pts, dts, duration, flags, side data.
 
     `time_bases` are those of the picture and sound streams, in seconds; without them clocks are ignored. `programs`
-    have clocks of their own. `jumping`: the container's clocks are known to jump.
+    have clocks of their own. `jumping`: the container's clocks are known to jump. `delays` say by how many pictures a stream
+    is shown later than it is decoded.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class PacketScan:
         programs: Sequence[frozenset[int]] = (),
         *,
         jumping: bool = False,
+        delays: Mapping[int, int] | None = None,
     ) -> None:
         self.streams: dict[int, StreamTimes] = {}
         self._time_bases = time_bases or {}
@@ -127,6 +130,8 @@ class PacketScan:
         self._extents: dict[int, dict[int, tuple[int, int]]] = {}
         self._pieces: dict[int, int] = {}
         self._held: dict[int, _Packet] = {}
+        self._delays = delays or {}
+        self._waits: set[int] = set()
         self._longest = {index: int(shared.forward_us / 1_000_000 / base) for index, base in self._time_bases.items()}
 
     def add(self, line: str) -> None:
@@ -143,11 +148,27 @@ class PacketScan:
         times.encrypted = times.encrypted or "Encryption info" in line
         shown, decoded = ticks(fields[1]), ticks(fields[2])
         length = min(max(0, ticks(fields[3]) or 0), self._longest.get(index, NO_LIMIT))
-        packet = _Packet(shown if shown is not None else decoded, length, fields[4])
+        late = length * self._pictures_late(index, shown, decoded)
+        packet = _Packet(shown if shown is not None else decoded, length, fields[4], late)
         if packet.at is None or "C" in packet.flags or index not in self._clocks:
-            times.add(packet.at, length, packet.flags)
+            times.add(packet.at, length, packet.flags, late)
         else:
             self._count(index, times, packet, decoded)
+
+    def _pictures_late(self, index: int, shown: int | None, decoded: int | None) -> int:
+        """Return how many pictures after the packet's time something is shown for which no packet has a time.
+
+        Programme streams and AVI leave out times of showing; ffprobe adds those of B-frames, which are shown when they are
+        decoded. A picture without a time is shown after all B-frames that follow it, so it may be the last of its stretch.
+        """
+        if shown is None:
+            self._waits.add(index)
+        elif shown != decoded:
+            self._waits.discard(index)
+        if index not in self._waits:
+            return 0
+        delay = self._delays.get(index, 0)
+        return delay if shown is None else min(1, delay)
 
     def _count(self, index: int, times: StreamTimes, packet: _Packet, decoded: int | None) -> None:
         """Count a packet in its stretch of the clock. A packet whose time is off is held until the next one decides on a jump."""
@@ -159,7 +180,7 @@ class PacketScan:
         held = self._held.pop(index, None)
         jumped = number is not None and self._pieces.setdefault(index, number) != number
         if held is not None and not jumped:
-            times.add(held.at, held.length, f"{held.flags}C")
+            times.add(held.at, held.length, f"{held.flags}C", held.late)
         if number is None:
             self._held[index] = packet
             return
@@ -169,11 +190,12 @@ class PacketScan:
         for counted in (held, packet) if held is not None and jumped else (packet,):
             at = counted.at
             assert at is not None
-            self._clocks[index].extend(index, self._us(index, at), self._us(index, counted.length))
+            begins, ends = at + counted.late, at + counted.late + counted.length
+            self._clocks[index].extend(index, self._us(index, begins), self._us(index, counted.length))
             extents = self._extents.setdefault(index, {})
-            first, end = extents.get(number, (at, at + counted.length))
-            extents[number] = min(first, at), max(end, at + counted.length)
-            times.add(at, counted.length, counted.flags)
+            first, end = extents.get(number, (begins, ends))
+            extents[number] = min(first, begins), max(end, ends)
+            times.add(at, counted.length, counted.flags, counted.late)
 
     def _us(self, index: int, ticks_: int) -> int:
         base = self._time_bases[index]

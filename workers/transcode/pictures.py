@@ -20,6 +20,8 @@ LARGE_SAMPLE_PICTURES = 8
 """In HEVC at 2160p, 25 pictures take 0.9 s of a core, 4 take 0.3 s. Pictures of that size never consist of fields."""
 INTERLACING_THRESHOLD = 1.5
 """For `idet`. At its default, 1.04, sharp test patterns count as interlaced; moving combs still count at 2 (measured)."""
+TRANSPARENCY = ("format=yuva420p", "alphaextract", "format=gray", "negate", "bbox=min_val=1")
+"""Filters that print a box around every pixel that is not opaque."""
 COMBED_MIN = 8
 COMBED_SHARE_MIN = 0.5
 OTHER_ORDER_SHARE_MAX = 0.1
@@ -49,6 +51,9 @@ class Sample:
     """Counts of pictures that look interlaced with the top field first, with the bottom field first, and progressive."""
     captions: bool = False
     premultiplied: bool = False
+    alphas: int = 0
+    """Pictures whose alpha channel was looked at."""
+    transparent: bool = False
 
     def add(self, line: str) -> None:
         """Read one line of ffmpeg's standard error."""
@@ -56,6 +61,9 @@ class Sample:
             self._picture(line)
         elif (found := _COMBS.search(line)) is not None:
             self.combs = (int(found[1]), int(found[2]), int(found[3]))
+        elif "Parsed_bbox" in line:
+            self.alphas += 1
+            self.transparent = self.transparent or " x1:" in line
 
     def _picture(self, line: str) -> None:
         if (found := _PICTURE.search(line)) is not None:
@@ -76,7 +84,7 @@ class Sample:
 def sample_argv(ffmpeg: str, source: Path, track: VideoTrack, threads: int, at_s: Fraction | None) -> list[str]:
     """Return the command that decodes a few pictures, from the start or from `at_s` on the source's own clock."""
     seek = () if at_s is None else ("-seek_timestamp", "1", "-ss", f"{float(at_s):.3f}")
-    filters = f"showinfo=checksum=0,idet=intl_thres={INTERLACING_THRESHOLD}"
+    filters = ",".join(("showinfo=checksum=0", f"idet=intl_thres={INTERLACING_THRESHOLD}", *_alpha_filters(track)))
     pictures = SAMPLE_PICTURES if track.height <= INTERLACED_HEIGHT_MAX else LARGE_SAMPLE_PICTURES
     return [
         *reading(ffmpeg, None, source, threads, *decoding(track.decoder), *seek),
@@ -84,10 +92,15 @@ def sample_argv(ffmpeg: str, source: Path, track: VideoTrack, threads: int, at_s
     ]
 
 
+def _alpha_filters(track: VideoTrack) -> tuple[str, ...]:
+    """Return the filters that find transparency; the headers name an alpha channel, or a decoder chosen for it."""
+    return TRANSPARENCY if track.has_alpha or track.decoder is not None else ()
+
+
 def sample_moments(track: VideoTrack) -> tuple[Fraction | None, ...]:
-    """Return the moments to sample; None is the start. A still beginning may hide fields, so the middle is sampled as well."""
-    suspect = INTERLACED_HEIGHT_MIN <= track.height <= INTERLACED_HEIGHT_MAX and Fraction(track.frame_rate) <= INTERLACED_RATE_MAX
-    if not suspect or not track.seekable or track.duration_ms < SECOND_SAMPLE_S * 1000:
+    """Return the moments to sample; None is the start. A still beginning may hide fields or transparency: see the middle, too."""
+    fields = INTERLACED_HEIGHT_MIN <= track.height <= INTERLACED_HEIGHT_MAX and Fraction(track.frame_rate) <= INTERLACED_RATE_MAX
+    if not (fields or _alpha_filters(track)) or not track.seekable or track.duration_ms < SECOND_SAMPLE_S * 1000:
         return (None,)
     return None, Fraction(track.start_ms + track.duration_ms // 2, 1000)
 
@@ -116,6 +129,7 @@ def as_decoded(track: VideoTrack, samples: list[Sample]) -> VideoTrack:
             "interlaced": track.interlaced or interlaced,
             "field_order": order,
             "premultiplied": seen.premultiplied,
+            "opaque": any(sample.alphas for sample in samples) and not any(sample.transparent for sample in samples),
             "captions": any(sample.captions for sample in samples),
         }
     )

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from events.media import Attachment, AudioTrack, Failure, Probe, SubtitleTrack, VideoTrack
-from workers.transcode.accepted import STILL_BRANDS, clock_broken, encrypted, not_media, nothing_to_play
+from workers.transcode.accepted import STILL_BRANDS, clock_broken, dolby_vision, encrypted, not_media, nothing_to_play
 from workers.transcode.clock import JUMPING, in_order
 from workers.transcode.packets import PacketScan, StreamTimes, frame_rate, ticks
 from workers.transcode.streams import Program, choose, is_video, programs_of
@@ -25,6 +25,7 @@ ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 HDR_TRANSFERS: Mapping[str | None, Any] = {"smpte2084": "pq", "arib-std-b67": "hlg"}
 PROBE_SCORE_MIN = 26
 """ffmpeg's AVPROBE_SCORE_RETRY + 1: a file with a lower score was recognised as media only by its name or by accident."""
+_JOINED = "{} files are joined end to end: behind the first one, much cannot be read. Join them with ffmpeg or mkvmerge."
 COMPLAINTS_CUT = ("partial file", "File ended prematurely", "Truncat", "truncat")
 
 
@@ -50,6 +51,11 @@ class Headers:
         """Return the declared duration."""
         return _seconds(self.format.get("duration"))
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether moving pictures are announced."""
+        return any(map(is_video, self.streams))
+
     def time_base(self, index: int) -> Fraction:
         """Return the length of a tick of the stream, seconds."""
         return next(Fraction(stream["time_base"]) for stream in self.streams if stream["index"] == index)
@@ -62,6 +68,7 @@ class Headers:
             frozenset(int(stream["index"]) for stream in timed if is_video(stream)),
             [program.streams for program in self.programs],
             jumping=self.format.get("format_name") in JUMPING,
+            delays={int(stream["index"]): int(stream.get("has_b_frames") or 0) for stream in timed},
         )
 
 
@@ -86,8 +93,10 @@ def with_languages(headers: Headers, languages: Mapping[int, str]) -> Headers:
     return replace(headers, streams=tuple(named(stream) for stream in headers.streams))
 
 
-def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str, complaints: str = "") -> Probe | Failure:
-    """Combine headers and packets into a probe. `complaints` is ffprobe's output on standard error.
+def probe_of(
+    headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str, files: int = 1, complaints: str = ""
+) -> Probe | Failure:
+    """Combine headers and packets into a probe. `files` are joined in it; `complaints` is ffprobe's output on standard error.
 
     Returns a Failure when the source has nothing to see or hear.
     """
@@ -99,6 +108,8 @@ def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str
     if isinstance(chosen, Failure):
         return chosen
     raw = chosen.video
+    if raw is not None and (profile := _closed_dolby_vision(raw)) is not None:
+        return dolby_vision(profile)
     main = next((int(stream["index"]) for stream in (raw, *chosen.audio) if stream is not None), -1)
     if scan.is_broken(main):
         return clock_broken()
@@ -114,7 +125,8 @@ def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str
     duration_ms = max(t.start_ms + t.duration_ms for t in tracks) - min(t.start_ms for t in tracks)
     declared_ms = None if headers.duration_s is None else _ms(headers.duration_s)
     jumps = (f"The clock of the file jumps, {len(clock) - 1} time(s); the parts before and after are joined.",) if clock else ()
-    warnings = [*chosen.warnings, *jumps, *_damage(duration_ms, declared_ms, scan, complaints)]
+    joined = (_JOINED.format(files),) if files > 1 else ()
+    warnings = [*chosen.warnings, *jumps, *joined, *_damage(duration_ms, declared_ms, scan, complaints)]
     return Probe(
         container=str(headers.format.get("format_name", "")),
         duration_ms=duration_ms,
@@ -133,6 +145,14 @@ def probe_of(headers: Headers, scan: PacketScan, *, size_bytes: int, sha256: str
         clock=clock,
         warnings=tuple(warnings),
     )
+
+
+def _closed_dolby_vision(raw: Mapping[str, Any]) -> int | None:
+    """Return the profile of Dolby Vision pictures that are compatible with nothing else (5, 10.0)."""
+    for side_data in raw.get("side_data_list", ()):
+        if side_data.get("dv_bl_signal_compatibility_id") == 0:
+            return int(side_data.get("dv_profile", 5))
+    return None
 
 
 def _is_still(headers: Headers, video: VideoTrack) -> bool:

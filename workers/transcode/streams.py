@@ -119,4 +119,7 @@ def _packets(stream: Stream, scan: PacketScan) -> int:
 
 
 def _is_encrypted(stream: Stream, scan: PacketScan) -> bool:
-    return stream.get("codec_tag_string") in ENCRYPTED_TAGS or scan.streams.get(int(stream["index"]), StreamTimes()).encrypted
+    """Return whether the container says so: by a name, by a key's id (Matroska), or beside packets."""
+    if stream.get("codec_tag_string") in ENCRYPTED_TAGS or "enc_key_id" in map(str.lower, stream.get("tags", {})):
+        return True
+    return scan.streams.get(int(stream["index"]), StreamTimes()).encrypted

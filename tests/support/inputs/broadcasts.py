@@ -26,10 +26,10 @@ def twice(data: bytes) -> bytes:
     return data * 2
 
 
-def jump(seconds: int) -> tuple[str, ...]:
-    """Return ffmpeg's arguments that set the clock ahead after half a second."""
+def jump(seconds: int, kinds: str = "va") -> tuple[str, ...]:
+    """Return ffmpeg's arguments that set the clock of these kinds of streams ahead after half a second."""
     ahead = f"gte(DTS*TB\\,0.5)*{seconds}/TB"
-    return tuple(word for kind in "va" for word in (f"-bsf:{kind}", f"setts=pts=PTS+{ahead}:dts=DTS+{ahead}"))
+    return tuple(word for kind in kinds for word in (f"-bsf:{kind}", f"setts=pts=PTS+{ahead}:dts=DTS+{ahead}"))
 
 
 FLASH = "drawbox=enable='between(t,0.479,0.579)':t=fill:color=white"
@@ -38,6 +38,9 @@ FLASHES = (
     *("-f", "lavfi", "-i", "aevalsrc='0.5*sin(2*PI*1000*t)*between(t,0.48,0.58)':s=48000:d=1"),
 )
 """A second of grey in which picture and sound flash together at 0.48 s."""
+SAID = (*FLASHES, "-i", "{flash.srt}", *X264, *AAC, "-c:s", "srt")
+SAYING = {"flash.srt": b"1\n00:00:00,480 --> 00:00:00,580\nflash\n\n2\n00:00:00,600 --> 00:00:00,900\nafter\n\n"}
+"""The same with subtitles that name the flash."""
 
 CLOCKS: dict[str, Recipe] = {
     "clock_restarts": Recipe(
@@ -50,7 +53,7 @@ CLOCKS: dict[str, Recipe] = {
     "clock_restarts_vob": Recipe(
         "clock_restarts.vob",
         "the same with programme streams",
-        published("240p", audio_tracks=1, duration_ms=1960, warnings=("clock", "in one piece")),
+        published("240p", audio_tracks=1, duration_ms=2000, warnings=("clock", "in one piece")),
         (*FLASHES, "-c:v", "mpeg2video", "-q:v", "3", "-c:a", "mp2", "-f", "vob"),
         edit=twice,
     ),
@@ -69,9 +72,18 @@ CLOCKS: dict[str, Recipe] = {
     ),
     "clock_jumps_days": Recipe(
         "clock_jumps_days.mkv",
-        "a Matroska file whose clock jumps by 45 days",
-        published("240p", audio_tracks=1, duration_ms=1080, warnings=("clock",)),
-        (*FLASHES, *X264, *AAC, *jump(45 * 86_400)),
+        "a Matroska file whose clock jumps by 45 days; its subtitles jump along",
+        published("240p", audio_tracks=1, subtitles=1, duration_ms=1080, warnings=("clock",)),
+        (*SAID, *jump(45 * 86_400, "vas")),
+        SAYING,
+    ),
+    "clock_restarts_mkv": Recipe(
+        "clock_restarts.mkv",
+        "two Matroska files with subtitles joined",
+        published("240p", audio_tracks=1, subtitles=1, duration_ms=2000, warnings=("clock", "in one piece")),
+        SAID,
+        SAYING,
+        edit=twice,
     ),
 }
 """Sources whose clocks jump."""
@@ -169,6 +181,20 @@ STREAMS: dict[str, Recipe] = {
         "Flash video",
         TALKIE,
         ("-i", "{clip:mp4}", "-c", "copy"),
+    ),
+    "joined_flv": Recipe(
+        "joined.flv",
+        "two Flash videos joined with their headers: ffmpeg reads the first one",
+        published("240p", audio_tracks=1, warnings=("joined end to end",)),
+        ("-i", "{clip:mp4}", "-c", "copy"),
+        edit=twice,
+    ),
+    "joined_mp4": Recipe(
+        "joined.mp4",
+        "two MP4 files joined with their headers: likewise",
+        published("240p", audio_tracks=1, warnings=("joined end to end",)),
+        ("-i", "{clip:mp4}", "-c", "copy"),
+        edit=twice,
     ),
     "programme_stream": Recipe(
         "programme_stream.mpg",

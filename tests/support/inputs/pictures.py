@@ -267,4 +267,16 @@ PICTURES: dict[str, Recipe] = {
             "500k",
         ),
     ),
+    "opaque": Recipe(
+        "opaque.mkv",
+        "pictures with an alpha channel that hides nothing (BGRA)",
+        published("240p", duration_ms=200, silent_about=("transparent",)),
+        (*picture(seconds="0.2"), "-c:v", "ffv1", "-pix_fmt", "bgra"),
+    ),
+    "opaque_gif": Recipe(
+        "opaque.gif",
+        "an animated GIF, opaque as most are",
+        published("240p", duration_ms=200, silent_about=("transparent",)),
+        (*picture(seconds="0.2"),),
+    ),
 }

@@ -67,6 +67,8 @@ async def test_a_good_source_is_planned_as_decided(name: str, tmp_path: Path) ->
     warnings = "\n".join((*probe.warnings, *decided.notes))
     for words in expected.warnings:
         assert words in warnings
+    for words in expected.silent_about:
+        assert words not in warnings
     if not expected.warnings:
         assert not probe.warnings
 

@@ -1,13 +1,15 @@
 """Pictures and sound stay together where a source's clock jumps, and channels of every kind come out."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from events.kinds import ExtrasResult
 from tests.support.clips import clip
 from tests.support.inputs.broadcasts import CLOCKS
-from tests.support.transcoding import SAMPLE_RATE_HZ, samples, transcode, verify
+from tests.support.transcoding import SAMPLE_RATE_HZ, Video, samples, transcode, verify
 from tests.support.work import ffmpeg_path
 
 STEP_MS = 20
@@ -27,6 +29,16 @@ def beeps_ms(path: Path) -> list[float]:
     return [1000 * at / SAMPLE_RATE_HZ for n, at in enumerate(loud) if n == 0 or at - loud[n - 1] > APART]
 
 
+def said_ms(video: Video) -> list[list[float]]:
+    """Return when each subtitle track says that there is a flash."""
+    found = []
+    for result in video.results.values():
+        for subtitle in result.subtitles if isinstance(result, ExtrasResult) else ():
+            cues = re.findall(r"(\d\d):(\d\d):(\d\d)\.(\d\d\d) --> \S+\nflash\n", video.data(subtitle.object).decode())
+            found.append([((int(h) * 60 + int(m)) * 60 + int(s)) * 1000.0 + int(ms) for h, m, s, ms in cues])
+    return found
+
+
 @pytest.mark.parametrize("name", CLOCKS)
 async def test_flash_and_beep_stay_together_over_a_jump(name: str, tmp_path: Path) -> None:
     video = await transcode(clip(name), tmp_path)
@@ -38,6 +50,9 @@ async def test_flash_and_beep_stay_together_over_a_jump(name: str, tmp_path: Pat
     assert len(flashes) == len(beeps) == (1 if "jumps" in name else 2)
     assert all(abs(flash - beep) <= STEP_MS for flash, beep in zip(flashes, beeps, strict=True))
     assert video.plan.duration_ms < 2200
+    for said in said_ms(video):
+        assert len(said) == len(flashes)
+        assert all(abs(flash - cue) <= STEP_MS for flash, cue in zip(flashes, said, strict=True))
 
 
 @pytest.mark.parametrize("name", ["ambisonic", "nine_channels", "hamasaki"])

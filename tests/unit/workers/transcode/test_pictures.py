@@ -112,3 +112,14 @@ def test_samples_of_very_large_pictures_are_short() -> None:
 
     assert (pictures(1080), pictures(2160)) == ("25", "8")
     assert len(sample_moments(HEADERS.model_copy(update={"height": 2160, "duration_ms": 60_000}))) == 1
+
+
+@pytest.mark.parametrize(
+    ("boxes", "opaque"), [(("", ""), True), (("", " x1:0 x2:159 y1:0 y2:239 w:160 h:240 crop=160:240:0:0"), False), ((), False)]
+)
+def test_pictures_are_opaque_only_when_no_pixel_was_found_that_is_not(boxes: tuple[str, ...], opaque: bool) -> None:
+    lines = [f"[Parsed_bbox_6 @ 0x7f] [info] n:1 pts:10 pts_time:0.1{box}" for box in boxes]
+
+    track = as_decoded(HEADERS, [seen(picture(pixel_format="bgra"), *lines)])
+
+    assert track.opaque is opaque

@@ -175,6 +175,22 @@ def test_packets_without_presentation_times_count_at_their_decoding_times() -> N
     assert video.duration_ms == 67
 
 
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=12))
+def test_pictures_whose_times_of_showing_are_left_out_last_as_long_as_they_are_shown(groups: list[tuple[int, bool]]) -> None:
+    """Given anchors and the B-frames behind each; ffprobe has times of showing for B-frames, and for some anchors."""
+    packets = PacketScan(delays={0: 1})
+    decoded = 0
+    for b_frames, has_time in groups:
+        shown = decoded + 1 + b_frames
+        packets.add(f"0,{shown if has_time else 'N/A'},{decoded},1,___")
+        for at in range(decoded + 1, decoded + 1 + b_frames):
+            packets.add(f"0,{at},{at},1,___")
+        decoded += 1 + b_frames
+    packets.finish()
+
+    assert (packets.streams[0].first, packets.streams[0].end) == (1, decoded + 1)
+
+
 @pytest.mark.parametrize(
     ("streams", "packets", "code"),
     [
