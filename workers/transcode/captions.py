@@ -1,6 +1,7 @@
 """Subtitles become WebVTT: from SubRip and ASS, as ffmpeg writes them, to cues. Pure.
 
-WebVTT itself passes unchanged. Everything else that ffmpeg decodes arrives as ASS, whose file format `pysubs2` reads.
+WebVTT itself passes unchanged. Everything else that ffmpeg decodes arrives as ASS: its events as ffmpeg's muxer writes them, its
+styles as the author's program did. Of a style only what WebVTT can show is read, so no broken colour or font costs a text.
 Marks that WebVTT supports are kept (italic, bold, underline, the position on the screen); other marks are dropped. Text that
 only looks like a mark stays text.
 """
@@ -8,10 +9,9 @@ only looks like a mark stays text.
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import pysubs2
 from charset_normalizer import from_bytes
 
 CUE_MAX_CHARS = 10_000
@@ -25,7 +25,11 @@ ENCODINGS = (
 
 _SRT_CUE = re.compile(rb"(?:\A|\n\n)\d+\n(\d+):(\d\d):(\d\d),(\d{3}) --> (\d+):(\d\d):(\d\d),(\d{3})\n")
 _SRT_MARK = re.compile(r"<(/?)(i|b|u|em|strong|s|strike|font|span)(?:\s[^<>]*)?>|\{(\\[^{}]*)\}|<br\s*/?>|\r?\n|\r", re.IGNORECASE)
-_ASS_TIMES = re.compile(r"(?:Dialogue|Comment): *[\w= ]*,\d+:\d\d:\d\d\.\d\d,\d+:\d\d:\d\d\.\d\d,(?:[^,]*,){6}")
+_ASS_TIME = r"(\d+):(\d\d):(\d\d)\.(\d\d)"
+_ASS_EVENT = re.compile(rf"Dialogue: *[\w= ]*,{_ASS_TIME},{_ASS_TIME},([^,]*),(?:[^,]*,){{5}}(.*)")
+_ASS_SIZE = re.compile(r"PlayRes([XY]): *(\d+)\s*")
+_ASS_LINE = re.compile(r"\r\n|\r|\n")
+_FLAGS = {"0": False, "1": True, "-1": True}
 _ASS_MARK = re.compile(r"\{([^{}]*)\}|\\([Nnh])")
 _ASS_SWITCH = re.compile(r"\\(i|b|u|p)(\d+)|\\r")
 _EMPTY = re.compile(r"<(\w)></\1>")
@@ -121,30 +125,73 @@ def _marked_cue(start_ms: int, end_ms: int, said: str) -> Cue:
     return Cue(start_ms, end_ms, line.text(), _settings(overrides, _BOTTOM, 384, 288))
 
 
-def from_ass(text: str, *, comments: bool) -> Iterator[Cue]:
-    """Yield the cues of an ASS script, without drawings. With `comments`, text in braces is a comment and dropped.
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What WebVTT can show of an ASS style; `alignment` is as on a numeric keypad."""
 
-    Raises ValueError when the text is no script.
-    """
-    lines = (line for line in text.splitlines() if _ASS_TIMES.match(line) or not line.startswith(("Dialogue:", "Comment:")))
-    try:
-        script = pysubs2.SSAFile.from_string("\n".join(lines), format_="ass")
-    except (pysubs2.Pysubs2Error, LookupError) as error:  # a style whose colour is empty
-        raise ValueError(f"no ASS script: {error}") from error
-    width, height = (_positive(script.info.get(name), default) for name, default in (("PlayResX", 384), ("PlayResY", 288)))
-    for event in script.events:
-        if event.type == "Dialogue":
-            style = script.styles.get(event.style, pysubs2.SSAStyle())
-            said = event.text[:CUE_MAX_CHARS]
-            settings = _settings("".join(re.findall(r"\{[^{}]*\}", said)), int(style.alignment), width, height)
-            yield Cue(event.start, event.end, _ass_text(said, style, comments=comments), settings)
+    italic: bool = False
+    bold: bool = False
+    underline: bool = False
+    alignment: int = _BOTTOM
 
 
-def _positive(text: str | None, default: int) -> int:
-    return int(text) if text is not None and text.strip().isdigit() and int(text) > 0 else default
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The events, styles and size of an ASS script. `unread` names styles of which something could not be read."""
+
+    cues: tuple[Cue, ...]
+    unread: tuple[str, ...] = ()
 
 
-def _ass_text(said: str, style: pysubs2.SSAStyle, *, comments: bool) -> str:
+def from_ass(text: str, *, comments: bool) -> Script:
+    """Return the cues of an ASS script, without drawings. With `comments`, text in braces is a comment and dropped."""
+    lines = _ASS_LINE.split(text)
+    styles, unread = _styles(lines)
+    size = {"X": 384, "Y": 288}
+    size |= {found[1]: int(found[2]) for line in lines if (found := _ASS_SIZE.fullmatch(line)) and 0 < int(found[2]) < 10**6}
+    cues = []
+    for line in lines:
+        if (event := _ASS_EVENT.match(line)) is not None:
+            begins, ends = (_ms(*(int(event[n]) for n in range(at, at + 3)), 10 * int(event[at + 3])) for at in (1, 5))
+            style, said = styles.get(event[9], Style()), event[10][:CUE_MAX_CHARS]
+            settings = _settings("".join(re.findall(r"\{[^{}]*\}", said)), style.alignment, size["X"], size["Y"])
+            cues.append(Cue(begins, ends, _ass_text(said, style, comments=comments), settings))
+    return Script(tuple(cues), tuple(unread))
+
+
+def _styles(lines: Iterable[str]) -> tuple[dict[str, Style], list[str]]:
+    """Return the styles by name, and the names of those that have a value which is none; it counts as the default."""
+    styles: dict[str, Style] = {}
+    unread: list[str] = []
+    names, legacy = ["name"], False
+    for line in lines:
+        word, _, rest = line.partition(":")
+        match word.strip():
+            case "[V4 Styles]" | "[V4+ Styles]":
+                names, legacy = ["name"], word.strip() == "[V4 Styles]"
+            case "Format" if "fontname" in rest.lower():
+                names = [field.strip().lower() for field in rest.split(",")]
+            case "Style":
+                values = dict(zip(names, (value.strip() for value in rest.split(",")), strict=False))
+                style, whole = _style(values, legacy)
+                styles[values.get("name", "")] = style
+                unread += [] if whole else [values.get("name", "")]
+            case _:
+                pass
+    return styles, unread
+
+
+def _style(values: Mapping[str, str], legacy: bool) -> tuple[Style, bool]:
+    """Return a style, and whether each of its values could be read; what is left out is the default."""
+    flags = {name: _FLAGS.get(values.get(name, "0")) for name in ("italic", "bold", "underline")}
+    text = values.get("alignment", str(_BOTTOM))
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 3 else 0
+    alignment = _LEGACY.get(number) if legacy else number if number in range(1, 10) else None
+    whole = alignment is not None and None not in flags.values()
+    return Style(**{name: bool(flag) for name, flag in flags.items()}, alignment=alignment or _BOTTOM), whole
+
+
+def _ass_text(said: str, style: Style, *, comments: bool) -> str:
     line, drawing, at = _Line(), False, 0
     own = {"i": style.italic, "b": style.bold, "u": style.underline}
     for escaped, stand_in in _BRACES.items():

@@ -23,6 +23,8 @@ TEXT_MAX_BYTES = 16 * 2**20
 EXTRACTED = {codec: (kind, "copy") for codec, kind in (("webvtt", "webvtt"), ("subrip", "srt"), ("ass", "ass"), ("ssa", "ass"))}
 """Codec of a track -> format and encoder of its extraction; ffmpeg decodes all other codecs to ASS."""
 CAPTIONS = "eia_608"
+STYLES_MAX = 5
+"""Maximum number of styles per track that warnings name."""
 
 
 async def run(spec: ExtrasSpec, work: Work) -> AsyncIterator[Update]:
@@ -37,7 +39,10 @@ async def run(spec: ExtrasSpec, work: Work) -> AsyncIterator[Update]:
     yield Progress("extras", 50.0)
     subtitles = []
     for plan in spec.subtitles:
-        subtitle = await _subtitle(plan, spec, source, work)
+        subtitle, unread = await _subtitle(plan, spec, source, work)
+        warnings += [
+            f"subtitle track {plan.label}: the style {style[:60]!r} could not be read in full" for style in unread[:STYLES_MAX]
+        ]
         if subtitle is None and _is_inside(plan, spec):
             warnings.append("closed captions inside the pictures say nothing, or could not be read")
         elif subtitle is None:
@@ -70,8 +75,11 @@ def _is_inside(plan: SubtitlePlan, spec: ExtrasSpec) -> bool:
     return plan.codec == CAPTIONS and plan.track == spec.track
 
 
-async def _subtitle(plan: SubtitlePlan, spec: ExtrasSpec, source: Path, work: Work) -> Subtitle | None:
-    """Return the track as WebVTT with the plan's time 0; None when it cannot be converted, or when captions have no text."""
+async def _subtitle(plan: SubtitlePlan, spec: ExtrasSpec, source: Path, work: Work) -> tuple[Subtitle | None, tuple[str, ...]]:
+    """Return the track as WebVTT with the plan's time 0, and the styles that could not be read in full.
+
+    There is no track when it cannot be converted, or when captions have no text.
+    """
     kind, codec = EXTRACTED.get(plan.codec or "", ("ass", "ass"))
     raw, target = work.directory / f"{plan.name}.{kind}", work.directory / f"{plan.name}.vtt"
     inside = _is_inside(plan, spec)
@@ -83,18 +91,16 @@ async def _subtitle(plan: SubtitlePlan, spec: ExtrasSpec, source: Path, work: Wo
     argv += ["-output_ts_offset", f"{-spec.start_ms / 1000:.3f}"] if kind == "webvtt" else []
     result = await _run([*argv, "-f", kind, str(raw)], work, may_take_long=inside)
     if not result.ok or not raw.exists() or raw.stat().st_size > TEXT_MAX_BYTES:
-        return None
-    try:
-        text = await asyncio.to_thread(_converted, raw, kind, spec.start_ms, copied=codec == "copy")
-    except ValueError:
-        return None
+        return None, ()
+    text, unread = await asyncio.to_thread(_converted, raw, kind, spec.start_ms, copied=codec == "copy")
     if inside and "-->" not in text:
-        return None
+        return None, ()
     target.write_text(text)
     stored = await work.store.put_file(f"{work.prefix}{target.name}", target, "text/vtt")
-    return Subtitle(
+    made = Subtitle(
         name=plan.name, language=plan.language, label=plan.label, default=plan.default, forced=plan.forced, object=stored
     )
+    return made, unread
 
 
 def _captions_argv(spec: ExtrasSpec, source: Path, work: Work) -> list[str]:
@@ -109,15 +115,16 @@ def _captions_argv(spec: ExtrasSpec, source: Path, work: Work) -> list[str]:
     return [work.ffmpeg, *quiet, "-copyts", "-f", "lavfi", "-i", f"{opened}[out+subcc]", "-map", "0:s"]
 
 
-def _converted(raw: Path, kind: str, start_ms: int, *, copied: bool) -> str:
+def _converted(raw: Path, kind: str, start_ms: int, *, copied: bool) -> tuple[str, tuple[str, ...]]:
     data = raw.read_bytes()
     match kind:
         case "webvtt":
-            return captions.repaired(captions.decoded(data))
+            return captions.repaired(captions.decoded(data)), ()
         case "srt":
-            return captions.webvtt(captions.from_srt(data), start_ms)
+            return captions.webvtt(captions.from_srt(data), start_ms), ()
         case _:
-            return captions.webvtt(captions.from_ass(captions.decoded(data), comments=copied), start_ms)
+            script = captions.from_ass(captions.decoded(data), comments=copied)
+            return captions.webvtt(script.cues, start_ms), script.unread
 
 
 async def _run(argv: list[str], work: Work, *, may_take_long: bool = False) -> ProcessResult:

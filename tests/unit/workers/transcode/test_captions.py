@@ -48,7 +48,7 @@ def test_a_text_may_hold_empty_lines_and_times() -> None:
 
 
 def test_ass_loses_drawings_and_comments_and_keeps_lines_and_places() -> None:
-    cues = [cue for cue in from_ass(ASS.decode(), comments=True) if cue.text]
+    cues = [cue for cue in from_ass(ASS.decode(), comments=True).cues if cue.text]
 
     assert [(cue.start_ms, cue.text, cue.settings) for cue in cues] == [
         (100, "plain &amp; &lt;simple&gt;", ""),
@@ -60,7 +60,7 @@ def test_ass_loses_drawings_and_comments_and_keeps_lines_and_places() -> None:
 def test_braces_are_text_where_there_are_no_comments() -> None:
     script = ASS.replace(b"{unseen}plain", rb"a {b} \{c\} {\b1}d{\b0}")
 
-    first = next(from_ass(script.decode(), comments=False))
+    first = from_ass(script.decode(), comments=False).cues[0]
 
     assert first.text == "a {b} {c} <b>d</b> &amp; &lt;simple&gt;"
 
@@ -88,12 +88,46 @@ def test_no_script_stops_the_reader_of_ass(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(lines) - 1))
     lines[at] = data.draw(st.one_of(st.text(max_size=60), st.just(lines[at][: data.draw(st.integers(0, 60))])))
 
-    try:
-        found = list(from_ass("\n".join(lines), comments=True))
-    except ValueError:
-        assert at < EVENTS, "a line of its own costs no other"
-    else:
-        assert at < EVENTS or len(found) >= 3
+    found = from_ass("\n".join(lines), comments=True)
+
+    assert len(found.cues) >= 3, "a line costs no other"
+
+
+STYLED = """[Script Info]
+PlayResX: 640
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, Bold, Italic, Underline, Alignment
+Style: Default,Arial,28,{default}
+Style: Sign,Arial,28,{sign}
+[Events]
+Dialogue: 0,0:00:00.10,0:00:00.30,Default,,0,0,0,,said
+Dialogue: 0,0:00:00.30,0:00:00.50,Sign,,0,0,0,,a sign
+"""
+
+
+@pytest.mark.parametrize("color", ["", "&H", "white", "&H00FFFFFF", "-1", "99999999999999999999"])
+def test_no_colour_costs_a_text_or_another_mark_of_its_style(color: str) -> None:
+    script = from_ass(STYLED.format(default=f"{color},0,0,0,2", sign=f"{color},-1,1,0,8"), comments=True)
+
+    assert [(cue.text, cue.settings) for cue in script.cues] == [("said", ""), ("<i><b>a sign</b></i>", "line:0")]
+    assert script.unread == ()
+
+
+@pytest.mark.parametrize("style", ["&H0,x,0,0,2", "&H0,0,0,0,12", "&H0,0,,0,2", "&H0,0,0,0,", "&H0,0,0,0,٢"])
+def test_a_style_that_cannot_be_read_is_named_and_costs_no_other(style: str) -> None:
+    script = from_ass(STYLED.format(default=style, sign="&H0,0,1,0,8"), comments=True)
+
+    assert [(cue.text, cue.settings) for cue in script.cues] == [("said", ""), ("<i>a sign</i>", "line:0")]
+    assert script.unread == ("Default",)
+
+
+def test_older_scripts_have_their_own_numbers_and_order() -> None:
+    old = STYLED.replace("[V4+ Styles]", "[V4 Styles]").replace("Underline", "BorderStyle")
+
+    script = from_ass(old.format(default="0,0,0,1,2", sign="0,0,-1,1,6"), comments=True)
+
+    assert [(cue.text, cue.settings) for cue in script.cues] == [("said", ""), ("<i>a sign</i>", "line:0")]
+    assert script.unread == ()
 
 
 @given(st.lists(PAYLOADS), MARKUP)
