@@ -76,7 +76,7 @@ class Spec(Value):
 class Source(Value):
     """The uploaded file that a job reads.
 
-    `etag` is the store's from the completion of the upload: presigned upload addresses may stay valid after that.
+    `etag` is the store's from the completion of the upload: an object that was replaced since is noticed.
     """
 
     object_key: str

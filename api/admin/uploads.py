@@ -1,4 +1,8 @@
-"""Uploads: through presigned addresses, in one piece or in resumable parts; or as a form, streamed through."""
+"""Uploads: through presigned addresses, in one piece or in resumable parts; or as a form, streamed through.
+
+Each is a multipart upload of the store, a small file's too: the addresses of its parts end with it, so nothing that was sent
+can be replaced once the upload is completed.
+"""
 
 import asyncio
 import contextlib
@@ -51,7 +55,7 @@ class BegunUpload(BaseModel):
     """The target of the file: PUT all of it to `url`, or ask for addresses of parts of `part_bytes` each."""
 
     video_id: str = Field(examples=[EXAMPLE_ID])
-    url: str | None = Field(examples=["http://localhost:9010/kinolog/sources/01926f9c-…/original?X-Amz-Signature=…"])
+    url: str | None = Field(examples=["http://localhost:9010/kinolog/sources/01926f9c-…/original?partNumber=1&…"])
     part_bytes: int | None = Field(examples=[None])
 
 
@@ -132,7 +136,7 @@ async def begin(
     context = given.context()
     video_id = context.new_id()
     key = source_key(video_id)
-    multipart_id = await given.store.create_multipart(key, SOURCE_TYPE) if part_bytes else None
+    multipart_id = await given.store.create_multipart(key, SOURCE_TYPE)
     started = producer.started(
         context,
         video_id=video_id,
@@ -145,7 +149,7 @@ async def begin(
     )
     async with _multipart_of(given, started):
         await write(given, response, [started])
-    url = None if multipart_id else await given.store.presign_put(key, given.options.presign_ttl_s)
+    url = await given.store.presign_part(key, multipart_id, 1, given.options.presign_ttl_s) if whole else None
     return BegunUpload(video_id=video_id, url=url, part_bytes=part_bytes)
 
 
@@ -240,6 +244,8 @@ async def _join(given: Services, video: Video, multipart_id: str, parts: list[Se
     sent = [(number, etag) for number, etag, _ in there] if parts is None else [(p.number, p.etag) for p in parts]
     if len({number for number, _ in sent}) != len(sent):
         raise InvalidRequest("name every part once, with the ETag that the store answered")
+    if not there:
+        raise Conflict("the store has no file for this upload yet; send it first")
     total = sum(size for number, _, size in there if number in {number for number, _ in sent})
     if video.size_bytes is not None and total != video.size_bytes:
         raise Conflict(f"the parts have {total} bytes together; {video.size_bytes} were announced. Send the missing parts")

@@ -179,13 +179,8 @@ class ObjectStore:
         life = timedelta(seconds=expires_s)
         return await self._call("presign", lambda: self._public.presigned_get_object(self._bucket, key, life))
 
-    async def presign_put(self, key: str, expires_s: int) -> str:
-        """Return an address that anyone may PUT the object to until it expires."""
-        life = timedelta(seconds=expires_s)
-        return await self._call("presign", lambda: self._public.presigned_put_object(self._bucket, key, life))
-
     async def presign_part(self, key: str, multipart_id: str, number: int, expires_s: int) -> str:
-        """Return an address for one part of a multipart upload; numbers count from 1."""
+        """Return an address that anyone may PUT one part to until it expires or the upload ends; numbers count from 1."""
         query: dict[str, Any] = {"partNumber": str(number), "uploadId": multipart_id}
         life = timedelta(seconds=expires_s)
         return await self._call(

@@ -160,13 +160,65 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         yield opened
 
 
-async def test_presigned_addresses_work_for_one_key_and_method(store: ObjectStore, client: httpx.AsyncClient) -> None:
-    put = await store.presign_put("sources/v/original", 60)
-    assert (await client.put(put, content=DATA)).status_code == 200
-    got = await client.get(await store.presign_get("sources/v/original", 60), headers={"Range": "bytes=1-3"})
-    assert (got.status_code, got.content) == (206, DATA[1:4])
-    assert (await client.get(put)).status_code == 403
-    assert (await client.put(put.replace("/v/", "/w/"), content=DATA)).status_code == 403
+KEY = "sources/v/original"
+
+
+async def test_an_address_sends_one_part_to_one_key_and_does_nothing_else(store: ObjectStore, client: httpx.AsyncClient) -> None:
+    upload = await store.create_multipart(KEY, "video/mp4")
+    other = await store.create_multipart("sources/w/original", "video/mp4")
+    address = await store.presign_part(KEY, upload, 1, 60)
+    turned = {
+        "another key": ("PUT", address.replace("/v/", "/w/")),
+        "another part": ("PUT", address.replace("partNumber=1", "partNumber=2")),
+        "another upload": ("PUT", address.replace(upload, other)),
+        "the whole object": ("PUT", "&".join(word for word in address.split("&") if upload not in word)),
+        "its end": ("POST", address),
+        "its parts": ("GET", address),
+        "giving it up": ("DELETE", address),
+    }
+    assert len(set(turned.values())) == len(turned)
+
+    answers = {name: (await client.request(method, url, content=DATA)).status_code for name, (method, url) in turned.items()}
+
+    assert answers == dict.fromkeys(turned, 403)
+    assert (await client.put(address, content=DATA)).status_code == 200
+    assert [size for _number, _etag, size in await store.list_parts(KEY, upload)] == [len(DATA)]
+    assert await store.list_parts("sources/w/original", other) == []
+
+
+async def test_an_address_copies_nothing_and_gives_no_rights(
+    store: ObjectStore, client: httpx.AsyncClient, settings: Settings
+) -> None:
+    """Given headers that S3 obeys, and that nobody signed."""
+    await store.put_bytes("videos/secret", b"secret" * 1000, "video/mp4")
+    upload = await store.create_multipart(KEY, "video/mp4")
+    address = await store.presign_part(KEY, upload, 1, 60)
+    copying = {"x-amz-copy-source": f"/{settings.s3_bucket}/videos/secret"}
+
+    for headers in (copying, copying | {"x-amz-copy-source-range": "bytes=0-99"}, {"x-amz-acl": "public-read-write"}):
+        await client.put(address, headers=headers, content=DATA)
+    parts = [(number, etag) for number, etag, _size in await store.list_parts(KEY, upload)]
+    if parts:
+        await store.complete_multipart(KEY, upload, parts)
+        assert b"secret" not in await store.get_bytes(KEY, 10**6)
+
+    assert (await client.get(address.split("?")[0])).status_code == 403
+    assert (await client.put(address.split("?")[0], content=DATA)).status_code == 403
+
+
+async def test_an_address_ends_with_its_upload(store: ObjectStore, client: httpx.AsyncClient) -> None:
+    upload = await store.create_multipart(KEY, "video/mp4")
+    address = await store.presign_part(KEY, upload, 1, 60)
+    await client.put(address, content=DATA)
+    parts = [(number, etag) for number, etag, _size in await store.list_parts(KEY, upload)]
+    await store.complete_multipart(KEY, upload, parts)
+
+    late = await client.put(address, content=DATA[::-1])
+
+    assert late.status_code == 404
+    assert await store.get_bytes(KEY, 10**6) == DATA
+    assert [stat.key for stat in await store.under("")] == [KEY]
+    assert await store.open_multiparts("sources/") == []
 
 
 async def test_presigned_addresses_name_the_public_endpoint(settings: Settings) -> None:
@@ -292,36 +344,18 @@ async def test_a_wrong_secret_and_a_missing_bucket_are_said_and_not_repeated(set
             assert proxy.connections == 1
 
 
-async def test_a_source_that_is_replaced_after_its_upload_is_refused_with_a_code(store: ObjectStore, tmp_path: Path) -> None:
-    """An address to send a file to lives on after the upload was completed; of the same size or another."""
-    key = "sources/v/original"
-    address = await store.presign_put(key, 300)
-    for number, (first, second) in enumerate([(b"a" * 1000, b"b" * 1000), (b"a" * 1000, b"b" * 10)]):
-        async with httpx.AsyncClient() as http:
-            (await http.put(address, content=first)).raise_for_status()
-            stat = await store.stat(key)
-            source = Source(object_key=key, size_bytes=stat.size_bytes, etag=stat.etag)
-            assert await Sources(tmp_path / f"first-{number}", store, bytes_max=10**6).fetch(source, tmp_path)
-            (await http.put(address, content=second)).raise_for_status()
+async def test_a_source_that_is_replaced_in_the_store_is_refused_with_a_code(store: ObjectStore, tmp_path: Path) -> None:
+    """By another of the same size, or not."""
+    for number, second in enumerate((b"b" * 1000, b"b" * 10)):
+        await store.put_bytes(KEY, b"a" * 1000, "video/mp4")
+        stat = await store.stat(KEY)
+        source = Source(object_key=KEY, size_bytes=stat.size_bytes, etag=stat.etag)
+        assert await Sources(tmp_path / f"first-{number}", store, bytes_max=10**6).fetch(source, tmp_path)
+        await store.put_bytes(KEY, second, "video/mp4")
         with pytest.raises(WorkFailed) as caught:
             await Sources(tmp_path / f"second-{number}", store, bytes_max=10**6).fetch(source, tmp_path)
         assert caught.value.failure.code == "FILE_CHANGED"
         assert not caught.value.failure.retryable
-
-
-async def test_parts_of_a_completed_upload_cannot_be_sent_again(store: ObjectStore, tmp_path: Path) -> None:
-    key = "sources/w/original"
-    upload = await store.create_multipart(key, "video/mp4")
-    address = await store.presign_part(key, upload, 1, 300)
-    async with httpx.AsyncClient() as http:
-        (await http.put(address, content=b"a" * 1000)).raise_for_status()
-        ((number, etag, _),) = await store.list_parts(key, upload)
-        await store.complete_multipart(key, upload, [(number, etag)])
-        stat = await store.stat(key)
-        await http.put(address, content=b"b" * 1000)
-    source = Source(object_key=key, size_bytes=stat.size_bytes, etag=stat.etag)
-    path, _digest = await Sources(tmp_path / "sources", store, bytes_max=10**6).fetch(source, tmp_path)
-    assert path.read_bytes() == b"a" * 1000
 
 
 async def test_big_files_pass_with_flat_memory(store: ObjectStore, tmp_path: Path) -> None:

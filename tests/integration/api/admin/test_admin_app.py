@@ -97,6 +97,22 @@ async def test_a_file_of_another_size_or_none_at_all_is_not_taken(platform: Plat
     assert (await platform.admin.post(f"{where}/complete", json={})).status_code == 200
 
 
+async def test_a_small_file_may_be_sent_again_until_it_is_completed_and_not_after(platform: Platform, store: ObjectStore) -> None:
+    where, begun = await begin(platform, 10)
+    for data in (b"first sent", b"then again"):
+        assert (await platform.store.put(begun["url"], content=data)).status_code == 200
+    assert (await platform.admin.post(f"{where}/complete", json={})).status_code == 200
+
+    late = [(await platform.store.put(begun["url"], content=b"much later")).status_code]
+    video = await platform.ended(begun["video_id"])
+    late.append((await platform.store.put(begun["url"], content=b"much later")).status_code)
+
+    assert late == [404, 404]
+    assert video["failure"]["code"] == "FILE_NOT_MEDIA"
+    assert await store.get_bytes(f"sources/{begun['video_id']}/original", 100) == b"then again"
+    assert [stat.key for stat in await store.under(f"sources/{begun['video_id']}/")] == [f"sources/{begun['video_id']}/original"]
+
+
 async def nothing_under(store: ObjectStore, prefix: str) -> None:
     """Wait until nothing lies under a prefix."""
     await eventually(lambda: store.under(prefix), lambda left: not left)
