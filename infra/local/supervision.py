@@ -1,8 +1,8 @@
 """Keeps the programs running: supervisord starts them, restarts them when they die, bounds their logs.
 
 `start` is idempotent; when it fails, it ends the programs that it started. `stop` ends everything in order (platform first, then
-the engine). Everything lies in `var/run` and `var/log`. After supervisord itself was killed, `start` first ends its orphans,
-known by a mark in their environment.
+the engine). Everything lies in `var/run` and `var/log`, except a socket whose path would be too long there. After supervisord
+itself was killed, `start` first ends its orphans, known by a mark in their environment.
 """
 
 import errno
@@ -24,7 +24,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from events.errors import KinologError
 from infra.local.engine.configs import directories
 from infra.local.programs import ROOT, Program, programs
-from infra.runtime.folders import PRIVATE_UMASK, private_file, private_folder
+from infra.runtime.folders import PRIVATE_UMASK, private_file, private_folder, socket_path
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import ensure_admin_token
 
@@ -169,7 +169,7 @@ def reset(settings: Settings) -> None:
 
 
 def _socket(settings: Settings) -> Path:
-    return directories(settings).run / "supervisor.sock"
+    return socket_path(directories(settings).run, "supervisor.sock")
 
 
 @contextmanager
@@ -219,18 +219,19 @@ def _answers(settings: Settings) -> bool:
 def render(settings: Settings, every: Iterable[Program]) -> str:
     """Return supervisord.conf."""
     where = directories(settings)
+    sock, run, logs, root = (str(path).replace("%", "%%") for path in (_socket(settings), where.run, where.logs, ROOT))
+    twice = logs.replace("%", "%%")  # supervisord expands the paths of programs' logs a second time
     parts = [
-        f"[unix_http_server]\nfile={_socket(settings)}\nchmod=0600\n",
+        f"[unix_http_server]\nfile={sock}\nchmod=0600\n",
         "[supervisord]\n"
-        f"logfile={where.logs}/supervisord.log\nlogfile_maxbytes=1MB\nlogfile_backups=1\n"
-        f"pidfile={where.run}/supervisord.pid\nchildlogdir={where.logs}\numask=077\n"
-        + ("user=root\n" if os.geteuid() == 0 else ""),
+        f"logfile={logs}/supervisord.log\nlogfile_maxbytes=1MB\nlogfile_backups=1\n"
+        f"pidfile={run}/supervisord.pid\nchildlogdir={logs}\numask=077\n" + ("user=root\n" if os.geteuid() == 0 else ""),
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n",
     ]
     for program in every:
         lines = {
             "command": program.command_line,
-            "directory": "/" if program.user else str(ROOT),
+            "directory": "/" if program.user else root,
             "autostart": "false",
             "autorestart": "true",
             "startsecs": "1",
@@ -238,7 +239,7 @@ def render(settings: Settings, every: Iterable[Program]) -> str:
             "stopsignal": program.stop_signal,
             "stopwaitsecs": str(program.stop_wait_s),
             "redirect_stderr": "true",
-            "stdout_logfile": f"{where.logs}/{program.name}.log",
+            "stdout_logfile": f"{twice}/{program.name}.log",
             "stdout_logfile_maxbytes": str(LOG_BYTES),
             "stdout_logfile_backups": str(LOG_BACKUPS),
         }

@@ -105,6 +105,18 @@ def test_starting_again_changes_nothing_and_starts_what_is_missing(
     assert not marked(installation)
 
 
+def test_a_folder_of_any_depth_will_do(tmp_path: Path, consists_of: Callable[..., None]) -> None:
+    """A Unix socket's path has at most 107 bytes."""
+    deep = Settings(var_dir=tmp_path / ("a folder with a long name" * 8) / "and 100 % more of it" / "var")
+    consists_of(server("one", *free_ports(1)))
+    supervision.start(deep)
+    try:
+        assert set(pids(deep)) == {"one"}
+    finally:
+        supervision.stop(deep)
+    assert not marked(deep)
+
+
 def test_what_is_killed_is_started_again(installation: Settings, consists_of: Callable[..., None]) -> None:
     consists_of(server("one", *free_ports(1)))
     supervision.start(installation)
