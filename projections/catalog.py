@@ -427,9 +427,9 @@ async def extras_of(connection: AsyncConnection[Any], video_id: str) -> Sequence
     return [_MEDIA.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
-async def is_accepted(connection: AsyncConnection[Any], video_id: str, job_id: str, epoch: int) -> bool:
-    """Return whether a job's result under an epoch was accepted. Until then its objects belong to no video."""
-    cursor = await connection.execute(_SQL["accepted"], {"video_id": video_id, "job_id": job_id, "epoch": epoch})
+async def is_playable(connection: AsyncConnection[Any], video_id: str, job_id: str, epoch: int) -> bool:
+    """Return whether a job's result under an epoch was accepted, else its objects belong to no video, and may be seen."""
+    cursor = await connection.execute(_SQL["playable"], {"video_id": video_id, "job_id": job_id, "epoch": epoch})
     (found,) = await cursor.fetchone() or (False,)
     return bool(found)
 

@@ -147,9 +147,13 @@ SELECT to_json(m)::text FROM (
     FROM catalog.media m WHERE video_id = %(video_id)s
 ) m ORDER BY completed_at, job_id;
 
--- name: accepted
--- Whether a job's result under this epoch was accepted.
-SELECT EXISTS (SELECT FROM catalog.media WHERE (video_id, job_id, epoch) = (%(video_id)s, %(job_id)s, %(epoch)s));
+-- name: playable
+-- Whether a job's result under this epoch was accepted, and its video may be seen.
+SELECT EXISTS (
+    SELECT FROM catalog.media m JOIN catalog.videos v USING (video_id)
+    WHERE (m.video_id, m.job_id, m.epoch) = (%(video_id)s, %(job_id)s, %(epoch)s)
+      AND NOT v.archived AND v.status NOT IN ('purged', 'abandoned')
+);
 
 -- name: extras
 -- The same for everything other than renditions.

@@ -1,6 +1,7 @@
 """Parts that the routes of the public app receive."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -25,11 +26,11 @@ class Options(common.Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Services(common.Services):
-    """Parts of the public app. `accepted` remembers accepted results: (video, job, epoch)."""
+    """Parts of the public app. `playable` remembers when a result (video, job, epoch) was found to be playable."""
 
     options: Options
     renderings: Renderings = field(default_factory=Renderings)
-    accepted: set[tuple[str, str, int]] = field(default_factory=set)
+    playable: dict[tuple[str, str, int], datetime] = field(default_factory=dict)
 
 
 async def services(request: Request) -> Services:

@@ -1,7 +1,7 @@
 """For viewers: the catalog as JSON, manifests, media."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -27,8 +27,10 @@ Slug = Annotated[str, Path(max_length=100, pattern=r"^[a-z0-9-]+$")]
 Known = Annotated[str | None, Header(alias="If-None-Match")]
 Shown = TypeVar("Shown", Video, Edition)
 IMMUTABLE = "public, max-age=31536000, immutable"
-ACCEPTED_MAX = 10_000
-"""Maximum number of accepted results remembered."""
+PLAYABLE_MAX = 10_000
+"""Maximum number of playable results remembered."""
+REMEMBERED = timedelta(seconds=2)
+"""A player asks for a segment every few seconds; an archived video ends this much later for those who watch it."""
 
 SAME: dict[int | str, dict[str, Any]] = {304: {"description": "It is what you have."}, **documented(404)}
 HLS: dict[int | str, dict[str, Any]] = {200: {"content": {manifests.HLS_TYPE: {"example": "#EXTM3U\n…"}}}, **SAME}
@@ -195,10 +197,11 @@ async def media_object(
 ) -> Response:
     """A segment, picture or subtitle file. It never changes under its address. Ranges are answered.
 
-    Only files of accepted results are served: others may still be written, or refused.
+    Only files of accepted results are served: others may still be written, or refused. Those of an archived video are not,
+    two seconds later at the latest.
     """
     key = manifests.object_key(path)
-    if not await _is_accepted(given, path):
+    if not await _is_playable(given, path):
         raise NotFound(f"there is nothing at /media/{path}")
     if given.options.media_delivery == "redirect":
         life_s = given.options.presign_ttl_s
@@ -208,19 +211,23 @@ async def media_object(
     return await ranges.answer(given.store, key, request.method, wanted=wanted, known=known, same=same, headers=caching)
 
 
-async def _is_accepted(given: Services, path: str) -> bool:
-    """Return whether a path is VIDEO/JOB/EPOCH/… of an accepted result. They are remembered: that cannot change."""
+async def _is_playable(given: Services, path: str) -> bool:
+    """Return whether a path is VIDEO/JOB/EPOCH/… of an accepted result of a video that viewers may see."""
     video_id, job_id, epoch, *names = [*path.split("/"), "", ""]
     if not names[:-2] or not (epoch.isdecimal() and len(epoch) <= 9):
         return False
     attempt = video_id, job_id, int(epoch)
-    if attempt not in given.accepted:
-        async with given.pool.connection() as connection:
-            if not await catalog.is_accepted(connection, *attempt):
-                return False
-        if len(given.accepted) >= ACCEPTED_MAX:
-            given.accepted.clear()
-        given.accepted.add(attempt)
+    now = given.context().now
+    found_at = given.playable.get(attempt)
+    if found_at is not None and timedelta(0) <= now - found_at < REMEMBERED:
+        return True
+    async with given.pool.connection() as connection:
+        if not await catalog.is_playable(connection, *attempt):
+            given.playable.pop(attempt, None)
+            return False
+    if len(given.playable) >= PLAYABLE_MAX:
+        given.playable.clear()
+    given.playable[attempt] = now
     return True
 
 

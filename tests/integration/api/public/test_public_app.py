@@ -35,8 +35,13 @@ async def published(platform: Platform) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 async def segment(platform: Platform, published: dict[str, Any]) -> str:
     """The address of a segment."""
-    master = m3u8.loads((await platform.public.get(published["hls_url"])).text)
-    address = urljoin(published["hls_url"], master.playlists[0].uri)
+    return await first_segment(platform, published["hls_url"])
+
+
+async def first_segment(platform: Platform, hls_url: str) -> str:
+    """Return the address of the first segment of a video's first rendition."""
+    master = m3u8.loads((await platform.public.get(hls_url)).text)
+    address = urljoin(hls_url, master.playlists[0].uri)
     media = m3u8.loads((await platform.public.get(address)).text)
     return str(urljoin(address, media.segments[0].uri))
 
@@ -289,6 +294,9 @@ async def test_the_page_of_a_missing_video_says_404(platform: Platform, slug: st
 async def test_an_archived_video_has_no_page_until_it_is_restored(platform: Platform) -> None:
     video = await platform.ended(await platform.upload(clips.real_clips()["carphone"], title="Put away"))
     paths = [f"/watch/{video['slug']}", f"/api/videos/{video['slug']}", video["hls_url"], video["dash_url"]]
+    shown = (await platform.public.get(paths[1])).raise_for_status().json()
+    files = [shown["thumbnail_url"], await first_segment(platform, shown["hls_url"])]
+    assert [(await platform.public.get(path)).status_code for path in files] == [200, 200]
     for asked, status, title in (
         ("archive", 404, "There is nothing at this address · Kinolog"),
         ("restore", 200, "Put away · Kinolog"),
@@ -296,6 +304,10 @@ async def test_an_archived_video_has_no_page_until_it_is_restored(platform: Plat
         answer = await platform.admin.post(f"/api/videos/{video['video_id']}/{asked}")
         await platform.read(f"/api/videos/{video['video_id']}", answer.raise_for_status().headers["X-Log-Position"])
         assert [(await platform.public.get(path)).status_code for path in paths] == [status] * 4
+        async with asyncio.timeout(60):
+            for path in files:  # known addresses of media, too, a moment later
+                while (await platform.public.get(path)).status_code != status:
+                    await asyncio.sleep(0.05)
         page = await platform.public.get(paths[0], headers={"Accept": "text/html"})
         assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
         assert f"<title>{title}</title>" in page.text
