@@ -3,7 +3,8 @@
 A person's text is refused at once when it cannot be stored or shown: `Line` (a name, a title, a word in an address) and
 `Prose` (several lines). The reason continues the name of the field: "the title has …". A machine's text (a tool's output, a
 container's tags) is cleaned instead of refused: `MachineLine` and `MachineProse`. It is cleaned when a value is made. Text on
-the log is read unchanged, so that every rebuild makes the same rows.
+the log is read unchanged, so that every rebuild makes the same rows. Both keep marks of direction that are closed again and
+lose the others, which would turn around the text beside them.
 """
 
 import re
@@ -22,10 +23,43 @@ CUT = "…"
 JOINERS = "\u200c\u200d"
 """Invisible characters that emoji and Persian need."""
 
+_EMBEDDINGS, _END_OF_EMBEDDING = "\u202a\u202b\u202d\u202e", "\u202c"
+_ISOLATES, _END_OF_ISOLATE = "\u2066\u2067\u2068", "\u2069"
+_DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_PARAGRAPH_ENDS = "\n\r\x1c\x1d\x1e\x85\u2029"
+"""Marks of direction end here (Unicode Standard Annex 9)."""
+
 _CONTROLS = "\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\ud800-\udfff"
 _NOT_IN_PROSE = re.compile(f"[{_CONTROLS}]")
 _NOT_IN_A_LINE = re.compile(f"[{_CONTROLS}\\t\\n\\r\u2028\u2029]")
 _LINE_ENDS = re.compile("\\r\\n?")
+
+
+def balanced(text: str) -> str:
+    """Return text without marks of direction that are never closed, or close nothing, within their paragraph."""
+    if _DIRECTION.search(text) is None:
+        return text
+    opened: list[int] = []
+    isolates = 0
+    stray: set[int] = set()
+    for at, character in enumerate(text):
+        if character in _EMBEDDINGS or character in _ISOLATES:
+            opened.append(at)
+            isolates += character in _ISOLATES
+        elif character == _END_OF_EMBEDDING and opened and text[opened[-1]] in _EMBEDDINGS:
+            opened.pop()
+        elif character == _END_OF_ISOLATE and isolates:
+            isolates -= 1
+            while text[opened.pop()] not in _ISOLATES:  # it ends the embeddings inside as well
+                pass
+        elif character in (_END_OF_EMBEDDING, _END_OF_ISOLATE):
+            stray.add(at)
+        elif character in _PARAGRAPH_ENDS:
+            stray.update(opened)
+            opened.clear()
+            isolates = 0
+    stray.update(opened)
+    return "".join(character for at, character in enumerate(text) if at not in stray)
 
 
 def _fault(text: str, forbidden: re.Pattern[str]) -> str | None:
@@ -48,7 +82,7 @@ def line_fault(text: str) -> str | None:
 
 
 class _Refusing:
-    """Annotates text in which some characters are forbidden; JSON Schema has them as `pattern`."""
+    """Annotates text in which some characters are forbidden, else balanced; JSON Schema has them as `pattern`."""
 
     def __init__(self, forbidden: re.Pattern[str], pattern: str) -> None:
         self._forbidden = forbidden
@@ -63,20 +97,26 @@ class _Refusing:
     def _checked(self, text: str) -> str:
         if reason := _fault(text, self._forbidden):
             raise PydanticCustomError(FAULT, reason)
-        return text
+        if not (kept := balanced(text)) and text:
+            raise PydanticCustomError(FAULT, "has nothing but marks of direction; send it with text")
+        return kept
 
 
 def clean_line(text: str, length_max: int = LINE_MAX) -> str:
     """Return text as one line of at most `length_max` characters, without forbidden ones."""
     if not text.isprintable() or len(text) > length_max:
-        text = " ".join(_NOT_IN_A_LINE.sub(" ", text).split())
-    return text if len(text) <= length_max else text[: length_max - 1].rstrip() + CUT
+        text = _one_line(text)
+    return text if len(text) <= length_max else _one_line(text[: length_max - 1]) + CUT
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_NOT_IN_A_LINE.sub(" ", balanced(text)).split())
 
 
 def clean_prose(text: str, length_max: int = PROSE_MAX) -> str:
     """Return the last `length_max` characters of a text, without forbidden ones: a tool prints the reason of a failure last."""
     text = _NOT_IN_PROSE.sub("\N{REPLACEMENT CHARACTER}", _LINE_ENDS.sub("\n", text))
-    return text if len(text) <= length_max else CUT + text[1 - length_max :]
+    return balanced(text if len(text) <= length_max else CUT + text[1 - length_max :])
 
 
 def machine_line(length_max: int) -> BeforeValidator:

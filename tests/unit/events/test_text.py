@@ -1,5 +1,6 @@
 """Text from outside: a person's is refused before anything is done, a machine's is cleaned, wherever it comes in."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -10,19 +11,21 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Header
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from events.codec import decode, encode
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable
 from events.faults import sentence
 from events.media import AudioTrack, Failure
-from events.text import LINE_MAX, PROSE_MAX, Line, Prose, clean_line, clean_prose, line_fault
+from events.text import LINE_MAX, PROSE_MAX, Line, Prose, balanced, clean_line, clean_prose, line_fault
 from tests.support.apps import TOKEN, make
 from tests.support.every_app import APPS
 from tests.support.work import DirectoryStore
 
-ANY_TEXT = st.text(st.characters(), max_size=50) | st.text(st.sampled_from("a \0\ud800\udfff\x07\x1b\n\r\t\x85\u2028\U0001f600"))
+ANY_TEXT = st.text(st.characters(), max_size=50) | st.text(
+    st.sampled_from("a \0\ud800\udfff\x07\x1b\n\r\t\x85\u2028\U0001f600\u202e\u202c\u2067\u2069")
+)
 FORBIDDEN = ["a\0b", "a\ud800b", "a\x07b", "a\x1b[31mb"]
 
 
@@ -33,6 +36,62 @@ def test_cleaned_text_can_be_kept_and_is_not_changed_again(text: str) -> None:
     assert line_fault(line) is None and TypeAdapter(Prose).validate_python(prose) == prose
     assert (clean_line(line, 20), clean_prose(prose, 20)) == (line, prose)
     assert "\0" not in line + prose and (line + prose).encode() is not None
+
+
+OPENING = {"\u202a": "\u202c", "\u202b": "\u202c", "\u202d": "\u202c", "\u202e": "\u202c"} | dict.fromkeys(
+    "\u2066\u2067\u2068", "\u2069"
+)
+MARKS = [*OPENING, *set(OPENING.values())]
+NESTED = st.recursive(
+    st.text("ab אב"),
+    lambda inner: st.tuples(st.sampled_from([*OPENING]), st.lists(inner, max_size=3)).map(
+        lambda drawn: f"{drawn[0]}{''.join(drawn[1])}{OPENING[drawn[0]]}"
+    ),
+)
+
+
+@given(st.lists(NESTED, max_size=4))
+def test_marks_of_direction_that_are_closed_stay(parts: list[str]) -> None:
+    text = "".join(parts)
+
+    assert balanced(text) == text
+    assert TypeAdapter(Line).validate_python(text) == text
+
+
+@given(st.lists(NESTED | st.sampled_from(MARKS), max_size=8))
+def test_no_mark_of_direction_reaches_beyond_its_text(parts: list[str]) -> None:
+    text = "x" + "".join(parts)
+
+    for cleaned in (balanced(text), TypeAdapter(Line).validate_python(text), TypeAdapter(Prose).validate_python(text)):
+        assert balanced(cleaned) == cleaned
+        assert balanced(f"{cleaned}\u2069") == balanced(f"{cleaned}\u202c") == cleaned, "nothing is left open"
+        assert balanced(f"\u2067{cleaned}\u2069") == f"\u2067{cleaned}\u2069", "and nothing closes what is around it"
+        assert re.sub(f"[{''.join(MARKS)}]", "", cleaned) == re.sub(f"[{''.join(MARKS)}]", "", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("holiday\u202egpj.exe", "holidaygpj.exe"),
+        ("\u202bשלום\u202c", "\u202bשלום\u202c"),
+        ("\u202cback", "back"),
+        ("\u2067a\u202eb\u2069c", "\u2067a\u202eb\u2069c"),
+        ("\u202aa\u2069b\u202c", "\u202aab\u202c"),
+        ("first\u202e\nsecond\u202c", "first\nsecond"),
+    ],
+)
+def test_what_turns_a_name_around_is_left_out(text: str, shown: str) -> None:
+    assert TypeAdapter(Prose).validate_python(text) == clean_prose(text) == shown
+
+
+def test_a_title_of_nothing_but_marks_is_none() -> None:
+    class Titled(BaseModel):
+        title: Line | None = Field(None, min_length=1)
+        name: Line = Field("a", min_length=1)
+
+    for field in ("title", "name"):
+        with pytest.raises(ValidationError):
+            Titled(**{field: "\u202e"})
 
 
 @given(ANY_TEXT)
