@@ -32,7 +32,7 @@ from rich.table import Table
 
 from events.errors import KinologError
 from events.topics import TOPICS
-from infra.commands.support.admin_api import AdminApi, connected
+from infra.commands.support.admin_api import AdminApi, connected, resource
 from infra.commands.support.uploads import Uploads, digest
 from infra.local import supervision
 from infra.local.engine.endpoints import resolve
@@ -205,7 +205,7 @@ def _ingest(demo: Demo, clips: Sequence[Clip]) -> None:
         waiting = list(clips)
         while waiting:
             for clip in list(waiting):
-                clip.video = demo.api.get(f"/api/videos/{clip.video_id}")
+                clip.video = demo.api.get(resource("videos", clip.video_id))
                 stage, percent = _stage(demo, clip)
                 bars.update(tasks[clip.name], stage=stage, completed=percent)
                 if clip.video["status"] in ("ready", "failed"):
@@ -227,14 +227,14 @@ def _stage(demo: Demo, clip: Clip) -> tuple[str, float]:
         return "published: " + (", ".join(video["rungs"]) or "sound"), 100
     if video["status"] == "failed":
         return f"failed as it should: {video['failure']['code']}", 100
-    progress = demo.api.get(f"/api/videos/{clip.video_id}/progress")
+    progress = demo.api.get(resource("videos", clip.video_id, "progress"))
     rungs = "  ".join(f"{rung['name']} {rung['progress']:.0f} %" for rung in progress["qualities"])
     return f"{progress['current_step']}  {rungs}", progress["progress_percent"]
 
 
 def _stages(demo: Demo, clip: Clip) -> dict[str, float]:
     """Return the seconds of each stage, from the times of the events on the log."""
-    entries = demo.api.get(f"/api/videos/{clip.video_id}/timeline")["items"]
+    entries = demo.api.get(resource("videos", clip.video_id, "timeline"))["items"]
     first: dict[str, datetime] = {}
     last: dict[str, datetime] = {}
     for entry in entries:
@@ -265,7 +265,7 @@ def _play(demo: Demo, clips: Sequence[Clip]) -> None:
     for clip in clips:
         if clip.expected != "ready":
             continue
-        shown = demo.api.get(f"/api/videos/{clip.video_id}")
+        shown = demo.api.get(resource("videos", clip.video_id))
         clip.video |= {"hls_url": shown["hls_url"], "dash_url": shown["dash_url"]}
         playlists, segments, size = _fetch_all(demo, shown["hls_url"])
         demo.public.get(shown["dash_url"]).raise_for_status()
@@ -315,7 +315,7 @@ def _print_catalog(demo: Demo) -> None:
 def _print_timeline(demo: Demo, clip: Clip) -> None:
     demo.console.rule(f"what happened to {clip.name}: each step is an event")
     table = Table("seconds", "event", "at", "what", "because of", box=None)
-    entries = demo.api.get(f"/api/videos/{clip.video_id}/timeline")["items"]
+    entries = demo.api.get(resource("videos", clip.video_id, "timeline"))["items"]
     begun = datetime.fromisoformat(entries[0]["time"])
     for entry in entries:
         seconds = (datetime.fromisoformat(entry["time"]) - begun).total_seconds()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from infra.commands.support.admin_api import connected
+from infra.commands.support.admin_api import connected, resource
 from infra.commands.support.output import AsJson, AsOf, Row, duration, fields, moment, note, short, size, table
 
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")]
@@ -31,7 +31,7 @@ def videos(
     """
     with connected() as api:
         if video is not None:
-            fields(api.get(f"/api/videos/{video}", as_of=as_of), as_json=as_json)
+            fields(api.get(resource("videos", video), as_of=as_of), as_json=as_json)
             return
         rows = api.pages("/api/videos", limit=limit, status=status, q=search, as_of=as_of)
     table(
@@ -63,7 +63,7 @@ def timeline(
       kinolog timeline 9b6c1d04 --json | jq '.[].type'
     """
     with connected() as api:
-        rows = api.pages(f"/api/videos/{video}/timeline", limit=limit, as_of=as_of)
+        rows = api.pages(resource("videos", video, "timeline"), limit=limit, as_of=as_of)
     table(
         rows,
         {

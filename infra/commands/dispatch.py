@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from infra.commands.support.admin_api import connected
+from infra.commands.support.admin_api import connected, resource
 from infra.commands.support.exits import UsageFault
 from infra.commands.support.output import AsJson, document, note
 
@@ -47,7 +47,7 @@ def resume(worker: Worker = None, pool: Pool = None, reason: Reason = "resumed b
 def _path(worker: str | None, pool: str | None) -> str:
     if (worker is None) == (pool is None):
         raise UsageFault("name a --worker or a --pool")
-    return f"/api/workers/{worker}" if worker is not None else f"/api/pools/{pool}"
+    return resource("workers", worker) if worker is not None else resource("pools", pool)
 
 
 def _print(answer: object, what: str, *, as_json: bool) -> None:

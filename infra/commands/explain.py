@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.commands.support.admin_api import connected
+from infra.commands.support.admin_api import connected, resource
 from infra.commands.support.output import AsJson, document, line, moment, note, printable
 
 if TYPE_CHECKING:
@@ -54,6 +54,6 @@ async def story_of(job_id: str) -> "list[Recorded[StoryEvent]]":
     from projections.history.story import events_of_job
 
     with connected() as api:
-        found = api.get(f"/api/jobs/{job_id}")["job"]
+        found = api.get(resource("jobs", job_id))["job"]
     async with open_history(settings_of_services()) as history:
         return await events_of_job(history, found["job_id"], found["pool"], datetime.fromisoformat(found["queued_at"]))

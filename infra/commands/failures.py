@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from infra.commands.explain import story_of
-from infra.commands.support.admin_api import connected
+from infra.commands.support.admin_api import connected, resource
 from infra.commands.support.exits import Away
 from infra.commands.support.output import AsJson, AsOf, Row, document, fields, line, moment, note, printable, short, table
 
@@ -141,7 +141,7 @@ def show(failure: FailureId, as_of: AsOf = None, as_json: AsJson = False) -> Non
       kinolog failures show f6c1070f:1
     """
     with connected() as api:
-        found = api.get(f"/api/failures/{failure}", as_of=as_of)
+        found = api.get(resource("failures", failure), as_of=as_of)
     if as_json:
         document(found)
         return
@@ -163,7 +163,7 @@ def resolve(
       kinolog failures resolve f6c1070f:1 --reason "the machine got more memory"
     """
     with connected() as api:
-        answer = api.post(f"/api/failures/{failure}/resolve", {"reason": reason})
+        answer = api.post(resource("failures", failure, "resolve"), {"reason": reason})
     if as_json:
         document(answer)
     else:
@@ -234,13 +234,13 @@ def _here(capsule: "Capsule") -> dict[str, Any]:
     failure = ended.failure.model_dump(mode="json") if ended.failure else None
     body = {"worker": ended.worker, "seconds": ended.seconds, "failure": failure}
     with connected() as api:
-        shown: dict[str, Any] = api.post(f"/api/failures/{capsule.failure_id}/reruns", body)
+        shown: dict[str, Any] = api.post(resource("failures", capsule.failure_id, "reruns"), body)
     return shown | body
 
 
 def _elsewhere(capsule: "Capsule", wait_s: float) -> dict[str, Any]:
     """Have another worker run it; return its verdict. Raises Away when there is none in time."""
-    where = f"/api/failures/{capsule.failure_id}"
+    where = resource("failures", capsule.failure_id)
     with connected() as api:
         known = {rerun["rerun_id"] for rerun in api.get(where)["reruns"]}
         job_id = api.post(f"{where}/rerun", {"spec": capsule.spec.model_dump(mode="json")})["job_id"]
@@ -260,5 +260,5 @@ async def _capsule(failure: str) -> "Capsule":
     from projections.failures.capsule import capsule_of
 
     with connected() as api:
-        found = api.get(f"/api/failures/{failure}")["failure"]
+        found = api.get(resource("failures", failure))["failure"]
     return capsule_of(found["failure_id"], await story_of(found["job_id"]))

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 import typer
 
 from events.errors import KinologError, NotFound, Retryable
-from infra.commands.support.admin_api import AdminApi, connected, public_url_of
+from infra.commands.support.admin_api import AdminApi, connected, public_url_of, resource
 from infra.commands.support.exits import ExitCode, UsageFault, explain
 from infra.commands.support.files import collect, shown, watch
 from infra.commands.support.output import AsJson, document, line, note
@@ -181,9 +181,9 @@ class Ingestion:
         """Show the progress of a video. Raises Away when the admin app was away for too long."""
         path, video_id = following.path, following.facts["video_id"]
         try:
-            video = self._api.get(f"/api/videos/{video_id}")
+            video = self._api.get(resource("videos", video_id))
             stage = stage_of(video)
-            rungs = self._api.get(f"/api/videos/{video_id}/progress")["qualities"] if stage == "encoding" else ()
+            rungs = self._api.get(resource("videos", video_id, "progress"))["qualities"] if stage == "encoding" else ()
         except (Retryable, NotFound):  # not found: the catalog has not read its events yet
             following.refusals += 1
             if following.refusals > REFUSALS_MAX:

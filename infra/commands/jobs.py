@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from infra.commands.support.admin_api import connected
+from infra.commands.support.admin_api import connected, resource
 from infra.commands.support.exits import UsageFault
 from infra.commands.support.output import AsJson, AsOf, Row, document, fields, line, note, short, table
 
@@ -64,7 +64,7 @@ def show(job: Job, as_of: AsOf = None, as_json: AsJson = False) -> None:
       kinolog jobs show f6c1070f --json
     """
     with connected() as api:
-        fields(api.get(f"/api/jobs/{job}", as_of=as_of), as_json=as_json)
+        fields(api.get(resource("jobs", job), as_of=as_of), as_json=as_json)
 
 
 @app.command()
@@ -76,7 +76,7 @@ def cancel(job: Job, reason: Reason = "cancelled by an operator", as_json: AsJso
       kinolog jobs cancel f6c1070f --reason "wrong file"
     """
     with connected() as api:
-        answer = api.post(f"/api/jobs/{job}/cancel", {"reason": reason})
+        answer = api.post(resource("jobs", job, "cancel"), {"reason": reason})
     _accepted([answer["job_id"]], answer, "cancel", as_json=as_json)
 
 
@@ -94,7 +94,7 @@ def requeue(
       kinolog jobs requeue f6c1070f --priority high
     """
     with connected() as api:
-        answer = api.post(f"/api/jobs/{job}/requeue", {"reason": reason, "priority": priority})
+        answer = api.post(resource("jobs", job, "requeue"), {"reason": reason, "priority": priority})
     _accepted([answer["job_id"]], answer, "requeue", as_json=as_json)
 
 
@@ -124,7 +124,7 @@ def retry(
         raise UsageFault("name one job, or say --all")
     with connected() as api:
         if job is not None:
-            answer = api.post(f"/api/jobs/{job}/retry", {"reason": reason})
+            answer = api.post(resource("jobs", job, "retry"), {"reason": reason})
             _accepted([answer["job_id"]], answer, "retry", as_json=as_json)
             return
         wanted = {"status": status, "video_id": video, "kind": kind, "pool": pool, "chunk": chunk}

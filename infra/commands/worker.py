@@ -133,10 +133,10 @@ def revoke(
     Examples:
       kinolog worker revoke d5eb561a --reason "the machine was sold"
     """
-    from infra.commands.support.admin_api import connected
+    from infra.commands.support.admin_api import connected, resource
 
     with connected() as api:
-        revoked = api.post(f"/api/worker-keys/{which}/revoke", {"reason": reason})
+        revoked = api.post(resource("worker-keys", which, "revoke"), {"reason": reason})
     if as_json:
         document(revoked)
     else:

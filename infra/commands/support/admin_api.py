@@ -65,6 +65,20 @@ class AdminApi:
         raise _fault(response)
 
 
+def resource(*parts: str) -> str:
+    """Return the path of a resource of the admin app: its noun, ids or names, a verb. Raises InvalidRequest for what is neither.
+
+    >>> resource("pools", "a b", "pause")
+    '/api/pools/a%20b/pause'
+
+    A slash cannot be written so that every server takes it for part of a name.
+    """
+    for part in parts:
+        if part in ("", ".", "..") or "/" in part:
+            raise InvalidRequest(f"{part!r} is neither an id nor a name")
+    return "/".join(("/api", *(quote(part, safe="") for part in parts)))
+
+
 def _given(parameters: dict[str, object]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if value is not None}
 

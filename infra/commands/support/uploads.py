@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from events.errors import Conflict, InvalidRequest, KinologError, NotFound
-from infra.commands.support.admin_api import JOIN_S, AdminApi
+from infra.commands.support.admin_api import JOIN_S, AdminApi, resource
 from infra.commands.support.exits import Away
 from infra.commands.support.files import shown
 
@@ -99,7 +99,7 @@ class Uploads:
             "origin": "cli",
             "parts": done or None,
         }
-        video: dict[str, Any] = self._api.post(f"/api/uploads/{upload.video_id}/complete", body, read_s=JOIN_S)
+        video: dict[str, Any] = self._api.post(resource("uploads", upload.video_id, "complete"), body, read_s=JOIN_S)
         self._note(sha256).unlink(missing_ok=True)
         return {"video_id": upload.video_id} | (video or {})
 
@@ -117,7 +117,7 @@ class Uploads:
         note = self._note(sha256)
         try:
             upload = Upload(**json.loads(note.read_text()))
-            self._api.get(f"/api/uploads/{upload.video_id}")
+            self._api.get(resource("uploads", upload.video_id))
         except FileNotFoundError:
             return None
         except (NotFound, Conflict, InvalidRequest, ValueError, TypeError):
@@ -130,7 +130,7 @@ class Uploads:
 
     def _send_parts(self, path: Path, upload: Upload, size_bytes: int, on_progress: OnProgress) -> list[dict[str, Any]]:
         """Send the missing parts, several at once; return number and ETag of every part."""
-        there = {part["number"]: part for part in self._api.get(f"/api/uploads/{upload.video_id}")["parts"]}
+        there = {part["number"]: part for part in self._api.get(resource("uploads", upload.video_id))["parts"]}
         parts = parts_of(size_bytes, upload.part_bytes or size_bytes)
         etags: dict[int, str] = {}
         missing: list[Part] = []
@@ -145,7 +145,7 @@ class Uploads:
             for start in range(0, len(missing), PARTS_SIGNED_AT_ONCE):
                 group = missing[start : start + PARTS_SIGNED_AT_ONCE]
                 numbers = {"numbers": [part.number for part in group]}
-                urls = self._api.post(f"/api/uploads/{upload.video_id}/parts", numbers)["urls"]
+                urls = self._api.post(resource("uploads", upload.video_id, "parts"), numbers)["urls"]
                 sent = pool.map(lambda part, urls=urls: self._put(urls[str(part.number)], path, part, on_progress), group)
                 etags.update(zip((part.number for part in group), sent, strict=True))
         return [{"number": number, "etag": etags[number]} for number in sorted(etags)]
