@@ -132,16 +132,20 @@ def in_source(pieces: Sequence[ClockPiece], at_ms: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What an expression of ffmpeg calls a time in ticks, the same in seconds, and the one before it in seconds."""
+    """What an expression of ffmpeg calls a time in ticks, the same in seconds, and the one before it in seconds.
+
+    A larger step back than `back_s` is a jump: pictures may come a little out of order, subtitles do not.
+    """
 
     ticks: str
     seconds: str
     before: str
+    back_s: float
 
 
-FRAMES = Names("PTS", "T", "PREV_INT")
+FRAMES = Names("PTS", "T", "PREV_INT", 0.5)
 """In the filters `setpts` and `asetpts`."""
-PACKETS = Names("TS", "(TS*TB)", "(PREV_INPTS*TB)")
+PACKETS = Names("TS", "(TS*TB)", "(PREV_INPTS*TB)", 0.1)
 """In the bitstream filter `setts`."""
 
 
@@ -166,7 +170,7 @@ def joined_time(pieces: Sequence[ClockPiece], offset: str, names: Names = FRAMES
             follows = f"if(lt(ld(1),{number})*between({at},{begins - 1:.3f},{ends + 1:.3f}),{number},{follows})"
         end = f"if(eq(ld(1),{number}),{ends:.3f},{end})"
         shift = f"if(eq(ld(1),{number}),{piece.shift_ms / 1000:.3f},{shift})"
-    jumps = f"lt({at},{before}-0.5)+gt({at},{end}+1)"
+    jumps = f"lt({at},{before}-{names.back_s})+gt({at},{end}+1)"
     return f"'if(isnan({before}),st(1,0),if({jumps},st(1,{follows})));{ticks}+({shift}-({offset}))/TB'"
 
 

@@ -11,7 +11,7 @@ from workers.attempts.process import ProcessResult, run_process
 from workers.attempts.work import Done, Progress, Update, Work, WorkFailed
 from workers.transcode import captions
 from workers.transcode.argv import decoding, reading
-from workers.transcode.clock import in_source, joining
+from workers.transcode.clock import in_source, joined_time, joining
 from workers.transcode.progress import Meter
 from workers.transcode.results import ResultDocument, store_result
 
@@ -86,8 +86,8 @@ async def _subtitle(plan: SubtitlePlan, spec: ExtrasSpec, source: Path, work: Wo
     if inside:
         argv = _captions_argv(spec, source, work)
     else:
-        argv = [*reading(work.ffmpeg, None, source, work.limits.threads), "-map", f"0:{plan.track}"]
-    argv += ["-c:s", codec, *joining(spec.clock), "-map_metadata", "-1", "-avoid_negative_ts", "disabled"]
+        argv = [*reading(work.ffmpeg, None, source, work.limits.threads), "-map", f"0:{plan.track}", *joining(spec.clock)]
+    argv += ["-c:s", codec, "-map_metadata", "-1", "-avoid_negative_ts", "disabled"]
     argv += ["-output_ts_offset", f"{-spec.start_ms / 1000:.3f}"] if kind == "webvtt" else []
     result = await _run([*argv, "-f", kind, str(raw)], work, may_take_long=inside)
     if not result.ok or not raw.exists() or raw.stat().st_size > TEXT_MAX_BYTES:
@@ -106,13 +106,15 @@ async def _subtitle(plan: SubtitlePlan, spec: ExtrasSpec, source: Path, work: Wo
 def _captions_argv(spec: ExtrasSpec, source: Path, work: Work) -> list[str]:
     """Return the beginning of the command that reads captions inside the pictures, by decoding the pictures.
 
-    `movie` opens the file by a name that needs no escapes, as the format that the analysis found. It may open only files.
+    Captions follow the clock of their pictures. `movie` opens the file by a name that needs no escapes, as the format that the
+    analysis found. It may open only files.
     """
     (work.directory / "source").symlink_to(source)
     demuxer = f":f={spec.demuxer}" if spec.demuxer is not None else ""
     opened = f"movie=source{demuxer}:si={spec.track}:dec_threads={work.limits.threads}:format_opts=protocol_whitelist=file"
+    joined = f",settb=AVTB,setpts={joined_time(spec.clock, '0')}" if spec.clock else ""
     quiet = ("-nostdin", "-hide_banner", "-y", "-v", "level+error", "-progress", "pipe:1", "-nostats")
-    return [work.ffmpeg, *quiet, "-copyts", "-f", "lavfi", "-i", f"{opened}[out+subcc]", "-map", "0:s"]
+    return [work.ffmpeg, *quiet, "-copyts", "-f", "lavfi", "-i", f"{opened}{joined}[out+subcc]", "-map", "0:s"]
 
 
 def _converted(raw: Path, kind: str, start_ms: int, *, copied: bool) -> tuple[str, tuple[str, ...]]:

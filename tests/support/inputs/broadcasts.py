@@ -39,7 +39,7 @@ FLASHES = (
 )
 """A second of grey in which picture and sound flash together at 0.48 s."""
 SAID = (*FLASHES, "-i", "{flash.srt}", *X264, *AAC, "-c:s", "srt")
-SAYING = {"flash.srt": b"1\n00:00:00,480 --> 00:00:00,580\nflash\n\n2\n00:00:00,600 --> 00:00:00,900\nafter\n\n"}
+SAYING = {"flash.srt": b"1\n00:00:00,480 --> 00:00:00,580\nflash\n\n2\n00:00:00,700 --> 00:00:00,900\nafter\n\n"}
 """The same with subtitles that name the flash."""
 
 CLOCKS: dict[str, Recipe] = {
@@ -181,6 +181,13 @@ STREAMS: dict[str, Recipe] = {
         "Flash video",
         TALKIE,
         ("-i", "{clip:mp4}", "-c", "copy"),
+    ),
+    "captions_joined": Recipe(
+        "captions_joined.ts",
+        "two transport streams with closed captions inside the pictures, joined",
+        _published("240p", subtitles=1, duration_ms=2000, warnings=("closed captions", "clock", "in one piece")),
+        ("-i", "{clip:captions_in_pictures}", "-c", "copy"),
+        edit=twice,
     ),
     "joined_flv": Recipe(
         "joined.flv",

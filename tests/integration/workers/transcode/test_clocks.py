@@ -29,12 +29,12 @@ def beeps_ms(path: Path) -> list[float]:
     return [1000 * at / SAMPLE_RATE_HZ for n, at in enumerate(loud) if n == 0 or at - loud[n - 1] > APART]
 
 
-def said_ms(video: Video) -> list[list[float]]:
-    """Return when each subtitle track says that there is a flash."""
+def said_ms(video: Video, word: str = "flash") -> list[list[float]]:
+    """Return when each subtitle track says a word."""
     found = []
     for result in video.results.values():
         for subtitle in result.subtitles if isinstance(result, ExtrasResult) else ():
-            cues = re.findall(r"(\d\d):(\d\d):(\d\d)\.(\d\d\d) --> \S+\nflash\n", video.data(subtitle.object).decode())
+            cues = re.findall(rf"(\d\d):(\d\d):(\d\d)\.(\d\d\d) --> .*\n{word}\n", video.data(subtitle.object).decode())
             found.append([((int(h) * 60 + int(m)) * 60 + int(s)) * 1000.0 + int(ms) for h, m, s, ms in cues])
     return found
 
@@ -53,6 +53,12 @@ async def test_flash_and_beep_stay_together_over_a_jump(name: str, tmp_path: Pat
     for said in said_ms(video):
         assert len(said) == len(flashes)
         assert all(abs(flash - cue) <= STEP_MS for flash, cue in zip(flashes, said, strict=True))
+
+
+async def test_captions_inside_pictures_follow_them_over_a_jump(tmp_path: Path) -> None:
+    ((first, second),) = said_ms(await transcode(clip("captions_joined"), tmp_path), "Hello")
+
+    assert second - first == 1000, "the pictures are joined: 25 of 40 ms"
 
 
 @pytest.mark.parametrize("name", ["ambisonic", "nine_channels", "hamasaki"])
