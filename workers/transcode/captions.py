@@ -25,17 +25,17 @@ ENCODINGS = (
 
 _SRT_CUE = re.compile(rb"(?:\A|\n\n)\d+\n(\d+):(\d\d):(\d\d),(\d{3}) --> (\d+):(\d\d):(\d\d),(\d{3})\n")
 _SRT_MARK = re.compile(r"<(/?)(i|b|u|em|strong|s|strike|font|span)(?:\s[^<>]*)?>|\{(\\[^{}]*)\}|<br\s*/?>|\r?\n|\r", re.IGNORECASE)
-_ASS_TIME = r"(\d+):(\d\d):(\d\d)\.(\d\d)"
+_ASS_TIME = r"(\d{1,6}):(\d\d):(\d\d)\.(\d\d)"
 _ASS_EVENT = re.compile(rf"Dialogue: *[\w= ]*,{_ASS_TIME},{_ASS_TIME},([^,]*),(?:[^,]*,){{5}}(.*)")
-_ASS_SIZE = re.compile(r"PlayRes([XY]): *(\d+)\s*")
+_ASS_SIZE = re.compile(r"PlayRes([XY]): *(\d{1,6})\s*")
 _ASS_LINE = re.compile(r"\r\n|\r|\n")
 _FLAGS = {"0": False, "1": True, "-1": True}
 _ASS_MARK = re.compile(r"\{([^{}]*)\}|\\([Nnh])")
-_ASS_SWITCH = re.compile(r"\\(i|b|u|p)(\d+)|\\r")
+_ASS_SWITCH = re.compile(r"\\(i|b|u|p)(\d{1,4})|\\r")
 _EMPTY = re.compile(r"<(\w)></\1>")
 _NO_ENTITY = re.compile(r"&(?!#?\w+;)")
 _NO_MARK = re.compile(r"<(?!/?(?:[cibuv]|lang|ruby|rt)[\s.>]|[\d:.]+>)")
-_POSITION = re.compile(r"\\an(\d)|\\a(\d+)|\\pos\(\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*\)")
+_POSITION = re.compile(r"\\an(\d)|\\a(\d{1,4})|\\pos\(\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*\)")
 _SAME = {"em": "i", "strong": "b"}
 _LEGACY = {1: 1, 2: 2, 3: 3, 5: 7, 6: 8, 7: 9, 9: 4, 10: 5, 11: 6}
 """SSA's alignment numbers -> those of the numeric keypad."""
@@ -148,7 +148,7 @@ def from_ass(text: str, *, comments: bool) -> Script:
     lines = _ASS_LINE.split(text)
     styles, unread = _styles(lines)
     size = {"X": 384, "Y": 288}
-    size |= {found[1]: int(found[2]) for line in lines if (found := _ASS_SIZE.fullmatch(line)) and 0 < int(found[2]) < 10**6}
+    size |= {found[1]: int(found[2]) for line in lines if (found := _ASS_SIZE.fullmatch(line)) and int(found[2])}
     cues = []
     for line in lines:
         if (event := _ASS_EVENT.match(line)) is not None:

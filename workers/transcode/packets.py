@@ -59,7 +59,7 @@ class StreamTimes:
             self._timed(at, length, late, key="K" in flags)
         elif length and (self.first is None or self.untimed):
             self.untimed = True
-            self._timed(self.end or 0, length, late, key="K" in flags)
+            self._timed(self.end or 0, length, 0, key="K" in flags)
 
     def _timed(self, at: int, length: int, late: int, *, key: bool) -> None:
         self.first = at + late if self.first is None else min(self.first, at + late)
@@ -161,6 +161,8 @@ class PacketScan:
         Programme streams and AVI leave out times of showing; ffprobe adds those of B-frames, which are shown when they are
         decoded. A picture without a time is shown after all B-frames that follow it, so it may be the last of its stretch.
         """
+        if decoded is None:
+            return 0
         if shown is None:
             self._waits.add(index)
         elif shown != decoded:

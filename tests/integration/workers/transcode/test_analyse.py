@@ -1,5 +1,6 @@
 """Every awkward input gets its decided answer: `AWKWARD` says which."""
 
+import re
 import subprocess
 from dataclasses import replace
 from fractions import Fraction
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from events.kinds import AnalyseResult, AnalyseSpec, AudioSpec, EncodeSpec
-from events.media import Chunk, Plan, Probe, VideoPlan
+from events.media import Chunk, Plan, Probe, VideoPlan, VideoTrack
 from processors.planning.plan import PlanSettings, jobs_for, plan
 from tests.support.awkward import AWKWARD
 from tests.support.clips import clip, real_clips
@@ -182,6 +183,29 @@ async def test_chunks_made_apart_have_the_pictures_of_one_run(name: str, tmp_pat
 
     assert len(together) == frames
     assert apart == together
+
+
+def shown_ms(path: Path, video: VideoTrack) -> list[float]:
+    """Return when ffmpeg shows each picture, on the source's own clock."""
+    allowed = ("-protocol_whitelist", "file", "-format_whitelist", CONTAINERS)
+    command = [ffmpeg_path(), "-v", "info", "-copyts", "-threads", "1", *allowed, *decoding(video.decoder), "-i", f"file:{path}"]
+    command += ["-map", f"0:{video.index}", "-vf", "settb=AVTB,showinfo=checksum=0", "-fps_mode", "passthrough", "-f", "null", "-"]
+    said = subprocess.run(command, capture_output=True, check=True).stderr.decode()
+    return [float(time) * 1000 for time in re.findall(r"showinfo.* pts_time:(\S+)", said)]
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_PICTURES if "clock" not in name and "corrupt" not in name])
+async def test_the_first_and_the_last_picture_are_where_the_analysis_says(name: str, tmp_path: Path) -> None:
+    probe = await analyse(clip(name), tmp_path)
+    assert probe.video is not None
+    if probe.clock:
+        return  # its pictures' times repeat
+    picture_ms = 1000 / Fraction(probe.video.frame_rate)
+
+    times = shown_ms(clip(name), probe.video)
+
+    assert abs(min(times) - probe.video.start_ms) <= picture_ms / 2
+    assert abs(max(times) + picture_ms - probe.video.start_ms - probe.video.duration_ms) <= picture_ms / 2 + 1
 
 
 @pytest.mark.parametrize("name", WITH_SOUND)

@@ -121,6 +121,15 @@ def test_a_style_that_cannot_be_read_is_named_and_costs_no_other(style: str) -> 
     assert script.unread == ("Default",)
 
 
+@given(st.sampled_from([r"\i{}", r"\b{}", r"\p{}", r"\a{}", r"\an{}", r"\pos({},{})"]), st.integers(0, 6000))
+def test_no_number_is_too_long(mark: str, digits: int) -> None:
+    said = "{" + mark.replace("{}", "9" * digits) + "}x"
+
+    script = from_ass(f"PlayResX: {'9' * digits}\nDialogue: 0,0:00:00.10,0:00:00.30,Default,,0,0,0,,{said}", comments=True)
+
+    assert len(script.cues) == 1
+
+
 def test_older_scripts_have_their_own_numbers_and_order() -> None:
     old = STYLED.replace("[V4+ Styles]", "[V4 Styles]").replace("Underline", "BorderStyle")
 

@@ -191,6 +191,15 @@ def test_pictures_whose_times_of_showing_are_left_out_last_as_long_as_they_are_s
     assert (packets.streams[0].first, packets.streams[0].end) == (1, decoded + 1)
 
 
+def test_pictures_without_any_time_follow_one_another() -> None:
+    packets = PacketScan(delays={0: 2})
+    for _ in range(25):
+        packets.add("0,N/A,N/A,40,K__")
+    packets.finish()
+
+    assert (packets.streams[0].first, packets.streams[0].end) == (0, 1000)
+
+
 @pytest.mark.parametrize(
     ("streams", "packets", "code"),
     [
