@@ -53,6 +53,9 @@ async def test_flash_and_beep_stay_together_over_a_jump(name: str, tmp_path: Pat
     for said in said_ms(video):
         assert len(said) == len(flashes)
         assert all(abs(flash - cue) <= STEP_MS for flash, cue in zip(flashes, said, strict=True))
+    for said in said_ms(video, "after"):
+        assert len(said) == len(flashes)
+        assert all(flash < cue < video.plan.duration_ms for flash, cue in zip(flashes, said, strict=True))
 
 
 async def test_captions_inside_pictures_follow_them_over_a_jump(tmp_path: Path) -> None:
