@@ -47,7 +47,7 @@ def resume(worker: Worker = None, pool: Pool = None, reason: Reason = "resumed b
 def _path(worker: str | None, pool: str | None) -> str:
     if (worker is None) == (pool is None):
         raise UsageFault("name a --worker or a --pool")
-    return resource("workers", worker) if worker is not None else resource("pools", pool)
+    return resource("workers", worker) if worker is not None else resource("pools", pool or "")
 
 
 def _print(answer: object, what: str, *, as_json: bool) -> None:

@@ -152,7 +152,7 @@ def from_ass(text: str, *, comments: bool) -> Script:
     cues = []
     for line in lines:
         if (event := _ASS_EVENT.match(line)) is not None:
-            begins, ends = (_ms(*(int(event[n]) for n in range(at, at + 3)), 10 * int(event[at + 3])) for at in (1, 5))
+            begins, ends = (_ms(int(event[at]), int(event[at + 1]), int(event[at + 2]), 10 * int(event[at + 3])) for at in (1, 5))
             style, said = styles.get(event[9], Style()), event[10][:CUE_MAX_CHARS]
             settings = _settings("".join(re.findall(r"\{[^{}]*\}", said)), style.alignment, size["X"], size["Y"])
             cues.append(Cue(begins, ends, _ass_text(said, style, comments=comments), settings))

@@ -3,10 +3,12 @@
 import asyncio
 import hashlib
 import html
+import operator
 import os
 import re
 import uuid
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -19,6 +21,7 @@ from infra.runtime.objects import ObjectStore
 from tests.support import clips
 from tests.support.apps import client, make
 from tests.support.platform import Platform
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +39,11 @@ async def published(platform: Platform) -> dict[str, Any]:
 async def segment(platform: Platform, published: dict[str, Any]) -> str:
     """The address of a segment."""
     return await first_segment(platform, published["hls_url"])
+
+
+async def status_of(platform: Platform, path: str) -> int:
+    """Return the status of the public app's answer."""
+    return (await platform.public.get(path)).status_code
 
 
 async def first_segment(platform: Platform, hls_url: str) -> str:
@@ -304,10 +312,8 @@ async def test_an_archived_video_has_no_page_until_it_is_restored(platform: Plat
         answer = await platform.admin.post(f"/api/videos/{video['video_id']}/{asked}")
         await platform.read(f"/api/videos/{video['video_id']}", answer.raise_for_status().headers["X-Log-Position"])
         assert [(await platform.public.get(path)).status_code for path in paths] == [status] * 4
-        async with asyncio.timeout(60):
-            for path in files:  # known addresses of media, too, a moment later
-                while (await platform.public.get(path)).status_code != status:
-                    await asyncio.sleep(0.05)
+        for path in files:  # known addresses of media, too, a moment later
+            await eventually(partial(status_of, platform, path), partial(operator.eq, status))
         page = await platform.public.get(paths[0], headers={"Accept": "text/html"})
         assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
         assert f"<title>{title}</title>" in page.text
