@@ -21,7 +21,7 @@ MARKED = st.lists(
 FILES = {
     "SubRip": webvtt(from_srt(SRT), 0),
     "SubRip with marks": webvtt(from_srt(MARKS), 0),
-    "ASS": webvtt(from_ass(ASS.decode(), comments=True), 0),
+    "ASS": webvtt(from_ass(ASS.decode(), comments=True).cues, 0),
     "WebVTT": repaired(WEBVTT.decode()),
 }
 

@@ -185,7 +185,7 @@ STREAMS: dict[str, Recipe] = {
     "captions_joined": Recipe(
         "captions_joined.ts",
         "two transport streams with closed captions inside the pictures, joined",
-        _published("240p", subtitles=1, duration_ms=2000, warnings=("closed captions", "clock", "in one piece")),
+        published("240p", subtitles=1, duration_ms=2000, warnings=("closed captions", "clock", "in one piece")),
         ("-i", "{clip:captions_in_pictures}", "-c", "copy"),
         edit=twice,
     ),
