@@ -127,7 +127,7 @@ def _marked_cue(start_ms: int, end_ms: int, said: str) -> Cue:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What WebVTT can show of an ASS style; `alignment` is as on a numeric keypad."""
+    """The part of an ASS style that WebVTT can show; `alignment` is as on a numeric keypad."""
 
     italic: bool = False
     bold: bool = False

@@ -132,7 +132,7 @@ def in_source(pieces: Sequence[ClockPiece], at_ms: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What an expression of ffmpeg calls a time in ticks, the same in seconds, and the one before it in seconds.
+    """Names in an expression of ffmpeg for a time in ticks, the same in seconds, and the one before it in seconds.
 
     A larger step back than `back_s` is a jump: pictures may come a little out of order, subtitles do not.
     """
