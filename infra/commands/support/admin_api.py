@@ -53,7 +53,7 @@ class AdminApi:
         import httpx
 
         try:
-            response = self._http.request(method, quote(path), **options)
+            response = self._http.request(method, path, **options)
         except httpx.TransportError as error:
             where = str(self._http.base_url).rstrip("/")
             raise Away(
