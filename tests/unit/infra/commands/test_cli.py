@@ -474,18 +474,6 @@ def test_a_folder_with_source_code_gives_its_transport_streams_alone(tmp_path: P
     assert collect([tmp_path / "c.ts"]) == [tmp_path / "c.ts"], "a file that is named is taken"
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/."), min_size=1))
-def test_an_id_of_any_characters_asks_for_that_id(text: str) -> None:
-    asked: list[httpx.Request] = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        return httpx.Response(200, json={})
-
-    AdminApi(httpx.Client(transport=httpx.MockTransport(answer), base_url="http://admin")).get(f"/api/videos/{text}/timeline")
-    assert (asked[0].url.path, asked[0].url.query) == (f"/api/videos/{text}/timeline", b"")
-
-
 @pytest.mark.parametrize("time", ["2026-11-20T19:00:00.123456+01:00", datetime(2026, 11, 20, 18, 0, 0, 123456, UTC)])
 def test_times_are_printed_in_one_way_which_as_of_takes(time: str | datetime) -> None:
     assert output.moment(time) == "2026-11-20T18:00:00Z"

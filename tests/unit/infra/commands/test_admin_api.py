@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from events.errors import InvalidRequest
 from infra.commands.support.admin_api import AdminApi, resource
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def asked(path: str) -> httpx.URL:
