@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from events.kinds import MediaResult
+from events.kinds import AudioSpec, MediaResult
 from tests.support.transcoding import SAMPLE_RATE_HZ, audio_specs, samples, transcode, verify
 from tests.support.work import ffmpeg_path
 from workers.attempts.work import WorkFailed
@@ -26,12 +26,14 @@ def made(path: Path, *arguments: str, damage: str = "1") -> Path:
 
 @pytest.mark.parametrize("codec", ["aac", "libmp3lame", "ac3", "flac"])
 async def test_beside_pictures(codec: str, tmp_path: Path) -> None:
+    """The last piece says so. An earlier one may find noise that passes for a packet, and is silent by itself."""
     path = made(tmp_path / "source.mkv", *PICTURES, *TONE, *BOTH, "-c:a", codec)
     video = await transcode(path, tmp_path)
     first, last = audio_specs(video.specs)
     assert (first.end_segment, last.end_segment) == (1, None)
-    warnings = [found.warnings for found in video.results.values() if isinstance(found, MediaResult) and found.warnings]
-    assert warnings == [(WARNING,)] * 2
+    results = [video.results[name] for name, spec in video.specs.items() if isinstance(spec, AudioSpec)]
+    warnings = [result.warnings for result in results if isinstance(result, MediaResult)]
+    assert warnings[0] in ((), (WARNING,)) and warnings[1] == (WARNING,)
     heard = samples(video.whole(first.renditions[0].name))
     assert set(heard) == {0}
     assert len(heard) / SAMPLE_RATE_HZ == pytest.approx(14, abs=0.1)
