@@ -67,7 +67,7 @@ async def test_the_dispatcher_shows_what_waits_what_runs_and_how_jobs_ended(plat
     at_rest = {
         'kinolog_dispatch_queued_jobs{pool="default",priority="normal"} 0.0',
         'kinolog_dispatch_active_jobs{pool="default"} 0.0',
-        'kinolog_dispatch_waiting_claims{pool="default"} 1.0',
+        'kinolog_dispatch_waiting_claims{pool="default"} 2.0',
     }
     where = f"http://127.0.0.1:{platform.settings.dispatcher_port}/metrics"
     # a claim of a worker that has gone is waited for half a minute
