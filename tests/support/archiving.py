@@ -11,6 +11,7 @@ from events.envelope import Envelope, Event
 from events.topics import ARCHIVE, PROGRESS
 from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.fenced_appender import FencedAppender
+from infra.runtime.history import archived as archived_files
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
@@ -47,16 +48,22 @@ async def append(settings: Settings, events: Sequence[Envelope[Event]]) -> None:
 
 
 async def archive(settings: Settings, records: int) -> None:
-    """Archive until that many records are in files, besides those that say so."""
-    done = 0
+    """Archive until that many records more are in files that the manifest names, besides those that say so."""
+    store, done = ObjectStore(settings), 0
+
+    async def named() -> int:
+        return sum(segment.records for segment in await archived_files(store) if segment.topic != ARCHIVE.name)
+
+    before = await named()
 
     def archived(topic: str, count: int) -> None:
         nonlocal done
         done += count * (topic != ARCHIVE.name)
 
-    service = archiver(settings, ObjectStore(settings), 70, archived)
+    service = archiver(settings, store, 70, archived)
     await service.start()
     await eventually(lambda: done >= records and not any(head.pending for head in service._heads.values()))
+    await eventually(named, lambda count: count >= before + done)  # readers see files by the manifest, which comes last
     await service.stop()
 
 

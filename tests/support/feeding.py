@@ -1,10 +1,11 @@
 """Feeds and runners in a test's own process, on the real log and database."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
 from psycopg import AsyncConnection
 
 from events.envelope import Event, Recorded
@@ -16,13 +17,15 @@ from processors.agents.app import App, Services, create_app
 from processors.agents.dead_letters import bury_with, recall_with
 from processors.agents.feed import Feed
 from processors.agents.outbox import SQL as OUTBOX
+from processors.agents.process import Append
 from projections.folding.fold import Projection
-from projections.folding.log import LogReader
+from projections.folding.log import DeadLetter, LogReader
 from projections.folding.runner import Batch, Runner, Slice, install
 from projections.registry import PROJECTIONS
 from tests.support.folding import gather, history
 from tests.support.log import appending
 
+Bury = Callable[[Sequence[DeadLetter]], Awaitable[None]]
 BATCH = 37
 """Records in a batch, so that batches end anywhere."""
 
@@ -40,7 +43,10 @@ async def catch_up(settings: Settings, runner: Runner, connection: AsyncConnecti
 
 
 class Quiet:
-    """Metrics that nobody looks at."""
+    """Metrics that only count failures."""
+
+    def __init__(self) -> None:
+        self.failures = 0
 
     def folded(self, name: str, events: int, seconds: float) -> None:
         """Ignore."""
@@ -49,7 +55,25 @@ class Quiet:
         """Ignore."""
 
     def failed(self, name: str) -> None:
-        """Ignore."""
+        """Count."""
+        self.failures += 1
+
+
+def services_of(settings: Settings, pool: postgres.Pool, append: Append, buried: Bury, **parts: Any) -> Services:
+    """Return the services of feeds on the real log and database; `buried` gets dead letters, `parts` replace the usual ones."""
+    usual: dict[str, Any] = {
+        "recall": recall_with(lambda: open_log(settings, idle_ms=50)),
+        "open_source": lambda group, gather_ms: LogConsumer(settings, group=group, idle_ms=100, gather_ms=gather_ms),
+        "metrics": Quiet(),
+        "clock": SystemClock(),
+        "topic_prefix": settings.topic_prefix,
+    }
+    return Services(pool=pool, append=append, bury=buried, **(usual | parts))
+
+
+def bury(settings: Settings, producer: AIOKafkaProducer) -> Bury:
+    """Return what buries letters on the real log, uncounted."""
+    return bury_with(producer, topic_prefix=settings.topic_prefix, observe=lambda topic, reader: None)
 
 
 async def fold_live(settings: Settings, connection: AsyncConnection[object]) -> None:
@@ -79,17 +103,7 @@ async def processing(settings: Settings, add: Callable[[App, Services], Sequence
     pool = await postgres.open_pool(settings)
     async with appending(settings) as appender, asyncio.timeout(120):
         producer = await kafka.open_producer(settings)
-        services = Services(
-            pool=pool,
-            append=appender.append,
-            bury=bury_with(producer, topic_prefix=settings.topic_prefix, observe=lambda topic, reader: None),
-            recall=recall_with(lambda: open_log(settings, idle_ms=50)),
-            open_source=lambda group, gather_ms: LogConsumer(settings, group=group, idle_ms=100, gather_ms=gather_ms),
-            metrics=Quiet(),
-            clock=SystemClock(),
-            topic_prefix=settings.topic_prefix,
-            **limits,
-        )
+        services = services_of(settings, pool, appender.append, bury(settings, producer), **limits)
         async with pool.connection() as connection:
             await connection.execute(OUTBOX["create"])
         app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)

@@ -9,7 +9,7 @@
 - All pictures move by a seventeenth of a frame. Otherwise some lie half-way between two output frames, as every second one
   does at 120 frames a second, and the last digit of a chunk's offset would decide.
 
-Tested on every clip of tests/support/awkward.py: chunks encoded separately have the same pictures as one run.
+Tested on every clip of tests/support/inputs: chunks encoded separately have the same pictures as one run.
 """
 
 from dataclasses import dataclass

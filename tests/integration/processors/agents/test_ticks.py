@@ -1,5 +1,7 @@
 """Ticks on the real log: time passes for a process once it has folded what was on the log."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,9 +41,9 @@ async def expired(settings: Settings) -> list[str]:
     return [event.video_id for event in found if isinstance(event, UploadAbandoned)]
 
 
-async def test_a_deadline_passes_only_when_all_is_known_that_could_have_put_it_off(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@asynccontextmanager
+async def parts(settings: Settings) -> AsyncIterator[tuple[Any, Services]]:
+    """Yield an appender and the services of a processor without feeds."""
     opened: list[Services] = []
 
     def add(app: Any, services: Services) -> list[Any]:
@@ -49,7 +51,13 @@ async def test_a_deadline_passes_only_when_all_is_known_that_could_have_put_it_o
         return []
 
     async with processing(settings, add) as (appender, _pool, _feeds):
-        (services,) = opened
+        yield appender, opened[0]
+
+
+async def test_a_deadline_passes_only_when_all_is_known_that_could_have_put_it_off(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(settings) as (appender, services):
         now = datetime.now(UTC)
         other = VIDEO[:-1] + "2"
         await appender.append([started(VIDEO, now - 2 * LIFE), started(other, now - 2 * LIFE)])
@@ -69,14 +77,7 @@ async def test_a_deadline_passes_only_when_all_is_known_that_could_have_put_it_o
 
 
 async def test_a_process_that_is_far_behind_has_no_ticks(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[Services] = []
-
-    def add(app: Any, services: Services) -> list[Any]:
-        opened.append(services)
-        return []
-
-    async with processing(settings, add) as (appender, _pool, _feeds):
-        (services,) = opened
+    async with parts(settings) as (appender, services):
         await folded(settings, services)
         await appender.append([edited(VIDEO, datetime.now(UTC), number) for number in range(3)])
         monkeypatch.setattr(agents, "BEHIND_MAX", 2)

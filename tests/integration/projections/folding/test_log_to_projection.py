@@ -18,36 +18,18 @@ from events.envelope import Envelope, Event
 from events.errors import LogTruncated, LogUnavailable, PositionConflict
 from events.topics import PROGRESS, VIDEOS, Topic, partition_for
 from infra.runtime import kafka, postgres
-from infra.runtime.clock import SystemClock
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.settings import Settings
-from processors.agents.app import Services, add_projection, create_app
-from processors.agents.dead_letters import bury_with, recall_with
+from processors.agents.app import add_projection, create_app
 from projections.folding.fold import Projection
 from projections.folding.log import LogReader
 from projections.folding.rebuild import rebuild
 from projections.folding.runner import Batch, Runner, install
 from tests.support.apps import nothing
 from tests.support.counting import counting, ticks
+from tests.support.feeding import Quiet, bury, services_of
 from tests.support.log import appending
 from tests.support.waiting import eventually
-
-
-class Quiet:
-    """Metrics that only count failures."""
-
-    def __init__(self) -> None:
-        self.failures = 0
-
-    def folded(self, name: str, events: int, seconds: float) -> None:
-        """Ignore."""
-
-    def behind(self, name: str, lag: Mapping[tuple[str, int], int]) -> None:
-        """Ignore."""
-
-    def failed(self, name: str) -> None:
-        """Count."""
-        self.failures += 1
 
 
 @asynccontextmanager
@@ -192,16 +174,7 @@ async def test_an_agent_that_raises_loses_nothing_and_doubles_nothing(settings: 
     async with appending(settings) as appender:
         await appender.append(events[:20])
         producer = await kafka.open_producer(settings)
-        services = Services(
-            pool=pool,
-            append=appender.append,
-            bury=bury_with(producer, topic_prefix=settings.topic_prefix, observe=lambda topic, reader: None),
-            recall=recall_with(lambda: open_log(settings, idle_ms=50)),
-            open_source=lambda group, gather_ms: LogConsumer(settings, group=group, idle_ms=100, gather_ms=gather_ms),
-            metrics=metrics,
-            clock=SystemClock(),
-            topic_prefix=settings.topic_prefix,
-        )
+        services = services_of(settings, pool, appender.append, bury(settings, producer), metrics=metrics)
         app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
         projection = failing({1, 2}, monkeypatch)
         async with pool.connection() as connection:
@@ -276,16 +249,9 @@ async def test_a_feed_whose_reader_was_fenced_opens_another(settings: Settings) 
     group, member = f"{settings.topic_prefix}kinolog.{projection.name}", "reader"
     pool = await postgres.open_pool(settings)
     async with appending(settings) as appender, asyncio.timeout(100):
-        services = Services(
-            pool=pool,
-            append=appender.append,
-            bury=nothing,
-            recall=recall_with(lambda: open_log(settings, idle_ms=50)),
-            open_source=lambda group, gather_ms: LogConsumer(settings, group=group, member=member),
-            metrics=(metrics := Quiet()),
-            clock=SystemClock(),
-            topic_prefix=settings.topic_prefix,
-        )
+        metrics = Quiet()
+        own = {"metrics": metrics, "open_source": lambda group, gather_ms: LogConsumer(settings, group=group, member=member)}
+        services = services_of(settings, pool, appender.append, nothing, **own)
         app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
         feed = add_projection(app, projection, services)
         await app.start()
