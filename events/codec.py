@@ -187,19 +187,20 @@ def _validator(event: type[Event]) -> SchemaValidator:
 def _limited(event: type[Event]) -> CoreSchema:
     """Return an event's schema in which ids, nested ones included, have at most ID_MAX characters."""
 
-    def limit(schema: Any) -> None:
+    def limit(schema: Any, model: type[BaseModel] = event) -> None:
         if isinstance(schema, dict):
+            model = schema["cls"] if schema.get("type") == "model" else model
             for name, field in schema["fields"].items() if schema.get("type") == "model-fields" else ():
-                inner = field["schema"] if _is_id(name) else {}
+                inner = field["schema"] if _is_id(name, model) else {}
                 while isinstance(inner, dict) and inner.get("type") != "str":
                     inner = inner.get("schema")
                 if inner:
                     inner.setdefault("max_length", ID_MAX)
             for inner in schema.values():
-                limit(inner)
+                limit(inner, model)
         elif isinstance(schema, list | tuple):
             for inner in schema:
-                limit(inner)
+                limit(inner, model)
 
     schema = deepcopy(event.__pydantic_core_schema__)
     limit(schema)
@@ -223,7 +224,7 @@ def _refuse_long_ids(value: BaseModel, wire_type: str) -> None:
 def _ids_of(model: type[BaseModel]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return a model's id fields, and its fields whose values may contain ids."""
     fields = model.model_fields
-    ids = tuple(name for name, field in fields.items() if _is_id(name) and field.annotation in (str, str | None))
+    ids = tuple(name for name, field in fields.items() if _is_id(name, model) and field.annotation in (str, str | None))
     return ids, tuple(name for name, field in fields.items() if any(any(_ids_of(one)) for one in _models_in(field.annotation)))
 
 
@@ -235,8 +236,9 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(inner)
 
 
-def _is_id(name: str) -> bool:
-    return name.endswith("_id") or name == "pool"
+def _is_id(name: str, model: type[BaseModel]) -> bool:
+    """Return whether a field may be a key: an id, a pool's name, or the digest of an event's own content."""
+    return name.endswith("_id") or name == "pool" or (name == "sha256" and issubclass(model, Event))
 
 
 def _are_uuids(ids: Sequence[str]) -> bool:

@@ -9,15 +9,19 @@ import pytest
 import typer.main
 
 from events import archive, contents, failures, jobs, progress, telemetry, videos, workers
-from events.codec import decode, encode
+from events.codec import ID_MAX, decode, encode
 from events.envelope import REGISTRY, Event, Value
+from events.errors import InvalidEvent
 from events.topics import EVENT_ID, TOPIC_OF, TOPICS, partition_for
 from infra.cli import app
 from infra.reference import files, schemas
 from infra.reference.pages import type_name, values_in
+from processors.registry import FOLDS
 
 EXAMPLES = sorted((schemas.ROOT / schemas.EXAMPLES).rglob("*.json"))
 EVENTS = schemas.all_events()
+_TOPICS = dict.fromkeys(topic for fold in FOLDS.values() for topic in fold.topics)
+FOLDED = [event for topic in _TOPICS if topic.key != EVENT_ID for event in topic.events]
 COMMAND = typer.main.get_command(app)
 SEGMENT = r"kinolog\.[a-z]+(-[a-z]+)*\.[a-z]+(-[a-z]+)*\.v[1-9][0-9]*"
 
@@ -71,6 +75,16 @@ def test_the_unions_of_the_streams_are_the_registry() -> None:
         contents.ContentEvent,
     }
     assert declared == set(REGISTRY.values())
+
+
+@pytest.mark.parametrize("event", FOLDED, ids=lambda event: event.TYPE)
+def test_no_key_is_longer_than_an_index_of_postgresql_takes(event: type[Event]) -> None:
+    key = TOPIC_OF[event.TYPE].key
+    for path in schemas.examples_of(event):
+        written = json.loads((schemas.ROOT / path).read_bytes())
+        written["data"][key] = "x" * (ID_MAX + 1)
+        with pytest.raises(InvalidEvent, match=f"{key}: String should have at most"):
+            decode(json.dumps(written).encode())
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.TYPE)
