@@ -94,8 +94,8 @@ class Crowd:
                 waiting[connection.group].append(connection)
         for group in waiting.values():
             group.sort(key=_longest_last)
-            while len(group) > self.limits.waiting_per_address_max:
-                self._end(group.pop(), CROWDED)
+            while len(group) > self.limits.waiting_per_address_max and group[-1].since < now:
+                self._end(group.pop(), CROWDED)  # a newcomer's request may be here, unread
         if len(connections) > self.limits.connections_max:
             self._make_room(waiting.values(), len(connections) - int(self.limits.connections_max * ROOM))
 

@@ -90,6 +90,23 @@ async def test_one_address_keeps_only_so_many_connections_waiting(monkeypatch: p
         close(opened + honest)
 
 
+async def test_no_newcomer_counts_as_waiting_before_its_request_can_be_read() -> None:
+    """A thousand listeners of one address connect at once: a look between their connections and their requests ends nobody."""
+    async with served(app, waiting_per_address_max=20) as server:
+        opened = await server.crowd(60)
+        http: Any = server.server.config.http_protocol_class
+        connections = server.server.server_state.connections
+        await eventually(lambda: len(connections) == 60)
+        now = asyncio.get_running_loop().time()
+        for connection in connections:
+            connection._seen = None  # as if each had just come
+        http.crowd.look(connections, now)
+        assert not server.ended
+        http.crowd.look(connections, now + 0.01)
+        assert server.ended[module.CROWDED] == 40
+        close(opened)
+
+
 async def test_the_address_with_most_connections_makes_room() -> None:
     async with served(app, connections_max=60, waiting_per_address_max=1000) as server:
         honest = await server.crowd(2, sources=("127.0.0.2",))
