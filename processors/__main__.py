@@ -12,7 +12,6 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-import faust
 import structlog
 from aiokafka import AIOKafkaConsumer
 from mode import Service
@@ -33,7 +32,7 @@ from infra.runtime.refusals import explained
 from infra.runtime.settings import Settings
 from infra.runtime.watchdog import Watchdog
 from processors import files
-from processors.agents.app import App, Services, add_effect, add_process, add_projection, create_app, offered_again
+from processors.agents.app import App, Services, Worker, add_effect, add_process, add_projection, create_app, offered_again
 from processors.agents.dead_letters import Limit, bury_with, recall_with
 from processors.agents.feed import Feed
 from processors.agents.outbox import OFFERED_AGAIN, Effect, Outbox
@@ -339,9 +338,7 @@ def main() -> None:
     with explained(settings, name):
         app = loop.run_until_complete(built())
     memory.collect_rarely()
-    worker = faust.Worker(app, loop=loop, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True)
-    worker.spinner = None  # even a quiet one would draw on standard output, where each line is JSON
-    sys.exit(worker.execute_from_commandline())
+    sys.exit(Worker(app, loop).execute_from_commandline())
 
 
 if __name__ == "__main__":

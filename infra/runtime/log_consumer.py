@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime
+from time import monotonic
 from typing import TypeVar
 
 import stamina
@@ -23,6 +24,7 @@ from infra.runtime.settings import Settings
 
 T = TypeVar("T")
 REQUEST_TIMEOUT_S = 10.0
+SLICE_S = 0.1
 FETCH_RECORDS = 1_000
 """Messages taken from librdkafka at once: with 10,000 each costs a quarter more, because they have left the cache."""
 FETCH_BYTES = 32 << 20
@@ -49,6 +51,7 @@ class LogConsumer:
         self._next: dict[Partition, int] = {}
         self._held: dict[Partition, list[tuple[int, bytes]]] = {}
         self._ended: dict[Partition, int] = {}
+        self._closing = False
         self.assigned: frozenset[Partition] = frozenset()
         self.generation = 0
         self._consumer = Consumer(
@@ -152,8 +155,7 @@ class LogConsumer:
         size_bytes = 0
         held: dict[tuple[str | None, int | None], list[tuple[int, bytes]]] = defaultdict(list)
         others: list[Message] = []
-        first = self._consumer.poll(wait_s)
-        messages = [] if first is None else [first]
+        messages = self._first(wait_s)
         while messages:
             for message in messages:
                 if message.error() is None:
@@ -166,6 +168,17 @@ class LogConsumer:
             messages = self._consumer.consume(min(records_max, FETCH_RECORDS), 0) if room else []
         skip = len(self._prefix)
         return {(topic[skip:], number): records for (topic, number), records in held.items()}, others  # type: ignore[index,misc]
+
+    def _first(self, wait_s: float) -> list[Message]:
+        """Wait for a message, in slices: a long wait would hold up `close`."""
+        until = monotonic() + wait_s
+        while not self._closing:
+            left = until - monotonic()
+            if (first := self._consumer.poll(max(0.0, min(left, SLICE_S)))) is not None:
+                return [first]
+            if left <= SLICE_S:
+                break
+        return []
 
     async def _begins_again(self, message: Message) -> bool:
         """Count the end of a partition as progress, because transaction markers there are no records; raise errors.
@@ -205,7 +218,8 @@ class LogConsumer:
         return await self._run(lambda: {partition: of(partition) for partition in self._next})
 
     async def close(self) -> None:
-        """Leave the group and close."""
+        """Leave the group and close; a read in progress returns nothing."""
+        self._closing = True
         await self._run(self._consumer.close)
         self._thread.shutdown(wait=False)
         del self._consumer  # only freeing returns its slot in thread-local storage, of which there are 1,024

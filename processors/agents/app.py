@@ -40,6 +40,8 @@ BEHIND_MAX = 10_000
 """Maximum lag in offsets of a process that may tick."""
 FOLDED_S = 20.0
 """Maximum wait of a tick until the process has folded the log."""
+LEFT_S = 1.0
+"""Maximum wait for tasks that are left when everything has stopped."""
 log = structlog.get_logger(__name__)
 
 
@@ -76,6 +78,23 @@ class App(faust.App):
         await asyncio.gather(*(service.stop() for service in self._ours))  # each waits a second for its consumer
         await super().on_stop()
         self.consumer._thread.thread_loop.close()  # type: ignore[attr-defined]
+
+
+class Worker(faust.Worker):
+    """Runs an app, and ends with it: Faust's sleeps another two seconds before it closes the event loop."""
+
+    def __init__(self, app: App, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(app, loop=loop, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True)
+        self.spinner = None  # even a quiet one would draw on standard output, where each line is JSON
+
+    def _gather_all(self) -> None:
+        if tasks := asyncio.all_tasks(self.loop):
+            for task in tasks:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=LEFT_S))
+
+    async def _sentinel_task(self) -> None:
+        """Let what was scheduled last be done."""
 
 
 @dataclass(frozen=True)

@@ -129,17 +129,24 @@ class Platform:
             await asyncio.gather(self._supervisor, return_exceptions=True)
         for client in (self.admin, self.public, self.worker, self.store):
             await client.aclose()
-        for process in self.processes.values():
-            if process.returncode is None:
-                process.send_signal(signal.SIGCONT)
-                process.terminate()
-        for name, process in self.processes.items():
-            try:
-                await asyncio.wait_for(process.wait(), ENDED_S)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-                raise AssertionError(f"{name} did not end within {ENDED_S:.0f} s of SIGTERM") from error
+        workers = [name for name in self.processes if name.startswith("worker-")]
+        for names in workers, self.processes.keys() - workers:  # an idle worker withdraws its claims: the dispatcher answers
+            for process in map(self.processes.__getitem__, names):
+                if process.returncode is None:
+                    process.send_signal(signal.SIGCONT)
+                    process.terminate()
+            for name in names:
+                await self._ended(name, error)
+
+    async def _ended(self, name: str, error: BaseException | None) -> None:
+        """Wait until a process has ended."""
+        process = self.processes[name]
+        try:
+            await asyncio.wait_for(process.wait(), ENDED_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise AssertionError(f"{name} did not end within {ENDED_S:.0f} s of SIGTERM") from error
 
     def log(self, name: str) -> str:
         """Return what a process has logged."""
