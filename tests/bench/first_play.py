@@ -31,8 +31,8 @@ RATIO_MAX = 1.3
 WAIT_S = 600.0
 STEPS = {"analysis": "analyse", "first chunk": "encode", "first sound": "audio"}
 """Jobs before the first play, and their kinds."""
-EVERY_S = 0.02
-"""So often the master is asked for; before it is there, the answer is a query of one row."""
+EVERY_S = 0.2
+"""So often the master is asked for: each look takes time from the encoder."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """One bounded child process: the only module that starts the media tools.
 
-A child runs in a session of its own, with only the input passed to it, a bare environment and limits on memory, file
+A child runs in a process group of its own, with only the input passed to it, a bare environment and limits on memory, file
 size and core dumps.
 It ends with its worker: a cancelled `run_process` kills the whole process group and waits for it, and the kernel kills
 the child when the worker dies (`setpriv --pdeathsig`, if util-linux has it).
@@ -25,8 +25,6 @@ LINE_MAX_BYTES = 64 * 1024
 READ_BYTES = 256 * 1024
 OPEN_FILES_MAX = 1024
 DRAIN_S = 1.0
-NICENESS = 10
-"""On a machine that does more than encode, interactive programs go first."""
 BARE = {"LC_ALL": "C", "GCONV_PATH": "/nonexistent"}
 
 LineHandler = Callable[[str], bool | None]
@@ -132,7 +130,7 @@ async def run_process(
         stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
+        process_group=0,  # in a session of its own, Linux would compare its niceness with nothing else (sched_autogroup)
     )
     watch = _Watch(on_stdout_line, line_max_bytes, on_stderr_line)
     cut: Literal["stalled", "timed_out"] | None = None
@@ -237,7 +235,7 @@ def _limit(pid: int, limits: Limits) -> None:
     """Set the child's limits from outside, in its first milliseconds: no code of ours runs between fork and exec."""
     with contextlib.suppress(ProcessLookupError):
         with contextlib.suppress(PermissionError):  # the worker's niceness is higher already
-            os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
+            os.setpriority(os.PRIO_PROCESS, pid, limits.niceness)
         for name, bound in (
             (resource.RLIMIT_AS, limits.memory_max_bytes),
             (resource.RLIMIT_FSIZE, limits.output_max_bytes),

@@ -17,6 +17,9 @@ from events.kinds import JobResult, Source
 from events.media import Failure, ObjectRef
 from events.progress import RungProgress
 
+NICENESS, LATER = 10, 19
+"""On a machine that does more than encode, interactive programs go first; work that nobody waits for yet comes last."""
+
 
 class WorkFailed(KinologError):
     """The attempt failed."""
@@ -74,9 +77,10 @@ class SourceCache(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one child process. `threads` 0 lets ffmpeg choose."""
+    """Bounds of one child process. `threads` 0 lets ffmpeg choose; `niceness` as `nice` takes it."""
 
     threads: int = 0
+    niceness: int = NICENESS
     memory_max_bytes: int = 8 * 2**30
     output_max_bytes: int = 20 * 2**30
     stall_s: float = 120.0

@@ -15,7 +15,7 @@ import structlog
 from events.kinds import AudioSpec, MediaResult
 from events.media import Failure
 from workers.attempts.failures import damage, refused
-from workers.attempts.work import Done, Update, Work, WorkFailed
+from workers.attempts.work import LATER, Done, Update, Work, WorkFailed
 from workers.transcode.argv import audio_argv
 from workers.transcode.renditions import Made, Making, collect, make
 from workers.transcode.results import ResultDocument, store_result
@@ -30,6 +30,8 @@ TOLERANCE_MS = 100
 async def run(spec: AudioSpec, work: Work) -> AsyncIterator[Update]:
     """Encode, store and decode the track; an optional track that cannot be decoded becomes silence."""
     source, _digest = await work.sources.fetch(spec.source)
+    if spec.first_segment:  # the pictures of its time come later
+        work = replace(work, limits=replace(work.limits, niceness=LATER))
     try:
         async with aclosing(_encode(spec, source, work, silent=False)) as updates:
             async for update in updates:

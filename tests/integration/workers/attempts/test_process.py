@@ -5,13 +5,14 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.support.waiting import eventually
 from workers.attempts.process import STDERR_MAX_BYTES, ProcessResult, run_process
-from workers.attempts.work import Limits
+from workers.attempts.work import LATER, NICENESS, Limits
 
 LIMITS = Limits(stall_s=20.0)
 
@@ -69,13 +70,21 @@ async def test_a_child_reads_what_it_is_given(tmp_path: Path) -> None:
     assert [lines[0], lines[-1]] == ["one", "two"]
 
 
-async def test_a_child_goes_behind_those_who_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("niceness", [NICENESS, LATER])
+async def test_a_child_goes_behind_those_who_answer(tmp_path: Path, niceness: int) -> None:
+    """Its parent sets its niceness in its first moments, and it stays in its worker's session (see `process_group`)."""
     lines: list[str] = []
 
-    script = "until [ $(nice) = 10 ]; do sleep 0.05; done; nice"  # its parent sets it in its first moments
-    await run_process(["sh", "-c", script], cwd=tmp_path, limits=LIMITS, on_stdout_line=lines.append)
+    await run_process(
+        ["sh", "-c", f"until [ $(nice) = {niceness} ]; do sleep 0.05; done; ps -o sid=,pgid= -p $$"],
+        cwd=tmp_path,
+        limits=replace(LIMITS, niceness=niceness),
+        on_stdout_line=lines.append,
+    )
 
-    assert lines == ["10"]
+    session, group = map(int, lines[0].split())
+    assert session == os.getsid(0)
+    assert group != os.getpgid(0), "it can be killed with all that it has started"
 
 
 async def test_a_child_may_end_before_it_has_read_all(tmp_path: Path) -> None:
@@ -176,7 +185,7 @@ async def test_the_child_dies_with_its_worker(tmp_path: Path) -> None:
     script = (
         "import asyncio, pathlib\n"
         "from workers.attempts.process import run_process\n"
-        "from workers.attempts.work import Limits\n"
+        "from workers.attempts.work import LATER, NICENESS, Limits\n"
         "argv = ['sh', '-c', 'echo $$; exec sleep 60']\n"
         "say = lambda line: print(line, flush=True)\n"
         "asyncio.run(run_process(argv, cwd=pathlib.Path('/tmp'), limits=Limits(), on_stdout_line=say))\n"

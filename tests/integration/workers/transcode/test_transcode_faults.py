@@ -31,12 +31,12 @@ SLOW = PlanSettings(segment_s=0.4, chunk_s=60, preset="veryslow")
 def children() -> set[int]:
     """Return the tools that this process has started and not yet seen the end of, and what they have started.
 
-    Each leads a session of its own: so they are distinguished from a platform of other tests, whose worker starts tools as well.
+    Each leads a process group of its own. The platform of other tests, whose worker starts tools as well, does not.
     """
     found: set[int] = set()
     for child in psutil.Process().children():
         with suppress(ProcessLookupError, psutil.NoSuchProcess):  # it has just been seen to end
-            if os.getsid(child.pid) == child.pid:
+            if os.getpgid(child.pid) == child.pid:
                 found |= {child.pid, *(grandchild.pid for grandchild in child.children(recursive=True))}
     return found
 
