@@ -1,7 +1,8 @@
 """Parts of every app: documents, problems, limits, metrics. Each app's own `app.py` composes and serves it."""
 
+import asyncio
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import uvicorn
@@ -12,8 +13,9 @@ from api import problems
 from api.addresses import Addressed, Addresses
 from api.compression import Compressed
 from api.connections import Connection, Limits, connection_class
-from api.limits import BODY_BYTES_MAX, Allowed, BodyLimited, RateLimited, TimeLimited
+from api.limits import BODY_BYTES_MAX, Allowed, BodyLimited, Kind, PerMinute, RateLimited, TimeLimited
 from api.middleware import Observed, Observer, SecurityHeaders
+from api.services import Options
 from infra.runtime import metrics
 from infra.runtime.settings import Settings
 from infra.runtime.version import VERSION
@@ -85,14 +87,15 @@ def finish(
     observer: Observer,
     new_id: Callable[[], str],
     inside: Sequence[Middleware] = (),
-    per_minute: int | None = None,
-    file_max_bytes: int = BODY_BYTES_MAX,
+    per_minute: PerMinute | None = None,
+    file_max_bytes: Callable[[], int] = lambda: BODY_BYTES_MAX,
     media_origin: str = "",
 ) -> FastAPI:
     """Give the routes their services and put limits and metrics around them, in one order for every app.
 
     `inside` is the app's own middleware, the innermost first; it stands between the limits and the security headers. Requests
-    are counted per address when `per_minute` is set. Sizes in bytes.
+    are counted per address when `per_minute` is set. Sizes in bytes. Limits may
+    change: they are asked for at each request.
     """
     app.state.services = services
     problems.install(app)
@@ -108,6 +111,37 @@ def finish(
     app.add_middleware(Addressed, addresses=addresses)
     app.add_middleware(Observed, name=name, observer=observer, new_id=new_id)
     return app
+
+
+def rates_of(app: FastAPI) -> PerMinute:
+    """Return the limits of an app, which its present options have."""
+
+    def per_minute(kind: Kind) -> int:
+        options: Options = app.state.services.options
+        return options.per_minute(kind)
+
+    return per_minute
+
+
+def rates(settings: Settings) -> Mapping[Kind, int]:
+    """Return the limits of the classes of endpoints that have one of their own."""
+    return {
+        "writing": settings.write_requests_per_minute,
+        "uploads": settings.upload_requests_per_minute,
+        "media": settings.media_requests_per_minute,
+        "login": settings.login_attempts_per_minute,
+    }
+
+
+async def serve_beside(server: uvicorn.Server, *following: "asyncio.Task[None]") -> None:
+    """Serve while something is followed. The end of a reader is a bug: the supervisor starts the app again."""
+    serving = asyncio.create_task(server.serve(), name="server")
+    await asyncio.wait({serving, *following}, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    await serving
+    for task in following:
+        if task.done():
+            task.result()
 
 
 def server_config(

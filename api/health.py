@@ -68,11 +68,12 @@ def router(
         "/ready", response_model=Ready, responses={503: {"model": Ready, "description": "The app can do a part, or nothing."}}
     )
     @allowing(rate="none")
-    async def ready() -> JSONResponse:
+    async def ready(request: Request) -> JSONResponse:
         """Report the app's abilities now, and the missing parts."""
         found = await lacks()
         can = {"read": not found.reads} | ({} if found.writes is None else {"write": not found.writes})
-        missing = {**found.reads, **(found.writes or {})}
+        notes: Mapping[str, str] = getattr(request.app.state, "notes", dict)()  # about parts without which the app goes on
+        missing = {**notes, **found.reads, **(found.writes or {})}
         whole = all(can.values())
         return JSONResponse({"status": "ready" if whole else "not ready", "can": can, "missing": missing}, 200 if whole else 503)
 

@@ -15,14 +15,18 @@ class Limiter:
     """
 
     def __init__(self, per_minute: float, burst: int, salt: bytes = b"", *, entries_max: int = ENTRIES_MAX) -> None:
-        self._interval_s = 60.0 / per_minute
-        self._tolerance_s = self._interval_s * (burst - 1)
-        self._lifetime_s = self._interval_s * burst
+        self.use(per_minute, burst)
         self._salt = salt
         self._generation_max = max(entries_max // 2, 1)
         self._young: dict[bytes, float] = {}
         self._old: dict[bytes, float] = {}
         self._turned_at = 0.0
+
+    def use(self, per_minute: float, burst: int) -> None:
+        """Apply other limits from now on; requests that were counted stay counted."""
+        self._interval_s = 60.0 / per_minute
+        self._tolerance_s = self._interval_s * (burst - 1)
+        self._lifetime_s = self._interval_s * burst
 
     def wait_s(self, address: str, now: float) -> float:
         """Count a request; return 0 when it may pass, else the seconds until the next one may."""

@@ -17,6 +17,10 @@ from api.problems import problem
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Rate = Literal["all", "faults", "none"]
+Kind = Literal["reading", "writing", "uploads", "media", "login"]
+"""Classes of endpoints; each has a limit of its own."""
+PerMinute = Callable[[Kind], int]
+"""The present limit of a class, requests a minute per address."""
 BODY_BYTES_MAX = 2**20
 ANSWER_S = 30.0
 SILENCE_S = 60.0
@@ -60,21 +64,25 @@ class Allowance:
     """Limits of one route that differ from the defaults; declared on it with `allowing`.
 
     `file`: the body is a file; it may have the app's file size, and take as long as it keeps coming. `answer_s`: seconds
-    until the answer begins. `rate`: whether all requests count, only mistakes do, or none is ever refused.
+    until the answer begins. `rate`: whether all requests count, only mistakes do, or none is ever refused. `kind`: the class whose
+    limit counts all of them, whatever `rate` is; without one it follows from the method.
     """
 
     file: bool = False
     answer_s: float | None = None
     rate: Rate = "all"
+    kind: Kind | None = None
 
 
 USUAL = Allowance()
 _DECLARED = "__allowance__"
 
 
-def allowing(*, file: bool = False, answer_s: float | None = None, rate: Rate = "all") -> Callable[[Endpoint], Endpoint]:
+def allowing(
+    *, file: bool = False, answer_s: float | None = None, rate: Rate = "all", kind: Kind | None = None
+) -> Callable[[Endpoint], Endpoint]:
     """Declare the limits of a route; stands below the route's own decorator."""
-    allowance = Allowance(file, answer_s, rate)
+    allowance = Allowance(file, answer_s, rate, kind)
 
     def declare(endpoint: Endpoint) -> Endpoint:
         setattr(endpoint, _DECLARED, allowance)
@@ -119,13 +127,33 @@ def allowance_of(scope: Scope) -> Allowance:
     return cast(Allowance, scope.get(_DECLARED, USUAL))
 
 
-class RateLimited:
-    """Refuses with 429 requests that come too often from one address, as far as their route counts them (`Allowance.rate`)."""
+class Rates:
+    """A limiter per class of endpoints, each by the present limit of its class."""
 
-    def __init__(self, app: ASGIApp, *, per_minute: int) -> None:
+    def __init__(self, per_minute: PerMinute) -> None:
+        self._per_minute = per_minute
+        self._limiters: dict[Kind, tuple[int, Limiter]] = {}
+
+    def of(self, kind: Kind) -> Limiter:
+        """Return the limiter of a class."""
+        wanted = self._per_minute(kind)
+        used, limiter = self._limiters.get(kind) or (wanted, Limiter(wanted, wanted))
+        if used != wanted:
+            limiter.use(wanted, wanted)
+        self._limiters[kind] = wanted, limiter
+        return limiter
+
+
+class RateLimited:
+    """Refuses with 429 requests that come too often from one address, as far as their route counts them (`Allowance`).
+
+    Each process counts for itself: with several instances of an app, a client has the limit at each of them.
+    """
+
+    def __init__(self, app: ASGIApp, *, per_minute: PerMinute) -> None:
         self._app = app
-        self._requests = Limiter(per_minute, per_minute)
-        self._faults = Limiter(per_minute, per_minute)
+        self._requests = Rates(per_minute)
+        self._faults = Rates(per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -133,20 +161,23 @@ class RateLimited:
             await self._app(scope, receive, send)
             return
         client = scope["client"][0] if scope.get("client") else "unknown"
-        rate = allowance_of(scope).rate
-        if rate == "none":
+        allowance = allowance_of(scope)
+        if allowance.rate == "none":
             await self._app(scope, receive, send)
             return
-        free = rate == "faults"
-        now = monotonic()
-        if wait_s := self._faults.would_wait_s(client, now) if free else self._requests.wait_s(client, now):
+        by_method: Kind = "reading" if scope["method"] in ("GET", "HEAD", "OPTIONS") else "writing"
+        free, now, faults = allowance.rate == "faults", monotonic(), self._faults.of(by_method)
+        wait_s = faults.would_wait_s(client, now) if free else 0.0
+        if not wait_s and (not free or allowance.kind is not None):
+            wait_s = self._requests.of(allowance.kind or by_method).wait_s(client, now)
+        if wait_s:
             detail = "too many requests from this address; wait a moment"
             await problem(429, detail, headers={"Retry-After": str(ceil(wait_s))})(scope, receive, send)
             return
 
         async def watch(message: Message) -> None:
             if 400 <= message.get("status", 200) < 500:
-                self._faults.wait_s(client, monotonic())
+                faults.wait_s(client, monotonic())
             await send(message)
 
         await self._app(scope, receive, watch if free else send)
@@ -155,7 +186,9 @@ class RateLimited:
 class BodyLimited:
     """Refuses with 413 a body that is too long, with or without an announced length."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int = BODY_BYTES_MAX, file_max_bytes: int = BODY_BYTES_MAX) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int = BODY_BYTES_MAX, file_max_bytes: Callable[[], int] = lambda: BODY_BYTES_MAX
+    ) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._file_max_bytes = file_max_bytes
@@ -165,7 +198,7 @@ class BodyLimited:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = self._file_max_bytes if allowance_of(scope).file else self._max_bytes
+        most = self._file_max_bytes() if allowance_of(scope).file else self._max_bytes
         detail = f"the body is longer than {most} bytes"
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > most:

@@ -2,9 +2,9 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Protocol
 
@@ -12,6 +12,7 @@ from fastapi import Header, Query, Response
 from psycopg import AsyncConnection, IsolationLevel
 
 from api.addresses import Network
+from api.limits import Kind
 from events.clock import Context
 from events.errors import InvalidRequest, Retryable
 from events.text import Line, line_fault
@@ -36,8 +37,13 @@ class Options:
     """Settings of every app."""
 
     requests_per_minute: int
+    rates: Mapping[Kind, int] = field(default_factory=dict)
     trusted_proxies: tuple[Network, ...] = ()
     metrics_token: str = ""
+
+    def per_minute(self, kind: Kind) -> int:
+        """Return the limit of a class of endpoints; `requests_per_minute` is that of all without one of their own."""
+        return self.rates.get(kind, self.requests_per_minute)
 
 
 @dataclass(frozen=True, kw_only=True)

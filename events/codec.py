@@ -17,7 +17,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 from pydantic_core import CoreSchema, PydanticSerializationError, SchemaValidator, core_schema
 
-from events import archive, failures, jobs, progress, telemetry, videos, workers  # noqa: F401  (declares the types)
+from events import archive, failures, jobs, progress, settings, telemetry, videos, workers  # noqa: F401  (declares the types)
 from events.envelope import REGISTRY, Envelope, Event, new_tuple
 from events.errors import InvalidEvent
 from events.upcasters import UPCASTERS, upcast

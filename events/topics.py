@@ -14,6 +14,7 @@ from events.envelope import Event
 from events.failures import FailureEvent
 from events.jobs import JobFact, JobRequest
 from events.progress import ProgressTicked
+from events.settings import SettingEvent
 from events.telemetry import TelemetryReported
 from events.videos import VideoEvent
 from events.workers import WorkerEvent, WorkerHeartbeat
@@ -141,9 +142,21 @@ ARCHIVE = Topic(
     partitions=1,
 )
 
+SETTINGS = Topic(
+    "settings",
+    "name",
+    "Settings that were changed while the platform runs, and why.",
+    get_args(SettingEvent),
+    producers=("admin app",),
+    consumers=("every program", "archiver"),
+    partitions=1,
+)
+
 TOPICS = {
     topic.name: topic
-    for topic in (*(VIDEOS, CONTENTS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, FAILURES, TELEMETRY, ARCHIVE),)
+    for topic in (
+        *(VIDEOS, CONTENTS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, FAILURES, TELEMETRY, ARCHIVE, SETTINGS),
+    )
 }
 TOPIC_OF = {event.TYPE: topic for topic in TOPICS.values() for event in topic.events}
 """Wire type -> the one topic that may carry it."""

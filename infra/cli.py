@@ -25,6 +25,7 @@ from infra.commands import (
     platform,
     projections,
     replay,
+    settings,
     telemetry,
     whatif,
     worker,
@@ -87,6 +88,7 @@ app.command()(platform.down)
 app.command()(platform.status)
 app.add_typer(worker.app, name="worker", cls=Group)
 app.add_typer(configuration.app, name="config", cls=Group)
+app.add_typer(settings.app, name="settings", cls=Group)
 app.command()(configuration.docs)
 
 

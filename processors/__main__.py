@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,6 +31,7 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.refusals import explained
 from infra.runtime.settings import Settings
 from infra.runtime.watchdog import Watchdog
+from infra.settings.live import Followers, Live, live_settings
 from processors import files
 from processors.agents.app import App, Services, Worker, add_effect, add_process, add_projection, create_app, offered_again
 from processors.agents.dead_letters import Limit, bury_with, recall_with
@@ -162,8 +163,35 @@ def observe_decisions(state: State, facts: Sequence[Envelope[Event]], seconds: f
             metrics.JOBS_ENDED.labels(state.jobs[event.job_id].queued.spec.kind, result).inc()
 
 
-def add_chores(app: App, settings: Settings, services: Services, store: ObjectStore, watchdog: Watchdog) -> None:
+class Following(Service):
+    """Ends the process when the settings are followed no longer; closes their reader at the end."""
+
+    def __init__(self, task: "asyncio.Task[None]", stack: AsyncExitStack) -> None:
+        super().__init__()
+        self._task_followed = task
+        self._stack = stack
+
+    @Service.task
+    async def _watch(self) -> None:
+        await asyncio.wait({self._task_followed})
+        if not self.should_stop:
+            self._task_followed.result()
+
+    async def on_shutdown(self) -> None:
+        """Close."""
+        await self._stack.aclose()
+
+
+async def follow_settings(settings: Settings, watchdog: Watchdog) -> tuple[Followers, Following]:
+    """Return the live settings, and the service that keeps them."""
+    stack = AsyncExitStack()
+    followers = await stack.enter_async_context(live_settings(settings, watchdog.pulse))
+    return followers, Following(followers.task, stack)
+
+
+def add_chores(app: App, live: Live, services: Services, store: ObjectStore, watchdog: Watchdog) -> None:
     """Schedule the chores."""
+    settings = live.settings
     chores = Chores(
         services.pool,
         store,
@@ -172,6 +200,12 @@ def add_chores(app: App, settings: Settings, services: Services, store: ObjectSt
         timedelta(seconds=settings.upload_ttl_s),
         timedelta(seconds=settings.orphan_ttl_s),
     )
+
+    def use(changed: Settings) -> None:
+        chores.upload_ttl = timedelta(seconds=changed.upload_ttl_s)
+        chores.orphan_ttl = timedelta(seconds=changed.orphan_ttl_s)
+
+    live.use(use)
     for chore, every_s in (
         (chores.sweep_uploads, min(UPLOADS_SWEPT_S, settings.upload_ttl_s)),
         (chores.sweep_multiparts, min(UPLOADS_SWEPT_S, settings.upload_ttl_s)),
@@ -184,6 +218,9 @@ def add_chores(app: App, settings: Settings, services: Services, store: ObjectSt
 async def build(settings: Settings, watchdog: Watchdog) -> App:
     """Open every service and return the app with all agents."""
     await kafka.ensure_topics(settings)
+    followers, following = await follow_settings(settings, watchdog)
+    live = followers.live
+    settings = live.settings
     pool = await postgres.open_pool(settings, size_max=12)
     store = ObjectStore(settings)
     await store.ensure_bucket()
@@ -213,6 +250,7 @@ async def build(settings: Settings, watchdog: Watchdog) -> App:
     app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
     feeds = [add_projection(app, projection, services) for projection in PROJECTIONS.values()]
     policy = planning.Policy(plan_settings(settings), pool=settings.pools[0])
+    live.use(lambda changed: setattr(policy, "plan", plan_settings(changed)))
     app.add_service(rebuilds := Rebuilds(FOLDS.values(), pool, lambda: history(settings)))
     plans = planning.process(policy)
     feeds.append(add_process(app, plans, services))
@@ -232,8 +270,10 @@ async def build(settings: Settings, watchdog: Watchdog) -> App:
     feeds.append(add_effect(app, files.PROJECTION, files.wants, outbox, services))
     for name in {feed.name for feed in feeds} | effects.keys():
         metrics.PROJECTION_STANDING.labels(name).set_function(partial(standing_s, name, feeds, outbox))
-    add_chores(app, settings, services, store, watchdog)
+    add_chores(app, live, services, store, watchdog)
     app.add_service(archives := archiver(settings, store, clock, watchdog.pulse("the archiver")))
+    live.use(lambda changed: archives.use(timedelta(seconds=changed.archive_every_s)))
+    app.add_service(following)
 
     def missing() -> Mapping[str, str]:
         faults = [("archiver", archives.fault), *((name, outbox.fault(name)) for name in effects)]
@@ -241,13 +281,15 @@ async def build(settings: Settings, watchdog: Watchdog) -> App:
         unready = {feed.name: "has no partitions yet" for feed in feeds if not feed.ready.is_set()}
         return unready | {name: fault for name, fault in faults if fault}
 
-    app.add_service(Server(settings, settings.processors_port, missing, lambda: services.warnings))
+    app.add_service(Server(settings, settings.processors_port, missing, lambda: {**services.warnings, **followers.notes()}))
     return app
 
 
 async def build_dispatcher(settings: Settings, watchdog: Watchdog) -> App:
     """Return the app with the dispatcher alone."""
     await kafka.ensure_topics(settings)
+    followers, following = await follow_settings(settings, watchdog)
+    settings = followers.live.settings
     appender = appender_of(settings)
     await appender.start()
     member = kafka.member_name(settings.dispatcher_port)
@@ -277,13 +319,15 @@ async def build_dispatcher(settings: Settings, watchdog: Watchdog) -> App:
         pulse=watchdog.pulse("the dispatcher"),
     )
     app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
+    followers.live.use(lambda changed: dispatcher.use(policy_of(changed)))
+    app.add_service(following)
     app.add_service(dispatcher)
 
     def missing() -> Mapping[str, str]:
         fault = dispatcher.fault or (None if dispatcher.ready else "does not own its pools yet")
         return {DISPATCHER: fault} if fault else {}
 
-    app.add_service(Server(settings, settings.dispatcher_port, missing))
+    app.add_service(Server(settings, settings.dispatcher_port, missing, followers.notes))
     return app
 
 

@@ -99,6 +99,10 @@ class Archiver(Service):
     `memory_bytes` also bounds the unpacked records of files to be joined.
     """
 
+    def use(self, every: timedelta) -> None:
+        """Archive events at another age from now on."""
+        self._every = every
+
     def __init__(
         self,
         clients: Clients,

@@ -84,7 +84,7 @@ async def each(chore: str, subjects: Iterable[tuple[str, S]], do: Callable[[S], 
     return done
 
 
-@dataclass(frozen=True)
+@dataclass
 class Chores:
     """`upload_ttl` is the maximum time of an open upload, `orphan_ttl` the time for which objects of unaccepted attempts stay."""
 

@@ -20,6 +20,7 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.refusals import explained
 from infra.runtime.settings import Settings
 from infra.runtime.watchdog import Watchdog
+from infra.settings.live import live_settings
 from workers.app import Link, reporting, work_until_stopped
 from workers.transport import LogTransport
 
@@ -49,13 +50,16 @@ async def run(settings: Settings, number: int) -> None:
     )
     watchdog = Watchdog(settings.stall_max_s)
     watchdog.start()
-    async with reporting(settings, settings.var_dir / "telemetry" / str(number)) as report:
+    async with (
+        live_settings(settings, watchdog.pulse) as followers,
+        reporting(settings, settings.var_dir / "telemetry" / str(number)) as report,
+    ):
         await appender.start()
         await transport.start()
         try:
             link = Link(worker_id, name, transport, ObjectStore(settings))
             port = settings.worker_metrics_port + number - 1
-            await work_until_stopped(settings, link, directory, port, report)
+            await work_until_stopped(followers.live.settings, link, directory, port, report)
         finally:
             await transport.stop()
             await appender.stop()

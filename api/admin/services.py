@@ -20,6 +20,7 @@ from events.errors import InvalidRequest
 from events.text import Line
 from projections.folding.positions import Positions, newest, snapshot
 from projections.moments import time_of
+from projections.settings import Desk
 from projections.telemetry.insights import UNCAPPED, Caps
 
 TOKENS_PER_MINUTE = 300
@@ -59,6 +60,7 @@ class Services(common.Services):
     log_answers: Callable[[], Awaitable[Any]]
     access: Access
     live: Hub
+    settings: Desk
     past: Callable[[str], AbstractAsyncContextManager[AsyncConnection[Any]]]
     as_of: str | None = None
     attempts: Attempts = field(default_factory=lambda: Attempts(TOKENS_PER_MINUTE))

@@ -120,6 +120,7 @@ class CompletedUpload(BaseModel):
 
 
 @routes.post("/api/uploads", status_code=201, responses=documented(409, 413, 422))
+@allowing(kind="uploads")
 async def begin(
     given: Given,
     response: Response,
@@ -165,6 +166,7 @@ async def show(given: Given, video_id: VideoId) -> OpenUpload:
 
 
 @routes.post("/api/uploads/{video_id}/parts", responses=documented(404, 409, 413, 422))
+@allowing(kind="uploads")
 async def sign_parts(given: Given, video_id: VideoId, wanted: WantedParts) -> PartAddresses:
     """Return addresses to PUT parts to."""
     video = await _upload(given, video_id)
@@ -178,7 +180,7 @@ async def sign_parts(given: Given, video_id: VideoId, wanted: WantedParts) -> Pa
 
 
 @routes.post("/api/uploads/{video_id}/complete", responses=documented(404, 409, 413, 422))
-@allowing(answer_s=JOIN_S)
+@allowing(answer_s=JOIN_S, kind="uploads")
 async def complete(given: Given, response: Response, video_id: VideoId, completion: Completion) -> CompletedUpload:
     """Join the parts, check the size, and begin to make the video. A repeated call gets the same answer.
 
@@ -217,6 +219,7 @@ async def complete(given: Given, response: Response, video_id: VideoId, completi
 
 
 @routes.delete("/api/uploads/{video_id}", status_code=204, responses=documented(404, 409))
+@allowing(kind="uploads")
 async def cancel(given: Given, response: Response, video_id: VideoId) -> None:
     """Give an upload up; its parts are deleted a moment later, unless it was completed first."""
     video = await _upload(given, video_id)
@@ -317,7 +320,7 @@ FORM = {
     },
     responses=documented(408, 409, 413, 422),
 )
-@allowing(file=True)
+@allowing(file=True, kind="uploads")
 async def upload_form(
     given: Given,
     response: Response,

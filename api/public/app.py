@@ -1,6 +1,7 @@
 """Composes and serves the public app."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -10,7 +11,7 @@ from starlette.middleware import Middleware
 
 from api import health
 from api.addresses import Addresses
-from api.app import Prometheus, begin, finish, server_config
+from api.app import Prometheus, begin, finish, rates, rates_of, serve_beside, server_config
 from api.middleware import CrossOrigin, Observer
 from api.public import pages, previews, videos
 from api.public.services import Options, Services
@@ -20,6 +21,7 @@ from infra.runtime.clock import system_context
 from infra.runtime.memory import collect_rarely
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
+from infra.settings.live import live_settings
 
 
 def create_public(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
@@ -38,7 +40,7 @@ def create_public(services: Services, *, observer: Observer, exposition: Callabl
         observer=observer,
         new_id=lambda: services.context().new_id(),
         inside=[Middleware(pages.ProblemPages), Middleware(CrossOrigin)],
-        per_minute=options.requests_per_minute,
+        per_minute=rates_of(app),
         media_origin=options.media_origin,
     )
 
@@ -46,11 +48,31 @@ def create_public(services: Services, *, observer: Observer, exposition: Callabl
 async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
     """Serve viewers until SIGTERM."""
     collect_rarely()  # a film's manifests consist of 20,000 values; garbage collection took four fifths of the time
-    pool = await postgres.open_pool(settings)
-    store = ObjectStore(settings)
-    await store.ensure_bucket()
-    options = Options(
+    async with live_settings(settings, pulse) as followers:
+        settings = followers.live.settings
+        pool = await postgres.open_pool(settings)
+        store = ObjectStore(settings)
+        await store.ensure_bucket()
+        context = partial(system_context, "kinolog/public")
+        services = Services(pool=pool, store=store, context=context, options=options_of(settings))
+        app = create_public(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
+
+        def use(changed: Settings) -> None:
+            app.state.services = replace(services, options=options_of(changed))
+
+        followers.live.use(use)
+        app.state.notes = followers.notes
+        try:
+            await serve_beside(uvicorn.Server(server_config(app, settings, settings.public_port)), followers.task)
+        finally:
+            await pool.close()
+
+
+def options_of(settings: Settings) -> Options:
+    """Return the app's options under these settings."""
+    return Options(
         requests_per_minute=settings.requests_per_minute,
+        rates=rates(settings),
         media_delivery=settings.media_delivery,
         media_origin=_origin(settings) if settings.media_delivery == "redirect" else "",
         presign_ttl_s=settings.presign_ttl_s,
@@ -58,12 +80,6 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
         trusted_proxies=settings.trusted_proxies,
         metrics_token=settings.metrics_token.get_secret_value(),
     )
-    services = Services(pool=pool, store=store, context=partial(system_context, "kinolog/public"), options=options)
-    app = create_public(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
-    try:
-        await uvicorn.Server(server_config(app, settings, settings.public_port)).serve()
-    finally:
-        await pool.close()
 
 
 def _origin(settings: Settings) -> str:

@@ -149,7 +149,7 @@ async def progress_of(given: Given, response: Response, slug: Slug) -> progress.
 
 @routes.head("/videos/{slug}/master.m3u8", include_in_schema=False)
 @routes.get("/videos/{slug}/master.m3u8", response_class=Response, responses=HLS)
-@allowing(rate="faults")
+@allowing(rate="faults", kind="media")
 async def hls_master(given: Given, slug: Slug, known: Known = None) -> Response:
     """HLS master playlist, available as soon as the first chunk is."""
     return await _manifest(given, slug, manifests.hls_master, manifests.HLS_TYPE, known)
@@ -157,7 +157,7 @@ async def hls_master(given: Given, slug: Slug, known: Known = None) -> Response:
 
 @routes.head("/videos/{slug}/manifest.mpd", include_in_schema=False)
 @routes.get("/videos/{slug}/manifest.mpd", response_class=Response, responses=DASH)
-@allowing(rate="faults")
+@allowing(rate="faults", kind="media")
 async def dash(given: Given, slug: Slug, known: Known = None) -> Response:
     """DASH manifest, available once the video is published."""
     return await _manifest(given, slug, manifests.dash, manifests.DASH_TYPE, known)
@@ -165,7 +165,7 @@ async def dash(given: Given, slug: Slug, known: Known = None) -> Response:
 
 @routes.head("/videos/{slug}/{rendition}.m3u8", include_in_schema=False)
 @routes.get("/videos/{slug}/{rendition}.m3u8", response_class=Response, responses=HLS)
-@allowing(rate="faults")
+@allowing(rate="faults", kind="media")
 async def hls_media(
     given: Given, slug: Slug, rendition: Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9_.-]+$")], known: Known = None
 ) -> Response:
@@ -186,7 +186,7 @@ async def hls_media(
         **documented(404, 416),
     },
 )
-@allowing(rate="faults")
+@allowing(rate="faults", kind="media")
 async def media_object(
     given: Given,
     request: Request,

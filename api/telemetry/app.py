@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import health
 from api.addresses import Addresses
-from api.app import Prometheus, begin, finish, server_config
+from api.app import Prometheus, begin, finish, serve_beside, server_config
 from api.limiter import Limiter
 from api.middleware import CrossOrigin, Observer
 from api.telemetry import comparing, documents
@@ -26,12 +26,13 @@ from api.telemetry.protocol import protocol_for
 from api.telemetry.reading import Limits, Readings, StoredReadings
 from api.telemetry.services import Services
 from events.pulse import Pulse
-from events.topics import TELEMETRY
+from events.topics import SETTINGS, TELEMETRY
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.appender import appender_of
 from infra.runtime.clock import new_id
 from infra.runtime.memory import collect_rarely, keep_freed_memory
 from infra.runtime.settings import Settings
+from infra.settings.live import Followers, live_settings
 from projections.telemetry.insights import Caps
 
 REQUESTS_MAX = 5_000
@@ -129,7 +130,13 @@ class HotMetrics:
 async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
     """Serve telemetry until SIGTERM. Ingest needs no database; without one only the last insights are shown."""
     keep_freed_memory()
-    await kafka.ensure_topics(settings, [TELEMETRY])
+    await kafka.ensure_topics(settings, [TELEMETRY, SETTINGS])
+    async with live_settings(settings, pulse) as followers:
+        await _serve(followers, pulse)
+
+
+async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
+    settings = followers.live.settings
     appenders = [
         appender_of(settings, timeout_s=LOG_WAIT_S, pending_max=pending_max, pending_max_bytes=128 * 2**20)
         for pending_max in (10_000, 200_000)
@@ -147,10 +154,12 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
     limits = Limits(caps, settings.telemetry_floor, settings.telemetry_samples_min)
     readings = StoredReadings(pool, limits)
     snapshots = Snapshots(readings.look, OPEN, lambda label, count: metrics.TELEMETRY_WORDS_CAPPED.labels(label).set(count))
+    limiter = Limiter(settings.telemetry_requests_per_minute, settings.telemetry_burst, os.urandom(16))
+    followers.live.use(lambda changed: limiter.use(changed.telemetry_requests_per_minute, changed.telemetry_burst))
     ingest = Ingest(
         single,
         batches,
-        Limiter(settings.telemetry_requests_per_minute, settings.telemetry_burst, os.urandom(16)),
+        limiter,
         Addresses(settings.trusted_proxies),
         snapshots,
         hot.observe,
@@ -166,12 +175,13 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
         readings=readings,
         metrics_token=settings.metrics_token.get_secret_value(),
     )
+    app.state.notes = followers.notes
     config = server_config(app, settings, settings.telemetry_port, requests_max=REQUESTS_MAX, kind=protocol_for(ingest))
     server = uvicorn.Server(config)
     following = asyncio.create_task(snapshots.follow(pulse("insights")), name="insights")
     collect_rarely()
     try:
-        await server.serve()
+        await serve_beside(server, followers.task)
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)

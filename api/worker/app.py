@@ -3,7 +3,9 @@
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -12,7 +14,7 @@ from starlette.middleware import Middleware
 from api import health
 from api.access import Access, Denied
 from api.addresses import Addresses
-from api.app import Prometheus, begin, finish, server_config
+from api.app import Prometheus, begin, finish, rates_of, serve_beside, server_config
 from api.middleware import Observer
 from api.worker import claims, objects, registration
 from api.worker import jobs as held
@@ -31,6 +33,7 @@ from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import find_admin_token
 from infra.runtime.worker_keys import KeyTable
+from infra.settings.live import Followers, live_settings
 from projections import jobs
 from projections.folding.positions import Positions, wait_for
 from projections.jobs import Job
@@ -65,8 +68,8 @@ def create_worker(
         observer=observer,
         new_id=lambda: services.context(None).new_id(),
         inside=[Middleware(Audited, append=services.append, context=lambda: services.context(None))],
-        per_minute=services.options.requests_per_minute,
-        file_max_bytes=ARCHIVE_BYTES_MAX,
+        per_minute=rates_of(app),
+        file_max_bytes=lambda: ARCHIVE_BYTES_MAX,
     )
 
 
@@ -74,6 +77,12 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
     """Serve workers outside the cluster until SIGTERM, or until the log cannot be followed."""
     collect_rarely()
     await kafka.ensure_topics(settings)
+    async with live_settings(settings, pulse) as followers:
+        await _serve(followers, pulse)
+
+
+async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
+    settings = followers.live.settings
     pool = await postgres.open_pool(settings)
     store = ObjectStore(settings)
     await store.ensure_bucket()
@@ -102,7 +111,7 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
         Shelf(store),
         appender.append,
         lambda correlation_id: system_context("kinolog/worker-app", correlation_id),
-        _worker_options(settings),
+        options_of(settings),
         unpacking=asyncio.Semaphore(settings.worker_archives_max),
     )
 
@@ -121,25 +130,37 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
     app = create_worker(
         services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, lacks=lacks
     )
+
+    def use(changed: Settings) -> None:
+        app.state.services = replace(services, options=options_of(changed))
+
+    followers.live.use(use)
+    app.state.notes = followers.notes
+    _empty(services.options.directory)
     server = uvicorn.Server(server_config(app, settings, settings.worker_port, requests_max=REQUESTS_MAX))
-    following = asyncio.gather(decisions.follow(pulse("decisions")), access.follow(pulse("keys compared"), pulse("revocations")))
-    following.add_done_callback(lambda _: setattr(server, "should_exit", True))
+    following = [
+        asyncio.create_task(decisions.follow(pulse("decisions")), name="decisions"),
+        asyncio.create_task(access.follow(pulse("keys compared"), pulse("revocations")), name="keys"),
+    ]
     try:
-        await server.serve()
-        if following.done():
-            following.result()
+        await serve_beside(server, *following, followers.task)
     finally:
-        following.cancel()
-        await asyncio.gather(following, *services.tasks, return_exceptions=True)
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, *services.tasks, return_exceptions=True)
         await log.close()
         await appender.stop()
         await pool.close()
 
 
-def _worker_options(settings: Settings) -> Options:
-    directory = settings.var_dir.resolve() / f"worker-app-{settings.worker_port}"
-    shutil.rmtree(directory, ignore_errors=True)  # partial files of the last run
+def _empty(directory: Path) -> None:
+    """Make a folder without the partial files of the last run."""
+    shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
+
+
+def options_of(settings: Settings) -> Options:
+    """Return the app's options under these settings."""
     return Options(
         admin_secret=lambda: find_admin_token(settings),
         key_life=timedelta(days=settings.worker_key_days) if settings.worker_key_days else None,
@@ -148,7 +169,7 @@ def _worker_options(settings: Settings) -> Options:
         lease=timedelta(seconds=settings.lease_s),
         renew_every=timedelta(seconds=settings.lease_renew_s) / 2,
         requests_per_minute=settings.worker_requests_per_minute,
-        directory=directory,
+        directory=settings.var_dir.resolve() / f"worker-app-{settings.worker_port}",
         trusted_proxies=settings.trusted_proxies,
         metrics_token=settings.metrics_token.get_secret_value(),
     )

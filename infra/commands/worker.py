@@ -53,7 +53,7 @@ def worker(
         if token is not None:
             raise UsageFault("--token goes with --join URL")
         os.execv(sys.executable, [sys.executable, "-m", "workers", str(number)])
-    from infra.runtime.settings import http_url
+    from infra.runtime.service_settings import http_url
 
     try:
         http_url(join)

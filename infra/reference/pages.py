@@ -106,15 +106,20 @@ def settings_page() -> str:
         "# Settings\n",
         f"Read from environment variables, over the TOML file that `{PREFIX}CONFIG` names (same names, lower case, without the",
         "prefix), over the defaults. `kinolog config check` names each wrong one; `kinolog config show` prints all.\n",
-        "| variable | type | default | what |",
-        "|---|---|---|---|",
-        f"| `{PREFIX}CONFIG` | path | – | The TOML file. |",
+        "Settings with an entry under *stored* can also be changed while the platform runs: `kinolog settings set`. The entry says",
+        "when a change takes effect. The environment is before the stored value, and that before the default.\n",
+        "| variable | type | default | stored | what |",
+        "|---|---|---|---|---|",
+        f"| `{PREFIX}CONFIG` | path | – | – | The TOML file. |",
     ]
     properties = Settings.model_json_schema()["properties"]
     for name, field in Settings.model_fields.items():
         default = properties[name].get("default")
         shown = "–" if default in ("", None) or "secret" in name else f"`{_plain(default)}`"
-        cells = (f"`{PREFIX}{name.upper()}`", _limited(field.annotation, properties[name]), shown, field.description or "")
+        extra = field.json_schema_extra
+        starts = extra.get("starts") if isinstance(extra, dict) else None
+        stored = "–" if starts is None else f"next start of {starts}" if starts else "at once"
+        cells = (f"`{PREFIX}{name.upper()}`", _limited(field.annotation, properties[name]), shown, stored, field.description or "")
         lines.append(f"| {' | '.join(cells)} |")
     return _page(lines)
 

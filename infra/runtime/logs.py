@@ -124,7 +124,6 @@ def configure(settings: Settings, process: str, stream: TextIO | None = None) ->
 
     Call it once, in a composition root. `process` names it on every line, as `admin` or `worker-1`.
     """
-    level = getattr(logging, settings.log_level.upper())
     stream = sys.stderr if stream is None else stream
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -135,7 +134,6 @@ def configure(settings: Settings, process: str, stream: TextIO | None = None) ->
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
@@ -157,17 +155,25 @@ def configure(settings: Settings, process: str, stream: TextIO | None = None) ->
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
     logging.captureWarnings(True)
-    for name, quiet in QUIETER.items():
+    for name in QUIETER:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-        logger.setLevel(logging.NOTSET if level == logging.DEBUG else quiet)
     for name in ("uvicorn", "uvicorn.error"):  # give up the handlers and levels of their own
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).setLevel(logging.NOTSET)
         logging.getLogger(name).propagate = True
+    set_level(settings.log_level)
+
+
+def set_level(name: str) -> None:
+    """Log from this level on, now: `debug`, `info`, `warning` or `error`."""
+    level = getattr(logging, name.upper())
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    logging.getLogger().setLevel(level)
+    for library, quiet in QUIETER.items():
+        logging.getLogger(library).setLevel(logging.NOTSET if level == logging.DEBUG else quiet)
 
 
 def _naming(process: str) -> Processor:

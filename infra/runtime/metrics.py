@@ -74,6 +74,17 @@ DEAD_LETTERS = Counter("kinolog_dead_letters", "Records put on a dead-letter top
 
 ARCHIVED_EVENTS = Counter("kinolog_archived_events", "Events written to the archive.", ["topic"], registry=REGISTRY)
 
+FOLLOWER_POSITION = Gauge(
+    "kinolog_follower_position_offset",
+    "Position of this process on a topic that it follows in memory.",
+    ["topic"],
+    registry=REGISTRY,
+)
+FOLLOWER_LAG = Gauge("kinolog_follower_lag_events", "Events between that position and the log's end.", ["topic"], registry=REGISTRY)
+FOLLOWER_PASSED_OVER = Gauge(
+    "kinolog_follower_passed_over_events", "Records of followed topics that could not be read since the start.", registry=REGISTRY
+)
+
 # --- Dispatch -------------------------------------------------------------------------------------------------------
 
 DISPATCH_QUEUED_JOBS = Gauge("kinolog_dispatch_queued_jobs", "Waiting jobs.", ["pool", "priority"], registry=REGISTRY)

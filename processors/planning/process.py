@@ -132,9 +132,9 @@ class Row:
     fault: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Policy:
-    """The planner's policy: settings of plans, and the pool for the jobs."""
+    """The planner's policy: settings of plans, and the pool for the jobs. A change is for plans that are not decided yet."""
 
     plan: PlanSettings
     pool: str

@@ -120,9 +120,9 @@ class Follower:
         partitions = sorted({partition for followed in self._followed for partition in followed.partitions})
         if not self.positions:
             self.positions = dict(await source.starts(partitions))
+        ends = await source.ends(partitions)  # before there is a fetch, behind which it would wait
         reader = LogReader(source)
         await reader.seek(self.positions)
-        ends = await reader.ends()
         while True:
             self._pulse.beat()
             if not self.started.is_set() and not reader.missing(ends):

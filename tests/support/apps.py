@@ -30,7 +30,7 @@ TOKEN = "a-token-for-tests"
 ADMIN = admin.Options(
     requests_per_minute=1_000_000, presign_ttl_s=60, upload_max_bytes=64 * 2**20, upload_part_bytes=5 * 2**20, token=TOKEN
 )
-PUBLIC = public.Options(requests_per_minute=1_000_000, media_delivery="proxy", presign_ttl_s=60)
+PUBLIC = public.Options(requests_per_minute=1_000_000, rates={"media": 1_000_000}, media_delivery="proxy", presign_ttl_s=60)
 
 
 @dataclass
@@ -80,6 +80,7 @@ def make_admin(
     log_answers: Callable[[], Awaitable[Any]] = nothing,
     observer: Seen | None = None,
     live: Hub | None = None,
+    settings: Any = None,
     **options: Any,
 ) -> FastAPI:
     """Return the admin app with these parts."""
@@ -98,6 +99,7 @@ def make_admin(
         access=Access(none, append, context),
         live=live or Hub(none, none),
         past=none,
+        settings=settings,
     )
     return create_admin(services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
 

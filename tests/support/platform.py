@@ -167,7 +167,7 @@ class Platform:
             settings = settings.model_copy(update={"worker_metrics_port": port})
         else:
             command = COMMANDS[name]
-        settings = access.as_user(settings, {"worker": "worker-app", "public": "nobody"}.get(name, name.partition("-")[0]))
+        settings = access.as_user(settings, {"worker": "worker-app"}.get(name, name.partition("-")[0]))
         log = os.open(settings.var_dir / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self.processes[name] = await asyncio.create_subprocess_exec(

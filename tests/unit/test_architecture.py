@@ -55,6 +55,7 @@ ROOMS = {
     "workers.remote": {"workers"},
     "infra.runtime": set(),
     "infra.history": {"infra.runtime"},
+    "infra.settings": {"infra.runtime"},
     "infra.backup": {"infra.runtime"},
     "infra.local": {"infra.runtime"},
     "infra.commands.support": {"infra.runtime", "infra.local"},

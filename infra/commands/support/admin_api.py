@@ -37,6 +37,14 @@ class AdminApi:
 
         return self._call("POST", path, json=body, timeout=httpx.Timeout(TIMEOUT_S, read=read_s))
 
+    def put(self, path: str, body: object, **parameters: object) -> Any:
+        """Send JSON, return the JSON answer; parameters that are None are left out."""
+        return self._call("PUT", path, json=body, params=_given(parameters))
+
+    def delete(self, path: str, **parameters: object) -> Any:
+        """Return the JSON answer; parameters that are None are left out."""
+        return self._call("DELETE", path, params=_given(parameters))
+
     def pages(self, path: str, *, limit: int, **parameters: object) -> list[dict[str, Any]]:
         """Return up to `limit` items of a list that comes in pages: {"items": […], "next": cursor or null}."""
         items: list[dict[str, Any]] = []

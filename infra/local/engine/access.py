@@ -3,7 +3,7 @@
 The local broker asks for SCRAM-SHA-512, so that neither side learns the other's password, and refuses requests that no rule allows.
 The passwords are made at the first start and lie in `var/run/kafka.passwords`, mode 0600. `provide` brings the broker up to date at
 every start; `provide_outside` does the same for another Kafka, with given passwords. The public app reads
-no log and has no user.
+only the topics that it follows, and writes none.
 """
 
 import asyncio
@@ -41,13 +41,16 @@ ENGINE, OPERATOR = "engine", "operator"
 """The broker itself, with every right; the command line, with every right to the installation's topics."""
 WRITES: Mapping[str, tuple[str, ...]] = {
     "admin": ("admin app",),
+    "public": (),
     "worker-app": ("worker app",),
     "telemetry": ("telemetry app",),
     "processors": ("planning", "chores", "archiver"),
     "dispatcher": ("dispatcher",),
     "worker": ("workers",),
 }
-"""Program -> its names among the producers of a topic. Every one of them reads every topic."""
+"""Program -> its names among the producers of a topic. Every one of them reads every topic, except those of READS."""
+READS: Mapping[str, tuple[str, ...]] = {"public": ("every program",)}
+"""Program -> its names among the consumers of the topics that it may read: anybody may reach its port."""
 GROUPS: Mapping[str, str] = {"processors": "kinolog.", "dispatcher": "kinolog."}
 """Program -> prefix of its consumer groups and transactional ids."""
 BURIES = ("processors", "dispatcher")
@@ -124,7 +127,11 @@ def rights(prefix: str, users: Collection[str] = USERS) -> Iterator[AclBinding]:
 
 def _every_right(prefix: str) -> Iterator[AclBinding]:
     for user in WRITES:
-        yield _under(ResourceType.TOPIC, prefix, user, AclOperation.READ)  # which allows to describe
+        if user in READS:
+            named = [topic for topic in TOPICS.values() if set(READS[user]) & set(topic.consumers)]
+            yield from (_on(ResourceType.TOPIC, prefix + topic.name, user, AclOperation.READ) for topic in named)
+        else:
+            yield _under(ResourceType.TOPIC, prefix, user, AclOperation.READ)  # which allows to describe
         yield _on(ResourceType.GROUP, kafka.NO_GROUP, user, AclOperation.READ)
         for topic in TOPICS.values():
             if set(WRITES[user]) & set(topic.producers):

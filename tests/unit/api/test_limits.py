@@ -71,7 +71,7 @@ async def pieces(*data: bytes, then: Callable[[], Any] = lambda: asyncio.sleep(0
 
 
 async def test_a_body_may_be_as_long_as_it_may_be() -> None:
-    async with client(limited(BodyLimited, max_bytes=20, file_max_bytes=40)) as http:
+    async with client(limited(BodyLimited, max_bytes=20, file_max_bytes=lambda: 40)) as http:
         assert (await http.post("/json", content=b'{"a":"aaaaaaaaaaaa"}', headers=JSON)).status_code == 200
         for body in (b'{"a":"aaaaaaaaaaaaa"}', pieces(b'{"a":"', b"a" * 13, b'"}')):
             answer = await http.post("/json", content=body, headers=JSON)
@@ -165,7 +165,7 @@ async def test_who_stops_reading_is_left() -> None:
 
 async def test_requests_are_counted_per_address_and_media_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     stop_the_minute(monkeypatch)
-    around = limited(RateLimited, per_minute=2)
+    around = limited(RateLimited, per_minute=lambda kind: 2)
     async with client(around) as http:
         states = [(await http.post("/json", json={})).status_code for _ in range(4)]
         assert states == [200, 200, 429, 429]

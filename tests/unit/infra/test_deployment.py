@@ -82,8 +82,8 @@ def test_each_program_has_a_user_of_its_own_and_only_kafka_and_the_one_that_give
     for name in PLATFORM:
         environment = SERVICES[name]["environment"]
         user = environment.get("KINOLOG_KAFKA_USER")
-        assert user == (None if name == "public" else name)
-        assert environment.get("KINOLOG_KAFKA_PASSWORD") == (given[name] if user else None)
+        assert user == name
+        assert environment.get("KINOLOG_KAFKA_PASSWORD") == given[name]
         assert "KINOLOG_KAFKA_PASSWORDS" not in environment
     assert [name for name, service in SERVICES.items() if "${KAFKA_PASSWORD" in json.dumps(service)] == ["access"]
 

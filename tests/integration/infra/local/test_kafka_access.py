@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
 from events.errors import InvalidRequest
-from events.topics import JOBS, TOPICS, VIDEOS
+from events.topics import JOBS, SETTINGS, TOPICS, VIDEOS
 from infra.local import supervision
 from infra.local.engine import access
 from infra.local.engine.endpoints import resolve
@@ -84,8 +84,10 @@ async def test_a_program_reads_the_log_and_writes_only_the_topics_that_name_it(w
         may = bool(set(access.WRITES[user]) & set(topic.producers))
         assert written(program, topic.name) == (None if may else DENIED), (user, topic.name)
         assert written(program, topic.dead_letters) == (None if user in access.BURIES else DENIED)
-    assert written(world, JOBS.name) is None
-    assert read(program, JOBS.name) == b"{}"
+    assert written(world, SETTINGS.name) is None
+    assert read(program, SETTINGS.name) == b"{}"
+    seen = AdminClient(kafka.librdkafka(program), logger=kafka.LOGGER).list_topics(timeout=20).topics
+    assert (kafka.topic_name(world, JOBS) in seen) == (user not in access.READS)
 
 
 async def test_a_program_sees_no_topics_of_others(world: Settings) -> None:
@@ -94,7 +96,7 @@ async def test_a_program_sees_no_topics_of_others(world: Settings) -> None:
     for user in access.WRITES:
         admin = AdminClient(kafka.librdkafka(access.as_user(world, user)), logger=kafka.LOGGER)
         seen = admin.list_topics(timeout=20).topics
-        assert kafka.topic_name(world, VIDEOS) in seen
+        assert kafka.topic_name(world, SETTINGS) in seen
         assert not [name for name in seen if name.startswith("other.")]
 
 

@@ -1,0 +1,162 @@
+"""The settings in force: environment over stored over default, and what a stored value may be."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from events.envelope import Envelope, Recorded
+from events.errors import Conflict, InvalidRequest, NotFound
+from events.settings import SettingChanged, SettingEvent
+from infra.runtime.clock import system_context
+from infra.runtime.sealing import Seal, Sealed, ensure_seal, find_seal
+from infra.runtime.settings import Settings
+from infra.settings.desk import REDACTED, SettingsDesk
+from infra.settings.live import KINDS, Live, in_force
+from projections.settings import Stored, evolve
+from tests.support.footage import START
+
+NUMBERS = {name: Settings.model_fields[name].default for name in ("lease_s", "attempts_max", "chunk_s", "upload_ttl_s")}
+
+
+def stored(**values: str) -> Stored:
+    """Return a state with these values."""
+    state = Stored()
+    for number, (name, value) in enumerate(values.items()):
+        event = SettingChanged(name=name, version=1, value=value)
+        state = evolve(state, Recorded("settings", 0, number, Envelope("x", "x", name, START, event, "x")))
+    return state
+
+
+def unseal(name: str, sealed: str) -> str:
+    raise Sealed("no key")
+
+
+class Desk(SettingsDesk):
+    """A desk whose log is folded at once."""
+
+    def __init__(self, base: Settings) -> None:
+        self.log: list[Envelope[SettingEvent]] = []
+        self.live = Live(base)
+        super().__init__(self.live, self.put, lambda: system_context("kinolog/test"), lambda: ensure_seal(base))
+
+    async def put(self, envelopes: Any) -> None:
+        """Append."""
+        for envelope in envelopes:
+            self.log.append(envelope)
+            self.live.followed.take([Recorded("settings", 0, len(self.log) - 1, envelope)])
+
+
+@given(st.sets(st.sampled_from(sorted(NUMBERS))), st.sets(st.sampled_from(sorted(NUMBERS))), st.randoms())
+def test_the_environment_is_before_the_stored_value_and_that_before_the_default(env: set[str], kept: set[str], chance: Any) -> None:
+    order = sorted(kept)
+    chance.shuffle(order)
+    found = in_force(Settings.of(dict.fromkeys(env, "7")), stored(**dict.fromkeys(order, "9")), unseal)
+    for name, default in NUMBERS.items():
+        assert getattr(found, name) == (7 if name in env else 9 if name in kept else default)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_default_is_a_value_that_may_be_stored_and_comes_back_alike(name: str) -> None:
+    default = Settings.model_fields[name].default
+    text = default.get_secret_value() if isinstance(default, SecretStr) else str(default)
+    assert getattr(in_force(Settings(), stored(**{name: text}), unseal), name) == default
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_stored_setting_has_a_category_a_description_and_limits_that_no_number_escapes(name: str) -> None:
+    shown = SettingsDesk(Live(Settings()), nothing, lambda: system_context("x"), lambda: Seal(b"0" * 32)).shown(name)
+    assert shown.category and shown.description and shown.source == "default"
+    if shown.type in ("number", "integer"):
+        assert {"at_least", "above"} & shown.limits.keys() and "at_most" in shown.limits
+    elif not shown.secret:
+        assert shown.allowed or name.startswith("worker_version") or "pattern" in shown.limits
+
+
+async def nothing(_: Any) -> None:
+    raise AssertionError("nothing is appended")
+
+
+@given(st.text(max_size=10))
+def test_a_value_that_this_version_refuses_is_passed_over(text: str) -> None:
+    assert in_force(Settings(), stored(streaming_format=text, no_such_setting=text), unseal).streaming_format in ("cmaf", "hls_ts")
+
+
+async def test_limits_are_in_the_sentence_of_a_refusal() -> None:
+    desk = Desk(Settings())
+    for name, value, words in (
+        ("lease_s", "5000", "lease_s must be at most 3600"),
+        ("lease_s", "nan", "lease_s"),
+        ("attempts_max", "many", "attempts_max"),
+        ("video_codec", "vp8", "h264"),
+        ("worker_version_min", "new", "must be a version"),
+    ):
+        with pytest.raises(InvalidRequest, match=words):
+            await desk.change(name, value, expected=None, reason="")
+    with pytest.raises(InvalidRequest, match="KINOLOG_KAFKA_BOOTSTRAP"):
+        await desk.change("kafka_bootstrap", "x:1", expected=None, reason="")
+    with pytest.raises(NotFound, match="no setting leases"):
+        desk.shown("leases")
+    assert not desk.log
+
+
+async def test_a_change_is_seen_by_its_users_and_can_be_undone() -> None:
+    desk, leases = Desk(Settings()), list[float]()
+    desk.live.use(lambda settings: leases.append(settings.lease_s))
+    changed = await desk.change("lease_s", "90", expected=0, reason="slow line")
+    assert (changed.value, changed.source, changed.version, changed.reason) == (90.0, "stored", 1, "slow line")
+    with pytest.raises(Conflict):
+        await desk.change("lease_s", "30", expected=0, reason="")
+    undone = await desk.undo("lease_s", expected=None, reason="")
+    assert (undone.value, undone.source, undone.stored, undone.version) == (60.0, "default", None, 2)
+    assert [change.value for change in desk.history("lease_s")] == [None, "90"]
+    assert leases == [60.0, 90.0, 60.0]
+
+
+async def test_a_fault_of_one_user_keeps_no_other_from_the_change() -> None:
+    desk, seen = Desk(Settings()), list[float]()
+
+    def faulty(settings: Settings) -> None:
+        if settings.lease_s == 90:
+            raise OverflowError
+
+    desk.live.use(faulty)
+    desk.live.use(lambda settings: seen.append(settings.lease_s))
+    await desk.change("lease_s", "90", expected=None, reason="")
+    assert seen == [60.0, 90.0]
+
+
+async def test_the_environments_value_stays_in_force_and_is_shown_as_such() -> None:
+    desk = Desk(Settings.of({"lease_s": "45"}))
+    shown = await desk.change("lease_s", "90", expected=None, reason="")
+    assert (shown.value, shown.source, shown.stored) == (45.0, "environment", "90")
+
+
+async def test_a_secret_is_sealed_on_the_log_and_redacted_everywhere(tmp_path: Path) -> None:
+    desk = Desk(Settings(var_dir=tmp_path))
+    shown = await desk.change("metrics_token", "not-for-the-log", expected=None, reason="")
+    assert (shown.value, shown.stored, shown.secret) == (REDACTED, REDACTED, True)
+    assert [change.value for change in desk.history("metrics_token")] == [REDACTED]
+    assert "not-for-the-log" not in repr(desk.log) and desk.log[0].data.sealed
+    assert desk.live.settings.metrics_token.get_secret_value() == "not-for-the-log"
+    key = tmp_path / "tokens" / "settings.key"
+    assert key.stat().st_mode & 0o077 == 0
+    key.unlink()
+    other = Live(Settings(var_dir=tmp_path))
+    other.followed.take([Recorded("settings", 0, 0, desk.log[0])])
+    assert other.settings.metrics_token.get_secret_value() == "" and find_seal(other.base) is None
+
+
+@given(st.text(max_size=50))
+def test_a_sealed_value_opens_under_its_key_and_name_alone(text: str) -> None:
+    seal = Seal(b"k" * 32)
+    sealed = seal.close("metrics_token", text)
+    assert seal.open("metrics_token", sealed) == text
+    for other, name in ((Seal(b"l" * 32), "metrics_token"), (seal, "s3_secret_key")):
+        with pytest.raises(Sealed):
+            other.open(name, sealed)
+    with pytest.raises(Sealed):
+        seal.open("metrics_token", text)
