@@ -12,6 +12,7 @@ KinologError
 ├── Stalled          a loop hung and was cancelled
 ├── ObjectMissing    the store lacks an object that should be there
 ├── InvalidRequest   a person or client asked for something impossible: 4xx, with what to do
+├── Unproven         a proof of identity was refused: 401
 ├── NotFound         no such video, job, rendition …: 404
 └── Conflict         not in this state: 409
 """
@@ -70,6 +71,14 @@ class ObjectChanged(KinologError):
 
 class InvalidRequest(KinologError):
     """The request cannot be carried out as it stands; the message says what to do."""
+
+
+class Unproven(KinologError):
+    """The proof of identity is not accepted; `reason` is for the audit, the message for the person."""
+
+    def __init__(self, reason: str, message: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class NotFound(KinologError):

@@ -1,0 +1,1 @@
+"""Ways to prove who one is, for the apps that people log in to."""
