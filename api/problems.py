@@ -13,15 +13,27 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from events.errors import Conflict, EventTooLarge, InvalidEvent, InvalidRequest, KinologError, NotFound, ObjectMissing, Retryable
+from events.errors import (
+    Conflict,
+    EventTooLarge,
+    InvalidEvent,
+    InvalidRequest,
+    KinologError,
+    NotFound,
+    ObjectMissing,
+    Retryable,
+    Unproven,
+)
 from events.faults import pointer_of, sentence
 
 TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
 AWAY = (OperationalError, PoolTimeout, TooManyRequests)
 """The database does not answer."""
 _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (Unproven, HTTPStatus.UNAUTHORIZED),
     (EventTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (InvalidEvent, HTTPStatus.UNPROCESSABLE_ENTITY),
     (NotFound, HTTPStatus.NOT_FOUND),
@@ -116,11 +128,13 @@ def _fault(fault: Mapping[str, Any]) -> dict[str, str]:
 def install(app: FastAPI) -> None:
     """Answer every fault with a problem document."""
 
-    async def expected(_request: Request, error: Exception) -> Response:
+    async def expected(request: Request, error: Exception) -> Response:
+        if isinstance(error, Unproven):
+            request.state.refusal = error.reason
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
         status = HTTPStatus(getattr(error, "status", status))
-        retry = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-        return problem(status, str(error), headers=retry, **getattr(error, "members", {}))
+        more = {HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_AFTER_S)}, HTTPStatus.UNAUTHORIZED: CHALLENGE}
+        return problem(status, str(error), headers=more.get(status), **getattr(error, "members", {}))
 
     async def away(_request: Request, _error: Exception) -> Response:
         detail = "the database does not answer; try again in a moment"

@@ -6,8 +6,7 @@ which a provider may give to somebody else later.
 
 from collections.abc import Mapping
 from datetime import datetime
-from ipaddress import ip_address
-from typing import Any, Literal, Self
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from authlib.common.urls import add_params_to_uri
@@ -18,19 +17,15 @@ from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
-from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
 from events.errors import KinologError, Unproven
+from producers.providers import EVERYBODY, ROLES, Provider, Role
 
-Role = Literal["viewer", "analyst", "operator", "administrator"]
-ROLES: tuple[Role, ...] = ("viewer", "analyst", "operator", "administrator")
-"""The weakest first: a person in several groups gets the strongest of their roles."""
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 """Signatures by a private key. `none` is missing, and so is HS256, which would accept the public key as a secret."""
 LEEWAY_S = 60
 """The clocks of two machines may differ by this."""
-EVERYBODY = "*"
-"""A group that each person of a provider is in."""
 SUBJECT_MAX = 255
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 
@@ -39,31 +34,6 @@ class ProviderUnavailable(KinologError):
     """The provider of this login does not answer as it should; log in with your password meanwhile."""
 
     status = 503
-
-
-class Provider(BaseModel, frozen=True, extra="forbid"):
-    """One provider of logins, as the settings name it."""
-
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,29}$", description="Its name in addresses.")
-    name: str = Field(min_length=1, max_length=60, description="Text on the button.")
-    issuer: str = Field(description="Its issuer, exactly as its discovery document says it.")
-    client_id: str = Field(min_length=1, max_length=255)
-    client_secret: SecretStr = SecretStr("")
-    scopes: tuple[str, ...] = ("openid", "profile")
-    groups_claim: str = Field("groups", description="The claim that lists a person's groups.")
-    roles: Mapping[str, Role] = Field(description="Role of each group; `*` is everybody. Without one, nobody gets in.")
-    hosts: tuple[str, ...] = Field((), description="Other hosts that its endpoints may be on, besides the issuer's.")
-
-    @model_validator(mode="after")
-    def _the_issuer_is_a_safe_url(self) -> Self:
-        url = urlsplit(self.issuer)
-        if url.scheme != "https" and not (url.scheme == "http" and _is_this_machine(url.hostname)):
-            raise ValueError("issuer must be an https:// URL")
-        if not url.hostname or url.query or url.fragment or url.username:
-            raise ValueError("issuer must be a URL without user, query and fragment")
-        if "openid" not in self.scopes:
-            raise ValueError("scopes must contain openid")
-        return self
 
 
 class Metadata(BaseModel, frozen=True):
@@ -91,6 +61,7 @@ class Flow(BaseModel, frozen=True):
 class Person(BaseModel, frozen=True):
     """A person as a provider describes them."""
 
+    provider: str
     issuer: str
     subject: str
     name: str | None = None
@@ -211,6 +182,7 @@ def person_of(provider: Provider, claims: Mapping[str, Any]) -> Person:
         raise Unproven("openid_no_group", f"none of your groups at {provider.name} has a role here; ask an administrator")
     name = claims.get("preferred_username") or claims.get("name")
     return Person(
+        provider=provider.id,
         issuer=provider.issuer,
         subject=claims["sub"],
         name=name[:SUBJECT_MAX] if isinstance(name, str) else None,
@@ -260,12 +232,3 @@ def _checked(provider: Provider, signed: jwt.Token, now: datetime, params: dict[
     if not isinstance(subject := claims["sub"], str) or not 0 < len(subject) <= SUBJECT_MAX:
         raise Unproven("openid_sub", "the provider's answer names nobody")
     return claims
-
-
-def _is_this_machine(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host or "").is_loopback
-    except ValueError:
-        return False

@@ -16,7 +16,6 @@ from producers.openid import (
     Flow,
     Metadata,
     Person,
-    Provider,
     ProviderUnavailable,
     UnknownKey,
     authorization_url,
@@ -31,6 +30,7 @@ from producers.openid import (
     person_of,
     token_request,
 )
+from producers.providers import Provider
 
 T = TypeVar("T")
 KNOWN_FOR = timedelta(hours=1)
@@ -60,16 +60,14 @@ class _Known:
 
 
 class Providers:
-    """The providers of an installation. `callback` is a URL of the app with `{provider}` in it."""
+    """The providers of an installation. `home` is the app's own URL, to which browsers come back."""
 
-    def __init__(
-        self, providers: Sequence[Provider], store: Store, context: Callable[[], Context], ask: Ask, callback: str
-    ) -> None:
+    def __init__(self, providers: Sequence[Provider], store: Store, context: Callable[[], Context], ask: Ask, home: str) -> None:
         self._providers = {provider.id: provider for provider in providers}
         self._flows = Challenges(store, context, "openid")
         self._context = context
         self._ask = ask
-        self._callback = callback
+        self._home = home.rstrip("/")
         self._known: dict[str, _Known] = {}
 
     def listing(self) -> list[tuple[str, str]]:
@@ -82,7 +80,7 @@ class Providers:
         known = await self._knowledge(provider)
         flow = Flow(provider=provider.id, nonce=secrets.token_urlsafe(32), verifier=secrets.token_urlsafe(48), to=path_within(to))
         state = await self._flows.make(browser, flow.model_dump_json())
-        return authorization_url(provider, known.metadata, flow, _text(state), self._callback.format(provider=provider.id))
+        return authorization_url(provider, known.metadata, flow, _text(state), self._callback(provider))
 
     async def finish(
         self, provider_id: str, browser: str, *, state: str, code: str | None, error: str | None, issuer: str | None
@@ -106,19 +104,22 @@ class Providers:
         subject = await self._with_keys(provider, lambda keys: logged_out(provider, keys, token, now=now))
         return provider.issuer, subject
 
-    async def logout_url(self, provider_id: str, to: str) -> str | None:
+    async def logout_url(self, provider_id: str) -> str | None:
         """Return where the browser goes to log out of the provider, too; None when there is no such place."""
         provider = self._provider(provider_id)
-        return logout_url(provider, (await self._knowledge(provider)).metadata, to)
+        return logout_url(provider, (await self._knowledge(provider)).metadata, f"{self._home}/")
 
     def _provider(self, provider_id: str) -> Provider:
         if provider_id not in self._providers:
             raise NotFound("there is no such provider of logins")
         return self._providers[provider_id]
 
+    def _callback(self, provider: Provider) -> str:
+        return f"{self._home}/api/auth/openid/{provider.id}/callback"
+
     async def _claims(self, provider: Provider, known: _Known, flow: Flow, code: str) -> dict[str, Any]:
         """Exchange the code; return the checked claims, with those of the userinfo endpoint when the token has no groups."""
-        request = token_request(provider, known.metadata, flow, code, self._callback.format(provider=provider.id))
+        request = token_request(provider, known.metadata, flow, code, self._callback(provider))
         status, tokens = await self._ask("POST", *request)
         if status >= 500 or not isinstance(tokens, dict):
             raise ProviderUnavailable(f"{provider.name} does not answer as it should; log in with your password meanwhile")

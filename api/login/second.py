@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from events.clock import Context
 from events.envelope import Event
@@ -45,7 +45,9 @@ class Begun(NamedTuple):
 
 
 class FactorMissing(Unproven):
-    """The password is right, and a code of the second factor must come with it."""
+    """The password is right, and a code of the second factor must come with it. `members` go into the answer."""
+
+    members: ClassVar = {"state": "factor_missing"}
 
     def __init__(self) -> None:
         super().__init__("factor_missing", "send a code of your authenticator app, or a recovery code, with the password")

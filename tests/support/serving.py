@@ -66,7 +66,7 @@ async def served(
     http = connection_class(replace(Limits(), **limits), Addresses(trusted), lambda reason: found.ended.update([reason]), kind)
     options: dict[str, Any] = {"lifespan": "off", "timeout_graceful_shutdown": 1} | (config or {})
     options |= {"http": http, "ws": "none", "log_config": None, "access_log": False, "proxy_headers": False, "server_header": False}
-    found.server = server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, **options))
+    found.server = server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", **({"port": 0} | options)))
     serving = asyncio.create_task(server.serve())
     await eventually(lambda: server.started or serving.done())
     assert server.started

@@ -22,12 +22,12 @@ from events.errors import NotFound, Unproven
 from infra.runtime.clock import new_id
 from infra.runtime.people.asking import Asking
 from producers.openid import Person, ProviderUnavailable
-from producers.openid import Provider as Configured
+from producers.providers import Provider as Configured
 from tests.support.engine import free_ports
 from tests.support.factors import MemoryFactors
 from tests.support.openid_provider import CLIENT_ID, CLIENT_SECRET, Claims, Provider, new_key, running_provider
 
-CALLBACK = "http://localhost:9001/api/auth/openid/{provider}/callback"
+HOME = "http://localhost:9001/"
 BROWSER = "the cookie of a browser"
 
 
@@ -47,7 +47,7 @@ class Client:
         roles = {"film": "operator", "guests": "viewer"}
         self.configured = Configured.model_validate(configured | {"client_secret": CLIENT_SECRET, "roles": roles} | more)
         self.other = self.configured.model_copy(update={"id": "work"})
-        self.providers = Providers((self.configured, self.other), MemoryFactors(), self.context, ask, CALLBACK)
+        self.providers = Providers((self.configured, self.other), MemoryFactors(), self.context, ask, HOME)
 
     def context(self) -> Context:
         return Context(datetime.now(UTC) + self.later, new_id, "tests")
@@ -83,7 +83,7 @@ def client(provider: Provider, ask: Asking) -> Client:
 
 async def test_a_person_logs_in_and_has_the_role_of_their_group(client: Client, provider: Provider) -> None:
     person, to = await client.login("/videos?page=2")
-    assert person == Person(issuer=provider.issuer, subject="person-1", name="anna", role="operator")
+    assert person == Person(provider="home", issuer=provider.issuer, subject="person-1", name="anna", role="operator")
     assert to == "/videos?page=2"
 
 
@@ -307,8 +307,8 @@ async def test_a_forged_logout_is_refused(client: Client, provider: Provider, fo
 
 
 async def test_a_person_is_led_to_the_providers_logout(client: Client, provider: Provider) -> None:
-    url = await client.providers.logout_url("home", "http://localhost:9001/")
+    url = await client.providers.logout_url("home")
     assert url == f"{provider.issuer}/logout?client_id=kinolog&post_logout_redirect_uri=http%3A%2F%2Flocalhost%3A9001%2F"
     provider.announced["end_session_endpoint"] = None
     client.later = timedelta(hours=2)
-    assert await client.providers.logout_url("home", "http://localhost:9001/") is None
+    assert await client.providers.logout_url("home") is None
