@@ -85,10 +85,10 @@ class Button(BaseModel):
 
     id: str = Field(examples=["home"])
     name: str = Field(examples=["Home"])
-    url: str = Field(description="Where a browser goes to log in.", examples=["/api/auth/openid/home"])
+    url: str = Field(description="Address at which a browser logs in.", examples=["/api/auth/openid/home"])
 
 
 class Away(BaseModel):
-    """Where a browser goes next to log out of the provider, too; null when the provider has no such place."""
+    """The address at which a browser logs out of the provider, too; null when there is none."""
 
     url: str | None = Field(examples=["https://login.example.org/logout?client_id=kinolog"])

@@ -52,7 +52,7 @@ class Ask(Protocol):
 
 @dataclass
 class _Known:
-    """What a provider has said about itself, and when."""
+    """A provider's metadata and keys, and the time at which it gave them."""
 
     metadata: Metadata
     keys: KeySet = field(repr=False)

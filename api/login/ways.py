@@ -21,7 +21,7 @@ COOKIE_S = 600
 
 
 class House(Protocol):
-    """What the app does for a person: it knows sessions, passwords and roles."""
+    """The app's part in a login: sessions, passwords and roles."""
 
     async def me(self, request: Request) -> tuple[str, str]:
         """Return id and name of the person whose session this is. Raises 401."""

@@ -4,6 +4,7 @@ Sources, strongest first: environment variables `KINOLOG_<NAME>`, the file named
 (TOML, same names in lower case), the defaults below. `kinolog config check` prints the result.
 """
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from packaging.version import InvalidVersion, Version
 from pydantic import (
+    BeforeValidator,
     Field,
     IPvAnyNetwork,
     JsonValue,
@@ -23,6 +25,7 @@ from events.errors import KinologError
 from events.faults import words_of
 from events.kinds import KINDS
 from infra.runtime.service_settings import Port, ServiceSettings, http_url
+from producers.providers import Provider
 
 PREFIX = "KINOLOG_"
 Slots = Annotated[str, Field(pattern=rf"^({'|'.join(KINDS)})=[1-9][0-9]?$")]
@@ -42,6 +45,14 @@ def at_start(category: str, programs: str) -> dict[str, JsonValue]:
     return {"category": category, "starts": programs}
 
 
+def _from_json(value: object) -> object:
+    """Return the values that a text of JSON has: a variable has only text. Raises ValueError."""
+    try:
+        return json.loads(value or "[]") if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError("must be a list in JSON") from error
+
+
 class NoInstallation(KinologError):
     """Here is no installation, or only a part of one."""
 
@@ -55,7 +66,7 @@ class Settings(ServiceSettings, frozen=True, extra="forbid", allow_inf_nan=False
     admin_port: Port = Field(9001, description="Admin app: uploads, jobs, catalog edits; needs a token.")
     worker_port: Port = Field(9002, description="Worker app: workers outside the cluster.")
     telemetry_port: Port = Field(3000, description="Telemetry app: anonymous ingest and insights.")
-    admin_url: str = Field("", description="For the command line: URL of the admin app; empty: the one on this machine.")
+    admin_url: str = Field("", description="URL of the admin app, for logins and the command line; empty: the one on this machine.")
     public_url: str = Field(
         "",
         description="URL of the public app, for link previews and the command line; empty: the request's own, or this machine's.",
@@ -141,6 +152,11 @@ class Settings(ServiceSettings, frozen=True, extra="forbid", allow_inf_nan=False
     )
     login_attempts_per_minute: int = Field(
         30, ge=1, le=10_000, description="Attempts to log in a minute per client address.", json_schema_extra=live("limits")
+    )
+
+    openid_providers: Annotated[tuple[Provider, ...], BeforeValidator(_from_json)] = Field(
+        (),
+        description="Providers of logins by OpenID Connect: tables in the TOML file, or JSON (docs/how-to/log-in.md).",
     )
 
     # Workers outside the cluster
@@ -420,6 +436,13 @@ class Settings(ServiceSettings, frozen=True, extra="forbid", allow_inf_nan=False
     def _addresses_are_urls(cls, text: str) -> str:
         return text and http_url(text)
 
+    @field_validator("openid_providers")
+    @classmethod
+    def _providers_differ(cls, providers: tuple[Provider, ...]) -> tuple[Provider, ...]:
+        if len({provider.id for provider in providers}) < len(providers):
+            raise ValueError("has two providers with one id")
+        return providers
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
         """Read `KINOLOG_*` over the TOML file named by `KINOLOG_CONFIG` over the defaults.
@@ -474,5 +497,6 @@ class Settings(ServiceSettings, frozen=True, extra="forbid", allow_inf_nan=False
 def _sentence(fault: Mapping[str, Any]) -> str:
     """Return the sentence about a wrong setting, or about settings that contradict each other."""
     name, *items = fault["loc"] or ("",)
-    which = "".join(f" (item {item + 1})" for item in items if isinstance(item, int))
+    places = ", ".join(f"item {item + 1}" if isinstance(item, int) else item for item in items)
+    which = f" ({places})" if places else ""
     return f"{PREFIX}{name.upper()}{which} {words_of(fault)}" if name else words_of(fault)

@@ -30,7 +30,7 @@ def new_key() -> RSAKey:
 
 @dataclass
 class Provider:
-    """What the provider says. A test changes it while it runs.
+    """The answers of a provider. A test changes them while it runs.
 
     `forge` changes the claims of ID tokens, `encode` makes the token; `dead` refuses every answer.
     """
