@@ -98,7 +98,7 @@ class Allowed:
         self._app = app
         self._declared = [
             (route, declared)
-            for route in _flat(routes)
+            for route in flat(routes)
             if (declared := getattr(getattr(route, "endpoint", None), _DECLARED, None)) is not None
         ]
 
@@ -113,11 +113,11 @@ class Allowed:
         return next((declared for route, declared in self._declared if route.matches(scope)[0] is Match.FULL), USUAL)
 
 
-def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+def flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
     """Yield routes, including those of included routers. No router is included under a prefix, which would be missing here."""
     for route in routes:
         if (router := getattr(route, "original_router", None)) is not None:
-            yield from _flat(router.routes)
+            yield from flat(router.routes)
         else:
             yield route
 

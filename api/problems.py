@@ -151,8 +151,10 @@ def install(app: FastAPI) -> None:
         detail = faults[0]["what"] if faults else "the request is invalid"
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=faults)
 
-    async def http(_request: Request, error: Exception) -> Response:
+    async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if (reason := getattr(error, "reason", None)) is not None:
+            request.state.refusal = reason
         headers = dict(error.headers or {})
         detail = error.detail
         if detail == HTTPStatus(error.status_code).phrase:  # the router's own words

@@ -17,7 +17,19 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 from pydantic_core import CoreSchema, PydanticSerializationError, SchemaValidator, core_schema
 
-from events import archive, failures, jobs, progress, settings, telemetry, videos, workers  # noqa: F401  (declares the types)
+from events import (  # noqa: F401  (declares the types)
+    access,
+    archive,
+    failures,
+    jobs,
+    people,
+    progress,
+    settings,
+    telemetry,
+    videos,
+    workers,
+)
+from events.actors import is_actor
 from events.envelope import REGISTRY, Envelope, Event, new_tuple
 from events.errors import InvalidEvent
 from events.upcasters import UPCASTERS, upcast
@@ -35,6 +47,7 @@ ID_MAX = 300
 """Maximum characters of an id or pool name. A longer one does not fit into a PostgreSQL index and would stop a reader."""
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
+_Short = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_MAX)]
 
 
 class Wire(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
@@ -48,6 +61,8 @@ class Wire(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
     time: Annotated[datetime, msgspec.Meta(tz=True)]
     correlationid: _Text
     causationid: str | None = None
+    actor: _Short | None = None
+    client: _Short | None = None
     data: msgspec.Raw
 
 
@@ -62,13 +77,15 @@ def encode(envelope: Envelope[Event]) -> bytes:
     Raises InvalidEvent for a value that could not be read back: an id that is no UUID, a time without a zone, a text with
     a NUL or a lone surrogate (half a character), an id that is too long.
     """
-    id, source, subject, time, data, correlationid, causationid = envelope
+    id, source, subject, time, data, correlationid, causationid, actor, client = envelope
     if not is_uuid(id) or (causationid is not None and not is_uuid(causationid)):
         raise _not_a_uuid(id)
     if not (source and subject and correlationid):
         raise InvalidEvent("not an envelope: source, subject and correlationid must not be empty")
     if time.utcoffset() is None:
         raise InvalidEvent("not an envelope: time has no zone")
+    if actor is not None and not is_actor(actor):
+        raise InvalidEvent("not an envelope: actor must be node, or user:ID, token:ID, worker:ID, system:NAME")
     _refuse_long_ids(data, data.TYPE)
     try:
         record = write_wire(
@@ -81,6 +98,8 @@ def encode(envelope: Envelope[Event]) -> bytes:
                 time=time,
                 correlationid=correlationid,
                 causationid=causationid,
+                actor=actor,
+                client=client,
                 data=msgspec.Raw(data.__pydantic_serializer__.to_json(data, exclude_none=True)),
             )
         )
@@ -113,7 +132,9 @@ def decode(record: bytes) -> Envelope[Event]:
         if (event := REGISTRY.get(wire_type)) is None:
             raise InvalidEvent(f"unknown type {wire_type!r}"[:_REASON_CHARACTERS_MAX])
         data = _validator(event).validate_json(raw)
-        return new_tuple(Envelope, (id, wire.source, wire.subject, time, data, wire.correlationid, causationid))
+        return new_tuple(
+            Envelope, (id, wire.source, wire.subject, time, data, wire.correlationid, causationid, wire.actor, wire.client)
+        )
     except msgspec.ValidationError as error:
         raise InvalidEvent(f"not an envelope: {error}"[:_REASON_CHARACTERS_MAX]) from error
     except msgspec.DecodeError as error:
@@ -153,6 +174,8 @@ def decode_all(records: Sequence[bytes]) -> list[Envelope[Event]]:
                     data,
                     wire.correlationid,
                     wire.causationid,
+                    wire.actor,
+                    wire.client,
                 ),
             )
             for wire, data in zip(wires, _payloads(wires, types), strict=True)

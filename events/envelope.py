@@ -69,7 +69,8 @@ class Envelope(NamedTuple, Generic[E_co]):
 
     `id` is a UUIDv7 for a new fact and `derived_id(causation, index)` for a derived one, so that a retry writes the
     same id. `subject` is the stream id = the Kafka key. `causationid` is the id of the event that caused this one;
-    `correlationid` is the id of the first in the chain. `time` is aware UTC.
+    `correlationid` is the id of the first in the chain. `time` is aware UTC. `actor` names the cause outside the log, and
+    `client` is a keyed hash of its address; see `events.actors`.
     """
 
     id: str
@@ -79,6 +80,8 @@ class Envelope(NamedTuple, Generic[E_co]):
     data: E_co
     correlationid: str
     causationid: str | None = None
+    actor: str | None = None
+    client: str | None = None
 
 
 Record = tuple[bytes, bytes, int]

@@ -1,9 +1,20 @@
-"""People: topic `people`, key = user_id."""
+"""People and their tokens: topic `people`, key = user_id.
 
-from typing import Literal
+The log knows a person by a random id. Names, hashes and secrets lie in tables outside it (ADR 32), so that a person can be
+forgotten.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
 
 from events.envelope import Event
+from events.text import Line
 
+BOOTSTRAP_ID = "bootstrap"
+"""Stands for the holder of the file token, who is no person."""
+Role = Literal["viewer", "analyst", "operator", "administrator"]
+Right = Literal["self", "read", "upload", "edit", "operate", "audit", "query", "administer"]
 Factor = Literal["totp", "recovery_codes", "recovery_code", "passkey"]
 
 
@@ -29,3 +40,104 @@ class ProviderLinked(Event, type="kinolog.person.provider-linked.v1"):
 
     user_id: str
     provider: str
+
+
+class UserCreated(Event, type="kinolog.person.created.v1"):
+    """A person has an account from now on."""
+
+    user_id: str
+    role: Role
+
+
+class RoleChanged(Event, type="kinolog.person.role-changed.v1"):
+    """A person has another role; their sessions end."""
+
+    user_id: str
+    role: Role
+
+
+class UserDisabled(Event, type="kinolog.person.disabled.v1"):
+    """A person can no longer log in; their sessions end, and their tokens are refused until they are enabled."""
+
+    user_id: str
+    reason: Line = ""
+
+
+class UserEnabled(Event, type="kinolog.person.enabled.v1"):
+    """A disabled person can log in again."""
+
+    user_id: str
+
+
+class UserDeleted(Event, type="kinolog.person.deleted.v1"):
+    """A person is gone for good: name and secrets are deleted, the id stays as a pseudonym."""
+
+    user_id: str
+
+
+class PasswordChanged(Event, type="kinolog.person.password-changed.v1"):
+    """A person has another password; their other sessions end."""
+
+    user_id: str
+
+
+class InvitationMade(Event, type="kinolog.person.invitation-made.v1"):
+    """A link lets its holder make this account, or give it a new password, once."""
+
+    invitation_id: str
+    purpose: Literal["setup", "invitation", "reset"]
+    expires_at: AwareDatetime
+    user_id: str
+    role: Role | None = None
+
+
+class SessionOpened(Event, type="kinolog.person.session-opened.v1"):
+    """A person has logged in. `how` is `password`, `password+totp`, `passkey`, `openid:PROVIDER` or `invitation`."""
+
+    session_id: str
+    user_id: str
+    how: Annotated[Line, Field(max_length=100)]
+    expires_at: AwareDatetime
+
+
+class SessionEnded(Event, type="kinolog.person.session-ended.v1"):
+    """A session is over before its time."""
+
+    session_id: str
+    user_id: str
+    because: Literal["logout", "ended", "idle", "rotated"]
+
+
+class TokenMade(Event, type="kinolog.person.token-made.v1"):
+    """A script may act with these rights, as far as its maker has them. The file token makes tokens as `bootstrap`."""
+
+    token_id: str
+    user_id: str
+    name: Annotated[Line, Field(max_length=100)]
+    rights: tuple[Right, ...]
+    expires_at: AwareDatetime | None = None
+
+
+class TokenRevoked(Event, type="kinolog.person.token-revoked.v1"):
+    """A token is refused from now on."""
+
+    token_id: str
+    user_id: str
+
+
+PersonEvent = (
+    FactorAdded
+    | FactorRemoved
+    | ProviderLinked
+    | UserCreated
+    | RoleChanged
+    | UserDisabled
+    | UserEnabled
+    | UserDeleted
+    | PasswordChanged
+    | InvitationMade
+    | SessionOpened
+    | SessionEnded
+    | TokenMade
+    | TokenRevoked
+)

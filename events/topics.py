@@ -8,11 +8,13 @@ import zlib
 from dataclasses import dataclass
 from typing import get_args
 
+from events.access import AccessRefused
 from events.archive import SegmentArchived
 from events.contents import ContentClaimed
 from events.envelope import Event
 from events.failures import FailureEvent
 from events.jobs import JobFact, JobRequest
+from events.people import PersonEvent
 from events.progress import ProgressTicked
 from events.settings import SettingEvent
 from events.telemetry import TelemetryReported
@@ -56,7 +58,7 @@ VIDEOS = Topic(
     "The life of a video: upload, probe, plan, published or failed, edits, archive.",
     get_args(VideoEvent),
     producers=("admin app", "planning", "chores"),
-    consumers=("planning", "files", "projection catalog", "projection timeline", "admin app", "archiver"),
+    consumers=("planning", "files", "projection catalog", "projection timeline", "projection audit", "admin app", "archiver"),
 )
 CONTENTS = Topic(
     "contents",
@@ -73,7 +75,7 @@ JOB_REQUESTS = Topic(
     "What workers, planners and people ask of the dispatcher.",
     get_args(JobRequest),
     producers=("planning", "dispatcher", "workers", "worker app", "admin app"),
-    consumers=("dispatcher", "archiver"),
+    consumers=("dispatcher", "projection audit", "archiver"),
     retention_ms=7 * DAY_MS,
 )
 JOBS = Topic(
@@ -102,7 +104,7 @@ WORKERS = Topic(
     "Workers that came, went and were quarantined; their keys and what was refused to them.",
     tuple(event for event in get_args(WorkerEvent) if event is not WorkerHeartbeat),
     producers=("workers", "dispatcher", "worker app", "admin app", "chores"),
-    consumers=("projection workers", "worker app", "admin app", "archiver"),
+    consumers=("projection workers", "projection audit", "worker app", "admin app", "archiver"),
     partitions=1,
 )
 WORKER_HEARTBEATS = Topic(
@@ -121,7 +123,25 @@ FAILURES = Topic(
     "What became of failed attempts: resolved by a person, run again.",
     get_args(FailureEvent),
     producers=("admin app", "planning"),
-    consumers=("projection failures", "archiver"),
+    consumers=("projection failures", "projection audit", "archiver"),
+    partitions=1,
+)
+ACCESS = Topic(
+    "access",
+    "app",
+    "Requests that an app refused for lack of a good secret or of a right.",
+    (AccessRefused,),
+    producers=("admin app",),
+    consumers=("projection audit", "archiver"),
+    partitions=1,
+)
+PEOPLE = Topic(
+    "people",
+    "user_id",
+    "People by their ids, their roles, sessions, links and tokens; no names and no secrets.",
+    get_args(PersonEvent),
+    producers=("admin app",),
+    consumers=("admin app", "projection audit", "archiver"),
     partitions=1,
 )
 TELEMETRY = Topic(
@@ -155,7 +175,8 @@ SETTINGS = Topic(
 TOPICS = {
     topic.name: topic
     for topic in (
-        *(VIDEOS, CONTENTS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, FAILURES, TELEMETRY, ARCHIVE, SETTINGS),
+        *(VIDEOS, CONTENTS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, FAILURES, ACCESS, PEOPLE, TELEMETRY, ARCHIVE),
+        SETTINGS,
     )
 }
 TOPIC_OF = {event.TYPE: topic for topic in TOPICS.values() for event in topic.events}

@@ -22,6 +22,7 @@ from infra.commands import (
     ingest,
     jobs,
     log,
+    people,
     platform,
     projections,
     replay,
@@ -68,6 +69,7 @@ app.command()(catalog.workers)
 app.command()(dispatch.pause)
 app.command()(dispatch.resume)
 app.command()(catalog.timeline)
+app.command()(catalog.audit)
 log.app.add_typer(dead.app, name="dead", cls=Group)
 app.add_typer(log.app, name="events", cls=Group)
 app.command()(projections.projections)
@@ -87,6 +89,8 @@ app.command()(platform.up)
 app.command()(platform.down)
 app.command()(platform.status)
 app.add_typer(worker.app, name="worker", cls=Group)
+app.add_typer(people.users, name="users", cls=Group)
+app.add_typer(people.tokens, name="tokens", cls=Group)
 app.add_typer(configuration.app, name="config", cls=Group)
 app.add_typer(settings.app, name="settings", cls=Group)
 app.command()(configuration.docs)

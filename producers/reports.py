@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from events import telemetry
+from events.actors import NODE
 from events.envelope import Record
 from events.errors import InvalidRequest
 from events.faults import words_of_type
@@ -48,6 +49,7 @@ class _Line(msgspec.Struct, gc=False, kw_only=True):
     subject: str
     time: datetime
     correlationid: str
+    actor: str = NODE
     data: Report
 
 

@@ -1,6 +1,6 @@
 """All projections, one line each."""
 
-from projections import catalog, contents, jobs, progress, timeline, workers
+from projections import audit, catalog, contents, jobs, progress, timeline, workers
 from projections.failures import projection as failures
 from projections.folding.fold import Projection
 from projections.telemetry import projection as telemetry
@@ -16,5 +16,6 @@ PROJECTIONS: dict[str, Projection] = {
         timeline.PROJECTION,
         failures.PROJECTION,
         telemetry.PROJECTION,
+        audit.PROJECTION,
     )
 }

@@ -1,48 +1,72 @@
 """Composes and serves the admin app."""
 
 import asyncio
-import hmac
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
-from typing import Annotated
+from typing import Annotated, cast
 
 import uvicorn
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.middleware import Middleware
 
 from api import health
 from api.access import Access
-from api.addresses import UNKNOWN, Addresses
-from api.admin import failures, insights, jobs, keys, uploads, videos, workers
+from api.addresses import Addresses
+from api.admin import audit, failures, insights, jobs, keys, pages, uploads, users, videos, workers
 from api.admin import settings as changes
 from api.admin.live import routes as live
 from api.admin.live.hub import LISTENERS_MAX, Hub
 from api.admin.services import Options, Services, travel
 from api.app import REQUESTS_MAX, Prometheus, begin, finish, rates, rates_of, serve_beside, server_config
+from api.callers import NOBODY, called_by, signing
+from api.identity import READING, address_of, check_right
+from api.login import accounts as logins
+from api.login import routes as ways
+from api.login.household import Terms, household
 from api.middleware import Observer
+from api.refusals import Refusal, Refusals
+from api.rights import ROUTES, doors
+from events.access import AccessRefused
+from events.clock import Context
+from events.envelope import Envelope, Event
+from events.people import Right
 from events.pulse import Pulse
+from events.topics import PEOPLE
 from infra.history.past import past_of
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.appender import appender_of
+from infra.runtime.client_keys import ClientKeys
 from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.log_consumer import open_log
 from infra.runtime.memory import collect_rarely
 from infra.runtime.objects import ObjectStore
+from infra.runtime.people.accounts import AccountTables
+from infra.runtime.people.asking import Asking
+from infra.runtime.people.factors import FactorTables
 from infra.runtime.sealing import ensure_seal
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import ensure_admin_token
 from infra.runtime.worker_keys import KeyTable
 from infra.settings.desk import SettingsDesk
 from infra.settings.live import Followers, live_settings
+from producers.passwords import Cost
+from projections.folding.follower import Followed
+from projections.people.directory import Directory, evolve
 from projections.telemetry.insights import Caps
 
 FORM_FIELDS_BYTES = 2**20
 """Bytes that a form may have besides its file."""
 LIVE_IDLE_MS = 250
-NO_TOKEN = "send `Authorization: Bearer TOKEN` with the administrator's token"
-_bearer = HTTPBearer(auto_error=False, scheme_name="token", description="The administrator's token: var/tokens/admin.")
+APP = "admin"
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="token",
+    description="A token of `kinolog tokens`, or that of var/tokens/admin. A browser sends the cookie of its session.",
+)
 
 
 def create_admin(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
@@ -51,8 +75,12 @@ def create_admin(services: Services, *, observer: Observer, exposition: Callable
     options = services.options
     lacks = health.stored_in(services, services.log_answers)
     app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=options.metrics_token))
-    for each in (uploads, videos, jobs, workers, failures, insights, live, keys, changes):
+    for each in (uploads, videos, jobs, workers, failures, insights, live, keys, audit, users, changes):
         app.include_router(each.routes, dependencies=[Depends(authorised), Depends(travel)])
+    for each in (logins, ways):
+        app.include_router(each.routes, dependencies=[Depends(authorised)])
+    app.include_router(pages.routes)
+    doors(app.routes)
     return finish(
         app,
         name="admin",
@@ -60,21 +88,35 @@ def create_admin(services: Services, *, observer: Observer, exposition: Callable
         addresses=Addresses(options.trusted_proxies),
         observer=observer,
         new_id=lambda: services.context().new_id(),
+        inside=[Middleware(Refusals, append=services.append, context=services.context, event_of=refused)],
         per_minute=rates_of(app),
         file_max_bytes=lambda: app.state.services.options.upload_max_bytes + FORM_FIELDS_BYTES,
     )
 
 
-async def authorised(request: Request, presented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-    """Raise 401 unless the request carries the administrator's token, 429 after too many wrong ones. Compares in constant time."""
+async def authorised(request: Request, _shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+    """Raise 401 without a good token or session, 403 without the route's right, 429 after too many wrong secrets."""
     services: Services = request.app.state.services
-    denied = HTTPException(401, NO_TOKEN, headers={"WWW-Authenticate": "Bearer"})
-    if presented is None:
-        raise denied
-    with services.attempts.one(request.client.host if request.client else UNKNOWN):
-        expected = services.options.token
-        if not expected or not hmac.compare_digest(presented.credentials.encode(), expected.encode()):
-            raise denied
+    door = ROUTES[f"{request.method} {request.scope['route'].path}"]
+    address = address_of(request)
+    if door == "open":
+        called_by(NOBODY, await services.client_of(address))
+        return
+    identity = await services.people.identify(request)
+    check_right(identity, cast(Right, door))
+    if request.method not in READING:
+        called_by(identity.actor, await services.client_of(address))
+
+
+def refused(context: Context, refusal: Refusal, count: int) -> Envelope[Event] | None:
+    """Return the event about requests that were not let in; None for other mistakes. Pure."""
+    if refusal.status not in (401, 403, 429):
+        return None
+    event = AccessRefused(
+        app=APP, method=refusal.method, route=refusal.route, status=refusal.status, reason=refusal.reason, count=count
+    )
+    id_ = context.new_id()
+    return Envelope(id_, context.source, APP, context.now, event, id_)
 
 
 class _Server(uvicorn.Server):
@@ -94,11 +136,12 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
     """Serve administrators until SIGTERM, with past states and live status."""
     collect_rarely()
     await kafka.ensure_topics(settings)
-    async with live_settings(settings, pulse) as followers:
-        await _serve(followers, pulse)
+    directory = Followed((PEOPLE,), Directory(), evolve)
+    async with live_settings(settings, pulse, directory) as followers:
+        await _serve(followers, directory.state, pulse)
 
 
-async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
+async def _serve(followers: Followers, directory: Directory, pulse: Callable[[str], Pulse]) -> None:
     settings = followers.live.settings
     pool = await postgres.open_pool(settings)
     store = ObjectStore(settings)
@@ -107,26 +150,35 @@ async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
     await appender.start()
     key_table = KeyTable(pool)
     await key_table.ensure()
+    clients = ClientKeys(pool, SystemClock(), period_days=settings.client_key_days)
+    await clients.ensure()
     context = partial(system_context, "kinolog/admin")
+    append = signing(appender.append, APP)
     live = Hub(lambda: open_log(settings, idle_ms=LIVE_IDLE_MS), SystemClock(), pulse=pulse("live status"))
     metrics.LIVE_LISTENERS.set_function(lambda: live.listeners)
-    token = ensure_admin_token(settings)
+    accounts, factors, asking = AccountTables(pool), FactorTables(pool), Asking()
+    await accounts.ensure()
+    await factors.ensure()
+    home = household(terms_of(settings), directory, accounts, factors, append, context, asking)
     services = Services(
         pool=pool,
         store=store,
         context=context,
-        options=options_of(settings, token),
-        append=appender.append,
+        options=options_of(settings),
+        append=append,
         log_answers=appender.ask,
-        access=Access(key_table, appender.append, context),
+        access=Access(key_table, append, context),
         past=past_of(settings).at,
         live=live,
-        settings=SettingsDesk(followers.live, appender.append, context, lambda: ensure_seal(settings)),
+        settings=SettingsDesk(followers.live, append, context, lambda: ensure_seal(settings)),
+        client_of=clients.hash,
+        people=home.people,
+        ways=home.ways,
     )
     app = create_admin(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
 
     def use(changed: Settings) -> None:
-        app.state.services = replace(services, options=options_of(changed, token))
+        app.state.services = replace(services, options=options_of(changed))
 
     followers.live.use(use)
     app.state.notes = followers.notes
@@ -137,11 +189,12 @@ async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+        await asking.close()
         await appender.stop()
         await pool.close()
 
 
-def options_of(settings: Settings, token: str) -> Options:
+def options_of(settings: Settings) -> Options:
     """Return the app's options under these settings."""
     return Options(
         requests_per_minute=settings.admin_requests_per_minute,
@@ -151,7 +204,18 @@ def options_of(settings: Settings, token: str) -> Options:
         metrics_token=settings.metrics_token.get_secret_value(),
         upload_max_bytes=settings.upload_max_bytes,
         upload_part_bytes=settings.upload_part_bytes,
-        token=token,
         pools=settings.pools,
         caps=Caps(settings.telemetry_hardware_max, settings.telemetry_words_max),
+    )
+
+
+def terms_of(settings: Settings) -> Terms:
+    """Return the settings of logins."""
+    return Terms(
+        home=settings.admin_url or f"http://localhost:{settings.admin_port}",
+        bootstrap=ensure_admin_token(settings) if settings.file_token else "",
+        providers=settings.openid_providers,
+        cost=Cost(settings.password_passes, settings.password_memory_kib, settings.password_lanes),
+        idle=timedelta(seconds=settings.session_idle_s),
+        life=timedelta(seconds=settings.session_life_s),
     )

@@ -13,7 +13,8 @@ from api import services as common
 from api.access import Access
 from api.admin.live.hub import Hub
 from api.admin.locks import Locks
-from api.limits import Attempts
+from api.login.people import People
+from api.login.ways import Ways
 from api.services import POSITION_HEADER
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest
@@ -22,9 +23,6 @@ from projections.folding.positions import Positions, newest, snapshot
 from projections.moments import time_of
 from projections.settings import Desk
 from projections.telemetry.insights import UNCAPPED, Caps
-
-TOKENS_PER_MINUTE = 300
-"""Wrong administrator's tokens per address. A comparison costs nothing, so a page with an old token may ask often."""
 
 
 class Store(common.Store, Protocol):
@@ -45,14 +43,18 @@ class Options(common.Options):
     presign_ttl_s: int
     upload_max_bytes: int
     upload_part_bytes: int
-    token: str
     pools: tuple[str, ...] = ()
     caps: Caps = UNCAPPED
 
 
+async def unknown_client(address: str) -> None:
+    """Keep nothing of an address."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Services(common.Services):
-    """Parts of the admin app. `log_answers` raises when the log does not answer; `past` opens read models of a moment."""
+    """Parts of the admin app. `log_answers` raises when the log does not answer; `past` opens read models of a moment.
+    `client_of` returns the keyed hash of an address."""
 
     options: Options
     store: Store
@@ -62,8 +64,10 @@ class Services(common.Services):
     live: Hub
     settings: Desk
     past: Callable[[str], AbstractAsyncContextManager[AsyncConnection[Any]]]
+    people: People
+    ways: Ways
+    client_of: Callable[[str], Awaitable[str | None]] = unknown_client
     as_of: str | None = None
-    attempts: Attempts = field(default_factory=lambda: Attempts(TOKENS_PER_MINUTE))
     locks: Locks = field(default_factory=Locks)
     written: dict[tuple[str, int], int] = field(default_factory=dict)
     """Next offset of each partition that this app has appended to."""

@@ -9,7 +9,8 @@ from events.text import Line
 
 Code = Annotated[Line, Field(min_length=1, max_length=64, examples=["123456"])]
 """A code of an authenticator app, or a recovery code."""
-Password = Annotated[str, Field(max_length=1024, repr=False)]
+CREDENTIAL = {"id": "wA3…", "type": "public-key", "response": {}}
+Password = Annotated[str, Field(max_length=1024, repr=False, examples=["hold the ladder steady"])]
 
 
 class Confirmed(BaseModel, extra="forbid"):
@@ -65,19 +66,23 @@ class NewPasskey(BaseModel, extra="forbid"):
     """A browser's answer to the options of a registration."""
 
     name: Annotated[Line, Field(min_length=1, max_length=60, examples=["Phone"])]
-    credential: dict[str, Any] = Field(description="`PublicKeyCredential.toJSON()`.")
+    credential: dict[str, Any] = Field(
+        description="`PublicKeyCredential.toJSON()`.", examples=[{"id": "wA3…", "type": "public-key"}]
+    )
 
 
 class PasskeyLogin(BaseModel, extra="forbid"):
     """A browser's answer to the options of a login."""
 
-    credential: dict[str, Any] = Field(description="`PublicKeyCredential.toJSON()`.")
+    credential: dict[str, Any] = Field(
+        description="`PublicKeyCredential.toJSON()`.", examples=[{"id": "wA3…", "type": "public-key"}]
+    )
 
 
 class PasskeyAdded(BaseModel):
     """A passkey that is good from now on."""
 
-    passkey_id: str
+    passkey_id: str = Field(examples=["pk1"])
 
 
 class Button(BaseModel):
@@ -92,3 +97,9 @@ class Away(BaseModel):
     """The address at which a browser logs out of the provider, too; null when there is none."""
 
     url: str | None = Field(examples=["https://login.example.org/logout?client_id=kinolog"])
+
+
+class LoggedOut(BaseModel):
+    """A person is logged out."""
+
+    message: str = Field("logged out", examples=["logged out"])

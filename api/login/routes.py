@@ -1,6 +1,6 @@
 """Routes of second factors, passkeys and providers of logins."""
 
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Form, Path, Query, Request, Response
 from starlette.responses import RedirectResponse
@@ -10,6 +10,7 @@ from api.login.models import (
     Button,
     Confirmed,
     Factors,
+    LoggedOut,
     NewPasskey,
     PasskeyAdded,
     PasskeyLogin,
@@ -25,10 +26,14 @@ from events.text import Line
 
 routes = APIRouter(prefix="/api/auth", tags=["log in"])
 PROVIDER = Path(pattern=r"^[a-z0-9-]{1,30}$", description="A provider's id.")
-TOKEN_MAX = 16_384
+LOGOUT_TOKEN = Form(max_length=16_384, examples=["eyJhbGciOiJSUzI1NiJ9.…"])
+OPTIONS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {"example": {"challenge": "wA3…", "rpId": "kino.example.org", "timeout": 60000}}}}
+}
+"""OpenAPI's example of the options of a passkey."""
 
 
-def ways(request: Request) -> Ways:
+async def ways(request: Request) -> Ways:
     """Return the app's ways to log in."""
     return cast(Ways, request.app.state.services.ways)
 
@@ -99,7 +104,7 @@ async def remove_totp(request: Request, given: Given, who: Me, removal: Removal)
 # --- passkeys ---------------------------------------------------------------------------------------------------------
 
 
-@routes.post("/passkeys/registration", responses=documented(409, 422))
+@routes.post("/passkeys/registration", responses=documented(409, 422) | OPTIONS)
 async def begin_passkey(request: Request, given: Given, who: Me, confirmed: Confirmed) -> dict[str, object]:
     """Return the options of `navigator.credentials.create`."""
     user_id, name = who
@@ -122,7 +127,7 @@ async def remove_passkey(
     await given.passkeys.remove(who[0], passkey_id)
 
 
-@routes.post("/passkeys/login/options")
+@routes.post("/passkeys/login/options", responses=OPTIONS)
 async def begin_passkey_login(request: Request, response: Response, given: Given) -> dict[str, object]:
     """Return the options of `navigator.credentials.get`."""
     return await given.passkeys.begin_login(browser_of(request, response))
@@ -178,13 +183,14 @@ async def come_back(
 
 @routes.post("/openid/{provider}/backchannel-logout", responses=documented(404, 422))
 async def log_out_for_provider(
-    response: Response, given: Given, provider: ProviderId, logout_token: Annotated[str, Form(max_length=TOKEN_MAX)]
-) -> None:
+    response: Response, given: Given, provider: ProviderId, logout_token: Annotated[str, LOGOUT_TOKEN]
+) -> LoggedOut:
     """Log a person out everywhere, as their provider asks by a signed token."""
     issuer, subject = await given.providers.logged_out(provider, logout_token)
     _secret(response)
     if user_id := await given.links.linked(issuer, subject):
         await given.house.end_sessions(user_id)
+    return LoggedOut()
 
 
 @routes.get("/openid/{provider}/logout", responses=documented(404))

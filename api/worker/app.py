@@ -15,13 +15,14 @@ from api import health
 from api.access import Access, Denied
 from api.addresses import Addresses
 from api.app import Prometheus, begin, finish, rates_of, serve_beside, server_config
+from api.callers import signing
 from api.middleware import Observer
+from api.refusals import Refusals
 from api.worker import claims, objects, registration
 from api.worker import jobs as held
-from api.worker.audit import Audited, denied
 from api.worker.decisions import Decisions
 from api.worker.receiving import ARCHIVE_BYTES_MAX, Shelf
-from api.worker.services import Options, Services
+from api.worker.services import Options, Services, denied, refused
 from events.errors import KinologError, Retryable
 from events.pulse import Pulse
 from infra.runtime import kafka, metrics, postgres
@@ -67,7 +68,9 @@ def create_worker(
         addresses=Addresses(services.options.trusted_proxies),
         observer=observer,
         new_id=lambda: services.context(None).new_id(),
-        inside=[Middleware(Audited, append=services.append, context=lambda: services.context(None))],
+        inside=[
+            Middleware(Refusals, append=services.append, context=lambda: services.context(None), event_of=refused),
+        ],
         per_minute=rates_of(app),
         file_max_bytes=lambda: ARCHIVE_BYTES_MAX,
     )
@@ -100,7 +103,8 @@ async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
 
         return await postgres.within(STORED_S, look())
 
-    access = Access(keys, appender.append, lambda: system_context("kinolog/worker-app"))
+    append = signing(appender.append, "worker-app")
+    access = Access(keys, append, lambda: system_context("kinolog/worker-app"))
     log = LogConsumer(settings, idle_ms=5000)
     decisions = Decisions(log, stored, access.forget)
     await decisions.start(system_context("kinolog/worker-app").now)
@@ -109,7 +113,7 @@ async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
         decisions,
         store,
         Shelf(store),
-        appender.append,
+        append,
         lambda correlation_id: system_context("kinolog/worker-app", correlation_id),
         options_of(settings),
         unpacking=asyncio.Semaphore(settings.worker_archives_max),

@@ -7,18 +7,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from packaging.version import InvalidVersion, Version
 
 from api import services as common
 from api.access import Access, Denied
+from api.callers import called_by
+from api.problems import problem
+from api.refusals import UNKNOWN, Refusal
 from api.worker.decisions import Decisions
 from api.worker.receiving import Shelf
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.media import ObjectRef
+from events.workers import WorkerRequestRefused
 from producers.keys import Key
+from producers.workers import worker_event
 
 KEY_HEADER = "X-Worker-API-Key"
 _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="The worker's key; X-Worker-API-Key has it as well.")
@@ -89,11 +94,30 @@ async def worker(
     if not text:
         raise Denied("no_key", f"send `{KEY_HEADER}: KEY` or `Authorization: Bearer KEY`")
     key = await given.access.worker(text, address_of(request))
-    request.state.key = key
+    request.state.who = (key.worker_id, key.key_id)
+    called_by(f"worker:{key.worker_id}")
     return key
 
 
 Worker = Annotated[Key, Depends(worker)]
+
+
+async def denied(request: Request, error: Exception) -> Response:
+    """Answer a refused key; note its owner and the reason for the record of refusals."""
+    assert isinstance(error, Denied)
+    request.state.refusal = error.reason
+    if error.key is not None:
+        request.state.who = (error.key.worker_id, error.key.key_id)
+    return problem(error.status_code, error.detail, headers=dict(error.headers or {}))
+
+
+def refused(context: Context, refusal: Refusal, count: int) -> Envelope[Event]:
+    """Return the event about refused requests of a worker. Pure."""
+    worker_id, key_id = refusal.who or (UNKNOWN, None)
+    event = WorkerRequestRefused(
+        worker_id=worker_id, key_id=key_id, route=refusal.route, status=refusal.status, reason=refusal.reason, count=count
+    )
+    return worker_event(context, event)
 
 
 def version_ok(version: str, options: Options) -> bool:

@@ -1,4 +1,4 @@
-"""`kinolog videos`, `timeline`, `workers`: the read models, through the admin API."""
+"""`kinolog videos`, `timeline`, `workers`, `audit`: the read models, through the admin API."""
 
 from typing import Annotated
 
@@ -124,3 +124,47 @@ def _state(row: Row) -> str:
 def _card(card: Row) -> str:
     memory = size(card["vram_bytes"]) if card["vram_bytes"] else None
     return " ".join(filter(None, (card["model"], memory, card["driver"])))
+
+
+def audit(
+    actor: Annotated[str | None, typer.Option(help="user:ID or token:ID, or user for all of them.")] = None,
+    action: Annotated[str | None, typer.Option(help="As video.edited, or video for all of them.")] = None,
+    about: Annotated[str | None, typer.Option("--object", help="Id of a video, job, worker, pool, failure or app.")] = None,
+    since: Annotated[str | None, typer.Option(help="Not before this time, as 2026-11-20T18:00Z.")] = None,
+    until: Annotated[str | None, typer.Option(help="Before this time.")] = None,
+    limit: Limit = 50,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what people and their tokens did, and what was refused, newest first.
+
+    --json adds the values of changed fields, before and after, and the position on the log.
+
+    \b
+    Examples:
+      kinolog audit
+      kinolog audit --actor token:bootstrap --since 2026-11-20T18:00Z
+      kinolog audit --action video.edited --json | jq '.[] | {before, values}'
+    """
+    wanted = {"actor": actor, "action": action, "object": about, "since": since, "until": until}
+    with connected() as api:
+        rows = api.pages("/api/audit", limit=limit, as_of=as_of, **wanted)
+    table(
+        rows,
+        {
+            "time": lambda row: moment(row["time"]),
+            "actor": lambda row: row.get("actor"),
+            "action": lambda row: row["action"],
+            "object": lambda row: f"{row['object_kind']} {short(row['object_id'])}",
+            "change": _change,
+        },
+        as_json=as_json,
+        empty="nobody did anything yet",
+    )
+
+
+def _change(row: Row) -> str:
+    """Return the fields that an action changed, and its reason."""
+    before = row.get("before") or {}
+    changes = [f"{name}: {before.get(name) or '–'} → {value}" for name, value in row["values"].items()]
+    return ", ".join(filter(None, [*changes, row["reason"]]))

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from events.errors import KinologError
 from infra.commands.support.exits import ExitCode, UsageFault
 from infra.commands.support.output import AsJson, document, line, note, size, table
 
@@ -113,12 +114,24 @@ def up(
     def started() -> None:
         _print_rows(supervision.status(settings), as_json=as_json)
         note(f"public pages: http://{settings.local_host}:{settings.public_port}/" + ("" if detach else "  (Ctrl-C stops it)"))
+        _print_first_link(settings)
 
     if detach:
         supervision.start(settings)
         started()
     else:
         supervision.run(settings, started=started)
+
+
+def _print_first_link(settings: Any) -> None:
+    """Print the link of the first administrator, while there is none; `kinolog users setup` makes another."""
+    from infra.commands.people import first_link
+
+    try:
+        if link := first_link(settings):
+            note(f"make your account: {link}  (good once, for a day; `kinolog users setup` makes another)")
+    except KinologError as error:
+        note(f"no link for the first account ({error}); make one with: kinolog users setup")
 
 
 def down(as_json: AsJson = False) -> None:

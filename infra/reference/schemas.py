@@ -65,6 +65,8 @@ def envelope_schema() -> Schema:
             "time": {"type": "string", "format": "date-time"},
             "correlationid": text | {"description": "Id of the first event of the chain."},
             "causationid": identity | {"description": "Id of the event that led to this one; absent on the first."},
+            "actor": text | {"description": "Cause: node, or user:ID, token:ID, worker:ID, system:NAME; absent on older events."},
+            "client": text | {"description": "Keyed hash of the address that a request came from, in its period."},
             "data": {"type": "object"},
         },
         "required": ["specversion", "id", "source", "type", "subject", "time", "correlationid", "data"],

@@ -79,6 +79,25 @@ class Settings(ServiceSettings, frozen=True, extra="forbid", allow_inf_nan=False
     worker_metrics_port: Port = Field(
         9004, description="Health and metrics of the first local worker; the next use the ports after it."
     )
+    file_token: bool = Field(True, description="Whether the token in tokens/admin of var_dir may administer, without a person.")
+    session_idle_s: int = Field(
+        12 * 3600, ge=60, le=366 * 24 * 3600, description="Time without a request after which a browser's login ends, seconds."
+    )
+    session_life_s: int = Field(
+        30 * 24 * 3600, ge=300, le=366 * 24 * 3600, description="Longest life of a browser's login, seconds."
+    )
+    password_passes: int = Field(3, ge=1, le=20, description="Passes of argon2id over its memory, for each password.")
+    password_memory_kib: int = Field(
+        64 * 1024, ge=8 * 1024, le=2**21, description="Memory of argon2id for each password, KiB; two are checked at once."
+    )
+    password_lanes: int = Field(4, ge=1, le=64, description="Lanes of argon2id.")
+    client_key_days: int = Field(
+        7,
+        ge=1,
+        le=366,
+        description="Days for which one key hashes the addresses of people on the log. Keys older than the last one are deleted: "
+        "nobody can tell an address from its hash then.",
+    )
     connections_max: int = Field(
         8000, ge=50, le=10**6, description="Connections to one HTTP app; beyond, the longest-waiting ones are ended."
     )

@@ -46,10 +46,12 @@ _ENVELOPE = [
     pa.field("time", _MOMENT),
     pa.field("correlationid", pa.string()),
     pa.field("causationid", pa.string()),
+    pa.field("actor", pa.string()),
+    pa.field("client", pa.string()),
     pa.field("record", pa.binary()),
     pa.field("link", pa.binary(LINK_BYTES)),
 ]
-_MEMBERS = ("id", "source", "subject", "time", "correlationid", "causationid")
+_MEMBERS = ("id", "source", "subject", "time", "correlationid", "causationid", "actor", "client")
 _SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), datetime: _MOMENT, AwareDatetime: _MOMENT}
 _JSON: TypeAdapter[Any] = TypeAdapter(Any)
 

@@ -28,6 +28,8 @@ class _Line(msgspec.Struct, gc=False, kw_only=True):
     time: Annotated[datetime, msgspec.Meta(tz=True)]
     correlationid: _Text
     causationid: None = None
+    actor: str | None = None
+    client: None = None
     data: Report
 
 
@@ -46,7 +48,9 @@ def read_all(records: Sequence[bytes]) -> list[Envelope[Any]]:
         except (msgspec.DecodeError, ValueError, RecursionError):
             return decode_all(records)
         envelopes = [
-            new_tuple(Envelope, (line.id, line.source, line.subject, line.time, line.data, line.correlationid, None))
+            new_tuple(
+                Envelope, (line.id, line.source, line.subject, line.time, line.data, line.correlationid, None, line.actor, None)
+            )
             for line in found
             if line.time.tzinfo is UTC and is_uuid(line.id)
         ]

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 import typer.main
 
-from events import archive, contents, failures, jobs, progress, settings, telemetry, videos, workers
+from events import access, archive, contents, failures, jobs, progress, settings, telemetry, videos, workers
 from events.codec import ID_MAX, decode, encode
 from events.envelope import REGISTRY, Event, Value
 from events.errors import InvalidEvent
@@ -73,6 +73,7 @@ def test_the_unions_of_the_streams_are_the_registry() -> None:
         telemetry.TelemetryEvent,
         archive.ArchiveEvent,
         contents.ContentEvent,
+        access.AccessEvent,
     }
     assert declared == set(REGISTRY.values())
 

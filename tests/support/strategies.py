@@ -21,6 +21,7 @@ EVENT_TYPES: tuple[type[Event], ...] = tuple(event for topic in TOPICS.values() 
 _FIRST, _LAST = datetime.fromisoformat("2000-01-01"), datetime.fromisoformat("2100-01-01")
 moments = st.datetimes(_FIRST, _LAST, timezones=st.just(UTC))
 ids = st.uuids().map(str)
+actors = st.just("node") | st.builds("{}:{}".format, st.sampled_from(("user", "token", "worker", "system")), ids)
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 whole_numbers = st.integers(-(2**63), 2**63 - 1)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -34,7 +35,7 @@ def events(*of: type[Event]) -> st.SearchStrategy[Event]:
 def envelopes(*of: type[Event]) -> st.SearchStrategy[Envelope[Event]]:
     """Any event in any envelope."""
     name = texts.filter(bool)
-    return st.builds(Envelope, ids, name, name, moments, events(*of), name, st.none() | ids)
+    return st.builds(Envelope, ids, name, name, moments, events(*of), name, st.none() | ids, st.none() | actors, st.none() | ids)
 
 
 @cache

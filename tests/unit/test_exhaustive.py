@@ -100,7 +100,7 @@ JOBS = {
 }
 """Functions that say something about every fact about jobs, one by one."""
 LISTED = {
-    "NewRequest": {"processors/dispatch/decide.py:decide", "projections/history/story.py:say"},
+    "NewRequest": {"processors/dispatch/decide.py:decide", "projections/audit.py:about", "projections/history/story.py:say"},
     "NewStep": JOBS | {"projections/history/story.py:_step", "projections/jobs.py:evolve_job"},
     "NewFact": JOBS
     | {
@@ -117,15 +117,18 @@ LISTED = {
         "processors/files.py:act",
         "processors/planning/process.py:keys_of",
         "processors/planning/reruns.py:keys_of",
+        "projections/audit.py:about",
         "projections/catalog.py:evolve_video",
         "projections/timeline.py:_words",
     },
     "NewWorkerEvent": {
         "api/admin/live/messages.py:of_workers",
         "api/worker/decisions.py:_see",
+        "projections/audit.py:about",
         "projections/workers.py:keys_of",
     },
     "NewFailureEvent": {
+        "projections/audit.py:about",
         "projections/failures/projection.py:rerun_keys",
         "projections/failures/projection.py:resolution_keys",
         "projections/history/story.py:say",

@@ -41,6 +41,10 @@ class AdminApi:
         """Send JSON, return the JSON answer; parameters that are None are left out."""
         return self._call("PUT", path, json=body, params=_given(parameters))
 
+    def patch(self, path: str, body: object) -> Any:
+        """Send JSON as a change; return the JSON answer (None when it is empty)."""
+        return self._call("PATCH", path, json=body)
+
     def delete(self, path: str, **parameters: object) -> Any:
         """Return the JSON answer; parameters that are None are left out."""
         return self._call("DELETE", path, params=_given(parameters))
@@ -101,7 +105,7 @@ def _fault(response: "httpx.Response") -> KinologError:
     sentence = said if isinstance(said, str) else f"the admin app answered {response.status_code}"
     match response.status_code:
         case 401 | 403:
-            return Refused(f"{sentence}; the token comes from KINOLOG_ADMIN_TOKEN or var/tokens/admin")
+            return Refused(f"{sentence}; this command sends the token of KINOLOG_ADMIN_TOKEN, or else of var/tokens/admin")
         case 404:
             return NotFound(sentence)
         case 409:

@@ -1,0 +1,1 @@
+"""People: rights by role, and who may come in now."""

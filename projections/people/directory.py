@@ -1,0 +1,166 @@
+"""Everybody who may come in now, in memory: the fold of topic `people` that each app follows. Pure but for its own state.
+
+An app asks at each request, so the answer costs a look into dictionaries. Whoever was put out at a position is out for every
+question after it, whatever else the log has: a deleted person never returns, an ended session or token stays ended.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, assert_never
+
+from events.envelope import Recorded
+from events.people import (
+    BOOTSTRAP_ID,
+    FactorAdded,
+    FactorRemoved,
+    InvitationMade,
+    PasswordChanged,
+    PersonEvent,
+    ProviderLinked,
+    Right,
+    Role,
+    RoleChanged,
+    SessionEnded,
+    SessionOpened,
+    TokenMade,
+    TokenRevoked,
+    UserCreated,
+    UserDeleted,
+    UserDisabled,
+    UserEnabled,
+)
+from projections.people.rights import rights_of
+
+
+@dataclass
+class User:
+    """A person. `deleted` is for good."""
+
+    role: Role
+    disabled: bool = False
+    deleted: bool = False
+
+    @property
+    def out(self) -> bool:
+        """Whether this person may not come in."""
+        return self.disabled or self.deleted
+
+
+@dataclass(frozen=True)
+class Session:
+    """A login that has not ended."""
+
+    user_id: str
+    how: str
+    opened_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Token:
+    """A script's token that was not revoked."""
+
+    name: str
+    rights: frozenset[Right]
+    made_at: datetime
+    user_id: str
+    expires_at: datetime | None = None
+
+
+class Directory:
+    """Users, sessions and tokens at a position of the log."""
+
+    def __init__(self) -> None:
+        self.users: dict[str, User] = {}
+        self.sessions: dict[str, Session] = {}
+        self.tokens: dict[str, Token] = {}
+        self._ended: set[str] = set()
+        """Ids of sessions and tokens that are over: their beginning may come again."""
+        self._sessions_of: defaultdict[str, set[str]] = defaultdict(set)
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    def of_session(self, session_id: str, now: datetime) -> tuple[str, Role] | None:
+        """Return the person of a session, and their role; None when it is over."""
+        session = self.sessions.get(session_id)
+        if session is None or now >= session.expires_at:
+            return None
+        user = self.users.get(session.user_id)
+        return None if user is None or user.out else (session.user_id, user.role)
+
+    def of_token(self, token_id: str, now: datetime) -> frozenset[Right] | None:
+        """Return the rights of a token, at most those that its maker has now; None when it is refused."""
+        token = self.tokens.get(token_id)
+        if token is None or (token.expires_at is not None and now >= token.expires_at):
+            return None
+        if token.user_id == BOOTSTRAP_ID:
+            return token.rights
+        user = self.users.get(token.user_id)
+        return None if user is None or user.out else token.rights & rights_of(user.role)
+
+    def sessions_of(self, user_id: str, now: datetime) -> Iterator[tuple[str, Session]]:
+        """Yield a person's sessions that are not over."""
+        for session_id in self._sessions_of[user_id]:
+            if now < (session := self.sessions[session_id]).expires_at:
+                yield session_id, session
+
+    def administrators(self) -> set[str]:
+        """Return the ids of people who can log in and administer."""
+        return {user_id for user_id, user in self.users.items() if user.role == "administrator" and not user.out}
+
+    # --- folding ----------------------------------------------------------------------------------------------------
+
+    def take(self, recorded: Recorded[PersonEvent]) -> None:
+        """Fold one event; the same event again changes nothing."""
+        event, time = recorded.envelope.data, recorded.envelope.time
+        match event:
+            case UserCreated():
+                self.users.setdefault(event.user_id, User(event.role))
+            case RoleChanged() | UserDisabled() | UserEnabled() | UserDeleted() | PasswordChanged():
+                self._changed(event)
+            case SessionOpened():
+                if event.session_id not in self._ended:
+                    self.sessions[event.session_id] = Session(event.user_id, event.how, time, event.expires_at)
+                    self._sessions_of[event.user_id].add(event.session_id)
+            case SessionEnded():
+                self._end(event.session_id)
+            case TokenMade():
+                if event.token_id not in self._ended:
+                    rights = frozenset(event.rights)
+                    self.tokens[event.token_id] = Token(event.name, rights, time, event.user_id, event.expires_at)
+            case TokenRevoked():
+                self._ended.add(event.token_id)
+                self.tokens.pop(event.token_id, None)
+            case FactorAdded() | FactorRemoved() | ProviderLinked() | InvitationMade():
+                return
+            case _:
+                assert_never(event)
+
+    def _changed(self, event: RoleChanged | UserDisabled | UserEnabled | UserDeleted | PasswordChanged) -> None:
+        user = self.users.get(event.user_id)
+        if user is None:
+            return
+        if isinstance(event, RoleChanged):
+            user.role = event.role
+        elif isinstance(event, UserDisabled):
+            user.disabled = True
+        elif isinstance(event, UserEnabled):
+            user.disabled = False
+        elif isinstance(event, UserDeleted):
+            user.deleted = True
+        if not isinstance(event, UserEnabled):
+            for session_id in [*self._sessions_of[event.user_id]]:
+                self._end(session_id)
+
+    def _end(self, session_id: str) -> None:
+        self._ended.add(session_id)
+        if (session := self.sessions.pop(session_id, None)) is not None:
+            self._sessions_of[session.user_id].discard(session_id)
+
+
+def evolve(directory: Directory, recorded: Recorded[Any]) -> Directory:
+    """Fold an event into a directory, for a `projections.folding.follower.Followed`."""
+    directory.take(recorded)
+    return directory
