@@ -29,6 +29,7 @@ def documents(command: Any, root: Path = ROOT) -> dict[Path, str]:
         "events": pages.events_page(root),
         "topics": pages.topics_page(),
         "kinds": pages.kinds_page(),
+        "rights": pages.rights_page(),
         "settings": pages.settings_page(),
         "cli": pages.cli_page(command),
         "metrics": pages.metrics_page(),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from api.rights import ROUTES
 from events.envelope import Event, Value
 from events.kinds import KINDS
 from events.topics import DAY_MS, FOR_EVER, TOPICS, Topic
@@ -15,6 +16,7 @@ from infra.commands.support.exits import ExitCode
 from infra.reference.schemas import examples_of
 from infra.runtime import metrics as declared_metrics
 from infra.runtime.settings import PREFIX, Settings
+from projections.people.rights import RIGHTS, ROLES
 
 GENERATED = "<!-- Written by `kinolog docs` from the code. Do not edit: a test compares. -->\n"
 
@@ -70,6 +72,29 @@ def topics_page() -> str:
         lines += [f"## {topic.name}\n", f"{topic.description}\n"]
         lines += [f"- [{event.__name__}](events.md#{event.__name__.lower()}) `{event.TYPE}`" for event in topic.events]
         lines.append("")
+    return _page(lines)
+
+
+def rights_page() -> str:
+    """Return the page of roles, rights and the right of each route."""
+    lines = [
+        GENERATED,
+        "# Roles and rights\n",
+        "A role is a set of rights; a token has some of its maker's. [Page 32](../adr/0032-people.md) has the reasons.\n",
+        f"| right | to | {' | '.join(ROLES)} |",
+        f"|---|---|{'---|' * len(ROLES)}",
+    ]
+    for right, allows in RIGHTS.items():
+        cells = ("yes" if right in rights else "" for rights in ROLES.values())
+        lines.append(f"| `{right}` | {allows} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "The public app is for anybody; the worker app asks for a worker's key, the telemetry app for nothing.",
+        "`open` is for anybody; `metrics` asks for `KINOLOG_METRICS_TOKEN`, away from this machine.\n",
+        "| request to the admin app | right |",
+        "|---|---|",
+        *(f"| `{route}` | `{right}` |" for route, right in ROUTES.items()),
+    ]
     return _page(lines)
 
 
