@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infra.commands.support.output import AsJson, fields, progress, size
+from infra.commands.support.output import AsJson, fields, note, progress, size
 
 Where = Annotated[str, typer.Argument(help="A directory, s3://bucket/prefix, or https://host/bucket/prefix.")]
 
@@ -36,6 +36,7 @@ def restore(where: Where, as_json: AsJson = False) -> None:
       kinolog restore s3://backups/kinolog --json
     """
     fields(asyncio.run(_restore(where)), as_json=as_json)
+    note("people came back without names and passwords: after `kinolog up`, kinolog users setup, or kinolog users reset ID")
 
 
 async def _backup(where: str) -> dict[str, Any]:
