@@ -260,8 +260,8 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _is_id(name: str, model: type[BaseModel]) -> bool:
-    """Return whether a field may be a key: an id, a pool's name, or the digest of an event's own content."""
-    return name.endswith("_id") or name == "pool" or (name == "sha256" and issubclass(model, Event))
+    """Return whether a field may be a key: an id, a pool's or an app's name, or the digest of an event's own content."""
+    return name.endswith("_id") or name in ("pool", "app") or (name == "sha256" and issubclass(model, Event))
 
 
 def _are_uuids(ids: Sequence[str]) -> bool:

@@ -4,12 +4,11 @@ The log knows a person by a random id. Names, hashes and secrets lie in tables o
 forgotten.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
 from events.envelope import Event
-from events.text import Line
 
 BOOTSTRAP_ID = "bootstrap"
 """Stands for the holder of the file token, who is no person."""
@@ -60,7 +59,7 @@ class UserDisabled(Event, type="kinolog.person.disabled.v1"):
     """A person can no longer log in; their sessions end, and their tokens are refused until they are enabled."""
 
     user_id: str
-    reason: Line = ""
+    reason: str = Field("", max_length=500)
 
 
 class UserEnabled(Event, type="kinolog.person.enabled.v1"):
@@ -96,7 +95,7 @@ class SessionOpened(Event, type="kinolog.person.session-opened.v1"):
 
     session_id: str
     user_id: str
-    how: Annotated[Line, Field(max_length=100)]
+    how: str = Field(max_length=100)
     expires_at: AwareDatetime
 
 
@@ -113,7 +112,7 @@ class TokenMade(Event, type="kinolog.person.token-made.v1"):
 
     token_id: str
     user_id: str
-    name: Annotated[Line, Field(max_length=100)]
+    name: str = Field(max_length=100)
     rights: tuple[Right, ...]
     expires_at: AwareDatetime | None = None
 

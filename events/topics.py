@@ -168,7 +168,7 @@ SETTINGS = Topic(
     "Settings that were changed while the platform runs, and why.",
     get_args(SettingEvent),
     producers=("admin app",),
-    consumers=("every program", "archiver"),
+    consumers=("every program", "projection audit", "archiver"),
     partitions=1,
 )
 

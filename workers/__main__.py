@@ -50,19 +50,21 @@ async def run(settings: Settings, number: int) -> None:
     )
     watchdog = Watchdog(settings.stall_max_s)
     watchdog.start()
-    async with (
-        live_settings(settings, watchdog.pulse) as followers,
-        reporting(settings, settings.var_dir / "telemetry" / str(number)) as report,
-    ):
-        await appender.start()
-        await transport.start()
-        try:
-            link = Link(worker_id, name, transport, ObjectStore(settings))
-            port = settings.worker_metrics_port + number - 1
-            await work_until_stopped(followers.live.settings, link, directory, port, report)
-        finally:
-            await transport.stop()
-            await appender.stop()
+    await appender.start()  # first: it reports a platform that is away in a sentence
+    try:
+        async with (
+            live_settings(settings, watchdog.pulse) as followers,
+            reporting(settings, settings.var_dir / "telemetry" / str(number)) as report,
+        ):
+            await transport.start()
+            try:
+                link = Link(worker_id, name, transport, ObjectStore(settings))
+                port = settings.worker_metrics_port + number - 1
+                await work_until_stopped(followers.live.settings, link, directory, port, report)
+            finally:
+                await transport.stop()
+    finally:
+        await appender.stop()
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ class UserShown(BaseModel):
 
 
 class InvitationWanted(BaseModel, extra="forbid"):
-    """Whom the link is for: an administrator of a new installation, or somebody with a role."""
+    """Use of the link: for an administrator of a new installation, or for somebody with a role."""
 
     purpose: Literal["setup", "invitation"] = "invitation"
     role: Role = Field("viewer", examples=["operator"])

@@ -16,7 +16,7 @@ from producers.passwords import CHARS_MAX
 from projections.people.rights import rights_of
 
 routes = APIRouter(prefix="/api/auth", tags=["log in"])
-Password = Annotated[str, Field(min_length=1, max_length=CHARS_MAX, repr=False, examples=["hold the ladder steady"])]
+Password = Annotated[Line, Field(min_length=1, max_length=CHARS_MAX, repr=False, examples=["hold the ladder steady"])]
 Name = Annotated[Line, Field(min_length=1, max_length=NAME_MAX, examples=["anna"])]
 SessionId = Annotated[Line, Path(max_length=64)]
 

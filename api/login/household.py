@@ -39,7 +39,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Household:
-    """Who is there, who may come in, and how."""
+    """People, doors and ways of an app."""
 
     doors: Doors
     people: People

@@ -3,14 +3,36 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
-from events.text import Line
+from events.text import Line, line_fault
 
 Code = Annotated[Line, Field(min_length=1, max_length=64, examples=["123456"])]
 """A code of an authenticator app, or a recovery code."""
-CREDENTIAL = {"id": "wA3…", "type": "public-key", "response": {}}
-Password = Annotated[str, Field(max_length=1024, repr=False, examples=["hold the ladder steady"])]
+Password = Annotated[Line, Field(max_length=1024, repr=False, examples=["hold the ladder steady"])]
+
+
+def _of_clean_texts(value: Any) -> Any:
+    """Return a JSON value. Raises ValueError for a text in it that no browser sends: with control characters, or half ones."""
+    texts = [value]
+    while texts:
+        match texts.pop():
+            case str() as text if fault := line_fault(text):
+                raise ValueError(fault)
+            case dict() as inner:
+                texts += [*inner, *inner.values()]
+            case list() as inner:
+                texts += inner
+            case _:
+                pass
+    return value
+
+
+Credential = Annotated[
+    dict[str, Any],
+    AfterValidator(_of_clean_texts),
+    Field(description="`PublicKeyCredential.toJSON()`.", examples=[{"id": "wA3…", "type": "public-key"}]),
+]
 
 
 class Confirmed(BaseModel, extra="forbid"):
@@ -66,17 +88,13 @@ class NewPasskey(BaseModel, extra="forbid"):
     """A browser's answer to the options of a registration."""
 
     name: Annotated[Line, Field(min_length=1, max_length=60, examples=["Phone"])]
-    credential: dict[str, Any] = Field(
-        description="`PublicKeyCredential.toJSON()`.", examples=[{"id": "wA3…", "type": "public-key"}]
-    )
+    credential: Credential
 
 
 class PasskeyLogin(BaseModel, extra="forbid"):
     """A browser's answer to the options of a login."""
 
-    credential: dict[str, Any] = Field(
-        description="`PublicKeyCredential.toJSON()`.", examples=[{"id": "wA3…", "type": "public-key"}]
-    )
+    credential: Credential
 
 
 class PasskeyAdded(BaseModel):

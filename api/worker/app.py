@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -84,6 +85,18 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
         await _serve(followers, pulse)
 
 
+async def _stored(pool: postgres.Pool, job_id: str, read: Positions) -> Job | None:
+    """Return a job as the projection has it at a position. Raises Retryable when that is not there soon."""
+
+    async def look() -> Job | None:
+        if not await wait_for(pool, "jobs", read):
+            raise Retryable("the projection of jobs has not read the log yet; try again")
+        async with pool.connection() as connection:
+            return await jobs.by_id(connection, job_id)
+
+    return await postgres.within(STORED_S, look())
+
+
 async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
     settings = followers.live.settings
     pool = await postgres.open_pool(settings)
@@ -94,27 +107,18 @@ async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
     appender = appender_of(settings)
     await appender.start()
 
-    async def stored(job_id: str, read: Positions) -> Job | None:
-        async def look() -> Job | None:
-            if not await wait_for(pool, "jobs", read):
-                raise Retryable("the projection of jobs has not read the log yet; try again")
-            async with pool.connection() as connection:
-                return await jobs.by_id(connection, job_id)
-
-        return await postgres.within(STORED_S, look())
-
-    append = signing(appender.append, "worker-app")
-    access = Access(keys, append, lambda: system_context("kinolog/worker-app"))
+    append, context = signing(appender.append, "worker-app"), partial(system_context, "kinolog/worker-app")
+    access = Access(keys, append, context)
     log = LogConsumer(settings, idle_ms=5000)
-    decisions = Decisions(log, stored, access.forget)
-    await decisions.start(system_context("kinolog/worker-app").now)
+    decisions = Decisions(log, partial(_stored, pool), access.forget)
+    await decisions.start(context().now)
     services = Services(
         access,
         decisions,
         store,
         Shelf(store),
         append,
-        lambda correlation_id: system_context("kinolog/worker-app", correlation_id),
+        context,
         options_of(settings),
         unpacking=asyncio.Semaphore(settings.worker_archives_max),
     )

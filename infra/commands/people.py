@@ -94,40 +94,48 @@ def list_users(as_json: AsJson = False) -> None:
 
 
 @users.command()
-def role(who: Who, role: Annotated[str, typer.Argument(help="viewer, analyst, operator or administrator.")]) -> None:
+def role(
+    who: Who,
+    role: Annotated[str, typer.Argument(help="viewer, analyst, operator or administrator.")],
+    as_json: AsJson = False,
+) -> None:
     """Give a person another role; they log in again.
 
     \b
     Examples:
       kinolog users role anna analyst
     """
-    _change(who, {"role": role})
+    _change(who, {"role": role}, as_json=as_json)
 
 
 @users.command()
-def disable(who: Who, reason: Annotated[str, typer.Option(help="The reason, recorded with the event.")] = "") -> None:
+def disable(
+    who: Who,
+    reason: Annotated[str, typer.Option(help="The reason, recorded with the event.")] = "",
+    as_json: AsJson = False,
+) -> None:
     """Let a person in no longer; they are logged out everywhere within two seconds.
 
     \b
     Examples:
       kinolog users disable anna --reason "left the team"
     """
-    _change(who, {"disabled": True, "reason": reason})
+    _change(who, {"disabled": True, "reason": reason}, as_json=as_json)
 
 
 @users.command()
-def enable(who: Who) -> None:
+def enable(who: Who, as_json: AsJson = False) -> None:
     """Let a disabled person in again.
 
     \b
     Examples:
       kinolog users enable anna
     """
-    _change(who, {"disabled": False})
+    _change(who, {"disabled": False}, as_json=as_json)
 
 
 @users.command()
-def delete(who: Who) -> None:
+def delete(who: Who, as_json: AsJson = False) -> None:
     """Delete a person's name and secrets for good; their id stays in what they did.
 
     \b
@@ -138,12 +146,14 @@ def delete(who: Who) -> None:
 
     with connected() as api:
         api.delete(resource("users", _user(api, who)))
-    line("deleted")
+    _done("deleted", as_json=as_json)
 
 
 @users.command()
 def reset(
-    who: Who, factors: Annotated[bool, typer.Option("--factors", help="Remove a lost second factor instead.")] = False
+    who: Who,
+    factors: Annotated[bool, typer.Option("--factors", help="Remove a lost second factor instead.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a link with which a person chooses a new password, or remove a second factor that is lost.
 
@@ -158,10 +168,10 @@ def reset(
         user_id = _user(api, who)
         if factors:
             api.post(resource("users", user_id, "reset-factors"))
-            line("the second factor is removed; a password is enough now")
+            _done("the second factor is removed; a password is enough now", as_json=as_json)
             return
         made = api.post(resource("users", user_id, "reset"))
-    _print_link(made, as_json=False)
+    _print_link(made, as_json=as_json)
 
 
 def first_link(settings: "Settings") -> str | None:
@@ -175,12 +185,19 @@ def first_link(settings: "Settings") -> str | None:
     return f"{url_of(settings)}/join#{made['token']}"
 
 
-def _change(who: str, change: dict[str, object]) -> None:
+def _change(who: str, change: dict[str, object], *, as_json: bool) -> None:
     from infra.commands.support.admin_api import connected, resource
 
     with connected() as api:
         api.patch(resource("users", _user(api, who)), change)
-    line("changed")
+    _done("changed", as_json=as_json)
+
+
+def _done(sentence: str, *, as_json: bool) -> None:
+    if as_json:
+        document({"ok": True})
+    else:
+        line(sentence)
 
 
 def _user(api: "AdminApi", who: str) -> str:
@@ -272,7 +289,10 @@ def list_tokens(as_json: AsJson = False) -> None:
 
 
 @tokens.command("revoke")
-def revoke_token(token: Annotated[str, typer.Argument(help="Its id, or a part of it of at least eight characters.")]) -> None:
+def revoke_token(
+    token: Annotated[str, typer.Argument(help="Its id, or a part of it of at least eight characters.")],
+    as_json: AsJson = False,
+) -> None:
     """Refuse a token from now on; it stops working within two seconds.
 
     \b
@@ -287,4 +307,4 @@ def revoke_token(token: Annotated[str, typer.Argument(help="Its id, or a part of
         if len(found) != 1:
             raise NotFound(f"{'no' if not found else 'more than one'} token fits {token}; see: kinolog tokens list")
         api.post(resource("tokens", found[0], "revoke"))
-    line("revoked")
+    _done("revoked", as_json=as_json)

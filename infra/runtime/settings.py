@@ -4,7 +4,6 @@ Sources, strongest first: environment variables `KINOLOG_<NAME>`, the file named
 (TOML, same names in lower case), the defaults below. `kinolog config check` prints the result.
 """
 
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 from packaging.version import InvalidVersion, Version
 from pydantic import (
-    BeforeValidator,
     Field,
     IPvAnyNetwork,
     JsonValue,
@@ -24,8 +22,8 @@ from pydantic import (
 from events.errors import KinologError
 from events.faults import words_of
 from events.kinds import KINDS
-from infra.runtime.service_settings import Port, ServiceSettings, http_url
-from producers.providers import Provider
+from infra.runtime.login_settings import LoginSettings
+from infra.runtime.service_settings import Port, http_url
 
 PREFIX = "KINOLOG_"
 Slots = Annotated[str, Field(pattern=rf"^({'|'.join(KINDS)})=[1-9][0-9]?$")]
@@ -45,19 +43,11 @@ def at_start(category: str, programs: str) -> dict[str, JsonValue]:
     return {"category": category, "starts": programs}
 
 
-def _from_json(value: object) -> object:
-    """Return the values that a text of JSON has: a variable has only text. Raises ValueError."""
-    try:
-        return json.loads(value or "[]") if isinstance(value, str) else value
-    except ValueError as error:
-        raise ValueError("must be a list in JSON") from error
-
-
 class NoInstallation(KinologError):
     """Here is no installation, or only a part of one."""
 
 
-class Settings(ServiceSettings, frozen=True, extra="forbid", allow_inf_nan=False):
+class Settings(LoginSettings, frozen=True, extra="forbid", allow_inf_nan=False):
     """One frozen value, built by `from_env` in a composition root."""
 
     # Surfaces
@@ -78,25 +68,6 @@ class Settings(ServiceSettings, frozen=True, extra="forbid", allow_inf_nan=False
     dispatcher_port: Port = Field(8999, description="Health and metrics of the dispatcher.")
     worker_metrics_port: Port = Field(
         9004, description="Health and metrics of the first local worker; the next use the ports after it."
-    )
-    file_token: bool = Field(True, description="Whether the token in tokens/admin of var_dir may administer, without a person.")
-    session_idle_s: int = Field(
-        12 * 3600, ge=60, le=366 * 24 * 3600, description="Time without a request after which a browser's login ends, seconds."
-    )
-    session_life_s: int = Field(
-        30 * 24 * 3600, ge=300, le=366 * 24 * 3600, description="Longest life of a browser's login, seconds."
-    )
-    password_passes: int = Field(3, ge=1, le=20, description="Passes of argon2id over its memory, for each password.")
-    password_memory_kib: int = Field(
-        64 * 1024, ge=8 * 1024, le=2**21, description="Memory of argon2id for each password, KiB; two are checked at once."
-    )
-    password_lanes: int = Field(4, ge=1, le=64, description="Lanes of argon2id.")
-    client_key_days: int = Field(
-        7,
-        ge=1,
-        le=366,
-        description="Days for which one key hashes the addresses of people on the log. Keys older than the last one are deleted: "
-        "nobody can tell an address from its hash then.",
     )
     connections_max: int = Field(
         8000, ge=50, le=10**6, description="Connections to one HTTP app; beyond, the longest-waiting ones are ended."
@@ -171,11 +142,6 @@ class Settings(ServiceSettings, frozen=True, extra="forbid", allow_inf_nan=False
     )
     login_attempts_per_minute: int = Field(
         30, ge=1, le=10_000, description="Attempts to log in a minute per client address.", json_schema_extra=live("limits")
-    )
-
-    openid_providers: Annotated[tuple[Provider, ...], BeforeValidator(_from_json)] = Field(
-        (),
-        description="Providers of logins by OpenID Connect: tables in the TOML file, or JSON (docs/how-to/log-in.md).",
     )
 
     # Workers outside the cluster
@@ -454,13 +420,6 @@ class Settings(ServiceSettings, frozen=True, extra="forbid", allow_inf_nan=False
     @classmethod
     def _addresses_are_urls(cls, text: str) -> str:
         return text and http_url(text)
-
-    @field_validator("openid_providers")
-    @classmethod
-    def _providers_differ(cls, providers: tuple[Provider, ...]) -> tuple[Provider, ...]:
-        if len({provider.id for provider in providers}) < len(providers):
-            raise ValueError("has two providers with one id")
-        return providers
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":

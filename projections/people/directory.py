@@ -1,6 +1,6 @@
 """Everybody who may come in now, in memory: the fold of topic `people` that each app follows. Pure but for its own state.
 
-An app asks at each request, so the answer costs a look into dictionaries. Whoever was put out at a position is out for every
+An app asks at each request, so the answer costs a look into dictionaries. A person who was put out at a position is out for every
 question after it, whatever else the log has: a deleted person never returns, an ended session or token stays ended.
 """
 

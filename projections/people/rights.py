@@ -1,4 +1,4 @@
-"""Rights and roles: the one table of who may do what. Pure.
+"""Rights and roles, in one table. Pure.
 
 A right is what a route asks for; a role is a set of rights; a token has some of its maker's rights. Which route asks for which
 right is in `api.rights`.
@@ -27,7 +27,7 @@ ROLES: Mapping[Role, frozenset[Right]] = {
     "operator": frozenset({"self", "read", "upload", "edit", "operate"}),
     "administrator": frozenset(get_args(Right)),
 }
-"""What each role may do. An analyst reads everything and changes nothing."""
+"""Rights of each role. An analyst reads everything and changes nothing."""
 
 
 def rights_of(role: Role) -> frozenset[Right]:

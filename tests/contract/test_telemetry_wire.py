@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from api.addresses import Network
 from api.connections import HEALTH
 from api.telemetry import batches, documents, ingest
+from events.actors import NODE
 from events.codec import encode
 from events.envelope import Envelope, Event
 from events.faults import name_of
@@ -71,7 +72,8 @@ async def test_the_event_says_nothing_of_where_it_came_from() -> None:
     assert envelope.time == datetime.fromtimestamp(1_772_000_000, UTC), "whole seconds, of the server"
     assert timestamp_ms == 1_772_000_000_000
     assert b"marker" not in value and b"192.0" not in value
-    assert set(json.loads(value)) == {"specversion", "id", "source", "type", "subject", "time", "correlationid", "data"}
+    assert set(json.loads(value)) == {"specversion", "id", "source", "type", "subject", "time", "correlationid", "actor", "data"}
+    assert envelope.actor == "node" and envelope.client is None
 
 
 async def test_what_is_optional_may_be_left_out_or_null() -> None:
@@ -504,7 +506,9 @@ def test_the_fast_path_writes_what_the_codec_would(
     report = reports.Report(**event.model_dump(), event_id=str(event_id))
     second = reports.second_of(seconds + 0.7)
     ((key, value, timestamp_ms),) = reports.records_of([report], second, lambda: "unused")
-    envelope: Envelope[Event] = Envelope(str(event_id), reports.SOURCE, str(event_id), second.time, event, str(event_id))
+    envelope: Envelope[Event] = Envelope(
+        str(event_id), reports.SOURCE, str(event_id), second.time, event, str(event_id), None, NODE
+    )
     assert value == encode(envelope)
     assert (key.decode(), timestamp_ms) == (str(event_id), seconds * 1000)
     assert TELEMETRY.events == (TelemetryReported,)

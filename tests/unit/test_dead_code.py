@@ -16,6 +16,8 @@ CALLED_BY_NAME = {
     "_unsupported_upgrade_warning": "uvicorn",
     "field_title_should_be_set": "pydantic",
     "on_first_start": "mode",
+    "_gather_all": "mode",
+    "_sentinel_task": "mode",
     "on_partitions_assigned": "aiokafka",
     "on_partitions_revoked": "aiokafka",
 }

@@ -124,7 +124,6 @@ LISTED = {
     "NewWorkerEvent": {
         "api/admin/live/messages.py:of_workers",
         "api/worker/decisions.py:_see",
-        "projections/audit.py:about",
         "projections/workers.py:keys_of",
     },
     "NewFailureEvent": {
