@@ -186,6 +186,12 @@ def check_origin(request: Request, secret: str) -> None:
         raise Denied("other_origin", "this request comes from another site's page; send it from ours", 403)
 
 
+def check_not_foreign(request: Request) -> None:
+    """Raise Denied with 403 for a change that a browser sends for another site's page, as a login to somebody else's account."""
+    if request.method not in READING and request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        raise Denied("other_origin", "this request comes from another site's page; send it from ours", 403)
+
+
 def csrf_token(secret: str) -> str:
     """Return the token that forms and scripts with a session's cookie send in X-CSRF-Token."""
     return hmac.digest(secret.encode(), b"csrf", "sha256").hex()

@@ -23,7 +23,7 @@ from api.admin.live.hub import LISTENERS_MAX, Hub
 from api.admin.services import Options, Services, travel
 from api.app import REQUESTS_MAX, Prometheus, begin, finish, rates, rates_of, serve_beside, server_config
 from api.callers import NOBODY, called_by, signing
-from api.identity import READING, address_of, check_right
+from api.identity import READING, address_of, check_not_foreign, check_right
 from api.login import accounts as logins
 from api.login import routes as ways
 from api.login.household import Terms, household
@@ -100,6 +100,7 @@ async def authorised(request: Request, _shown: Annotated[HTTPAuthorizationCreden
     door = ROUTES[f"{request.method} {request.scope['route'].path}"]
     address = address_of(request)
     if door == "open":
+        check_not_foreign(request)
         called_by(NOBODY, await services.client_of(address))
         return
     identity = await services.people.identify(request)

@@ -57,7 +57,7 @@ class Check(BaseModel):
 
 
 class LoggedIn(BaseModel):
-    """A session has begun; its cookie comes with this answer."""
+    """Whether a session has begun; its cookie comes with this answer."""
 
     authenticated: bool = True
     message: str = Field("you are logged in", examples=["you are logged in"])
@@ -102,10 +102,11 @@ async def log_in(request: Request, response: Response, given: Given, login: Logi
 @routes.post("/accept", responses=documented(401, 409, 422, 429))
 @allowing(kind="login")
 async def accept_link(request: Request, response: Response, given: Given, acceptance: Acceptance) -> LoggedIn:
-    """Use a link: it makes an account, or gives an account a new password, once. You are logged in then."""
+    """Use a link: it makes an account, or gives an account a new password, once. Without a second factor you are logged in."""
     response.headers["Cache-Control"] = "no-store"
-    await given.accept(request, response, acceptance.token, acceptance.name, acceptance.password)
-    return LoggedIn()
+    if await given.accept(request, response, acceptance.token, acceptance.name, acceptance.password):
+        return LoggedIn()
+    return LoggedIn(authenticated=False, message="the password is changed; log in with it and a code of your second factor")
 
 
 @routes.get("/check")

@@ -152,7 +152,8 @@ class People:
         await self.accounts.open_session(_digest(secret), session_id, user_id, context.now, expires_at)
         await self.record(SessionOpened(session_id=session_id, user_id=user_id, how=how, expires_at=expires_at))
         self._set(request, response, COOKIE, secret, self.session_life)
-        device = request.cookies.get(_device_name(request)) or secrets.token_urlsafe(32)
+        known = await self._device(request)
+        device = request.cookies[_device_name(request)] if known and known[0] == user_id else secrets.token_urlsafe(32)
         await self.accounts.know_device(_digest(device), user_id, context.now, context.now - DEVICE_LIFE)
         self._set(request, response, DEVICE, device, DEVICE_LIFE)
 
@@ -205,8 +206,11 @@ class People:
         )
         return Link(text, purpose, expires_at)
 
-    async def accept(self, request: Request, response: Response, text: str, name: str | None, password: str) -> None:
-        """Use a link: make an account, or give one a new password; then log in. Raises Unproven, InvalidRequest, Conflict."""
+    async def accept(self, request: Request, response: Response, text: str, name: str | None, password: str) -> bool:
+        """Use a link: make an account, or give one a new password. Return whether the person is logged in now.
+
+        A link for a new password does not replace a second factor. Raises Unproven, InvalidRequest, Conflict.
+        """
         now = self.context().now
         with self.by_address.one(address_of(request)):
             invitation = await self.accounts.invitation(_digest(text), now)
@@ -219,8 +223,10 @@ class People:
             await self._spend(text, now)
             proven_by(f"user:{account.user_id}")
             await self._set_password(account.user_id, account.name, password)
+            if await self.second.counts(account.user_id):
+                return False
             await self.open_session(request, response, account.user_id, "invitation")
-            return
+            return True
         if name is None or not 1 <= len(folded(name)) <= NAME_MAX:
             raise InvalidRequest(f"choose a name of at most {NAME_MAX} characters to log in with")
         check_strength(password, name)
@@ -234,6 +240,7 @@ class People:
         await self.accounts.set_hash(user_id, await self._hashed(password))
         await self.record(UserCreated(user_id=user_id, role=cast(Role, invitation.role or "viewer")))
         await self.open_session(request, response, user_id, "invitation")
+        return True
 
     async def _spend(self, text: str, now: datetime) -> None:
         if not await self.accounts.take_invitation(_digest(text), now):

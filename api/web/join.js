@@ -16,7 +16,7 @@ form.addEventListener("submit", async (event) => {
     if (response.ok) {
       form.replaceChildren(answer);
       history.replaceState(null, "", "/join");
-      answer.textContent = "You are logged in.";
+      answer.textContent = (await response.json()).message;
     } else {
       answer.textContent = (await response.json()).detail;
     }

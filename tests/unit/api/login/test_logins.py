@@ -11,7 +11,7 @@ import pytest
 
 from api.identity import COOKIE
 from api.login.household import Household
-from api.login.people import LOGINS_PER_MINUTE
+from api.login.people import DEVICE, LOGINS_PER_MINUTE
 from api.rights import ROUTES, RouteWithoutRight, doors
 from events.access import AccessRefused
 from events.envelope import Envelope, Event
@@ -142,6 +142,43 @@ async def test_a_second_factor_is_asked_for_and_its_code_is_good_once() -> None:
         assert (missing.status_code, missing.json()["state"]) == (401, "factor_missing")
         assert (await login(http, code=code)).status_code == 401, "it was used to prove the secret"
     assert "totp_replayed" in place.reasons()
+
+
+async def test_a_link_for_a_new_password_does_not_replace_the_second_factor() -> None:
+    place = Place()
+    async with place.browser() as http, place.browser(Authorization=f"Bearer {TOKEN}") as chief:
+        user_id = await place.person(http)
+        secret = (await http.post("/api/auth/totp", json={"password": PASSWORD})).json()["secret"]
+        assert (await http.post("/api/auth/totp/verify", json={"code": pyotp.TOTP(secret).now()})).status_code == 200
+        link = (await chief.post(f"/api/users/{user_id}/reset")).json()["token"]
+        async with place.browser() as thief:
+            answer = await thief.post("/api/auth/accept", json={"token": link, "password": "the words of a thief of links"})
+            assert (answer.status_code, answer.json()["authenticated"]) == (200, False)
+            assert (await thief.get("/api/auth/sessions")).status_code == 401
+            missing = await login(thief, password="the words of a thief of links")
+            assert missing.json()["state"] == "factor_missing"
+
+
+async def test_another_sites_page_logs_nobody_in() -> None:
+    place = Place()
+    async with place.browser() as http:
+        await place.person(http)
+    async with place.browser(**{"Sec-Fetch-Site": "cross-site"}) as http:
+        assert (await login(http)).status_code == 403
+    assert place.reasons() == ["other_origin"]
+
+
+async def test_a_device_that_an_attacker_chose_is_not_kept() -> None:
+    place = Place()
+    async with place.browser() as http:
+        http.cookies.set(DEVICE, "chosen-by-the-attacker")
+        await place.person(http)
+    async with place.browser() as attacker:
+        attacker.cookies.set(DEVICE, "chosen-by-the-attacker")
+        place.home.people.by_account = type(place.home.people.by_account)(2)
+        assert [(await login(attacker, password=f"guess number {n}")).status_code for n in range(3)] == [401, 401, 429]
+        async with place.browser() as stranger:
+            assert (await login(stranger, password="guess number 4")).status_code == 429, "one count for all strangers"
 
 
 # --- rights -----------------------------------------------------------------------------------------------------------
