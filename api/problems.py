@@ -28,6 +28,8 @@ from events.faults import pointer_of, sentence
 
 TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+UNREADABLE = "There was an error parsing the body"
+"""FastAPI's own words about a body that has no characters; other malformed bodies are 422."""
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 AWAY = (OperationalError, PoolTimeout, TooManyRequests)
 """The database does not answer."""
@@ -162,6 +164,8 @@ def install(app: FastAPI) -> None:
             headers |= {"Allow": ", ".join(allowed)} if "Allow" in headers else {}
             own = {404: "there is nothing at this address", 405: f"this address takes {' or '.join(allowed)}"}
             detail = own.get(error.status_code) or detail
+        if detail == UNREADABLE:
+            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "the body is not text in UTF-8")
         return problem(error.status_code, detail, headers=headers)
 
     async def bug(_request: Request, _error: Exception) -> Response:

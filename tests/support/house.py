@@ -88,7 +88,7 @@ def build(home: str, ask: Ask, providers: Sequence[Provider] = ()) -> House:
         context=context,
         record=record,
     )
-    app = begin("People", "Ways to log in.", kind=FastAPI)
+    app = begin("People", "Ways to log in.", 401, 429, 503, kind=FastAPI)
     app.include_router(routes.routes)
     app = finish(app, name="people", services=SimpleNamespace(ways=ways), addresses=Addresses(), observer=Seen(), new_id=new_id)
 

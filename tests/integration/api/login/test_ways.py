@@ -8,7 +8,7 @@ import httpx
 import pyotp
 import pytest
 
-from events.people import FactorAdded, ProviderLinked
+from events.people import FactorAdded, FactorRemoved, ProviderLinked
 from infra.runtime.people.asking import Asking
 from producers.providers import Provider as Configured
 from tests.support.authenticator import Authenticator
@@ -67,6 +67,23 @@ async def test_a_person_adds_an_authenticator_app_and_removes_it(page: httpx.Asy
     assert house.reasons == ["password_wrong", "password_wrong", "totp_replayed"]
 
 
+async def test_an_administrator_resets_lost_factors_and_nobody_else(page: httpx.AsyncClient, house: House) -> None:
+    house.people.names["id-of-berta"] = "berta"
+    as_anna(page)
+    secret = await done(page, "/totp", 201, password="right")
+    await done(page, "/totp/verify", code=pyotp.TOTP(secret["secret"]).now())
+    options = await done(page, "/passkeys/registration", password="right")
+    await done(page, "/passkeys", 201, name="Phone", credential=Authenticator(HOME, "localhost").create(options))
+    await done(page, "/people/id-of-anna/reset", 403)
+    house.people.roles["id-of-anna"] = "administrator"
+    await done(page, "/people/nobody/reset", 404)
+    await done(page, "/people/id-of-berta/reset", 204)
+    await done(page, "/people/id-of-anna/reset", 204)
+    assert (await page.get("/api/auth/factors")).json() == {"totp": False, "recovery_codes_left": 0, "passkeys": []}
+    assert [event.because for event in house.log if isinstance(event, FactorRemoved)] == ["reset", "reset"]
+    assert house.people.ended == ["id-of-berta", "id-of-anna"]
+
+
 async def test_nobody_keeps_a_secret_on_the_way(page: httpx.AsyncClient) -> None:
     as_anna(page)
     answer = await page.post("/api/auth/totp", json={"password": "right"})
@@ -78,7 +95,7 @@ async def test_nobody_keeps_a_secret_on_the_way(page: httpx.AsyncClient) -> None
 )
 async def test_nobody_without_a_session_changes_factors(page: httpx.AsyncClient, house: House, path: str) -> None:
     body = {"password": "right", "code": "123456", "name": "phone", "credential": {}}
-    assert (await page.post(f"/api/auth/{path}", json=body)).status_code == 401
+    assert (await page.post(f"/api/auth{path}", json=body)).status_code == 401
     assert (await page.get("/api/auth/factors")).status_code == 401
     assert house.reasons == ["no_session"] * 2
 
