@@ -28,6 +28,7 @@ class Totp:
     """A person's secret. It counts once a code has proven that their app has it."""
 
     secret: str = field(repr=False)
+    begun_at: datetime
     proven: bool
 
 

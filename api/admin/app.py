@@ -157,7 +157,7 @@ async def _serve(followers: Followers, directory: Directory, pulse: Callable[[st
     append = signing(appender.append, APP)
     live = Hub(lambda: open_log(settings, idle_ms=LIVE_IDLE_MS), SystemClock(), pulse=pulse("live status"))
     metrics.LIVE_LISTENERS.set_function(lambda: live.listeners)
-    accounts, factors, asking = AccountTables(pool), FactorTables(pool), Asking()
+    accounts, factors, asking = AccountTables(pool), FactorTables(pool, ensure_seal(settings)), Asking()
     await accounts.ensure()
     await factors.ensure()
     home = household(terms_of(settings), directory, accounts, factors, append, context, asking)

@@ -8,6 +8,7 @@ import pytest
 
 from infra.runtime import postgres
 from infra.runtime.people.factors import FactorTables
+from infra.runtime.sealing import Seal
 from infra.runtime.settings import Settings
 from producers.factors import Totp
 from producers.passkeys import KeptPasskey, Passkey
@@ -26,7 +27,7 @@ async def tables(request: pytest.FixtureRequest) -> AsyncIterator[Tables]:
         return
     settings: Settings = request.getfixturevalue("settings")
     pool = await postgres.open_pool(settings)
-    made = FactorTables(pool)
+    made = FactorTables(pool, Seal(bytes(32)))
     await made.ensure()
     await made.ensure()  # every process does, at each start
     yield made
@@ -34,21 +35,22 @@ async def tables(request: pytest.FixtureRequest) -> AsyncIterator[Tables]:
 
 
 async def test_a_secret_is_replaced_until_it_is_proven(tables: Tables) -> None:
+    later = NOW + timedelta(seconds=1)
     assert await tables.totp("anna") is None
     assert await tables.begin_totp("anna", "FIRST", NOW)
-    assert await tables.begin_totp("anna", "SECOND", NOW)
-    assert not await tables.prove_totp("anna", "FIRST", 7, NOW)
-    assert await tables.totp("anna") == Totp("SECOND", proven=False)
-    assert await tables.prove_totp("anna", "SECOND", 7, NOW)
-    assert not await tables.prove_totp("anna", "SECOND", 7, NOW)
-    assert not await tables.begin_totp("anna", "THIRD", NOW)
-    assert await tables.totp("anna") == Totp("SECOND", proven=True)
+    assert await tables.begin_totp("anna", "SECOND", later)
+    assert not await tables.prove_totp("anna", NOW, 7, later)
+    assert await tables.totp("anna") == Totp("SECOND", later, proven=False)
+    assert await tables.prove_totp("anna", later, 7, later)
+    assert not await tables.prove_totp("anna", later, 7, later)
+    assert not await tables.begin_totp("anna", "THIRD", later)
+    assert await tables.totp("anna") == Totp("SECOND", later, proven=True)
 
 
 async def test_a_step_is_taken_once_and_never_an_older_one(tables: Tables) -> None:
     await tables.begin_totp("anna", "SECRET", NOW)
     assert not await tables.accept_step("anna", 100)
-    await tables.prove_totp("anna", "SECRET", 7, NOW)
+    await tables.prove_totp("anna", NOW, 7, NOW)
     assert not await tables.accept_step("anna", 7)
     assert sorted(await asyncio.gather(*(tables.accept_step("anna", 8) for _ in range(8)))) == [False] * 7 + [True]
     assert not await tables.accept_step("anna", 6)

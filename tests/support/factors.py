@@ -22,16 +22,17 @@ class MemoryFactors:
     async def begin_totp(self, user_id: str, secret: str, now: datetime) -> bool:
         if user_id in self.secrets and self.secrets[user_id].proven:
             return False
-        self.secrets[user_id] = Totp(secret, proven=False)
+        self.secrets[user_id] = Totp(secret, now, proven=False)
         return True
 
     async def totp(self, user_id: str) -> Totp | None:
         return self.secrets.get(user_id)
 
-    async def prove_totp(self, user_id: str, secret: str, step: int, now: datetime) -> bool:
-        if self.secrets.get(user_id) != Totp(secret, proven=False):
+    async def prove_totp(self, user_id: str, begun_at: datetime, step: int, now: datetime) -> bool:
+        totp = self.secrets.get(user_id)
+        if totp is None or totp.proven or totp.begun_at != begun_at:
             return False
-        self.secrets[user_id], self.steps[user_id] = Totp(secret, proven=True), step
+        self.secrets[user_id], self.steps[user_id] = replace(totp, proven=True), step
         return True
 
     async def accept_step(self, user_id: str, step: int) -> bool:

@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from infra.runtime.postgres import Pool
+from infra.runtime.sealing import Seal
 from infra.runtime.tables import Queries
 from producers.factors import Totp
 from producers.passkeys import KeptPasskey, Passkey, PasskeyRow
@@ -16,7 +17,8 @@ _SQL = load(Path(__file__).with_suffix(".sql"))
 class FactorTables:
     """Tables of the schema `people`. Every method raises Retryable when PostgreSQL is away."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, seal: Seal) -> None:
+        self._seal = seal
         self._queries = Queries(pool, _SQL)
         self.ensure = self._queries.ensure
 
@@ -24,16 +26,20 @@ class FactorTables:
 
     async def begin_totp(self, user_id: str, secret: str, now: datetime) -> bool:
         """Keep a secret that is yet to be proven; False when the person has a proven one."""
-        return bool(await self._queries.ask("begin_totp", user_id=user_id, secret=secret, now=now))
+        sealed = self._seal.close(f"totp {user_id}", secret)
+        return bool(await self._queries.ask("begin_totp", user_id=user_id, secret=sealed, now=now))
 
     async def totp(self, user_id: str) -> Totp | None:
         """Return a person's secret."""
         found = await self._queries.ask("totp", user_id=user_id)
-        return Totp(found[0][0], proven=found[0][1] is not None) if found else None
+        if not found:
+            return None
+        ((sealed, begun_at, proven_at),) = found
+        return Totp(self._seal.open(f"totp {user_id}", sealed), begun_at, proven=proven_at is not None)
 
-    async def prove_totp(self, user_id: str, secret: str, step: int, now: datetime) -> bool:
-        """Let the secret count from now on; False when it changed meanwhile, or counts already."""
-        return bool(await self._queries.ask("prove_totp", user_id=user_id, secret=secret, step=step, now=now))
+    async def prove_totp(self, user_id: str, begun_at: datetime, step: int, now: datetime) -> bool:
+        """Let the secret of that time count from now on; False when it changed meanwhile, or counts already."""
+        return bool(await self._queries.ask("prove_totp", user_id=user_id, begun_at=begun_at, step=step, now=now))
 
     async def accept_step(self, user_id: str, step: int) -> bool:
         """Take the step of a code, once; False when it, or a later one, is taken."""

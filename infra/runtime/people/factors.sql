@@ -48,11 +48,11 @@ ON CONFLICT (user_id) DO UPDATE SET secret = excluded.secret, begun_at = exclude
 RETURNING user_id;
 
 -- name: totp
-SELECT secret, proven_at FROM people.totp WHERE user_id = %(user_id)s;
+SELECT secret, begun_at, proven_at FROM people.totp WHERE user_id = %(user_id)s;
 
 -- name: prove_totp
 UPDATE people.totp SET proven_at = %(now)s, step = %(step)s
-WHERE user_id = %(user_id)s AND secret = %(secret)s AND proven_at IS NULL
+WHERE user_id = %(user_id)s AND begun_at = %(begun_at)s AND proven_at IS NULL
 RETURNING user_id;
 
 -- name: accept_step
