@@ -3,12 +3,14 @@
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, Field
 
 from api.admin.models import Page
 from api.login.accounts import Given
 from api.login.people import Link
+from api.login.routes import ways
+from api.login.ways import Ways
 from api.problems import documented
 from events.people import Right, Role
 from events.text import Line
@@ -129,10 +131,10 @@ async def reset_password(given: Given, user_id: UserId) -> LinkShown:
 
 
 @routes.post("/users/{user_id}/reset-factors", status_code=204, responses=documented(404))
-async def reset_factors(request: Request, given: Given, user_id: UserId) -> None:
-    """Remove the second factor of a person who has lost it."""
+async def reset_factors(given: Given, known: Annotated[Ways, Depends(ways)], user_id: UserId) -> None:
+    """Remove the authenticator app and the passkeys of a person who has lost them, and log the person out everywhere."""
     given.rights(user_id)
-    await given.second.reset(user_id)
+    await known.reset(user_id)
 
 
 @routes.get("/tokens")

@@ -96,7 +96,9 @@ class Passkeys:
             raise NotFound("this account has no such passkey")
         await self._record(FactorRemoved(user_id=user_id, factor="passkey", factor_id=passkey_id, because="removed"))
 
-    async def reset(self, user_id: str) -> None:
-        """Remove all passkeys of a person, for an administrator."""
-        for passkey_id in await self._store.remove_passkeys(user_id):
+    async def reset(self, user_id: str) -> bool:
+        """Remove all passkeys of a person who has lost them; False without one."""
+        removed = await self._store.remove_passkeys(user_id)
+        for passkey_id in removed:
             await self._record(FactorRemoved(user_id=user_id, factor="passkey", factor_id=passkey_id, because="reset"))
+        return bool(removed)

@@ -125,18 +125,19 @@ class SecondFactor:
         await self.check(user_id, code)
         await self._remove(user_id, "removed")
 
-    async def reset(self, user_id: str) -> None:
-        """Remove the second factor of a person who has lost it, for an administrator. Raises NotFound."""
-        await self._must_count(user_id)
-        await self._remove(user_id, "reset")
+    async def reset(self, user_id: str) -> bool:
+        """Remove the second factor of a person who has lost it; False without one. It need not be readable any more."""
+        return await self._remove(user_id, "reset")
 
     async def _must_count(self, user_id: str) -> None:
         if not await self.counts(user_id):
             raise NotFound("this account has no authenticator app")
 
-    async def _remove(self, user_id: str, because: str) -> None:
-        if await self._store.remove_totp(user_id):
+    async def _remove(self, user_id: str, because: str) -> bool:
+        removed = await self._store.remove_totp(user_id)
+        if removed:
             await self._record(FactorRemoved(user_id=user_id, factor="totp", because=because))
+        return removed
 
     async def _new_codes(self, user_id: str) -> tuple[str, ...]:
         codes = recovery_codes()

@@ -13,6 +13,7 @@ from api.login.passkeys import Passkeys
 from api.login.providers import Providers
 from api.login.second import Record, SecondFactor
 from events.clock import Context
+from events.errors import NotFound
 from events.people import ProviderLinked
 from producers.openid import Person
 
@@ -67,6 +68,12 @@ class Ways:
         if known is None:
             await self.record(ProviderLinked(user_id=user_id, provider=person.provider))
         return user_id
+
+    async def reset(self, user_id: str) -> None:
+        """Remove the authenticator app and the passkeys of a person, and log them out. Raises NotFound when there are none."""
+        if not any([await self.second.reset(user_id), await self.passkeys.reset(user_id)]):
+            raise NotFound("this account has no authenticator app and no passkeys")
+        await self.house.end_sessions(user_id)
 
 
 def browser_of(request: Request, response: Response) -> str:

@@ -1,4 +1,4 @@
-"""Secret values on the log: AES-256-GCM under a key that is not on it.
+"""Secret values on the log and in the database: AES-256-GCM under a key that is in neither.
 
 The key is made of the setting `settings_key`, else of the file `var/tokens/settings.key`, mode 0600. Without
 it every secret that was ever stored is forgotten. The name of the setting is authenticated: a sealed value fits no other setting.

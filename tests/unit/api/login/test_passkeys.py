@@ -188,7 +188,8 @@ async def test_an_account_has_so_many_passkeys_at_most() -> None:
         await world.add(key(credential_id=f"key {number}".encode()))
     with pytest.raises(Conflict):
         await world.passkeys.begin("anna", "anna")
-    await world.passkeys.reset("anna")
+    assert await world.passkeys.reset("anna")
+    assert not await world.passkeys.reset("anna")
     assert list(await world.passkeys.listing("anna")) == []
     assert [event for event in world.log if isinstance(event, FactorRemoved)] == [
         FactorRemoved(user_id="anna", factor="passkey", factor_id=event.factor_id, because="reset")
