@@ -102,6 +102,11 @@ def derived_id(causation_id: str, index: int) -> str:
     return str(uuid5(UUID(causation_id), str(index)))
 
 
+def program(source: str) -> str:
+    """Return the actor of events that a program decides by itself: `system:dispatcher` for the source `kinolog/dispatcher`."""
+    return f"system:{source.rpartition('/')[2]}"
+
+
 def derive(cause: Envelope[Event], index: int, *, data: E, subject: str, source: str, time: datetime) -> Envelope[E]:
-    """Return the `index`-th event that follows from `cause`, in the same correlation."""
-    return Envelope(derived_id(cause.id, index), source, subject, time, data, cause.correlationid, cause.id)
+    """Return the `index`-th event that follows from `cause`, in the same correlation; the program is its actor."""
+    return Envelope(derived_id(cause.id, index), source, subject, time, data, cause.correlationid, cause.id, program(source))

@@ -21,7 +21,7 @@ from mode import Service
 
 from events.archive import SegmentArchived
 from events.clock import Clock, Context
-from events.envelope import Envelope, Event
+from events.envelope import Envelope, Event, program
 from events.errors import KinologError, ObjectMissing
 from events.media import ObjectRef
 from events.objects import ARCHIVED, archive_key
@@ -257,7 +257,9 @@ class Archiver(Service):
     async def _record(self, appender: Appender, segment: SegmentArchived) -> None:
         context = self._clients.context()
         id_ = context.new_id()
-        await appender.append([Envelope(id_, context.source, segment.topic, context.now, segment, id_)])
+        await appender.append(
+            [Envelope(id_, context.source, segment.topic, context.now, segment, id_, actor=program(context.source))]
+        )
         self._files.see(segment, context.now)
 
     # --- small files ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from events.clock import Context
-from events.envelope import Envelope, Event
+from events.envelope import Envelope, Event, program
 from events.errors import Stalled
 from events.objects import SOURCES, attempt_prefix, begun_at
 from events.pulse import Pulse
@@ -154,7 +154,9 @@ class Chores:
         async def note(worker: Worker) -> int:
             event = WorkerOffline(worker_id=worker.worker_id)
             id_ = context.new_id()
-            await self.append([Envelope(id_, context.source, worker.worker_id, context.now, event, id_)])
+            await self.append(
+                [Envelope(id_, context.source, worker.worker_id, context.now, event, id_, actor=program(context.source))]
+            )
             return 1
 
         return await each("note_silent_workers", ((worker.worker_id, worker) for worker in silent), note, pulse)

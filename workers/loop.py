@@ -307,4 +307,6 @@ class Worker:
     async def _append(self, event: Event, subject: str, correlation_id: str | None) -> None:
         context = self._tools.context(correlation_id)
         id_ = context.new_id()
-        await self._tools.transport.append([Envelope(id_, context.source, subject, context.now, event, correlation_id or id_)])
+        actor = f"worker:{self._identity.worker_id}"
+        envelope = Envelope(id_, context.source, subject, context.now, event, correlation_id or id_, actor=actor)
+        await self._tools.transport.append([envelope])

@@ -112,7 +112,7 @@ class LogTransport:
         context: Callable[[str | None], Context],
         topic_prefix: str = "",
     ) -> None:
-        self._worker_id = worker_id
+        self._worker_id, self._actor = worker_id, f"worker:{worker_id}"
         self._pool = pool
         self._process_id = process_id
         self._append = append
@@ -239,7 +239,7 @@ class LogTransport:
         await self._append([self._envelope(request, context, context.new_id()) for request in requests])
 
     def _envelope(self, request: Event, context: Context, id_: str) -> Envelope[Event]:
-        return Envelope(id_, context.source, self._pool, context.now, request, context.correlation_id or id_)
+        return Envelope(id_, context.source, self._pool, context.now, request, context.correlation_id or id_, None, self._actor)
 
     async def _follow(self) -> None:
         assert self._consumer is not None

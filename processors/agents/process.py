@@ -21,7 +21,7 @@ from uuid import UUID, uuid5
 import structlog
 from psycopg import AsyncConnection
 
-from events.envelope import E, Envelope, Event, Recorded
+from events.envelope import E, Envelope, Event, Recorded, program
 from events.errors import EventTooLarge
 from events.media import Failure
 from producers.appender import record_of
@@ -207,7 +207,7 @@ def _measured(
     for index, (event, about) in enumerate((*decision.effects, *decision.facts)):
         id_ = str(uuid5(NAMESPACE, f"{named}/{index}"))
         correlation, causation = (cause.correlationid, cause.id) if cause else (subject, None)
-        envelope = Envelope(id_, process.source, about, now, event, correlation, causation)
+        envelope = Envelope(id_, process.source, about, now, event, correlation, causation, program(process.source))
         measured.append((envelope, len(record_of(envelope)[1])))
     count = len(decision.effects)
     return decision.name, measured[:count], measured[count:]

@@ -27,7 +27,7 @@ from mode import Service
 
 from events.clock import Clock
 from events.codec import HEADERS, decode, encode
-from events.envelope import Envelope, Event
+from events.envelope import Envelope, Event, program
 from events.errors import EventTooLarge, InvalidEvent, ObjectMissing, StoreUnavailable
 from events.jobs import ClaimRequested, ClockTicked, JobRequest, LeaseRenewed, is_fact, is_request
 from events.objects import snapshot_key
@@ -463,8 +463,8 @@ class Dispatcher(Service):
             if moment is None or moment > now or owner.tick_sent is not None:
                 continue
             owner.tick_sent = now
-            id_ = self._clients.new_id()
-            await self._clients.append([Envelope(id_, SOURCE, owner.pool, now, ClockTicked(pool=owner.pool, now=now), id_)])
+            id_, tick = self._clients.new_id(), ClockTicked(pool=owner.pool, now=now)
+            await self._clients.append([Envelope(id_, SOURCE, owner.pool, now, tick, id_, actor=program(SOURCE))])
 
 
 class _Ownership(ConsumerRebalanceListener):
