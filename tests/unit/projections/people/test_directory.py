@@ -115,7 +115,7 @@ histories = st.lists(st.tuples(st.sampled_from(USERS), st.sampled_from(IDS)).fla
 @given(histories)
 def test_no_order_of_events_lets_anybody_in_who_is_out(events: list[Any]) -> None:
     directory = folded(*events)
-    out, role, ended = set(USERS), dict[str, Role](), set[str]()
+    out, role, deleted, ended, revoked = set(USERS), dict[str, Role](), set[str](), set[str](), set[str]()
     for event in events:  # the rule, said plainly
         match event:
             case UserCreated() if event.user_id not in role:
@@ -127,31 +127,21 @@ def test_no_order_of_events_lets_anybody_in_who_is_out(events: list[Any]) -> Non
                 out.add(event.user_id)
             case UserEnabled() if event.user_id in role:
                 out.discard(event.user_id)
-    deleted = set[str]()
-    for event in events:
-        if isinstance(event, UserDeleted) and event.user_id in _created_before(events, event):
-            deleted.add(event.user_id)
-        if isinstance(event, SessionEnded):
-            ended.add(event.session_id)
-        if isinstance(event, TokenRevoked):
-            ended.add(event.token_id)
+            case UserDeleted() if event.user_id in role:
+                deleted.add(event.user_id)
+            case SessionEnded():
+                ended.add(event.session_id)
+            case TokenRevoked():
+                revoked.add(event.token_id)
+            case _:
+                pass
     for id_ in IDS:
         if found := directory.of_session(id_, START):
             user_id, present = found
             assert user_id not in out | deleted and present == role[user_id] and id_ not in ended
         if (rights := directory.of_token(id_, START)) is not None:
             maker = directory.tokens[id_].user_id
-            assert maker not in out | deleted and rights <= rights_of(role[maker])
-
-
-def _created_before(events: list[Any], last: Any) -> set[str]:
-    found = set[str]()
-    for event in events:
-        if event is last:
-            return found
-        if isinstance(event, UserCreated):
-            found.add(event.user_id)
-    return found
+            assert maker not in out | deleted and rights <= rights_of(role[maker]) and id_ not in revoked
 
 
 @given(histories, st.data())
