@@ -7,7 +7,6 @@ others are refused.
 """
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import nullcontext
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 import structlog
 from starlette.exceptions import HTTPException
 
+from api.cookies import digest_of
 from api.limits import Attempts
 from events.clock import Context
 from events.envelope import Envelope, Event
@@ -96,7 +96,7 @@ class Access:
 
     async def _good(self, text: str, address: str, purpose: str) -> Key:
         await self._compared()
-        digest = hashlib.sha256(text.encode()).digest()
+        digest = digest_of(text)
         key = self._proven.get(digest)
         if key is None:
             key = await self._prove(text, address)

@@ -5,7 +5,6 @@ request. So a request costs microseconds, and a revocation works as soon as it w
 """
 
 import asyncio
-import hashlib
 import hmac
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 
 from api.addresses import UNKNOWN
+from api.cookies import digest_of, secret_of
 from api.limits import Attempts
 from events.actors import BOOTSTRAP
 from events.clock import Context
@@ -28,6 +28,8 @@ from projections.people.rights import RIGHTS, rights_of
 COOKIE = "kinolog_session"
 TOKEN_PREFIX = "kt_"
 READING = ("GET", "HEAD", "OPTIONS")
+OURS = ("same-origin", "none")
+"""Sec-Fetch-Site of our own pages, and of an address that a person typed."""
 CSRF_HEADER = "x-csrf-token"
 REMEMBERED_MAX = 20_000
 USED_EVERY = timedelta(minutes=1)
@@ -96,7 +98,7 @@ class Doors:
                 if scheme.lower() != "bearer" or not text:
                     raise Denied("no_token", NO_TOKEN)
                 return await self._of_token(text.strip())
-        if secret := request.cookies.get(cookie_name(request)):
+        if secret := secret_of(request, COOKIE):
             found = await self._of_session(secret)
             check_origin(request, secret)
             return found
@@ -110,7 +112,7 @@ class Doors:
         if self.bootstrap and hmac.compare_digest(text.encode(), self.bootstrap.encode()):
             return Identity(BOOTSTRAP, EVERYTHING)
         now = self.context().now
-        digest = hashlib.sha256(text.encode()).digest()
+        digest = digest_of(text)
         known = self._tokens.get(digest)
         if known is None:
             token_id = await self.tables.token(digest) if text.startswith(TOKEN_PREFIX) else None
@@ -130,7 +132,7 @@ class Doors:
 
     async def _of_session(self, secret: str) -> Identity:
         now = self.context().now
-        digest = hashlib.sha256(secret.encode()).digest()
+        digest = digest_of(secret)
         known = self._sessions.get(digest)
         if known is None or now - known.seen_at >= self.idle:
             row = await self.tables.session(digest)
@@ -177,29 +179,28 @@ def check_origin(request: Request, secret: str) -> None:
         return
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site is not None:
-        good = site in ("same-origin", "none")
+        good = site in OURS
     elif origin is not None:
         good = origin == f"{request.url.scheme}://{request.url.netloc}"
     else:
         good = hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), csrf_token(secret).encode())
     if not good:
-        raise Denied("other_origin", "this request comes from another site's page; send it from ours", 403)
+        raise _other_origin()
 
 
 def check_not_foreign(request: Request) -> None:
     """Raise Denied with 403 for a change that a browser sends for another site's page, as a login to somebody else's account."""
-    if request.method not in READING and request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-        raise Denied("other_origin", "this request comes from another site's page; send it from ours", 403)
+    if request.method not in READING and request.headers.get("sec-fetch-site", "none") not in OURS:
+        raise _other_origin()
+
+
+def _other_origin() -> Denied:
+    return Denied("other_origin", "this request comes from another site's page; send it from ours", 403)
 
 
 def csrf_token(secret: str) -> str:
     """Return the token that forms and scripts with a session's cookie send in X-CSRF-Token."""
     return hmac.digest(secret.encode(), b"csrf", "sha256").hex()
-
-
-def cookie_name(request: Request) -> str:
-    """Return the name of the session's cookie: over TLS one that no other host and no plain connection can set or read."""
-    return f"__Host-{COOKIE}" if request.url.scheme == "https" else COOKIE
 
 
 def address_of(request: Request) -> str:

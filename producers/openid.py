@@ -20,7 +20,8 @@ from joserfc.jwk import KeySet
 from pydantic import BaseModel, ValidationError
 
 from events.errors import KinologError, Unproven
-from producers.providers import EVERYBODY, ROLES, Provider, Role
+from events.people import Role
+from producers.providers import EVERYBODY, ROLES, Provider
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 """Signatures by a private key. `none` is missing, and so is HS256, which would accept the public key as a secret."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Literal, Self
+from typing import Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
-Role = Literal["viewer", "analyst", "operator", "administrator"]
-ROLES: tuple[Role, ...] = ("viewer", "analyst", "operator", "administrator")
+from events.people import Role
+
+ROLES: tuple[Role, ...] = get_args(Role)
 """The weakest first: a person in several groups gets the strongest of their roles."""
 EVERYBODY = "*"
 """A group that each person of a provider is in."""

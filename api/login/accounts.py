@@ -6,7 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from api.identity import Denied, cookie_name, csrf_token
+from api.cookies import secret_of
+from api.identity import COOKIE, Denied, csrf_token
 from api.limits import allowing
 from api.login.people import NAME_MAX, People
 from api.problems import documented
@@ -130,7 +131,7 @@ async def check(request: Request, response: Response, given: Given) -> Check:
 async def make_csrf_token(request: Request, response: Response) -> CsrfToken:
     """Return the token that belongs to your session."""
     response.headers["Cache-Control"] = "no-store"
-    secret = request.cookies.get(cookie_name(request), "")
+    secret = secret_of(request, COOKIE) or ""
     return CsrfToken(csrf_token=csrf_token(secret), required=bool(secret))
 
 

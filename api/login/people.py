@@ -6,7 +6,6 @@ can lock them out.
 """
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,8 +14,10 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 
 from fastapi import Request, Response
 
+from api import cookies
 from api.callers import proven_by
-from api.identity import COOKIE, TOKEN_PREFIX, Denied, Identity, Tables, address_of, check_right, cookie_name
+from api.cookies import digest_of
+from api.identity import COOKIE, TOKEN_PREFIX, Denied, Identity, Tables, address_of, check_right
 from api.limits import Attempts
 from api.login.second import SecondFactor
 from events.actors import BOOTSTRAP
@@ -78,6 +79,13 @@ class Accounts(Tables, Protocol):
     async def uses_of_tokens(self) -> dict[str, tuple[str, datetime | None]]: ...
 
 
+class Device(NamedTuple):
+    """A browser that a person has logged in in."""
+
+    user_id: str
+    secret: str
+
+
 class Link(NamedTuple):
     """A link that was made; its text is shown once."""
 
@@ -129,7 +137,8 @@ class People:
         """Log a person in. Raises Unproven, FactorMissing, TooManyAttempts."""
         account = await self.accounts.account(name)
         known = await self._device(request)
-        whose = f"device {known[1].hex()}" if known and account and known[0] == account.user_id else f"name {folded(name)}"
+        mine = known is not None and account is not None and known.user_id == account.user_id
+        whose = f"device {digest_of(known.secret).hex()}" if known and mine else f"name {folded(name)}"
         with self.by_address.one(address_of(request)), self.by_account.one(whose):
             right = await self._proves(password, account.hash if account else None)
             if account is None or not right:
@@ -149,20 +158,20 @@ class People:
         context = self.context()
         secret, session_id = secrets.token_urlsafe(32), context.new_id()
         expires_at = context.now + self.session_life
-        await self.accounts.open_session(_digest(secret), session_id, user_id, context.now, expires_at)
+        await self.accounts.open_session(digest_of(secret), session_id, user_id, context.now, expires_at)
         await self.record(SessionOpened(session_id=session_id, user_id=user_id, how=how, expires_at=expires_at))
-        self._set(request, response, COOKIE, secret, self.session_life)
+        cookies.give(request, response, COOKIE, secret, self.session_life)
         known = await self._device(request)
-        device = request.cookies[_device_name(request)] if known and known[0] == user_id else secrets.token_urlsafe(32)
-        await self.accounts.know_device(_digest(device), user_id, context.now, context.now - DEVICE_LIFE)
-        self._set(request, response, DEVICE, device, DEVICE_LIFE)
+        device = known.secret if known and known.user_id == user_id else secrets.token_urlsafe(32)
+        await self.accounts.know_device(digest_of(device), user_id, context.now, context.now - DEVICE_LIFE)
+        cookies.give(request, response, DEVICE, device, DEVICE_LIFE)
 
     async def logout(self, request: Request, response: Response) -> None:
         """End the session of the request."""
         identity = await self.identify(request)
         if identity.session_id is not None and identity.user_id is not None:
             await self._end(identity.user_id, identity.session_id, "logout")
-        response.delete_cookie(cookie_name(request), path="/", secure=request.url.scheme == "https", httponly=True)
+        cookies.take(request, response, COOKIE)
 
     async def me(self, request: Request) -> tuple[str, str]:
         """Return id and name of the person whose session this is. Raises Denied, Unproven for a token."""
@@ -199,7 +208,7 @@ class People:
         expires_at = context.now + LINK_LIFE[purpose]
         role = "administrator" if purpose == "setup" else role
         await self.accounts.keep_invitation(
-            _digest(text), Invitation(invitation_id, purpose, role, user_id), context.now, expires_at
+            digest_of(text), Invitation(invitation_id, purpose, role, user_id), context.now, expires_at
         )
         await self.record(
             InvitationMade(invitation_id=invitation_id, purpose=purpose, role=role, user_id=user_id, expires_at=expires_at)
@@ -213,7 +222,7 @@ class People:
         """
         now = self.context().now
         with self.by_address.one(address_of(request)):
-            invitation = await self.accounts.invitation(_digest(text), now)
+            invitation = await self.accounts.invitation(digest_of(text), now)
             if invitation is None or (invitation.purpose == "setup" and self.directory.administrators()):
                 raise Unproven("link_spent", "this link was used, has expired or never was; ask for another one")
         if invitation.purpose == "reset":
@@ -243,7 +252,7 @@ class People:
         return True
 
     async def _spend(self, text: str, now: datetime) -> None:
-        if not await self.accounts.take_invitation(_digest(text), now):
+        if not await self.accounts.take_invitation(digest_of(text), now):
             raise Unproven("link_spent", "another request has used this link")
 
     # --- administering ----------------------------------------------------------------------------------------------
@@ -314,7 +323,7 @@ class People:
             raise Denied("token_of_token", "a token makes no tokens; log in", 403)
         context = self.context()
         text, token_id = TOKEN_PREFIX + secrets.token_urlsafe(32), context.new_id()
-        await self.accounts.add_token(_digest(text), token_id, text[: len(TOKEN_PREFIX) + PREFIX_CHARS])
+        await self.accounts.add_token(digest_of(text), token_id, text[: len(TOKEN_PREFIX) + PREFIX_CHARS])
         expires_at = context.now + life if life is not None else None
         await self.record(
             TokenMade(token_id=token_id, user_id=maker.user_id or BOOTSTRAP_ID, name=name, rights=wanted, expires_at=expires_at)
@@ -382,12 +391,12 @@ class People:
         if self.directory.administrators() == {user_id}:
             raise Conflict("this is the last administrator; make somebody else one first")
 
-    async def _device(self, request: Request) -> tuple[str, bytes] | None:
-        """Return who has logged in in this browser before, and its digest."""
-        if not (text := request.cookies.get(_device_name(request))):
+    async def _device(self, request: Request) -> Device | None:
+        """Return the browser, when somebody has logged in in it before."""
+        if (secret := cookies.secret_of(request, DEVICE)) is None:
             return None
-        user_id = await self.accounts.device(_digest(text))
-        return (user_id, _digest(text)) if user_id else None
+        user_id = await self.accounts.device(digest_of(secret))
+        return Device(user_id, secret) if user_id else None
 
     async def _proves(self, password: str, hash_: str | None) -> bool:
         async with self._proofs:
@@ -397,27 +406,7 @@ class People:
         async with self._proofs:
             return await asyncio.to_thread(self.passwords.hashed, password)
 
-    def _set(self, request: Request, response: Response, name: str, value: str, life: timedelta) -> None:
-        secure = request.url.scheme == "https"
-        response.set_cookie(
-            f"__Host-{name}" if secure else name,
-            value,
-            max_age=int(life.total_seconds()),
-            path="/",
-            secure=secure,
-            httponly=True,
-            samesite="lax",
-        )
-
 
 def _of(uses: dict[str, tuple[str, datetime | None]], id_: str, token: Token) -> tuple[str, Token, datetime | None]:
     prefix, used_at = uses.get(id_, ("", None))
     return prefix, token, used_at
-
-
-def _device_name(request: Request) -> str:
-    return f"__Host-{DEVICE}" if request.url.scheme == "https" else DEVICE
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()

@@ -1,14 +1,14 @@
 """Ways to log in besides the password, and the part of an app that they need."""
 
-import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from fastapi import Request, Response
 
+from api import cookies
 from api.login.passkeys import Passkeys
 from api.login.providers import Providers
 from api.login.second import Record, SecondFactor
@@ -18,7 +18,7 @@ from events.people import ProviderLinked
 from producers.openid import Person
 
 COOKIE = "kinolog_attempt"
-COOKIE_S = 600
+COOKIE_LIFE = timedelta(minutes=10)
 
 
 class House(Protocol):
@@ -78,8 +78,6 @@ class Ways:
 
 def browser_of(request: Request, response: Response) -> str:
     """Return the digest of a browser's secret; give the browser one that lasts a few minutes."""
-    secure = request.url.scheme == "https"
-    name = f"__Host-{COOKIE}" if secure else COOKIE
-    secret = request.cookies.get(name) or secrets.token_urlsafe(32)
-    response.set_cookie(name, secret, max_age=COOKIE_S, path="/", secure=secure, httponly=True, samesite="lax")
-    return hashlib.sha256(secret.encode()).hexdigest()
+    secret = cookies.secret_of(request, COOKIE) or secrets.token_urlsafe(32)
+    cookies.give(request, response, COOKIE, secret, COOKIE_LIFE)
+    return cookies.digest_of(secret).hex()

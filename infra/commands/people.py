@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from events.errors import InvalidRequest, NotFound
-from infra.commands.support.output import AsJson, document, line, moment, note, short, table
+from infra.commands.support.output import AsJson, document, done, line, moment, note, short, table
 
 if TYPE_CHECKING:
     from infra.commands.support.admin_api import AdminApi
@@ -146,7 +146,7 @@ def delete(who: Who, as_json: AsJson = False) -> None:
 
     with connected() as api:
         api.delete(resource("users", _user(api, who)))
-    _done("deleted", as_json=as_json)
+    done("deleted", as_json=as_json)
 
 
 @users.command()
@@ -168,7 +168,7 @@ def reset(
         user_id = _user(api, who)
         if factors:
             api.post(resource("users", user_id, "reset-factors"))
-            _done("the second factor is removed; a password is enough now", as_json=as_json)
+            done("the second factor is removed; a password is enough now", as_json=as_json)
             return
         made = api.post(resource("users", user_id, "reset"))
     _print_link(made, as_json=as_json)
@@ -176,12 +176,19 @@ def reset(
 
 def first_link(settings: "Settings") -> str | None:
     """Return a link for the first administrator; None when somebody administers already."""
-    from infra.commands.support.admin_api import connected, url_of
+    from infra.commands.support.admin_api import connected
 
     with connected(settings) as api:
         if not api.get("/api/auth/check")["setup_required"]:
             return None
         made = api.post("/api/users/invitations", {"purpose": "setup"})
+    return _address(settings, made)
+
+
+def _address(settings: "Settings", made: dict[str, Any]) -> str:
+    """Return the address of a link; its text is behind the #, which no server sees."""
+    from infra.commands.support.admin_api import url_of
+
     return f"{url_of(settings)}/join#{made['token']}"
 
 
@@ -190,14 +197,7 @@ def _change(who: str, change: dict[str, object], *, as_json: bool) -> None:
 
     with connected() as api:
         api.patch(resource("users", _user(api, who)), change)
-    _done("changed", as_json=as_json)
-
-
-def _done(sentence: str, *, as_json: bool) -> None:
-    if as_json:
-        document({"ok": True})
-    else:
-        line(sentence)
+    done("changed", as_json=as_json)
 
 
 def _user(api: "AdminApi", who: str) -> str:
@@ -223,10 +223,9 @@ def _link(wanted: dict[str, str], *, as_json: bool) -> None:
 
 
 def _print_link(made: dict[str, Any], *, as_json: bool) -> None:
-    from infra.commands.support.admin_api import url_of
     from infra.runtime.settings import Settings
 
-    link = f"{url_of(Settings.from_env(os.environ))}/join#{made['token']}"
+    link = _address(Settings.from_env(os.environ), made)
     if as_json:
         document(made | {"link": link})
         return
@@ -307,4 +306,4 @@ def revoke_token(
         if len(found) != 1:
             raise NotFound(f"{'no' if not found else 'more than one'} token fits {token}; see: kinolog tokens list")
         api.post(resource("tokens", found[0], "revoke"))
-    _done("revoked", as_json=as_json)
+    done("revoked", as_json=as_json)

@@ -8,7 +8,7 @@ import typer
 
 from events.errors import KinologError
 from infra.commands.support.exits import ExitCode, UsageFault
-from infra.commands.support.output import AsJson, document, line, note, size, table
+from infra.commands.support.output import AsJson, done, note, size, table
 
 engine = typer.Typer(rich_markup_mode=None, help="The local Kafka, PostgreSQL and object store.", no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def engine_stop(as_json: AsJson = False) -> None:
     from infra.local import supervision
 
     supervision.stop(_settings())
-    _done("the engine is stopped", as_json=as_json)
+    done("the engine is stopped", as_json=as_json)
 
 
 @engine.command("status")
@@ -70,7 +70,7 @@ def engine_provide(as_json: AsJson = False) -> None:
     from infra.local.engine import access
 
     users = access.provide_outside(_settings())
-    _done(f"{len(users)} users have their rights: {', '.join(users)}", as_json=as_json)
+    done(f"{len(users)} users have their rights: {', '.join(users)}", as_json=as_json)
 
 
 @engine.command("reset")
@@ -93,7 +93,7 @@ def engine_reset(
             raise UsageFault("this deletes everything; pass --yes when no terminal can ask")
         typer.confirm(f"Delete the log, the database and every video of {settings.var_dir}?", abort=True, err=True)
     supervision.reset(settings)
-    _done("everything is deleted", as_json=as_json)
+    done("everything is deleted", as_json=as_json)
 
 
 def up(
@@ -144,7 +144,7 @@ def down(as_json: AsJson = False) -> None:
     from infra.local import supervision
 
     supervision.stop(_settings())
-    _done("everything is stopped", as_json=as_json)
+    done("everything is stopped", as_json=as_json)
 
 
 def status(as_json: AsJson = False) -> None:
@@ -165,13 +165,6 @@ def _settings() -> Any:
     from infra.runtime.settings import Settings
 
     return Settings.from_env(os.environ)
-
-
-def _done(sentence: str, *, as_json: bool) -> None:
-    if as_json:
-        document({"ok": True})
-    else:
-        line(sentence)
 
 
 def _print_status(settings: Any, rows: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -9,11 +9,10 @@ import secrets
 from datetime import date, timedelta
 from pathlib import Path
 
-from psycopg import OperationalError
-from psycopg_pool import PoolTimeout, TooManyRequests
-
 from events.clock import Clock
+from events.errors import Retryable
 from infra.runtime.postgres import Pool
+from infra.runtime.tables import Queries
 from projections.folding.queries import load
 
 KEY_BYTES = 32
@@ -25,15 +24,11 @@ class ClientKeys:
     """The table `client_keys.keys`; keys change every `period_days`."""
 
     def __init__(self, pool: Pool, clock: Clock, *, period_days: int) -> None:
-        self._pool = pool
+        self._queries = Queries(pool, _SQL)
+        self.ensure = self._queries.ensure
         self._clock = clock
         self._days = period_days
         self._known: dict[date, bytes] = {}
-
-    async def ensure(self) -> None:
-        """Make the table if it is missing."""
-        async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute(_SQL["create"])
 
     async def hash(self, address: str) -> str | None:
         """Return the client of an address, as `2026-11-23:0f3a…`: equal within a period only. None while PostgreSQL is away."""
@@ -42,14 +37,12 @@ class ClientKeys:
         if period not in self._known:
             try:
                 self._known = {period: await self._key(period)}
-            except (OperationalError, PoolTimeout, TooManyRequests):
+            except Retryable:
                 return None
         return f"{period}:{hmac.digest(self._known[period], address.encode(), 'sha256').hex()[:HASH_CHARS]}"
 
     async def _key(self, period: date) -> bytes:
-        async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute(_SQL["forget"], {"before": period - timedelta(days=self._days)})
-            await connection.execute(_SQL["add"], {"period": period, "key": secrets.token_bytes(KEY_BYTES)})
-            found = await (await connection.execute(_SQL["find"], {"period": period})).fetchone()
-        assert found is not None
-        return bytes(found[0])
+        await self._queries.change("forget", before=period - timedelta(days=self._days))
+        await self._queries.change("add", period=period, key=secrets.token_bytes(KEY_BYTES))
+        ((key,),) = await self._queries.ask("find", period=period)
+        return bytes(key)

@@ -38,6 +38,14 @@ def document(value: object, *, indent: int | None = None) -> None:
     line(json.dumps(value, ensure_ascii=False, default=_plain, indent=indent))
 
 
+def done(sentence: str, *, as_json: bool) -> None:
+    """Print that something is done."""
+    if as_json:
+        document({"ok": True})
+    else:
+        line(sentence)
+
+
 def _plain(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
