@@ -10,7 +10,7 @@ import uvloop
 from infra.local.engine.endpoints import resolve
 from infra.runtime import logs
 from infra.runtime.folders import keep_private
-from infra.runtime.refusals import explained
+from infra.runtime.refused_credentials import explained
 from infra.runtime.settings import Settings
 from infra.runtime.watchdog import Watchdog
 

@@ -15,6 +15,7 @@ from api.compression import Compressed
 from api.connections import Connection, Limits, connection_class
 from api.limits import BODY_BYTES_MAX, Allowed, BodyLimited, Kind, PerMinute, RateLimited, TimeLimited
 from api.middleware import Observed, Observer, SecurityHeaders
+from api.refusals import Refusals, Refused
 from api.services import Options
 from infra.runtime import metrics
 from infra.runtime.settings import Settings
@@ -85,6 +86,7 @@ def finish(
     services: Any,
     addresses: Addresses,
     observer: Observer,
+    refusals: Refusals,
     new_id: Callable[[], str],
     inside: Sequence[Middleware] = (),
     per_minute: PerMinute | None = None,
@@ -104,6 +106,7 @@ def finish(
     if per_minute is not None:
         app.add_middleware(RateLimited, per_minute=per_minute)
     app.add_middleware(Allowed, routes=app.routes)
+    app.add_middleware(Refused, refusals=refusals)
     for each in inside:
         app.add_middleware(each.cls, *each.args, **each.kwargs)
     app.add_middleware(SecurityHeaders, media_origin=media_origin)

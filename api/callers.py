@@ -37,6 +37,12 @@ def proven_by(actor: str) -> None:
     _caller.set(Caller(actor, before.client if before else None))
 
 
+def calling_from(client: str | None) -> None:
+    """Note the keyed hash of the address that the request in progress came from."""
+    before = _caller.get()
+    _caller.set(Caller(before.actor if before else NOBODY, client))
+
+
 def signing(append: Append, app: str) -> Append:
     """Return an appender that signs events with the caller of the request; without one, with the app (`system:admin`)."""
     itself = Caller(f"system:{app}")

@@ -80,6 +80,7 @@ def router(
     @allowing(rate="faults")
     async def metrics(request: Request) -> Response:
         if not may_read_metrics(request.headers.get("authorization"), metrics_token, local=getattr(request.state, "local", False)):
+            request.state.refusal = "metrics_token"
             raise HTTPException(401, NO_METRICS, headers={"WWW-Authenticate": "Bearer"})
         return Response(exposition(), media_type=metrics_type)
 

@@ -29,7 +29,9 @@ FAULTS_PER_MINUTE = 30
 
 
 class TooManyAttempts(HTTPException):
-    """An address has tried too many wrong secrets."""
+    """An address has tried too many wrong secrets. `reason` goes into the audit."""
+
+    reason = "too_many_attempts"
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(429, "too many wrong keys from this address; wait a moment", headers={"Retry-After": str(ceil(wait_s))})
@@ -166,11 +168,13 @@ class RateLimited:
             await self._app(scope, receive, send)
             return
         by_method: Kind = "reading" if scope["method"] in ("GET", "HEAD", "OPTIONS") else "writing"
+        kind = allowance.kind or by_method
         free, now, faults = allowance.rate == "faults", monotonic(), self._faults.of(by_method)
         wait_s = faults.would_wait_s(client, now) if free else 0.0
         if not wait_s and (not free or allowance.kind is not None):
-            wait_s = self._requests.of(allowance.kind or by_method).wait_s(client, now)
+            wait_s = self._requests.of(kind).wait_s(client, now)
         if wait_s:
+            scope.setdefault("state", {})["refusal"] = f"rate_{kind}"
             detail = "too many requests from this address; wait a moment"
             await problem(429, detail, headers={"Retry-After": str(ceil(wait_s))})(scope, receive, send)
             return

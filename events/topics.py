@@ -131,7 +131,7 @@ ACCESS = Topic(
     "app",
     "Requests that an app refused for lack of a good secret or of a right.",
     (AccessRefused,),
-    producers=("admin app",),
+    producers=("admin app", "public app", "telemetry app"),
     consumers=("projection audit", "archiver"),
     partitions=1,
 )

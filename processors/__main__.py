@@ -28,7 +28,7 @@ from infra.runtime.fenced_appender import FencedAppender
 from infra.runtime.folders import keep_private
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.objects import ObjectStore
-from infra.runtime.refusals import explained
+from infra.runtime.refused_credentials import explained
 from infra.runtime.settings import Settings
 from infra.runtime.watchdog import Watchdog
 from infra.settings.live import Followers, Live, live_settings

@@ -17,7 +17,7 @@ from infra.runtime.appender import appender_of
 from infra.runtime.clock import new_id, system_context
 from infra.runtime.folders import keep_private, private_folder
 from infra.runtime.objects import ObjectStore
-from infra.runtime.refusals import explained
+from infra.runtime.refused_credentials import explained
 from infra.runtime.settings import Settings
 from infra.runtime.watchdog import Watchdog
 from infra.settings.live import live_settings

@@ -11,7 +11,6 @@ from typing import Annotated, cast
 import uvicorn
 from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from starlette.middleware import Middleware
 
 from api import health
 from api.access import Access
@@ -28,11 +27,8 @@ from api.login import accounts as logins
 from api.login import routes as ways
 from api.login.household import Terms, household
 from api.middleware import Observer
-from api.refusals import Refusal, Refusals
+from api.refusals import Refusals, access_refused
 from api.rights import ROUTES, doors
-from events.access import AccessRefused
-from events.clock import Context
-from events.envelope import Envelope, Event
 from events.people import Right
 from events.pulse import Pulse
 from events.topics import PEOPLE
@@ -69,7 +65,9 @@ _bearer = HTTPBearer(
 )
 
 
-def create_admin(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
+def create_admin(
+    services: Services, refusals: Refusals, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str
+) -> FastAPI:
     """Return the administrators' app: uploads, videos, jobs, workers. Every route but health requires the token."""
     app = begin("Kinolog admin", "Uploads, videos, jobs, workers.", 401, 429, 503, kind=FastAPI)
     options = services.options
@@ -88,7 +86,7 @@ def create_admin(services: Services, *, observer: Observer, exposition: Callable
         addresses=Addresses(options.trusted_proxies),
         observer=observer,
         new_id=lambda: services.context().new_id(),
-        inside=[Middleware(Refusals, append=services.append, context=services.context, event_of=refused)],
+        refusals=refusals,
         per_minute=rates_of(app),
         file_max_bytes=lambda: app.state.services.options.upload_max_bytes + FORM_FIELDS_BYTES,
     )
@@ -104,20 +102,9 @@ async def authorised(request: Request, _shown: Annotated[HTTPAuthorizationCreden
         called_by(NOBODY, await services.client_of(address))
         return
     identity = await services.people.identify(request)
+    request.state.who = identity.actor
+    called_by(identity.actor, None if request.method in READING else await services.client_of(address))
     check_right(identity, cast(Right, door))
-    if request.method not in READING:
-        called_by(identity.actor, await services.client_of(address))
-
-
-def refused(context: Context, refusal: Refusal, count: int) -> Envelope[Event] | None:
-    """Return the event about requests that were not let in; None for other mistakes. Pure."""
-    if refusal.status not in (401, 403, 429):
-        return None
-    event = AccessRefused(
-        app=APP, method=refusal.method, route=refusal.route, status=refusal.status, reason=refusal.reason, count=count
-    )
-    id_ = context.new_id()
-    return Envelope(id_, context.source, APP, context.now, event, id_)
 
 
 class _Server(uvicorn.Server):
@@ -152,7 +139,6 @@ async def _serve(followers: Followers, directory: Directory, pulse: Callable[[st
     key_table = KeyTable(pool)
     await key_table.ensure()
     clients = ClientKeys(pool, SystemClock(), period_days=settings.client_key_days)
-    await clients.ensure()
     context = partial(system_context, "kinolog/admin")
     append = signing(appender.append, APP)
     live = Hub(lambda: open_log(settings, idle_ms=LIVE_IDLE_MS), SystemClock(), pulse=pulse("live status"))
@@ -176,7 +162,8 @@ async def _serve(followers: Followers, directory: Directory, pulse: Callable[[st
         people=home.people,
         ways=home.ways,
     )
-    app = create_admin(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
+    refusals = Refusals(append, context, clients.hash, partial(access_refused, APP))
+    app = create_admin(services, refusals, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
 
     def use(changed: Settings) -> None:
         app.state.services = replace(services, options=options_of(changed))
@@ -191,6 +178,7 @@ async def _serve(followers: Followers, directory: Directory, pulse: Callable[[st
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await asking.close()
+        await refusals.close()
         await appender.stop()
         await pool.close()
 

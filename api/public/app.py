@@ -12,19 +12,27 @@ from starlette.middleware import Middleware
 from api import health
 from api.addresses import Addresses
 from api.app import Prometheus, begin, finish, rates, rates_of, serve_beside, server_config
+from api.callers import signing
 from api.middleware import CrossOrigin, Observer
 from api.public import pages, previews, videos
 from api.public.services import Options, Services
+from api.refusals import Refusals, access_refused
 from events.pulse import Pulse
 from infra.runtime import metrics, postgres
-from infra.runtime.clock import system_context
+from infra.runtime.appender import appender_of
+from infra.runtime.client_keys import ClientKeys
+from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.memory import collect_rarely
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
 from infra.settings.live import live_settings
 
+APP = "public"
 
-def create_public(services: Services, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str) -> FastAPI:
+
+def create_public(
+    services: Services, refusals: Refusals, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str
+) -> FastAPI:
     """Return the viewers' app: browse, search, watch."""
     app = begin("Kinolog", "Browse, search and watch.", 429, 503, kind=FastAPI)
     options = services.options
@@ -34,10 +42,11 @@ def create_public(services: Services, *, observer: Observer, exposition: Callabl
         app.include_router(each.routes)
     return finish(
         app,
-        name="public",
+        name=APP,
         services=services,
         addresses=Addresses(options.trusted_proxies),
         observer=observer,
+        refusals=refusals,
         new_id=lambda: services.context().new_id(),
         inside=[Middleware(pages.ProblemPages), Middleware(CrossOrigin)],
         per_minute=rates_of(app),
@@ -53,9 +62,15 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
         pool = await postgres.open_pool(settings)
         store = ObjectStore(settings)
         await store.ensure_bucket()
+        appender = appender_of(settings)
+        await appender.start()
         context = partial(system_context, "kinolog/public")
+        clients = ClientKeys(pool, SystemClock(), period_days=settings.client_key_days)
+        refusals = Refusals(signing(appender.append, APP), context, clients.hash, partial(access_refused, APP))
         services = Services(pool=pool, store=store, context=context, options=options_of(settings))
-        app = create_public(services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
+        app = create_public(
+            services, refusals, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE
+        )
 
         def use(changed: Settings) -> None:
             app.state.services = replace(services, options=options_of(changed))
@@ -65,6 +80,8 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
         try:
             await serve_beside(uvicorn.Server(server_config(app, settings, settings.public_port)), followers.task)
         finally:
+            await refusals.close()
+            await appender.stop()
             await pool.close()
 
 

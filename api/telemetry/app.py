@@ -5,6 +5,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -15,8 +16,10 @@ from starlette.types import Receive, Scope, Send
 from api import health
 from api.addresses import Addresses
 from api.app import Prometheus, begin, finish, serve_beside, server_config
+from api.callers import signing
 from api.limiter import Limiter
 from api.middleware import CrossOrigin, Observer
+from api.refusals import Refusals, access_refused
 from api.telemetry import comparing, documents
 from api.telemetry.answers import Answers
 from api.telemetry.ingest import OBSERVED, OPEN, HotRoutes, Ingest
@@ -26,15 +29,17 @@ from api.telemetry.protocol import protocol_for
 from api.telemetry.reading import Limits, Readings, StoredReadings
 from api.telemetry.services import Services
 from events.pulse import Pulse
-from events.topics import SETTINGS, TELEMETRY
+from events.topics import ACCESS, SETTINGS, TELEMETRY
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.appender import appender_of
-from infra.runtime.clock import new_id
+from infra.runtime.client_keys import ClientKeys
+from infra.runtime.clock import SystemClock, new_id, system_context
 from infra.runtime.memory import collect_rarely, keep_freed_memory
 from infra.runtime.settings import Settings
 from infra.settings.live import Followers, live_settings
 from projections.telemetry.insights import Caps
 
+APP = "telemetry"
 REQUESTS_MAX = 5_000
 """More requests than this at once are refused with 503."""
 LOG_WAIT_S = 3.0
@@ -73,10 +78,11 @@ def create_telemetry(
     _describe(app, documents.paths(), documents.schemas())
     finish(
         app,
-        name="telemetry",
+        name=APP,
         services=Services(readings, Answers()),
         addresses=ingest.addresses,
         observer=observer,
+        refusals=ingest.refusals,
         new_id=new_id,
         inside=[Middleware(CrossOrigin)],
     )
@@ -130,7 +136,7 @@ class HotMetrics:
 async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
     """Serve telemetry until SIGTERM. Ingest needs no database; without one only the last insights are shown."""
     keep_freed_memory()
-    await kafka.ensure_topics(settings, [TELEMETRY, SETTINGS])
+    await kafka.ensure_topics(settings, [TELEMETRY, SETTINGS, ACCESS])
     async with live_settings(settings, pulse) as followers:
         await _serve(followers, pulse)
 
@@ -144,12 +150,15 @@ async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
     for appender in appenders:
         await appender.start()
     single, batches = (Intake(appender.offer, time.time, new_id) for appender in appenders)
-    hot = HotMetrics("telemetry")
+    hot = HotMetrics(APP)
 
     async def lacks() -> health.Lacks:
         return health.Lacks({}, await health.log_lacks(*(appender.ask for appender in appenders)))
 
     pool = await postgres.open_pool(settings, size_max=4, wait=False)
+    clients = ClientKeys(pool, SystemClock(), period_days=settings.client_key_days)
+    context = partial(system_context, "kinolog/telemetry")
+    refusals = Refusals(signing(appenders[0].append, APP), context, clients.hash, partial(access_refused, APP))
     caps = Caps(settings.telemetry_hardware_max, settings.telemetry_words_max)
     limits = Limits(caps, settings.telemetry_floor, settings.telemetry_samples_min)
     readings = StoredReadings(pool, limits)
@@ -164,6 +173,7 @@ async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
         snapshots,
         hot.observe,
         hot.count,
+        refusals,
     )
     app = create_telemetry(
         ingest,
@@ -185,6 +195,7 @@ async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+        await refusals.close()
         for appender in appenders:
             await appender.stop()
         await pool.close()

@@ -21,6 +21,7 @@ from api.connections import HEALTH
 from api.limiter import Limiter
 from api.middleware import PLAIN
 from api.problems import problem
+from api.refusals import Refusal, Refusals
 from api.telemetry.batches import DECODERS, Batch, Damaged, TooMuch, Verdicts, slices
 from api.telemetry.insights import INSIGHTS, Prepared, Snapshots
 from api.telemetry.intake import Intake
@@ -91,11 +92,16 @@ class Ingest:
     snapshots: Snapshots
     observe: Observe
     count: Count
+    refusals: Refusals
 
-    def too_often(self, scope: Scope) -> Response | None:
+    def too_often(self, scope: Scope, route: str) -> Response | None:
         """Count a request; return 429 when its address comes too often."""
-        wait_s = self.limiter.wait_s(self.addresses.of(scope), monotonic())
-        return _limited(wait_s) if wait_s > 0 else None
+        address = self.addresses.of(scope)
+        wait_s = self.limiter.wait_s(address, monotonic())
+        if wait_s <= 0:
+            return None
+        self.refusals.note_soon(Refusal(None, scope["method"], route, 429, "rate_telemetry"), address)
+        return _limited(wait_s)
 
 
 Begun = tuple["asyncio.Future[Any]", str | None]
@@ -110,7 +116,7 @@ class EventRoute:
 
     def refuse(self, scope: Scope) -> Response | None:
         """Return the refusal of a client or of an announced body, if any."""
-        if (refusal := self._ingest.too_often(scope)) is not None:
+        if (refusal := self._ingest.too_often(scope, EVENT)) is not None:
             return refusal
         content_type, encoding, _ = _described(scope)
         if content_type not in JSON or encoding not in (b"", b"identity"):
@@ -148,7 +154,7 @@ class EventRoute:
 
 def answer_insights(ingest: Ingest, scope: Scope) -> Response:
     """Answer GET or HEAD of the insights from the present snapshot."""
-    if (refusal := ingest.too_often(scope)) is not None:
+    if (refusal := ingest.too_often(scope, INSIGHTS)) is not None:
         return refusal
     if (snapshot := ingest.snapshots.current) is None:
         return _refusal(503, "there are no insights yet; do the processors run?", {"retry-after": str(RETRY_AFTER_S)})
@@ -188,7 +194,7 @@ class HotRoutes:
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the app answer; its routes under /api/ are limited, too."""
         limited = scope["type"] == "http" and scope["path"].startswith(API) and scope["method"] != "OPTIONS"
-        refusal = self._ingest.too_often(scope) if limited else None
+        refusal = self._ingest.too_often(scope, API) if limited else None
         await (refusal or self._app)(scope, receive, send)
 
     async def _event(self, scope: Scope, receive: Receive) -> Response:
@@ -226,7 +232,7 @@ class HotRoutes:
     async def _events(self, scope: Scope, receive: Receive) -> Response:
         """Put the lines of a batch on the log."""
         ingest = self._ingest
-        if (refusal := ingest.too_often(scope)) is not None:
+        if (refusal := ingest.too_often(scope, EVENTS)) is not None:
             return refusal
         content_type, encoding, _ = _described(scope)
         if content_type not in LINES or (decoder := DECODERS.get(encoding)) is None:

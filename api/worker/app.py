@@ -10,7 +10,6 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
-from starlette.middleware import Middleware
 
 from api import health
 from api.access import Access, Denied
@@ -28,7 +27,8 @@ from events.errors import KinologError, Retryable
 from events.pulse import Pulse
 from infra.runtime import kafka, metrics, postgres
 from infra.runtime.appender import appender_of
-from infra.runtime.clock import system_context
+from infra.runtime.client_keys import ClientKeys
+from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.log_consumer import LogConsumer
 from infra.runtime.memory import collect_rarely
 from infra.runtime.objects import ObjectStore
@@ -44,10 +44,13 @@ STORED_S = 5.0
 """Maximum time for looking up, in the database, a claim that the app does not remember."""
 REQUESTS_MAX = 5_000
 """Workers wait for answers to their claims; more concurrent requests than this are refused with 503."""
+MISTAKES = range(400, 500)
+"""Recorded of workers, which are programs: each of these is an attack or a fault."""
 
 
 def create_worker(
     services: Services,
+    refusals: Refusals,
     *,
     observer: Observer,
     exposition: Callable[[], bytes],
@@ -68,10 +71,8 @@ def create_worker(
         services=services,
         addresses=Addresses(services.options.trusted_proxies),
         observer=observer,
+        refusals=refusals,
         new_id=lambda: services.context(None).new_id(),
-        inside=[
-            Middleware(Refusals, append=services.append, context=lambda: services.context(None), event_of=refused),
-        ],
         per_minute=rates_of(app),
         file_max_bytes=lambda: ARCHIVE_BYTES_MAX,
     )
@@ -135,8 +136,10 @@ async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
             found["objects"] = str(error)
         return health.Lacks(found, found | await health.log_lacks(appender.ask))
 
+    clients = ClientKeys(pool, SystemClock(), period_days=settings.client_key_days)
+    refusals = Refusals(append, context, clients.hash, refused, statuses=MISTAKES)
     app = create_worker(
-        services, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, lacks=lacks
+        services, refusals, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, lacks=lacks
     )
 
     def use(changed: Settings) -> None:
@@ -157,6 +160,7 @@ async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
             task.cancel()
         await asyncio.gather(*following, *services.tasks, return_exceptions=True)
         await log.close()
+        await refusals.close()
         await appender.stop()
         await pool.close()
 

@@ -13,9 +13,10 @@ from packaging.version import InvalidVersion, Version
 
 from api import services as common
 from api.access import Access, Denied
+from api.addresses import UNKNOWN
 from api.callers import called_by
 from api.problems import problem
-from api.refusals import UNKNOWN, Refusal
+from api.refusals import Refusal
 from api.worker.decisions import Decisions
 from api.worker.receiving import Shelf
 from events.clock import Context
@@ -83,7 +84,7 @@ Given = Annotated[Services, Depends(services)]
 
 def address_of(request: Request) -> str:
     """Return the client's address."""
-    return request.client.host if request.client else "unknown"
+    return request.client.host if request.client else UNKNOWN
 
 
 async def worker(

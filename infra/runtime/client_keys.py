@@ -25,7 +25,6 @@ class ClientKeys:
 
     def __init__(self, pool: Pool, clock: Clock, *, period_days: int) -> None:
         self._queries = Queries(pool, _SQL)
-        self.ensure = self._queries.ensure
         self._clock = clock
         self._days = period_days
         self._known: dict[date, bytes] = {}
@@ -42,6 +41,7 @@ class ClientKeys:
         return f"{period}:{hmac.digest(self._known[period], address.encode(), 'sha256').hex()[:HASH_CHARS]}"
 
     async def _key(self, period: date) -> bytes:
+        await self._queries.change("create")
         await self._queries.change("forget", before=period - timedelta(days=self._days))
         await self._queries.change("add", period=period, key=secrets.token_bytes(KEY_BYTES))
         ((key,),) = await self._queries.ask("find", period=period)

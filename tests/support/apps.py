@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from api.health import Lacks
 from api.login.household import Household
 from api.public import services as public
 from api.public.app import create_public
+from api.refusals import Refusals, access_refused
 from api.worker import services as worker
-from api.worker.app import create_worker
+from api.worker.app import MISTAKES, create_worker
 from api.worker.decisions import Decisions
 from api.worker.receiving import Shelf
 from events.access import AccessRefused
 from events.clock import Context
 from events.envelope import Envelope, Event
+from events.workers import WorkerRequestRefused
 from infra.runtime import metrics
 from infra.runtime.clock import system_context
 from tests.support.people import home as household_of
@@ -59,8 +62,13 @@ async def nothing(*_: object) -> Any:
 
 async def refuse(envelopes: Sequence[Envelope[Event]] = (), *_: object) -> Any:
     """Fail: a test that appends, or asks the log, brings its own. Events about refused requests are let go."""
-    if not envelopes or not all(isinstance(envelope.data, AccessRefused) for envelope in envelopes):
+    if not envelopes or not all(isinstance(envelope.data, AccessRefused | WorkerRequestRefused) for envelope in envelopes):
         raise AssertionError("this test has no log")
+
+
+def refusals_of(app: str, append: Any = refuse) -> Refusals:
+    """Return what records an app's refusals."""
+    return Refusals(append, lambda: system_context("test"), admin.unknown_client, partial(access_refused, app))
 
 
 def make(name: str, **parts: Any) -> FastAPI:
@@ -68,10 +76,15 @@ def make(name: str, **parts: Any) -> FastAPI:
     return make_admin(**parts) if name == "admin" else make_public(**parts)
 
 
-def make_public(*, pool: Any = None, store: Any = None, observer: Seen | None = None, **options: Any) -> FastAPI:
+def make_public(
+    *, pool: Any = None, store: Any = None, append: Any = refuse, observer: Seen | None = None, **options: Any
+) -> FastAPI:
     """Return the public app with these parts."""
     services = public.Services(pool=pool, store=store, context=lambda: system_context("test"), options=replace(PUBLIC, **options))
-    return create_public(services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
+    refusals = refusals_of("public", append)
+    return create_public(
+        services, refusals, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE
+    )
 
 
 def make_admin(
@@ -107,7 +120,10 @@ def make_admin(
         people=home.people,
         ways=home.ways,
     )
-    return create_admin(services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)
+    refusals = refusals_of("admin", append)
+    return create_admin(
+        services, refusals, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE
+    )
 
 
 async def lack_nothing() -> Lacks:
@@ -135,8 +151,14 @@ def make_worker(observer: Seen | None = None, **parts: Any) -> FastAPI:
     access = Access(none, refuse, context)
     nothing_behind = worker.Services(access, Decisions(none, nothing), none, Shelf(none), refuse, context, options)
     services = replace(nothing_behind, **parts)
+    refusals = Refusals(services.append, context, admin.unknown_client, worker.refused, statuses=MISTAKES)
     return create_worker(
-        services, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE, lacks=lack_nothing
+        services,
+        refusals,
+        observer=observer or Seen(),
+        exposition=metrics.exposition,
+        metrics_type=metrics.CONTENT_TYPE,
+        lacks=lack_nothing,
     )
 
 

@@ -22,7 +22,7 @@ from infra.runtime.clock import new_id
 from producers.openid import Person
 from producers.passkeys import site_of
 from producers.providers import Provider
-from tests.support.apps import Seen
+from tests.support.apps import Seen, refusals_of
 from tests.support.factors import MemoryFactors
 
 SESSION = "session"
@@ -90,7 +90,15 @@ def build(home: str, ask: Ask, providers: Sequence[Provider] = ()) -> House:
     )
     app = begin("People", "Ways to log in.", 401, 429, 503, kind=FastAPI)
     app.include_router(routes.routes)
-    app = finish(app, name="people", services=SimpleNamespace(ways=ways), addresses=Addresses(), observer=Seen(), new_id=new_id)
+    app = finish(
+        app,
+        name="people",
+        services=SimpleNamespace(ways=ways),
+        addresses=Addresses(),
+        observer=Seen(),
+        refusals=refusals_of("people"),
+        new_id=new_id,
+    )
 
     @app.middleware("http")
     async def noted(request: Request, call_next: Any) -> Response:

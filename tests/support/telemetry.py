@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from api.addresses import Addresses, Network
 from api.health import Lacks
@@ -19,7 +20,7 @@ from events.topics import TELEMETRY, Partition, Topic, partition_of
 from infra.runtime import metrics
 from infra.runtime.clock import new_id
 from producers.appender import Offsets, OutcomeUnknown
-from tests.support.apps import Seen
+from tests.support.apps import Seen, refusals_of, refuse
 from tests.support.shelf import Shelf
 
 NOON_S = 1_772_000_000.75
@@ -107,6 +108,7 @@ def make(
     missing: Mapping[str, str] | None = None,
     now_s: float = NOON_S,
     shelf: Shelf | None = None,
+    append: Any = refuse,
 ) -> IngestApp:
     """Return the telemetry app. It reads a `shelf` of insights, which is empty unless one is given."""
     tally = tally or Tally()
@@ -115,7 +117,9 @@ def make(
     shelf = shelf or Shelf()
     snapshots = Snapshots(shelf.look, OPEN)
     snapshots.current = shelf.snapshot()
-    ingest = Ingest(intake, intake, limiter, Addresses(trusted), snapshots, tally.observe, tally.count)
+    ingest = Ingest(
+        intake, intake, limiter, Addresses(trusted), snapshots, tally.observe, tally.count, refusals_of("telemetry", append)
+    )
 
     async def lacks() -> Lacks:
         return Lacks({}, missing or {})

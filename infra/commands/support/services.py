@@ -24,6 +24,6 @@ def refused(error: BaseException) -> str | None:
     """Return a sentence about a service that refuses its user, after a fault of a service; None when none does."""
     if isinstance(error, Away):  # it was the admin app
         return None
-    from infra.runtime.refusals import refusal
+    from infra.runtime.refused_credentials import refusal
 
     return refusal(settings_of_services())

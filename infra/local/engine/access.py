@@ -3,7 +3,7 @@
 The local broker asks for SCRAM-SHA-512, so that neither side learns the other's password, and refuses requests that no rule allows.
 The passwords are made at the first start and lie in `var/run/kafka.passwords`, mode 0600. `provide` brings the broker up to date at
 every start; `provide_outside` does the same for another Kafka, with given passwords. The public app reads
-only the topics that it follows, and writes none.
+only the topics that it follows, and writes only the requests that it refused.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ ENGINE, OPERATOR = "engine", "operator"
 """The broker itself, with every right; the command line, with every right to the installation's topics."""
 WRITES: Mapping[str, tuple[str, ...]] = {
     "admin": ("admin app",),
-    "public": (),
+    "public": ("public app",),
     "worker-app": ("worker app",),
     "telemetry": ("telemetry app",),
     "processors": ("planning", "chores", "archiver"),

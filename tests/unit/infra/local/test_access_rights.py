@@ -17,12 +17,13 @@ from tests.support.syntax import parsed
 ROOT = Path(__file__).parents[4]
 EVENTS = {event.__name__: TOPIC_OF[event.TYPE].name for topic in TOPICS.values() for event in topic.events}
 WRITERS: dict[str, tuple[str, ...]] = {
-    "admin app": ("api/admin/**/*.py", "api/access.py", "api/login/*.py", "infra/settings/desk.py"),
+    "admin app": ("api/admin/**/*.py", "api/access.py", "api/login/*.py", "api/refusals.py", "infra/settings/desk.py"),
     "archiver": ("processors/archiver.py",),
     "chores": ("processors/chores.py",),
     "dispatcher": ("processors/dispatch/decide.py", "processors/dispatch/decision.py", "processors/dispatch/owner.py"),
     "planning": ("processors/planning/*.py",),
-    "telemetry app": ("api/telemetry/*.py",),
+    "public app": ("api/public/*.py", "api/refusals.py"),
+    "telemetry app": ("api/telemetry/*.py", "api/refusals.py"),
     "worker app": ("api/worker/*.py", "api/access.py"),
     "workers": ("workers/**/*.py",),
     "kinolog telemetry import": ("infra/commands/telemetry.py",),

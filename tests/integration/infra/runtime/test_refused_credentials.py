@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pydantic import SecretStr
 
 from infra.commands.support.exits import ExitCode
-from infra.runtime.refusals import refusal
+from infra.runtime.refused_credentials import refusal
 from infra.runtime.settings import Settings
 from tests.support.engine import free_ports
 from tests.support.platform import ROOT, environment
