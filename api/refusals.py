@@ -1,7 +1,7 @@
 """Refused requests leave an event: at most one a minute for equal requests, with their number.
 
-The answers 401, 403 and 429 are refusals in every app; the worker app also records the mistakes of workers. Refusals of a caller that
-has proven nothing are equal whatever their route: a flood makes few events, from one address or from thousands.
+The answers 401, 403 and 429 are refusals in every app; the worker app also records the mistakes of workers. Refusals of a caller
+that has proven nothing are equal whatever their route: a flood makes few events, from one address or from thousands.
 """
 
 import asyncio

@@ -9,15 +9,14 @@ from pydantic import BaseModel, Field
 from api.cookies import secret_of
 from api.identity import COOKIE, Denied, csrf_token
 from api.limits import allowing
+from api.login.models import Password
 from api.login.people import NAME_MAX, People
 from api.problems import documented
 from events.people import Right, Role
 from events.text import Line
-from producers.passwords import CHARS_MAX
 from projections.people.rights import rights_of
 
 routes = APIRouter(prefix="/api/auth", tags=["log in"])
-Password = Annotated[Line, Field(min_length=1, max_length=CHARS_MAX, repr=False, examples=["hold the ladder steady"])]
 Name = Annotated[Line, Field(min_length=1, max_length=NAME_MAX, examples=["anna"])]
 SessionId = Annotated[Line, Path(max_length=64)]
 

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, Field
 
 from events.text import Line, line_fault
+from producers.passwords import CHARS_MAX
 
 Code = Annotated[Line, Field(min_length=1, max_length=64, examples=["123456"])]
 """A code of an authenticator app, or a recovery code."""
-Password = Annotated[Line, Field(max_length=1024, repr=False, examples=["hold the ladder steady"])]
+Password = Annotated[Line, Field(min_length=1, max_length=CHARS_MAX, repr=False, examples=["hold the ladder steady"])]
 
 
 def _of_clean_texts(value: Any) -> Any:

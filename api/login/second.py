@@ -32,6 +32,7 @@ class Store(Protocol):
     async def accept_step(self, user_id: str, step: int) -> bool: ...
     async def remove_totp(self, user_id: str) -> bool: ...
     async def replace_codes(self, user_id: str, digests: list[bytes]) -> None: ...
+    async def has_code(self, user_id: str, digest: bytes) -> bool: ...
     async def spend_code(self, user_id: str, digest: bytes) -> bool: ...
     async def codes_left(self, user_id: str) -> int: ...
 
@@ -103,15 +104,24 @@ class SecondFactor:
         if not code:
             raise FactorMissing
         if not looks_like_totp(code):
-            if not await self._store.spend_code(user_id, recovery_digest(code)):
-                raise Unproven("recovery_code_wrong", "this recovery code is wrong, or was used")
-            await self._record(FactorRemoved(user_id=user_id, factor="recovery_code", because="used"))
+            await self._spend(user_id, recovery_digest(code))
             return
         step = step_of(totp.secret, code, self._context().now)
         if step is None:
             raise Unproven("totp_wrong", "this code is wrong, or its time is over")
         if not await self._store.accept_step(user_id, step):
             raise Unproven("totp_replayed", "this code was used already; wait for the next one")
+
+    async def _spend(self, user_id: str, digest: bytes) -> None:
+        """Spend a recovery code; the event comes first, so that the log knows of every code that let somebody in.
+
+        A process that dies in between has let nobody in: the code is still good.
+        """
+        known = await self._store.has_code(user_id, digest)
+        if known:
+            await self._record(FactorRemoved(user_id=user_id, factor="recovery_code", because="used"))
+        if not known or not await self._store.spend_code(user_id, digest):
+            raise Unproven("recovery_code_wrong", "this recovery code is wrong, or was used")
 
     async def renew_codes(self, user_id: str, code: str | None) -> tuple[str, ...]:
         """Return new recovery codes instead of the old ones. Raises as `check` does, NotFound without a second factor."""

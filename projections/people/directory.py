@@ -1,13 +1,14 @@
 """Everybody who may come in now, in memory: the fold of topic `people` that each app follows. Pure but for its own state.
 
 An app asks at each request, so the answer costs a look into dictionaries. A person who was put out at a position is out for every
-question after it, whatever else the log has: a deleted person never returns, an ended session or token stays ended.
+question after it, whatever else the log has: a deleted person never returns, an ended session or token stays ended. Their ids are
+kept only until they would have expired.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
 from events.envelope import Recorded
@@ -32,6 +33,10 @@ from events.people import (
     UserEnabled,
 )
 from projections.people.rights import rights_of
+
+SESSION_LIFE_MAX = timedelta(days=366)
+"""The longest life of a session that the settings allow."""
+SWEPT_MIN = 1_000
 
 
 @dataclass
@@ -76,8 +81,11 @@ class Directory:
         self.users: dict[str, User] = {}
         self.sessions: dict[str, Session] = {}
         self.tokens: dict[str, Token] = {}
-        self._ended: set[str] = set()
-        """Ids of sessions and tokens that are over: their beginning may come again."""
+        self._ended: dict[str, datetime] = {}
+        self._revoked: dict[str, datetime | None] = {}
+        """Ids of sessions and of tokens that are over, with the time of their expiry: until then their beginning may come again."""
+        self._latest = datetime.min.replace(tzinfo=UTC)
+        self._swept_at = SWEPT_MIN
         self._sessions_of: defaultdict[str, set[str]] = defaultdict(set)
 
     # --- asking -----------------------------------------------------------------------------------------------------
@@ -115,24 +123,27 @@ class Directory:
     def take(self, recorded: Recorded[PersonEvent]) -> None:
         """Fold one event; the same event again changes nothing."""
         event, time = recorded.envelope.data, recorded.envelope.time
+        self._latest = max(self._latest, time)
         match event:
             case UserCreated():
                 self.users.setdefault(event.user_id, User(event.role))
             case RoleChanged() | UserDisabled() | UserEnabled() | UserDeleted() | PasswordChanged():
                 self._changed(event)
             case SessionOpened():
-                if event.session_id not in self._ended:
+                if event.session_id not in self._ended and event.expires_at > self._latest:
                     self.sessions[event.session_id] = Session(event.user_id, event.how, time, event.expires_at)
                     self._sessions_of[event.user_id].add(event.session_id)
+                    self._sweep()
             case SessionEnded():
                 self._end(event.session_id)
             case TokenMade():
-                if event.token_id not in self._ended:
+                if event.token_id not in self._revoked and (event.expires_at is None or event.expires_at > self._latest):
                     rights = frozenset(event.rights)
                     self.tokens[event.token_id] = Token(event.name, rights, time, event.user_id, event.expires_at)
             case TokenRevoked():
-                self._ended.add(event.token_id)
-                self.tokens.pop(event.token_id, None)
+                token = self.tokens.pop(event.token_id, None)
+                if token is not None or event.token_id not in self._revoked:
+                    self._revoked[event.token_id] = token.expires_at if token else None
             case FactorAdded() | FactorRemoved() | ProviderLinked() | InvitationMade():
                 return
             case _:
@@ -155,9 +166,24 @@ class Directory:
                 self._end(session_id)
 
     def _end(self, session_id: str) -> None:
-        self._ended.add(session_id)
-        if (session := self.sessions.pop(session_id, None)) is not None:
+        session = self.sessions.pop(session_id, None)
+        if session is not None:
             self._sessions_of[session.user_id].discard(session_id)
+        if session is not None or session_id not in self._ended:
+            self._ended[session_id] = session.expires_at if session else self._latest + SESSION_LIFE_MAX
+
+    def _sweep(self) -> None:
+        """Forget the sessions, and the ids, that have expired by the latest event, whenever their number has doubled."""
+        if len(self.sessions) + len(self._ended) + len(self._revoked) < self._swept_at:
+            return
+        now = self._latest
+        for session_id, session in [*self.sessions.items()]:
+            if session.expires_at <= now:
+                del self.sessions[session_id]
+                self._sessions_of[session.user_id].discard(session_id)
+        self._ended = {id_: until for id_, until in self._ended.items() if until > now}
+        self._revoked = {id_: until for id_, until in self._revoked.items() if until is None or until > now}
+        self._swept_at = max(SWEPT_MIN, 2 * (len(self.sessions) + len(self._ended) + len(self._revoked)))
 
 
 def evolve(directory: Directory, recorded: Recorded[Any]) -> Directory:

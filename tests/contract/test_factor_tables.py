@@ -62,6 +62,8 @@ async def test_a_recovery_code_is_spent_once(tables: Tables) -> None:
     await tables.replace_codes("anna", [b"old"])
     await tables.replace_codes("anna", [b"one", b"two"])
     assert await tables.codes_left("anna") == 2
+    assert not await tables.has_code("anna", b"old") and not await tables.has_code("berta", b"one")
+    assert await tables.has_code("anna", b"one")
     assert not await tables.spend_code("anna", b"old")
     assert not await tables.spend_code("berta", b"one")
     assert sorted(await asyncio.gather(*(tables.spend_code("anna", b"one") for _ in range(8)))) == [False] * 7 + [True]

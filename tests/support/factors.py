@@ -48,8 +48,11 @@ class MemoryFactors:
     async def replace_codes(self, user_id: str, digests: list[bytes]) -> None:
         self.codes[user_id] = set(digests)
 
+    async def has_code(self, user_id: str, digest: bytes) -> bool:
+        return digest in self.codes.get(user_id, set())
+
     async def spend_code(self, user_id: str, digest: bytes) -> bool:
-        if digest not in self.codes.get(user_id, set()):
+        if not await self.has_code(user_id, digest):
             return False
         self.codes[user_id].remove(digest)
         return True

@@ -53,6 +53,10 @@ class FactorTables:
         """Keep these recovery codes instead of the old ones."""
         await self._queries.change("replace_codes", user_id=user_id, digests=digests)
 
+    async def has_code(self, user_id: str, digest: bytes) -> bool:
+        """Return whether this is one of the person's recovery codes."""
+        return bool(await self._queries.ask("has_code", user_id=user_id, digest=digest))
+
     async def spend_code(self, user_id: str, digest: bytes) -> bool:
         """Delete a recovery code; False when the person has none like this."""
         return bool(await self._queries.ask("spend_code", user_id=user_id, digest=digest))

@@ -67,6 +67,9 @@ DELETE FROM people.totp WHERE user_id = %(user_id)s RETURNING user_id;
 WITH old AS (DELETE FROM people.recovery_codes WHERE user_id = %(user_id)s)
 INSERT INTO people.recovery_codes (user_id, digest) SELECT %(user_id)s, unnest(%(digests)s::bytea[]);
 
+-- name: has_code
+SELECT 1 FROM people.recovery_codes WHERE user_id = %(user_id)s AND digest = %(digest)s;
+
 -- name: spend_code
 DELETE FROM people.recovery_codes WHERE user_id = %(user_id)s AND digest = %(digest)s RETURNING user_id;
 

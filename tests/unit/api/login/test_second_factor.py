@@ -121,6 +121,37 @@ async def test_a_recovery_code_is_good_once_in_any_spelling() -> None:
     assert world.log[-1] == FactorRemoved(user_id="anna", factor="recovery_code", because="used")
 
 
+class Crash(Exception):
+    """The process dies."""
+
+
+@pytest.mark.parametrize("at", ["_record", "spend_code"])
+async def test_a_crash_while_a_recovery_code_is_spent_loses_neither_the_code_nor_the_event(
+    at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    first, *_ = await world.with_factor()
+    used = FactorRemoved(user_id="anna", factor="recovery_code", because="used")
+
+    async def dies(*_: object) -> bool:
+        raise Crash
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.tables if at == "spend_code" else world.second, at, dies)
+        with pytest.raises(Crash):
+            await world.second.check("anna", first)
+    assert await world.second.codes_left("anna") == 10, "nobody was let in, so the code is still good"
+    await world.second.check("anna", first)
+    assert used in world.log and await world.refused(first) == "recovery_code_wrong"
+
+
+async def test_of_two_requests_with_one_recovery_code_one_is_let_in() -> None:
+    world = World()
+    first, *_ = await world.with_factor()
+    both = await asyncio.gather(*(world.second.check("anna", first) for _ in range(2)), return_exceptions=True)
+    assert sorted(isinstance(outcome, Unproven) for outcome in both) == [False, True]
+
+
 async def test_new_recovery_codes_end_the_old_ones() -> None:
     world = World()
     old, *_ = await world.with_factor()

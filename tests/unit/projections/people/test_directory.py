@@ -1,9 +1,10 @@
 """The directory: whoever is out at a position is out, whatever the order of grants, disables and uses."""
 
 from datetime import datetime, timedelta
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import pytest
+from annotated_types import Le
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +24,8 @@ from events.people import (
     UserDisabled,
     UserEnabled,
 )
-from projections.people.directory import Directory
+from infra.runtime.settings import Settings
+from projections.people.directory import SESSION_LIFE_MAX, Directory
 from projections.people.rights import RIGHTS, ROLES, rights_of
 from tests.support.footage import START
 
@@ -154,6 +156,67 @@ def test_the_same_event_again_changes_nothing(events: list[Any], data: st.DataOb
         assert not ended or after.of_session(id_, START) is None
         if before.of_token(id_, START) is None and any(isinstance(e, TokenRevoked) and e.token_id == id_ for e in events):
             assert after.of_token(id_, START) is None
+
+
+class Moment(NamedTuple):
+    """An event and the time since the one before it."""
+
+    event: Any
+    minutes: int
+
+
+def _lasting(user: str, id_: str, minutes: int) -> list[Any]:
+    until = START + timedelta(minutes=minutes)
+    return [opened(id_, user, until), TokenMade(token_id=id_, user_id=user, name="script", rights=("read",), expires_at=until)]
+
+
+moments = st.lists(
+    st.builds(
+        Moment,
+        st.one_of(
+            st.builds(_lasting, st.sampled_from(USERS), st.sampled_from("abcdefgh"), st.integers(1, 300)).flatmap(st.sampled_from),
+            st.tuples(st.sampled_from(USERS), st.sampled_from("abcdefgh")).flatmap(lambda of: events_of(*of)),
+        ),
+        st.integers(0, 30),
+    ),
+    max_size=60,
+)
+
+
+@given(moments)
+def test_forgetting_ids_lets_nobody_in_and_leaves_few_of_them(history: list[Moment]) -> None:
+    """A directory that sweeps at every event lets in at most those that one that never forgets does, at any time from then on."""
+    quick, slow, time = Directory(), Directory(), START
+    for offset, (event, minutes) in enumerate(history):
+        time += timedelta(minutes=minutes)
+        id_ = f"00000000-0000-7000-8000-{offset:012d}"
+        recorded = Recorded("people", 0, offset, Envelope(id_, "test", event.user_id, time, event, id_))
+        quick._swept_at = 0
+        quick.take(recorded)
+        slow._swept_at = 10**9
+        slow.take(recorded)
+        for later in (time, time + timedelta(minutes=45), time + timedelta(hours=6)):
+            for name in "abcdefgh":
+                assert quick.of_session(name, later) == slow.of_session(name, later)
+                assert quick.of_token(name, later) == slow.of_token(name, later)
+
+
+def test_a_year_of_logins_is_forgotten_but_for_those_that_may_come_again() -> None:
+    directory = Directory()
+    for number in range(50_000):
+        time = START + timedelta(minutes=10 * number)
+        session = opened(f"s{number}", "u1", time + timedelta(days=30))
+        for event in (session, *([SessionEnded(session_id=f"s{number}", user_id="u1", because="logout")] if number % 2 else [])):
+            id_ = f"00000000-0000-7000-8000-{number:012d}"
+            directory.take(Recorded("people", 0, number, Envelope(id_, "test", "u1", time, event, id_)))
+    live = 30 * 24 * 6
+    assert live <= len(directory.sessions) + len(directory._ended) <= 2 * live + 2
+    assert len([*directory.sessions_of("u1", time)]) == live / 2
+
+
+def test_the_longest_session_is_that_of_the_settings() -> None:
+    (limit,) = (one.le for one in Settings.model_fields["session_life_s"].metadata if isinstance(one, Le))
+    assert timedelta(seconds=float(str(limit))) == SESSION_LIFE_MAX
 
 
 def test_every_right_is_somebodys_and_an_analyst_changes_nothing() -> None:
