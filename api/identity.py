@@ -121,12 +121,14 @@ class Doors:
             known = _remember(self._tokens, digest, _Known(token_id, now, now - 2 * USED_EVERY))
         rights = self.directory.of_token(known.id, now)
         if rights is None:
-            raise Denied("token_ended", "this token was revoked, has expired, or its owner cannot log in; make another one")
+            token = self.directory.tokens.get(known.id)
+            expired = token is not None and token.expires_at is not None and now >= token.expires_at
+            detail = "this token was revoked, has expired, or its owner cannot log in; make another one"
+            raise Denied("token_expired" if expired else "token_ended", detail)
         if now - known.noted_at >= USED_EVERY:
             known.noted_at = now
             await self.tables.use_token(known.id, now)
-        token = self.directory.tokens[known.id]
-        return Identity(f"token:{known.id}", rights, token.user_id)
+        return Identity(f"token:{known.id}", rights, self.directory.tokens[known.id].user_id)
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
+import orjson
 from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime
 
@@ -17,10 +18,10 @@ from projections import audit
 routes = APIRouter(tags=["audit"])
 CSV = "text/csv; charset=utf-8"
 _COLUMNS = (
-    *("time", "actor", "client", "action", "object_kind", "object_id", "reason", "values", "before"),
-    *("topic", "partition", "offset"),
+    *("time", "actor", "client", "action", "object_kind", "object_id", "refused", "reason", "values", "before"),
+    *("topic", "partition", "offset", "id"),
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 @routes.get("/api/audit", response_model=Page[audit.Shown], responses={200: {"content": {"text/csv": {}}}})
@@ -56,11 +57,16 @@ async def show_audit(
 
 
 def _csv(entries: Iterable[audit.Shown]) -> str:
-    """Return entries as CSV. A spreadsheet would run a text that begins like a formula: it gets an apostrophe."""
+    """Return entries as CSV; values of fields are JSON."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(_COLUMNS)
     for entry in entries:
-        cells = (str("" if (value := getattr(entry, name)) is None else value) for name in _COLUMNS)
-        writer.writerow(f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells)
+        writer.writerow(_cell(getattr(entry, name)) for name in _COLUMNS)
     return text.getvalue()
+
+
+def _cell(value: object) -> str:
+    """Return the text of a cell. A spreadsheet would run one that begins like a formula: it gets an apostrophe."""
+    text = "" if value is None else value if isinstance(value, str) else orjson.dumps(value).decode().strip('"')
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -48,9 +48,21 @@ def environment(settings: Settings) -> dict[str, str]:
     """Return the environment that gives a process these settings."""
     found = {}
     for name, value in settings.model_dump(exclude_defaults=True).items():
-        plain = value.get_secret_value() if isinstance(value, SecretStr) else value
-        found[f"KINOLOG_{name.upper()}"] = ",".join(map(str, plain)) if isinstance(plain, tuple) else str(plain)
+        found[f"KINOLOG_{name.upper()}"] = _text(value)
     return {name: value for name, value in os.environ.items() if not name.startswith("KINOLOG_")} | found
+
+
+def _text(value: object) -> str:
+    """Return a setting as a variable has it."""
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case ({}, *_):
+            return json.dumps(value, default=_text)
+        case tuple():
+            return ",".join(map(str, value))
+        case _:
+            return str(value)
 
 
 def has_ended(video: Mapping[str, Any]) -> bool:
