@@ -23,7 +23,7 @@ from events.errors import LogUnavailable
 REFUSED = (401, 403, 429)
 EVERY_S = 60.0
 KINDS_MAX = 1_000
-"""Kinds of refusals that are told apart within a minute; any more are recorded together, by status and reason."""
+"""Kinds of refusals that an app distinguishes within a minute; any more are recorded together, by status and reason."""
 ANY = "any"
 log = structlog.get_logger(__name__)
 

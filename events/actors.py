@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from events.envelope import Envelope, Event
 
 NODE = "node"
+COMMAND_LINE = "system:cli"
+"""The operator's command line, for what it appends itself; its requests to the admin app are those of a token."""
 BOOTSTRAP = "token:bootstrap"
 """The administrator's token of the first minute: `var/tokens/admin`."""
 _ACTOR = re.compile(r"node|(?:user|token|worker|system):[0-9A-Za-z._-]{1,200}")

@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
+from events.actors import COMMAND_LINE
 from events.envelope import Record
 from producers.anonymity import Refused
 from producers.reports import SPEED_MAX, Report, check_report, records_of, second_of
@@ -34,7 +35,7 @@ def row_id(row: Mapping[str, Any], *, number: int, origin: str, line: str) -> st
 
 
 def record_of(row: Mapping[str, Any], event_id: str, now: datetime) -> Record:
-    """Return the row as a record with the time `created_at`, or `now` when that is missing or later than now.
+    """Return the row as a record of the command line, with the time `created_at`, or `now` when that is missing or later than now.
 
     Raises Refused, which names the field, for a wrong type, a missing field, or a value that `producers.anonymity` refuses.
     """
@@ -48,7 +49,7 @@ def record_of(row: Mapping[str, Any], event_id: str, now: datetime) -> Record:
         raise Refused(path.strip("`.") or "row", what) from None
     check_report(report)
     time = min(_moment(row.get("created_at"), now), now)
-    (record,) = records_of([report], second_of(time.timestamp()), lambda: event_id)
+    (record,) = records_of([report], second_of(time.timestamp()), lambda: event_id, COMMAND_LINE)
     return record
 
 

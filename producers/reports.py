@@ -117,8 +117,8 @@ def second_of(seconds: float) -> Second:
     return Second(datetime.fromtimestamp(whole, UTC), whole * 1000)
 
 
-def records_of(reports: Iterable[Report], now: Second, new_id: Callable[[], str]) -> list[Record]:
-    """Return the records for the log. Their ids are the reports' own, or new ones; their time is `now`.
+def records_of(reports: Iterable[Report], now: Second, new_id: Callable[[], str], actor: str = NODE) -> list[Record]:
+    """Return the records for the log, signed by `actor`. Their ids are the reports' own, or new ones; their time is `now`.
 
     Removes the `event_id` from the reports.
     """
@@ -127,7 +127,7 @@ def records_of(reports: Iterable[Report], now: Second, new_id: Callable[[], str]
     for report in reports:
         id_ = report.event_id or new_id()
         report.event_id = None
-        line = _Line(id=id_, subject=id_, time=time, correlationid=id_, data=report)
+        line = _Line(id=id_, subject=id_, time=time, correlationid=id_, actor=actor, data=report)
         records.append((id_.encode(), _encode(line), timestamp_ms))
     return records
 

@@ -22,6 +22,7 @@ from tests.bench.gateway import gateway
 from tests.bench.idle import idle
 from tests.bench.insights import insights_reads, telemetry_fold
 from tests.bench.log import append_rate, fold_rate
+from tests.bench.login import login
 from tests.bench.media import encode_overhead
 from tests.bench.pace import pace
 from tests.bench.readers import catalog_readers
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, tuple[float, Benchmark]] = {
     "upload": (90, upload),
     "catalog": (90, catalog_readers),
     "idle": (100, idle),
+    "login": (60, login),
     "replay-rebuild": (150, rebuild_rate),
     "replay-growth": (240, rebuild_growth),
     "replay-archive": (120, archive_rate),

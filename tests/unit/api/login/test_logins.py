@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pyotp
 import pytest
+from argon2 import Parameters, PasswordHasher, extract_parameters
 
 from api.identity import COOKIE
 from api.login.household import Household
@@ -107,6 +108,30 @@ async def test_a_login_opens_a_new_session_whatever_cookie_the_browser_has() -> 
         thief.cookies.set(COOKIE, "chosen-by-the-attacker")
         assert (await thief.get("/api/videos")).status_code == 401
     assert "session_unknown" in place.reasons()
+
+
+class CountedHasher(PasswordHasher):
+    """Remembers the cost of each check."""
+
+    def __init__(self, like: PasswordHasher) -> None:
+        super().__init__(like.time_cost, like.memory_cost, like.parallelism)
+        self.costs: list[Parameters] = []
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:
+        self.costs.append(extract_parameters(str(hash)))
+        return super().verify(hash, password)
+
+
+@pytest.mark.parametrize("name", ["anna", "nobody", "provider's person"])
+async def test_a_wrong_login_costs_one_hash_whether_somebody_has_the_name_or_not(name: str) -> None:
+    place = Place()
+    async with place.browser() as http:
+        await place.person(http)
+        await place.home.people.accounts.add_account("id", "provider's person", system_context("test").now)
+        passwords = place.home.people.passwords
+        passwords._hasher = hasher = CountedHasher(passwords._hasher)
+        assert (await login(http, name, "wrong but long enough")).status_code == 401
+    assert hasher.costs == [extract_parameters(passwords.hashed(PASSWORD))]
 
 
 @pytest.mark.parametrize(("name", "password"), [("anna", "wrong but long enough"), ("nobody", PASSWORD)])

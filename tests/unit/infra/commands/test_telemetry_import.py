@@ -59,6 +59,7 @@ def event(**changes: Any) -> Any:
 def test_a_row_keeps_what_it_said_and_when() -> None:
     envelope = event()
     assert envelope.time == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert envelope.actor == "system:cli", "whose node it was is not known any more"
     assert envelope.data.model_dump(exclude_none=True) == {
         name: value for name, value in ROW.items() if name not in ("id", "created_at") and value is not None
     }
