@@ -191,11 +191,15 @@ def person_of(provider: Provider, claims: Mapping[str, Any]) -> Person:
     )
 
 
-def logout_url(provider: Provider, metadata: Metadata, to: str) -> str | None:
-    """Return where the browser goes to log out of the provider, too; None when the provider has no such place."""
+def logout_url(provider: Provider, metadata: Metadata, to: str, id_token: str | None) -> str | None:
+    """Return where the browser goes to log out of the provider, too; None when the provider has no such place.
+
+    Without the login's ID token, a provider asks the person whether to log them out (RP-Initiated Logout 1.0, section 2).
+    """
     if metadata.end_session_endpoint is None:
         return None
     query = [("client_id", provider.client_id), ("post_logout_redirect_uri", to)]
+    query += [("id_token_hint", id_token)] if id_token else []
     return str(add_params_to_uri(metadata.end_session_endpoint, query))
 
 

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from joserfc.jwk import KeySet
 
@@ -50,6 +50,14 @@ class Ask(Protocol):
     ) -> tuple[int, Any]: ...
 
 
+class Arrival(NamedTuple):
+    """A person who came back from a provider, the path to go to, and the token that names this login to the provider later."""
+
+    person: Person
+    to: str
+    id_token: str
+
+
 @dataclass
 class _Known:
     """A provider's metadata and keys, and the time at which it gave them."""
@@ -84,8 +92,8 @@ class Providers:
 
     async def finish(
         self, provider_id: str, browser: str, *, state: str, code: str | None, error: str | None, issuer: str | None
-    ) -> tuple[Person, str]:
-        """Return the person who came back, and the path to go to. Raises Unproven, ProviderUnavailable."""
+    ) -> Arrival:
+        """Return the person who came back. Raises Unproven, ProviderUnavailable."""
         provider = self._provider(provider_id)
         flow = Flow.model_validate_json(await self._flows.take(_bytes(state), browser))
         if flow.provider != provider.id:
@@ -94,8 +102,8 @@ class Providers:
         check_issuer(provider, known.metadata, issuer)
         if error or not code:
             raise Unproven("openid_declined", f"{provider.name} did not log you in; start again, or log in with your password")
-        claims = await self._claims(provider, known, flow, code)
-        return person_of(provider, claims), flow.to
+        claims, id_token = await self._claims(provider, known, flow, code)
+        return Arrival(person_of(provider, claims), flow.to, id_token)
 
     async def logged_out(self, provider_id: str, token: str) -> tuple[str, str]:
         """Return issuer and subject of the person whom a provider reports as logged out. Raises Unproven."""
@@ -104,10 +112,10 @@ class Providers:
         subject = await self._with_keys(provider, lambda keys: logged_out(provider, keys, token, now=now))
         return provider.issuer, subject
 
-    async def logout_url(self, provider_id: str) -> str | None:
+    async def logout_url(self, provider_id: str, id_token: str | None) -> str | None:
         """Return where the browser goes to log out of the provider, too; None when there is no such place."""
         provider = self._provider(provider_id)
-        return logout_url(provider, (await self._knowledge(provider)).metadata, f"{self._home}/")
+        return logout_url(provider, (await self._knowledge(provider)).metadata, f"{self._home}/", id_token)
 
     def _provider(self, provider_id: str) -> Provider:
         if provider_id not in self._providers:
@@ -117,8 +125,8 @@ class Providers:
     def _callback(self, provider: Provider) -> str:
         return f"{self._home}/api/auth/openid/{provider.id}/callback"
 
-    async def _claims(self, provider: Provider, known: _Known, flow: Flow, code: str) -> dict[str, Any]:
-        """Exchange the code; return the checked claims, with those of the userinfo endpoint when the token has no groups."""
+    async def _claims(self, provider: Provider, known: _Known, flow: Flow, code: str) -> tuple[dict[str, Any], str]:
+        """Exchange the code for an ID token; return it and its checked claims, with those of userinfo when it has no groups."""
         request = token_request(provider, known.metadata, flow, code, self._callback(provider))
         status, tokens = await self._ask("POST", *request)
         if status >= 500 or not isinstance(tokens, dict):
@@ -133,7 +141,7 @@ class Providers:
         )
         if provider.groups_claim not in claims and known.metadata.userinfo_endpoint and access_token:
             claims = await self._userinfo(provider, known.metadata.userinfo_endpoint, access_token, claims["sub"]) | claims
-        return claims
+        return claims, token
 
     async def _userinfo(self, provider: Provider, url: str, access_token: str, subject: str) -> dict[str, Any]:
         status, claims = await self._ask("GET", url, {"Authorization": f"Bearer {access_token}"})

@@ -1,10 +1,12 @@
 """Routes of second factors, passkeys and providers of logins."""
 
+from datetime import timedelta
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Form, Path, Query, Request, Response
 from starlette.responses import RedirectResponse
 
+from api import cookies
 from api.login.models import (
     Away,
     Button,
@@ -27,6 +29,10 @@ from events.text import Line
 routes = APIRouter(prefix="/api/auth", tags=["log in"])
 PROVIDER = Path(pattern=r"^[a-z0-9-]{1,30}$", description="A provider's id.")
 LOGOUT_TOKEN = Form(max_length=16_384, examples=["eyJhbGciOiJSUzI1NiJ9.…"])
+ID_TOKEN = "kinolog_login_at_"
+"""A cookie for each provider: the ID token, which names the login to the provider when it ends."""
+ID_TOKEN_MAX, ID_TOKEN_LIFE = 3_500, timedelta(days=30)
+"""Browsers drop cookies of more than 4 KiB."""
 OPTIONS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {"example": {"challenge": "wA3…", "rpId": "kino.example.org", "timeout": 60000}}}}
 }
@@ -175,9 +181,11 @@ async def come_back(
     """Log in the person whom a provider sends back."""
     answer = RedirectResponse("", 303)
     browser = browser_of(request, answer)
-    person, to = await given.providers.finish(provider, browser, state=state, code=code, error=error, issuer=iss)
-    await given.house.open_session(request, answer, await given.account_of(person), f"openid:{provider}")
-    answer.headers["Location"] = to
+    came = await given.providers.finish(provider, browser, state=state, code=code, error=error, issuer=iss)
+    await given.house.open_session(request, answer, await given.account_of(came.person), f"openid:{provider}")
+    if len(came.id_token) <= ID_TOKEN_MAX:
+        cookies.give(request, answer, ID_TOKEN + provider, came.id_token, ID_TOKEN_LIFE)
+    answer.headers["Location"] = came.to
     return answer
 
 
@@ -194,6 +202,9 @@ async def log_out_for_provider(
 
 
 @routes.get("/openid/{provider}/logout", responses=documented(404))
-async def leave_provider(given: Given, provider: ProviderId) -> Away:
+async def leave_provider(request: Request, response: Response, given: Given, provider: ProviderId) -> Away:
     """Say where the browser goes to log out of a provider, too."""
-    return Away(url=await given.providers.logout_url(provider))
+    _secret(response)
+    id_token = cookies.secret_of(request, ID_TOKEN + provider)
+    cookies.take(request, response, ID_TOKEN + provider)
+    return Away(url=await given.providers.logout_url(provider, id_token))

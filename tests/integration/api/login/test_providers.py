@@ -16,7 +16,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from api.login.providers import Providers
+from api.login.providers import Arrival, Providers
 from events.clock import Context
 from events.errors import NotFound, Unproven
 from infra.runtime.clock import new_id
@@ -60,12 +60,12 @@ class Client:
         assert answer.status_code == 302, answer.text
         return {name: values[0] for name, values in parse_qs(urlsplit(answer.headers["Location"]).query).items()}
 
-    async def back(self, query: dict[str, str], *, provider: str = "home", browser: str = BROWSER) -> tuple[Person, str]:
+    async def back(self, query: dict[str, str], *, provider: str = "home", browser: str = BROWSER) -> Arrival:
         """Come back with a query."""
         answer = {"code": query.get("code"), "error": query.get("error"), "issuer": query.get("iss")}
         return await self.providers.finish(provider, browser, state=query["state"], **answer)
 
-    async def login(self, to: str = "/videos") -> tuple[Person, str]:
+    async def login(self, to: str = "/videos") -> Arrival:
         return await self.back(await self.at_the_provider(to))
 
 
@@ -82,7 +82,7 @@ def client(provider: Provider, ask: Asking) -> Client:
 
 
 async def test_a_person_logs_in_and_has_the_role_of_their_group(client: Client, provider: Provider) -> None:
-    person, to = await client.login("/videos?page=2")
+    person, to, _ = await client.login("/videos?page=2")
     assert person == Person(provider="home", issuer=provider.issuer, subject="person-1", name="anna", role="operator")
     assert to == "/videos?page=2"
 
@@ -307,8 +307,10 @@ async def test_a_forged_logout_is_refused(client: Client, provider: Provider, fo
 
 
 async def test_a_person_is_led_to_the_providers_logout(client: Client, provider: Provider) -> None:
-    url = await client.providers.logout_url("home")
-    assert url == f"{provider.issuer}/logout?client_id=kinolog&post_logout_redirect_uri=http%3A%2F%2Flocalhost%3A9001%2F"
+    url = await client.providers.logout_url("home", "a.b.c")
+    plain = f"{provider.issuer}/logout?client_id=kinolog&post_logout_redirect_uri=http%3A%2F%2Flocalhost%3A9001%2F"
+    assert url == f"{plain}&id_token_hint=a.b.c"
+    assert await client.providers.logout_url("home", None) == plain
     provider.announced["end_session_endpoint"] = None
     client.later = timedelta(hours=2)
-    assert await client.providers.logout_url("home") is None
+    assert await client.providers.logout_url("home", None) is None

@@ -69,7 +69,7 @@ class Place:
 async def place(platform: Platform) -> AsyncIterator[Place]:
     (port,) = free_ports(1)
     with running_provider(port) as provider:
-        configured = {"id": "home", "name": "Home", "issuer": provider.issuer, "client_id": CLIENT_ID}
+        configured: dict[str, Any] = {"id": "home", "name": "Home", "issuer": provider.issuer, "client_id": CLIENT_ID}
         configured |= {"client_secret": CLIENT_SECRET, "roles": {"film": "operator"}}
         providers = (Configured.model_validate(configured),)
         async with beside(platform, "admin", openid_providers=providers, trusted_proxies=("127.0.0.0/8",)) as admin:

@@ -179,7 +179,11 @@ async def test_a_provider_logs_a_person_out(page: httpx.AsyncClient, house: Hous
     assert house.people.ended == []
     assert (await page.post(path, data={"logout_token": provider.logout_token()})).status_code == 200
     assert house.people.ended == [user_id]
-    assert (await page.get("/api/auth/openid/home/logout")).json()["url"].startswith(f"{provider.issuer}/logout?")
+    away = httpx.URL((await page.get("/api/auth/openid/home/logout")).json()["url"])
+    assert str(away).startswith(f"{provider.issuer}/logout?")
+    assert away.params["id_token_hint"].count(".") == 2, "the provider need not ask the person"
+    again = httpx.URL((await page.get("/api/auth/openid/home/logout")).json()["url"])
+    assert "id_token_hint" not in again.params, "the browser has forgotten it"
 
 
 async def test_added_factors_are_on_the_log(page: httpx.AsyncClient, house: House) -> None:

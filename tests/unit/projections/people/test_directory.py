@@ -206,7 +206,8 @@ def test_a_year_of_logins_is_forgotten_but_for_those_that_may_come_again() -> No
     for number in range(50_000):
         time = START + timedelta(minutes=10 * number)
         session = opened(f"s{number}", "u1", time + timedelta(days=30))
-        for event in (session, *([SessionEnded(session_id=f"s{number}", user_id="u1", because="logout")] if number % 2 else [])):
+        events: list[Any] = [session, SessionEnded(session_id=f"s{number}", user_id="u1", because="logout")]
+        for event in events[: 1 + number % 2]:
             id_ = f"00000000-0000-7000-8000-{number:012d}"
             directory.take(Recorded("people", 0, number, Envelope(id_, "test", "u1", time, event, id_)))
     live = 30 * 24 * 6
