@@ -7,6 +7,7 @@ that has proven nothing are equal whatever their route: a flood makes few events
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -140,7 +141,7 @@ class Refused:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._app(scope, partial(self._until_shutdown, receive), send)
             return
         status = 500
 
@@ -156,3 +157,10 @@ class Refused:
             reason = state.get("refusal") or HTTPStatus(status).phrase
             client = scope["client"][0] if scope.get("client") else UNKNOWN
             await self._refusals.note(Refusal(state.get("who"), scope["method"], route, status, reason), client)
+
+    async def _until_shutdown(self, receive: Receive) -> Message:
+        """Before the app ends, record the refusals that were only counted so far."""
+        message = await receive()
+        if message["type"] == "lifespan.shutdown":
+            await self._refusals.close()
+        return message

@@ -178,7 +178,6 @@ async def _serve(followers: Followers, directory: Directory, pulse: Callable[[st
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await asking.close()
-        await refusals.close()
         await appender.stop()
         await pool.close()
 

@@ -80,7 +80,6 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
         try:
             await serve_beside(uvicorn.Server(server_config(app, settings, settings.public_port)), followers.task)
         finally:
-            await refusals.close()
             await appender.stop()
             await pool.close()
 

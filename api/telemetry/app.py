@@ -195,7 +195,6 @@ async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
-        await refusals.close()
         for appender in appenders:
             await appender.stop()
         await pool.close()

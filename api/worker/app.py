@@ -160,7 +160,6 @@ async def _serve(followers: Followers, pulse: Callable[[str], Pulse]) -> None:
             task.cancel()
         await asyncio.gather(*following, *services.tasks, return_exceptions=True)
         await log.close()
-        await refusals.close()
         await appender.stop()
         await pool.close()
 

@@ -123,6 +123,26 @@ async def test_requests_beyond_a_limit_leave_an_event_in_every_app(name: str, pa
 
 
 @pytest.mark.parametrize("name", ["public", "admin", "telemetry"])
+async def test_an_app_that_ends_records_what_it_has_only_counted(name: str) -> None:
+    """The server asks for the end by ASGI's lifespan; code after it does not run, since uvicorn raises SIGTERM again."""
+    taken = Taken()
+    app = app_of(name, taken)
+    async with client(app) as http:
+        for _ in range(5):
+            await http.get("/api/nothing")
+    coming = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+    async def receive() -> dict[str, str]:
+        return next(coming)
+
+    async def send(message: Any) -> None:
+        assert message["type"] in ("lifespan.startup.complete", "lifespan.shutdown.complete")
+
+    await app({"type": "lifespan", "state": {}}, receive, send)
+    assert sorted(event.count for event in taken.events) == [1, 3]
+
+
+@pytest.mark.parametrize("name", ["public", "admin", "telemetry"])
 async def test_wrong_tokens_for_metrics_leave_an_event(name: str) -> None:
     taken = Taken()
     app = app_of(name, taken) if name == "telemetry" else make(name, append=taken.append, metrics_token="right")

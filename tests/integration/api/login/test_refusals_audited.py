@@ -186,10 +186,10 @@ async def a_session_of_the_attackers_choice(place: Place) -> httpx.Response:
 @refused_as("session_ended")
 async def a_lower_role_in_mid_session(place: Place) -> httpx.Response:
     async with place.browser() as http:
-        _, user_id = await place.member(http, "administrator")
-        assert (await http.get("/api/users")).status_code == 200
-        await place.admin.patch(f"/api/users/{user_id}", json={"role": "viewer"})
-        return await http.get("/api/users")
+        _, user_id = await place.member(http)
+        assert (await http.get("/api/jobs")).status_code == 200
+        (await place.admin.patch(f"/api/users/{user_id}", json={"role": "viewer"})).raise_for_status()
+        return await http.get("/api/jobs")
 
 
 @refused_as("lacks_upload", 403)
@@ -200,7 +200,7 @@ async def a_token_of_a_lowered_person(place: Place) -> httpx.Response:
     async with place.browser(Authorization=f"Bearer {made['token']}") as script:
         wanted = {"filename": "a.mp4", "size_bytes": 10}
         (await script.post("/api/uploads", json=wanted)).raise_for_status()
-        await place.admin.patch(f"/api/users/{user_id}", json={"role": "viewer"})
+        (await place.admin.patch(f"/api/users/{user_id}", json={"role": "viewer"})).raise_for_status()
         return await script.post("/api/uploads", json=wanted)
 
 
@@ -209,7 +209,7 @@ async def a_revoked_token(place: Place) -> httpx.Response:
     made = (await place.admin.post("/api/tokens", json={"name": "script", "rights": ["read"]})).json()
     async with place.browser(Authorization=f"Bearer {made['token']}") as script:
         assert (await script.get("/api/jobs")).status_code == 200
-        await place.admin.post(f"/api/tokens/{made['token_id']}/revoke")
+        (await place.admin.post(f"/api/tokens/{made['token_id']}/revoke")).raise_for_status()
         return await script.get("/api/jobs")
 
 
@@ -303,7 +303,7 @@ async def test_another_parser_reads_every_entry_of_the_csv_and_no_formula(place:
     async with place.browser() as http:
         _, user_id = await place.member(http)
     reason = f'{FORMULA}, "quoted", ünïcode'
-    await place.admin.patch(f"/api/users/{user_id}", json={"disabled": True, "reason": reason})
+    (await place.admin.patch(f"/api/users/{user_id}", json={"disabled": True, "reason": reason})).raise_for_status()
     query: dict[str, Any] = {"object": user_id, "limit": 1000}
 
     async def shown() -> list[Any]:
