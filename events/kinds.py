@@ -20,6 +20,7 @@ from events.media import (
     FailureStage,
     ObjectRef,
     Plan,
+    PlanSettings,
     Probe,
     Rendition,
     Subtitle,
@@ -86,10 +87,11 @@ class Source(Value):
 
 
 class AnalyseSpec(Spec):
-    """Analyse the source."""
+    """Analyse the source. `settings` are for the plan that follows: a later change does not reach it."""
 
     kind: Literal["analyse"] = "analyse"
     source: Source
+    settings: PlanSettings | None = None
 
     def words(self) -> str:
         """See `Spec`."""

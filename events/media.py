@@ -292,6 +292,28 @@ def in_software(plan: VideoPlan, why: str) -> VideoPlan:
     return plan.model_copy(update={"encoder": encoder, "preset": preset, "fallback": why})
 
 
+class PlanSettings(Value):
+    """An operator's settings for the plan of a video, fixed when its analysis begins. Lengths in seconds.
+
+    A source longer than `length_max_s`, or with a picture that stands for more than `gap_max_s`, is refused: its clock jumps.
+    Of each kind of track the first `tracks_max` are used, with names of at most `name_max` characters. `encoder` None is the
+    codec's software encoder. Analyses without settings, of older versions, have these defaults.
+    """
+
+    segment_s: float = 6.0
+    chunk_s: float = 60.0
+    format: StreamingFormat = "cmaf"
+    codec: VideoCodec = "h264"
+    preset: str = "veryfast"
+    hdr: Literal["tonemap", "keep"] = "tonemap"
+    encoder: str | None = None
+    chunks_max: int = 1000
+    length_max_s: float = 72 * 3600.0
+    gap_max_s: float = 6 * 3600.0
+    tracks_max: int = 32
+    name_max: int = 200
+
+
 class Plan(Value):
     """All output of one source, decided once from its probe.
 

@@ -18,6 +18,7 @@ from mode import Service
 
 from events.envelope import Envelope, Event, Recorded
 from events.jobs import JobCancelled, JobCompleted, JobFailed
+from events.media import PlanSettings
 from events.pulse import Pulse
 from infra.local.engine.endpoints import resolve
 from infra.policy import policy_of
@@ -42,7 +43,6 @@ from processors.chores import Chores, put_off
 from processors.dispatch.owner import DISPATCHER, Clients, Dispatcher
 from processors.dispatch.state import State
 from processors.planning import process as planning
-from processors.planning.plan import PlanSettings
 from processors.registry import FOLDS
 from projections.folding.log import Source
 from projections.registry import PROJECTIONS

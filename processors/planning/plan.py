@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil
-from typing import Literal
 
 from events.kinds import AudioSpec, EncodeSpec, ExtrasSpec, JobSpec, Source
 from events.languages import language_tag
@@ -17,9 +16,9 @@ from events.media import (
     Cut,
     Failure,
     Plan,
+    PlanSettings,
     Probe,
     Rung,
-    StreamingFormat,
     VideoCodec,
     VideoPlan,
     VideoTrack,
@@ -76,28 +75,6 @@ SVT_PRESETS = {
 }
 """SVT-AV1's numbers for the preset names of x264 and x265; other values pass unchanged."""
 NVENC_PRESET = "p4"
-
-
-@dataclass(frozen=True, slots=True)
-class PlanSettings:
-    """An operator's settings for every plan. Lengths in seconds; `encoder` None is the codec's software encoder.
-
-    A source longer than `length_max_s`, or with a picture that stands for more than `gap_max_s`, is refused: its clock jumps.
-    Of each kind of track the first `tracks_max` are used, with names of at most `name_max` characters.
-    """
-
-    segment_s: float = 6.0
-    chunk_s: float = 60.0
-    format: StreamingFormat = "cmaf"
-    codec: VideoCodec = "h264"
-    preset: str = "veryfast"
-    hdr: Literal["tonemap", "keep"] = "tonemap"
-    encoder: str | None = None
-    chunks_max: int = 1000
-    length_max_s: float = 72 * 3600.0
-    gap_max_s: float = 6 * 3600.0
-    tracks_max: int = 32
-    name_max: int = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ from events.kinds import (
     VerifyResult,
     VerifySpec,
 )
-from events.media import Failure, ObjectRef, Plan, Probe, in_software, is_hardware
+from events.media import Failure, ObjectRef, Plan, PlanSettings, Probe, in_software, is_hardware
 from events.topics import JOBS, VIDEOS
 from events.videos import (
     Retried,
@@ -71,7 +71,7 @@ from events.videos import (
 )
 from processors.agents.process import Decision, Derived, Process, Rule, isolated
 from processors.planning import reruns
-from processors.planning.plan import PlanSettings, jobs_for, plan
+from processors.planning.plan import jobs_for, plan
 from producers.probes import bounded
 from projections.folding.fold import Key, Projection, Table, table_row
 from projections.folding.queries import load
@@ -109,7 +109,8 @@ class Row:
     the id of the last retry, `failed_job` the job at which the video failed, `seen` ids of events. A `round` ends when a retry
     makes everything anew; jobs of another round have other ids.
 
-    From `jobs`, by job: `made` results, `lost` jobs with their failures, and `queued` analyses and verifications.
+    From `jobs`, by job: `made` results, `lost` jobs with their failures, `queued` analyses and verifications, and the `settings` of
+    analyses for the plan that follows.
 
     `fault` is the reason why an event about the video could not be folded.
     """
@@ -129,12 +130,13 @@ class Row:
     made: dict[str, Made] | None = None
     lost: dict[str, Lost] | None = None
     queued: tuple[str, ...] = ()
+    settings: dict[str, PlanSettings] | None = None
     fault: Failure | None = None
 
 
 @dataclass(slots=True)
 class Policy:
-    """The planner's policy: settings of plans, and the pool for the jobs. A change is for plans that are not decided yet."""
+    """The planner's policy: settings of plans, and the pool for the jobs. A change is for videos whose analysis has not begun."""
 
     plan: PlanSettings
     pool: str
@@ -220,7 +222,7 @@ def _again(row: Row, retry: str) -> Row:
 def _of_jobs(row: Row, event: OfJobs) -> Row:
     match event:
         case JobQueued():
-            return row if event.job_id in row.queued else replace(row, queued=tuple(sorted((*row.queued, event.job_id))))
+            return row if event.job_id in row.queued else _queued(row, event)
         case JobCompleted():
             made = _made(event.result) if isinstance(event.result, MakingResult) else Made()
             return replace(row, made={event.job_id: made} | (row.made or {}))
@@ -230,6 +232,13 @@ def _of_jobs(row: Row, event: OfJobs) -> Row:
             return row if event.failure is None else _without(row, event.job_id, Lost(epoch=0, failure=event.failure))
         case _:
             assert_never(event)
+
+
+def _queued(row: Row, event: JobQueued) -> Row:
+    row = replace(row, queued=tuple(sorted((*row.queued, event.job_id))))
+    if not isinstance(event.spec, AnalyseSpec) or event.spec.settings is None:
+        return row
+    return replace(row, settings=(row.settings or {}) | {event.job_id: event.spec.settings})
 
 
 def _made(result: MakingResult) -> Made:
@@ -287,13 +296,13 @@ class Planning:
         analyse = job_id(row.video_id, row.round, "analyse")
         analysis = (row.made or {}).get(analyse)
         if analysis is not None and analysis.probe is not None:
-            return self._plan(row, source, analysis.probe)
+            return self._plan(row, source, analysis.probe, (row.settings or {}).get(analyse, PlanSettings()))
         if analyse in row.queued:
             return None
-        return Decision(f"{row.round}/analyse", self._submitted(row, {"analyse": AnalyseSpec(source=source)}))
+        spec = AnalyseSpec(source=source, settings=self._policy.plan)
+        return Decision(f"{row.round}/analyse", self._submitted(row, {"analyse": spec}))
 
-    def _plan(self, row: Row, source: Source, probe: Probe) -> Decision:
-        settings = self._policy.plan
+    def _plan(self, row: Row, source: Source, probe: Probe, settings: PlanSettings) -> Decision:
         decided = plan(probe, settings)
         probe, _ = bounded(probe, tracks_max=settings.tracks_max, text_max=settings.name_max)
         probed: Derived = (VideoProbed(video_id=row.video_id, probe=probe), row.video_id)

@@ -16,6 +16,7 @@ CREATE TABLE videos (
     made jsonb,
     lost jsonb,
     queued jsonb NOT NULL,
+    settings jsonb,
     fault jsonb
 );
 CREATE INDEX videos_undecided ON videos (video_id) WHERE state IN ('working', 'retrying');

@@ -9,9 +9,9 @@ from pathlib import Path
 from time import perf_counter
 
 from events.kinds import AnalyseSpec, EncodeSpec
-from events.media import Plan, Probe, Rung
+from events.media import Plan, PlanSettings, Probe, Rung
 from infra.runtime.settings import Settings
-from processors.planning.plan import PlanSettings, jobs_for
+from processors.planning.plan import jobs_for
 from processors.planning.plan import plan as decide
 from tests.bench.figures import Figure
 from tests.support.work import ffmpeg_path, local_source, local_work

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page
 
-from processors.planning.plan import PlanSettings
+from events.media import PlanSettings
 from tests.browser.viewing import open_page
 from tests.support.presentation import Presentation, make_presentation, served
 

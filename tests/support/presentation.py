@@ -17,10 +17,10 @@ from starlette.routing import Route
 from events.envelope import Event, Recorded
 from events.jobs import JobCompleted
 from events.kinds import AnalyseResult, AnalyseSpec, JobSpec, MediaResult
-from events.media import Plan
+from events.media import Plan, PlanSettings
 from events.objects import attempt_prefix
 from events.videos import VideoPlanned, VideoPublished, VideoUploaded
-from processors.planning.plan import PlanSettings, jobs_for, plan
+from processors.planning.plan import jobs_for, plan
 from projections import catalog
 from projections.catalog import Media, Video
 from projections.playback import manifests

@@ -17,9 +17,9 @@ from events.kinds import (
     VerifyResult,
     VerifySpec,
 )
-from events.media import ObjectRef, Plan, Probe, Rendition, Segment
+from events.media import ObjectRef, Plan, PlanSettings, Probe, Rendition, Segment
 from events.objects import attempt_prefix
-from processors.planning.plan import PlanSettings, jobs_for, plan
+from processors.planning.plan import jobs_for, plan
 from tests.support.work import DirectoryStore, ffmpeg_path, local_source, local_work
 from workers.attempts.work import Done, Limits, Progress, Work
 from workers.kinds import RUNNERS

@@ -11,7 +11,7 @@ import pytest
 from events.envelope import Envelope, Event
 from events.jobs import JobCompleted, JobQueued, JobSubmitted
 from events.kinds import AnalyseResult, JobResult, MediaResult, VerifyResult
-from events.media import ObjectRef
+from events.media import ObjectRef, PlanSettings
 from events.topics import JOB_REQUESTS, TOPIC_OF, VIDEOS
 from events.videos import VideoPlanned, VideoPublished, VideoUploaded
 from infra.runtime import postgres
@@ -22,7 +22,6 @@ from infra.runtime.settings import Settings
 from processors.agents.app import App, Services, add_process
 from processors.agents.rebuilds import Rebuilds
 from processors.planning import process as planning
-from processors.planning.plan import PlanSettings
 from processors.registry import FOLDS
 from projections.folding.rebuild import flip_back, rebuild
 from projections.folding.runner import ProjectionOutdated, install
@@ -32,7 +31,8 @@ from tests.support.footage import PROBE, START
 from tests.support.log import read_topic
 from tests.support.waiting import eventually
 
-PROCESS = planning.process(planning.Policy(PlanSettings(), "default"))
+POLICY = planning.Policy(PlanSettings(), "default")
+PROCESS = planning.process(POLICY)
 
 
 class Hand:
@@ -135,6 +135,8 @@ async def test_tables_change_on_a_used_log_and_videos_go_on(settings: Settings, 
         await hand.until(VideoPlanned, midway)
         first, *_ = await hand.jobs(midway, 8)
         await hand.complete(first)
+        in_analysis = await hand.upload()
+        await hand.jobs(in_analysis, 1)
         unread = await hand.upload()
         done = set(hand.ended)
 
@@ -144,13 +146,18 @@ async def test_tables_change_on_a_used_log_and_videos_go_on(settings: Settings, 
         with pytest.raises(ProjectionOutdated):
             await install(connection, planning.PROJECTION)
 
+    monkeypatch.setattr(POLICY, "plan", PlanSettings(format="hls_ts"))
     async with planner(settings) as hand:
         hand.ended = done
-        await asyncio.gather(made(hand, midway), made(hand, unread))
-        assert await hand.facts(VideoPlanned) == await hand.facts(VideoPublished) == dict.fromkeys((before, midway, unread), 1)
+        await asyncio.gather(made(hand, midway), made(hand, in_analysis), made(hand, unread))
+        videos = (before, midway, in_analysis, unread)
+        assert await hand.facts(VideoPlanned) == await hand.facts(VideoPublished) == dict.fromkeys(videos, 1)
+        facts = [record.envelope.data for record in await read_topic(settings, VIDEOS.name)]
+        plans = {fact.video_id: fact.plan.format for fact in facts if isinstance(fact, VideoPlanned)}
+        assert [plans[video] for video in videos[:3]] == ["cmaf"] * 3, "what was analysed before the change keeps its settings"
         asked = [record.envelope for record in await read_topic(settings, JOB_REQUESTS.name)]
         jobs = {envelope.id: envelope.data.job_id for envelope in asked if isinstance(envelope.data, JobSubmitted)}
-        assert set(Counter(jobs.values()).values()) == {1} and len(jobs) == 3 * 9, "a job is asked for once, or by the same event"
+        assert set(Counter(jobs.values()).values()) == {1} and len(jobs) == 4 * 9, "a job is asked for once, or by the same event"
         async with postgres.connected(settings) as connection:
 
             async def not_in_a_row_yet() -> list[Any]:

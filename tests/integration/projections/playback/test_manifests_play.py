@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from processors.planning.plan import PlanSettings
+from events.media import PlanSettings
 from projections.playback import manifests
 from tests.support.footage import VIDEO_ID
 from tests.support.presentation import Presentation, make_presentation, served

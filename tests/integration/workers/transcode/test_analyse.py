@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from events.kinds import AnalyseResult, AnalyseSpec, AudioSpec, EncodeSpec
-from events.media import Chunk, Plan, Probe, VideoPlan, VideoTrack
-from processors.planning.plan import PlanSettings, jobs_for, plan
+from events.media import Chunk, Plan, PlanSettings, Probe, VideoPlan, VideoTrack
+from processors.planning.plan import jobs_for, plan
 from tests.support.awkward import AWKWARD
 from tests.support.clips import clip, real_clips
 from tests.support.recipes import Failed, Published

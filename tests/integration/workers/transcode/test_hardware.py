@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from events.kinds import EncodeSpec, MediaResult
+from events.media import PlanSettings
 from events.workers import GraphicsCard
 from infra.runtime.settings import Settings
-from processors.planning.plan import PlanSettings
 from tests.support.platform import Platform
 from tests.support.transcoding import encode_specs, finish, job_work, planned
 from tests.support.work import ffmpeg_path

@@ -1,14 +1,13 @@
 """A long sound track is made in pieces, which are byte for byte what one run makes."""
 
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from events.kinds import AudioSpec, MediaResult
-from events.media import Rendition
-from processors.planning.plan import PlanSettings, jobs_for
+from events.media import PlanSettings, Rendition
+from processors.planning.plan import jobs_for
 from tests.support.transcoding import audio_specs, finish, job_work, planned, transcode, verify
 from tests.support.work import ffmpeg_path, local_source
 
@@ -38,7 +37,7 @@ def sound(name: str, folder: Path, seconds: str = "9.3") -> Path:
 
 async def whole_track(path: Path, folder: Path, format_: str) -> AudioSpec:
     """Return the job that makes the first sound track in one piece."""
-    probe, decided, _specs = await planned(path, folder, replace(SETTINGS, format=format_))  # type: ignore[arg-type]
+    probe, decided, _specs = await planned(path, folder, SETTINGS.model_copy(update={"format": format_}))
     spec = audio_specs(jobs_for(local_source(path), decided, probe))[0]
     return spec.model_copy(update={"first_segment": 0, "end_segment": None})
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from events.kinds import EncodeSpec, ExtrasResult, MediaResult
-from events.media import Chunk, Rendition
-from processors.planning.plan import PlanSettings
+from events.media import Chunk, PlanSettings, Rendition
 from tests.support import flashes
 from tests.support.awkward import AWKWARD
 from tests.support.clips import clip
@@ -38,7 +37,7 @@ PUBLISHED = [name for name, recipe in AWKWARD.items() if isinstance(recipe.expec
 JOINED = ["ntsc", "pal", "film", "open_gop", "open_gop_ts", "long_gop", "hevc", "variable", "resized"]
 WITHOUT_TIMES = ["joined_vob", "joined_vob_b", "avi_mpeg4", "avi_h264"]
 """Sources that leave out when pictures are shown."""
-WITH_B_FRAMES = dataclasses.replace(SHORT, preset="superfast")
+WITH_B_FRAMES = SHORT.model_copy(update={"preset": "superfast"})
 SLACK = 4
 """How much encoding may change a grey."""
 
@@ -106,7 +105,7 @@ async def test_every_picture_of_the_source_is_there_once(name: str, tmp_path: Pa
 
 @pytest.mark.parametrize(("codec", "name"), [("hevc", "hvc1."), ("av1", "av01.")])
 async def test_other_codecs_join_as_well(codec: str, name: str, tmp_path: Path) -> None:
-    settings = dataclasses.replace(WITH_B_FRAMES, codec=codec)  # type: ignore[arg-type]
+    settings = WITH_B_FRAMES.model_copy(update={"codec": codec})
     video = await transcode(flashes.made("ntsc"), tmp_path, settings)
     assert video.plan.video is not None
     rung = video.plan.video.rungs[0].name
@@ -126,7 +125,7 @@ async def test_headers_are_the_same_whatever_a_worker_has_of_cores(codec: str, t
     digests = set()
     for threads in (1, 2, 0):
         folder = tmp_path / str(threads)
-        settings = dataclasses.replace(WITH_B_FRAMES, codec=codec)  # type: ignore[arg-type]
+        settings = WITH_B_FRAMES.model_copy(update={"codec": codec})
         _, _, specs = await planned(source, folder, settings)
         result, _ = await finish(encode_specs(specs)[0], job_work(folder, source, "one", Limits(threads=threads)))
         assert isinstance(result, MediaResult)
@@ -298,7 +297,7 @@ async def test_long_sound_has_segments_as_long_as_those_of_the_pictures(tmp_path
 
 @pytest.mark.parametrize(("name", "codec"), [("ntsc", "h264"), ("variable", "h264"), ("ntsc", "hevc")])
 async def test_legacy_segments_play_from_a_playlist(name: str, codec: str, tmp_path: Path) -> None:
-    settings = dataclasses.replace(WITH_B_FRAMES, format="hls_ts", codec=codec)  # type: ignore[arg-type]
+    settings = WITH_B_FRAMES.model_copy(update={"format": "hls_ts", "codec": codec})
     video = await transcode(flashes.made(name), tmp_path, settings)
     await verify(video, tmp_path)
     assert video.plan.video is not None
@@ -317,7 +316,7 @@ async def test_legacy_segments_play_from_a_playlist(name: str, codec: str, tmp_p
 
 
 async def test_legacy_sound_and_pictures_share_a_clock(tmp_path: Path) -> None:
-    video = await transcode(clip("late_audio"), tmp_path, dataclasses.replace(SHORT, format="hls_ts"))
+    video = await transcode(clip("late_audio"), tmp_path, SHORT.model_copy(update={"format": "hls_ts"}))
     await verify(video, tmp_path)
     sound, pictures = video.whole(video.plan.audio[0].name), video.whole("240p")
 

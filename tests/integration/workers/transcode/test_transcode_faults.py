@@ -14,8 +14,7 @@ import pytest
 
 from events.errors import StoreUnavailable
 from events.kinds import EncodeSpec, JobSpec, MediaResult
-from events.media import Failure, ObjectRef
-from processors.planning.plan import PlanSettings
+from events.media import Failure, ObjectRef, PlanSettings
 from tests.support import flashes
 from tests.support.clips import clip
 from tests.support.transcoding import Video, audio_specs, encode_specs, finish, job_work, planned, transcode, verify

@@ -14,13 +14,12 @@ from events.codec import encode
 from events.envelope import Envelope, Event, Recorded
 from events.jobs import JobCompleted, JobSubmitted
 from events.kinds import AnalyseResult
-from events.media import AudioTrack, Failure
+from events.media import AudioTrack, Failure, PlanSettings
 from events.topics import TOPIC_OF, VIDEOS
 from events.videos import VideoArchived, VideoFailed, VideoPublished, VideoRestored, VideoUploaded
 from infra.runtime.clock import new_id
 from processors.agents.process import SLICE_BYTES, SLICE_EVENTS, Decision, Process, Rule, isolated
 from processors.planning import process as planning
-from processors.planning.plan import PlanSettings
 from producers.appender import EVENT_BYTES_MAX
 from projections.folding.fold import Key, Projection, Table, table_row
 from tests.support.deciding import Live

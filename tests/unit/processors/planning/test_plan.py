@@ -9,13 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.kinds import AudioSpec, EncodeSpec, ExtrasSpec, Source
-from events.media import Attachment, AudioTrack, Cut, Failure, Plan, Probe, SubtitleTrack, VideoCodec, VideoPlan, VideoTrack, chunks
+from events.media import (
+    Attachment,
+    AudioTrack,
+    Cut,
+    Failure,
+    Plan,
+    PlanSettings,
+    Probe,
+    SubtitleTrack,
+    VideoCodec,
+    VideoPlan,
+    VideoTrack,
+    chunks,
+)
 from processors.planning.ladder import ladder
 from processors.planning.plan import (
     RATE_MAX,
     RATE_MIN,
     STANDARD_RATES,
-    PlanSettings,
     constant_rate,
     jobs_for,
     plan,

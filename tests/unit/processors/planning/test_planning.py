@@ -11,12 +11,11 @@ from events.codec import encode
 from events.envelope import Envelope, Event, Recorded
 from events.jobs import CancelRequested, JobCompleted, JobFailed, JobQueued, JobSubmitted, RequestRefused, RetryRequested
 from events.kinds import AnalyseResult, EncodeSpec, ExtrasResult, MediaResult, VerifyResult, VerifySpec
-from events.media import ObjectRef, Probe
+from events.media import ObjectRef, PlanSettings, Probe
 from events.topics import TOPIC_OF
 from events.videos import VideoFailed, VideoPlanned, VideoProbed, VideoPublished, VideoPurged, VideoRetryRequested
 from infra.runtime.clock import new_id
 from processors.planning import process as planning
-from processors.planning.plan import PlanSettings
 from processors.planning.process import Policy, job_id
 from producers.appender import EVENT_BYTES_MAX
 from tests.support.deciding import BROKEN, VIDEO, Live, ref, uploaded

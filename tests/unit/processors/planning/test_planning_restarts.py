@@ -9,18 +9,29 @@ from hypothesis import strategies as st
 
 from events.envelope import Envelope, Event, Recorded
 from events.jobs import JobCompleted, JobFailed, JobQueued, JobSubmitted, RetryRequested
-from events.kinds import AnalyseResult, EncodeSpec, ExtrasResult, ExtrasSpec, JobResult, MediaResult, VerifyResult, VerifySpec
+from events.kinds import (
+    AnalyseResult,
+    AnalyseSpec,
+    EncodeSpec,
+    ExtrasResult,
+    ExtrasSpec,
+    JobResult,
+    MediaResult,
+    VerifyResult,
+    VerifySpec,
+)
+from events.media import PlanSettings
 from events.topics import JOB_REQUESTS, JOBS, VIDEOS
 from events.videos import VideoFailed, VideoPlanned, VideoPublished, VideoRetryRequested
 from infra.runtime.clock import new_id
 from processors.planning import process as planning
-from processors.planning.plan import PlanSettings
+from processors.planning.plan import plan
 from tests.support.deciding import BROKEN, VIDEO, Live, ref, uploaded
 from tests.support.folding import folded
 from tests.support.footage import PROBE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-PROCESS = planning.process(planning.Policy(PlanSettings(), "default"))
+OTHERS = (PlanSettings(), PlanSettings(segment_s=2, chunk_s=4), PlanSettings(format="hls_ts", codec="hevc", hdr="keep"))
 
 
 class World:
@@ -30,8 +41,9 @@ class World:
         self.log: dict[str, list[Recorded[Event]]] = {VIDEOS.name: [], JOBS.name: []}
         self.positions = dict.fromkeys(self.log, 0)
         self.written: list[Envelope[Event]] = []
-        self.planning = Live(PROCESS)
-        self._jobs: dict[str, JobQueued] = {}
+        self.policy = planning.Policy(PlanSettings(), "default")
+        self.planning = Live(planning.process(self.policy))
+        self.jobs: dict[str, JobQueued] = {}
         self._failing = fails
         self.waiting: list[Event] = []
         self._append(VIDEOS.name, uploaded())
@@ -46,14 +58,14 @@ class World:
         for envelope in events:
             event = envelope.data
             match event:
-                case JobSubmitted() if event.job_id not in self._jobs:
+                case JobSubmitted() if event.job_id not in self.jobs:
                     known = {"job_id": event.job_id, "video_id": VIDEO, "pool": event.pool}
                     job = JobQueued(spec=event.spec, requirements=event.requirements, priority="normal", **known)
-                    self._jobs[event.job_id] = job
+                    self.jobs[event.job_id] = job
                     self._append(JOBS.name, job)
                     self.waiting.append(self._end(job, 1))
                 case RetryRequested() if self._has_failed(event.job_id):
-                    job = self._jobs[event.job_id].model_copy(update={"reason": "retried"})
+                    job = self.jobs[event.job_id].model_copy(update={"reason": "retried"})
                     self._append(JOBS.name, job)
                     self.waiting.append(self._end(job, 2))
                 case JobSubmitted() | RetryRequested():
@@ -122,13 +134,15 @@ def test_a_video_is_planned_once_and_goes_on_whatever_happens(data: st.DataObjec
     topics = [VIDEOS.name, JOBS.name]
     crashes = 0
     for _ in range(data.draw(st.integers(0, 25))):
-        match data.draw(st.sampled_from(("read", "read", "read", "crash", "rebuild", "settle", "work", "work"))):
+        match data.draw(st.sampled_from(("read", "read", "read", "crash", "rebuild", "settle", "work", "work", "change"))):
             case "work" if world.waiting:
                 world.work(data.draw(st.integers(0, 9)))
             case "rebuild":
                 world.rebuild(data.draw(st.permutations(topics)))
             case "settle":
                 world.settle()
+            case "change":
+                world.policy.plan = data.draw(st.sampled_from(OTHERS))
             case ("read" | "crash") as what:
                 crashes += what == "crash"
                 world.read(data.draw(st.sampled_from(topics)), data.draw(st.integers(1, 4)), crash=what == "crash")
@@ -147,7 +161,11 @@ def test_a_video_is_planned_once_and_goes_on_whatever_happens(data: st.DataObjec
 
     once = {envelope.id: envelope for envelope in world.written}
     assert crashes or len(once) == len(world.written), "nothing is written twice"
-    assert all(once[envelope.id].data == envelope.data for envelope in world.written), "a repetition is the same"
+    asked = {id_ for id_, envelope in once.items() if isinstance(getattr(envelope.data, "spec", None), AnalyseSpec)}
+    repeated = [envelope for envelope in world.written if envelope.id not in asked]
+    assert all(once[envelope.id].data == envelope.data for envelope in repeated), "a repetition is the same, also by other settings"
+    (analysis,) = [job.spec for job in world.jobs.values() if isinstance(job.spec, AnalyseSpec)]
+    assert row.plan == plan(PROBE, analysis.settings or PlanSettings()), "the settings of the first moment are those of the plan"
     submitted = Counter(envelope.data.job_id for envelope in once.values() if isinstance(envelope.data, JobSubmitted))
     assert set(submitted.values()) == {1} and len(submitted) == len(row.job_ids) + 2
     kinds = Counter(type(envelope.data) for envelope in once.values())

@@ -11,10 +11,9 @@ from events.envelope import Envelope, Event, Recorded
 from events.failures import FailureRerun
 from events.jobs import JobClaimed, JobCompleted, JobFailed, JobQueued
 from events.kinds import AnalyseSpec, Capabilities, ExtrasResult, Requirements, RerunResult, RerunSpec, Source
-from events.media import Failure
+from events.media import Failure, PlanSettings
 from infra.runtime.clock import new_id
 from processors.planning import process as planning
-from processors.planning.plan import PlanSettings
 from tests.support.deciding import Live
 from tests.support.pools import Pool
 from tests.support.work import local_work
