@@ -16,9 +16,10 @@ HISTORY_MAX = 50
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change that counted. `value` None: the setting was reset."""
+    """A change that counted. `value` None: the setting was reset. `offset` orders the changes of all settings."""
 
     event_id: str
+    offset: int
     version: int
     value: str | None
     before: str | None
@@ -65,6 +66,7 @@ def evolve(state: Stored, recorded: Recorded[SettingEvent]) -> Stored:
             assert_never(event)
     change = Change(
         event_id=envelope.id,
+        offset=recorded.offset,
         version=event.version,
         value=value,
         before=event.before,
@@ -84,7 +86,8 @@ class Setting(BaseModel):
     """A setting, its limits, and where its value in force comes from. Values of secret settings are redacted.
 
     `value` is in force in the admin app: the environment's before the stored one before the default. `starts` names the programs at
-    whose next start a change takes effect; empty: at once. `version` counts the changes.
+    whose next start a change takes effect; empty: at once. `version` counts the changes. `fault` says why the admin app does not
+    apply the stored value.
     """
 
     name: str = Field(examples=["lease_s"])
@@ -100,6 +103,7 @@ class Setting(BaseModel):
     source: Literal["environment", "stored", "default"]
     default: Any = Field(examples=[60.0])
     stored: str | None = Field(examples=["90"])
+    fault: str | None = None
     version: int = Field(examples=[1])
     changed_at: datetime | None = None
     changed_by: str | None = None

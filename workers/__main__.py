@@ -58,9 +58,10 @@ async def run(settings: Settings, number: int) -> None:
         ):
             await transport.start()
             try:
-                link = Link(worker_id, name, transport, ObjectStore(settings))
+                live = followers.live
+                link = Link(worker_id, name, transport, ObjectStore(settings), live.use, followers.notes)
                 port = settings.worker_metrics_port + number - 1
-                await work_until_stopped(followers.live.settings, link, directory, port, report)
+                await work_until_stopped(live.settings, link, directory, port, report)
             finally:
                 await transport.stop()
     finally:

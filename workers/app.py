@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +37,17 @@ DRAIN_S = 20.0
 
 @dataclass(frozen=True)
 class Link:
-    """A worker's access to the platform: its identity, transport and store."""
+    """A worker's access to the platform: its identity, transport and store.
+
+    `follow` calls a function with the settings in force, now and after each change; `notes` are for `/ready`.
+    """
 
     worker_id: str
     name: str
     transport: Transport
     store: ObjectStore
+    follow: Callable[[Callable[[Settings], None]], None]
+    notes: Callable[[], Mapping[str, str]] = dict
 
 
 def observe(kind: str, outcome: Outcome, seconds: float) -> None:
@@ -145,11 +150,17 @@ async def work_until_stopped(
         renew_s=settings.lease_renew_s,
         drain_s=DRAIN_S,
     )
+    link.follow(lambda changed: worker.use(lease_s=changed.lease_s, renew_s=changed.lease_renew_s))
+
+    async def warned() -> Mapping[str, str]:
+        return link.notes()
+
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, worker.stop)
     try:
-        async with metrics.serve(metrics_port, host=settings.bind_host, metrics_token=settings.metrics_token.get_secret_value()):
+        token = settings.metrics_token.get_secret_value()
+        async with metrics.serve(metrics_port, warned=warned, host=settings.bind_host, metrics_token=token):
             await worker.run()
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -97,6 +97,10 @@ class Worker:
         self._at_once = asyncio.Event()
         self._busy: set[str] = set()
 
+    def use(self, *, lease_s: float, renew_s: float) -> None:
+        """Renew by other times from the next renewal on."""
+        self._lease_s, self._renew_s = lease_s, renew_s
+
     def stop(self) -> None:
         """Take no more jobs; finish the running ones within the drain time or hand them back. A second call hands back at once."""
         if self._stopping.is_set():

@@ -3,11 +3,10 @@
 import os
 from operator import itemgetter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from events.errors import KinologError
 from infra.commands.support.admin_api import connected, resource
 from infra.commands.support.output import AsJson, Row, document, fields, line, note, table
 
@@ -41,7 +40,7 @@ def list_settings(
         {
             "setting": lambda r: r["name"],
             "value": lambda r: r["value"],
-            "from": lambda r: r["source"],
+            "from": lambda r: f"{r['source']} (not {r['stored']}: {r['fault']})" if r["fault"] else r["source"],
             "takes effect": effect,
             "category": lambda r: r["category"],
             "limits": lambda r: ", ".join(f"{words.replace('_', ' ')} {limit}" for words, limit in r["limits"].items()),
@@ -146,20 +145,27 @@ def import_env(
       kinolog settings import-env --dry-run
       kinolog settings import-env --file vlog.env
     """
-    from infra.commands.support.imports import imports, variables
+    from infra.commands.support.imports import Import, imports, store_all, variables
 
-    rows: list[dict[str, Any]] = []
     with connected() as api:
         storable = {setting["name"]: setting for setting in api.get("/api/settings")["items"]}
-        for each in imports(variables(file.read_text()) if file else os.environ, storable):
-            outcome = each.why_not or ("would be stored" if dry_run else "stored")
-            if each.name and not dry_run:
-                try:
-                    api.put(resource("settings", each.name), {"value": each.value, "reason": reason})
-                except KinologError as error:
-                    outcome = f"refused: {error}"
-            value = "***" if each.name and storable[each.name]["secret"] else each.value
-            rows.append({"variable": each.variable, "setting": each.name, "value": value, "outcome": outcome})
+        found = list(imports(variables(file.read_text()) if file else os.environ, storable))
+        outcomes = {each: each.why_not or "would be stored" for each in found}
+        if not dry_run:
+
+            def store(each: Import) -> object:
+                return api.put(resource("settings", each.name), {"value": each.value, "reason": reason})
+
+            outcomes |= store_all([each for each in found if each.name], store)
+    rows = [
+        {
+            "variable": each.variable,
+            "setting": each.name,
+            "value": "***" if each.name and storable[each.name]["secret"] else each.value,
+            "outcome": outcome,
+        }
+        for each, outcome in outcomes.items()
+    ]
     columns = ("variable", "setting", "value", "outcome")
     table(rows, {column: itemgetter(column) for column in columns}, as_json=as_json)
     if any(row["outcome"].startswith("refused") for row in rows):

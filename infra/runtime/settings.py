@@ -23,6 +23,7 @@ from events.errors import KinologError
 from events.faults import words_of
 from events.kinds import KINDS
 from infra.runtime.login_settings import LoginSettings
+from infra.runtime.orders import contradiction
 from infra.runtime.service_settings import Port, http_url
 
 PREFIX = "KINOLOG_"
@@ -220,11 +221,17 @@ class Settings(LoginSettings, frozen=True, extra="forbid", allow_inf_nan=False):
     )
 
     # Dispatch
-    pools: tuple[str, ...] = Field(("default",), description="Job pools that the dispatcher serves, comma separated.")
+    pools: tuple[str, ...] = Field(("default",), min_length=1, description="Job pools that the dispatcher serves, comma separated.")
     lease_s: float = Field(
         60.0, gt=0, le=3600, description="Life of a lease without a renewal, seconds.", json_schema_extra=live("dispatch")
     )
-    lease_renew_s: float = Field(15.0, gt=0, le=600, description="A worker renews its leases this often, seconds.")
+    lease_renew_s: float = Field(
+        15.0,
+        gt=0,
+        le=600,
+        description="A worker renews its leases this often, seconds; one elsewhere by its own environment.",
+        json_schema_extra=live("dispatch"),
+    )
     attempts_max: int = Field(
         3, ge=1, le=100, description="Failed attempts after which a job has failed for good.", json_schema_extra=live("dispatch")
     )
@@ -443,7 +450,15 @@ class Settings(LoginSettings, frozen=True, extra="forbid", allow_inf_nan=False):
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Settings":
-        """Return the settings with these values, as texts or typed. Raises InvalidSettings."""
+        """Return the settings with these values, as texts or typed. Raises InvalidSettings, also when two contradict each other."""
+        settings = cls.each_of(values)
+        if (found := contradiction(settings)) is not None:
+            raise InvalidSettings(found.sentence)
+        return settings
+
+    @classmethod
+    def each_of(cls, values: Mapping[str, Any]) -> "Settings":
+        """Return the settings with these values, each within its own limits. Raises InvalidSettings."""
         listed = {
             name: tuple(item.strip() for item in values[name].split(",") if item.strip())
             for name in ("pools", "trusted_proxies", "worker_slots")

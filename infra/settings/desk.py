@@ -7,13 +7,14 @@ from typing import Any, Literal
 from pydantic import SecretStr
 
 from events.clock import Context
-from events.envelope import Envelope, Event
+from events.envelope import INT_MAX, Envelope, Event, Recorded
 from events.errors import Conflict, InvalidRequest, NotFound, Retryable
 from events.settings import VALUE_MAX, SettingChanged, SettingEvent, SettingReset
+from events.topics import SETTINGS
 from infra.runtime.sealing import Seal
 from infra.runtime.settings import PREFIX, InvalidSettings, Settings
-from infra.settings.live import KINDS, Live, parsed
-from projections.settings import Change, Setting, SettingChange, Stored
+from infra.settings.live import KINDS, Live, in_force, parsed
+from projections.settings import Change, Setting, SettingChange, Stored, evolve
 
 SEEN_S = 5.0
 """Longest wait until this process has read its own change."""
@@ -76,6 +77,7 @@ class SettingsDesk:
             source=source,
             default=plain(Settings.model_fields[name].default),
             stored=REDACTED if kind.secret and stored is not None else stored,
+            fault=self._live.faults.get(name),
             version=self._live.stored.version(name),
             changed_at=latest.time if latest else None,
             changed_by=latest.actor if latest else None,
@@ -99,11 +101,11 @@ class SettingsDesk:
         return await self._store(name, text, expected, reason)
 
     async def reset(self, name: str, *, expected: int | None, reason: str) -> Setting:
-        """Remove the stored value. Raises NotFound, Conflict."""
+        """Remove the stored value. Raises NotFound, InvalidRequest, Conflict."""
         return await self._store(known(name), None, expected, reason)
 
     async def undo(self, name: str, *, expected: int | None, reason: str) -> Setting:
-        """Store the value before the latest change. Raises NotFound, Conflict."""
+        """Store the value before the latest change. Raises NotFound, InvalidRequest, Conflict."""
         version = self._live.stored.version(known(name))
         reason = reason or f"undoes version {version}"
         return await self._store(name, undone(self._live.stored, name), version if expected is None else expected, reason)
@@ -111,11 +113,19 @@ class SettingsDesk:
     async def _store(self, name: str, text: str | None, expected: int | None, reason: str) -> Setting:
         sealed = KINDS[name].secret
         envelope = decide(self._live.stored, self._context(), name, text, expected=expected, sealed=sealed, reason=reason)
+        self._refuse_contradictions(envelope)
         await self._append([envelope])
         await self._seen(name, envelope.data.version)
         if not any(change.event_id == envelope.id for change in self._live.stored.changes[name]):
             raise Conflict(f"{name} was changed by somebody else at the same time; look at it again")
         return self.shown(name)
+
+    def _refuse_contradictions(self, envelope: Envelope[SettingEvent]) -> None:
+        """Raise InvalidRequest when the settings in force would contradict each other."""
+        changed = evolve(self._live.stored, Recorded(SETTINGS.name, 0, INT_MAX, envelope))
+        for name, fault in in_force(self._live.base, changed, self._live.unseal).faults.items():
+            if name not in self._live.faults:
+                raise InvalidRequest(fault)
 
     async def _seen(self, name: str, version: int) -> None:
         """Wait until the follower has read this version. Raises Retryable."""

@@ -19,6 +19,7 @@ from events.topics import SETTINGS, Partition
 from infra.runtime import logs, metrics
 from infra.runtime.clock import SystemClock
 from infra.runtime.log_consumer import open_log
+from infra.runtime.orders import contradiction
 from infra.runtime.sealing import Sealed, find_seal
 from infra.runtime.settings import InvalidSettings, Settings
 from projections.folding.follower import Followed, Follower, following
@@ -51,15 +52,24 @@ KINDS: Mapping[str, Kind] = _kinds()
 
 def parsed(name: str, text: str) -> Any:
     """Return the value that a text means. Raises InvalidSettings, with the limit in the sentence."""
-    return getattr(Settings.of({name: text}), name)
+    return getattr(Settings.each_of({name: text}), name)
 
 
-def in_force(base: Settings, stored: Stored, unseal: Callable[[str, str], str]) -> Settings:
+class InForce(NamedTuple):
+    """The settings in force, and by name why a stored value is not among them."""
+
+    settings: Settings
+    faults: Mapping[str, str]
+
+
+def in_force(base: Settings, stored: Stored, unseal: Callable[[str, str], str]) -> InForce:
     """Return the environment's settings, and the stored ones that it leaves open.
 
-    A stored value that this version refuses, or cannot read, is passed over: the default is in force.
+    A stored value that this version refuses, cannot read, or that contradicts another setting is passed over: it must not stop a
+    process. Of two stored values that contradict each other, as two people can store at once, the earlier one is in force.
     """
     found: dict[str, Any] = {}
+    faults: dict[str, str] = {}
     for name, changes in stored.changes.items():
         latest = changes[-1]
         if name not in KINDS or name in base.model_fields_set or latest.value is None:
@@ -67,8 +77,12 @@ def in_force(base: Settings, stored: Stored, unseal: Callable[[str, str], str]) 
         try:
             found[name] = parsed(name, unseal(name, latest.value) if latest.sealed else latest.value)
         except (InvalidSettings, Sealed) as error:
-            log.warning("stored_setting_passed_over", setting=name, error=str(error))
-    return base.model_copy(update=found)
+            faults[name] = str(error)
+    while (contrary := contradiction(base.model_copy(update=found))) is not None and (pair := found.keys() & contrary.names):
+        last = max(pair, key=lambda name: stored.changes[name][-1].offset)
+        faults[last] = contrary.sentence
+        del found[last]
+    return InForce(base.model_copy(update=found), faults)
 
 
 class Live:
@@ -77,6 +91,7 @@ class Live:
     def __init__(self, base: Settings) -> None:
         self.base = base
         self.settings = base
+        self.faults: Mapping[str, str] = {}
         self._users: list[Callable[[Settings], None]] = []
         self._news = asyncio.Event()
         self.followed = Followed((SETTINGS,), Stored(), evolve, self._changed)
@@ -97,7 +112,9 @@ class Live:
             await self._news.wait()
 
     def _changed(self, stored: Stored) -> None:
-        self.settings = in_force(self.base, stored, self._unseal)
+        self.settings, self.faults = in_force(self.base, stored, self.unseal)
+        for name, error in self.faults.items():
+            log.warning("stored_setting_passed_over", setting=name, error=error)
         for act in self._users:
             try:
                 act(self.settings)
@@ -107,7 +124,8 @@ class Live:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    def _unseal(self, name: str, sealed: str) -> str:
+    def unseal(self, name: str, sealed: str) -> str:
+        """Return a secret value. Raises Sealed."""
         seal = find_seal(self.base)
         if seal is None:
             raise Sealed(f"{name}: this machine has no key for stored secrets")
@@ -136,8 +154,9 @@ class Followers(NamedTuple):
     task: "asyncio.Task[None]"
 
     def notes(self) -> Mapping[str, str]:
-        """Return why the settings may be old, for `/ready`."""
-        return {"settings": fault} if (fault := self.follower.fault()) else {}
+        """Return why the settings may be old, and which stored ones are not applied, for `/ready`."""
+        faults = {f"setting {name}": f"is not applied: {fault}" for name, fault in self.live.faults.items()}
+        return faults | ({"settings": fault} if (fault := self.follower.fault()) else {})
 
 
 @asynccontextmanager

@@ -1,13 +1,16 @@
-"""Environment variables of this platform and of its predecessor, VLog, as settings to store. Pure.
+"""Environment variables of this platform and of its predecessor, VLog, as settings to store.
 
-VLog's variables are `VLOG_` and the last part of a key. Some have other units: its upload limit is in bytes although its setting
-counts megabytes, and its claims last minutes.
+Some of VLog's variables have other units: its upload limit is in bytes although its setting counts megabytes, and its claims last
+minutes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from events.errors import KinologError
+
 VLOG, KINOLOG = "VLOG_", "KINOLOG_"
+STORED = "stored"
 
 
 class Import(NamedTuple):
@@ -37,17 +40,50 @@ def _attempts(text: str) -> str:
 
 PREDECESSOR: Mapping[str, tuple[str, Callable[[str], str]]] = {
     "HLS_SEGMENT_DURATION": ("segment_s", _as_is),
-    "SEGMENT_DURATION": ("segment_s", _as_is),
+    "STREAMING_SEGMENT_DURATION": ("segment_s", _as_is),
     "MAX_RETRY_ATTEMPTS": ("attempts_max", _attempts),
     "RETRY_BACKOFF_BASE": ("backoff_base_s", _as_is),
     "WORKER_CLAIM_DURATION": ("lease_s", _times(60)),
     "MAX_UPLOAD_SIZE": ("upload_max_bytes", _as_is),
     "MAX_UPLOAD_SIZE_MB": ("upload_max_bytes", _times(2**20)),
-    "DEFAULT_FORMAT": ("streaming_format", str.lower),
-    "DEFAULT_CODEC": ("video_codec", str.lower),
+    "STREAMING_FORMAT": ("streaming_format", str.lower),
+    "STREAMING_CODEC": ("video_codec", str.lower),
     "LOG_LEVEL": ("log_level", str.lower),
 }
-"""Last part of a VLog variable -> our setting, and how its text becomes ours."""
+"""A VLog variable without its prefix -> our setting, and how its text becomes ours."""
+NOT_NEEDED: Mapping[str, str] = {
+    "CHECKPOINT_INTERVAL": "each chunk is a job, and what is made of it is kept",
+    "JOB_STALE_TIMEOUT": "a job is free again when its lease ends: lease_s",
+    "CLEANUP_PARTIAL_ON_FAILURE": "abandoned objects are always swept: orphan_ttl_s",
+    "KEEP_COMPLETED_QUALITIES": "a retry always keeps what is made",
+    "FFMPEG_TIMEOUT_": "the time limit of ffmpeg follows from a chunk's length and rungs",
+    "HEARTBEAT_INTERVAL": "a worker that renews its leases is alive: lease_renew_s",
+    "WORKER_OFFLINE_THRESHOLD": "a worker that renews its leases is alive: lease_renew_s",
+    "POLL_INTERVAL": "nothing is polled: jobs are pushed to waiting workers",
+    "WORKER_FALLBACK_POLL_INTERVAL": "nothing is polled: jobs are pushed to waiting workers",
+    "WORKER_DEBOUNCE_DELAY": "no folder is watched for files",
+    "STALE_JOB_CHECK_INTERVAL": "the dispatcher ends a lease at its moment",
+    "PROGRESS_UPDATE_INTERVAL": "progress is reported as it is made",
+    "WORKER_STREAMING_UPLOAD": "workers always send each segment by itself",
+    "STREAMING_ENABLE_DASH": "CMAF always has a DASH manifest",
+    "STREAMING_H264_FALLBACK": "a video is made in one codec: video_codec",
+    "ARCHIVE_RETENTION_DAYS": "an archived video is kept until a person purges it",
+    "MAX_THUMBNAIL_SIZE": "thumbnails come from the video",
+    "THUMBNAIL_WIDTH": "thumbnails come from the video",
+    "METRICS_ENABLED": "there are always metrics",
+    "METRICS_AUTH_REQUIRED": "metrics require a token when there is one: metrics_token",
+    "ALERT_": "Prometheus raises alarms (infra/monitoring)",
+    "CDN_": "a CDN fetches from the public app, whose playlists name no host",
+    "ANALYTICS_": "there are no analytics here",
+    "DISPLAY_": "the public pages show neither views nor a tagline",
+    "DOWNLOADS_": "there are no downloads here",
+    "REENCODE_": "no video is made again by itself",
+    "TRANSCRIPTION_": "there is no transcription here",
+    "WATERMARK_": "there are no watermarks here",
+    "WEBHOOKS_": "there are no webhooks here",
+    "WHISPER_": "there is no transcription here",
+}
+"""Beginning of a VLog variable without its prefix -> why no setting comes of it."""
 
 
 def imports(environ: Mapping[str, str], storable: Mapping[str, object]) -> Iterator[Import]:
@@ -65,13 +101,33 @@ def imports(environ: Mapping[str, str], storable: Mapping[str, object]) -> Itera
 
 
 def _predecessors(variable: str, text: str) -> Import:
-    if (found := PREDECESSOR.get(variable.removeprefix(VLOG))) is None:
-        return Import(variable, why_not="has no counterpart here")
+    part = variable.removeprefix(VLOG)
+    if (found := PREDECESSOR.get(part)) is None:
+        why_not = next((f"not needed: {why}" for start, why in NOT_NEEDED.items() if part.startswith(start)), "is unknown here")
+        return Import(variable, why_not=why_not)
     name, convert = found
     try:
         return Import(variable, name, convert(text))
     except ValueError:
         return Import(variable, why_not=f"{text!r} is no number")
+
+
+def store_all(wanted: Sequence[Import], store: Callable[[Import], object]) -> dict[Import, str]:
+    """Store values; return the outcome of each. One that contradicts another is tried again after the others.
+
+    `store` raises KinologError for a value that is refused.
+    """
+    outcomes: dict[Import, str] = {}
+    while True:
+        waiting = [each for each in wanted if outcomes.get(each) != STORED]
+        for each in waiting:
+            try:
+                store(each)
+                outcomes[each] = STORED
+            except KinologError as error:
+                outcomes[each] = f"refused: {error}"
+        if STORED not in map(outcomes.get, waiting):
+            return outcomes
 
 
 def variables(text: str) -> dict[str, str]:

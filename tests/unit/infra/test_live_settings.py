@@ -1,20 +1,23 @@
 """The settings in force: environment over stored over default, and what a stored value may be."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from packaging.version import Version
 from pydantic import SecretStr
 
 from events.envelope import Envelope, Recorded
 from events.errors import Conflict, InvalidRequest, NotFound
 from events.settings import SettingChanged, SettingEvent
 from infra.runtime.clock import system_context
+from infra.runtime.orders import ORDERS, Order, contradiction
 from infra.runtime.sealing import Seal, Sealed, ensure_seal, find_seal
-from infra.runtime.settings import Settings
-from infra.settings.desk import REDACTED, SettingsDesk
+from infra.runtime.settings import InvalidSettings, Settings
+from infra.settings.desk import PROPERTIES, REDACTED, SettingsDesk
 from infra.settings.live import KINDS, Live, in_force
 from projections.settings import Stored, evolve
 from tests.support.footage import START
@@ -26,9 +29,14 @@ def stored(**values: str) -> Stored:
     """Return a state with these values."""
     state = Stored()
     for number, (name, value) in enumerate(values.items()):
-        event = SettingChanged(name=name, version=1, value=value)
-        state = evolve(state, Recorded("settings", 0, number, Envelope("x", "x", name, START, event, "x")))
+        state = evolve(state, stored_record(name, value, number))
     return state
+
+
+def stored_record(name: str, value: str, offset: int = 0) -> Recorded[SettingEvent]:
+    """Return the record of a setting's first change."""
+    event = SettingChanged(name=name, version=1, value=value)
+    return Recorded("settings", 0, offset, Envelope("x", "x", name, START, event, "x"))
 
 
 def unseal(name: str, sealed: str) -> str:
@@ -54,16 +62,16 @@ class Desk(SettingsDesk):
 def test_the_environment_is_before_the_stored_value_and_that_before_the_default(env: set[str], kept: set[str], chance: Any) -> None:
     order = sorted(kept)
     chance.shuffle(order)
-    found = in_force(Settings.of(dict.fromkeys(env, "7")), stored(**dict.fromkeys(order, "9")), unseal)
+    found = in_force(Settings.of(dict.fromkeys(env, "70")), stored(**dict.fromkeys(order, "90")), unseal).settings
     for name, default in NUMBERS.items():
-        assert getattr(found, name) == (7 if name in env else 9 if name in kept else default)
+        assert getattr(found, name) == (70 if name in env else 90 if name in kept else default)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_default_is_a_value_that_may_be_stored_and_comes_back_alike(name: str) -> None:
     default = Settings.model_fields[name].default
     text = default.get_secret_value() if isinstance(default, SecretStr) else str(default)
-    assert getattr(in_force(Settings(), stored(**{name: text}), unseal), name) == default
+    assert getattr(in_force(Settings(), stored(**{name: text}), unseal).settings, name) == default
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -82,7 +90,97 @@ async def nothing(_: Any) -> None:
 
 @given(st.text(max_size=10))
 def test_a_value_that_this_version_refuses_is_passed_over(text: str) -> None:
-    assert in_force(Settings(), stored(streaming_format=text, no_such_setting=text), unseal).streaming_format in ("cmaf", "hls_ts")
+    found = in_force(Settings(), stored(streaming_format=text, no_such_setting=text), unseal)
+    assert found.settings.streaming_format in ("cmaf", "hls_ts")
+    assert found.faults.keys() == (set() if text in ("cmaf", "hls_ts") else {"streaming_format"})
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Order, str, str]:
+    """Return an order and a value for each of its settings, within their own limits."""
+    order = draw(st.sampled_from(ORDERS))
+    return order, draw(values_of(order.lower)), draw(values_of(order.upper))
+
+
+def values_of(name: str) -> st.SearchStrategy[str]:
+    """Return values of a setting within its own limits, the least and the largest often."""
+    schema = PROPERTIES[name]
+    if schema["type"] == "string":
+        return st.sampled_from(("", "0.9", "0.10", "1.0"))
+    low, high = math.ceil(schema.get("minimum", schema.get("exclusiveMinimum", 0) + 1)), math.floor(schema["maximum"])
+    return st.integers(low, high).map(str) | st.integers(low, min(high, low + 200)).map(str)
+
+
+def kept(order: Order, lower: str, upper: str) -> bool:
+    """Return whether two values are in order."""
+    if not lower or not upper:
+        return True
+    low, high = Version(lower), Version(upper)
+    return low < high or (low == high and not order.strict)
+
+
+@given(pairs())
+def test_settings_that_contradict_each_other_are_refused_at_the_start(pair: tuple[Order, str, str]) -> None:
+    order, lower, upper = pair
+    values = {order.lower: lower, order.upper: upper}
+    if kept(order, lower, upper):
+        assert contradiction(Settings.from_env({f"KINOLOG_{name.upper()}": value for name, value in values.items()})) is None
+    else:
+        with pytest.raises(InvalidSettings) as refused:
+            Settings.of(values)
+        assert all(f"{name} (" in str(refused.value) for name in values) and "must be" in str(refused.value)
+
+
+@given(pairs(), st.booleans())
+async def test_a_change_that_contradicts_another_setting_is_refused(pair: tuple[Order, str, str], first: bool) -> None:
+    order, lower, upper = pair
+    assume(kept(order, lower, upper) is False and order.lower in KINDS and order.upper in KINDS)
+    (name, value), (other, its) = [(order.lower, lower), (order.upper, upper)][:: 1 if first else -1]
+    desk = Desk(Settings())
+    desk.live.followed.take([stored_record(other, its)])
+    assume(not desk.live.faults)
+    with pytest.raises(InvalidRequest, match="must be"):
+        await desk.change(name, value, expected=None, reason="")
+    assert desk.log == [] and contradiction(desk.live.settings) is None
+
+
+@given(pairs(), st.booleans())
+def test_a_stored_value_that_contradicts_the_environment_stops_no_process_and_is_named(
+    pair: tuple[Order, str, str], first: bool
+) -> None:
+    order, lower, upper = pair
+    (name, value), (other, its) = [(order.lower, lower), (order.upper, upper)][:: 1 if first else -1]
+    assume(name in KINDS)
+    try:
+        base = Settings.of({other: its})
+    except InvalidSettings:
+        return  # it contradicts a default, and does not start
+    found = in_force(base, stored(**{name: value}), unseal)
+    assert contradiction(found.settings) is None
+    assert found.faults.keys() == (set() if kept(order, lower, upper) else {name})
+    live = Live(base)
+    live.followed.take([stored_record(name, value)])
+    desk = SettingsDesk(live, nothing, lambda: system_context("x"), lambda: Seal(b"0" * 32))
+    assert (desk.shown(name).fault is None) == kept(order, lower, upper)
+
+
+def test_of_two_stored_values_that_contradict_each_other_the_earlier_is_in_force() -> None:
+    found = in_force(Settings(), stored(chunk_s="3", segment_s="2"), unseal)
+    assert (found.settings.chunk_s, found.settings.segment_s, found.faults) == (3.0, 2.0, {})
+    found = in_force(Settings(), stored(segment_s="10", chunk_s="5"), unseal)
+    assert (found.settings.segment_s, found.settings.chunk_s) == (10.0, 60.0)
+    assert found.faults == {"chunk_s": "segment_s (10) must be at most chunk_s (5)"}
+
+
+async def test_a_reset_that_would_contradict_another_setting_is_refused() -> None:
+    desk = Desk(Settings())
+    for name, value in (("segment_s", "2"), ("chunk_s", "3")):
+        await desk.change(name, value, expected=None, reason="")
+    for change in (desk.reset, desk.undo):
+        with pytest.raises(InvalidRequest, match=r"segment_s \(6\) must be at most chunk_s \(3\)"):
+            await change("segment_s", expected=None, reason="")
+    await desk.reset("chunk_s", expected=None, reason="")
+    assert (await desk.reset("segment_s", expected=None, reason="")).value == 6.0
 
 
 async def test_limits_are_in_the_sentence_of_a_refusal() -> None:
