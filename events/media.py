@@ -292,6 +292,28 @@ def in_software(plan: VideoPlan, why: str) -> VideoPlan:
     return plan.model_copy(update={"encoder": encoder, "preset": preset, "fallback": why})
 
 
+class LadderStep(Value):
+    """A height of the ladder, of a picture's shorter side, and its bit rates."""
+
+    height: int
+    video_kbps: int
+    audio_kbps: int
+
+
+LADDER = tuple(
+    LadderStep(height=height, video_kbps=video, audio_kbps=audio)
+    for height, video, audio in (
+        (2160, 15000, 192),
+        (1440, 8000, 192),
+        (1080, 5000, 128),
+        (720, 2500, 128),
+        (480, 1000, 96),
+        (360, 600, 96),
+    )
+)
+"""VLog's ladder: contracts §1.2."""
+
+
 class PlanSettings(Value):
     """An operator's settings for the plan of a video, fixed when its analysis begins. Lengths in seconds.
 
@@ -312,6 +334,7 @@ class PlanSettings(Value):
     gap_max_s: float = 6 * 3600.0
     tracks_max: int = 32
     name_max: int = 200
+    ladder: tuple[LadderStep, ...] = LADDER
 
 
 class Plan(Value):

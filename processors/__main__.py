@@ -31,6 +31,7 @@ from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.objects import ObjectStore
 from infra.runtime.refused_credentials import explained
 from infra.runtime.settings import Settings
+from infra.runtime.transcoding_settings import ladder_of
 from infra.runtime.watchdog import Watchdog
 from infra.settings.live import Followers, Live, live_settings
 from processors import files
@@ -127,6 +128,7 @@ def plan_settings(settings: Settings) -> PlanSettings:
         preset=settings.encoder_preset,
         encoder=None if settings.video_hardware == "none" else f"{settings.video_codec}_{settings.video_hardware}",
         hdr=settings.hdr,
+        ladder=ladder_of(settings.ladder),
     )
 
 

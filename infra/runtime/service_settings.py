@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, FilePath, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, FilePath, JsonValue, SecretStr, field_validator, model_validator
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -19,6 +19,16 @@ def http_url(text: str) -> str:
     if not whole:
         raise ValueError("must be a URL, such as http://host:9000")
     return text
+
+
+def live(category: str) -> dict[str, JsonValue]:
+    """Mark a setting that may be stored, and takes effect at once in every process."""
+    return {"category": category, "starts": ""}
+
+
+def at_start(category: str, programs: str) -> dict[str, JsonValue]:
+    """Mark a setting that may be stored, and takes effect at the next start of these programs."""
+    return {"category": category, "starts": programs}
 
 
 class ServiceSettings(BaseModel, frozen=True, extra="forbid"):

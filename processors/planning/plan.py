@@ -219,7 +219,7 @@ def sound_pieces(duration_ms: int, segment_ms: int) -> tuple[tuple[int, int | No
 
 
 def _video_plan(probe: Probe, track: VideoTrack, start_ms: int, settings: PlanSettings) -> _Video:
-    rungs = ladder(*_display(track))
+    rungs = ladder(*_display(track), settings.ladder)
     codec, codec_notes = _codec(settings, rungs)
     keep_hdr = track.hdr is not None and settings.hdr == "keep" and codec != "h264"
     rate, rate_notes = constant_rate(track)

@@ -23,6 +23,7 @@ from events.media import (
     VideoTrack,
     chunks,
 )
+from infra.runtime.transcoding_settings import ladder_of
 from processors.planning.ladder import ladder
 from processors.planning.plan import (
     RATE_MAX,
@@ -84,6 +85,13 @@ def video_plan(track: VideoTrack, **settings: Any) -> VideoPlan:
 )
 def test_the_ladder(size: tuple[int, int], rungs: list[str]) -> None:
     assert [f"{rung.name} {rung.width}x{rung.height}" for rung in ladder(*size)] == rungs
+
+
+def test_a_ladder_of_the_operator_has_its_own_steps_and_bit_rates() -> None:
+    steps = ladder_of("1080=3000/160,540=900/64")
+    assert [rung.video_kbps for rung in video_plan(video(), ladder=steps).rungs] == [3000, 900]
+    assert [(r.name, r.video_kbps, r.audio_kbps) for r in ladder(3840, 2160, steps)] == [("1080p", 3000, 160), ("540p", 900, 64)]
+    assert [(r.name, r.video_kbps) for r in ladder(480, 270, steps)] == [("270p", 225)]
 
 
 def test_bit_rates_are_those_of_the_ladder_and_less_below_it() -> None:
