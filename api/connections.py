@@ -274,7 +274,9 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, status: int, detail: str) -> None:
         """Write a problem, the last answer of this connection."""
         body = bytes(problem(status, detail).body)
-        fields = (*PLAIN, (b"content-type", TYPE.encode()), (b"content-length", b"%d" % len(body)), (b"connection", b"close"))
+        again = ((b"retry-after", b"1"),) if status == 429 else ()
+        length = (b"content-length", b"%d" % len(body))
+        fields = (*PLAIN, *again, (b"content-type", TYPE.encode()), length, (b"connection", b"close"))
         head = b"".join(b"%b: %b\r\n" % field for field in fields)
         self.transport.write(b"".join((STATUS_LINE[status], head, b"\r\n", body)))
 

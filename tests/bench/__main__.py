@@ -15,6 +15,7 @@ from pathlib import Path
 from infra.local.engine.endpoints import resolve
 from infra.runtime.settings import Settings
 from tests.bench.archive import archive_rate
+from tests.bench.changes import changed_settings
 from tests.bench.dispatch import dispatch
 from tests.bench.figures import Benchmark, Figure
 from tests.bench.first_play import first_play
@@ -25,6 +26,7 @@ from tests.bench.log import append_rate, fold_rate
 from tests.bench.login import login
 from tests.bench.media import encode_overhead
 from tests.bench.pace import pace
+from tests.bench.people import people
 from tests.bench.readers import catalog_readers
 from tests.bench.replay import rebuild_growth, rebuild_rate
 from tests.bench.running import Part, run
@@ -54,6 +56,8 @@ BENCHMARKS: dict[str, tuple[float, Benchmark]] = {
     "telemetry": (150, telemetry_ingest),
     "telemetry-fold": (60, telemetry_fold),
     "insights": (90, insights_reads),
+    "settings": (120, changed_settings),
+    "people": (90, people),
 }
 """By name: about how many seconds it takes, and what measures."""
 GROUPS = {"replay": ("replay-rebuild", "replay-growth", "replay-archive")}

@@ -12,6 +12,7 @@ import httpx
 from fastapi import FastAPI
 
 from api.access import Access
+from api.addresses import Network
 from api.admin import services as admin
 from api.admin.app import create_admin
 from api.admin.live.hub import Hub
@@ -131,10 +132,17 @@ async def lack_nothing() -> Lacks:
     return Lacks({}, {})
 
 
-def make_worker(observer: Seen | None = None, **parts: Any) -> FastAPI:
+def make_worker(
+    observer: Seen | None = None,
+    *,
+    requests_per_minute: int = 1_000_000,
+    trusted_proxies: tuple[Network, ...] = (),
+    **parts: Any,
+) -> FastAPI:
     """Return the worker app with these parts, fields of its services, and nothing else behind it."""
     options = worker.Options(
-        requests_per_minute=1_000_000,
+        requests_per_minute=requests_per_minute,
+        trusted_proxies=trusted_proxies,
         admin_secret=lambda: TOKEN,
         key_life=None,
         version_min="",

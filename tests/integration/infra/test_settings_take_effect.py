@@ -2,17 +2,25 @@
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import httpx
 import m3u8
 
+from events.jobs import JobClaimed, LeaseRenewed
+from events.topics import JOB_REQUESTS, JOBS
+from infra.runtime.clock import new_id
 from infra.runtime.log_consumer import open_log
 from infra.runtime.settings import Settings
 from tests.support import clips
+from tests.support.following import moved, ports_of, positions
+from tests.support.log import read_topic
 from tests.support.platform import Platform, beside, kinolog
+from tests.support.remote import CAPABILITIES, register
 from tests.support.waiting import eventually
 
 
@@ -72,6 +80,78 @@ def own_copy(clip: Path, path: Path) -> Path:
     """Return a copy of a clip with a content of its own: an empty box behind it."""
     path.write_bytes(clip.read_bytes() + (16).to_bytes(4, "big") + b"free" + os.urandom(8))
     return path
+
+
+OPEN: dict[str, Any] = {"lease_s": 60.0, "lease_renew_s": 15.0, "attempts_max": 3, "backoff_base_s": 3600.0}
+"""Leases and retries that the environment leaves open, being the defaults. A failed job does not come again meanwhile."""
+
+
+async def everywhere(platform: Platform, name: str, value: object) -> None:
+    """Store a value, and wait until each process has applied it."""
+    async with httpx.AsyncClient(timeout=60) as http:
+        before = await positions(http, ports_of(platform))
+        (await change(platform, name, value)).raise_for_status()
+        await moved(http, before)
+
+
+async def claimed(platform: Platform, key: str, *kinds: str) -> tuple[dict[str, Any], float]:
+    """Claim a job over the worker app; return it, and the seconds of its lease."""
+    wish = {"claim_id": new_id(), "code_version": "0.1.0", "capabilities": CAPABILITIES | {"kinds": kinds}}
+    begun = datetime.now(UTC)
+    answer = await platform.worker.post("/api/worker/claim", json=wish, headers={"X-Worker-API-Key": key})
+    job: dict[str, Any] = answer.raise_for_status().json()
+    assert job["job_id"], job
+    return job, (datetime.fromisoformat(job["claim_expires_at"]) - begun).total_seconds()
+
+
+async def test_the_dispatcher_leases_and_retries_by_a_change(settings: Settings, tmp_path: Path) -> None:
+    async with Platform(settings, workers=0, **OPEN) as platform:
+        key = (await register(platform))["api_key"]
+        retried = []
+        for number, (name, value, leased_s) in enumerate(
+            (("attempts_max", 2, 60), ("lease_s", 600, 600), ("attempts_max", 1, 600))
+        ):
+            await everywhere(platform, name, value)
+            await platform.upload(own_copy(clips.real_clips()["carphone"], tmp_path / f"{number}.mp4"))
+            job, lease_s = await claimed(platform, key, "analyse")
+            assert leased_s <= lease_s < leased_s + 500, "beside the lease, the time in which the claim was answered"
+            failed = {"epoch": job["epoch"], "error_message": "the disk is full"}
+            headers = {"X-Worker-API-Key": key}
+            answer = await platform.worker.post(f"/api/worker/{job['job_id']}/fail", json=failed, headers=headers)
+            retried.append(answer.raise_for_status().json()["will_retry"])
+        assert retried == [True, True, False]
+
+
+async def test_a_running_worker_renews_by_a_change(settings: Settings, tmp_path: Path) -> None:
+    async with Platform(settings, workers=1, **OPEN) as platform:
+        await everywhere(platform, "lease_s", 120)
+        await everywhere(platform, "lease_renew_s", 0.05)
+        video = await platform.ended(await platform.upload(own_copy(clips.real_clips()["carphone"], tmp_path / "a.mp4")))
+        assert video["status"] == "ready", video
+        requests = [record.envelope.data for record in await read_topic(platform.settings, JOB_REQUESTS.name)]
+        renewals = [request for request in requests if isinstance(request, LeaseRenewed)]
+        facts = [record.envelope for record in await read_topic(platform.settings, JOBS.name)]
+        leases = [fact.data.lease_expires_at - fact.time for fact in facts if isinstance(fact.data, JobClaimed)]
+        assert {round(lease.total_seconds()) for lease in leases} == {120}
+        assert len(renewals) > len(leases), "every 0.05 s, and not every 15 s"
+
+
+async def test_what_contradicts_a_process_is_refused_or_not_applied_and_named(settings: Settings) -> None:
+    async with Platform(settings, workers=1, lease_s=60.0, lease_renew_s=50.0) as platform:
+        refused = await change(platform, "lease_s", 20)
+        assert (refused.status_code, "lease_renew_s (50) must be below lease_s (20)" in refused.text) == (422, True)
+        async with beside(platform, "admin", lease_renew_s=5.0) as other:
+            (await change(platform, "lease_s", 20, other)).raise_for_status()
+
+            async def named(name: str) -> str:
+                return (await platform.public.get(f"http://127.0.0.1:{platform.port_of(name)}/ready")).text
+
+            for name in platform.names:
+                assert await eventually(partial(named, name), lambda said: "lease_renew_s (50) must be below lease_s (20)" in said)
+        listed = kinolog(platform, "settings", "list", "--category", "dispatch").stdout
+        assert "not 20: lease_renew_s (50) must be below lease_s (20)" in listed
+        shown = (await platform.admin.get("/api/settings/lease_s")).json()
+        assert (shown["value"], shown["source"], shown["stored"]) == (60.0, "default", "20")
 
 
 async def test_two_changes_at_once_are_one_change_and_one_refusal(platform: Platform) -> None:

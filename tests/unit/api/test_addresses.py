@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from api.addresses import Addresses
 from api.limits import Allowed, RateLimited
 from tests.support.apps import TOKEN, make
-from tests.support.every_app import APPS
+from tests.support.every_app import APPS, LIMITED
 from tests.support.minutes import stop_the_minute
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("127.0.0.1/32"), ip_network("fd00::/8"))
@@ -58,20 +58,51 @@ def test_nobody_chooses_an_address_by_what_stands_before_the_proxys_own_word(for
     assert ADDRESSES.of(request) == "192.0.2.7"
 
 
-@pytest.mark.parametrize("name", ["public", "admin"])
-@pytest.mark.parametrize(("trusted", "passed"), [((), 3), (PROXIES, 9)])
+COUNTED = {"telemetry": "/api/v1/stats/insights"}
+"""The path that is asked for in an app; else one that does not exist."""
+BEHIND_A_PROXY = [f"192.0.2.{number}" for number in range(9)]
+
+
+@pytest.mark.parametrize("name", LIMITED)
+@pytest.mark.parametrize(
+    ("trusted", "headers", "passed"),
+    [
+        ((), [{"X-Forwarded-For": address} for address in BEHIND_A_PROXY], 3),
+        ((), [{"Forwarded": f"for={address}"} for address in BEHIND_A_PROXY], 3),
+        ((ip_network("10.0.0.0/8"),), [{"X-Forwarded-For": address} for address in BEHIND_A_PROXY], 3),
+        (PROXIES, [{"X-Forwarded-For": address} for address in BEHIND_A_PROXY], 9),
+        (PROXIES, [{"Forwarded": f"for={address}"} for address in BEHIND_A_PROXY], 9),
+        (PROXIES, [{"X-Forwarded-For": f"{address}, 192.0.2.7"} for address in BEHIND_A_PROXY], 3),
+        (PROXIES, [{}] * 9, 3),
+    ],
+    ids=["untrusted", "untrusted, Forwarded", "other proxy", "trusted", "trusted, Forwarded", "chosen by the client", "no header"],
+)
 async def test_requests_are_counted_by_the_clients_address(
-    name: str, trusted: Any, passed: int, monkeypatch: pytest.MonkeyPatch
+    name: str, trusted: Any, headers: list[dict[str, str]], passed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Loopback is believed only when it is named; then each viewer behind the proxy has a count of its own."""
     stop_the_minute(monkeypatch)
-    transport = httpx.ASGITransport(make(name, requests_per_minute=3, trusted_proxies=trusted))
-    statuses = []
+    transport = httpx.ASGITransport(LIMITED[name](3, trusted))
     async with httpx.AsyncClient(transport=transport, base_url="http://kinolog.example") as http:
-        for number in range(9):
-            answer = await http.get("/nothing", headers={"X-Forwarded-For": f"192.0.2.{number}"})
-            statuses.append(answer.status_code)
-    assert statuses.count(404) == passed and statuses.count(429) == 9 - passed
+        statuses = [(await http.get(COUNTED.get(name, "/nothing"), headers=each)).status_code for each in headers]
+    assert statuses.count(429) == 9 - passed
+
+
+@pytest.mark.parametrize("name", LIMITED)
+async def test_every_429_of_every_route_says_when_to_come_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_the_minute(monkeypatch)
+    app = LIMITED[name](1, ())
+    refused = set()
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://kinolog.example") as http:
+        routes = [(path, method) for path, methods in app.openapi()["paths"].items() for method in methods]
+        for path, method in routes * 3:
+            answer = await http.request(method, path.replace("{", "").replace("}", ""))
+            if answer.status_code == 429:
+                refused.add(path)
+                assert int(answer.headers["retry-after"]) >= 1, (method, path)
+    free = {"/health", "/ready", "/v1/health", "/openapi.json"}
+    assert {path for path, _ in routes} - refused <= free
 
 
 @pytest.mark.parametrize("path", ["/media/x/1/y.m4s", "/assets/style.css", "/assets/vendor/hls.js", "/videos/x/master.m3u8"])

@@ -220,6 +220,15 @@ async def test_heads_without_end_are_not_kept(data: bytes) -> None:
         writer.close()
 
 
+async def test_too_many_requests_ahead_of_their_answers_are_refused_until_a_moment_later() -> None:
+    async with served(app) as server, asyncio.timeout(30):
+        reader, writer = await server.connect()
+        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * (3 * PIPELINED_MAX))
+        refusal = (await reader.read()).rpartition(b"HTTP/1.1 ")[2]
+        assert refusal.startswith(b"429 ") and b"\r\nretry-after: 1\r\n" in refusal
+        writer.close()
+
+
 async def test_pipelined_requests_are_answered_in_order_whatever_the_length_of_what_comes_at_once() -> None:
     async with served(app) as server, asyncio.timeout(30):
         reader, writer = await server.connect()
