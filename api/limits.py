@@ -29,23 +29,24 @@ FAULTS_PER_MINUTE = 30
 
 
 class TooManyAttempts(HTTPException):
-    """An address has tried too many wrong secrets. `reason` goes into the audit."""
+    """Too many wrong secrets came from an address, or for an account. `reason` goes into the audit."""
 
     reason = "too_many_attempts"
 
     def __init__(self, wait_s: float) -> None:
-        super().__init__(429, "too many wrong keys from this address; wait a moment", headers={"Retry-After": str(ceil(wait_s))})
+        detail = f"too many wrong keys, passwords or codes; try again in {ceil(wait_s)} s"
+        super().__init__(429, detail, headers={"Retry-After": str(ceil(wait_s))})
 
 
 class Attempts:
-    """Limits how often one address may present a wrong secret.
+    """Limits how often one address, or one account, may present a wrong secret: `burst` at once, then `per_minute`.
 
     An attempt counts before its secret is checked, and is given back when the secret was right. So concurrent attempts cannot
     exceed the limit.
     """
 
-    def __init__(self, per_minute: int = FAULTS_PER_MINUTE) -> None:
-        self._limiter = Limiter(per_minute, per_minute)
+    def __init__(self, per_minute: float = FAULTS_PER_MINUTE, burst: int | None = None) -> None:
+        self._limiter = Limiter(per_minute, burst or int(per_minute))
 
     def check(self, address: str) -> None:
         """Raise TooManyAttempts when the address has to wait."""

@@ -12,8 +12,9 @@ from starlette.routing import BaseRoute
 from api.limits import flat
 from events.people import Right
 
-Door = Right | Literal["open", "metrics"]
-"""`open` is for anybody: health, and the ways to log in. `metrics` asks for the token of metrics, away from this machine."""
+Door = Right | Literal["open", "metrics", "session"]
+"""`open` is for anybody: health, and the ways to log in. `metrics` asks for the token of metrics, away from this machine. `session`
+is for a person who has logged in, and for no token."""
 
 ROUTES: Mapping[str, Door] = {
     "GET /openapi.json": "open",
@@ -69,19 +70,19 @@ ROUTES: Mapping[str, Door] = {
     "POST /api/auth/login": "open",
     "POST /api/auth/accept": "open",
     "GET /api/auth/check": "open",
-    "GET /api/auth/csrf-token": "self",
-    "POST /api/auth/logout": "self",
-    "POST /api/auth/password": "self",
-    "GET /api/auth/sessions": "self",
-    "POST /api/auth/sessions/{session_id}/end": "self",
-    "GET /api/auth/factors": "self",
-    "POST /api/auth/totp": "self",
-    "POST /api/auth/totp/verify": "self",
-    "POST /api/auth/totp/recovery-codes": "self",
-    "POST /api/auth/totp/remove": "self",
-    "POST /api/auth/passkeys/registration": "self",
-    "POST /api/auth/passkeys": "self",
-    "POST /api/auth/passkeys/{passkey_id}/remove": "self",
+    "GET /api/auth/csrf-token": "session",
+    "POST /api/auth/logout": "session",
+    "POST /api/auth/password": "session",
+    "GET /api/auth/sessions": "session",
+    "POST /api/auth/sessions/{session_id}/end": "session",
+    "GET /api/auth/factors": "session",
+    "POST /api/auth/totp": "session",
+    "POST /api/auth/totp/verify": "session",
+    "POST /api/auth/totp/recovery-codes": "session",
+    "POST /api/auth/totp/remove": "session",
+    "POST /api/auth/passkeys/registration": "session",
+    "POST /api/auth/passkeys": "session",
+    "POST /api/auth/passkeys/{passkey_id}/remove": "session",
     "POST /api/auth/passkeys/login/options": "open",
     "POST /api/auth/passkeys/login": "open",
     "GET /api/auth/openid": "open",

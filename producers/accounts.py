@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import NamedTuple
+from unicodedata import category, normalize
 
 
 class Account(NamedTuple):
@@ -19,6 +20,8 @@ class Invitation(NamedTuple):
     purpose: str
     role: str | None
     user_id: str
+    maker: str
+    """Actor of the administrator who made it; the link ends with their right to."""
 
 
 class KeptSession(NamedTuple):
@@ -31,5 +34,7 @@ class KeptSession(NamedTuple):
 
 
 def folded(name: str) -> str:
-    """Return the form of a name in which names are compared."""
-    return " ".join(name.casefold().split())
+    """Return the form of a name in which names are compared: without case, width and accents' encoding (NFKC), and without
+    characters that nobody sees."""
+    plain = normalize("NFKC", normalize("NFKC", name).casefold())
+    return " ".join("".join(character for character in plain if category(character) != "Cf").split())

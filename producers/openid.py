@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from events.errors import KinologError, Unproven
 from events.people import Role
+from events.text import clean_line
 from producers.providers import EVERYBODY, ROLES, Provider
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
@@ -186,7 +187,7 @@ def person_of(provider: Provider, claims: Mapping[str, Any]) -> Person:
         provider=provider.id,
         issuer=provider.issuer,
         subject=claims["sub"],
-        name=name[:SUBJECT_MAX] if isinstance(name, str) else None,
+        name=clean_line(name, SUBJECT_MAX) if isinstance(name, str) else None,
         role=max(roles, key=ROLES.index),
     )
 

@@ -22,7 +22,7 @@ from api.admin.live.hub import LISTENERS_MAX, Hub
 from api.admin.services import Options, Services, travel
 from api.app import REQUESTS_MAX, Prometheus, begin, finish, rates, rates_of, serve_beside, server_config
 from api.callers import NOBODY, called_by, signing
-from api.identity import READING, address_of, check_not_foreign, check_right
+from api.identity import READING, address_of, check_not_foreign, check_right, check_session
 from api.login import accounts as logins
 from api.login import routes as ways
 from api.login.household import Terms, household
@@ -45,7 +45,7 @@ from infra.runtime.people.asking import Asking
 from infra.runtime.people.factors import FactorTables
 from infra.runtime.sealing import ensure_seal
 from infra.runtime.settings import Settings
-from infra.runtime.tokens import ensure_admin_token
+from infra.runtime.tokens import accepted_admin_token
 from infra.runtime.worker_keys import KeyTable
 from infra.settings.desk import SettingsDesk
 from infra.settings.live import Followers, live_settings
@@ -104,7 +104,10 @@ async def authorised(request: Request, _shown: Annotated[HTTPAuthorizationCreden
     identity = await services.people.identify(request)
     request.state.who = identity.actor
     called_by(identity.actor, None if request.method in READING else await services.client_of(address))
-    check_right(identity, cast(Right, door))
+    if door == "session":
+        check_session(identity)
+    else:
+        check_right(identity, cast(Right, door))
 
 
 class _Server(uvicorn.Server):
@@ -201,7 +204,7 @@ def terms_of(settings: Settings) -> Terms:
     """Return the settings of logins."""
     return Terms(
         home=settings.admin_url or f"http://localhost:{settings.admin_port}",
-        bootstrap=ensure_admin_token(settings) if settings.file_token else "",
+        bootstrap=accepted_admin_token(settings),
         providers=settings.openid_providers,
         cost=Cost(settings.password_passes, settings.password_memory_kib, settings.password_lanes),
         idle=timedelta(seconds=settings.session_idle_s),

@@ -102,9 +102,9 @@ async def list_users(given: Given) -> Page[UserShown]:
 
 
 @routes.post("/users/invitations", status_code=201, responses=documented(409, 422))
-async def invite(given: Given, wanted: InvitationWanted) -> LinkShown:
-    """Make a link with which one person makes their account."""
-    return _shown(await given.invite(wanted.purpose, wanted.role))
+async def invite(request: Request, given: Given, wanted: InvitationWanted) -> LinkShown:
+    """Make a link with which one person makes their account. It ends when you may not administer any more."""
+    return _shown(await given.invite(await given.identify(request), wanted.purpose, wanted.role))
 
 
 @routes.patch("/users/{user_id}", status_code=204, responses=documented(404, 409, 422))
@@ -125,9 +125,9 @@ async def delete_user(given: Given, user_id: UserId) -> None:
 
 
 @routes.post("/users/{user_id}/reset", status_code=201, responses=documented(404))
-async def reset_password(given: Given, user_id: UserId) -> LinkShown:
+async def reset_password(request: Request, given: Given, user_id: UserId) -> LinkShown:
     """Make a link with which a person chooses a new password."""
-    return _shown(await given.invite("reset", user_id=user_id))
+    return _shown(await given.invite(await given.identify(request), "reset", user_id=user_id))
 
 
 @routes.post("/users/{user_id}/reset-factors", status_code=204, responses=documented(404))
@@ -156,7 +156,7 @@ async def list_tokens(request: Request, given: Given) -> Page[TokenShown]:
     return Page(items=items, next=None)
 
 
-@routes.post("/tokens", status_code=201, responses=documented(403, 422))
+@routes.post("/tokens", status_code=201, responses=documented(403, 409, 422))
 async def make_token(request: Request, given: Given, wanted: TokenWanted) -> TokenMadeShown:
     """Make a token for a script, with some of your own rights; its text is shown here, and never again."""
     life = None if wanted.life_s is None else timedelta(seconds=wanted.life_s)

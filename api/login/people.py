@@ -17,7 +17,7 @@ from fastapi import Request, Response
 from api import cookies
 from api.callers import proven_by
 from api.cookies import digest_of
-from api.identity import COOKIE, TOKEN_PREFIX, Denied, Identity, Tables, address_of, check_right
+from api.identity import COOKIE, TOKEN_PREFIX, Denied, Identity, Tables, address_of, check_right, check_session
 from api.limits import Attempts
 from api.login.second import SecondFactor
 from events.actors import BOOTSTRAP
@@ -53,6 +53,8 @@ LOGINS_PER_MINUTE = 10
 PROOFS_AT_ONCE = 2
 PREFIX_CHARS = 8
 NAME_MAX = 64
+TOKENS_MAX = 100
+"""Tokens of one person."""
 WRONG = "name or password is wrong"
 Purpose = Literal["setup", "invitation", "reset"]
 
@@ -129,6 +131,8 @@ class People:
     session_life: timedelta = timedelta(days=30)
     by_address: Attempts = field(default_factory=lambda: Attempts(LOGINS_PER_MINUTE))
     by_account: Attempts = field(default_factory=lambda: Attempts(LOGINS_PER_MINUTE))
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by one change at a time of who may come in, from its last check to its event."""
     _proofs: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PROOFS_AT_ONCE))
 
     # --- logging in -------------------------------------------------------------------------------------------------
@@ -144,15 +148,23 @@ class People:
             if account is None or not right:
                 raise Unproven("password_wrong", WRONG)
             self._check_in(account.user_id)
-        with self.by_account.one(f"code {account.user_id}"):
-            await self.second.check(account.user_id, code)
+        await self.second.check(account.user_id, code, whose)
         assert account.hash is not None
-        if self.passwords.outdated(account.hash):
-            await self.accounts.set_hash(account.user_id, await self._hashed(password))
-        await self.open_session(request, response, account.user_id, "password+code" if code else "password")
+        fresh = await self._hashed(password) if self.passwords.outdated(account.hash) else None
+        async with self._turn:
+            now = await self._account(account.user_id)
+            if now.hash != account.hash and not await self._proves(password, now.hash):
+                raise Unproven("password_wrong", WRONG)
+            if fresh is not None:
+                await self.accounts.set_hash(account.user_id, fresh)
+            await self._open(request, response, account.user_id, "password+code" if code else "password")
 
     async def open_session(self, request: Request, response: Response, user_id: str, how: str) -> None:
         """Log a person in, in a new session, whatever cookie the browser has. Raises Unproven for one who was disabled."""
+        async with self._turn:
+            await self._open(request, response, user_id, how)
+
+    async def _open(self, request: Request, response: Response, user_id: str, how: str) -> None:
         self._check_in(user_id)
         proven_by(f"user:{user_id}")
         context = self.context()
@@ -168,18 +180,13 @@ class People:
 
     async def logout(self, request: Request, response: Response) -> None:
         """End the session of the request."""
-        identity = await self.identify(request)
-        if identity.session_id is not None and identity.user_id is not None:
-            await self._end(identity.user_id, identity.session_id, "logout")
+        await self._end(*check_session(await self.identify(request)), "logout")
         cookies.take(request, response, COOKIE)
 
     async def me(self, request: Request) -> tuple[str, str]:
-        """Return id and name of the person whose session this is. Raises Denied, Unproven for a token."""
-        identity = await self.identify(request)
-        if identity.session_id is None or identity.user_id is None:
-            raise Unproven("no_session", "log in in a browser first: a token has no password and no second factor")
-        account = await self._account(identity.user_id)
-        return identity.user_id, account.name
+        """Return id and name of the person whose session this is. Raises Denied, Unproven for an account that is gone."""
+        user_id, _ = check_session(await self.identify(request))
+        return user_id, (await self._account(user_id)).name
 
     async def confirm(self, request: Request, user_id: str, password: str) -> None:
         """Return when this is the person's password. Raises Unproven, TooManyAttempts."""
@@ -197,8 +204,11 @@ class People:
 
     # --- links ------------------------------------------------------------------------------------------------------
 
-    async def invite(self, purpose: Purpose, role: Role | None = None, user_id: str | None = None) -> Link:
-        """Make a link that is good once. Raises Conflict for a set-up where somebody administers already, NotFound."""
+    async def invite(self, maker: Identity, purpose: Purpose, role: Role | None = None, user_id: str | None = None) -> Link:
+        """Make a link that is good once, and only while its maker may administer.
+
+        Raises Conflict for a set-up where somebody administers already, NotFound.
+        """
         if purpose == "setup" and self.directory.administrators():
             raise Conflict("somebody administers this installation already: they can invite others, and reset passwords")
         if user_id is not None:
@@ -208,7 +218,7 @@ class People:
         expires_at = context.now + LINK_LIFE[purpose]
         role = "administrator" if purpose == "setup" else role
         await self.accounts.keep_invitation(
-            digest_of(text), Invitation(invitation_id, purpose, role, user_id), context.now, expires_at
+            digest_of(text), Invitation(invitation_id, purpose, role, user_id, maker.actor), context.now, expires_at
         )
         await self.record(
             InvitationMade(invitation_id=invitation_id, purpose=purpose, role=role, user_id=user_id, expires_at=expires_at)
@@ -223,7 +233,11 @@ class People:
         now = self.context().now
         with self.by_address.one(address_of(request)):
             invitation = await self.accounts.invitation(digest_of(text), now)
-            if invitation is None or (invitation.purpose == "setup" and self.directory.administrators()):
+            if (
+                invitation is None
+                or "administer" not in self.directory.rights_of_actor(invitation.maker, now)
+                or (invitation.purpose == "setup" and self.directory.administrators())
+            ):
                 raise Unproven("link_spent", "this link was used, has expired or never was; ask for another one")
         if invitation.purpose == "reset":
             account = await self._account(invitation.user_id)
@@ -259,15 +273,17 @@ class People:
 
     async def change_role(self, user_id: str, role: Role) -> None:
         """Give a person another role; their sessions end. Raises NotFound, Conflict for the last administrator."""
-        if self._user(user_id).role != role:
-            self._check_not_last(user_id)
-            await self.record(RoleChanged(user_id=user_id, role=role))
+        async with self._turn:
+            if self._user(user_id).role != role:
+                self._check_not_last(user_id)
+                await self.record(RoleChanged(user_id=user_id, role=role))
 
     async def disable(self, user_id: str, reason: str) -> None:
         """Let a person in no longer; their sessions end. Raises NotFound, Conflict for the last administrator."""
-        if not self._user(user_id).disabled:
-            self._check_not_last(user_id)
-            await self.record(UserDisabled(user_id=user_id, reason=reason))
+        async with self._turn:
+            if not self._user(user_id).disabled:
+                self._check_not_last(user_id)
+                await self.record(UserDisabled(user_id=user_id, reason=reason))
 
     async def enable(self, user_id: str) -> None:
         """Let a disabled person in again. Raises NotFound."""
@@ -275,12 +291,16 @@ class People:
             await self.record(UserEnabled(user_id=user_id))
 
     async def delete(self, user_id: str) -> None:
-        """Delete a person's name and secrets for good; their id stays as a pseudonym. Raises NotFound, Conflict."""
-        self._user(user_id)
-        self._check_not_last(user_id)
-        await self.record(UserDeleted(user_id=user_id))
-        await self.accounts.forget(user_id)
-        await self.forget_factors(user_id)
+        """Delete a person's name and secrets for good; their id stays as a pseudonym. Raises NotFound, Conflict.
+
+        The event comes last: until then a deletion that stumbled can be asked for again.
+        """
+        async with self._turn:
+            self._user(user_id)
+            self._check_not_last(user_id)
+            await self.accounts.forget(user_id)
+            await self.forget_factors(user_id)
+            await self.record(UserDeleted(user_id=user_id))
 
     async def admit(self, user_id: str, person: Person) -> None:
         """Make a provider's person an account with their role, or give the account that role."""
@@ -289,7 +309,8 @@ class People:
             if self.directory.users[user_id].role != role:
                 await self.record(RoleChanged(user_id=user_id, role=role))
             return
-        await self._add_named(user_id, person.name or f"{person.provider} {user_id[-8:]}", role)
+        name = person.name if person.name and folded(person.name) else f"{person.provider} {user_id[-8:]}"
+        await self._add_named(user_id, name, role)
 
     async def end_sessions(self, user_id: str) -> None:
         """Log a person out everywhere."""
@@ -315,19 +336,21 @@ class People:
     # --- tokens -----------------------------------------------------------------------------------------------------
 
     async def make_token(self, maker: Identity, name: str, rights: Iterable[Right], life: timedelta | None) -> tuple[str, str]:
-        """Make a token; return its id and its text, which is shown once. Raises Denied for a right that its maker lacks."""
+        """Make a token; return its id and its text, which is shown once. Raises Denied for a right that its maker lacks, Conflict
+        for one too many."""
         wanted = tuple(sorted(set(rights)))
         for right in wanted:
             check_right(maker, right)
         if maker.actor != BOOTSTRAP and maker.session_id is None:
             raise Denied("token_of_token", "a token makes no tokens; log in", 403)
+        user_id = maker.user_id or BOOTSTRAP_ID
+        if sum(token.user_id == user_id for token in self.directory.tokens.values()) >= TOKENS_MAX:
+            raise Conflict(f"a person has at most {TOKENS_MAX} tokens; revoke one first")
         context = self.context()
         text, token_id = TOKEN_PREFIX + secrets.token_urlsafe(32), context.new_id()
         await self.accounts.add_token(digest_of(text), token_id, text[: len(TOKEN_PREFIX) + PREFIX_CHARS])
         expires_at = context.now + life if life is not None else None
-        await self.record(
-            TokenMade(token_id=token_id, user_id=maker.user_id or BOOTSTRAP_ID, name=name, rights=wanted, expires_at=expires_at)
-        )
+        await self.record(TokenMade(token_id=token_id, user_id=user_id, name=name, rights=wanted, expires_at=expires_at))
         return token_id, text
 
     async def tokens(self, caller: Identity) -> list[ShownToken]:
@@ -346,6 +369,10 @@ class People:
         await self.record(TokenRevoked(token_id=token_id, user_id=token.user_id))
         await self.accounts.remove_token(token_id)
 
+    def still_has(self, caller: Identity, right: Right) -> bool:
+        """Return whether a caller who was let in would be let in now, as a stream asks that goes on for hours."""
+        return right in self.directory.rights_of_actor(caller.actor, self.context().now, caller.session_id)
+
     # --- parts ------------------------------------------------------------------------------------------------------
 
     def rights(self, user_id: str) -> frozenset[Right]:
@@ -363,8 +390,10 @@ class People:
 
     async def _set_password(self, user_id: str, name: str, password: str) -> None:
         check_strength(password, name)
-        await self.accounts.set_hash(user_id, await self._hashed(password))
-        await self.record(PasswordChanged(user_id=user_id))
+        hash_ = await self._hashed(password)
+        async with self._turn:
+            await self.accounts.set_hash(user_id, hash_)
+            await self.record(PasswordChanged(user_id=user_id))
 
     async def _end(self, user_id: str, session_id: str, because: Literal["logout", "ended"]) -> None:
         await self.record(SessionEnded(session_id=session_id, user_id=user_id, because=because))

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import ClassVar, NamedTuple, Protocol
 
+from api.limits import Attempts
 from events.clock import Context
 from events.envelope import Event
 from events.errors import Conflict, InvalidRequest, NotFound, Unproven
@@ -19,6 +20,9 @@ from producers.factors import (
     totp_secret,
 )
 
+CODES_AT_ONCE, CODES_PER_HOUR = 10, 3
+"""Wrong codes for one person: this burst, then this number. Who has stolen a password guesses a code within a year in one of twelve
+cases."""
 Record = Callable[[Event], Awaitable[None]]
 """Appends an event about a person to the log."""
 
@@ -61,6 +65,7 @@ class SecondFactor:
         self._store = store
         self._context = context
         self._record = record
+        self._guesses = Attempts(CODES_PER_HOUR / 60, CODES_AT_ONCE)
 
     async def counts(self, user_id: str) -> bool:
         """Return whether a password alone is not enough for this person."""
@@ -93,16 +98,21 @@ class SecondFactor:
         await self._record(FactorAdded(user_id=user_id, factor="totp"))
         return await self._new_codes(user_id)
 
-    async def check(self, user_id: str, code: str | None) -> None:
+    async def check(self, user_id: str, code: str | None, whose: str = "") -> None:
         """Return when the person has no second factor, or this is a good code, which is then spent.
 
-        Raises FactorMissing without a code, Unproven for a wrong or a spent one.
+        `whose` names a browser whose wrong codes have a count of their own. Raises FactorMissing without a code, Unproven for a
+        wrong or a spent one, TooManyAttempts.
         """
         totp = await self._store.totp(user_id)
         if totp is None or not totp.proven:
             return
         if not code:
             raise FactorMissing
+        with self._guesses.one(whose or user_id):
+            await self._spend(user_id, totp, code)
+
+    async def _spend(self, user_id: str, totp: Totp, code: str) -> None:
         if not looks_like_totp(code):
             await self._spend(user_id, recovery_digest(code))
             return

@@ -90,7 +90,8 @@ def rights_page() -> str:
     lines += [
         "",
         "The public app is for anybody; the worker app asks for a worker's key, the telemetry app for nothing.",
-        "`open` is for anybody; `metrics` asks for `KINOLOG_METRICS_TOKEN`, away from this machine.\n",
+        "`open` is for anybody, `session` for people who have logged in and for no token;",
+        "`metrics` asks for `KINOLOG_METRICS_TOKEN`, away from this machine.\n",
         "| request to the admin app | right |",
         "|---|---|",
         *(f"| `{route}` | `{right}` |" for route, right in ROUTES.items()),

@@ -25,8 +25,15 @@ def ensure_admin_token(settings: Settings) -> str:
     return path.read_text().strip()
 
 
+def accepted_admin_token(settings: Settings) -> str:
+    """Return the token if it may administer, made if it is missing; empty if it is switched off."""
+    return ensure_admin_token(settings) if settings.file_token else ""
+
+
 def find_admin_token(settings: Settings) -> str:
-    """Return the token; empty if this machine has none."""
+    """Return the token if it may administer; empty if it is switched off, or this machine has none."""
+    if not settings.file_token:
+        return ""
     try:
         return admin_token_path(settings).read_text().strip()
     except FileNotFoundError:

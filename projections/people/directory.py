@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
+from events.actors import BOOTSTRAP
 from events.envelope import Recorded
 from events.people import (
     BOOTSTRAP_ID,
@@ -107,6 +108,18 @@ class Directory:
             return token.rights
         user = self.users.get(token.user_id)
         return None if user is None or user.out else token.rights & rights_of(user.role)
+
+    def rights_of_actor(self, actor: str, now: datetime, session_id: str | None = None) -> frozenset[Right]:
+        """Return the present rights of an actor (`events.actors`): a person, in a session or without one, or a token."""
+        kind, _, id_ = actor.partition(":")
+        if actor == BOOTSTRAP:
+            return rights_of("administrator")
+        if kind == "token":
+            return self.of_token(id_, now) or frozenset()
+        if session_id is not None and self.of_session(session_id, now) is None:
+            return frozenset()
+        user = self.users.get(id_) if kind == "user" else None
+        return frozenset() if user is None or user.out else rights_of(user.role)
 
     def sessions_of(self, user_id: str, now: datetime) -> Iterator[tuple[str, Session]]:
         """Yield a person's sessions that are not over."""

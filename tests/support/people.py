@@ -45,6 +45,7 @@ class MemoryAccounts:
 
     async def set_hash(self, user_id: str, hash_: str) -> None:
         self.accounts[user_id] = self.accounts[user_id]._replace(hash=hash_)
+        self.invitations = {key: one for key, one in self.invitations.items() if one[0].user_id != user_id}
 
     async def forget(self, user_id: str) -> None:
         self.accounts.pop(user_id, None)

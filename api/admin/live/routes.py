@@ -7,7 +7,7 @@ reconnects with `Last-Event-ID`, as browsers do, goes on there, without gap or r
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse
 
@@ -38,6 +38,7 @@ Last = Annotated[
 
 @routes.get("/api/events/progress", response_class=StreamingResponse, responses=STREAM)
 async def follow_progress(
+    request: Request,
     given: Given,
     video_ids: Annotated[Line | None, Query(max_length=4000, description="Only these videos, comma separated.")] = None,
     last: Last = None,
@@ -48,24 +49,30 @@ async def follow_progress(
         raise InvalidRequest(f"video_ids names 1 to {VIDEOS_MAX} videos")
     hub = _hub(given)
     stream = hub.listen(hub.progress, lambda: progress_state(given, wanted), last=_vector(hub.progress, last), wanted=wanted)
-    return await _respond(stream)
+    return await _respond(request, given, stream)
 
 
 @routes.get("/api/events/workers", response_class=StreamingResponse, responses=STREAM)
-async def follow_workers(given: Given, last: Last = None) -> StreamingResponse:
+async def follow_workers(request: Request, given: Given, last: Last = None) -> StreamingResponse:
     """Follow workers: `initial`, then `worker_status`, and a `heartbeat` in silence."""
     hub = _hub(given)
     stream = hub.listen(hub.workers, lambda: workers_state(given), last=_vector(hub.workers, last))
-    return await _respond(stream)
+    return await _respond(request, given, stream)
 
 
-async def _respond(stream: AsyncIterator[bytes]) -> StreamingResponse:
-    """Return the stream as a response, once its first piece is there: an error before that has a status of its own."""
+async def _respond(request: Request, given: Services, stream: AsyncIterator[bytes]) -> StreamingResponse:
+    """Return the stream as a response, once its first piece is there: an error before that has a status of its own.
+
+    Nothing is sent to a listener who may not read any more.
+    """
+    caller = await given.people.identify(request)
     first = await anext(stream)
 
     async def pieces() -> AsyncIterator[bytes]:
         yield first
         async for piece in stream:
+            if not given.people.still_has(caller, "read"):
+                return
             yield piece
 
     return EventSourceResponse(pieces(), headers=HEADERS)

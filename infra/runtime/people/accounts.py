@@ -37,7 +37,7 @@ class AccountTables:
         return dict(await self._queries.ask("names"))
 
     async def set_hash(self, user_id: str, hash_: str) -> None:
-        """Keep the hash of a person's password."""
+        """Keep the hash of a person's password; links for another one end."""
         await self._queries.change("set_hash", user_id=user_id, hash=hash_)
 
     async def forget(self, user_id: str) -> None:

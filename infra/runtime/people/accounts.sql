@@ -15,8 +15,10 @@ CREATE TABLE IF NOT EXISTS people.invitations (
     purpose text NOT NULL,
     role text,
     user_id text NOT NULL,
+    maker text NOT NULL,
     expires_at timestamptz NOT NULL
 );
+ALTER TABLE people.invitations ADD COLUMN IF NOT EXISTS maker text NOT NULL DEFAULT '';  -- older links end: nobody made them
 CREATE TABLE IF NOT EXISTS people.sessions (
     digest bytea PRIMARY KEY,
     session_id text NOT NULL UNIQUE,
@@ -52,6 +54,8 @@ SELECT user_id, name, hash FROM people.accounts WHERE user_id = %(user_id)s;
 SELECT user_id, name FROM people.accounts;
 
 -- name: set_hash
+-- Links for a new password end: one that leaked would undo the change.
+WITH links AS (DELETE FROM people.invitations WHERE user_id = %(user_id)s)
 UPDATE people.accounts SET hash = %(hash)s WHERE user_id = %(user_id)s;
 
 -- name: forget
@@ -62,11 +66,11 @@ DELETE FROM people.accounts WHERE user_id = %(user_id)s;
 
 -- name: keep_invitation
 WITH old AS (DELETE FROM people.invitations WHERE expires_at < %(now)s OR (purpose = 'setup' AND %(purpose)s = 'setup'))
-INSERT INTO people.invitations (digest, invitation_id, purpose, role, user_id, expires_at)
-VALUES (%(digest)s, %(invitation_id)s, %(purpose)s, %(role)s, %(user_id)s, %(expires_at)s);
+INSERT INTO people.invitations (digest, invitation_id, purpose, role, user_id, maker, expires_at)
+VALUES (%(digest)s, %(invitation_id)s, %(purpose)s, %(role)s, %(user_id)s, %(maker)s, %(expires_at)s);
 
 -- name: invitation
-SELECT invitation_id, purpose, role, user_id FROM people.invitations WHERE digest = %(digest)s AND expires_at > %(now)s;
+SELECT invitation_id, purpose, role, user_id, maker FROM people.invitations WHERE digest = %(digest)s AND expires_at > %(now)s;
 
 -- name: take_invitation
 -- Of two requests with one link, the second finds none.

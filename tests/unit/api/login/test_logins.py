@@ -1,75 +1,19 @@
 """People log in, are let in by their rights, and put out; attacks are refused, and leave an event."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-import httpx
 import pyotp
 import pytest
 from argon2 import Parameters, PasswordHasher, extract_parameters
 
 from api.identity import COOKIE
-from api.login.household import Household
 from api.login.people import DEVICE, LOGINS_PER_MINUTE
 from api.rights import ROUTES, RouteWithoutRight, doors
-from events.access import AccessRefused
-from events.envelope import Envelope, Event
-from events.people import Right, Role, SessionEnded, SessionOpened, UserCreated
+from events.people import SessionEnded, SessionOpened
 from infra.runtime.clock import system_context
-from projections.people.rights import ROLES, rights_of
+from projections.people.rights import ROLES
 from tests.support.apps import TOKEN, make
-from tests.support.people import home
-
-PASSWORD = "several words for anna"
-HOME = "http://test"
-
-
-@dataclass
-class Place:
-    """The admin app over people in memory, its log, and a browser for each person."""
-
-    log: list[Event] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.home: Household = home(self.append, lambda: system_context("test"), bootstrap=TOKEN)
-        self.app = make("admin", append=self.append, home=self.home)
-
-    async def append(self, envelopes: Sequence[Envelope[Event]]) -> list[Any]:
-        self.log += [envelope.data for envelope in envelopes]
-        return [type("Position", (), {"topic": "people", "partition": 0, "offset": len(self.log)})() for _ in envelopes]
-
-    @asynccontextmanager
-    async def browser(self, url: str = HOME, **headers: str) -> AsyncIterator[httpx.AsyncClient]:
-        transport = httpx.ASGITransport(self.app)
-        given = {"Sec-Fetch-Site": "same-origin"} | headers
-        async with httpx.AsyncClient(transport=transport, base_url=url, headers=given) as http:
-            yield http
-
-    async def link(self, purpose: str = "invitation", role: Role = "viewer") -> str:
-        async with self.browser() as http:
-            answer = await http.post(
-                "/api/users/invitations",
-                json={"purpose": purpose, "role": role},
-                headers={"Authorization": f"Bearer {TOKEN}"},
-            )
-            return str(answer.raise_for_status().json()["token"])
-
-    async def person(self, http: httpx.AsyncClient, role: Role = "operator", name: str = "anna") -> str:
-        """Make a person by an invitation; they are logged in in this browser. Return their id."""
-        link = await self.link(role=role)
-        answer = await http.post("/api/auth/accept", json={"token": link, "name": name, "password": PASSWORD})
-        assert answer.status_code == 200, answer.text
-        return next(event.user_id for event in reversed(self.log) if isinstance(event, UserCreated))
-
-    def reasons(self) -> list[str]:
-        return [event.reason for event in self.log if isinstance(event, AccessRefused)]
-
-
-async def login(http: httpx.AsyncClient, name: str = "anna", password: str = PASSWORD, **more: str) -> httpx.Response:
-    return await http.post("/api/auth/login", json={"name": name, "password": password, **more})
-
+from tests.support.place import HOME, PASSWORD, Place, login
 
 # --- coming in --------------------------------------------------------------------------------------------------------
 
@@ -207,23 +151,6 @@ async def test_a_device_that_an_attacker_chose_is_not_kept() -> None:
 
 
 # --- rights -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("role", ROLES)
-async def test_each_route_lets_in_whoever_has_its_right(role: Role) -> None:
-    place = Place()
-    async with place.browser() as http:
-        await place.person(http, role)
-        for route, right in ROUTES.items():
-            method, path = route.split()
-            if right in ("open", "metrics") or path.endswith(("/logout", "/events/progress", "/events/workers")):
-                continue
-            if right in rights_of(role):
-                continue  # the app behind it needs a database; the integration tests ask it
-            answer = await http.request(method, path.replace("{", "").replace("}", ""), json={})
-            assert answer.status_code == 403, route
-            assert "needs the right to" in answer.json()["detail"]
-    assert all(reason.startswith("lacks_") for reason in place.reasons())
 
 
 def test_a_route_without_a_right_does_not_start() -> None:
@@ -423,4 +350,4 @@ async def test_the_log_has_no_names_and_no_secrets() -> None:
 
 
 def test_rights_are_words_of_the_table() -> None:
-    assert {right for right in ROUTES.values() if right not in ("open", "metrics")} <= ROLES["administrator"] | set[Right]()
+    assert set(ROUTES.values()) - {"open", "metrics", "session"} <= ROLES["administrator"]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from api.problems import Fenced
 from api.worker import guards
+from api.worker.app import options_of
 from api.worker.decisions import Decisions, Holding, fence
 from api.worker.services import Options, required_version, version_ok
 from events.clock import Context
@@ -21,6 +22,8 @@ from events.errors import InvalidRequest, NotFound
 from events.jobs import ClaimRefused, JobCancelled, JobFact
 from events.pulse import Pulse
 from infra.runtime.clock import system_context
+from infra.runtime.settings import Settings
+from infra.runtime.tokens import ensure_admin_token
 from producers import keys
 from producers.workers import claim_id_of
 from projections.folding.positions import Positions
@@ -142,6 +145,13 @@ def test_a_version_outside_of_what_is_allowed_gets_no_jobs(version: str, lowest:
     )
     assert version_ok(version, options) is fits
     assert required_version(options) == f"{lowest or 'any'} to {highest or 'any'}"
+
+
+def test_a_file_token_that_is_switched_off_lets_no_worker_in(tmp_path: Path) -> None:
+    on = Settings(var_dir=tmp_path)
+    token = ensure_admin_token(on)
+    assert options_of(on).admin_secret() == token
+    assert options_of(on.model_copy(update={"file_token": False})).admin_secret() == ""
 
 
 def test_a_key_ends_when_it_is_revoked_or_its_time_is_over() -> None:

@@ -1,0 +1,144 @@
+"""Each route of each app with each kind of caller: let in exactly as `api.rights` says, and a refused request changes nothing."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import httpx
+import pytest
+
+from api.rights import ROUTES
+from events.actors import BOOTSTRAP
+from events.people import Right
+from events.topics import TOPICS
+from infra.runtime import postgres
+from projections.people.rights import ROLES
+from tests.support.log import read_topic
+from tests.support.platform import Platform
+from tests.support.telemetry_server import TelemetryServer
+
+PASSWORD = "several words for the table"
+ALL = frozenset(get_args(Right))
+SHARED = ("/health", "/ready", "/metrics", "/api/metrics", "/openapi.json")
+Doors = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A kind of caller. `rights` is None for one without a good secret; `known` has their actors on the log."""
+
+    http: httpx.AsyncClient
+    rights: frozenset[Right] | None
+    session: bool = False
+    actor: str = ""
+
+    def refused_at(self, door: str) -> int | None:
+        """Return the status with which a door refuses this caller; None when it lets them in."""
+        if door in ("open", "metrics"):
+            return None
+        if self.rights is None or door == "key":
+            return 401
+        return None if (self.session if door == "session" else door in self.rights) else 403
+
+
+@pytest.fixture(scope="module")
+async def callers(platform: Platform) -> AsyncIterator[dict[str, Caller]]:
+    """Everybody by name, each at an address of their own: limits count addresses."""
+    async with AsyncExitStack() as stack:
+        numbers = iter(range(1, 100))
+
+        async def at_an_address(**headers: str) -> httpx.AsyncClient:
+            transport = httpx.AsyncHTTPTransport(local_address=f"127.0.78.{next(numbers)}")
+            client = httpx.AsyncClient(transport=transport, base_url=platform.admin.base_url, headers=headers, timeout=60)
+            return await stack.enter_async_context(client)
+
+        async def with_token(rights: list[Right]) -> Caller:
+            made = (await platform.admin.post("/api/tokens", json={"name": "table", "rights": rights})).raise_for_status().json()
+            http = await at_an_address(Authorization=f"Bearer {made['token']}")
+            return Caller(http, frozenset(rights), actor=f"token:{made['token_id']}")
+
+        found = {
+            "nobody": Caller(await at_an_address(), None),
+            "wrong token": Caller(await at_an_address(Authorization="Bearer kt_wrong"), None),
+            "wrong session": Caller(await at_an_address(Cookie="kinolog_session=wrong"), None),
+            "bootstrap": Caller(await at_an_address(Authorization=f"Bearer {platform.token}"), ALL, actor=BOOTSTRAP),
+            "narrow token": await with_token(["read"]),
+            "token of everything": await with_token(sorted(ALL)),
+        }
+        for role, rights in ROLES.items():
+            http = await at_an_address(**{"Sec-Fetch-Site": "same-origin"})
+            link = (await platform.admin.post("/api/users/invitations", json={"role": role})).raise_for_status().json()["token"]
+            acceptance = {"token": link, "name": f"{role} of the table", "password": PASSWORD}
+            (await http.post("/api/auth/accept", json=acceptance)).raise_for_status()
+            user_id = (await http.get("/api/auth/check")).json()["user_id"]
+            found[role] = Caller(http, rights, session=True, actor=f"user:{user_id}")
+        yield found
+
+
+async def ask(caller: Caller, url: httpx.URL, route: str) -> tuple[int, str]:
+    """Ask a route about things that nobody has; return the status and the text of a refusal. A stream is left at once."""
+    method, path = route.split()
+    path = path.replace("{path:path}", "{path}").replace("{", "").replace("}", "")
+    async with caller.http.stream(method, url.join(path), json=None if method in ("GET", "HEAD") else {}) as answer:
+        return answer.status_code, (await answer.aread()).decode() if answer.status_code in (401, 403) else ""
+
+
+async def wrongly(caller: Caller, url: httpx.URL, routes: list[str], door: Doors) -> list[str]:
+    """Return the routes that do not treat a caller as their door says."""
+    found = []
+    for route in routes:
+        status, text = await ask(caller, url, route)
+        expected = caller.refused_at(door(route))
+        if status != expected if expected else status in (401, 403):
+            found.append(f"{route} answers {status}, not {expected or 'letting in'}: {text}")
+    return found
+
+
+async def kept(platform: Platform) -> dict[str, Any]:
+    """Return what is on the log by named actors, without refusals, and in the tables of people."""
+    events = [event for name in TOPICS if name != "access" for event in await read_topic(platform.settings, name)]
+    found: dict[str, Any] = {"log": {event.envelope.id: event.envelope.actor for event in events if event.envelope.actor}}
+    async with postgres.connected(platform.settings) as connection:
+        for table in ("accounts", "invitations", "sessions", "devices", "tokens", "totp", "passkeys", "links"):
+            rows = await (await connection.execute(f"SELECT count(*) FROM people.{table}")).fetchall()  # type: ignore[call-overload]
+            found[table] = rows
+    return found
+
+
+async def test_a_refused_request_is_answered_as_the_table_says_and_changes_nothing(
+    platform: Platform, callers: dict[str, Caller]
+) -> None:
+    before = await kept(platform)
+    for name, caller in callers.items():
+        refused = [route for route, door in ROUTES.items() if caller.refused_at(door)]
+        assert await wrongly(caller, platform.admin.base_url, refused, ROUTES.__getitem__) == [], name
+    after = await kept(platform)
+    actors = {caller.actor for caller in callers.values()}
+    assert [actor for id_, actor in after.pop("log").items() if id_ not in before["log"] and actor in actors] == []
+    before.pop("log")
+    assert after == before
+
+
+async def test_a_caller_with_the_right_is_let_in(platform: Platform, callers: dict[str, Caller]) -> None:
+    for name, caller in callers.items():
+        allowed = [route for route, door in ROUTES.items() if not caller.refused_at(door)]
+        allowed.sort(key=lambda route: route.endswith("/logout"))  # ends the session of the test
+        assert await wrongly(caller, platform.admin.base_url, allowed, ROUTES.__getitem__) == [], name
+
+
+@pytest.mark.parametrize("app", ["public", "worker", "telemetry"])
+async def test_people_get_no_more_from_the_other_apps_than_anybody(
+    platform: Platform, callers: dict[str, Caller], app: str
+) -> None:
+    async with TelemetryServer(platform.settings) as server:
+        url = httpx.URL(server.url) if app == "telemetry" else getattr(platform, app).base_url
+        paths = (await platform.public.get(url.join("/openapi.json"))).raise_for_status().json()["paths"]
+        routes = [f"{method.upper()} {path}" for path, operations in paths.items() for method in operations]
+        routes = [route for route in routes if route != "POST /api/worker/register"]  # its body comes before its secret
+
+        def door(route: str) -> str:
+            return "key" if app == "worker" and not route.endswith(SHARED) else "open"
+
+        for name, caller in callers.items():
+            assert await wrongly(caller, url, routes, door) == [], name
