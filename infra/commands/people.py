@@ -145,7 +145,7 @@ def delete(who: Who, as_json: AsJson = False) -> None:
     from infra.commands.support.admin_api import connected, resource
 
     with connected() as api:
-        api.delete(resource("users", _user(api, who)))
+        api.delete(resource("users", user_of(api, who)))
     done("deleted", as_json=as_json)
 
 
@@ -165,7 +165,7 @@ def reset(
     from infra.commands.support.admin_api import connected, resource
 
     with connected() as api:
-        user_id = _user(api, who)
+        user_id = user_of(api, who)
         if factors:
             api.post(resource("users", user_id, "reset-factors"))
             done("the second factor is removed; a password is enough now", as_json=as_json)
@@ -196,22 +196,22 @@ def _change(who: str, change: dict[str, object], *, as_json: bool) -> None:
     from infra.commands.support.admin_api import connected, resource
 
     with connected() as api:
-        api.patch(resource("users", _user(api, who)), change)
+        api.patch(resource("users", user_of(api, who)), change)
     done("changed", as_json=as_json)
 
 
-def _user(api: "AdminApi", who: str) -> str:
-    """Return the id of a person. Raises NotFound, InvalidRequest for several."""
+def user_of(api: "AdminApi", who: str) -> str:
+    """Return the id of a person. Raises NotFound, InvalidRequest for several, as when somebody has another's id for a name."""
+    from producers.accounts import folded
     from projections.short_ids import fits
 
     people: Sequence[dict[str, Any]] = api.get("/api/users")["items"]
-    named = [one["user_id"] for one in people if (one["name"] or "").casefold() == who.casefold()]
-    found = named or [one["user_id"] for one in people if fits(who, one["user_id"])]
+    found = {str(one["user_id"]) for one in people if fits(who, one["user_id"]) or folded(one["name"] or "") == folded(who) != ""}
     if not found:
         raise NotFound(f"there is no person {who}; see: kinolog users list")
-    if len(found) > 1:
-        raise InvalidRequest(f"{who} fits several people; write more of the id")
-    return str(found[0])
+    if len(found) > 1 and who not in found:
+        raise InvalidRequest(f"{who} fits several people; write the whole id, as `kinolog users list --json` has it")
+    return who if who in found else found.pop()
 
 
 def _link(wanted: dict[str, str], *, as_json: bool) -> None:

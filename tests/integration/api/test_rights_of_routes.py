@@ -1,12 +1,24 @@
 """Each route of each app with each kind of caller: let in exactly as `api.rights` says, and a refused request changes nothing."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import httpx
+import hypothesis
 import pytest
+import schemathesis
+from hypothesis import given
+from hypothesis import strategies as st
+from schemathesis.checks import load_all_checks, not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from api.rights import ROUTES
 from events.actors import BOOTSTRAP
@@ -21,6 +33,13 @@ from tests.support.telemetry_server import TelemetryServer
 PASSWORD = "several words for the table"
 ALL = frozenset(get_args(Right))
 SHARED = ("/health", "/ready", "/metrics", "/api/metrics", "/openapi.json")
+EXAMPLES = 8
+CHECKS = [
+    not_a_server_error,
+    *(status_code_conformance, content_type_conformance, response_headers_conformance, response_schema_conformance),
+]
+"""The first is not for a 503, which asks for patience."""
+load_all_checks()
 Doors = Callable[[str], str]
 
 
@@ -118,6 +137,36 @@ async def test_a_refused_request_is_answered_as_the_table_says_and_changes_nothi
     assert [actor for id_, actor in after.pop("log").items() if id_ not in before["log"] and actor in actors] == []
     before.pop("log")
     assert after == before
+
+
+def judge(url: httpx.URL, callers: dict[str, Caller], door: Doors) -> None:
+    """Send each operation of an app requests made from its document, as any of the callers; check that each answer is described."""
+    for found in schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations():
+        operation = found.ok()
+        route = f"{operation.method.upper()} {operation.path}"
+        if not route.startswith("GET /api/events/"):  # a stream has no end
+            ending = route.endswith("auth/logout")  # would leave the next request without its session
+            judge_one(operation, url, [one for one in callers.values() if not (ending and one.session)], door(route))
+
+
+def judge_one(operation: Any, url: httpx.URL, callers: list[Caller], door: str) -> None:
+    """Judge one operation, by the same requests in each run."""
+
+    @given(case=operation.as_strategy(), caller=st.sampled_from(callers))
+    @hypothesis.settings(max_examples=EXAMPLES, derandomize=True, database=None, phases=[hypothesis.Phase.generate])
+    def as_described(case: schemathesis.Case[Any], caller: Caller) -> None:
+        cookies = "; ".join(f"{name}={secret}" for name, secret in caller.http.cookies.items())
+        headers = dict(caller.http.headers) | ({"Cookie": cookies} if cookies else {})
+        answer = case.call(base_url=str(url).rstrip("/"), headers=headers, timeout=60)
+        refused = caller.refused_at(door)
+        assert refused is None or answer.status_code in (refused, 422, 429), (operation.label, answer.status_code)
+        case.validate_response(answer, checks=CHECKS[answer.status_code == 503 :])
+
+    as_described()
+
+
+async def test_every_answer_to_everybody_is_described(platform: Platform, callers: dict[str, Caller]) -> None:
+    await asyncio.to_thread(judge, platform.admin.base_url, callers, ROUTES.__getitem__)
 
 
 async def test_a_caller_with_the_right_is_let_in(platform: Platform, callers: dict[str, Caller]) -> None:
