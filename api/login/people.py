@@ -8,6 +8,7 @@ can lock them out.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, Protocol, cast
@@ -133,6 +134,8 @@ class People:
     by_account: Attempts = field(default_factory=lambda: Attempts(LOGINS_PER_MINUTE))
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by one change at a time of who may come in, from its last check to its event."""
+    _strangers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PROOFS_AT_ONCE - 1))
+    """Of the proofs at once, one is left to people who are known: a flood of strangers does not keep them waiting."""
     _proofs: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PROOFS_AT_ONCE))
 
     # --- logging in -------------------------------------------------------------------------------------------------
@@ -144,7 +147,8 @@ class People:
         mine = known is not None and account is not None and known.user_id == account.user_id
         whose = f"device {digest_of(known.secret).hex()}" if known and mine else f"name {folded(name)}"
         with self.by_address.one(address_of(request)), self.by_account.one(whose):
-            right = await self._proves(password, account.hash if account else None)
+            async with nullcontext() if mine else self._strangers:
+                right = await self._proves(password, account.hash if account else None)
             if account is None or not right:
                 raise Unproven("password_wrong", WRONG)
             self._check_in(account.user_id)

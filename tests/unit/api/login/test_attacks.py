@@ -164,6 +164,27 @@ async def test_nobody_who_knows_the_password_locks_out_the_browser_of_its_person
         assert (await login(http, code="000000")).status_code == 401, "the browser in which she has logged in is heard"
 
 
+async def test_a_flood_of_strangers_does_not_keep_a_known_browser_waiting() -> None:
+    place = Place()
+    async with place.browser() as http, place.browser() as crowd:
+        await place.person(http)
+        place.home.people.by_address = type(place.home.people.by_address)(1000)  # the crowd has many addresses
+        passwords, over = place.home.people.passwords, threading.Event()
+        proves = passwords.proves
+
+        def slow_for_nobodies(password: str, hash_: str | None) -> bool:
+            if hash_ is None:
+                over.wait(30)
+            return proves(password, hash_)
+
+        passwords.proves = slow_for_nobodies  # type: ignore[method-assign]
+        flood = [asyncio.create_task(login(crowd, name=f"nobody {n}")) for n in range(50)]
+        answer = await asyncio.wait_for(login(http), 20)
+        assert answer.status_code == 200
+        over.set()
+        assert {one.status_code for one in await asyncio.gather(*flood)} == {401}
+
+
 # --- other sites, other spellings ------------------------------------------------------------------------------------
 
 
