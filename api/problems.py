@@ -46,7 +46,7 @@ _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
 _EXAMPLES: dict[int, str] = {
     400: "JSON is malformed: trailing characters (byte 38)",
     401: "send `Authorization: Bearer TOKEN` with the administrator's token",
-    403: "another worker holds this job",
+    403: "this needs the right to add videos; ask an administrator",
     404: "there is no video big-buck-bunny-hfagkw8m",
     405: "events are sent with POST",
     408: "nothing of the body came for 60 s",

@@ -69,7 +69,7 @@ def create_admin(
     services: Services, refusals: Refusals, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str
 ) -> FastAPI:
     """Return the administrators' app: uploads, videos, jobs, workers. Every route but health requires the token."""
-    app = begin("Kinolog admin", "Uploads, videos, jobs, workers.", 401, 429, 503, kind=FastAPI)
+    app = begin("Kinolog admin", "Uploads, videos, jobs, workers.", 401, 403, 429, 503, kind=FastAPI)
     options = services.options
     lacks = health.stored_in(services, services.log_answers)
     app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=options.metrics_token))

@@ -29,7 +29,7 @@ class Standing(BaseModel):
     samples: int
 
 
-class Fault(BaseModel):
+class FaultCount(BaseModel):
     """Number of an encoder's failures for a reason."""
 
     encoder: str
@@ -42,7 +42,7 @@ class InsightsShown(BaseModel):
 
     coverage: Coverage
     leaderboard: list[Standing]
-    stability: list[Fault]
+    stability: list[FaultCount]
 
 
 @routes.get("/api/insights")

@@ -25,7 +25,7 @@ class Wanted(BaseModel, extra="forbid"):
     reason: Prose = Field("", max_length=500, examples=["uploads over a slow line"])
 
 
-@routes.get("")
+@routes.get("", responses=documented(404))
 async def list_settings(
     given: Given, category: Annotated[Line | None, Query(max_length=100, description="Only this category.")] = None
 ) -> Page[Setting]:

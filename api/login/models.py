@@ -19,7 +19,7 @@ def _of_clean_texts(value: Any) -> Any:
     while texts:
         match texts.pop():
             case str() as text if fault := line_fault(text):
-                raise ValueError(fault)
+                raise ValueError(f"a text of the credential {fault}")
             case dict() as inner:
                 texts += [*inner, *inner.values()]
             case list() as inner:

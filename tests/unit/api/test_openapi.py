@@ -78,6 +78,14 @@ def test_every_operation_is_documented_with_its_answers_and_an_example(
 
 
 @pytest.mark.parametrize("name", APPS)
+def test_a_refusal_is_described_by_our_own_models(name: str) -> None:
+    """Another model of an app was called Fault, too, and took its place in the document."""
+    schemas = document_of(name)["components"]["schemas"]
+    for model in (problems.Problem, problems.Fault):
+        assert set(schemas[model.__name__]["properties"]) == set(model.model_fields)
+
+
+@pytest.mark.parametrize("name", APPS)
 def test_references_lead_somewhere_and_ids_are_unique(name: str) -> None:
     document = document_of(name)
     schemas = document["components"]["schemas"]
