@@ -24,7 +24,7 @@ from events.errors import (
     Retryable,
     Unproven,
 )
-from events.faults import pointer_of, sentence
+from events.faults import place_of, pointer_of, sentence
 
 TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
@@ -122,7 +122,7 @@ def problem(status: int, detail: str, *, headers: dict[str, str] | None = None, 
 
 
 def _fault(fault: Mapping[str, Any]) -> dict[str, str]:
-    where = tuple(fault["loc"])
+    where = place_of(fault)
     said = Fault(where=".".join(map(str, where)), pointer=pointer_of(where), what=sentence(fault))
     return said.model_dump(exclude_none=True)
 
@@ -165,7 +165,7 @@ def install(app: FastAPI) -> None:
             own = {404: "there is nothing at this address", 405: f"this address takes {' or '.join(allowed)}"}
             detail = own.get(error.status_code) or detail
         if detail == UNREADABLE:
-            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "the body is not text in UTF-8")
+            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "the body is not text in UTF-8, or nested too deeply")
         return problem(error.status_code, detail, headers=headers)
 
     async def bug(_request: Request, _error: Exception) -> Response:

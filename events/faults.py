@@ -95,6 +95,7 @@ _TYPES = {
     "object": "must be a JSON object",
 }
 _EXPECTED = re.compile(r"Expected `(\w+)(?: \| null)?`(?: ([<>]=) ([-+.e\d]+))?").match
+_BRANCH = re.compile(r"[a-z-]+\[.*\]", re.DOTALL).fullmatch
 _BOUNDS = {">=": "at least", "<=": "at most"}
 
 
@@ -122,11 +123,16 @@ def pointer_of(where: tuple[int | str, ...]) -> str | None:
     return "#" + "".join("/" + quote(str(part).replace("~", "~0").replace("/", "~1"), safe="~") for part in where[1:])
 
 
+def place_of(fault: Mapping[str, Any]) -> tuple[int | str, ...]:
+    """Return the location of one of pydantic's errors, without its names for the branches of a union."""
+    return tuple(part for part in fault["loc"] if isinstance(part, int) or not _BRANCH(part))
+
+
 def sentence(fault: Mapping[str, Any]) -> str:
     """Return one of pydantic's errors as a sentence that begins with its field."""
     if fault["type"] == "value_error":
         return words_of(fault)
-    where = ("body",) if fault["type"] == "json_invalid" else tuple(fault["loc"])
+    where = ("body",) if fault["type"] == "json_invalid" else place_of(fault)
     return f"the {name_of(where)} {words_of(fault)}"
 
 

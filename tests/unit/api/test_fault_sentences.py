@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 from pydantic_core._pydantic_core import list_all_errors
 
 from api import problems
+from api.admin.settings import Wanted
 from events.faults import name_of, pointer_of, sentence
 from infra.runtime.settings import InvalidSettings, Settings
 from producers.anonymity import Refused
@@ -45,6 +46,14 @@ def test_a_field_has_a_name_for_people_and_a_place_for_programs(
     where: tuple[int | str, ...], name: str, pointer: str | None
 ) -> None:
     assert (name_of(where), pointer_of(where)) == (name, pointer)
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, None])
+def test_a_value_that_may_be_of_several_types_is_named_as_a_person_would(value: object) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Wanted.model_validate({"value": value})
+    said = sentence(refused.value.errors()[0])
+    assert said == "the value must be text"
 
 
 @pytest.mark.parametrize(
