@@ -87,6 +87,25 @@ class SecurityHeaders:
         await self._app(scope, receive, _adding(send, self._headers) if scope["type"] == "http" else send)
 
 
+class NeverKept:
+    """Lets no browser and no proxy keep an answer below `/api/`: it is for one caller, and true for a moment."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+
+        async def forbid(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [(name, value) for name, value in message["headers"] if name.lower() != b"cache-control"]
+                message = {**message, "headers": [*kept, (b"cache-control", b"no-store")]}
+            await send(message)
+
+        ours = scope["type"] == "http" and scope["path"].startswith("/api/")
+        await self._app(scope, receive, forbid if ours else send)
+
+
 class CrossOrigin:
     """Lets players of any site read public content; preflights are answered here.
 

@@ -11,6 +11,7 @@ from typing import Annotated, cast
 import uvicorn
 from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.middleware import Middleware
 
 from api import health
 from api.access import Access
@@ -26,7 +27,7 @@ from api.identity import READING, address_of, check_not_foreign, check_right, ch
 from api.login import accounts as logins
 from api.login import routes as ways
 from api.login.household import Terms, household
-from api.middleware import Observer
+from api.middleware import NeverKept, Observer
 from api.refusals import Refusals, access_refused
 from api.rights import ROUTES, doors
 from events.people import Right
@@ -87,6 +88,7 @@ def create_admin(
         observer=observer,
         new_id=lambda: services.context().new_id(),
         refusals=refusals,
+        inside=[Middleware(NeverKept)],
         per_minute=rates_of(app),
         file_max_bytes=lambda: app.state.services.options.upload_max_bytes + FORM_FIELDS_BYTES,
     )

@@ -94,7 +94,6 @@ Given = Annotated[People, Depends(people)]
 @allowing(kind="login")
 async def log_in(request: Request, response: Response, given: Given, login: Login) -> LoggedIn:
     """Log in by name and password, and a code where the account has a second factor."""
-    response.headers["Cache-Control"] = "no-store"
     await given.login(request, response, login.name, login.password, login.code)
     return LoggedIn()
 
@@ -103,16 +102,14 @@ async def log_in(request: Request, response: Response, given: Given, login: Logi
 @allowing(kind="login")
 async def accept_link(request: Request, response: Response, given: Given, acceptance: Acceptance) -> LoggedIn:
     """Use a link: it makes an account, or gives an account a new password, once. Without a second factor you are logged in."""
-    response.headers["Cache-Control"] = "no-store"
     if await given.accept(request, response, acceptance.token, acceptance.name, acceptance.password):
         return LoggedIn()
     return LoggedIn(authenticated=False, message="the password is changed; log in with it and a code of your second factor")
 
 
 @routes.get("/check")
-async def check(request: Request, response: Response, given: Given) -> Check:
+async def check(request: Request, given: Given) -> Check:
     """Say whether you are logged in."""
-    response.headers["Cache-Control"] = "no-store"
     setup = not given.directory.administrators()
     try:
         identity = await given.identify(request)
@@ -127,9 +124,8 @@ async def check(request: Request, response: Response, given: Given) -> Check:
 
 
 @routes.get("/csrf-token")
-async def make_csrf_token(request: Request, response: Response) -> CsrfToken:
+async def make_csrf_token(request: Request) -> CsrfToken:
     """Return the token that belongs to your session."""
-    response.headers["Cache-Control"] = "no-store"
     secret = secret_of(request, COOKIE) or ""
     return CsrfToken(csrf_token=csrf_token(secret), required=bool(secret))
 

@@ -54,11 +54,6 @@ Me = Annotated[tuple[str, str], Depends(me)]
 ProviderId = Annotated[str, PROVIDER]
 
 
-def _secret(response: Response) -> None:
-    """Let nobody on the way keep an answer."""
-    response.headers["Cache-Control"] = "no-store"
-
-
 # --- one's own factors ------------------------------------------------------------------------------------------------
 
 
@@ -77,26 +72,23 @@ async def list_factors(given: Given, who: Me) -> Factors:
 
 
 @routes.post("/totp", status_code=201, responses=documented(409, 422))
-async def begin_totp(request: Request, response: Response, given: Given, who: Me, confirmed: Confirmed) -> Secret:
+async def begin_totp(request: Request, given: Given, who: Me, confirmed: Confirmed) -> Secret:
     """Make a secret for an authenticator app. It counts once `verify` has got a code of it."""
     user_id, name = who
     await given.house.confirm(request, user_id, confirmed.password)
-    _secret(response)
     return Secret.model_validate((await given.second.begin(user_id, name))._asdict())
 
 
 @routes.post("/totp/verify", responses=documented(409, 422))
-async def prove_totp(response: Response, given: Given, who: Me, proof: Proof) -> RecoveryCodes:
+async def prove_totp(given: Given, who: Me, proof: Proof) -> RecoveryCodes:
     """Let the secret count, by a code of it; the answer has recovery codes. From now on a login needs a code."""
-    _secret(response)
     return RecoveryCodes(recovery_codes=await given.second.prove(who[0], proof.code))
 
 
 @routes.post("/totp/recovery-codes", responses=documented(404, 422))
-async def renew_codes(request: Request, response: Response, given: Given, who: Me, removal: Removal) -> RecoveryCodes:
+async def renew_codes(request: Request, given: Given, who: Me, removal: Removal) -> RecoveryCodes:
     """Make new recovery codes; the old ones end."""
     await given.house.confirm(request, who[0], removal.password)
-    _secret(response)
     return RecoveryCodes(recovery_codes=await given.second.renew_codes(who[0], removal.code))
 
 
@@ -190,12 +182,9 @@ async def come_back(
 
 
 @routes.post("/openid/{provider}/backchannel-logout", responses=documented(404, 422))
-async def log_out_for_provider(
-    response: Response, given: Given, provider: ProviderId, logout_token: Annotated[str, LOGOUT_TOKEN]
-) -> LoggedOut:
+async def log_out_for_provider(given: Given, provider: ProviderId, logout_token: Annotated[str, LOGOUT_TOKEN]) -> LoggedOut:
     """Log a person out everywhere, as their provider asks by a signed token."""
     issuer, subject = await given.providers.logged_out(provider, logout_token)
-    _secret(response)
     if user_id := await given.links.linked(issuer, subject):
         await given.house.end_sessions(user_id)
     return LoggedOut()

@@ -25,7 +25,7 @@ routes = APIRouter(tags=["live"])
 VIDEOS_MAX = 100
 """Maximum number of videos that one stream may name, and whose state is in `initial`."""
 WORKERS_MAX = 1000
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+HEADERS = {"X-Accel-Buffering": "no"}
 """Proxies must not hold messages back."""
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"example": "event: progress\ndata: {…}\nid: jobs:0=12,…\n\n"}}},

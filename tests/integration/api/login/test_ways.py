@@ -68,12 +68,6 @@ async def test_a_person_adds_an_authenticator_app_and_removes_it(page: httpx.Asy
     assert house.reasons == ["password_wrong", "password_wrong", "totp_replayed"]
 
 
-async def test_nobody_keeps_a_secret_on_the_way(page: httpx.AsyncClient) -> None:
-    as_anna(page)
-    answer = await page.post("/api/auth/totp", json={"password": "right"})
-    assert answer.headers["Cache-Control"] == "no-store"
-
-
 @pytest.mark.parametrize(
     "path", ["/totp", "/totp/verify", "/totp/recovery-codes", "/totp/remove", "/passkeys/registration", "/passkeys"]
 )
