@@ -17,7 +17,7 @@ RIGHTS: Mapping[Right, str] = {
     "upload": "add videos",
     "edit": "change, archive and restore videos",
     "operate": "run jobs again, pause and prioritise them; drain workers; resolve failures",
-    "administer": "people, tokens, keys of workers, settings; purge videos",
+    "administer": "administer people, tokens, keys of workers and settings; purge videos",
 }
 """Each right, and what it allows."""
 
