@@ -193,7 +193,6 @@ async def log_out_for_provider(given: Given, provider: ProviderId, logout_token:
 @routes.get("/openid/{provider}/logout", responses=documented(404))
 async def leave_provider(request: Request, response: Response, given: Given, provider: ProviderId) -> Away:
     """Say where the browser goes to log out of a provider, too."""
-    _secret(response)
     id_token = cookies.secret_of(request, ID_TOKEN + provider)
     cookies.take(request, response, ID_TOKEN + provider)
     return Away(url=await given.providers.logout_url(provider, id_token))

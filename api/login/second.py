@@ -110,9 +110,9 @@ class SecondFactor:
         if not code:
             raise FactorMissing
         with self._guesses.one(whose or user_id):
-            await self._spend(user_id, totp, code)
+            await self._accept(user_id, totp, code)
 
-    async def _spend(self, user_id: str, totp: Totp, code: str) -> None:
+    async def _accept(self, user_id: str, totp: Totp, code: str) -> None:
         if not looks_like_totp(code):
             await self._spend(user_id, recovery_digest(code))
             return
