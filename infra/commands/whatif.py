@@ -66,7 +66,8 @@ async def _whatif(path: Path, since: datetime | None, seed: int) -> dict[str, An
     from infra.commands.support.services import settings_of_services
     from infra.policy import policy_of
     from processors.dispatch.figures import claims_of, measure
-    from processors.dispatch.whatif import Alternative, Replay, record
+    from processors.dispatch.recording import record
+    from processors.dispatch.whatif import Alternative, Replay
 
     settings, other = settings_of_services(), alternative_of(path)
     policy = policy_of(settings)

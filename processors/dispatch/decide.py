@@ -45,12 +45,11 @@ from processors.dispatch.matching import best_job
 from processors.dispatch.state import (
     Claim,
     Decided,
-    Gpu,
     Job,
     State,
     bar,
-    hear,
     next_wakeup,
+    note_gpu,
     note_process,
     requeue,
     set_alarm,
@@ -160,9 +159,7 @@ class Answer(Decision):
             self._refuse_claim(event, request.id, "draining")
             return
         started = self._take_over(event)
-        if event.capabilities.gpu:
-            self._state.gpus[event.worker_id] = Gpu(event.pool, event.capabilities, self._now)
-            hear(self._state, event.worker_id, self._now)
+        note_gpu(self._state, event, self._now)
         barred = bar(self._state, event.pool, event.worker_id, self._now)
         if barred == "draining" or self._now >= event.deadline or self._state.waiting >= CLAIMS_MAX:
             self._refuse_claim(event, request.id)

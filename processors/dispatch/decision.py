@@ -31,7 +31,6 @@ from processors.dispatch.state import (
     State,
     bar,
     evolve,
-    hear,
     note_process,
 )
 
@@ -70,7 +69,6 @@ class Decision:
         reason = given or bar(self._state, event.pool, event.worker_id, self._now) or "no_job"
         refused = ClaimRefused(worker_id=event.worker_id, pool=event.pool, claim_id=claim_id, reason=reason)
         self._take(refused, event.pool)
-        hear(self._state, event.worker_id, self._now)
 
     def _assign(self, job_id: str, claim_id: str, event: ClaimRequested, why: Why) -> None:
         self._take_over(event)  # its claim may have waited while this dispatcher restarted

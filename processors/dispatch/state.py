@@ -199,6 +199,7 @@ def evolve(state: State, fact: Envelope[Decided]) -> None:
             _end(state, event.job_id, "cancelled", fact.time)
         case ClaimRefused():
             _drop_claim(state, event.claim_id)
+            hear(state, event.worker_id, fact.time)
         case DispatchPaused():
             state.paused[event.pool, event.worker_id or ""] = event.drain
         case DispatchResumed():
@@ -267,6 +268,13 @@ def set_alarms_for_claims(state: State, now: datetime) -> None:
     for worker_id, gpu in state.gpus.items():
         if (moment := gpu.heard_at + state.policy.gpu_patience) > now:
             set_alarm(state, moment, "gpu", worker_id)
+
+
+def note_gpu(state: State, claim: ClaimRequested, now: datetime) -> None:
+    """Note the claim of a GPU worker: it is idle."""
+    if claim.capabilities.gpu:
+        state.gpus[claim.worker_id] = Gpu(claim.pool, claim.capabilities, now)
+        hear(state, claim.worker_id, now)
 
 
 def hear(state: State, worker_id: str, now: datetime) -> None:

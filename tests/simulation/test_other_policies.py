@@ -15,8 +15,9 @@ from events.kinds import EncodeSpec
 from events.media import Rung
 from infra.reference.schemas import ROOT, examples_of
 from processors.dispatch.figures import Figures, claims_of, measure
+from processors.dispatch.recording import Recording, Worker, record
 from processors.dispatch.state import Decided, Policy
-from processors.dispatch.whatif import Alternative, Recording, Replay, Worker, record
+from processors.dispatch.whatif import Alternative, Replay
 from tests.simulation.world import START, Outcome, Scale, run
 
 CALM = Scale(calamities=0, returning=0)
@@ -39,6 +40,11 @@ def replayed(outcome: Outcome, alternative: Alternative = Alternative(), seed: i
     return Replay(recording_of(outcome), POLICY, alternative, seed).run()
 
 
+def timed(facts: Sequence[Envelope[Decided]]) -> list[tuple[datetime, tuple[str, int, str]]]:
+    """Return the claims in order, with their times."""
+    return [(fact.time, claim) for fact in facts for claim in claims_of([fact])]
+
+
 def figures(outcome: Outcome, alternative: Alternative) -> Figures:
     """Return what an alternative comes to."""
     return measure(replayed(outcome, alternative), None)
@@ -52,9 +58,29 @@ def test_the_recorded_policy_gives_the_recorded_claims_in_their_order(seed: int)
     assert claims_of(replayed(outcome))[: len(claims)] == claims
 
 
-@pytest.mark.parametrize("seed", range(4))
+PROMPT = replace(CALM, prompt=True)
+"""No log has the time at which a late request without an answer was decided."""
+SLOTS = replace(PROMPT, workers=4, slots=2, unlike=True, jobs=60)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_each_slot_claims_with_capabilities_of_its_own(seed: int) -> None:
+    outcome = run(seed, SLOTS)
+    assert timed(replayed(outcome)[: len(outcome.facts)]) == timed(outcome.facts)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_dispatcher_that_forgot_before_the_beginning_changes_nothing(seed: int) -> None:
+    """The first state is that of the facts: retries that a tick made ready, and what each GPU worker was seen to do, as well."""
+    outcome = run(seed, replace(SLOTS, calamities=6, length=(100, 300)))
+    since = START + timedelta(seconds=1000)
+    facts = Replay(recording_of(outcome, since), POLICY, Alternative(), 0).run()
+    assert timed(facts[: len(outcome.facts)]) == timed(outcome.facts)
+
+
+@pytest.mark.parametrize("seed", range(12))
 def test_also_from_the_middle(seed: int) -> None:
-    outcome = run(seed, CALM)
+    outcome = run(seed, CALM if seed < 4 else PROMPT)
     since = START + timedelta(seconds=400)
     facts = Replay(recording_of(outcome, since), POLICY, Alternative(), 0).run()
     claims = claims_of(outcome.facts)

@@ -54,17 +54,22 @@ PLAIN = Capabilities(kinds=("analyse",))
 GPU = Capabilities(kinds=("analyse",), encoders=("h264_nvenc",), gpu=True)
 ANY_WORKER = Requirements(kind="analyse")
 ONLY_GPU = Requirements(kind="analyse", encoder="h264_nvenc")
+HIGH = Requirements(kind="analyse", height=2160)
+LOW_MAX = 1080
 
 
 @dataclass(frozen=True)
 class Scale:
     """How large a world is. Seconds, unless a name says otherwise; `shortest` is how long it goes on at least.
 
-    `returning` is the share of workers that come back under their own name after they have died; each has `slots`.
+    `returning` is the share of workers that come back under their own name after they have died; each has `slots`. Where they are
+    `unlike`, a worker's further slots take no high jobs. `prompt`: no request comes late or twice, and ticks come at once.
     """
 
     workers: int = 20
     slots: int = 1
+    unlike: bool = False
+    prompt: bool = False
     jobs: int = 100
     spread: float = 600
     lease: float = 60
@@ -135,6 +140,7 @@ class Sim:
     poison: set[str] = field(default_factory=set)
     processes: dict[str, str] = field(default_factory=dict)
     asked: dict[str, set[str]] = field(default_factory=dict)
+    slots: dict[str, Capabilities] = field(default_factory=dict)
     skews: dict[str, float] = field(default_factory=dict)
     capabilities: dict[str, Capabilities] = field(default_factory=dict)
     bad_until: dict[str, datetime] = field(default_factory=dict)
@@ -157,9 +163,10 @@ class Sim:
         """Append a request, after a delay that may be long; now and then twice. Its time is that of the sender's clock."""
         time = self.now + timedelta(seconds=self.skews.get(worker, 0.0))
         request = Envelope(id_ or self.new_id(), "sim", POOL, time, event, self.new_id())
-        late = self.rng.uniform(0.5, 3) * self.scale.lease if self.rng.random() < 0.02 else 0.0
-        self.later(late + self.rng.expovariate(5), lambda: self.arrive(request))
-        if self.rng.random() < 0.05:
+        late = self.rng.uniform(0.5, 3) * self.scale.lease if self.rng.random() < 0.02 and not self.scale.prompt else 0.0
+        late += 0.0 if self.scale.prompt and isinstance(event, ClockTicked) else self.rng.expovariate(5)
+        self.later(late, lambda: self.arrive(request))
+        if self.rng.random() < 0.05 and not self.scale.prompt:
             self.later(self.rng.expovariate(0.1), lambda: self.arrive(request))
         return request.id
 
@@ -286,8 +293,9 @@ class Sim:
         skew = self.rng.uniform(-0.3, 0.3) * self.scale.claim_wait
         self.skews.setdefault(worker, skew)  # that of the machine
         self.processes[worker] = f"process {next(self.numbers)}"
-        for _ in range(self.scale.slots):
-            self.ask(worker, self.processes[worker])
+        lower = {"height_max": LOW_MAX} if self.scale.unlike else {}
+        for slot in range(self.scale.slots):
+            self.ask(worker, self.processes[worker], capabilities.model_copy(update=lower if slot else {}))
 
     def leave(self, worker: str, process: str) -> None:
         """The process ends, and a fresh one replaces it a while later: under its name, or another."""
@@ -308,16 +316,16 @@ class Sim:
                 self.send(ClaimWithdrawn(worker_id=worker, pool=POOL, claim_id=asked), worker=worker)
             self.later(3.0, lambda: self.leave(worker, process))
 
-    def ask(self, worker: str, process: str) -> None:
-        """Request a job; ask again when no answer came."""
+    def ask(self, worker: str, process: str, can: Capabilities) -> None:
+        """Request a job for a slot; ask again when no answer came."""
         if process in self.crashed:
             return
         deadline = self.now + timedelta(seconds=self.scale.claim_wait + self.skews[worker])
-        can = self.capabilities[worker]
         wish = ClaimRequested(worker_id=worker, pool=POOL, capabilities=can, deadline=deadline, process_id=process)
         asked = self.send(wish, worker=worker)
         self.asked.setdefault(process, set()).add(asked)
-        self.later(self.scale.claim_wait + 5, lambda: self.ask(worker, process) if self.answered(process, asked) else None)
+        self.slots[asked] = can
+        self.later(self.scale.claim_wait + 5, lambda: self.ask(worker, process, can) if self.answered(process, asked) else None)
 
     def answered(self, process: str, claim_id: str) -> bool:
         """Wait for a claim's answer no longer; return whether it was awaited."""
@@ -334,7 +342,7 @@ class Sim:
         if event.reason == "draining":
             self.leave(event.worker_id, process)
         else:
-            self.later(self.rng.random(), lambda: self.ask(event.worker_id, process))
+            self.later(self.rng.random(), lambda: self.ask(event.worker_id, process, self.slots[event.claim_id]))
 
     def work(self, claim: JobClaimed) -> None:
         """Work on a claim: to its end, or until something happens to the worker. One that comes too late is handed back."""
@@ -370,7 +378,7 @@ class Sim:
 
     def release(self, claim: JobClaimed) -> None:
         self.send(self.released(claim), worker=claim.worker_id)
-        self.later(1.0, lambda: self.ask(claim.worker_id, str(claim.process_id)))
+        self.later(1.0, lambda: self.ask_after(claim))
 
     def report(self, claim: JobClaimed, *, failed: bool) -> None:
         ended = ResultReported(
@@ -384,7 +392,11 @@ class Sim:
         id_ = self.send(ended, worker=claim.worker_id)
         if self.rng.random() < 0.2:
             self.send(ended, worker=claim.worker_id, id_=id_)
-        self.later(0.5, lambda: self.ask(claim.worker_id, str(claim.process_id)))
+        self.later(0.5, lambda: self.ask_after(claim))
+
+    def ask_after(self, claim: JobClaimed) -> None:
+        """Request the slot's next job."""
+        self.ask(claim.worker_id, str(claim.process_id), self.slots[claim.claim_id])
 
 
 def run(seed: int, scale: Scale = SMALL) -> Outcome:
@@ -394,7 +406,7 @@ def run(seed: int, scale: Scale = SMALL) -> Outcome:
         can = GPU if number % 5 == 0 else PLAIN
         sim.later(sim.rng.uniform(0, 5), lambda number=number, can=can: sim.join(f"w{number}", can))  # type: ignore[misc]
     for _ in range(scale.jobs):
-        submit(sim)
+        submit(sim, HIGH if scale.unlike and sim.rng.random() < 0.3 else ANY_WORKER)
     for _ in range(scale.calamities):
         sim.later(sim.rng.uniform(10, 1.5 * scale.spread), sim.calamity)
     while sim.agenda and sim.now - START < scale.horizon and len(sim.requests) < REQUESTS_MAX * scale.jobs:
@@ -408,7 +420,7 @@ def run(seed: int, scale: Scale = SMALL) -> Outcome:
     return Outcome(sim.facts, findings, digest(sim.facts), sim.requests, sim.decisions)
 
 
-def submit(sim: Sim) -> None:
+def submit(sim: Sim, usual: Requirements) -> None:
     """A job that comes at some time; some can never succeed, some need a GPU, about some people change their minds."""
     job_id = sim.new_id()
     submitted = JobSubmitted(
@@ -416,7 +428,7 @@ def submit(sim: Sim) -> None:
         video_id=sim.new_id(),
         pool=POOL,
         spec=AnalyseSpec(source=Source(object_key="k", size_bytes=1)),
-        requirements=ONLY_GPU if sim.rng.random() < 0.1 else ANY_WORKER,
+        requirements=ONLY_GPU if sim.rng.random() < 0.1 else usual,
         priority=sim.rng.choice(("high", "normal", "low")),
     )
     if sim.rng.random() < 0.05:

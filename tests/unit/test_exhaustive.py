@@ -104,7 +104,7 @@ LISTED = {
     "NewStep": JOBS | {"projections/history/story.py:_step", "projections/jobs.py:evolve_job"},
     "NewFact": JOBS
     | {
-        "processors/dispatch/whatif.py:_heard",
+        "processors/dispatch/recording.py:heard",
         "projections/catalog.py:media_keys",
         "projections/catalog.py:part_keys",
         "projections/failures/projection.py:success_keys",
