@@ -20,7 +20,7 @@ from api.cookies import digest_of, secret_of
 from api.limits import Attempts
 from events.actors import BOOTSTRAP
 from events.clock import Context
-from events.people import Right
+from events.people import Right, Role
 from producers.accounts import KeptSession
 from projections.people.directory import Directory
 from projections.people.rights import RIGHTS, rights_of
@@ -35,6 +35,8 @@ REMEMBERED_MAX = 20_000
 USED_EVERY = timedelta(minutes=1)
 LOOKS, LOOK_S = 20, 0.05
 """A session that another app has just opened is awaited this long."""
+TOKENS_PER_MINUTE = 300
+"""Wrong tokens per address. A comparison costs nothing, so a page with an old token may ask often."""
 NO_TOKEN = "log in, or send `Authorization: Bearer TOKEN`"
 IN_ADDRESS = ("token", "access_token", "api_key")
 
@@ -49,12 +51,13 @@ class Tables(Protocol):
 
 
 class Identity(NamedTuple):
-    """A caller: the actor of their events (`events.actors`), and their rights."""
+    """A caller: the actor of their events (`events.actors`), and their rights. `role` is that of a person at a browser."""
 
     actor: str
     rights: frozenset[Right]
     user_id: str | None = None
     session_id: str | None = None
+    role: Role | None = None
 
 
 EVERYTHING = frozenset(RIGHTS)
@@ -84,9 +87,9 @@ class Doors:
     directory: Directory
     tables: Tables
     context: Callable[[], Context]
-    attempts: Attempts
     bootstrap: str = ""
     idle: timedelta = timedelta(hours=12)
+    attempts: Attempts = field(default_factory=lambda: Attempts(TOKENS_PER_MINUTE))
     _sessions: "OrderedDict[bytes, _Known]" = field(default_factory=OrderedDict)
     _tokens: "OrderedDict[bytes, _Known]" = field(default_factory=OrderedDict)
 
@@ -154,7 +157,7 @@ class Doors:
             known.noted_at = now
             await self.tables.use_session(known.id, now)
         user_id, role = found
-        return Identity(f"user:{user_id}", rights_of(role), user_id, known.id)
+        return Identity(f"user:{user_id}", rights_of(role), user_id, known.id, role)
 
     async def _followed(self, row: KeptSession, now: datetime) -> None:
         """Wait a moment for the event of a session that was just opened elsewhere."""
@@ -164,6 +167,11 @@ class Doors:
             if row.session_id in self.directory.sessions:
                 return
             await asyncio.sleep(LOOK_S)
+
+
+def has_secret(request: Request) -> bool:
+    """Return whether a request comes with a token or a session's cookie, right or wrong."""
+    return "authorization" in request.headers or secret_of(request, COOKIE) is not None
 
 
 def check_right(identity: Identity, right: Right) -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from events.errors import (
+    Concealed,
     Conflict,
     EventTooLarge,
     InvalidEvent,
@@ -131,7 +132,7 @@ def install(app: FastAPI) -> None:
     """Answer every fault with a problem document."""
 
     async def expected(request: Request, error: Exception) -> Response:
-        if isinstance(error, Unproven):
+        if isinstance(error, Unproven | Concealed):
             request.state.refusal = error.reason
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
         status = HTTPStatus(getattr(error, "status", status))

@@ -1,7 +1,8 @@
 """Refused requests leave an event: at most one a minute for equal requests, with their number.
 
-The answers 401, 403 and 429 are refusals in every app; the worker app also records the mistakes of workers. Refusals of a caller
-that has proven nothing are equal whatever their route: a flood makes few events, from one address or from thousands.
+The answers 401, 403 and 429 are refusals in every app, and so is 404 for a thing that is concealed; the worker app also records the
+mistakes of workers. Refusals of a caller that has proven nothing are equal whatever their route: a flood makes few events, from one
+address or from thousands.
 """
 
 import asyncio
@@ -151,8 +152,8 @@ class Refused:
             await send(message)
 
         await self._app(scope, receive, watch)
-        if status in self._refusals.statuses:
-            state = scope.get("state", {})
+        state = scope.get("state", {})
+        if status in self._refusals.statuses or (status == HTTPStatus.NOT_FOUND and "refusal" in state):
             route = getattr(scope.get("route"), "path", UNKNOWN)
             reason = state.get("refusal") or HTTPStatus(status).phrase
             client = scope["client"][0] if scope.get("client") else UNKNOWN

@@ -14,6 +14,7 @@ KinologError
 ├── InvalidRequest   a person or client asked for something impossible: 4xx, with what to do
 ├── Unproven         a proof of identity was refused: 401
 ├── NotFound         no such video, job, rendition …: 404
+│   └── Concealed    there is one, for others
 └── Conflict         not in this state: 409
 """
 
@@ -83,6 +84,14 @@ class Unproven(KinologError):
 
 class NotFound(KinologError):
     """There is no such thing."""
+
+
+class Concealed(NotFound):
+    """There is such a thing, and the caller may not know it; `reason` is for the audit."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Conflict(KinologError):

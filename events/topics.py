@@ -141,7 +141,7 @@ PEOPLE = Topic(
     "People by their ids, their roles, sessions, links and tokens; no names and no secrets.",
     get_args(PersonEvent),
     producers=("admin app",),
-    consumers=("admin app", "projection audit", "archiver"),
+    consumers=("admin app", "public app", "projection audit", "archiver"),
     partitions=1,
 )
 TELEMETRY = Topic(

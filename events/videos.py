@@ -6,6 +6,11 @@ from pydantic import Field
 
 from events.envelope import Event, Value
 from events.media import Failure, ObjectRef, Plan, Probe
+from events.people import Role
+
+Visibility = Literal["public", "unlisted", "private"]
+NAMED_MAX = 1000
+"""People who are named for one private video."""
 
 
 class UploadStarted(Event, type="kinolog.upload.started.v1"):
@@ -39,7 +44,8 @@ class UploadAbandoned(Event, type="kinolog.upload.abandoned.v1"):
 class VideoUploaded(Event, type="kinolog.video.uploaded.v1"):
     """A complete source is in the object store.
 
-    `sha256` is the hash that the sender announced, if any; `etag` is the store's. Jobs on the source check both.
+    `sha256` is the hash that the sender announced, if any; `etag` is the store's. Jobs on the source check both. A video without
+    `visibility` is public.
     """
 
     video_id: str
@@ -52,6 +58,7 @@ class VideoUploaded(Event, type="kinolog.video.uploaded.v1"):
     etag: str | None = None
     origin: Literal["api", "form", "cli"] = "api"
     priority: Literal["high", "normal", "low"] = "normal"
+    visibility: Visibility | None = None
 
 
 class VideoProbed(Event, type="kinolog.video.probed.v1"):
@@ -118,6 +125,18 @@ class VideoEdited(Event, type="kinolog.video.edited.v1"):
     description: str | None = Field(None, max_length=5000)
 
 
+class VideoVisibilityChanged(Event, type="kinolog.video.visibility-changed.v1"):
+    """A person decided who may watch the video: anybody (`unlisted`: by its address only), or some people.
+
+    `roles` and `users` (ids) may watch a private video, besides everybody with the right to read; they replace those before.
+    """
+
+    video_id: str
+    visibility: Visibility
+    roles: tuple[Role, ...] = Field((), max_length=10)
+    users: tuple[str, ...] = Field((), max_length=NAMED_MAX)
+
+
 class VideoArchived(Event, type="kinolog.video.archived.v1"):
     """The video was taken off the public pages; everything is kept."""
 
@@ -146,6 +165,7 @@ VideoEvent = (
     | VideoFailed
     | VideoRetryRequested
     | VideoEdited
+    | VideoVisibilityChanged
     | VideoArchived
     | VideoRestored
     | VideoPurged

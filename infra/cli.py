@@ -62,6 +62,7 @@ app = typer.Typer(
 )
 app.command()(ingest.ingest)
 app.command()(catalog.videos)
+app.command()(catalog.visibility)
 app.add_typer(jobs.app, name="jobs", cls=Group)
 app.add_typer(explain.app, name="explain", cls=Group)
 app.add_typer(failures.app, name="failures", cls=Group)

@@ -29,6 +29,7 @@ from events.videos import (
     VideoRestored,
     VideoRetryRequested,
     VideoUploaded,
+    VideoVisibilityChanged,
 )
 from processors.agents.standing import is_away
 from projections import catalog
@@ -97,7 +98,7 @@ def act_with(pool: Any, store: Store) -> Callable[[Recorded[Any]], Awaitable[Non
                 log.info("video_purged", video_id=video_id, objects=deleted)
             case UploadStarted() | VideoUploaded() | VideoProbed() | VideoPlanned() | VideoFailed() | VideoRetryRequested():
                 return
-            case VideoEdited() | VideoArchived() | VideoRestored():
+            case VideoEdited() | VideoVisibilityChanged() | VideoArchived() | VideoRestored():
                 return
             case _:
                 assert_never(event)

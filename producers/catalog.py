@@ -2,12 +2,28 @@
 
 from events.clock import Context
 from events.envelope import Envelope, Event
-from events.videos import VideoArchived, VideoEdited, VideoPurged, VideoRestored, VideoRetryRequested
+from events.people import Role
+from events.videos import (
+    VideoArchived,
+    VideoEdited,
+    VideoPurged,
+    VideoRestored,
+    VideoRetryRequested,
+    VideoVisibilityChanged,
+    Visibility,
+)
 
 
 def edited(context: Context, video_id: str, *, title: str | None, description: str | None) -> Envelope[Event]:
     """Change a video's title or description."""
     return _about(context, video_id, VideoEdited(video_id=video_id, title=title, description=description))
+
+
+def shown_to(
+    context: Context, video_id: str, visibility: Visibility, *, roles: tuple[Role, ...], users: tuple[str, ...]
+) -> Envelope[Event]:
+    """Decide who may watch a video."""
+    return _about(context, video_id, VideoVisibilityChanged(video_id=video_id, visibility=visibility, roles=roles, users=users))
 
 
 def archived(context: Context, video_id: str) -> Envelope[Event]:

@@ -67,6 +67,7 @@ from events.videos import (
     VideoRestored,
     VideoRetryRequested,
     VideoUploaded,
+    VideoVisibilityChanged,
 )
 from events.workers import (
     WorkerCleared,
@@ -89,6 +90,8 @@ from projections.folding.queries import load
 OfWorkers = WorkerLife | WorkerDeployed | WorkerRolledBack | WorkerKeyEvent | WorkerRequestRefused
 Audited = VideoEvent | JobRequest | OfWorkers | FailureEvent | AccessEvent | PersonEvent | SettingEvent
 REASON_MAX = 500
+GIVEN = {"title", "description", "visibility", "roles", "users"}
+"""Fields of a video that a person decides."""
 _SQL = load(Path(__file__).with_name("audit.sql"))
 
 
@@ -128,9 +131,8 @@ class About(NamedTuple):
 def about(event: Audited) -> About:
     """Return what an event is about. Pure."""
     match event:
-        case VideoUploaded() | VideoEdited():
-            given = {"title": event.title, "description": event.description}
-            return About("video", event.video_id, values={name: value for name, value in given.items() if value is not None})
+        case VideoUploaded() | VideoEdited() | VideoVisibilityChanged():
+            return About("video", event.video_id, values=event.model_dump(include=GIVEN, exclude_none=True))
         case UploadAbandoned() | VideoRetryRequested():
             return About("video", event.video_id, event.reason)
         case (
@@ -200,8 +202,9 @@ def action_of(wire_type: str) -> str:
 def keys_of(recorded: Recorded[Audited]) -> Collection[tuple[str]]:
     """Return the event's id, when a person caused it, it was a refusal, or it gave values to fields."""
     event, actor = recorded.envelope.data, recorded.envelope.actor
-    named = isinstance(event, VideoUploaded | VideoEdited | AccessRefused | WorkerRequestRefused | PersonEvent | SettingEvent)
-    return ((recorded.envelope.id,),) if named or is_person(actor) else ()
+    valued = isinstance(event, VideoUploaded | VideoEdited | VideoVisibilityChanged | PersonEvent | SettingEvent)
+    refused = isinstance(event, AccessRefused | WorkerRequestRefused)
+    return ((recorded.envelope.id,),) if valued or refused or is_person(actor) else ()
 
 
 def evolve(entry: Entry | None, recorded: Recorded[Audited]) -> Entry | None:

@@ -21,6 +21,7 @@ from events.envelope import Recorded
 from events.jobs import JobCompleted, JobFact, JobStep, PartAccepted, PoolFact, Refusal
 from events.kinds import AnalyseResult, ExtrasResult, MakingResult, MediaResult, VerifyResult
 from events.media import Failure, ObjectRef, Plan, Probe, Rendition, Subtitle
+from events.people import Role
 from events.topics import JOBS, VIDEOS
 from events.videos import (
     UploadAbandoned,
@@ -36,11 +37,14 @@ from events.videos import (
     VideoRestored,
     VideoRetryRequested,
     VideoUploaded,
+    VideoVisibilityChanged,
+    Visibility,
 )
 from projections.folding.fold import Projection, Table, table_row
 from projections.folding.queries import load
 from projections.folding.repeats import once
 from projections.short_ids import whole_id
+from projections.visibility import NOBODY, Viewer
 
 Status = Literal["uploading", "processing", "ready", "failed", "abandoned", "purged"]
 PAGE_MAX = 100
@@ -67,6 +71,9 @@ class Video:
     slug: str
     status: Status
     archived: bool = False
+    visibility: Visibility = "public"
+    roles: tuple[Role, ...] = ()
+    users: tuple[str, ...] = ()
     title: str = ""
     description: str = ""
     filename: str = ""
@@ -130,6 +137,9 @@ class Edition:
     video_id: str
     status: Status
     archived: bool
+    visibility: Visibility
+    roles: tuple[Role, ...]
+    users: tuple[str, ...]
     digest: str
     media: int
 
@@ -141,6 +151,7 @@ class VideoSummary(BaseModel):
     slug: str
     status: Status
     archived: bool
+    visibility: Visibility
     title: str
     description: str
     duration_ms: int | None
@@ -221,6 +232,8 @@ def evolve_video(video: Video | None, recorded: Recorded[VideoEvent]) -> Video |
             return _retried(video) if video.status == "failed" else video
         case VideoEdited():
             return _edited(video, event)
+        case VideoVisibilityChanged():
+            return replace(video, visibility=event.visibility, roles=event.roles, users=event.users)
         case VideoArchived():
             return replace(video, archived=True)
         case VideoRestored():
@@ -264,6 +277,7 @@ def _uploaded(video: Video | None, event: VideoUploaded, time: datetime) -> Vide
         size_bytes=event.size_bytes,
         sha256=event.sha256,
         priority=event.priority,
+        visibility=event.visibility or "public",
         uploaded_at=time,
         words=_index(event.title, event.description),
     )
@@ -347,9 +361,14 @@ After = tuple[datetime, str] | None
 """Start of a page: (uploaded_at, video_id) of the previous page's last video."""
 
 
-async def page(connection: AsyncConnection[Any], *, limit: int, after: After = None, query: str = "") -> Sequence[VideoSummary]:
-    """Return published videos, newest first; with `query`, only those with all its words (the last may be a prefix)."""
-    values: dict[str, object] = {"limit": min(limit, PAGE_MAX), **_cursor(after)}
+async def page(
+    connection: AsyncConnection[Any], *, limit: int, viewer: Viewer = NOBODY, after: After = None, query: str = ""
+) -> Sequence[VideoSummary]:
+    """Return the videos that a viewer may list, newest first.
+
+    With `query`, only those with all its words (the last may be a prefix).
+    """
+    values: dict[str, object] = {"limit": min(limit, PAGE_MAX), **_cursor(after), **viewer._asdict()}
     if not query.strip():
         cursor = await connection.execute(_SQL["page"], values)
     elif wanted := _tsquery(query):  # planned on each call: the best index depends on how common the words are
@@ -427,16 +446,19 @@ async def extras_of(connection: AsyncConnection[Any], video_id: str) -> Sequence
     return [_MEDIA.validate_json(text) for (text,) in await cursor.fetchall()]
 
 
-async def is_playable(connection: AsyncConnection[Any], video_id: str, job_id: str, epoch: int) -> bool:
-    """Return whether a job's result under an epoch was accepted, else its objects belong to no video, and may be seen."""
+async def visibility_of(connection: AsyncConnection[Any], video_id: str, job_id: str, epoch: int) -> Visibility | None:
+    """Return who may watch the objects of a job's result under an epoch.
+
+    None: it was not accepted, so its objects belong to no video, or its video is archived or purged.
+    """
     cursor = await connection.execute(_SQL["playable"], {"video_id": video_id, "job_id": job_id, "epoch": epoch})
-    (found,) = await cursor.fetchone() or (False,)
-    return bool(found)
+    found = await cursor.fetchone()
+    return found[0] if found else None
 
 
-async def edition_of(connection: AsyncConnection[Any], slug: str) -> Edition | None:
-    """Return the edition of the video with this address."""
-    cursor = await connection.execute(_SQL["edition"], {"slug": slug})
+async def edition_of(connection: AsyncConnection[Any], *, slug: str | None = None, video_id: str | None = None) -> Edition | None:
+    """Return the edition of the video with this address or id."""
+    cursor = await connection.execute(_SQL["edition"], {"slug": slug, "video_id": video_id})
     found = await cursor.fetchone()
     return _EDITION.validate_json(found[0]) if found else None
 

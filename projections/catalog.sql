@@ -4,6 +4,9 @@ CREATE TABLE videos (
     slug text NOT NULL,
     status text NOT NULL,
     archived boolean NOT NULL,
+    visibility text NOT NULL,
+    roles jsonb NOT NULL,
+    users jsonb NOT NULL,
     title text NOT NULL,
     description text NOT NULL,
     filename text NOT NULL,
@@ -33,7 +36,7 @@ CREATE TABLE videos (
 -- Slugs are unique by their 40 random bits. No constraint says so: a fold must never stop at a row that cannot be written.
 CREATE INDEX ON videos (slug);
 CREATE INDEX ON videos USING hash (sha256);
-CREATE INDEX ON videos (uploaded_at DESC, video_id DESC) WHERE status = 'ready' AND NOT archived;
+CREATE INDEX ON videos (uploaded_at DESC, video_id DESC) WHERE status = 'ready' AND NOT archived AND visibility <> 'unlisted';
 CREATE INDEX ON videos (coalesce(uploaded_at, started_at) DESC, video_id DESC);
 CREATE INDEX ON videos (status, coalesce(uploaded_at, started_at) DESC, video_id DESC);
 -- Without fastupdate no search pays for entries that are still to be sorted in.
@@ -61,23 +64,28 @@ CREATE TABLE parts (
     PRIMARY KEY (video_id, job_id, epoch, part)
 );
 
+-- name: listable
+-- The rule of `projections.visibility.may_list`, as a condition.
+status = 'ready' AND NOT archived AND visibility <> 'unlisted'
+    AND (visibility = 'public' OR %(everything)s OR roles ? %(role)s::text OR users ? %(user_id)s::text)
+
 -- name: page
--- Published videos, newest first, after a cursor (uploaded_at, video_id).
+-- Listable videos, newest first, after a cursor (uploaded_at, video_id).
 SELECT to_json(v)::text FROM (
-    SELECT video_id, slug, status, archived, title, description, duration_ms, rungs, thumbnail, uploaded_at, published_at
+    SELECT video_id, slug, status, archived, visibility, title, description, duration_ms, rungs, thumbnail, uploaded_at, published_at
     FROM catalog.videos
-    WHERE status = 'ready' AND NOT archived
+    WHERE {listable}
       AND (uploaded_at, video_id) < (coalesce(%(after_time)s::timestamptz, 'infinity'), coalesce(%(after_id)s::text, ''))
     ORDER BY uploaded_at DESC, video_id DESC
     LIMIT %(limit)s
 ) v;
 
 -- name: search
--- Published videos with every word (the last as a prefix) in title or description, newest first.
+-- Listable videos with every word (the last as a prefix) in title or description, newest first.
 SELECT to_json(v)::text FROM (
-    SELECT video_id, slug, status, archived, title, description, duration_ms, rungs, thumbnail, uploaded_at, published_at
+    SELECT video_id, slug, status, archived, visibility, title, description, duration_ms, rungs, thumbnail, uploaded_at, published_at
     FROM catalog.videos
-    WHERE status = 'ready' AND NOT archived AND words @@ %(query)s::tsquery
+    WHERE {listable} AND words @@ %(query)s::tsquery
       AND (uploaded_at, video_id) < (coalesce(%(after_time)s::timestamptz, 'infinity'), coalesce(%(after_id)s::text, ''))
     ORDER BY uploaded_at DESC, video_id DESC
     LIMIT %(limit)s
@@ -148,12 +156,10 @@ SELECT to_json(m)::text FROM (
 ) m ORDER BY completed_at, job_id;
 
 -- name: playable
--- Whether a job's result under this epoch was accepted, and its video may be seen.
-SELECT EXISTS (
-    SELECT FROM catalog.media m JOIN catalog.videos v USING (video_id)
-    WHERE (m.video_id, m.job_id, m.epoch) = (%(video_id)s, %(job_id)s, %(epoch)s)
-      AND NOT v.archived AND v.status NOT IN ('purged', 'abandoned')
-);
+-- Visibility of a job's result, if it was accepted under this epoch and its video is neither archived nor purged.
+SELECT v.visibility FROM catalog.media m JOIN catalog.videos v USING (video_id)
+WHERE (m.video_id, m.job_id, m.epoch) = (%(video_id)s, %(job_id)s, %(epoch)s)
+  AND NOT v.archived AND v.status NOT IN ('purged', 'abandoned');
 
 -- name: extras
 -- The same for everything other than renditions.
@@ -162,10 +168,11 @@ SELECT to_json(m)::text FROM catalog.media m WHERE video_id = %(video_id)s AND k
 -- name: edition
 -- Identifies the rows behind a video's manifests in a few bytes: rows of media are only ever added.
 SELECT to_json(e)::text FROM (
-    SELECT video_id, status, archived, md5(concat_ws('/', probe, plan, job_ids)) AS digest,
+    SELECT video_id, status, archived, visibility, roles, users, md5(concat_ws('/', probe, plan, job_ids)) AS digest,
            (SELECT count(*) FROM catalog.media m WHERE m.video_id = v.video_id) AS media
     FROM catalog.videos v
-    WHERE slug = %(slug)s ORDER BY coalesce(uploaded_at, started_at), video_id LIMIT 1
+    WHERE slug = %(slug)s::text OR video_id = %(video_id)s::text
+    ORDER BY coalesce(uploaded_at, started_at), video_id LIMIT 1
 ) e;
 
 -- name: counts

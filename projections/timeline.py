@@ -44,6 +44,7 @@ from events.videos import (
     VideoRestored,
     VideoRetryRequested,
     VideoUploaded,
+    VideoVisibilityChanged,
 )
 from projections.folding.fold import Projection, Table, table_row
 from projections.folding.queries import load
@@ -142,6 +143,8 @@ def _words(event: Shown) -> str:
             | DispatchResumed()
         ):
             return event.reason or ""
+        case VideoVisibilityChanged():
+            return event.visibility
         case UploadStarted() | VideoEdited() | VideoArchived() | VideoRestored() | VideoPurged() | PartAccepted():
             return ""
         case _:

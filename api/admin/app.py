@@ -197,6 +197,7 @@ def options_of(settings: Settings) -> Options:
         metrics_token=settings.metrics_token.get_secret_value(),
         upload_max_bytes=settings.upload_max_bytes,
         upload_part_bytes=settings.upload_part_bytes,
+        upload_visibility=settings.upload_visibility,
         pools=settings.pools,
         caps=Caps(settings.telemetry_hardware_max, settings.telemetry_words_max),
     )

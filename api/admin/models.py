@@ -9,7 +9,9 @@ from api.examples import JOB_ID, SHA256, VIDEO_ID
 from api.problems import documented
 from events.kinds import Capabilities
 from events.media import Failure, Plan, Probe
+from events.people import Role
 from events.text import Prose
+from events.videos import Visibility
 from events.workers import EncoderTrial, GraphicsCard
 from projections import jobs
 from projections.catalog import Status
@@ -35,6 +37,7 @@ class VideoShown(BaseModel):
     slug: str = Field(examples=["holiday-hfagkw8m"])
     status: Status = Field(examples=["ready"])
     archived: bool
+    visibility: Visibility
     title: str = Field(examples=["Holiday"])
     description: str = Field(examples=["A week at the sea"])
     filename: str = Field(examples=["holiday.mp4"])
@@ -52,6 +55,8 @@ class VideoShown(BaseModel):
 class VideoDetail(VideoShown):
     """Everything about one video, including the properties of its source and its plan."""
 
+    roles: tuple[Role, ...] = Field(examples=[["viewer"]])
+    users: tuple[str, ...] = Field(examples=[[]])
     plan: Plan | None
     probe: Probe | None
     warnings: tuple[str, ...] = Field(examples=[["The source is damaged at 0:12; the picture stands still there."]])

@@ -19,6 +19,7 @@ from api.services import POSITION_HEADER
 from events.envelope import Envelope, Event
 from events.errors import InvalidRequest
 from events.text import Line
+from events.videos import Visibility
 from projections.folding.positions import Positions, newest, snapshot
 from projections.moments import time_of
 from projections.settings import Desk
@@ -43,6 +44,7 @@ class Options(common.Options):
     presign_ttl_s: int
     upload_max_bytes: int
     upload_part_bytes: int
+    upload_visibility: Visibility = "public"
     pools: tuple[str, ...] = ()
     caps: Caps = UNCAPPED
 

@@ -24,7 +24,7 @@ from events.faults import sentence
 from events.objects import source_key
 from events.text import Line, Prose
 from events.topics import VIDEOS, partition_for
-from events.videos import UploadStarted, VideoUploaded
+from events.videos import UploadStarted, VideoUploaded, Visibility
 from producers import uploads as producer
 from projections import catalog
 from projections.catalog import Video
@@ -100,6 +100,7 @@ class Completion(BaseModel):
     priority: Priority = "normal"
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", examples=["5a" * 32])
     origin: Literal["api", "form", "cli"] = "api"
+    visibility: Visibility | None = Field(None, description="Without it, the setting `upload_visibility`.", examples=["public"])
     parts: list[SentPart] | None = Field(None, max_length=PARTS_MAX)
 
 
@@ -109,6 +110,7 @@ class FormDetails(BaseModel):
     title: Line | None = Field(None, min_length=1, max_length=255)
     description: Prose = Field("", max_length=5000)
     priority: Priority = "normal"
+    visibility: Visibility | None = None
 
 
 class CompletedUpload(BaseModel):
@@ -210,6 +212,7 @@ async def complete(given: Given, response: Response, video_id: VideoId, completi
         etag=stat.etag,
         origin=completion.origin,
         priority=completion.priority,
+        visibility=completion.visibility or given.options.upload_visibility,
     )
     made = await become(given, response, upload, force=video.force)
     if made.video_id != video_id:
@@ -303,6 +306,7 @@ FORM = {
         "title": {"type": "string", "maxLength": 255},
         "description": {"type": "string", "maxLength": 5000},
         "priority": {"type": "string", "enum": ["high", "normal", "low"]},
+        "visibility": {"type": "string", "enum": ["public", "unlisted", "private"]},
     },
 }
 
@@ -329,9 +333,9 @@ async def upload_form(
     content_length: Annotated[int, Header(include_in_schema=False)] = 0,
     force: Force = False,
 ) -> CompletedUpload:
-    """Take a form with a `file` and, before or after it, `title`, `description`, `priority`; streamed through in parts.
+    """Take a form with a `file` and, before or after it, `title`, `description`, `priority`, `visibility`.
 
-    409 names the video when its content is there already.
+    It is streamed through in parts. 409 names the video when its content is there already.
     """
     form = Form(content_type)
     sending = _Sending(given, given.context(), _part_bytes(content_length, given.options.upload_part_bytes))
@@ -369,6 +373,7 @@ async def _made_of(
         etag=stat.etag,
         origin="form",
         priority=details.priority,
+        visibility=details.visibility or given.options.upload_visibility,
     )
     return await become(given, response, upload, force=force)
 

@@ -9,8 +9,10 @@ from api.admin.models import CHANGED, FOUND, AcceptedVideo, Page, Reason, VideoD
 from api.admin.services import Given, Services, reading, write
 from api.examples import PROGRESSING
 from api.services import Cursor, Limit, Minimum, after_of, cursor_of
-from events.errors import Conflict, NotFound
+from events.errors import Conflict, InvalidRequest, NotFound
+from events.people import Role
 from events.text import Line, Prose
+from events.videos import NAMED_MAX, Visibility
 from producers import catalog as catalog_producer
 from projections import catalog, progress, timeline
 from projections.catalog import Status, Video
@@ -21,15 +23,24 @@ Which = Annotated[Line, Path(max_length=100, description="A video's id or slug, 
 
 
 class Edit(BaseModel):
-    """New title or description of a video. Omitted fields stay as they are; at least one is required."""
+    """New title, description or visibility of a video. Omitted fields stay as they are; at least one is required.
+
+    `roles` and `users` (ids) may watch a private video, besides everybody with the right to read; they come with `visibility`
+    and replace those before.
+    """
 
     title: Line | None = Field(None, min_length=1, max_length=255, examples=["Holiday at the sea"])
     description: Prose | None = Field(None, max_length=5000, examples=["With everybody"])
+    visibility: Visibility | None = Field(None, examples=["private"])
+    roles: tuple[Role, ...] = Field((), max_length=10, examples=[["viewer"]])
+    users: tuple[Line, ...] = Field((), max_length=NAMED_MAX, examples=[[]])
 
     @model_validator(mode="after")
     def _something(self) -> "Edit":
-        if self.title is None and self.description is None:
-            raise ValueError("say a title or a description")
+        if self.title is None and self.description is None and self.visibility is None:
+            raise ValueError("say a title, a description or a visibility")
+        if (self.roles or self.users) and self.visibility != "private":
+            raise ValueError("say roles and users with visibility private; other videos are for anybody")
         return self
 
 
@@ -65,6 +76,8 @@ async def show_video(given: Given, response: Response, which: Which, minimum: Mi
         media = await catalog.media_of(connection, video.video_id)
     return VideoDetail(
         **VideoShown.model_validate(video).model_dump(),
+        roles=video.roles,
+        users=video.users,
         plan=video.plan,
         probe=video.probe,
         warnings=video.warnings,
@@ -92,10 +105,18 @@ async def show_timeline(given: Given, response: Response, which: Which) -> Page[
 
 @routes.patch("/api/videos/{which}", status_code=202, responses=FOUND)
 async def edit_video(given: Given, response: Response, which: Which, edit: Edit) -> AcceptedVideo:
-    """Change title or description; the address stays."""
+    """Change title, description or visibility; the address stays."""
     video = await _existing(given, which)
-    event = catalog_producer.edited(given.context(), video.video_id, title=edit.title, description=edit.description)
-    await write(given, response, [event])
+    events = []
+    if edit.title is not None or edit.description is not None:
+        words = {"title": edit.title, "description": edit.description}
+        events.append(catalog_producer.edited(given.context(), video.video_id, **words))
+    if edit.visibility is not None:
+        if unknown := set(edit.users) - given.people.directory.users.keys():
+            raise InvalidRequest(f"there is no user {min(unknown)}; ids are in `kinolog users list --json`")
+        about = given.context(), video.video_id, edit.visibility
+        events.append(catalog_producer.shown_to(*about, roles=edit.roles, users=edit.users))
+    await write(given, response, events)
     return AcceptedVideo(video_id=video.video_id)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from fastapi import Request
 
 from api.identity import Doors, Identity
-from api.limits import Attempts
 from api.login.passkeys import Passkeys
 from api.login.people import People
 from api.login.providers import Ask, Providers
@@ -20,9 +19,6 @@ from producers.passkeys import site_of
 from producers.passwords import Cost, Passwords
 from producers.providers import Provider
 from projections.people.directory import Directory
-
-TOKENS_PER_MINUTE = 300
-"""Wrong tokens per address. A comparison costs nothing, so a page with an old token may ask often."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ def household(
         (position,) = await append([envelope])
         directory.take(Recorded(position.topic, position.partition, position.offset, envelope))  # type: ignore[arg-type]
 
-    doors = Doors(directory, accounts, context, Attempts(TOKENS_PER_MINUTE), terms.bootstrap, terms.idle)
+    doors = Doors(directory, accounts, context, terms.bootstrap, terms.idle)
     second = SecondFactor(factors, context, record)
     people = People(
         directory=directory,

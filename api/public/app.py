@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -13,19 +14,26 @@ from api import health
 from api.addresses import Addresses
 from api.app import Prometheus, begin, finish, rates, rates_of, serve_beside, server_config
 from api.callers import signing
+from api.identity import Doors
 from api.middleware import CrossOrigin, Observer
-from api.public import pages, previews, videos
+from api.public import media, pages, previews, videos
 from api.public.services import Options, Services
 from api.refusals import Refusals, access_refused
 from events.pulse import Pulse
+from events.topics import PEOPLE
 from infra.runtime import metrics, postgres
 from infra.runtime.appender import appender_of
 from infra.runtime.client_keys import ClientKeys
 from infra.runtime.clock import SystemClock, system_context
 from infra.runtime.memory import collect_rarely
 from infra.runtime.objects import ObjectStore
+from infra.runtime.people.accounts import AccountTables
+from infra.runtime.periodic_keys import PeriodicKeys
 from infra.runtime.settings import Settings
+from infra.runtime.tokens import find_admin_token
 from infra.settings.live import live_settings
+from projections.folding.follower import Followed
+from projections.people.directory import Directory, evolve
 
 APP = "public"
 
@@ -34,11 +42,11 @@ def create_public(
     services: Services, refusals: Refusals, *, observer: Observer, exposition: Callable[[], bytes], metrics_type: str
 ) -> FastAPI:
     """Return the viewers' app: browse, search, watch."""
-    app = begin("Kinolog", "Browse, search and watch.", 429, 503, kind=FastAPI)
+    app = begin("Kinolog", "Browse, search and watch.", 401, 429, 503, kind=FastAPI)
     options = services.options
     lacks = health.stored_in(services)
     app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=options.metrics_token))
-    for each in (videos, previews, pages):
+    for each in (videos, media, previews, pages):
         app.include_router(each.routes)
     return finish(
         app,
@@ -57,17 +65,28 @@ def create_public(
 async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
     """Serve viewers until SIGTERM."""
     collect_rarely()  # a film's manifests consist of 20,000 values; garbage collection took four fifths of the time
-    async with live_settings(settings, pulse) as followers:
+    people = Followed((PEOPLE,), Directory(), evolve)
+    async with live_settings(settings, pulse, people) as followers:
         settings = followers.live.settings
         pool = await postgres.open_pool(settings)
         store = ObjectStore(settings)
         await store.ensure_bucket()
         appender = appender_of(settings)
         await appender.start()
+        bootstrap = find_admin_token(settings) if settings.file_token else ""
+        accounts, keys = AccountTables(pool), PeriodicKeys(pool, "media")
+        await accounts.ensure()
         context = partial(system_context, "kinolog/public")
         clients = ClientKeys(pool, SystemClock(), period_days=settings.client_key_days)
         refusals = Refusals(signing(appender.append, APP), context, clients.hash, partial(access_refused, APP))
-        services = Services(pool=pool, store=store, context=context, options=options_of(settings))
+        services = Services(
+            pool=pool,
+            store=store,
+            context=context,
+            options=options_of(settings),
+            doors=Doors(people.state, accounts, context, bootstrap, timedelta(seconds=settings.session_idle_s)),
+            media_key=lambda day: keys.key(day, forget_before=context().now.date()),
+        )
         app = create_public(
             services, refusals, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE
         )
@@ -92,6 +111,7 @@ def options_of(settings: Settings) -> Options:
         media_delivery=settings.media_delivery,
         media_origin=_origin(settings) if settings.media_delivery == "redirect" else "",
         presign_ttl_s=settings.presign_ttl_s,
+        private_media_ttl_s=settings.private_media_ttl_s,
         public_url=settings.public_url,
         trusted_proxies=settings.trusted_proxies,
         metrics_token=settings.metrics_token.get_secret_value(),

@@ -8,7 +8,7 @@ from html import escape
 from http import HTTPStatus
 from pathlib import Path
 from string import Template
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
@@ -17,11 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.limits import allowing
+from api.public.media import Known
 from api.public.previews import Preview, head_of, preview_of, site_of
-from api.public.services import Given
-from api.public.videos import Known, shown_video
+from api.public.services import Given, Watching
+from api.public.videos import shown_video
 from api.ranges import is_known
 from events.errors import NotFound
+from events.videos import Visibility
 
 WEB = Path(__file__).resolve().parent.parent / "web"
 VENDOR = {"hls.js": WEB / "node_modules" / "hls.js" / "dist" / "hls.min.js"}
@@ -39,30 +41,41 @@ _SLUG = re.compile(r"[a-z0-9-]{1,100}")
 routes = APIRouter(include_in_schema=False)
 
 
+class Described(NamedTuple):
+    """A video as its page needs it."""
+
+    visibility: Visibility
+    preview: Preview
+
+
 @routes.api_route("/", methods=READ)
 async def library(known: Known = None) -> Response:
     """The library."""
     return _whole(WEB / "index.html", "no-cache", known, "text/html")
 
 
-async def described(given: Given, request: Request, slug: str) -> Preview | None:
-    """Return a video in brief, None while the database is away. Raises NotFound."""
+async def described(given: Given, viewer: Watching, request: Request, slug: str) -> Described | None:
+    """Return a video and its preview, None while the database is away. Raises NotFound."""
     if not _SLUG.fullmatch(slug):
         raise NotFound("there is no such video: its address is not complete")
     try:
-        return preview_of(await shown_video(given, slug), site_of(given, request))
+        video = await shown_video(given, slug, viewer)
+        return Described(video.visibility, preview_of(video, site_of(given, request)))
     except problems.AWAY:
         return None
 
 
 @routes.api_route("/watch/{slug}", methods=READ)
-async def watch(preview: Annotated[Preview | None, Depends(described)]) -> HTMLResponse:
+async def watch(found: Annotated[Described | None, Depends(described)]) -> HTMLResponse:
     """The page of one video. Its script loads the content, and keeps trying while the database is away."""
-    if preview is None:
+    if found is None:
         retry = {"Cache-Control": "no-store", "Retry-After": str(problems.RETRY_AFTER_S)}
         return HTMLResponse(_filled("watch.html", name="Kinolog"), 503, retry)
-    page = _filled("watch.html", head_of(preview), name=f"{preview.title} · Kinolog", title=preview.title)
-    return HTMLResponse(page, headers={"Cache-Control": "no-cache"})
+    visibility, preview = found
+    private = visibility == "private"
+    page = _filled("watch.html", "" if private else head_of(preview), name=f"{preview.title} · Kinolog", title=preview.title)
+    headers = {"Cache-Control": "private, no-store" if private else "no-cache"}
+    return HTMLResponse(page, headers=headers if visibility == "public" else headers | {"X-Robots-Tag": "noindex"})
 
 
 @routes.api_route("/robots.txt", methods=READ)

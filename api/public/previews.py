@@ -19,6 +19,7 @@ from events.errors import NotFound
 from events.text import Line
 from projections.catalog import Video
 from projections.playback.manifests import media_path
+from projections.visibility import NOBODY
 
 routes = APIRouter(tags=["watching"])
 SITE = "Kinolog"
@@ -117,7 +118,7 @@ async def oembed(
     maxwidth: Annotated[int | None, Query(ge=1, description="Widest thumbnail in pixels.")] = None,
     maxheight: Annotated[int | None, Query(ge=1, description="Highest thumbnail in pixels.")] = None,
 ) -> Embed:
-    """Describe a video to a site that links to it (oEmbed 1.0)."""
+    """Describe a video to a site that links to it (oEmbed 1.0). Private videos have no preview."""
     if format != "json":
         raise HTTPException(501, "oEmbed is answered as JSON only: leave `format` out, or say json")
     site = site_of(given, request)
@@ -128,7 +129,7 @@ async def oembed(
     found = _ADDRESS.fullmatch(wanted.path)
     if not found or wanted.netloc.lower() not in {urlsplit(site).netloc.lower(), request.url.netloc.lower()}:
         raise NotFound("`url` is no address of a video's page here")
-    preview = preview_of(await shown_video(given, found[1]), site)
+    preview = preview_of(await shown_video(given, found[1], NOBODY), site)
     width, height = preview.picture_width, preview.picture_height
     embed = Embed(title=preview.title, provider_name=SITE, provider_url=site)
     if not preview.picture or not width or not height or width > (maxwidth or width) or height > (maxheight or height):

@@ -1,11 +1,12 @@
-"""`kinolog videos`, `timeline`, `workers`, `audit`: the read models, through the admin API."""
+"""`kinolog videos`, `visibility`, `timeline`, `workers`, `audit`: the read models, through the admin API."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from infra.commands.people import user_of
 from infra.commands.support.admin_api import connected, resource
-from infra.commands.support.output import AsJson, AsOf, Row, duration, fields, moment, note, short, size, table
+from infra.commands.support.output import AsJson, AsOf, Row, done, duration, fields, moment, note, short, size, table
 
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")]
 
@@ -40,6 +41,7 @@ def videos(
             "video": lambda row: short(row["video_id"]),
             "slug": lambda row: row.get("slug"),
             "status": lambda row: row.get("status"),
+            "visibility": lambda row: row.get("visibility"),
             "duration": lambda row: duration(row.get("duration_ms")),
             "size": lambda row: size(row.get("size_bytes")),
             "title": lambda row: row.get("title"),
@@ -47,6 +49,28 @@ def videos(
         as_json=as_json,
         empty="no videos; send one with: kinolog ingest FILE",
     )
+
+
+def visibility(
+    video: Annotated[str, typer.Argument(help="The video's slug, its id, or eight characters of its id.")],
+    visibility: Annotated[Literal["public", "unlisted", "private"], typer.Argument(help="public, unlisted or private.")],
+    roles: Annotated[list[str] | None, typer.Option("--role", help="People with this role may watch; repeatable.")] = None,
+    users: Annotated[list[str] | None, typer.Option("--user", help="This person may watch: name or id; repeatable.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide who may watch a video: anybody, anybody with its address, or some people.
+
+    Everybody with the right to read watches private videos as well; --role and --user name others, and replace those named before.
+
+    \b
+    Examples:
+      kinolog visibility big-buck-bunny unlisted
+      kinolog visibility big-buck-bunny private --role viewer --user anna
+    """
+    with connected() as api:
+        people = {"roles": roles or [], "users": [user_of(api, who) for who in users or ()]}
+        api.patch(resource("videos", video), {"visibility": visibility, **people})
+    done("changed", as_json=as_json)
 
 
 def timeline(

@@ -102,6 +102,17 @@ class Settings(TranscodingSettings, frozen=True, extra="forbid", allow_inf_nan=F
     presign_ttl_s: int = Field(
         15 * 60, ge=30, le=7 * 24 * 3600, description="Life of presigned URLs, seconds.", json_schema_extra=live("uploads")
     )
+    upload_visibility: Literal["public", "unlisted", "private"] = Field(
+        "public", description="Visibility of videos whose upload says none.", json_schema_extra=live("uploads")
+    )
+    private_media_ttl_s: int = Field(
+        4 * 3600,
+        ge=60,
+        le=7 * 24 * 3600,
+        description="Life of the signed paths by which a player reads a private video, seconds, and at most a quarter more: "
+        "longer than its longest film.",
+        json_schema_extra=live("media"),
+    )
     requests_per_minute: int = Field(
         600, le=10**7, ge=1, description="Requests a minute per client address on the public app.", json_schema_extra=live("limits")
     )

@@ -68,6 +68,7 @@ from events.videos import (
     VideoRestored,
     VideoRetryRequested,
     VideoUploaded,
+    VideoVisibilityChanged,
 )
 from processors.agents.process import Decision, Derived, Process, Rule, isolated
 from processors.planning import reruns
@@ -168,7 +169,7 @@ def keys_of(recorded: Recorded[VideoEvent | JobFact]) -> Sequence[tuple[str]]:
             return ()
         case ClaimRefused() | ResultRefused() | DispatchPaused() | DispatchResumed():
             return ()
-        case UploadStarted() | UploadAbandoned() | VideoEdited() | VideoArchived() | VideoRestored():
+        case UploadStarted() | UploadAbandoned() | VideoEdited() | VideoVisibilityChanged() | VideoArchived() | VideoRestored():
             return ()
         case _:
             assert_never(event)

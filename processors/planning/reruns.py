@@ -39,6 +39,7 @@ from events.videos import (
     VideoRestored,
     VideoRetryRequested,
     VideoUploaded,
+    VideoVisibilityChanged,
 )
 from processors.agents.process import Decision
 from producers.failures import verdict
@@ -75,7 +76,9 @@ def keys_of(recorded: Recorded[VideoEvent | JobFact]) -> Collection[tuple[str]]:
             return ()
         case UploadStarted() | UploadAbandoned() | VideoUploaded() | VideoProbed() | VideoPlanned() | VideoPublished():
             return ()
-        case VideoFailed() | VideoRetryRequested() | VideoEdited() | VideoArchived() | VideoRestored() | VideoPurged():
+        case VideoFailed() | VideoRetryRequested() | VideoEdited() | VideoVisibilityChanged() | VideoArchived():
+            return ()
+        case VideoRestored() | VideoPurged():
             return ()
         case _:
             assert_never(event)

@@ -3,12 +3,15 @@
 -- name: page
 -- One page of published videos, newest first.
 SELECT …;
+
+`{name}` in a query stands for the text before it that has this name.
 """
 
 import re
 from pathlib import Path
-from typing import LiteralString, cast
+from typing import LiteralString
 
+_PART = re.compile(r"\{([a-z_]+)\}")
 _NAME = re.compile(r"^-- name: ([a-z_]+)$", re.MULTILINE)
 
 
@@ -18,4 +21,7 @@ def load(path: Path) -> dict[str, LiteralString]:
     names, bodies = parts[1::2], parts[2::2]
     if not names or len(set(names)) != len(names):
         raise ValueError(f"{path}: wants `-- name: …` sections, each name once")
-    return {name: cast(LiteralString, body.strip()) for name, body in zip(names, bodies, strict=True)}
+    found: dict[str, LiteralString] = {}
+    for name, body in zip(names, bodies, strict=True):
+        found[name] = _PART.sub(lambda part: found[part[1]], body.strip())
+    return found

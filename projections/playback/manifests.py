@@ -8,6 +8,7 @@ Addresses, in the public app and in the object store behind a CDN:
 
     public app   /videos/{slug}/master.m3u8   /videos/{slug}/{rendition or subtitle}.m3u8   /videos/{slug}/manifest.mpd
                  /media/{video_id}/{job_id}/{epoch}/…    the object videos/{video_id}/…, which never changes
+                 /media/~{proof}/{video_id}/…            the same, and manifests, of a private video
     store        videos/{video_id}/master.m3u8 …         copies, written once the video is published: `stored`
 
 Every address inside a manifest is relative to it, so both work behind any host and path. The renderers ignore whether a
@@ -23,13 +24,16 @@ from projections.playback import dash as dash_format
 from projections.playback import hls
 from projections.playback.dash import MEDIA_TYPE as DASH_TYPE
 from projections.playback.hls import MEDIA_TYPE as HLS_TYPE
-from projections.playback.tracks import Track, from_app, from_store, media_path, object_key, subtitles, thumbnail, tracks
+from projections.playback.tracks import Address, Track, from_app, from_store, media_path, object_key, subtitles, thumbnail, tracks
 
 __all__ = [
     "DASH_TYPE",
     "HLS_TYPE",
+    "Address",
     "Track",
     "dash",
+    "from_app",
+    "from_store",
     "has_dash",
     "has_hls",
     "hls_master",

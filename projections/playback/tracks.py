@@ -15,9 +15,9 @@ Address = Callable[[str], str]
 """Maps an object key to the object's address in a manifest."""
 
 
-def media_path(key: str) -> str:
-    """Return the public path of an object that a job made."""
-    return "/media/" + quote(key.removeprefix(MADE))
+def media_path(key: str, signed: str = "") -> str:
+    """Return the public path of an object that a job made; that of a private video has a `signed` part, with its slash."""
+    return "/media/" + signed + quote(key.removeprefix(MADE))
 
 
 def object_key(path: str) -> str:

@@ -8,36 +8,10 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from events.media import PlanSettings
-from tests.browser.viewing import open_page
+from tests.browser.viewing import LOAD, SCRIPTS, open_page, until
 from tests.support.presentation import Presentation, make_presentation, served
 
 HERE = Path(__file__).parent
-SCRIPTS = {
-    "hls.js": HERE.parents[1] / "api/web/node_modules/hls.js/dist/hls.min.js",
-    "Shaka": HERE / "node_modules/shaka-player/dist/shaka-player.compiled.js",
-    "dash.js": HERE / "node_modules/dashjs/dist/modern/umd/dash.all.min.js",
-}
-LOAD = {
-    "hls.js": """(address) => {
-        window.hls = new Hls();
-        hls.on(Hls.Events.ERROR, (_, fault) => { if (fault.fatal) window.fault = `${fault.type} ${fault.details}`; });
-        hls.loadSource(address);
-        hls.attachMedia(document.querySelector("#player"));
-    }""",
-    "Shaka": """async (address) => {
-        window.shakaPlayer = new shaka.Player();
-        shakaPlayer.addEventListener("error", ({ detail }) => { window.fault = `Shaka ${detail.code} ${detail.data}`; });
-        await shakaPlayer.attach(document.querySelector("#player"));
-        await shakaPlayer.load(address);
-    }""",
-    "dash.js": """(address) => {
-        window.dash = dashjs.MediaPlayer().create();
-        dash.on("error", ({ error }) => { window.fault = `dash.js ${error.code} ${error.message}`; });
-        dash.updateSettings({ debug: { logLevel: 0 } });
-        dash.initialize(document.querySelector("#player"), address, false);
-    }""",
-}
-"""Each with its defaults: strangers set no others."""
 SECONDS = 14
 PART = ("encode-0", "audio-0", "audio-1", "encode-1", "audio-0-1", "audio-1-1", "encode-2")
 """The jobs that are done when a player comes: three chunks, and the sound in its two pieces."""
@@ -61,14 +35,6 @@ async def opened(browser: Browser, player: str, root: Path, address: str) -> Asy
             await until(page, "video.readyState >= 2")
             yield page
             assert await page.evaluate("window.fault ?? document.querySelector('video').error?.message ?? null") is None
-
-
-async def until(page: Page, condition: str) -> None:
-    """Wait until something is so of the page's `video`, or a fault is known."""
-    await page.wait_for_function(
-        f"(() => {{ const video = document.querySelector('video'); return window.fault || {condition}; }})()"
-    )
-    assert await page.evaluate("window.fault") is None
 
 
 async def begin(page: Page, *, rate: float = 4) -> float:

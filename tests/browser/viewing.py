@@ -3,11 +3,40 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, Page, expect
 from playwright.async_api import TimeoutError as NotThere
+
+HERE = Path(__file__).parent
+SCRIPTS = {
+    "hls.js": HERE.parents[1] / "api/web/node_modules/hls.js/dist/hls.min.js",
+    "Shaka": HERE / "node_modules/shaka-player/dist/shaka-player.compiled.js",
+    "dash.js": HERE / "node_modules/dashjs/dist/modern/umd/dash.all.min.js",
+}
+LOAD = {
+    "hls.js": """(address) => {
+        window.hls = new Hls();
+        hls.on(Hls.Events.ERROR, (_, fault) => { if (fault.fatal) window.fault = `${fault.type} ${fault.details}`; });
+        hls.loadSource(address);
+        hls.attachMedia(document.querySelector("#player"));
+    }""",
+    "Shaka": """async (address) => {
+        window.shakaPlayer = new shaka.Player();
+        shakaPlayer.addEventListener("error", ({ detail }) => { window.fault = `Shaka ${detail.code} ${detail.data}`; });
+        await shakaPlayer.attach(document.querySelector("#player"));
+        await shakaPlayer.load(address);
+    }""",
+    "dash.js": """(address) => {
+        window.dash = dashjs.MediaPlayer().create();
+        dash.on("error", ({ error }) => { window.fault = `dash.js ${error.code} ${error.message}`; });
+        dash.updateSettings({ debug: { logLevel: 0 } });
+        dash.initialize(document.querySelector("#player"), address, false);
+    }""",
+}
+"""Each with its defaults: strangers set no others."""
 
 _REACHED = """([element, seconds]) => new Promise((reached) => {
   const look = () => { if (element.currentTime >= seconds || element.ended) reached(element.currentTime); };
@@ -67,3 +96,11 @@ async def played(page: Page, seconds: float, *, timeout_s: float = 60) -> float:
     async with asyncio.timeout(timeout_s):
         reached: float = await page.evaluate(_REACHED, [player, seconds])
     return reached
+
+
+async def until(page: Page, condition: str) -> None:
+    """Wait until something is so of the page's `video`, or a fault is known."""
+    await page.wait_for_function(
+        f"(() => {{ const video = document.querySelector('video'); return window.fault || {condition}; }})()"
+    )
+    assert await page.evaluate("window.fault") is None

@@ -50,7 +50,7 @@ async def test_the_keys_before_the_last_one_are_deleted(pool: postgres.Pool) -> 
         await keys.hash(ADDRESS)
         clock.day += timedelta(days=7)
     async with pool.connection() as connection:
-        ((left,),) = await (await connection.execute("SELECT count(*) FROM client_keys.keys")).fetchall()
+        ((left,),) = await (await connection.execute("SELECT count(*) FROM periodic_keys.keys")).fetchall()
     assert left == 2
 
 

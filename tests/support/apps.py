@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from api.admin import services as admin
 from api.admin.app import create_admin
 from api.admin.live.hub import Hub
 from api.health import Lacks
+from api.identity import Doors
 from api.login.household import Household
 from api.public import services as public
 from api.public.app import create_public
@@ -31,11 +32,19 @@ from events.envelope import Envelope, Event
 from events.workers import WorkerRequestRefused
 from infra.runtime import metrics
 from infra.runtime.clock import system_context
+from projections.people.directory import Directory
+from tests.support.people import MemoryAccounts
 from tests.support.people import home as household_of
 
 TOKEN = "a-token-for-tests"
 ADMIN = admin.Options(requests_per_minute=1_000_000, presign_ttl_s=60, upload_max_bytes=64 * 2**20, upload_part_bytes=5 * 2**20)
-PUBLIC = public.Options(requests_per_minute=1_000_000, rates={"media": 1_000_000}, media_delivery="proxy", presign_ttl_s=60)
+PUBLIC = public.Options(
+    requests_per_minute=1_000_000,
+    rates={"media": 1_000_000},
+    media_delivery="proxy",
+    presign_ttl_s=60,
+    private_media_ttl_s=3600,
+)
 
 
 @dataclass
@@ -77,11 +86,30 @@ def make(name: str, **parts: Any) -> FastAPI:
     return make_admin(**parts) if name == "admin" else make_public(**parts)
 
 
+async def media_key(day: date) -> bytes:
+    """Return the key of a day's signed paths."""
+    return day.isoformat().encode()
+
+
 def make_public(
-    *, pool: Any = None, store: Any = None, append: Any = refuse, observer: Seen | None = None, **options: Any
+    *,
+    pool: Any = None,
+    store: Any = None,
+    append: Any = refuse,
+    observer: Seen | None = None,
+    doors: Doors | None = None,
+    context: Callable[[], Context] = lambda: system_context("test"),
+    **options: Any,
 ) -> FastAPI:
     """Return the public app with these parts."""
-    services = public.Services(pool=pool, store=store, context=lambda: system_context("test"), options=replace(PUBLIC, **options))
+    services = public.Services(
+        pool=pool,
+        store=store,
+        context=context,
+        options=replace(PUBLIC, **options),
+        doors=doors or Doors(Directory(), MemoryAccounts(), context, TOKEN),
+        media_key=media_key,
+    )
     refusals = refusals_of("public", append)
     return create_public(
         services, refusals, observer=observer or Seen(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE

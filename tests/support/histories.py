@@ -44,6 +44,7 @@ from events.videos import (
     VideoRestored,
     VideoRetryRequested,
     VideoUploaded,
+    VideoVisibilityChanged,
 )
 from events.workers import WorkerCleared, WorkerDrained, WorkerHeartbeat, WorkerOffline, WorkerQuarantined, WorkerRegistered
 from infra.reference.schemas import ROOT, examples_of
@@ -55,7 +56,7 @@ JOBS = [id_of(f"job {n}") for n in range(2)]
 WORKERS = [id_of(f"worker {n}") for n in range(2)]
 _FIRST: tuple[type[Event], ...] = (UploadStarted, VideoUploaded)
 _LATER = (
-    *(VideoProbed, VideoPlanned, VideoPublished, VideoFailed, VideoRetryRequested, VideoEdited),
+    *(VideoProbed, VideoPlanned, VideoPublished, VideoFailed, VideoRetryRequested, VideoEdited, VideoVisibilityChanged),
     *(VideoArchived, VideoRestored, VideoPurged, UploadAbandoned, VideoUploaded, UploadStarted),
 )
 _ENDS = (JobAttemptFailed, LeaseExpired, JobReleased, JobCompleted, JobFailed, JobCancelled)

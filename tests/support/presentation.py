@@ -53,6 +53,11 @@ class Presentation:
 
     def rows(self, jobs: Collection[str] | None = None) -> tuple[Video, list[Media]]:
         """Return the catalog's rows after these jobs completed; None for all of them and publication."""
+        tables = folded(catalog.PROJECTION, self.events(jobs))
+        return tables["videos"][(VIDEO_ID,)], list(tables["media"].values())
+
+    def events(self, jobs: Collection[str] | None = None) -> list[Recorded[Event]]:
+        """Return the events that lead there."""
         done = [name for name in self.made if jobs is None or name in jobs]
         facts: list[Recorded[Event]] = []
         for name in done:
@@ -65,9 +70,7 @@ class Presentation:
         if jobs is None:
             rungs = tuple(rung.name for rung in self.plan.video.rungs) if self.plan.video else ()
             life.append(VideoPublished(video_id=VIDEO_ID, duration_ms=round(self.seconds * 1000), rungs=rungs))
-        facts += [recorded(event, offset, topic="videos") for offset, event in enumerate(life)]
-        tables = folded(catalog.PROJECTION, facts)
-        return tables["videos"][(VIDEO_ID,)], list(tables["media"].values())
+        return facts + [recorded(event, offset, topic="videos") for offset, event in enumerate(life)]
 
     def show(self, root: Path, jobs: Collection[str] | None = None) -> str:
         """Write the manifests as they are after these jobs, as the public app would; return their folder, below `root`."""

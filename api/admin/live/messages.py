@@ -40,6 +40,7 @@ from events.videos import (
     VideoRestored,
     VideoRetryRequested,
     VideoUploaded,
+    VideoVisibilityChanged,
 )
 from events.workers import (
     WorkerCleared,
@@ -107,6 +108,7 @@ def of_progress(recorded: Recorded[VideoEvent | JobFact | ProgressEvent]) -> Not
             | VideoPlanned()
             | VideoRetryRequested()
             | VideoEdited()
+            | VideoVisibilityChanged()
             | VideoArchived()
             | VideoRestored()
             | VideoPurged()

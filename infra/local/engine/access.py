@@ -49,7 +49,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
     "worker": ("workers",),
 }
 """Program -> its names among the producers of a topic. Every one of them reads every topic, except those of READS."""
-READS: Mapping[str, tuple[str, ...]] = {"public": ("every program",)}
+READS: Mapping[str, tuple[str, ...]] = {"public": ("every program", "public app")}
 """Program -> its names among the consumers of the topics that it may read: anybody may reach its port."""
 GROUPS: Mapping[str, str] = {"processors": "kinolog.", "dispatcher": "kinolog."}
 """Program -> prefix of its consumer groups and transactional ids."""

@@ -216,12 +216,12 @@ async def test_an_edition_changes_with_what_its_manifests_are_made_of(connection
         video = await catalog.by_id(connection, VIDEO_ID)
         assert video is not None
         media = await catalog.media_of(connection, VIDEO_ID)
-        editions.append(await catalog.edition_of(connection, video.slug))
+        editions.append(await catalog.edition_of(connection, slug=video.slug))
         rendered.append((manifests.hls_master(video, media), manifests.dash(video, media)))
     assert len({text for texts in rendered for text in texts}) > 2
     for edition, texts in zip(editions, rendered, strict=True):
         assert {other for same, other in zip(editions, rendered, strict=True) if same == edition} == {texts}
-    assert await catalog.edition_of(connection, "nothing") is None
+    assert await catalog.edition_of(connection, slug="nothing") is None
     extras = await catalog.extras_of(connection, VIDEO_ID)
     assert video is not None and manifests.subtitles(video, extras) == manifests.subtitles(video, media) != ()
 

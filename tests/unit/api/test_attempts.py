@@ -10,8 +10,8 @@ import pytest
 
 from api import limits
 from api.access import Access
+from api.identity import TOKENS_PER_MINUTE
 from api.limits import FAULTS_PER_MINUTE
-from api.login.household import TOKENS_PER_MINUTE
 from events.clock import Context
 from events.envelope import Envelope, Event
 from infra.runtime.clock import system_context

@@ -33,6 +33,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "admin app": ("api/admin/**/*.py",),
     "dispatcher": ("processors/dispatch/owner.py",),
     "every program": ("infra/settings/live.py",),
+    "public app": ("api/public/*.py",),
     "worker app": ("api/worker/*.py",),
     "workers": ("workers/**/*.py",),
 }
