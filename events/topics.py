@@ -17,6 +17,7 @@ from events.jobs import JobFact, JobRequest
 from events.people import PersonEvent
 from events.progress import ProgressTicked
 from events.settings import SettingEvent
+from events.streams import StreamEvent
 from events.telemetry import TelemetryReported
 from events.videos import VideoEvent
 from events.workers import WorkerEvent, WorkerHeartbeat
@@ -144,6 +145,14 @@ PEOPLE = Topic(
     consumers=("admin app", "public app", "projection audit", "archiver"),
     partitions=1,
 )
+STREAMS = Topic(
+    "streams",
+    "viewer_id",
+    "Streams of viewers: begun, alive, served, ended, failed.",
+    get_args(StreamEvent),
+    producers=(),
+    consumers=("projection streams", "archiver"),
+)
 TELEMETRY = Topic(
     "telemetry",
     EVENT_ID,
@@ -176,7 +185,7 @@ TOPICS = {
     topic.name: topic
     for topic in (
         *(VIDEOS, CONTENTS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, FAILURES, ACCESS, PEOPLE, TELEMETRY, ARCHIVE),
-        SETTINGS,
+        *(SETTINGS, STREAMS),
     )
 }
 TOPIC_OF = {event.TYPE: topic for topic in TOPICS.values() for event in topic.events}

@@ -3,6 +3,7 @@
 from projections import audit, catalog, contents, jobs, progress, timeline, workers
 from projections.failures import projection as failures
 from projections.folding.fold import Projection
+from projections.streams import projection as streams
 from projections.telemetry import projection as telemetry
 
 PROJECTIONS: dict[str, Projection] = {
@@ -15,6 +16,7 @@ PROJECTIONS: dict[str, Projection] = {
         workers.PROJECTION,
         timeline.PROJECTION,
         failures.PROJECTION,
+        streams.PROJECTION,
         telemetry.PROJECTION,
         audit.PROJECTION,
     )

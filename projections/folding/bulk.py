@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from psycopg import AsyncConnection
 
 from events.topics import Partition
-from projections.folding.fold import Gathered, Key
+from projections.folding.fold import Change, Gathered, Key
 from projections.folding.log import LogReader
 from projections.folding.pace import Pace
-from projections.folding.runner import Batch, Runner, Slice, fold, touches
+from projections.folding.runner import Batch, Runner, Slice, changes, fold, touches
 from projections.folding.store import SeenStore, TableStore
 
 T = TypeVar("T")
@@ -45,12 +45,12 @@ class BulkRunner:
 
     async def apply(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Fold a batch; one of the next ones, or `flush`, stores its rows."""
-        items: Sequence[Any] = batch.records
+        items: dict[str | None, Sequence[Any]] = {None: batch.records}
         if self._seen is not None:
             assert batch.gathered is not None, "a projection that gathers wants the batches of a reader that does"
-            items = (await self._seen.new(connection, batch.gathered)).items()
+            items[None] = (await self._seen.new(connection, batch.gathered)).items()
         for rows in self._tables:
-            await rows.fold(connection, items)
+            items[rows.table.name] = await rows.fold(connection, items[rows.table.of])
         for part in batch.slices:
             before = self._passed.get((part.topic, part.partition))
             self._passed[part.topic, part.partition] = part if before is None else before.joined(part)
@@ -105,6 +105,7 @@ class _Rows:
     """
 
     def __init__(self, store: TableStore, pace: Pace, *, complete: bool) -> None:
+        self.table = store.table
         self._store = store
         self._pace = pace
         self._complete = complete
@@ -115,19 +116,22 @@ class _Rows:
     def __len__(self) -> int:
         return len(self._held)
 
-    async def fold(self, connection: AsyncConnection[Any], gathered: Sequence[Any]) -> None:
-        touching = touches(self._store.table, gathered)
+    async def fold(self, connection: AsyncConnection[Any], gathered: Sequence[Any]) -> list[Change[Any]]:
+        """Fold records, gathered items or changes; return what changed."""
+        touching = touches(self.table, gathered)
         if not touching:
-            return
+            return []
         held = self._held
         if not self._complete:
             missing = dict.fromkeys(key for keys, _ in touching for key in keys if key not in held)
             found = await self._store.fetch(connection, list(missing)) if missing else {}
             held |= missing | found
             self._stored |= found.keys()
-        changed = fold(self._store.table, held, touching)
+        changed = fold(self.table, held, touching)
+        made = changes(held, changed)
         held.update(changed)
         self._changed.update(changed)
+        return made
 
     async def write(self, connection: AsyncConnection[Any]) -> None:
         new = {key: row for key, row in self._changed.items() if key not in self._stored}

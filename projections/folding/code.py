@@ -33,6 +33,8 @@ def code_of(projection: Projection) -> str:
     for table in projection.tables:
         texts.add(repr((table.name, table.key)))
         roots += [table.row, table.keys_of, table.evolve]
+        if table.source is not None:
+            roots += [table.source.table, table.source.items]
     waiting = [found for root in roots for found in _named(root, texts)]
     reached = set[Definition]()
     while waiting:

@@ -12,7 +12,7 @@ active version.
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
-from typing import Any, Generic, LiteralString, Protocol, TypeVar, dataclass_transform
+from typing import Any, Generic, LiteralString, NamedTuple, Protocol, TypeVar, dataclass_transform
 
 from events.codec import decode_all
 from events.envelope import Envelope
@@ -34,6 +34,20 @@ def table_row(cls: type[R]) -> type[R]:
     return dataclass(slots=True)(cls)
 
 
+class Change(NamedTuple, Generic[R]):
+    """A row before and after a batch of events; None while there is none."""
+
+    before: R | None
+    after: R | None
+
+
+class ChangesOf(NamedTuple):
+    """An earlier table of the projection whose changes a table folds, and the items that each change is split into."""
+
+    table: str
+    items: Callable[[Change[Any]], Iterable[Any]]
+
+
 @dataclass(frozen=True)
 class Table(Generic[R]):
     """One folded table.
@@ -42,6 +56,10 @@ class Table(Generic[R]):
     change; none when the event is not for this table. `evolve` gets the row under one such key, or None, and returns the
     new row, or None for no row; it must return the same object when nothing changed. Where the projection gathers
     (see `Projection`), both get a gathered item instead of a recorded event.
+
+    With `source`, a table folds the changes of another table instead of events: both get an item of a change. Each row must then be
+    a function of all rows of the other table, so that the cutting of the log into batches does not matter, as a sum is
+    (`projections.folding.sums`).
     """
 
     name: str
@@ -49,6 +67,12 @@ class Table(Generic[R]):
     key: tuple[str, ...]
     keys_of: Callable[[Any], Collection[Key]]
     evolve: Callable[[R | None, Any], R | None]
+    source: ChangesOf | None = None
+
+    @property
+    def of(self) -> str | None:
+        """Name of the table whose changes this one folds; None for a table that folds events."""
+        return self.source.table if self.source else None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -117,6 +141,11 @@ class Projection:
     decode_all: DecodeAll = decode_all
 
     def __post_init__(self) -> None:
-        """Raise TypeError for a projection that would count repeated events twice."""
+        """Raise TypeError for a projection that would count repeated events twice, or fold the changes of no earlier table."""
         if (self.gathering is None) != (self.seen is None):
             raise TypeError(f"{self.name}: a projection that gathers wants a table of ids, `seen`, and no other has one")
+        earlier = set[str]()
+        for table in self.tables:
+            if table.of is not None and table.of not in earlier:
+                raise TypeError(f"{self.name}: {table.name} folds the changes of {table.of}, which is no earlier table")
+            earlier.add(table.name)

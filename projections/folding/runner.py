@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 from events.envelope import Event, Recorded
 from events.errors import KinologError, PositionConflict
 from projections.folding.code import code_of
-from projections.folding.fold import Gathered, Key, Projection, Table
+from projections.folding.fold import Change, Gathered, Key, Projection, Table
 from projections.folding.store import SQL, SeenStore, TableStore, activate, create_version, digest_of, drop_version, schema_of
 
 
@@ -59,8 +59,10 @@ class Batch:
 
 
 def touches(table: Table[Any], records: Iterable[Any]) -> list[tuple[Collection[Key], Any]]:
-    """Return the records or gathered items for this table, each with the keys of the rows that it may change."""
+    """Return the records, gathered items or changes for this table, each with the keys of the rows that it may change."""
     keys_of = table.keys_of
+    if table.source is not None:
+        records = (item for change in records for item in table.source.items(change))
     return [(keys, record) for record in records if (keys := keys_of(record))]
 
 
@@ -77,6 +79,11 @@ def fold(
             if after is not row:
                 changed[key] = after
     return changed
+
+
+def changes(rows: Mapping[Key, Any | None], changed: Mapping[Key, Any | None]) -> list[Change[Any]]:
+    """Return the changes that `fold` made of these rows, for tables `of` this one."""
+    return [Change(rows.get(key), after) for key, after in changed.items()]
 
 
 class Runner:
@@ -121,13 +128,15 @@ class Runner:
     async def write(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Do the work of `apply` inside the caller's transaction."""
         await self.move(connection, batch)
-        items = await self._items(connection, batch)
+        items: dict[str | None, Sequence[Any]] = {None: await self._items(connection, batch)}
         for store in self.stores:
-            touching = touches(store.table, items)
+            touching = touches(store.table, items.get(store.table.of, ()))
             if touching:
                 wanted = list(dict.fromkeys(key for keys, _ in touching for key in keys))
                 rows = await store.fetch(connection, wanted)
-                await store.save(connection, fold(store.table, rows, touching))
+                changed = fold(store.table, rows, touching)
+                await store.save(connection, changed)
+                items[store.table.name] = changes(rows, changed)
 
     async def _items(self, connection: AsyncConnection[Any], batch: Batch) -> Sequence[Any]:
         """Return the items that tables fold: the records, or the sums of those with new ids."""

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 import typer.main
 
-from events import access, archive, contents, failures, jobs, people, progress, settings, telemetry, videos, workers
+from events import access, archive, contents, failures, jobs, people, progress, settings, streams, telemetry, videos, workers
 from events.codec import ID_MAX, decode, encode
 from events.envelope import REGISTRY, Event, Value
 from events.errors import InvalidEvent
@@ -69,7 +69,7 @@ def test_every_event_belongs_to_exactly_one_topic() -> None:
 def test_the_unions_of_the_streams_are_the_registry() -> None:
     unions = (
         *(videos.VideoEvent, jobs.JobRequest, jobs.JobFact, workers.WorkerEvent),
-        *(failures.FailureEvent, settings.SettingEvent, people.PersonEvent),
+        *(failures.FailureEvent, settings.SettingEvent, people.PersonEvent, streams.StreamEvent),
     )
     declared = {event for union in unions for event in get_args(union)} | {
         progress.ProgressEvent,

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from events.envelope import Event, Recorded
-from projections.folding.fold import Gathered, Key, Projection
-from projections.folding.runner import fold, touches
+from projections.folding.fold import Change, Gathered, Key, Projection
+from projections.folding.runner import changes, fold, touches
 
 Tables = dict[str, dict[Key, Any]]
 
@@ -18,14 +18,20 @@ def folded(projection: Projection, records: Iterable[Recorded[Event]], tables: T
     """Fold records into `tables` (which it changes; empty ones when None) and return them. Other topics are left out."""
     rows: Tables = tables if tables is not None else {table.name: {} for table in projection.tables}
     for gathered in (item for record in folded_records(projection, records) for item in items_of(projection, [record])):
+        items: dict[str | None, list[Any]] = {None: [gathered]} | {table.name: [] for table in projection.tables}
         for table in projection.tables:
-            for key in table.keys_of(gathered):
-                after = table.evolve(rows[table.name].get(key), gathered)
-                if after is None:
-                    rows[table.name].pop(key, None)
-                else:
-                    assert tuple(getattr(after, column) for column in table.key) == tuple(key), "a row left its key"
-                    rows[table.name][key] = after
+            for keys, item in touches(table, items[table.of]):
+                for key in keys:
+                    before = rows[table.name].get(key)
+                    after = table.evolve(before, item)
+                    if after is before:
+                        continue
+                    items[table.name].append(Change(before, after))
+                    if after is None:
+                        rows[table.name].pop(key, None)
+                    else:
+                        assert tuple(getattr(after, column) for column in table.key) == tuple(key), "a row left its key"
+                        rows[table.name][key] = after
     return rows
 
 
@@ -75,12 +81,14 @@ def in_batches(projection: Projection, log: list[Recorded[Event]], cuts: list[in
     tables: Tables = {table.name: {} for table in projection.tables}
     first = {id(record) for record in folded_records(projection, log)}
     for start, stop in zip(cuts, cuts[1:], strict=False):
-        gathered = items_of(projection, [record for record in log[start:stop] if id(record) in first])
+        items: dict[str | None, Sequence[Any]] = {None: items_of(projection, [one for one in log[start:stop] if id(one) in first])}
         for table in projection.tables:
             stored = tables[table.name]
-            touching = touches(table, gathered)
+            touching = touches(table, items[table.of])
             rows = {key: stored.get(key) for keys, _ in touching for key in keys}
-            for key, row in fold(table, rows, touching).items():
+            changed = fold(table, rows, touching)
+            items[table.name] = changes(rows, changed)
+            for key, row in changed.items():
                 if row is None:
                     del stored[key]
                 else:

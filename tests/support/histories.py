@@ -30,6 +30,7 @@ from events.jobs import (
     ResultRefused,
 )
 from events.progress import ProgressTicked
+from events.streams import StreamEnded, StreamFailed, StreamServed, StreamStarted, StreamTicked
 from events.topics import TOPIC_OF, partition_for
 from events.videos import (
     UploadAbandoned,
@@ -54,6 +55,7 @@ from tests.support.footage import START, id_of
 VIDEOS = [id_of(f"video {n}") for n in range(2)]
 JOBS = [id_of(f"job {n}") for n in range(2)]
 WORKERS = [id_of(f"worker {n}") for n in range(2)]
+VIEWERS = [id_of(f"viewer {n}") for n in range(2)]
 _FIRST: tuple[type[Event], ...] = (UploadStarted, VideoUploaded)
 _LATER = (
     *(VideoProbed, VideoPlanned, VideoPublished, VideoFailed, VideoRetryRequested, VideoEdited, VideoVisibilityChanged),
@@ -131,6 +133,25 @@ def _failures(making: _Making, job_id: str) -> Iterator[Envelope[Event]]:
         yield making.event(kind, failure_id=failure_id(job_id, making.draw(st.integers(1, 3))))
 
 
+def _viewer(making: _Making, viewer_id: str) -> Iterator[Envelope[Event]]:
+    """Sessions of a viewer. Each begins first: an app gives its name away once that is on the log. A server counts up."""
+    served, begun = 0, set[str]()
+    for kind in making.some((*[StreamTicked] * 4, StreamServed, StreamServed, StreamEnded, StreamFailed, StreamStarted), 12):
+        session_id = f"{viewer_id} {making.draw(st.integers(0, 2))}"
+        about: dict[str, object] = {"viewer_id": viewer_id, "session_id": session_id}
+        if kind is StreamStarted or session_id not in begun:
+            begun.add(session_id)
+            video_id = VIDEOS[0] if session_id.endswith("0") else VIDEOS[1]
+            yield making.event(
+                StreamStarted, **about, video_id=video_id, media_ms=20_000, position_ms=making.draw(st.integers(0, 20_000))
+            )
+        elif kind is StreamServed:
+            served += 1000
+            yield making.event(kind, **about, bytes_served=served)
+        else:
+            yield making.event(kind, **about, position_ms=making.draw(st.integers(0, 20_000)))
+
+
 @st.composite
 def logs(draw: st.DrawFn) -> list[Recorded[Event]]:
     """Any log: streams of a few videos, jobs and workers, one event after the other."""
@@ -142,6 +163,7 @@ def logs(draw: st.DrawFn) -> list[Recorded[Event]]:
         *(_worker(making, worker_id) for worker_id in WORKERS),
         *(_ticks(making, job_id) for job_id in JOBS),
         *(_failures(making, job_id) for job_id in JOBS),
+        *(_viewer(making, viewer_id) for viewer_id in VIEWERS),
     ]
     return history(_recorded(event) for event in _interleaved(draw, [list(stream) for stream in streams]))
 

@@ -71,12 +71,17 @@ def _of(annotation: Any, metadata: tuple[Any, ...] = ()) -> st.SearchStrategy[An
         )
     if annotation is int:
         return st.integers(limits.get("ge", -(2**63)), limits.get("le", 2**63 - 1))
+    if annotation is float and limits:
+        return st.floats(limits.get("ge", limits.get("gt")), limits.get("le"), exclude_min="gt" in limits)
     simple = {float: numbers, bool: st.booleans(), type(None): st.none(), datetime: moments, AwareDatetime: moments}
     return simple[annotation]
 
 
 def _limits(metadata: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
     for item in metadata:
-        for name in ("min_length", "max_length", "ge", "le"):
+        if isinstance(item, FieldInfo):
+            yield from _limits(tuple(item.metadata))
+            continue
+        for name in ("min_length", "max_length", "ge", "gt", "le"):
             if getattr(item, name, None) is not None:
                 yield name, getattr(item, name)

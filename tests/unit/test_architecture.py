@@ -33,6 +33,7 @@ ROOMS = {
     "projections.folding": set(),
     "projections.telemetry": {"projections", "projections.folding"},
     "projections.failures": {"projections", "projections.folding"},
+    "projections.streams": {"projections.folding"},
     "projections.playback": {"projections", "projections.folding"},
     "projections.people": set(),
     "projections.registry": EVERYTHING,

@@ -29,12 +29,13 @@ TABLES = [
     for projection in FOLDED
     if projection.gathering is None
     for table in projection.tables
+    if table.source is None
 ]
 
 
 def events_of(function: Callable[..., Any]) -> set[type[Event]]:
     """Return the events that a function is written for, as its annotations say."""
-    (recorded,) = [hint for name, hint in get_type_hints(function).items() if name == "recorded"]
+    (recorded,) = [hint for name, hint in get_type_hints(getattr(function, "func", function)).items() if name == "recorded"]
     (events,) = get_args(recorded)
     return set(get_args(events)) if isinstance(events, UnionType) or get_args(events) else {events}
 
