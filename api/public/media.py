@@ -18,6 +18,7 @@ from api.public.services import Given, Services, Watching, signed_part
 from api.public.signatures import check
 from api.public.videos import Slug, shown
 from events.errors import Concealed, NotFound
+from events.text import Line
 from events.videos import Visibility
 from projections import catalog
 from projections.catalog import Edition, Media, Video
@@ -82,7 +83,7 @@ async def hls_media(given: Given, viewer: Watching, slug: Slug, rendition: Rendi
 async def signed_media(
     given: Given,
     request: Request,
-    proof: Annotated[str, Path(max_length=100, description="The part `SIGNATURE.EXPIRY` of a path that a manifest redirected to.")],
+    proof: Annotated[Line, Path(max_length=100, description="The part `SIGNATURE.EXPIRY` of a path that a manifest redirects to.")],
     path: Name,
     wanted: Annotated[str | None, Header(alias="Range")] = None,
     known: Known = None,

@@ -21,10 +21,10 @@ def context(number: int) -> Context:
     return Context(START + timedelta(seconds=number), lambda: f"00000000-0000-7000-8000-{number:012d}", "kinolog/test")
 
 
-def folded(envelopes: Sequence[Envelope[SettingEvent]], state: Stored | None = None) -> Stored:
-    """Return the fold of events."""
+def folded(envelopes: Sequence[Envelope[SettingEvent]], state: Stored | None = None, *, first: int = 0) -> Stored:
+    """Return the fold of events, of which the first one has the offset `first`."""
     state = state or Stored()
-    for offset, envelope in enumerate(envelopes):
+    for offset, envelope in enumerate(envelopes, first):
         state = evolve(state, Recorded("settings", 0, offset, envelope))
     return state
 
@@ -56,7 +56,7 @@ def test_of_changes_decided_side_by_side_the_first_on_the_log_counts(order: list
     for number, (name, back) in enumerate(order):
         seen = states[max(0, len(states) - 1 - back)]
         log.append(decide(seen, context(number), name, str(number), expected=None))
-        states.append(folded([log[-1]], states[-1]))
+        states.append(folded([log[-1]], states[-1], first=number))
     final = states[-1]
     assert final == folded(log)
     for changes in final.changes.values():
