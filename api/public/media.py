@@ -96,7 +96,7 @@ async def signed_media(
         async with given.pool.connection() as connection:
             edition = await catalog.edition_of(connection, video_id=video_id)
         edition = shown(edition, video_id, Viewer(everything=True))
-        return await _manifest(given, edition, name, known, manifests.from_store, left_s)
+        return await _manifest(given, edition, name, known, manifests.from_store, left_s, "store")
     if await _visibility(given, path) is None:
         raise NotFound(f"there is nothing at /media/~{proof}/{path}")
     return await _file(given, request, path, left_s, wanted=wanted, known=known, same=same)
@@ -159,19 +159,26 @@ async def _visibility(given: Services, path: str) -> Visibility | None:
 
 
 async def _manifest_for(given: Services, viewer: Viewer, slug: str, name: str, known: str | None) -> Response:
-    """Answer a viewer with a manifest; that of a private video has a signed path. Raises NotFound."""
+    """Answer a viewer with a manifest; that of a private video has signed paths. Raises NotFound.
+
+    HLS is redirected to one. DASH is not, because ffmpeg resolves its addresses against the path before the redirect.
+    """
     async with given.pool.connection() as connection:
         edition = shown(await catalog.edition_of(connection, slug=slug), slug, viewer)
-    if signed := await signed_part(given, edition):
+    signed = await signed_part(given, edition)
+    if signed and name != DASH_MANIFEST:
         address = f"../../media/{signed}{edition.video_id}/{name}"
         return RedirectResponse(address, 302, headers={"Cache-Control": "private, no-store"})
-    return await _manifest(given, edition, name, known, manifests.from_app, YEAR_S)
+    return await _manifest(given, edition, name, known, partial(manifests.from_app, signed=signed), YEAR_S, signed)
 
 
 async def _manifest(
-    given: Services, edition: Edition, name: str, known: str | None, address: manifests.Address, left_s: int
+    given: Services, edition: Edition, name: str, known: str | None, address: manifests.Address, left_s: int, place: str
 ) -> Response:
-    """Answer with a manifest, from memory or newly rendered; no copy of it lives longer than `left_s`. Raises NotFound."""
+    """Answer with a manifest, from memory or newly rendered; no copy of it lives longer than `left_s`. Raises NotFound.
+
+    `place` names the addresses: manifests with others are kept apart. A signed one is its viewer's own.
+    """
     render, media_type, rendition = _kind(name, address)
 
     async def rendered() -> str | None:
@@ -179,13 +186,11 @@ async def _manifest(
             video = await catalog.by_id(connection, edition.video_id)  # a later edition's key is another one
             return render(video, await catalog.media_of(connection, video.video_id, rendition)) if video else None
 
-    found = await given.renderings.get((edition, name, address), rendered)
+    found = await given.renderings.get((edition, name, place), rendered)
     if found is None:
         raise NotFound(f"the video cannot be played this way: its status is {edition.status}")
-    headers = {
-        "Cache-Control": f"public, max-age={min(MANIFEST_S, left_s)}" if edition.status == "ready" else "no-cache",
-        "ETag": found.etag,
-    }
+    caching = f"public, max-age={min(MANIFEST_S, left_s)}" if edition.status == "ready" else "no-cache"
+    headers = {"Cache-Control": "private, no-store" if place.startswith("~") else caching, "ETag": found.etag}
     if ranges.is_known(found.etag, known):
         return Response(status_code=304, headers=headers)
     return Response(found.body, media_type=media_type, headers=headers)

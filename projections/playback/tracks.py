@@ -25,9 +25,9 @@ def object_key(path: str) -> str:
     return MADE + path
 
 
-def from_app(key: str) -> str:
+def from_app(key: str, signed: str = "") -> str:
     """Return the object's address relative to the manifests of the public app."""
-    return "../.." + media_path(key)
+    return "../.." + media_path(key, signed)
 
 
 def from_store(key: str) -> str:
