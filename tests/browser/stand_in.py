@@ -192,13 +192,13 @@ class StandIn:
             return problems.problem(503, "the database is away for a moment")
         return JSONResponse(self.videos[slug]) if slug in self.videos else problems.problem(404, f"there is no video {slug}")
 
-    async def _described(self, slug: str) -> Preview | None:
+    async def _described(self, slug: str) -> pages.Described | None:
         if self.broken:
             return None
         if slug not in self.videos:
             raise NotFound(f"there is no video {slug}")
         title, address = self.videos[slug]["title"], f"{self.base_url}/watch/{slug}"
-        return Preview(title=title, description="", address=address, site=self.base_url)
+        return pages.Described("public", Preview(title=title, description="", address=address, site=self.base_url))
 
     async def _progress(self, slug: str) -> Response:
         return JSONResponse(self.progress[slug])
