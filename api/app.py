@@ -133,6 +133,7 @@ def rates(settings: Settings) -> Mapping[Kind, int]:
         "uploads": settings.upload_requests_per_minute,
         "media": settings.media_requests_per_minute,
         "login": settings.login_attempts_per_minute,
+        "playback": settings.playback_requests_per_minute,
     }
 
 

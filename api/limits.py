@@ -17,7 +17,7 @@ from api.problems import problem
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Rate = Literal["all", "faults", "none"]
-Kind = Literal["reading", "writing", "uploads", "media", "login"]
+Kind = Literal["reading", "writing", "uploads", "media", "login", "playback"]
 """Classes of endpoints; each has a limit of its own."""
 PerMinute = Callable[[Kind], int]
 """The present limit of a class, requests a minute per address."""

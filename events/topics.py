@@ -150,7 +150,7 @@ STREAMS = Topic(
     "viewer_id",
     "Streams of viewers: begun, alive, served, ended, failed.",
     get_args(StreamEvent),
-    producers=(),
+    producers=("public app",),
     consumers=("projection streams", "archiver"),
 )
 TELEMETRY = Topic(

@@ -1,6 +1,6 @@
 """Parts that the routes of the admin app receive, and their ways to read the past and to write to the log."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -49,6 +49,13 @@ class Options(common.Options):
     caps: Caps = UNCAPPED
 
 
+class Viewers(Protocol):
+    """The people behind viewers; `infra.runtime.viewers.Viewers` implements it."""
+
+    async def users(self, viewer_ids: Collection[str]) -> dict[str, str]: ...
+    async def viewer_of(self, user_id: str) -> str | None: ...
+
+
 async def unknown_client(address: str) -> None:
     """Keep nothing of an address."""
 
@@ -68,6 +75,7 @@ class Services(common.Services):
     past: Callable[[str], AbstractAsyncContextManager[AsyncConnection[Any]]]
     people: People
     ways: Ways
+    viewers: Viewers
     client_of: Callable[[str], Awaitable[str | None]] = unknown_client
     as_of: str | None = None
     locks: Locks = field(default_factory=Locks)

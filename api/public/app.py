@@ -1,8 +1,9 @@
 """Composes and serves the public app."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -16,8 +17,9 @@ from api.app import Prometheus, begin, finish, rates, rates_of, serve_beside, se
 from api.callers import signing
 from api.identity import Doors
 from api.middleware import CrossOrigin, Observer
-from api.public import media, pages, previews, videos
+from api.public import media, pages, playback, previews, stream_tokens, videos
 from api.public.services import Options, Services
+from api.public.tally import Counted, Tally
 from api.refusals import Refusals, access_refused
 from events.pulse import Pulse
 from events.topics import PEOPLE
@@ -31,6 +33,7 @@ from infra.runtime.people.accounts import AccountTables
 from infra.runtime.periodic_keys import PeriodicKeys
 from infra.runtime.settings import Settings
 from infra.runtime.tokens import find_admin_token
+from infra.runtime.viewers import Viewers
 from infra.settings.live import live_settings
 from projections.folding.follower import Followed
 from projections.people.directory import Directory, evolve
@@ -46,7 +49,7 @@ def create_public(
     options = services.options
     lacks = health.stored_in(services)
     app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=options.metrics_token))
-    for each in (videos, media, previews, pages):
+    for each in (videos, media, playback, previews, pages):
         app.include_router(each.routes)
     return finish(
         app,
@@ -56,7 +59,7 @@ def create_public(
         observer=observer,
         refusals=refusals,
         new_id=lambda: services.context().new_id(),
-        inside=[Middleware(pages.ProblemPages), Middleware(CrossOrigin)],
+        inside=[Middleware(Counted, tally=services.tally), Middleware(pages.ProblemPages), Middleware(CrossOrigin)],
         per_minute=rates_of(app),
         media_origin=options.media_origin,
     )
@@ -74,11 +77,18 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
         appender = appender_of(settings)
         await appender.start()
         bootstrap = find_admin_token(settings) if settings.file_token else ""
-        accounts, keys = AccountTables(pool), PeriodicKeys(pool, "media")
+        accounts, viewers = AccountTables(pool), Viewers(pool)
         await accounts.ensure()
+        await viewers.ensure()
+        keys, stream_keys = PeriodicKeys(pool, "media"), PeriodicKeys(pool, "streams")
         context = partial(system_context, "kinolog/public")
         clients = ClientKeys(pool, SystemClock(), period_days=settings.client_key_days)
-        refusals = Refusals(signing(appender.append, APP), context, clients.hash, partial(access_refused, APP))
+        append = signing(appender.append, APP)
+        refusals = Refusals(append, context, clients.hash, partial(access_refused, APP))
+
+        def stream_key(day: date) -> Awaitable[bytes]:
+            return stream_keys.key(day, forget_before=day - timedelta(days=stream_tokens.LIFE_DAYS))
+
         services = Services(
             pool=pool,
             store=store,
@@ -86,6 +96,10 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
             options=options_of(settings),
             doors=Doors(people.state, accounts, context, bootstrap, timedelta(seconds=settings.session_idle_s)),
             media_key=lambda day: keys.key(day, forget_before=context().now.date()),
+            append=appender.append,
+            viewers=viewers,
+            stream_key=stream_key,
+            tally=Tally(context().new_id(), stream_key, appender.append, context),
         )
         app = create_public(
             services, refusals, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE
@@ -96,9 +110,12 @@ async def serve(settings: Settings, pulse: Callable[[str], Pulse]) -> None:
 
         followers.live.use(use)
         app.state.notes = followers.notes
+        counting = asyncio.create_task(services.tally.run(pulse("bytes served")), name="bytes served")
         try:
-            await serve_beside(uvicorn.Server(server_config(app, settings, settings.public_port)), followers.task)
+            await serve_beside(uvicorn.Server(server_config(app, settings, settings.public_port)), followers.task, counting)
         finally:
+            counting.cancel()
+            await asyncio.gather(counting, return_exceptions=True)
             await appender.stop()
             await pool.close()
 

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, cast
+from typing import Annotated, Protocol, cast
 
 from fastapi import Depends, Request, Response
 
 from api import services as common
-from api.callers import called_by
+from api.callers import Append, called_by
 from api.identity import Denied, Doors, has_secret
 from api.public.renderings import Renderings
 from api.public.signatures import KeyOf, expiry_of, signed
+from api.public.tally import Tally
 from events.videos import Visibility
 from projections.catalog import Edition, Video, VideoSummary
 from projections.visibility import NOBODY, Viewer
@@ -31,6 +32,13 @@ class Options(common.Options):
     public_url: str = ""
 
 
+class Viewers(Protocol):
+    """The ids of viewers; `infra.runtime.viewers.Viewers` implements it."""
+
+    async def of_browser(self, secret: str) -> str: ...
+    async def of_person(self, user_id: str) -> str: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Services(common.Services):
     """Parts of the public app. `results` remembers when a result (video, job, epoch) was looked up, and who may watch it."""
@@ -38,6 +46,10 @@ class Services(common.Services):
     options: Options
     doors: Doors
     media_key: KeyOf
+    append: Append
+    viewers: Viewers
+    stream_key: KeyOf
+    tally: Tally
     renderings: Renderings = field(default_factory=Renderings)
     results: dict[tuple[str, str, int], tuple[datetime, Visibility]] = field(default_factory=dict)
 

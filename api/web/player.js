@@ -2,6 +2,7 @@
 import { clock, draw } from "./common.js";
 import { menu } from "./menu.js";
 import { AUTOMATIC, NONE, open } from "./source.js";
+import { follow } from "./watching.js";
 
 const IDLE_MS = 2600;
 const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 2];
@@ -13,6 +14,7 @@ const kept = {
 };
 
 let source = null;
+let signs = null;
 let whole_s = 0;
 let growing = false;
 let captioned = false;
@@ -36,7 +38,8 @@ export function start(found, failed) {
   update(found);
   stage.dataset.state = "ready";
   stage.classList.toggle("sounding", found.rungs.length === 0);
-  source = open(video, found.hls_url, () => offer(), stop);
+  signs ??= follow(video, found.video_id);
+  source = open(video, found.hls_url, () => offer(), stop, signs.token);
   offer();
   paint();
 }
@@ -52,7 +55,7 @@ export function reopen(found) {
   const [at, paused] = [video.currentTime, video.paused];
   source?.close();
   captioned = false;
-  source = open(video, found.hls_url, () => offer(), stop);
+  source = open(video, found.hls_url, () => offer(), stop, signs.token);
   video.addEventListener("loadedmetadata", () => {
     video.currentTime = at;
     if (!paused) play();
@@ -69,7 +72,10 @@ export function stop(words) {
   by("spinner").hidden = true;
   write(by("hint"), "");
   if (document.fullscreenElement) document.exitFullscreen();
-  if (words) fail(words);
+  if (words) {
+    signs?.failed(words);
+    fail(words);
+  }
 }
 
 /** Play; where the browser wants a click first, the large button stays. */
@@ -87,6 +93,7 @@ function offer(chosen = null) {
   if (!source) return;
   const levels = source.levels().sort((one, other) => other.height - one.height || other.id - one.id);
   const name = (id) => levels.find((level) => level.id === id)?.name;
+  if (name(source.playing())) signs.switched(name(source.playing()));
   const level = typeof chosen === "number" ? chosen : source.level();
   menus.quality.offer(levels.length > 1 ? [[AUTOMATIC, "Automatic", name(source.playing())], ...levels.map((one) => [one.id, one.name, one.hint])] : [],
     level, level === AUTOMATIC ? name(source.playing()) || "Auto" : name(level));

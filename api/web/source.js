@@ -18,21 +18,29 @@ function rate(bits) {
 }
 
 /**
- * Play `address` in `video`. `changed()` is called when the choices change, `failed(words)` when playback ends for good.
- * Returns the levels, sounds and captions to choose from, and functions to choose.
+ * Play `address` in `video`. `changed()` is called when the choices change, `failed(words)` when playback ends for good;
+ * `sid()` returns the stream's token, which goes along with requests as CMCD's session id. Returns the levels, sounds and captions to
+ * choose from, and functions to choose.
  */
-export function open(video, address, changed, failed) {
-  if (window.Hls?.isSupported()) return withLibrary(video, address, changed, failed);
+export function open(video, address, changed, failed, sid) {
+  if (window.Hls?.isSupported()) return withLibrary(video, address, changed, failed, sid);
   if (video.canPlayType("application/vnd.apple.mpegurl")) return withBrowser(video, address, changed, failed);
   failed("This browser cannot play HLS video.");
   return null;
 }
 
-function withLibrary(video, address, changed, failed) {
+function withLibrary(video, address, changed, failed, sid) {
   const { Hls } = window;
   const { Events } = Hls;
+  // hls.js has CMCD of its own, for a session that is known from the beginning; ours begins while the manifest is read.
+  const xhrSetup = (request, url) => {
+    if (!sid()) return;
+    const named = new URL(url, location.href);
+    named.searchParams.set("CMCD", `sid="${sid()}"`);
+    request.open("GET", named, true);
+  };
   // A video in the making is an EVENT playlist: it starts at its beginning, and playback does not jump to its end.
-  const hls = new Hls({ startPosition: 0, maxLiveSyncPlaybackRate: 1, backBufferLength: 60, renderTextTracksNatively: false });
+  const hls = new Hls({ startPosition: 0, maxLiveSyncPlaybackRate: 1, backBufferLength: 60, renderTextTracksNatively: false, xhrSetup });
   const text = board(video, document.getElementById("text"));
   const cues = new Map();
   let recoveries = 0;

@@ -19,7 +19,7 @@ _SQL = load(Path(__file__).with_suffix(".sql"))
 class PeriodicKeys:
     """The table `periodic_keys.keys`: for each purpose a key per period, which is named by its first day."""
 
-    def __init__(self, pool: Pool, purpose: Literal["clients", "media"]) -> None:
+    def __init__(self, pool: Pool, purpose: Literal["clients", "media", "streams"]) -> None:
         self._queries = Queries(pool, _SQL)
         self._purpose = purpose
         self._known: dict[date, bytes] = {}

@@ -134,6 +134,13 @@ class Settings(TranscodingSettings, frozen=True, extra="forbid", allow_inf_nan=F
         description="Requests a minute per client address that begin, join or send an upload.",
         json_schema_extra=live("limits"),
     )
+    playback_requests_per_minute: int = Field(
+        1200,
+        ge=1,
+        le=10**7,
+        description="Signs of life of players a minute per client address.",
+        json_schema_extra=live("limits"),
+    )
     media_requests_per_minute: int = Field(
         30_000,
         ge=1,

@@ -51,4 +51,5 @@ def streams(rules: Rules) -> Projection:
     )
 
 
-PROJECTION = streams(Rules())
+RULES = Rules()
+PROJECTION = streams(RULES)

@@ -157,6 +157,10 @@ class StandIn:
     held: asyncio.Event | None = None
     """When set, lists wait for it."""
 
+    async def _hear(self, sign: str) -> dict[str, str]:
+        """Take a player's sign of life."""
+        return {"session_token": "t"} if sign == "session" else {"status": "ok"}
+
     def add(self, *videos: dict[str, Any]) -> None:
         """Have videos, listed in this order and before those of earlier calls; one of the same slug is replaced."""
         added = {one["slug"]: one for one in videos}
@@ -166,6 +170,7 @@ class StandIn:
         """Return the application: the real app's pages and policy over these answers."""
         app = FastAPI(openapi_url=None)
         app.include_router(pages.routes)
+        app.add_api_route("/api/analytics/{sign}", self._hear, methods=["POST"])
         app.add_api_route("/api/videos", self._list)
         app.add_api_route("/api/videos/{slug}", self._show)
         app.add_api_route("/api/videos/{slug}/progress", self._progress)

@@ -21,6 +21,7 @@ from api.identity import Doors
 from api.login.household import Household
 from api.public import services as public
 from api.public.app import create_public
+from api.public.tally import Tally
 from api.refusals import Refusals, access_refused
 from api.worker import services as worker
 from api.worker.app import MISTAKES, create_worker
@@ -32,6 +33,7 @@ from events.envelope import Envelope, Event
 from events.workers import WorkerRequestRefused
 from infra.runtime import metrics
 from infra.runtime.clock import system_context
+from infra.runtime.viewers import Viewers
 from projections.people.directory import Directory
 from tests.support.people import MemoryAccounts
 from tests.support.people import home as household_of
@@ -109,6 +111,10 @@ def make_public(
         options=replace(PUBLIC, **options),
         doors=doors or Doors(Directory(), MemoryAccounts(), context, TOKEN),
         media_key=media_key,
+        append=append,
+        viewers=Viewers(pool),
+        stream_key=media_key,
+        tally=Tally("test", media_key, append, context),
     )
     refusals = refusals_of("public", append)
     return create_public(
@@ -148,6 +154,7 @@ def make_admin(
         settings=settings,
         people=home.people,
         ways=home.ways,
+        viewers=Viewers(pool),
     )
     refusals = refusals_of("admin", append)
     return create_admin(

@@ -14,22 +14,27 @@ from events.access import AccessRefused
 from events.clock import Context
 from events.envelope import Envelope, Event, Recorded
 from events.people import Role, SessionOpened, UserCreated
+from events.topics import STREAMS
 from events.videos import VideoVisibilityChanged, Visibility
 from infra.runtime import postgres
 from infra.runtime.clock import new_id
 from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
+from infra.runtime.viewers import Viewers
 from producers.accounts import KeptSession
 from projections import catalog
 from projections.folding.runner import Batch, Slice, install
 from projections.people.directory import Directory
+from projections.streams import projection as streams
 from tests.support.apps import TOKEN, make
 from tests.support.feeding import write
-from tests.support.folding import gather
+from tests.support.folding import Tables, folded, gather, history
 from tests.support.footage import VIDEO_ID, recorded
 from tests.support.people import MemoryAccounts
 from tests.support.presentation import TYPES, Presentation
 from tests.support.serving import served
+
+OF_STREAMS = {event.TYPE for event in STREAMS.events}
 
 
 @dataclass
@@ -45,6 +50,7 @@ class Theatre:
     end: int
     later: timedelta = timedelta()
     refused: list[AccessRefused] = field(default_factory=list)
+    streams: list[Envelope[Event]] = field(default_factory=list)
     people: Directory = field(default_factory=Directory)
     accounts: MemoryAccounts = field(default_factory=MemoryAccounts)
 
@@ -53,8 +59,13 @@ class Theatre:
         return Context(datetime.now(UTC) + self.later, new_id, "tests")
 
     async def append(self, envelopes: Sequence[Envelope[Event]]) -> None:
-        """Keep the app's events about refused requests."""
+        """Keep the app's events about refused requests and about streams."""
         self.refused += [envelope.data for envelope in envelopes if isinstance(envelope.data, AccessRefused)]
+        self.streams += [envelope for envelope in envelopes if envelope.data.TYPE in OF_STREAMS]
+
+    def watched(self) -> Tables:
+        """Return the tables that the events about streams fold into."""
+        return folded(streams.PROJECTION, history(Recorded(STREAMS.name, 0, 0, envelope) for envelope in self.streams))
 
     def follow(self, event: Event) -> None:
         """Let the app follow an event about people."""
@@ -100,6 +111,7 @@ async def theatre(settings: Settings, film: Presentation, **options: Any) -> Asy
             await store.put_bytes(str(path.relative_to(film.store)), path.read_bytes(), TYPES.get(path.suffix, "text/plain"))
         log = film.events()
         found = Theatre("", film.rows()[0].slug, pool, sum(record.topic == "videos" for record in log))
+        await Viewers(pool).ensure()
         async with pool.connection() as connection:
             await write(connection, catalog.PROJECTION, log)
         await found.show_to("private")

@@ -113,6 +113,7 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
     "api/login/providers.py": ("secrets.token_urlsafe", "a nonce and a verifier are secret, too"),
     "api/login/people.py": ("secrets.token_urlsafe", "links, tokens and cookies are secret, too"),
     "api/login/ways.py": ("secrets.token_urlsafe", "a browser's cookie is secret, too"),
+    "api/public/playback.py": ("secrets.token_urlsafe", "so is that of a viewer"),
     "producers/factors.py": ("secrets.token_bytes", "secrets and recovery codes are secret, too"),
     "producers/passwords.py": ("secrets.token_urlsafe", "nobody has the password of a name that nobody has"),
     "producers/keys.py": ("secrets.token_urlsafe", "a key is secret: nobody may make the same chance again"),

@@ -1,0 +1,245 @@
+"""For administrators: figures of viewing under the predecessor's paths, in its envelope `{success, data}`.
+
+Times and totals are those of `projections.streams.figures`. A bad parameter is refused with its limit, where the predecessor took
+its default and said nothing.
+"""
+
+from datetime import date, datetime, timedelta
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, Field
+
+from api.admin.services import Given, moment, reading
+from events.errors import InvalidRequest
+from events.text import Line
+from projections.streams import figures
+from projections.streams.figures import LIMIT_MAX, Watched
+from projections.streams.projection import RULES
+from projections.streams.rules import day_of, midnight
+
+routes = APIRouter(prefix="/api/v1/analytics", tags=["analytics"])
+D = TypeVar("D")
+RECENT = 50
+DAYS_MAX = 3660
+
+
+class Answer(BaseModel, Generic[D]):
+    """The predecessor's envelope."""
+
+    success: bool = True
+    data: D
+
+
+class Streams(BaseModel):
+    """Sessions that are active, and the last ones."""
+
+    active: list["StreamSession"]
+    recent: list["StreamSession"]
+
+
+class StreamSession(BaseModel):
+    """A session as the predecessor names its fields. `user_id` is the person's; None for a browser, or a forgotten viewer."""
+
+    id: str
+    user_id: str | None
+    viewer_id: str
+    media_item_id: str
+    media_title: str | None
+    playback_type: str
+    quality: str | None
+    codec: str | None
+    resolution: str | None
+    container: str | None
+    bytes_served: int
+    duration_seconds: int
+    client_info: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    is_active: bool
+
+
+class Breakdown(BaseModel):
+    """Plays by the way in which they were played."""
+
+    direct_plays: int
+    direct_streams: int
+    transcodes: int
+    total: int
+
+
+class WatchActivity(BaseModel):
+    """A session in the feed of who watched what."""
+
+    user_id: str | None
+    viewer_id: str
+    media_item_id: str
+    media_title: str | None
+    playback_type: str
+    watched_at: datetime
+    duration_minutes: int
+    completed: bool
+
+
+class UserActivity(BaseModel):
+    """The sums of a viewer. `last_active` is a local day."""
+
+    user_id: str | None
+    viewer_id: str
+    total_plays: int
+    total_watch_minutes: int
+    last_active: date
+
+
+class DailyStat(BaseModel):
+    """The sums of a local day. Minutes are whole ones."""
+
+    stat_date: date
+    total_plays: int
+    unique_users: int
+    total_watch_minutes: int
+    total_bytes_served: int
+    transcodes: int
+    direct_plays: int
+    direct_streams: int
+    completed_plays: int
+    failed_streams: int = Field(description="Sessions that ended by a fault of their player.")
+
+
+@routes.get("/streams")
+async def streams(given: Given, response: Response) -> Answer[Streams]:
+    """List active sessions, and the last 50."""
+    async with reading(given, response, "streams") as connection:
+        now = await moment(given, connection, "streams")
+        active = await figures.sessions(connection, now, RULES, limit=LIMIT_MAX, only_active=True)
+        recent = await figures.sessions(connection, now, RULES, limit=RECENT)
+    users = await given.viewers.users({one.viewer_id for one in (*active, *recent)})
+    return Answer(data=Streams(active=[_session(one, users) for one in active], recent=[_session(one, users) for one in recent]))
+
+
+@routes.get("/streams/breakdown")
+async def breakdown(
+    given: Given, response: Response, days: Annotated[int, Query(ge=1, le=DAYS_MAX, description="Days up to today.")] = 30
+) -> Answer[Breakdown]:
+    """Count plays by the way in which they were played."""
+    async with reading(given, response, "streams") as connection:
+        today = day_of(await moment(given, connection, "streams"), RULES.zone)
+        found = figures.added(await figures.of_days(connection, today - timedelta(days=days - 1), today))
+    return Answer(data=Breakdown(**found.model_dump(include={"direct_plays", "direct_streams", "transcodes"}), total=found.plays))
+
+
+@routes.get("/watch-activity")
+async def watch_activity(
+    given: Given,
+    response: Response,
+    user_id: Annotated[Line | None, Query(max_length=100, description="A person's id.")] = None,
+    first: Annotated[date | None, Query(alias="from", description="Not before this local day.")] = None,
+    last: Annotated[date | None, Query(alias="to", description="Not after this local day.")] = None,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
+) -> Answer[list[WatchActivity]]:
+    """List who watched what, newest first."""
+    viewer_id = None if user_id is None else await given.viewers.viewer_of(user_id) or "nobody"
+    since, before = _moments(first, last)
+    async with reading(given, response, "streams") as connection:
+        now = await moment(given, connection, "streams")
+        found = await figures.sessions(connection, now, RULES, limit=limit, viewer_id=viewer_id, since=since, before=before)
+    users = await given.viewers.users({one.viewer_id for one in found})
+    return Answer(data=[_activity(one, users) for one in found])
+
+
+@routes.get("/users/activity")
+async def users_activity(
+    given: Given, response: Response, limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100
+) -> Answer[list[UserActivity]]:
+    """List viewers by the time that they watched."""
+    async with reading(given, response, "streams") as connection:
+        found = await figures.viewers(connection, limit)
+    users = await given.viewers.users({one.viewer_id for one in found})
+    return Answer(
+        data=[
+            UserActivity(
+                user_id=users.get(one.viewer_id),
+                viewer_id=one.viewer_id,
+                total_plays=one.plays,
+                total_watch_minutes=one.watched_ms // 60_000,
+                last_active=one.last_day,
+            )
+            for one in found
+        ]
+    )
+
+
+@routes.get("/trends")
+async def trends(
+    given: Given,
+    response: Response,
+    first: Annotated[date | None, Query(alias="from", description="A local day; 30 days before `to` without it.")] = None,
+    last: Annotated[date | None, Query(alias="to", description="A local day; today without it.")] = None,
+) -> Answer[list[DailyStat]]:
+    """List the sums of days, oldest first; days without a stream are left out."""
+    async with reading(given, response, "streams") as connection:
+        last = last or day_of(await moment(given, connection, "streams"), RULES.zone)
+        first = first or last - timedelta(days=29)
+        _moments(first, last)
+        found = await figures.of_days(connection, first, last)
+    return Answer(
+        data=[
+            DailyStat(
+                stat_date=one.day,
+                total_plays=one.plays,
+                unique_users=one.viewers,
+                total_watch_minutes=one.watched_ms // 60_000,
+                total_bytes_served=one.bytes_served,
+                transcodes=one.transcodes,
+                direct_plays=one.direct_plays,
+                direct_streams=one.direct_streams,
+                completed_plays=one.completed,
+                failed_streams=one.failed,
+            )
+            for one in found
+        ]
+    )
+
+
+def _moments(first: date | None, last: date | None) -> tuple[datetime | None, datetime | None]:
+    """Return the moments at which a range of days begins and ends. Raises InvalidRequest."""
+    if first is not None and last is not None and not timedelta(0) <= last - first <= timedelta(days=DAYS_MAX):
+        raise InvalidRequest(f"`to` must be at most {DAYS_MAX} days after `from`, and not before it")
+    if any(day is not None and not 1970 <= day.year <= 9000 for day in (first, last)):
+        raise InvalidRequest("`from` and `to` must be days from 1970 to 9000")
+    since = None if first is None else midnight(first, RULES.zone)
+    return since, None if last is None else midnight(last + timedelta(days=1), RULES.zone)
+
+
+def _session(one: Watched, users: dict[str, str]) -> StreamSession:
+    return StreamSession(
+        id=one.session_id,
+        user_id=users.get(one.viewer_id),
+        viewer_id=one.viewer_id,
+        media_item_id=one.video_id,
+        media_title=one.title,
+        playback_type=one.playback,
+        quality=one.quality,
+        codec=one.codec,
+        resolution=one.resolution,
+        container=one.container,
+        bytes_served=one.bytes_served,
+        duration_seconds=one.watched_ms // 1000,
+        client_info=one.client,
+        started_at=one.started_at,
+        ended_at=one.ended_at,
+        is_active=one.active,
+    )
+
+
+def _activity(one: Watched, users: dict[str, str]) -> WatchActivity:
+    return WatchActivity(
+        user_id=users.get(one.viewer_id),
+        viewer_id=one.viewer_id,
+        media_item_id=one.video_id,
+        media_title=one.title,
+        playback_type=one.playback,
+        watched_at=one.started_at,
+        duration_minutes=one.watched_ms // 60_000,
+        completed=one.completed(RULES),
+    )

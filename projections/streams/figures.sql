@@ -1,0 +1,41 @@
+-- name: days
+SELECT coalesce(json_agg(row_to_json(r) ORDER BY r.day), '[]')::text FROM (
+    SELECT day, sum(viewers)::bigint AS viewers, sum(plays)::bigint AS plays, sum(completed)::bigint AS completed,
+        sum(direct_plays)::bigint AS direct_plays, sum(direct_streams)::bigint AS direct_streams,
+        sum(transcodes)::bigint AS transcodes, sum(failed)::bigint AS failed, sum(watched_ms)::bigint AS watched_ms,
+        sum(bytes_served)::bigint AS bytes_served
+    FROM streams.days WHERE day BETWEEN %(first)s AND %(last)s GROUP BY day
+) r;
+
+-- name: video
+SELECT row_to_json(r)::text FROM (
+    SELECT coalesce(sum(viewers), 0)::bigint AS viewers, coalesce(sum(plays), 0)::bigint AS plays,
+        coalesce(sum(completed), 0)::bigint AS completed, coalesce(sum(direct_plays), 0)::bigint AS direct_plays,
+        coalesce(sum(direct_streams), 0)::bigint AS direct_streams, coalesce(sum(transcodes), 0)::bigint AS transcodes,
+        coalesce(sum(failed), 0)::bigint AS failed, coalesce(sum(watched_ms), 0)::bigint AS watched_ms,
+        coalesce(sum(bytes_served), 0)::bigint AS bytes_served
+    FROM streams.video_totals WHERE video_id = %(video_id)s
+) r;
+
+-- name: active
+SELECT count(*) FROM streams.sessions WHERE ended_at IS NULL AND seen_at > %(since)s AND seen_at <= %(now)s;
+
+-- name: sessions
+SELECT coalesce(json_agg(row_to_json(r) ORDER BY r.started_at DESC, r.session_id), '[]')::text FROM (
+    SELECT s.session_id, s.viewer_id, s.video_id, v.title, s.playback, s.state, s.quality, s.codec, s.resolution, s.container,
+        s.client, s.started_at, s.seen_at, s.ended_at, s."end", s.fault, s.position_ms, s.furthest_ms, s.media_ms, s.watched_ms,
+        s.bytes_served, s.bytes_redirected, s.start_up_ms, s.stalled_ms, s.switches, s.errors,
+        s.ended_at IS NULL AND s.seen_at > %(alive_since)s AND s.seen_at <= %(now)s AS active
+    FROM streams.sessions s LEFT JOIN catalog.videos v USING (video_id)
+    WHERE (NOT %(only_active)s OR (s.ended_at IS NULL AND s.seen_at > %(alive_since)s AND s.seen_at <= %(now)s))
+      AND (%(viewer_id)s::text IS NULL OR s.viewer_id = %(viewer_id)s)
+      AND (%(since)s::timestamptz IS NULL OR s.started_at >= %(since)s)
+      AND (%(before)s::timestamptz IS NULL OR s.started_at < %(before)s)
+    ORDER BY s.started_at DESC, s.session_id LIMIT %(limit)s
+) r;
+
+-- name: viewers
+SELECT coalesce(json_agg(row_to_json(r) ORDER BY r.watched_ms DESC, r.viewer_id), '[]')::text FROM (
+    SELECT viewer_id, sum(plays)::bigint AS plays, sum(watched_ms)::bigint AS watched_ms, max(day) AS last_day
+    FROM streams.viewer_days GROUP BY viewer_id ORDER BY sum(watched_ms) DESC, viewer_id LIMIT %(limit)s
+) r;

@@ -1,0 +1,96 @@
+"""The predecessor's routes about viewing, against a week whose sums were made by hand."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from infra.runtime import postgres
+from infra.runtime.settings import Settings
+from infra.runtime.viewers import Viewers
+from projections import catalog
+from projections.streams import projection as streams
+from tests.support.apps import TOKEN, make
+from tests.support.feeding import write
+from tests.support.folding import history
+from tests.support.week import CLIP, FILM, the_week
+
+DAYS = {"from": "2026-10-19", "to": "2026-10-25"}
+
+
+@pytest.fixture
+async def admin(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """The admin app over the week."""
+    pool = await postgres.open_pool(settings)
+    try:
+        await Viewers(pool).ensure()
+        async with pool.connection() as connection:
+            await write(connection, catalog.PROJECTION, [])
+            await write(connection, streams.PROJECTION, history(the_week().events))
+        transport = httpx.ASGITransport(app=make("admin", pool=pool))
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://admin/api/v1/analytics", headers=headers) as http:
+            yield http
+    finally:
+        await pool.close()
+
+
+async def test_the_days_of_the_week_in_utc(admin: httpx.AsyncClient) -> None:
+    answer = (await admin.get("/trends", params=DAYS)).json()
+    assert answer["success"]
+    found = {day["stat_date"][-2:]: day for day in answer["data"]}
+    sums = {
+        day: (one["total_plays"], one["unique_users"], one["completed_plays"], one["total_watch_minutes"])
+        for day, one in found.items()
+    }
+    assert sums == {
+        "19": (1, 1, 1, 1),
+        "20": (0, 0, 0, 0),  # a second is no play, and no whole minute
+        "21": (1, 1, 0, 10),
+        "22": (0, 0, 0, 1),
+        "23": (1, 1, 0, 0),
+        "24": (1, 1, 1, 1),
+        "25": (0, 0, 0, 60),
+    }
+    assert found["19"]["total_bytes_served"] == 5_000_000
+
+
+async def test_sessions_viewers_and_kinds_say_the_same(admin: httpx.AsyncClient) -> None:
+    feed = (await admin.get("/watch-activity", params=DAYS)).json()["data"]
+    assert [(one["viewer_id"], one["media_item_id"], one["completed"]) for one in feed] == [
+        ("anna", FILM, True),
+        ("anna", FILM, False),
+        ("carl", FILM, False),
+        ("bert", FILM, False),
+        ("bert", FILM, False),
+        ("bert", CLIP, False),
+        ("anna", CLIP, True),
+    ]
+    shown = (await admin.get("/streams")).json()["data"]
+    assert (shown["active"], len(shown["recent"])) == ([], 7)
+    viewers = (await admin.get("/users/activity")).json()["data"]
+    assert [(one["viewer_id"], one["total_plays"], one["total_watch_minutes"]) for one in viewers] == [
+        ("anna", 2, 62),
+        ("bert", 1, 11),
+        ("carl", 1, 0),
+    ]
+    kinds = (await admin.get("/streams/breakdown", params={"days": 3660})).json()["data"]
+    assert kinds == {"direct_plays": 4, "direct_streams": 0, "transcodes": 0, "total": 4}
+    past = (await admin.get("/watch-activity", params={"user_id": "nobody"})).json()
+    assert past == {"success": True, "data": []}
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        ("/trends", {"from": "2026-10-25", "to": "2026-10-19"}),
+        ("/trends", {"from": "yesterday"}),
+        ("/trends", {"from": "0001-01-01"}),
+        ("/trends", {"from": "9999-12-31", "to": "9999-12-31"}),
+        ("/watch-activity", {"limit": "501"}),
+        ("/streams/breakdown", {"days": "0"}),
+    ],
+)
+async def test_bad_parameters_are_refused_with_a_sentence(admin: httpx.AsyncClient, path: str, params: dict[str, str]) -> None:
+    answer = await admin.get(path, params=params)
+    assert answer.status_code == 422 and answer.json()["detail"]
