@@ -76,7 +76,7 @@ async def test_a_person_is_one_viewer_on_every_device_until_they_are_forgotten(t
             await begin(http)
             assert COOKIE not in http.cookies
     (viewer_id,) = {envelope.subject for envelope in there.streams}
-    assert "anna" not in str(there.streams)
+    assert "anna" not in str(there.streams) and {envelope.actor for envelope in there.streams} == {"system:tests"}
     pool = await postgres.open_pool(settings)
     try:
         viewers = Viewers(pool)
