@@ -33,6 +33,7 @@ from tests.bench.running import Part, run
 from tests.bench.telemetry import telemetry_ingest
 from tests.bench.transcode import transcode, two_workers
 from tests.bench.upload import upload
+from tests.bench.viewing import viewing
 from tests.conftest import new_world
 from tests.support.engine import running_engine
 
@@ -58,6 +59,7 @@ BENCHMARKS: dict[str, tuple[float, Benchmark]] = {
     "insights": (90, insights_reads),
     "settings": (120, changed_settings),
     "people": (90, people),
+    "viewing": (120, viewing),
 }
 """By name: about how many seconds it takes, and what measures."""
 GROUPS = {"replay": ("replay-rebuild", "replay-growth", "replay-archive")}
