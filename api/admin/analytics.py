@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from api.admin.services import Given, moment, reading
+from api.examples import VIDEO_ID
 from events.errors import InvalidRequest
 from events.text import Line
 from projections.streams import figures
@@ -27,7 +28,7 @@ DAYS_MAX = 3660
 class Answer(BaseModel, Generic[D]):
     """The predecessor's envelope."""
 
-    success: bool = True
+    success: bool = Field(True, examples=[True])
     data: D
 
 
@@ -41,10 +42,10 @@ class Streams(BaseModel):
 class StreamSession(BaseModel):
     """A session as the predecessor names its fields. `user_id` is the person's; None for a browser, or a forgotten viewer."""
 
-    id: str
+    id: str = Field(examples=["AZ2Hk3cVcQKbq0mYtP8LdQ"])
     user_id: str | None
-    viewer_id: str
-    media_item_id: str
+    viewer_id: str = Field(examples=["cYl1Hk7pQ2mXv0ZtR9sWBA"])
+    media_item_id: str = Field(examples=[VIDEO_ID])
     media_title: str | None
     playback_type: str
     quality: str | None
@@ -62,7 +63,7 @@ class StreamSession(BaseModel):
 class Breakdown(BaseModel):
     """Plays by the way in which they were played."""
 
-    direct_plays: int
+    direct_plays: int = Field(examples=[41])
     direct_streams: int
     transcodes: int
     total: int
@@ -72,8 +73,8 @@ class WatchActivity(BaseModel):
     """A session in the feed of who watched what."""
 
     user_id: str | None
-    viewer_id: str
-    media_item_id: str
+    viewer_id: str = Field(examples=["cYl1Hk7pQ2mXv0ZtR9sWBA"])
+    media_item_id: str = Field(examples=[VIDEO_ID])
     media_title: str | None
     playback_type: str
     watched_at: datetime
@@ -85,7 +86,7 @@ class UserActivity(BaseModel):
     """The sums of a viewer. `last_active` is a local day."""
 
     user_id: str | None
-    viewer_id: str
+    viewer_id: str = Field(examples=["cYl1Hk7pQ2mXv0ZtR9sWBA"])
     total_plays: int
     total_watch_minutes: int
     last_active: date
@@ -95,7 +96,7 @@ class DailyStat(BaseModel):
     """The sums of a local day. Minutes are whole ones."""
 
     stat_date: date
-    total_plays: int
+    total_plays: int = Field(examples=[17])
     unique_users: int
     total_watch_minutes: int
     total_bytes_served: int

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.cookies import give, secret_of
+from api.examples import VIDEO_ID
 from api.limits import allowing
 from api.problems import documented
 from api.public.services import Given, Services, Watching
@@ -34,6 +35,7 @@ BODY_BYTES_MAX = 4096
 Position = Annotated[float, Field(ge=0, le=WEEK_MS / 1000, description="Seconds into the video.")]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Millis = Annotated[int, Field(ge=0, le=WEEK_MS)]
+TOKEN = "cYl1Hk7pQ2mXv0ZtR9sWBA.AZ2Hk3cVcQKbq0mYtP8LdQ.tCEuUX2TY934PImRD"
 B = TypeVar("B", bound="Body")
 
 
@@ -46,7 +48,7 @@ class Body(BaseModel):
 class Beginning(Body):
     """A player begins to play a video."""
 
-    video_id: Annotated[str, Field(max_length=100, description="A video's id.")]
+    video_id: Annotated[str, Field(max_length=100, description="A video's id.", examples=[VIDEO_ID])]
     position: Position = 0
     quality: Word | None = None
     client: Word | None = None
@@ -55,7 +57,7 @@ class Beginning(Body):
 class SignOfLife(Body):
     """A player's position and state. Totals are those since the stream began."""
 
-    session_token: Annotated[str, Field(max_length=64)]
+    session_token: Annotated[str, Field(max_length=64, examples=[TOKEN])]
     position: Position
     playing: bool = True
     state: PlayState | None = None
@@ -70,7 +72,7 @@ class SignOfLife(Body):
 class Ending(Body):
     """A player ends a stream; with a `fault`, because it cannot go on."""
 
-    session_token: Annotated[str, Field(max_length=64)]
+    session_token: Annotated[str, Field(max_length=64, examples=[TOKEN])]
     position: Position | None = None
     fault: Annotated[MachineLine, Field(max_length=200)] | None = None
 
@@ -78,14 +80,14 @@ class Ending(Body):
 class Begun(BaseModel):
     """The token to send with each sign of life, at least every `heartbeat_s`, and as `sid` of CMCD with requests of media."""
 
-    session_token: str
+    session_token: str = Field(examples=[TOKEN])
     heartbeat_s: int = HEARTBEAT_S
 
 
 class Noted(BaseModel):
     """The sign of life was recorded."""
 
-    status: str = "ok"
+    status: str = Field("ok", examples=["ok"])
 
 
 def _body(model: type[BaseModel]) -> dict[str, Any]:

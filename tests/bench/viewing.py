@@ -1,7 +1,7 @@
 """How fast streams of viewers are folded, again and live, and whether figures stay quick over many sessions."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from time import perf_counter, process_time
 from typing import Any
 
@@ -37,7 +37,7 @@ ASKED = 200
 
 
 async def viewing(settings: Settings) -> Sequence[Figure]:
-    """Fold the evenings of 2,000 viewers again; fold a second of 50,000 live sessions; then read figures over 10⁵ and 10⁶ sessions."""
+    """Fold the evenings of 2,000 viewers again, then a second of 50,000 live sessions; read figures over 10⁵ and 10⁶ sessions."""
     await kafka.ensure_topics(settings)
     rates = await _rebuilt(settings)
     async with postgres.connected(settings) as connection:
@@ -144,9 +144,9 @@ async def _asked(connection: AsyncConnection[Any], sessions: int) -> list[float]
     for store in runner.stores:
         await connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(store.schema, store.table.name)))
     await connection.execute(
-        "INSERT INTO streams_v1.sessions SELECT 's' || n, 'v' || n % 5000, 'film ' || n % 500, n % 4, 'direct_play', at, at, 0, 60000,"
-        " 60000, 7200000, null, null, null, null, null, 'playing', 1, null, 0, 0, 0, at, 'client', null, 60000, 1000, 0, '{}', '{}',"
-        " '{}' FROM (SELECT n, now() - n * %(step)s::interval AS at FROM generate_series(1, %(sessions)s) n) s",
+        "INSERT INTO streams_v1.sessions SELECT 's' || n, 'v' || n % 5000, 'film ' || n % 500, n % 4, 'direct_play', at, at, 0,"
+        " 60000, 60000, 7200000, null, null, null, null, null, 'playing', 1, null, 0, 0, 0, at, 'client', null, 60000, 1000, 0,"
+        " '{}', '{}', '{}' FROM (SELECT n, now() - n * %(step)s::interval AS at FROM generate_series(1, %(sessions)s) n) s",
         {"sessions": sessions, "step": timedelta(days=DAYS) / sessions},
     )
     await connection.execute(
@@ -155,7 +155,8 @@ async def _asked(connection: AsyncConnection[Any], sessions: int) -> list[float]
         {"days": DAYS},
     )
     await connection.execute("ANALYZE streams_v1.sessions, streams_v1.days")
-    now, today = datetime.now(UTC), date.today()
+    now = datetime.now(UTC)
+    today = now.date()
     medians = []
     for _ in range(RUNS):
         times = []

@@ -100,9 +100,9 @@ async def test_a_wrong_token_at_the_public_app_is_on_the_log(platform: Platform)
         for _ in range(20):
             answer = await http.get("/metrics", headers={"Authorization": "Bearer wrong"})
             assert answer.status_code == 401
-        events = await eventually(lambda: refused(platform.settings), lambda found: any(e.app == "public" for _, e in found))
-    ((envelope, event),) = [(envelope, event) for envelope, event in events if event.app == "public"]
-    assert (event.reason, event.route, event.count) == ("metrics_token", "/metrics", 1)
+        events = await eventually(lambda: refused(platform.settings), lambda found: any(e.route == "/metrics" for _, e in found))
+    ((envelope, event),) = [(envelope, event) for envelope, event in events if event.route == "/metrics"]
+    assert (event.reason, event.app, event.count) == ("metrics_token", "public", 1)
     assert envelope.actor == "system:public" and envelope.client and "127.0.0.1" not in str(envelope)
 
 
