@@ -132,7 +132,7 @@ def about(event: Audited) -> About:
     """Return what an event is about. Pure."""
     match event:
         case VideoUploaded() | VideoEdited() | VideoVisibilityChanged():
-            return About("video", event.video_id, values=event.model_dump(include=GIVEN, exclude_none=True))
+            return About("video", event.video_id, values=event.model_dump(mode="json", include=GIVEN, exclude_none=True))
         case UploadAbandoned() | VideoRetryRequested():
             return About("video", event.video_id, event.reason)
         case (
