@@ -8,7 +8,6 @@ address or from thousands.
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.addresses import UNKNOWN
 from api.callers import calling_from
+from api.middleware import before_shutdown
 from events.access import AccessRefused
 from events.clock import Context
 from events.envelope import Envelope, Event
@@ -140,9 +140,9 @@ class Refused:
         self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
+        """Pass the request on; before the app ends, record the refusals that were only counted so far."""
         if scope["type"] != "http":
-            await self._app(scope, partial(self._until_shutdown, receive), send)
+            await self._app(scope, before_shutdown(receive, self._refusals.close), send)
             return
         status = 500
 
@@ -158,10 +158,3 @@ class Refused:
             reason = state.get("refusal") or HTTPStatus(status).phrase
             client = scope["client"][0] if scope.get("client") else UNKNOWN
             await self._refusals.note(Refusal(state.get("who"), scope["method"], route, status, reason), client)
-
-    async def _until_shutdown(self, receive: Receive) -> Message:
-        """Before the app ends, record the refusals that were only counted so far."""
-        message = await receive()
-        if message["type"] == "lifespan.shutdown":
-            await self._refusals.close()
-        return message

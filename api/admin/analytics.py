@@ -16,6 +16,7 @@ from events.errors import InvalidRequest
 from events.text import Line
 from projections.streams import figures
 from projections.streams.figures import LIMIT_MAX, Watched
+from projections.streams.plays import added
 from projections.streams.projection import RULES
 from projections.streams.rules import day_of, midnight
 
@@ -125,8 +126,9 @@ async def breakdown(
     """Count plays by the way in which they were played."""
     async with reading(given, response, "streams") as connection:
         today = day_of(await moment(given, connection, "streams"), RULES.zone)
-        found = figures.added(await figures.of_days(connection, today - timedelta(days=days - 1), today))
-    return Answer(data=Breakdown(**found.model_dump(include={"direct_plays", "direct_streams", "transcodes"}), total=found.plays))
+        found = added(await figures.of_days(connection, today - timedelta(days=days - 1), today))
+    kinds = {name: getattr(found, name) for name in ("direct_plays", "direct_streams", "transcodes")}
+    return Answer(data=Breakdown(**kinds, total=found.plays))
 
 
 @routes.get("/watch-activity")

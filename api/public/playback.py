@@ -21,7 +21,18 @@ from api.public.stream_tokens import LIFE_DAYS, Stream, issue, read, session_of
 from api.public.videos import shown
 from events.errors import InvalidRequest
 from events.faults import sentence
-from events.streams import WEEK_MS, PlayState, StreamEnded, StreamEvent, StreamFailed, StreamStarted, StreamTicked, Word
+from events.streams import (
+    WEEK_MS,
+    Count,
+    Moment,
+    PlayState,
+    StreamEnded,
+    StreamEvent,
+    StreamFailed,
+    StreamStarted,
+    StreamTicked,
+    Word,
+)
 from events.text import MachineLine
 from producers.streams import about
 from projections import catalog
@@ -31,10 +42,7 @@ routes = APIRouter(prefix="/api/analytics", tags=["watching"])
 COOKIE = "kinolog_viewer"
 COOKIE_LIFE = timedelta(days=365)
 HEARTBEAT_S = 30
-BODY_BYTES_MAX = 4096
 Position = Annotated[float, Field(ge=0, le=WEEK_MS / 1000, description="Seconds into the video.")]
-Count = Annotated[int, Field(ge=0, le=1_000_000)]
-Millis = Annotated[int, Field(ge=0, le=WEEK_MS)]
 TOKEN = "cYl1Hk7pQ2mXv0ZtR9sWBA.AZ2Hk3cVcQKbq0mYtP8LdQ.tCEuUX2TY934PImRD"
 B = TypeVar("B", bound="Body")
 
@@ -63,8 +71,8 @@ class SignOfLife(Body):
     state: PlayState | None = None
     rate: float = Field(1.0, gt=0, le=16)
     quality: Word | None = None
-    start_up_ms: Millis | None = None
-    stalled_ms: Millis = 0
+    start_up_ms: Moment | None = None
+    stalled_ms: Moment = 0
     switches: Count = 0
     errors: Count = 0
 

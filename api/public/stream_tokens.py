@@ -5,16 +5,16 @@ A player shows it with each sign of life, and as `sid` with each request of medi
 
 import hmac
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 from typing import NamedTuple
 from uuid import UUID
+
+from api.public.signatures import KeyOf
 
 SIGNATURE_CHARS = 16
 DAYS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 LIFE_DAYS = 7
 """Days after which a token is no longer good, and its key is forgotten."""
-KeyOf = Callable[[date], Awaitable[bytes]]
 
 
 class Stream(NamedTuple):

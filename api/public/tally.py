@@ -8,14 +8,15 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.public.stream_tokens import KeyOf, Stream, read
+from api.middleware import before_shutdown
+from api.public.signatures import KeyOf
+from api.public.stream_tokens import Stream, read
 from events.clock import Context
 from events.envelope import Envelope, Event
 from events.errors import LogUnavailable, Retryable
@@ -117,7 +118,7 @@ class Counted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; before the app ends, record the totals."""
         if scope["type"] == "lifespan":
-            await self._app(scope, partial(self._until_shutdown, receive), send)
+            await self._app(scope, before_shutdown(receive, self._tally.record_all), send)
             return
         token = sid_of(scope) if scope["type"] == "http" and scope["path"].startswith(MEDIA) else None
         stream = await self._tally.stream_of(token) if token else None
@@ -131,12 +132,6 @@ class Counted:
                 self._tally.add(stream, len(body))
 
         await self._app(scope, receive, counted)
-
-    async def _until_shutdown(self, receive: Receive) -> Message:
-        message = await receive()
-        if message["type"] == "lifespan.shutdown":
-            await self._tally.record_all()
-        return message
 
 
 def sid_of(scope: Scope) -> str | None:

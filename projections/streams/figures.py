@@ -1,6 +1,7 @@
 """Figures of viewing, each defined once: pages, the predecessor's routes and Prometheus call these functions."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import KW_ONLY
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from psycopg import AsyncConnection
 from pydantic import BaseModel, TypeAdapter
 
 from events.streams import Playback, PlayState
+from projections.folding.fold import table_row
 from projections.folding.queries import load
+from projections.streams.plays import Figures
 from projections.streams.rules import Rules
 from projections.streams.sessions import End
 
@@ -17,23 +20,11 @@ LIMIT_MAX = 500
 _SQL = load(Path(__file__).with_name("figures.sql"))
 
 
-class Figures(BaseModel):
-    """Sums of plays. `viewers` are distinct within one day or one video; those of several days are not added up."""
-
-    viewers: int = 0
-    plays: int = 0
-    completed: int = 0
-    direct_plays: int = 0
-    direct_streams: int = 0
-    transcodes: int = 0
-    failed: int = 0
-    watched_ms: int = 0
-    bytes_served: int = 0
-
-
+@table_row
 class DayFigures(Figures):
     """The sums of a local day."""
 
+    _: KW_ONLY
     day: date
 
 
@@ -90,19 +81,6 @@ _VIEWERS = TypeAdapter(list[ViewerFigures])
 async def of_days(connection: AsyncConnection[Any], first: date, last: date) -> Sequence[DayFigures]:
     """Return the sums of each day from `first` to `last` (incl.) on which something was watched, in order."""
     return await _rows(connection, "days", _DAYS, first=first, last=last)
-
-
-def added(days: Collection[Figures]) -> Figures:
-    """Return the sums of several days. The viewers of days are not added: one may be among those of each."""
-    names = [name for name in Figures.model_fields if name != "viewers"]
-    return Figures(**{name: sum(getattr(one, name) for one in days) for name in names})
-
-
-async def of_video(connection: AsyncConnection[Any], video_id: str) -> Figures:
-    """Return the sums of one video."""
-    cursor = await connection.execute(_SQL["video"], {"video_id": video_id})
-    found = await cursor.fetchone()
-    return Figures.model_validate_json(found[0]) if found else Figures()
 
 
 async def active(connection: AsyncConnection[Any], now: datetime, rules: Rules) -> int:

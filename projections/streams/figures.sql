@@ -7,16 +7,6 @@ SELECT coalesce(json_agg(row_to_json(r) ORDER BY r.day), '[]')::text FROM (
     FROM streams.days WHERE day BETWEEN %(first)s AND %(last)s GROUP BY day
 ) r;
 
--- name: video
-SELECT row_to_json(r)::text FROM (
-    SELECT coalesce(sum(viewers), 0)::bigint AS viewers, coalesce(sum(plays), 0)::bigint AS plays,
-        coalesce(sum(completed), 0)::bigint AS completed, coalesce(sum(direct_plays), 0)::bigint AS direct_plays,
-        coalesce(sum(direct_streams), 0)::bigint AS direct_streams, coalesce(sum(transcodes), 0)::bigint AS transcodes,
-        coalesce(sum(failed), 0)::bigint AS failed, coalesce(sum(watched_ms), 0)::bigint AS watched_ms,
-        coalesce(sum(bytes_served), 0)::bigint AS bytes_served
-    FROM streams.video_totals WHERE video_id = %(video_id)s
-) r;
-
 -- name: active
 SELECT count(*) FROM streams.sessions WHERE ended_at IS NULL AND seen_at > %(since)s AND seen_at <= %(now)s;
 

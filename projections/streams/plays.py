@@ -4,8 +4,8 @@ A session that begins where the last one stopped, or a little before, goes on wi
 resumed is one play. A play that was watched for too short a time is none; its time and bytes count all the same.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field, fields, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, field, fields, replace
 from datetime import date, datetime
 
 from events.streams import Playback
@@ -153,8 +153,7 @@ def _sum_up(play: Sequence[Stint], days: dict[str, Numbers], rules: Rules) -> No
 
 
 def _plus(days: dict[str, Numbers], day: str, more: Numbers) -> None:
-    known = days.get(day)
-    days[day] = more if known is None else Numbers(*(getattr(known, name) + getattr(more, name) for name in AMOUNTS))
+    days[day] = added((days[day], more)) if day in days else more
 
 
 def _bounded(row: Watching, rules: Rules) -> Watching:
@@ -200,98 +199,79 @@ def _added(one: Mapping[str, int], other: Mapping[str, int]) -> Mapping[str, int
 
 
 @table_row
-class ViewerDay:
+class Figures(Numbers):
+    """Sums over viewers. `viewers` had a play; they are distinct within one day or one video."""
+
+    viewers: int = 0
+
+
+@table_row
+class ViewerDay(Numbers):
     """A viewer's sums of one day."""
 
+    _: KW_ONLY
     viewer_id: str
     day: date
     shard: int
-    plays: int = 0
-    completed: int = 0
-    direct_plays: int = 0
-    direct_streams: int = 0
-    transcodes: int = 0
-    failed: int = 0
-    watched_ms: int = 0
-    bytes_served: int = 0
 
 
 @table_row
-class Day:
-    """All viewers' sums of one day, of one partition. `viewers` had a play that day."""
+class Day(Figures):
+    """All viewers' sums of one day, of one partition."""
 
+    _: KW_ONLY
     day: date
     shard: int
-    viewers: int = 0
-    plays: int = 0
-    completed: int = 0
-    direct_plays: int = 0
-    direct_streams: int = 0
-    transcodes: int = 0
-    failed: int = 0
-    watched_ms: int = 0
-    bytes_served: int = 0
 
 
 @table_row
-class VideoDay:
+class VideoDay(Figures):
     """One video's sums of one day, of one partition."""
 
+    _: KW_ONLY
     video_id: str
     day: date
     shard: int
-    viewers: int = 0
-    plays: int = 0
-    completed: int = 0
-    direct_plays: int = 0
-    direct_streams: int = 0
-    transcodes: int = 0
-    failed: int = 0
-    watched_ms: int = 0
-    bytes_served: int = 0
 
 
 @table_row
-class VideoTotal:
-    """One video's sums of all days, of one partition. `viewers` had a play of it."""
+class VideoTotal(Figures):
+    """One video's sums of all days, of one partition."""
 
+    _: KW_ONLY
     video_id: str
     shard: int
-    viewers: int = 0
-    plays: int = 0
-    completed: int = 0
-    direct_plays: int = 0
-    direct_streams: int = 0
-    transcodes: int = 0
-    failed: int = 0
-    watched_ms: int = 0
-    bytes_served: int = 0
 
 
 def viewer_days(row: Watching) -> Iterator[ViewerDay]:
     """Yield the shares of a viewer and a video in the viewer's days."""
     for day, numbers in row.days.items():
-        yield ViewerDay(row.viewer_id, date.fromisoformat(day), row.shard, *_amounts(numbers))
+        yield ViewerDay(**_amounts(numbers), viewer_id=row.viewer_id, day=date.fromisoformat(day), shard=row.shard)
 
 
 def days(row: ViewerDay) -> Iterator[Day]:
     """Yield the share of a viewer's day in everybody's."""
-    yield Day(row.day, row.shard, int(row.plays > 0), *_amounts(row))
+    yield Day(**_amounts(row), viewers=int(row.plays > 0), day=row.day, shard=row.shard)
 
 
 def video_days(row: Watching) -> Iterator[VideoDay]:
     """Yield the shares of a viewer and a video in the video's days."""
     for day, numbers in row.days.items():
-        yield VideoDay(row.video_id, date.fromisoformat(day), row.shard, int(numbers.plays > 0), *_amounts(numbers))
+        viewers, of = int(numbers.plays > 0), date.fromisoformat(day)
+        yield VideoDay(**_amounts(numbers), viewers=viewers, video_id=row.video_id, day=of, shard=row.shard)
 
 
 def video_totals(row: Watching) -> Iterator[VideoTotal]:
     """Yield the share of a viewer and a video in the video's totals."""
-    found = [_amounts(numbers) for numbers in row.days.values()]
-    if found:
-        total = [sum(amounts) for amounts in zip(*found, strict=True)]
-        yield VideoTotal(row.video_id, row.shard, int(total[0] > 0), *total)
+    if row.days:
+        total = added(row.days.values())
+        yield VideoTotal(**_amounts(total), viewers=int(total.plays > 0), video_id=row.video_id, shard=row.shard)
 
 
-def _amounts(row: Numbers | ViewerDay) -> list[int]:
-    return [getattr(row, name) for name in AMOUNTS]
+def added(all_of: Collection[Numbers]) -> Numbers:
+    """Return the sums of several rows; of viewers nothing, as one may be behind each of them."""
+    return Numbers(*(sum(getattr(one, name) for one in all_of) for name in AMOUNTS))
+
+
+def _amounts(row: Numbers) -> dict[str, int]:
+    return {name: getattr(row, name) for name in AMOUNTS}

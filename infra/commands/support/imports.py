@@ -74,7 +74,7 @@ NOT_NEEDED: Mapping[str, str] = {
     "METRICS_AUTH_REQUIRED": "metrics require a token when there is one: metrics_token",
     "ALERT_": "Prometheus raises alarms (infra/monitoring)",
     "CDN_": "a CDN fetches from the public app, whose playlists name no host",
-    "ANALYTICS_": "there are no analytics here",
+    "ANALYTICS_": "figures of viewing are kept as sums: there is no cache",
     "DISPLAY_": "the public pages show neither views nor a tagline",
     "DOWNLOADS_": "there are no downloads here",
     "REENCODE_": "no video is made again by itself",
