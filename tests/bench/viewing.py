@@ -144,7 +144,7 @@ async def _asked(connection: AsyncConnection[Any], sessions: int) -> list[float]
     for store in runner.stores:
         await connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(store.schema, store.table.name)))
     await connection.execute(
-        "INSERT INTO streams_v1.sessions SELECT 's' || n, 'v' || n % 5000, 'film ' || n % 500, n % 4, 'direct_play', at, at, 0,"
+        "INSERT INTO streams_v1.sessions SELECT 's' || n, 'v' || n %% 5000, 'film ' || n %% 500, n %% 4, 'direct_play', at, at, 0,"
         " 60000, 60000, 7200000, null, null, null, null, null, 'playing', 1, null, 0, 0, 0, at, 'client', null, 60000, 1000, 0,"
         " '{}', '{}', '{}' FROM (SELECT n, now() - n * %(step)s::interval AS at FROM generate_series(1, %(sessions)s) n) s",
         {"sessions": sessions, "step": timedelta(days=DAYS) / sessions},
