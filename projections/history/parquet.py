@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import cache
 from itertools import chain
 from types import UnionType
-from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -86,11 +86,15 @@ def _struct(event: type[Event]) -> pa.DataType:
 
 
 def _arrow(annotation: Any) -> pa.DataType:
-    """Return a field's column type: scalars keep theirs, anything nested becomes JSON text."""
+    """Return a field's column type: scalars keep theirs, limited ones too; anything else becomes text."""
+    if annotation in _SCALARS:
+        return _SCALARS[annotation]
+    if get_origin(annotation) is Annotated:
+        return _arrow(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
         return _arrow(kinds[0]) if len(kinds) == 1 else pa.string()
-    return _SCALARS.get(annotation, pa.string())
+    return pa.string()
 
 
 class Parsed(NamedTuple):
@@ -130,7 +134,8 @@ def write_segment(topic: str, partition: int, records: Sequence[Parsed], link: b
         for name in _MEMBERS:
             columns[name][row] = getattr(envelope, name)
         if event.TYPE in typed:
-            typed[event.TYPE][row] = {name: _plain(value) for name, value in event}
+            texts = _texts(type(event))
+            typed[event.TYPE][row] = {name: _text(value) if name in texts else value for name, value in event}
     file = io.BytesIO()
     table = pa.table(columns, schema=schema_of(topic))
     repeating = [name for name in table.column_names if name not in _UNIQUE]
@@ -142,8 +147,14 @@ _UNIQUE = ("offset", "id", "time", "record", "link")
 """Columns whose values rarely repeat: a dictionary would only take space."""
 
 
-def _plain(value: Any) -> Any:
-    return value if value is None or type(value) in _SCALARS else _JSON.dump_json(value, exclude_none=True).decode()
+@cache
+def _texts(event: type[Event]) -> frozenset[str]:
+    """Return the fields whose column is text. The columns alone decide: a value never has another type than its column."""
+    return frozenset(field.name for field in _struct(event) if field.type == pa.string())
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else _JSON.dump_json(value, exclude_none=True).decode()
 
 
 def read_segment(file: bytes) -> Iterator[Record]:
