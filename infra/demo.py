@@ -33,7 +33,7 @@ from rich.table import Table
 from events.errors import KinologError
 from events.topics import TOPICS
 from infra.commands.support.admin_api import AdminApi, connected, resource
-from infra.commands.support.uploads import Uploads, digest
+from infra.commands.support.uploads import Details, Uploads, digest
 from infra.local import supervision
 from infra.local.engine.endpoints import resolve
 from infra.local.programs import ROOT
@@ -198,7 +198,7 @@ def _ingest(demo: Demo, clips: Sequence[Clip]) -> None:
         tasks = {clip.name: bars.add_task(clip.name, total=100, stage="upload") for clip in clips}
         for clip in clips:
             sha256 = digest(clip.path, lambda count: None)
-            sent = uploads.send(clip.path, sha256, title=clip.name, priority="normal", on_progress=lambda count: None)
+            sent = uploads.send(clip.path, sha256, Details(clip.name), lambda count: None)
             clip.video_id = sent["video_id"]
             bars.update(tasks[clip.name], stage="waits for a worker")
         deadline = time.monotonic() + DEADLINE_S

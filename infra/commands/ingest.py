@@ -16,7 +16,7 @@ from infra.commands.support.admin_api import AdminApi, connected, public_url_of,
 from infra.commands.support.exits import ExitCode, UsageFault, explain
 from infra.commands.support.files import collect, shown, watch
 from infra.commands.support.output import AsJson, document, line, note
-from infra.commands.support.uploads import OnProgress, Uploads, digest
+from infra.commands.support.uploads import Details, OnProgress, Uploads, digest
 
 POLL_S = 1.0
 POLLED_AT_ONCE = 4
@@ -53,6 +53,9 @@ def ingest(
     ] = 5.0,
     title: Annotated[str | None, typer.Option(help="Title of the one file; else made of its name.")] = None,
     priority: Annotated[Literal["high", "normal", "low"], typer.Option(help="Goes before or after other videos.")] = "normal",
+    visibility: Annotated[
+        Literal["public", "unlisted", "private"] | None, typer.Option(help="Who may watch; else the setting upload_visibility.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until published or failed.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -64,7 +67,7 @@ def ingest(
     \b
     Examples:
       kinolog ingest holiday.mp4 --title "Summer 2026"
-      kinolog ingest ~/Videos --priority low --no-wait
+      kinolog ingest ~/Videos --priority low --visibility private --no-wait
       kinolog ingest /srv/inbox --watch --json
     """
     if title is not None and (len(paths) != 1 or paths[0].is_dir() or watching):
@@ -75,12 +78,13 @@ def ingest(
     files = collect(paths)
     if not files and not watching:
         raise UsageFault("there is no media file in these folders")
+    details = Details(title, priority, visibility)
     with ExitStack() as stack:
         ingestion = _opened(stack, wait=wait, as_json=as_json)
-        failed = ingestion.all(files, title, priority)
+        failed = ingestion.all(files, details)
         if watching:
             note(f"watching {', '.join(map(shown, folders))}; Ctrl-C ends it")
-            failed += ingestion.all(watch(folders, quiet_s, files), title, priority)
+            failed += ingestion.all(watch(folders, quiet_s, files), details)
     if failed:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -117,24 +121,24 @@ class Ingestion:
         self._sleep = sleep
         self._sent: dict[str, dict[str, Any]] = {}
 
-    def all(self, files: Iterable[Path | None], title: str | None, priority: str) -> int:
+    def all(self, files: Iterable[Path | None], details: Details) -> int:
         """Ingest each file; return the number of failures. One bad file does not stop the next.
 
         Uploads go one after the other; videos already uploaded are followed meanwhile. None among the files is a pause.
         """
         pending: deque[_Following] = deque()
         try:
-            return self._all(files, title, priority, pending)
+            return self._all(files, details, pending)
         except KeyboardInterrupt:
             for following in pending:
                 self._display.stage(following.path, "left", **following.facts)
             raise
 
-    def _all(self, files: Iterable[Path | None], title: str | None, priority: str, pending: "deque[_Following]") -> int:
+    def _all(self, files: Iterable[Path | None], details: Details, pending: "deque[_Following]") -> int:
         failed = 0
         for path in files:
             try:
-                if path is not None and (facts := self._send(path, title, priority)) and self._wait:
+                if path is not None and (facts := self._send(path, details)) and self._wait:
                     pending.append(_Following(path, facts))
             except (KinologError, OSError) as error:
                 if isinstance(error, Retryable) or path is None:
@@ -160,7 +164,7 @@ class Ingestion:
                 pending.append(following)
         return failed
 
-    def _send(self, path: Path, title: str | None, priority: str) -> dict[str, Any] | None:
+    def _send(self, path: Path, details: Details) -> dict[str, Any] | None:
         """Upload one file; return its video, None when the platform already had its content."""
         size_bytes = path.stat().st_size
         if size_bytes == 0:
@@ -170,9 +174,7 @@ class Ingestion:
         if known:
             self._display.stage(path, "known", **_address(known))
             return None
-        sent = self._uploads.send(
-            path, sha256, title=title, priority=priority, on_progress=self._display.bar(path, "uploading", size_bytes)
-        )
+        sent = self._uploads.send(path, sha256, details, self._display.bar(path, "uploading", size_bytes))
         facts = self._sent[sha256] = _address(sent)
         self._display.stage(path, "queued", **facts)
         return facts

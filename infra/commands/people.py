@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 users = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 tokens = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 Who = Annotated[str, typer.Argument(help="A person's name, their id, or a part of it of at least eight characters.")]
-RoleOption = Annotated[str, typer.Option(help="viewer, analyst, operator or administrator.")]
+RoleName = Literal["viewer", "analyst", "operator", "administrator"]
+RoleOption = Annotated[RoleName, typer.Option(help="viewer, analyst, operator or administrator.")]
 
 
 @users.callback()
@@ -96,7 +97,7 @@ def list_users(as_json: AsJson = False) -> None:
 @users.command()
 def role(
     who: Who,
-    role: Annotated[str, typer.Argument(help="viewer, analyst, operator or administrator.")],
+    role: Annotated[RoleName, typer.Argument(help="viewer, analyst, operator or administrator.")],
     as_json: AsJson = False,
 ) -> None:
     """Give a person another role; they log in again.

@@ -3,7 +3,7 @@
 POST /api/uploads {filename, size_bytes, sha256}  -> {video_id, url | null, part_bytes | null}
 GET  /api/uploads/{video_id}                      -> {parts: [{number, etag, size_bytes}]}
 POST /api/uploads/{video_id}/parts {numbers}      -> {urls: {number: url}}
-POST /api/uploads/{video_id}/complete {title, description, priority, parts} -> the video
+POST /api/uploads/{video_id}/complete {title, priority, visibility, parts} -> the video
 """
 
 import hashlib
@@ -55,6 +55,15 @@ class Upload:
     part_bytes: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Details:
+    """The words about a file that its uploader may choose: None for a title made of its name, and for the platform's visibility."""
+
+    title: str | None = None
+    priority: str = "normal"
+    visibility: str | None = None
+
+
 def digest(path: Path, on_progress: OnProgress) -> str:
     """Return the SHA-256 of a file, lower-case hex."""
     found = hashlib.sha256()
@@ -78,7 +87,7 @@ class Uploads:
         self._store = store
         self._memory = memory
 
-    def send(self, path: Path, sha256: str, *, title: str | None, priority: str, on_progress: OnProgress) -> dict[str, Any]:
+    def send(self, path: Path, sha256: str, details: Details, on_progress: OnProgress) -> dict[str, Any]:
         """Upload the file and complete the upload; return the admin app's answer about the video.
 
         Raises Away when app or store do not answer, FileChanged when the file grew or shrank meanwhile.
@@ -93,8 +102,9 @@ class Uploads:
         if path.stat().st_size != size_bytes:
             raise FileChanged
         body = {
-            "title": title or title_of(path),
-            "priority": priority,
+            "title": details.title or title_of(path),
+            "priority": details.priority,
+            "visibility": details.visibility,
             "sha256": sha256,
             "origin": "cli",
             "parts": done or None,

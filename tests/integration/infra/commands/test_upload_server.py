@@ -11,7 +11,7 @@ import pytest
 
 from events.errors import NotFound
 from infra.commands.support.admin_api import AdminApi
-from infra.commands.support.uploads import Uploads, digest
+from infra.commands.support.uploads import Details, Uploads, digest
 from infra.runtime.clock import new_id
 from infra.runtime.settings import Settings
 from tests.support.platform import Platform
@@ -78,7 +78,7 @@ async def test_a_small_file_goes_there_in_one_piece_and_is_known_by_its_content(
     begun = server.api.post("/api/uploads", {"filename": path.name, "size_bytes": len(server.small), "sha256": sha256})
     assert begun["url"] and not begun["part_bytes"]
     sent: list[int] = []
-    video = server.uploads(tmp_path / "memory").send(path, sha256, title="A film", priority=PRIORITY, on_progress=sent.append)
+    video = server.uploads(tmp_path / "memory").send(path, sha256, Details("A film", PRIORITY), sent.append)
     assert video["video_id"] and video["slug"]
     assert sum(sent) == len(server.small)
     (known,) = await eventually(lambda: server.api.get("/api/videos", sha256=sha256)["items"])

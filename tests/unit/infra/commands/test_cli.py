@@ -26,7 +26,7 @@ from infra.commands.support import exits, output
 from infra.commands.support.admin_api import AdminApi, public_url_of, token_of
 from infra.commands.support.exits import Away, ExitCode, Refused, UsageFault
 from infra.commands.support.files import Settling, collect, shown
-from infra.commands.support.uploads import FileChanged, Uploads, digest, parts_of, title_of
+from infra.commands.support.uploads import Details, FileChanged, Uploads, digest, parts_of, title_of
 from infra.runtime import objects
 from infra.runtime.settings import Settings
 from tests.support.uploading import MemoryPlatform
@@ -75,9 +75,10 @@ def _no_waiting() -> Iterator[None]:
 @pytest.mark.parametrize("part_bytes", [None, 4])
 def test_a_file_is_uploaded_and_followed_to_its_end(part_bytes: int | None, tmp_path: Path) -> None:
     platform, display = MemoryPlatform(part_bytes=part_bytes), Display()
-    assert ingestion(platform, tmp_path, display).all([film(tmp_path)], None, "high") == 0
+    assert ingestion(platform, tmp_path, display).all([film(tmp_path)], Details(priority="high", visibility="private")) == 0
     assert platform.content("v1") == b"0123456789"
-    assert (platform.videos["v1"]["title"], platform.videos["v1"]["priority"]) == ("film", "high")
+    wanted = {"title": "film", "priority": "high", "visibility": "private"}
+    assert {name: platform.videos["v1"][name] for name in wanted} == wanted
     assert display.stages == [("film.mp4", "queued"), ("film.mp4", "published")]
     assert display.counted == {"hashing": 10, "uploading": 10}
     assert not list(tmp_path.glob("memory/*"))
@@ -86,7 +87,7 @@ def test_a_file_is_uploaded_and_followed_to_its_end(part_bytes: int | None, tmp_
 def test_the_same_content_is_reported_and_not_sent_again(tmp_path: Path) -> None:
     platform, display = MemoryPlatform(), Display()
     files = [film(tmp_path), film(tmp_path, "copy.mp4")]
-    assert ingestion(platform, tmp_path, display).all(files, None, "normal") == 0
+    assert ingestion(platform, tmp_path, display).all(files, Details()) == 0
     assert ("copy.mp4", "known") in display.stages
     assert len(platform.videos) == 1
 
@@ -95,18 +96,18 @@ def test_a_broken_upload_goes_on_where_it_stopped(tmp_path: Path) -> None:
     platform, path = MemoryPlatform(part_bytes=4), film(tmp_path)
     platform.faults = [403]
     with pytest.raises(Away, match="403"):
-        ingestion(platform, tmp_path, Display()).all([path], None, "normal")
+        ingestion(platform, tmp_path, Display()).all([path], Details())
     sent_before = len(platform.objects)
     assert sent_before < 3
     platform.calls.clear()
-    assert ingestion(platform, tmp_path, Display()).all([path], None, "normal") == 0
+    assert ingestion(platform, tmp_path, Display()).all([path], Details()) == 0
     assert "POST /api/uploads" not in platform.calls
     assert platform.content("v1") == b"0123456789"
 
 
 def test_the_store_may_take_its_time_to_join_many_gigabytes(tmp_path: Path) -> None:
     platform = MemoryPlatform(part_bytes=4)
-    assert ingestion(platform, tmp_path, Display()).all([film(tmp_path)], None, "normal") == 0
+    assert ingestion(platform, tmp_path, Display()).all([film(tmp_path)], Details()) == 0
     assert platform.patience_s["complete"] > objects.JOIN_S
     assert platform.patience_s["uploads"] <= 30
 
@@ -114,7 +115,7 @@ def test_the_store_may_take_its_time_to_join_many_gigabytes(tmp_path: Path) -> N
 def test_a_store_that_stumbles_is_asked_again(tmp_path: Path) -> None:
     platform = MemoryPlatform()
     platform.faults = [503, 500]
-    assert ingestion(platform, tmp_path, Display()).all([film(tmp_path)], None, "normal") == 0
+    assert ingestion(platform, tmp_path, Display()).all([film(tmp_path)], Details()) == 0
 
 
 def test_a_video_is_followed_through_its_stages_while_the_admin_app_comes_and_goes(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_video_is_followed_through_its_stages_while_the_admin_app_comes_and_go
 
     uploads = Uploads(platform.api, platform.store, tmp_path / "memory")
     following = Ingestion(platform.api, uploads, display, wait=True, sleep=stumble)
-    assert following.all([film(tmp_path)], None, "normal") == 0
+    assert following.all([film(tmp_path)], Details()) == 0
     assert [stage for _, stage in display.stages] == ["queued", "analysing", "encoding", "published"]
     assert ("720p", 40.0) in display.percents
 
@@ -136,7 +137,7 @@ def test_a_video_is_followed_through_its_stages_while_the_admin_app_comes_and_go
 def test_a_video_that_fails_says_why(tmp_path: Path) -> None:
     platform, display = MemoryPlatform(), Display()
     platform.life = [{"status": "failed", "failure": {"code": "NOT_MEDIA", "message": "This is no video."}}]
-    assert ingestion(platform, tmp_path, display).all([film(tmp_path)], None, "normal") == 1
+    assert ingestion(platform, tmp_path, display).all([film(tmp_path)], Details()) == 1
     assert display.stages[-1] == ("film.mp4", "failed")
 
 
@@ -149,13 +150,13 @@ def test_an_admin_app_that_stays_away_ends_the_wait(tmp_path: Path) -> None:
 
     uploads = Uploads(platform.api, platform.store, tmp_path / "memory")
     with pytest.raises(Away):
-        Ingestion(platform.api, uploads, Display(), wait=True, sleep=go_away).all([film(tmp_path)], None, "normal")
+        Ingestion(platform.api, uploads, Display(), wait=True, sleep=go_away).all([film(tmp_path)], Details())
 
 
 def test_an_empty_file_fails_and_the_next_one_does_not(tmp_path: Path) -> None:
     platform, display = MemoryPlatform(), Display()
     files = [film(tmp_path, "empty.mp4", b""), film(tmp_path)]
-    assert ingestion(platform, tmp_path, display).all(files, None, "normal") == 1
+    assert ingestion(platform, tmp_path, display).all(files, Details()) == 1
     assert display.stages[0] == ("empty.mp4", "failed")
     assert display.stages[-1] == ("film.mp4", "published")
 
@@ -488,7 +489,7 @@ def test_a_file_that_nobody_waits_for_says_where_it_will_play(tmp_path: Path, ca
     platform = MemoryPlatform()
     with Bars("http://here", wait=False) as bars:
         uploads = Uploads(platform.api, platform.store, tmp_path / "memory")
-        assert Ingestion(platform.api, uploads, bars, wait=False).all([film(tmp_path)], None, "normal") == 0
+        assert Ingestion(platform.api, uploads, bars, wait=False).all([film(tmp_path)], Details()) == 0
     assert addresses(capsys) == "film.mp4: is queued; it will play at http://here/watch/a-slug\n"
 
 
@@ -498,7 +499,7 @@ def test_a_known_file_says_where_it_plays(tmp_path: Path, capsys: pytest.Capture
         with Bars("http://here") as bars:
             uploads = Uploads(platform.api, platform.store, tmp_path / "memory")
             following = Ingestion(platform.api, uploads, bars, wait=True, sleep=lambda seconds: None)
-            assert following.all([film(tmp_path, name)], None, "normal") == 0
+            assert following.all([film(tmp_path, name)], Details()) == 0
     assert addresses(capsys).splitlines() == [
         "film.mp4: plays at http://here/watch/a-slug",
         "copy.mp4: is there already, at http://here/watch/a-slug",
@@ -516,14 +517,14 @@ def test_ctrl_c_says_where_it_will_play(tmp_path: Path, capsys: pytest.CaptureFi
         uploads = Uploads(platform.api, platform.store, tmp_path / "memory")
         following = Ingestion(platform.api, uploads, bars, wait=True, sleep=interrupt)
         with pytest.raises(KeyboardInterrupt):
-            following.all([film(tmp_path)], None, "normal")
+            following.all([film(tmp_path)], Details())
     assert "it will play at http://here/watch/a-slug" in addresses(capsys)
 
 
 def test_a_completed_upload_is_never_said_to_be_uploading_again(tmp_path: Path) -> None:
     platform, display = MemoryPlatform(), Display()
     platform.life = [{"status": "uploading", "slug": "v1"}, {"status": "ready", "slug": "a-slug"}]
-    assert ingestion(platform, tmp_path, display).all([film(tmp_path)], None, "normal") == 0
+    assert ingestion(platform, tmp_path, display).all([film(tmp_path)], Details()) == 0
     assert [stage for _, stage in display.stages] == ["queued", "published"]
 
 
