@@ -39,7 +39,7 @@ export function start(found, failed) {
   stage.dataset.state = "ready";
   stage.classList.toggle("sounding", found.rungs.length === 0);
   signs ??= follow(video, found.video_id);
-  source = open(video, found.hls_url, () => offer(), stop, signs.token);
+  load(found);
   offer();
   paint();
 }
@@ -50,16 +50,20 @@ export function update(found) {
   whole_s = (found.duration_ms || 0) / 1000;
 }
 
-/** Read the master playlist again and go on at the same time: it may have new sound tracks or captions. */
+/** Read the master playlist again and go on at the same time: it may have new sound tracks or captions, or a new signed path. */
 export function reopen(found) {
   const [at, paused] = [video.currentTime, video.paused];
   source?.close();
   captioned = false;
-  source = open(video, found.hls_url, () => offer(), stop, signs.token);
+  load(found);
   video.addEventListener("loadedmetadata", () => {
     video.currentTime = at;
     if (!paused) play();
   }, { once: true });
+}
+
+function load(found) {
+  source = open(video, found.hls_url, { changed: () => offer(), failed: stop, refused: () => reopen(found), sid: signs.token });
 }
 
 /** Stop for good. */

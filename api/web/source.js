@@ -3,6 +3,7 @@ import { board } from "./captions.js";
 
 const RECOVERIES_MAX = 3;
 const RETRY_MS = 2000;
+const REFUSED = 403;
 export const AUTOMATIC = -1;
 export const NONE = -1;
 
@@ -18,18 +19,19 @@ function rate(bits) {
 }
 
 /**
- * Play `address` in `video`. `changed()` is called when the choices change, `failed(words)` when playback ends for good;
+ * Play `address` in `video`. `changed()` is called when the choices change, `failed(words)` when playback ends for good,
+ * `refused()` when a server that was read from refuses: the signed path of a private video expires;
  * `sid()` returns the stream's token, which goes along with requests as CMCD's session id. Returns the levels, sounds and captions to
  * choose from, and functions to choose.
  */
-export function open(video, address, changed, failed, sid) {
-  if (window.Hls?.isSupported()) return withLibrary(video, address, changed, failed, sid);
+export function open(video, address, { changed, failed, refused, sid }) {
+  if (window.Hls?.isSupported()) return withLibrary(video, address, changed, failed, refused, sid);
   if (video.canPlayType("application/vnd.apple.mpegurl")) return withBrowser(video, address, changed, failed);
   failed("This browser cannot play HLS video.");
   return null;
 }
 
-function withLibrary(video, address, changed, failed, sid) {
+function withLibrary(video, address, changed, failed, refused, sid) {
   const { Hls } = window;
   const { Events } = Hls;
   // hls.js has CMCD of its own, for a session that is known from the beginning; ours begins while the manifest is read.
@@ -44,8 +46,10 @@ function withLibrary(video, address, changed, failed, sid) {
   const text = board(video, document.getElementById("text"));
   const cues = new Map();
   let recoveries = 0;
+  let read = false;
   let retry;
   hls.on(Events.ERROR, (_event, fault) => {
+    if (fault.response?.code === REFUSED && read) return refused();
     if (!fault.fatal) return;
     if (++recoveries > RECOVERIES_MAX) {
       hls.destroy();
@@ -55,7 +59,7 @@ function withLibrary(video, address, changed, failed, sid) {
     clearTimeout(retry);
     retry = setTimeout(() => (hls.levels.length ? hls.startLoad() : hls.loadSource(address)), RETRY_MS);
   });
-  hls.on(Events.FRAG_BUFFERED, () => { recoveries = 0; });
+  hls.on(Events.FRAG_BUFFERED, () => { [recoveries, read] = [0, true]; });
   hls.on(Events.CUES_PARSED, (_event, { subtitleTrack, cues: found }) => {
     if (!subtitleTrack) return;
     const known = cues.get(subtitleTrack.id) || [];

@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Request, Route
 
 from events.media import PlanSettings
 from infra.runtime.settings import Settings
-from tests.browser.viewing import LOAD, SCRIPTS, assert_plays, open_page, until
+from tests.browser.viewing import LOAD, SCRIPTS, assert_plays, open_page, played, until
 from tests.support.presentation import Presentation, make_presentation
 from tests.support.theatre import Theatre, theatre
 
@@ -60,3 +60,32 @@ async def test_our_own_page_plays_it(browser: Browser, there: Theatre) -> None:
         await page.context.add_cookies([{"name": name, "value": value, "url": there.base}])
         await page.goto(f"{there.base}/watch/{there.slug}")
         await assert_plays(page)
+
+
+async def test_our_own_page_goes_on_when_its_signed_path_expires(browser: Browser, there: Theatre) -> None:
+    """After the third segment nothing is read by the first path: the page asks for the video again."""
+    read: list[str] = []
+    refused: list[str] = []
+    renewed = False
+
+    async def serve(route: Route) -> None:
+        if renewed or len(read) < 3:
+            read.append(route.request.url)
+            await route.continue_()
+        else:
+            refused.append(route.request.url)
+            await route.fulfill(status=403, content_type="application/problem+json", body="{}")
+
+    def see(request: Request) -> None:
+        nonlocal renewed
+        renewed |= bool(refused) and "master.m3u8" in request.url
+
+    async with open_page(browser, f"{there.base}/robots.txt", expected=["403"]) as page:
+        ((name, value),) = there.login("greta", "operator").items()
+        await page.context.add_cookies([{"name": name, "value": value, "url": there.base}])
+        await page.route("**/*.m4s*", serve)
+        page.on("request", see)
+        await page.goto(f"{there.base}/watch/{there.slug}")
+        await assert_plays(page)
+        assert await played(page, 3600) > 6, "it ends"
+    assert refused and renewed
