@@ -1,7 +1,8 @@
 """The effect on files: it stores final manifests beside the segments, and deletes purged videos and abandoned uploads.
 
-The outbox runs it at least once; it is idempotent. The manifests in the store are for a CDN that serves the bucket; the public app
-renders its own. An event waits for the catalog's position, never for a row: a row missing by then will not come.
+The outbox runs it at least once; it is idempotent. The manifests in the store are for a CDN that serves the bucket: only a video
+that anybody may watch has them. The public app renders its own. An event waits for the catalog's position, never for a row: a row
+missing by then will not come.
 """
 
 import asyncio
@@ -36,17 +37,19 @@ from projections import catalog
 from projections.folding.fold import Projection
 from projections.folding.positions import Positions, is_served, snapshot, wait_for
 from projections.playback import manifests
+from projections.visibility import NOBODY, may_watch
 
 PROJECTION = Projection("files", (VIDEOS,), (), "SELECT")
 CATALOG_WAIT_S = 2.0
 """Maximum wait for the catalog; then the effect is put off and frees its slot."""
 STORE_WAIT_S = 10.0
+ManifestsChange = VideoPublished | VideoVisibilityChanged | VideoArchived | VideoRestored
 log = structlog.get_logger(__name__)
 
 
 def wants(recorded: Recorded[Event]) -> bool:
     """Return whether an event has an effect on files."""
-    return isinstance(recorded.envelope.data, VideoPublished | UploadAbandoned | VideoPurged)
+    return isinstance(recorded.envelope.data, ManifestsChange | UploadAbandoned | VideoPurged)
 
 
 class CatalogBehind(Retryable):
@@ -88,8 +91,8 @@ def act_with(pool: Any, store: Store) -> Callable[[Recorded[Any]], Awaitable[Non
     async def act(recorded: Recorded[VideoEvent]) -> None:
         event = recorded.envelope.data
         match event:
-            case VideoPublished(video_id=video_id):
-                await _store_manifests(pool, store, recorded, video_id)
+            case VideoPublished() | VideoVisibilityChanged() | VideoArchived() | VideoRestored():
+                await _show_or_hide(pool, store, recorded, event.video_id)
             case UploadAbandoned(video_id=video_id):
                 await _delete_upload(pool, store, recorded, video_id)
             case VideoPurged(video_id=video_id):
@@ -98,7 +101,7 @@ def act_with(pool: Any, store: Store) -> Callable[[Recorded[Any]], Awaitable[Non
                 log.info("video_purged", video_id=video_id, objects=deleted)
             case UploadStarted() | VideoUploaded() | VideoProbed() | VideoPlanned() | VideoFailed() | VideoRetryRequested():
                 return
-            case VideoEdited() | VideoVisibilityChanged() | VideoArchived() | VideoRestored():
+            case VideoEdited():
                 return
             case _:
                 assert_never(event)
@@ -106,17 +109,21 @@ def act_with(pool: Any, store: Store) -> Callable[[Recorded[Any]], Awaitable[Non
     return act
 
 
-async def _store_manifests(pool: Any, store: Store, recorded: Recorded[Event], video_id: str) -> None:
-    """Render and store the manifests from the catalog. Raises CatalogBehind, MediaMissing."""
-    await _catch_up(pool, recorded, jobs=True)
+async def _show_or_hide(pool: Any, store: Store, recorded: Recorded[Event], video_id: str) -> None:
+    """Store the manifests; delete them when not everybody may watch. Raises CatalogBehind, MediaMissing."""
+    await _catch_up(pool, recorded, jobs=isinstance(recorded.envelope.data, VideoPublished))
     async with pool.connection() as connection:
         video = await catalog.by_id(connection, video_id)
         media = list(await catalog.media_of(connection, video_id))
     if video is None or video.status != "ready":
-        return  # purged since
+        return  # not published yet, or purged since
+    files = manifests.stored(video, media)
+    if not may_watch(video, NOBODY):
+        await store.delete(list(files))
+        return
     if missing := set(video.job_ids) - {row.job_id for row in media}:
         raise MediaMissing(f"{video_id} was published, and the catalog has nothing of {', '.join(sorted(missing)[:3])}")
-    for key, (text, media_type) in manifests.stored(video, media).items():
+    for key, (text, media_type) in files.items():
         await store.put_bytes(key, text.encode(), media_type)
 
 

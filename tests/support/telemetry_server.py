@@ -61,6 +61,7 @@ class TelemetryServer:
     async def start(self) -> None:
         """Start it and wait until it is ready."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        self.log_path.touch(0o600)  # the folder may be that of a platform, whose files are private
         with self.log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, *self.command, cwd=ROOT, env=environment(self.settings), stdout=log, stderr=log

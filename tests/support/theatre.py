@@ -87,18 +87,21 @@ class Theatre:
         async with httpx.AsyncClient(base_url=self.base, cookies=self.login(user_id, role), timeout=60) as http:
             yield http
 
-    async def happens(self, event: Event) -> None:
-        """Fold an event about the video."""
+    async def happens(self, event: Event) -> Recorded[Event]:
+        """Fold an event about the video; return its record."""
         record = recorded(event, self.end, topic="videos", at_s=1000 + self.end)
         part = Slice(record.topic, record.partition, self.end, self.end + 1, 1, None)
         self.end += 1
         async with self.pool.connection() as connection:
             runner = await install(connection, catalog.PROJECTION)
             await runner.apply(connection, Batch((part,), [record], gather(catalog.PROJECTION, [record])))
+        return record
 
-    async def show_to(self, visibility: Visibility, *, roles: tuple[Role, ...] = (), users: tuple[str, ...] = ()) -> None:
-        """Change who may watch."""
-        await self.happens(VideoVisibilityChanged(video_id=VIDEO_ID, visibility=visibility, roles=roles, users=users))
+    async def show_to(
+        self, visibility: Visibility, *, roles: tuple[Role, ...] = (), users: tuple[str, ...] = ()
+    ) -> Recorded[Event]:
+        """Change who may watch; return the record."""
+        return await self.happens(VideoVisibilityChanged(video_id=VIDEO_ID, visibility=visibility, roles=roles, users=users))
 
 
 @asynccontextmanager

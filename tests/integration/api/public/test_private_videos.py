@@ -16,8 +16,12 @@ from api.public.media import REMEMBERED
 from api.public.signatures import ROUNDING
 from events.media import PlanSettings
 from events.people import RoleChanged, SessionEnded, UserDisabled
-from events.videos import VideoArchived
+from events.videos import VideoArchived, VideoRestored
+from infra.runtime.objects import ObjectStore
 from infra.runtime.settings import Settings
+from processors.files import act_with
+from processors.planning import process as planning
+from projections.folding.runner import install
 from tests.support.apps import PUBLIC, TOKEN
 from tests.support.footage import VIDEO_ID, id_of
 from tests.support.presentation import Presentation, make_presentation
@@ -207,3 +211,26 @@ async def test_ffmpeg_and_mpv_play_it_with_the_cookie(there: Theatre, name: str)
 async def run(*command: str) -> subprocess.CompletedProcess[str]:
     """Run a player."""
     return await asyncio.to_thread(partial(subprocess.run, command, capture_output=True, text=True, check=False, timeout=120))
+
+
+async def test_the_store_has_manifests_of_what_anybody_may_watch(there: Theatre, settings: Settings) -> None:
+    store = ObjectStore(settings)
+    act = act_with(there.pool, store)
+    async with there.pool.connection() as connection:
+        await install(connection, planning.PROJECTION)
+
+    async def copies() -> set[str]:
+        keys = [stored.key for stored in await store.under(f"videos/{VIDEO_ID}/")]
+        return {key.rpartition("/")[2] for key in keys if key.endswith((".m3u8", ".mpd"))}
+
+    await act(await there.show_to("unlisted"))
+    shown = await copies()
+    assert {"master.m3u8", "manifest.mpd", "240p.m3u8"} <= shown
+    for hide, show in (
+        (partial(there.show_to, "private"), partial(there.show_to, "public")),
+        (partial(there.happens, VideoArchived(video_id=VIDEO_ID)), partial(there.happens, VideoRestored(video_id=VIDEO_ID))),
+    ):
+        await act(await hide())
+        assert await copies() == set()
+        await act(await show())
+        assert await copies() == shown
