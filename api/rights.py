@@ -109,6 +109,7 @@ ROUTES: Mapping[str, Door] = {
     "DELETE /api/users/{user_id}": "administer",
     "POST /api/users/{user_id}/reset": "administer",
     "POST /api/users/{user_id}/reset-factors": "administer",
+    "DELETE /api/viewers/{which}": "administer",
     "GET /api/tokens": "self",
     "POST /api/tokens": "self",
     "POST /api/tokens/{token_id}/revoke": "self",

@@ -20,6 +20,7 @@ from events.settings import SettingEvent
 from events.streams import StreamEvent
 from events.telemetry import TelemetryReported
 from events.videos import VideoEvent
+from events.viewers import ViewerForgotten
 from events.workers import WorkerEvent, WorkerHeartbeat
 
 DAY_MS = 24 * 3600 * 1000
@@ -153,6 +154,15 @@ STREAMS = Topic(
     producers=("public app",),
     consumers=("projection streams", "archiver"),
 )
+VIEWERS = Topic(
+    "viewers",
+    "viewer_id",
+    "Viewers whose keys were deleted, so that nobody can say whose events theirs are.",
+    (ViewerForgotten,),
+    producers=("admin app",),
+    consumers=("projection audit", "archiver"),
+    partitions=1,
+)
 TELEMETRY = Topic(
     "telemetry",
     EVENT_ID,
@@ -185,7 +195,7 @@ TOPICS = {
     topic.name: topic
     for topic in (
         *(VIDEOS, CONTENTS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, FAILURES, ACCESS, PEOPLE, TELEMETRY, ARCHIVE),
-        *(SETTINGS, STREAMS),
+        *(SETTINGS, STREAMS, VIEWERS),
     )
 }
 TOPIC_OF = {event.TYPE: topic for topic in TOPICS.values() for event in topic.events}

@@ -28,6 +28,7 @@ from infra.commands import (
     replay,
     settings,
     telemetry,
+    viewers,
     whatif,
     worker,
 )
@@ -92,6 +93,7 @@ app.command()(platform.status)
 app.add_typer(worker.app, name="worker", cls=Group)
 app.add_typer(people.users, name="users", cls=Group)
 app.add_typer(people.tokens, name="tokens", cls=Group)
+app.add_typer(viewers.app, name="viewers", cls=Group)
 app.add_typer(configuration.app, name="config", cls=Group)
 app.add_typer(settings.app, name="settings", cls=Group)
 app.command()(configuration.docs)

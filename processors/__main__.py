@@ -34,6 +34,7 @@ from infra.runtime.settings import Settings
 from infra.runtime.transcoding_settings import ladder_of
 from infra.runtime.watchdog import Watchdog
 from infra.settings.live import Followers, Live, live_settings
+from infra.viewing import under_settings
 from processors import files
 from processors.agents.app import App, Services, Worker, add_effect, add_process, add_projection, create_app, offered_again
 from processors.agents.dead_letters import Limit, bury_with, recall_with
@@ -250,7 +251,8 @@ async def build(settings: Settings, watchdog: Watchdog) -> App:
         open_history=lambda: history(settings),
     )
     app = create_app(settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
-    feeds = [add_projection(app, projection, services) for projection in PROJECTIONS.values()]
+    folds = [under_settings(projection, settings) for projection in PROJECTIONS.values()]  # for a first version
+    feeds = [add_projection(app, projection, services) for projection in folds]
     policy = planning.Policy(plan_settings(settings), pool=settings.pools[0])
     live.use(lambda changed: setattr(policy, "plan", plan_settings(changed)))
     app.add_service(rebuilds := Rebuilds(FOLDS.values(), pool, lambda: history(settings)))

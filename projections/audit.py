@@ -52,7 +52,7 @@ from events.people import (
     UserEnabled,
 )
 from events.settings import SettingChanged, SettingEvent, SettingReset
-from events.topics import ACCESS, FAILURES, JOB_REQUESTS, PEOPLE, SETTINGS, VIDEOS, WORKERS
+from events.topics import ACCESS, FAILURES, JOB_REQUESTS, PEOPLE, SETTINGS, VIDEOS, VIEWERS, WORKERS
 from events.videos import (
     UploadAbandoned,
     UploadStarted,
@@ -69,6 +69,7 @@ from events.videos import (
     VideoUploaded,
     VideoVisibilityChanged,
 )
+from events.viewers import ViewerEvent, ViewerForgotten
 from events.workers import (
     WorkerCleared,
     WorkerDeployed,
@@ -88,7 +89,7 @@ from projections.folding.fold import Projection, Table, table_row
 from projections.folding.queries import load
 
 OfWorkers = WorkerLife | WorkerDeployed | WorkerRolledBack | WorkerKeyEvent | WorkerRequestRefused
-Audited = VideoEvent | JobRequest | OfWorkers | FailureEvent | AccessEvent | PersonEvent | SettingEvent
+Audited = VideoEvent | JobRequest | OfWorkers | FailureEvent | AccessEvent | PersonEvent | SettingEvent | ViewerEvent
 REASON_MAX = 500
 GIVEN = {"title", "description", "visibility", "roles", "users"}
 """Fields of a video that a person decides."""
@@ -186,6 +187,8 @@ def about(event: Audited) -> About:
             return About("setting", event.name, event.reason, {"value": None if event.sealed else event.value})
         case SettingReset():
             return About("setting", event.name, event.reason, {"value": None})
+        case ViewerForgotten():
+            return About("viewer", event.viewer_id, event.reason)
         case FailureResolved():
             return About("failure", event.failure_id, event.reason)
         case FailureRerun():
@@ -233,7 +236,7 @@ def evolve(entry: Entry | None, recorded: Recorded[Audited]) -> Entry | None:
 
 PROJECTION = Projection(
     "audit",
-    (VIDEOS, JOB_REQUESTS, WORKERS, FAILURES, ACCESS, PEOPLE, SETTINGS),
+    (VIDEOS, JOB_REQUESTS, WORKERS, FAILURES, ACCESS, PEOPLE, SETTINGS, VIEWERS),
     (Table("entries", Entry, ("id",), keys_of, evolve),),
     _SQL["create"],
 )

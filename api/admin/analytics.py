@@ -1,7 +1,7 @@
 """For administrators: figures of viewing under the predecessor's paths, in its envelope `{success, data}`.
 
-Times and totals are those of `projections.streams.figures`. A bad parameter is refused with its limit, where the predecessor took
-its default and said nothing.
+Times and totals are those of `projections.streams.figures`, days those of the rules of viewing. A bad parameter is refused with its
+limit, where the predecessor took its default and said nothing.
 """
 
 from datetime import date, datetime, timedelta
@@ -17,8 +17,8 @@ from events.text import Line
 from projections.streams import figures
 from projections.streams.figures import LIMIT_MAX, Watched
 from projections.streams.plays import added
-from projections.streams.projection import RULES
-from projections.streams.rules import day_of, midnight
+from projections.streams.rules import Rules, day_of, midnight
+from projections.streams.sessions import End
 
 routes = APIRouter(prefix="/api/v1/analytics", tags=["analytics"])
 D = TypeVar("D")
@@ -61,6 +61,7 @@ class StreamSession(BaseModel):
     started_at: datetime
     ended_at: datetime | None
     is_active: bool
+    end: End | None = Field(description="How it ended: by its client, by a fault, or by silence, at its last sign of life.")
 
 
 class Breakdown(BaseModel):
@@ -114,9 +115,9 @@ class DailyStat(BaseModel):
 async def streams(given: Given, response: Response) -> Answer[Streams]:
     """List active sessions, and the last 50."""
     async with reading(given, response, "streams") as connection:
-        now = await moment(given, connection, "streams")
-        active = await figures.sessions(connection, now, RULES, limit=LIMIT_MAX, only_active=True)
-        recent = await figures.sessions(connection, now, RULES, limit=RECENT)
+        now, rules = await moment(given, connection, "streams"), await figures.rules(connection)
+        active = await figures.sessions(connection, now, rules, limit=LIMIT_MAX, only_active=True)
+        recent = await figures.sessions(connection, now, rules, limit=RECENT)
     users = await given.viewers.users({one.viewer_id for one in (*active, *recent)})
     return Answer(data=Streams(active=[_session(one, users) for one in active], recent=[_session(one, users) for one in recent]))
 
@@ -127,7 +128,7 @@ async def breakdown(
 ) -> Answer[Breakdown]:
     """Count plays by the way in which they were played."""
     async with reading(given, response, "streams") as connection:
-        today = day_of(await moment(given, connection, "streams"), RULES.zone)
+        today = day_of(await moment(given, connection, "streams"), (await figures.rules(connection)).zone)
         found = added(await figures.of_days(connection, today - timedelta(days=days - 1), today))
     kinds = {name: getattr(found, name) for name in ("direct_plays", "direct_streams", "transcodes")}
     return Answer(data=Breakdown(**kinds, total=found.plays))
@@ -144,12 +145,14 @@ async def watch_activity(
 ) -> Answer[list[WatchActivity]]:
     """List who watched what, newest first."""
     viewer_id = None if user_id is None else await given.viewers.viewer_of(user_id) or "nobody"
-    since, before = _moments(first, last)
+    _check(first, last)
     async with reading(given, response, "streams") as connection:
-        now = await moment(given, connection, "streams")
-        found = await figures.sessions(connection, now, RULES, limit=limit, viewer_id=viewer_id, since=since, before=before)
+        now, rules = await moment(given, connection, "streams"), await figures.rules(connection)
+        since = None if first is None else midnight(first, rules.zone)
+        before = None if last is None else midnight(last + timedelta(days=1), rules.zone)
+        found = await figures.sessions(connection, now, rules, limit=limit, viewer_id=viewer_id, since=since, before=before)
     users = await given.viewers.users({one.viewer_id for one in found})
-    return Answer(data=[_activity(one, users) for one in found])
+    return Answer(data=[_activity(one, users, rules) for one in found])
 
 
 @routes.get("/users/activity")
@@ -183,9 +186,9 @@ async def trends(
 ) -> Answer[list[DailyStat]]:
     """List the sums of days, oldest first; days without a stream are left out."""
     async with reading(given, response, "streams") as connection:
-        last = last or day_of(await moment(given, connection, "streams"), RULES.zone)
+        last = last or day_of(await moment(given, connection, "streams"), (await figures.rules(connection)).zone)
         first = first or last - timedelta(days=29)
-        _moments(first, last)
+        _check(first, last)
         found = await figures.of_days(connection, first, last)
     return Answer(
         data=[
@@ -206,12 +209,10 @@ async def trends(
     )
 
 
-def _moments(first: date | None, last: date | None) -> tuple[datetime | None, datetime | None]:
-    """Return the moments at which a range of days begins and ends. Raises InvalidRequest."""
+def _check(first: date | None, last: date | None) -> None:
+    """Raise InvalidRequest for a range of days that is too long, or ends before it begins."""
     if first is not None and last is not None and not timedelta(0) <= last - first <= timedelta(days=DAYS_MAX):
         raise InvalidRequest(f"`to` must be at most {DAYS_MAX} days after `from`, and not before it")
-    since = None if first is None else midnight(first, RULES.zone)
-    return since, None if last is None else midnight(last + timedelta(days=1), RULES.zone)
 
 
 def _session(one: Watched, users: dict[str, str]) -> StreamSession:
@@ -232,10 +233,11 @@ def _session(one: Watched, users: dict[str, str]) -> StreamSession:
         started_at=one.started_at,
         ended_at=one.ended_at,
         is_active=one.active,
+        end=one.end,
     )
 
 
-def _activity(one: Watched, users: dict[str, str]) -> WatchActivity:
+def _activity(one: Watched, users: dict[str, str], rules: Rules) -> WatchActivity:
     return WatchActivity(
         user_id=users.get(one.viewer_id),
         viewer_id=one.viewer_id,
@@ -244,5 +246,5 @@ def _activity(one: Watched, users: dict[str, str]) -> WatchActivity:
         playback_type=one.playback,
         watched_at=one.started_at,
         duration_minutes=one.watched_ms // 60_000,
-        completed=one.completed(RULES),
+        completed=one.completed(rules),
     )

@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from api import health
 from api.access import Access
 from api.addresses import Addresses
-from api.admin import analytics, audit, failures, insights, jobs, keys, pages, uploads, users, videos, workers
+from api.admin import analytics, audit, failures, insights, jobs, keys, pages, uploads, users, videos, viewers, workers
 from api.admin import settings as changes
 from api.admin.live import routes as live
 from api.admin.live.hub import LISTENERS_MAX, Hub
@@ -75,7 +75,7 @@ def create_admin(
     options = services.options
     lacks = health.stored_in(services, services.log_answers)
     app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=options.metrics_token))
-    for each in (uploads, videos, jobs, workers, failures, insights, live, keys, audit, users, changes, analytics):
+    for each in (uploads, videos, jobs, workers, failures, insights, live, keys, audit, users, changes, analytics, viewers):
         app.include_router(each.routes, dependencies=[Depends(authorised), Depends(travel)])
     for each in (logins, ways):
         app.include_router(each.routes, dependencies=[Depends(authorised)])
@@ -152,8 +152,8 @@ async def _serve(followers: Followers, directory: Directory, pulse: Callable[[st
     accounts, factors, asking = AccountTables(pool), FactorTables(pool, ensure_seal(settings)), Asking()
     await accounts.ensure()
     await factors.ensure()
-    viewers = Viewers(pool)
-    await viewers.ensure()
+    keys_of_viewers = Viewers(pool)
+    await keys_of_viewers.ensure()
     home = household(terms_of(settings), directory, accounts, factors, append, context, asking)
     services = Services(
         pool=pool,
@@ -169,7 +169,7 @@ async def _serve(followers: Followers, directory: Directory, pulse: Callable[[st
         client_of=clients.hash,
         people=home.people,
         ways=home.ways,
-        viewers=viewers,
+        viewers=keys_of_viewers,
     )
     refusals = Refusals(append, context, clients.hash, partial(access_refused, APP))
     app = create_admin(services, refusals, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)

@@ -50,10 +50,11 @@ class Options(common.Options):
 
 
 class Viewers(Protocol):
-    """The people behind viewers; `infra.runtime.viewers.Viewers` implements it."""
+    """The people behind viewers, and their keys; `infra.runtime.viewers.Viewers` implements it."""
 
     async def users(self, viewer_ids: Collection[str]) -> dict[str, str]: ...
     async def viewer_of(self, user_id: str) -> str | None: ...
+    async def forget(self, viewer_id: str) -> bool: ...
 
 
 async def unknown_client(address: str) -> None:

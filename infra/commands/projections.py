@@ -43,8 +43,11 @@ def projections(as_json: AsJson = False) -> None:
       kinolog projections --json | jq '.[] | select(.lag_events > 0)'
     """
     contiguous = {True: "yes", False: "NO", None: "unknown"}
+    versions, outdated = asyncio.run(_projections())
+    for name in outdated:
+        note(f"{name}: its settings have changed since it was made; kinolog rebuild {name} --dry-run shows what would change")
     table(
-        asyncio.run(_projections()),
+        versions,
         {
             "projection": lambda row: row["projection"],
             "version": lambda row: row["version"],
@@ -76,13 +79,15 @@ def rebuild(
 ) -> None:
     """Fold a projection again from the start of the log, beside the serving version; compare; then flip the readers.
 
-    Readers see no error. After a change of the code rows may differ: this is a restatement, and the command shows the changes. When
+    Readers see no error. After a change of the code, or of the settings that say how to count (streams: `kinolog settings list
+    --category viewing`), rows may differ: this is a restatement, and the command shows the changes, and sums before and after. When
     the code is the same and rows differ, it ends with 1 and changes nothing; --accept flips all the same. On a crowded machine it
     rests three quarters of the time; several --workers never rest.
 
     \b
     Examples:
       kinolog rebuild catalog --dry-run
+      kinolog rebuild streams --dry-run
       kinolog rebuild jobs --json
       kinolog rebuild progress --workers 2
     """
@@ -117,6 +122,8 @@ def _print_rebuilt(rebuilt: "Rebuilt", *, as_json: bool) -> None:
     line(f"{rebuilt.name} v{rebuilt.version}: {rebuilt.events} events folded; {compared}")
     for change in rebuilt.changes:
         line(f"  {change.table}: {change.added} rows added, {change.gone} gone, {change.changed} changed; for example")
+        for column, (before, after) in change.totals.items():
+            line(f"    sum of {column}: {before:,} -> {after:,}")
         for difference in change.samples:
             _print_difference(difference)
     if not rebuilt.flipped:
@@ -196,7 +203,8 @@ def verify(
     """Check that nothing is lost, doubled or out of order: every projection against a fold of all of history, every file
     of the archive against its hash chain and the log. Names the first altered event.
 
-    For a signed report, check the signature, and fold its contents again. Ends with 1 when there are findings; each is
+    For a signed report, check the signature, and fold its contents again; for a certificate of `kinolog viewers forget`, read the
+    log again. Ends with 1 when there are findings; each is
     one line.
 
     \b
@@ -205,7 +213,7 @@ def verify(
       kinolog verify --json
       kinolog verify catalog.json
     """
-    findings = asyncio.run(_verify() if report is None else _verify_report(report, key))
+    findings = asyncio.run(_verify() if report is None else _verify_file(report, key))
     if as_json:
         document(findings)
     for finding in () if as_json else findings["findings"]:
@@ -248,11 +256,14 @@ async def _report(projection: "Projection", at: str | None, *, signed: bool, row
     from infra.history.past import past_of
     from infra.runtime.history import open_history
     from infra.runtime.keys import ensure_report_key
+    from infra.runtime.postgres import connected
+    from projections.folding.runner import as_served
     from projections.history import report as reporting
     from projections.history.past import positions_at
 
     settings, now = settings_of_services(), datetime.now(UTC)
-    async with open_history(settings) as history:
+    async with open_history(settings) as history, connected(settings) as connection:
+        projection = await as_served(connection, projection)
         partitions = [(topic.name, number) for topic in projection.topics for number in range(topic.partitions)]
         positions = await positions_at(history, at) if at else await history.ends(partitions)
         parameters = {"at": at, "rows": rows}
@@ -260,13 +271,13 @@ async def _report(projection: "Projection", at: str | None, *, signed: bool, row
             projection, past_of(settings), history, positions, rows, parameters, kinolog=version("kinolog"), made_at=now
         )
     if signed:
-        made = reporting.sign(made, ensure_report_key(settings))
+        made = made.signed(ensure_report_key(settings))
     return made.model_dump(mode="json")
 
 
-async def _verify_report(path: Path, key: str) -> dict[str, Any]:
+async def _verify_file(path: Path, key: str) -> dict[str, Any]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from pydantic import ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
     from events.faults import sentence
     from infra.commands.support.services import settings_of_services
@@ -274,27 +285,38 @@ async def _verify_report(path: Path, key: str) -> dict[str, Any]:
     from infra.runtime.history import open_history
     from infra.runtime.keys import ensure_report_key
     from infra.runtime.objects import ObjectStore
+    from infra.runtime.postgres import open_pool
+    from infra.runtime.viewers import Viewers
+    from projections.history import forgotten
     from projections.history import report as reporting
 
     settings = settings_of_services()
     try:
-        report = reporting.ProjectionReport.model_validate_json(path.read_bytes())
+        is_certificate = "viewer_id" in TypeAdapter(dict[str, Any]).validate_json(content := path.read_bytes())
+        read = (forgotten.Certificate if is_certificate else reporting.ProjectionReport).model_validate_json(content)
         public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)) if key else ensure_report_key(settings).public_key()
     except ValidationError as error:
         raise UsageFault(f"{path} is no report: {sentence(error.errors()[0])}") from error
     except ValueError as error:
         raise UsageFault("--key wants an Ed25519 key, 64 hex digits") from error
-    store = ObjectStore(settings)
     async with open_history(settings) as history:
+        if isinstance(read, forgotten.Certificate):
+            async with await open_pool(settings) as pool:
+                viewers = Viewers(pool)
+                await viewers.ensure()
+                has_key = await viewers.has_key(read.viewer_id)
+            findings = await forgotten.check(read, history, public, has_key=has_key)
+            return {"report": str(path), "viewer_id": read.viewer_id, "findings": findings}
+        store = ObjectStore(settings)
         findings = await reporting.check(
-            report,
-            _named(report.projection),
+            read,
+            _named(read.projection),
             past_of(settings),
             history,
             lambda segment: store.get_bytes(segment.key, 2 * segment.size_bytes + (1 << 20)),
             public,
         )
-    return {"report": str(path), "projection": report.projection, "findings": findings}
+    return {"report": str(path), "projection": read.projection, "findings": findings}
 
 
 async def _verify() -> dict[str, Any]:
@@ -326,9 +348,13 @@ async def _rebuild(projection: "Projection", workers: int, *, keep: bool, accept
 
     from infra.commands.support.services import settings_of_services
     from infra.history.shares import fold_in_shares
+    from infra.settings.live import settings_now
+    from infra.viewing import under_settings
     from projections.folding import rebuild as rebuilding
 
     os.nice(NICENESS)
+    if projection.under:
+        projection = under_settings(projection, await settings_now(settings_of_services()))
     async with _opened() as (connection, source):
         with progress(projection.name) as show:
 
@@ -369,14 +395,22 @@ async def _diff(projection: "Projection", since: str, to: str) -> list["Differen
         return [difference async for difference in differences(projection, before, after)]
 
 
-async def _projections() -> list[dict[str, Any]]:
+async def _projections() -> tuple[list[dict[str, Any]], list[str]]:
+    """Return all versions, and the projections whose rules in force are others than those of the version that serves."""
     from dataclasses import asdict
 
+    from infra.commands.support.services import settings_of_services
+    from infra.settings.live import settings_now
+    from infra.viewing import under_settings
     from processors.registry import FOLDS
     from projections.history.versions import list_versions
 
     async with _opened() as (connection, history):
-        return [asdict(version) for version in await list_versions(FOLDS.values(), connection, history)]
+        found = await list_versions(FOLDS.values(), connection, history)
+    settings = await settings_now(settings_of_services())
+    wanted = {name: dict(under_settings(fold, settings).rules) for name, fold in FOLDS.items()}
+    outdated = [one.projection for one in found if one.serves and one.rules != wanted[one.projection]]
+    return [asdict(version) for version in found], outdated
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from infra.runtime.history import open_history
 from infra.runtime.postgres import connected
 from infra.runtime.settings import Settings
 from projections.folding.bulk import BulkRunner, fold_until
+from projections.folding.fold import Rules
 from projections.folding.log import LogReader
 from projections.folding.runner import Runner
 from projections.registry import PROJECTIONS
@@ -36,11 +37,11 @@ async def fold_in_shares(
     settings: Settings, runner: Runner, until: Mapping[Partition, int], workers: int, watch: Callable[[], Awaitable[None]]
 ) -> None:
     """Fold an empty version up to `until`; `watch` is awaited at intervals meanwhile. Raises the first error of a share."""
-    name, version = runner.projection.name, runner.version
+    name, version, rules = runner.projection.name, runner.version, runner.projection.rules
     context = multiprocessing.get_context("forkserver")  # a fork of this process would share its connections
     context.set_forkserver_preload([__name__])  # imported once, not by each of them
     with ProcessPoolExecutor(workers, context) as pool:
-        futures = [pool.submit(_fold_share, settings, name, version, share) for share in shares_of(until, workers)]
+        futures = [pool.submit(_fold_share, settings, name, rules, version, share) for share in shares_of(until, workers)]
         running: Sequence[asyncio.Future[None]] = [asyncio.wrap_future(future) for future in futures]
         pending = set(running)
         while pending:
@@ -50,8 +51,10 @@ async def fold_in_shares(
             await watch()
 
 
-def _fold_share(settings: Settings, name: str, version: int, share: Share) -> None:
-    asyncio.run(_fold(settings, Runner(PROJECTIONS[name], version, live=False), share))
+def _fold_share(settings: Settings, name: str, rules: Rules, version: int, share: Share) -> None:
+    projection = PROJECTIONS[name]
+    projection = projection.under(rules) if projection.under else projection
+    asyncio.run(_fold(settings, Runner(projection, version, live=False), share))
 
 
 async def _fold(settings: Settings, runner: Runner, share: Share) -> None:

@@ -23,7 +23,7 @@ from events.faults import words_of
 from events.kinds import KINDS
 from infra.runtime.orders import contradiction
 from infra.runtime.service_settings import Port, at_start, http_url, live
-from infra.runtime.transcoding_settings import TranscodingSettings
+from infra.runtime.viewing_settings import ViewingSettings
 
 PREFIX = "KINOLOG_"
 Slots = Annotated[str, Field(pattern=rf"^({'|'.join(KINDS)})=[1-9][0-9]?$")]
@@ -37,7 +37,7 @@ class NoInstallation(KinologError):
     """Here is no installation, or only a part of one."""
 
 
-class Settings(TranscodingSettings, frozen=True, extra="forbid", allow_inf_nan=False):
+class Settings(ViewingSettings, frozen=True, extra="forbid", allow_inf_nan=False):
     """One frozen value, built by `from_env` in a composition root."""
 
     # Surfaces

@@ -48,6 +48,10 @@ class Viewers:
         """Delete a viewer's salt for good; return whether there was one."""
         return bool(await self._queries.ask("forget", viewer_id=viewer_id))
 
+    async def has_key(self, viewer_id: str) -> bool:
+        """Return whether there is a key behind a viewer's id."""
+        return bool(await self._queries.ask("known", viewer_id=viewer_id))
+
     async def _found(self, subject: bytes, user_id: str | None) -> str:
         found = await self._queries.ask("find", subject=subject)
         if not found:

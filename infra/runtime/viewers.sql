@@ -22,5 +22,8 @@ SELECT viewer_id, user_id FROM viewers.viewers WHERE viewer_id = ANY(%(viewer_id
 -- name: of_user
 SELECT viewer_id FROM viewers.viewers WHERE user_id = %(user_id)s;
 
+-- name: known
+SELECT viewer_id FROM viewers.viewers WHERE viewer_id = %(viewer_id)s;
+
 -- name: forget
 DELETE FROM viewers.viewers WHERE viewer_id = %(viewer_id)s RETURNING viewer_id;

@@ -85,6 +85,13 @@ def in_force(base: Settings, stored: Stored, unseal: Callable[[str, str], str]) 
     return InForce(base.model_copy(update=found), faults)
 
 
+async def settings_now(base: Settings) -> Settings:
+    """Read the stored settings once; return those in force, for a command that ends. Raises Retryable when the log is away."""
+    followed = Followed((SETTINGS,), Stored(), evolve)
+    async with following(follower_of(base, (followed,), Pulse("settings"))):
+        return in_force(base, followed.state, Live(base).unseal).settings
+
+
 class Live:
     """The settings of a process. `base` is the environment's part; `followed` belongs into the process's follower."""
 

@@ -145,7 +145,7 @@ class Installed:
                 self._folds_first = False
             codes = await runner.codes(connection)
             positions = await runner.positions(connection)
-        self._warn(runner.version, of_other_code=bool(runner.stores) and codes != [code_of(self._projection)])
+        self._warn(runner.version, of_other_code=bool(runner.stores) and codes != [code_of(runner.projection)])
         self.found.set()
         return positions
 

@@ -17,7 +17,7 @@ from processors.agents.standing import is_away, words_of
 from projections.folding.fold import Projection
 from projections.folding.log import Source
 from projections.folding.rebuild import rebuild
-from projections.folding.runner import ProjectionOutdated, install
+from projections.folding.runner import ProjectionOutdated, as_served, install
 from projections.folding.store import SQL
 
 RETRY_S = (1.0, 60.0)
@@ -84,7 +84,8 @@ class Rebuilds(Service):
                     return
                 log.info("projection_rebuilding", projection=name)
                 async with self._open_history() as history:
-                    done = await rebuild(projection, connection, history, on_progress=on_progress)
+                    served = await as_served(connection, projection)
+                    done = await rebuild(served, connection, history, on_progress=on_progress)
                 log.info("projection_rebuilt", projection=name, version=done.version, events=done.events)
 
 

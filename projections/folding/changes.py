@@ -21,13 +21,17 @@ class Difference(NamedTuple):
 
 
 class TableChanges(NamedTuple):
-    """Numbers of added, removed and changed rows of a table, and the first of them by key."""
+    """Numbers of added, removed and changed rows of a table, and the first of them by key.
+
+    `totals` has the sums of a table of sums before and after, by column, where they differ.
+    """
 
     table: str
     added: int
     gone: int
     changed: int
     samples: tuple[Difference, ...]
+    totals: dict[str, tuple[int, int]]
 
 
 async def changes_between(
@@ -54,4 +58,15 @@ async def _changes(connection: AsyncConnection[Any], name: str, table: Table[Any
         old_row, new_row = orjson.loads(was or "null"), orjson.loads(now or "null")
         samples.append(Difference(table.name, tuple((new_row or old_row)[column] for column in table.key), old_row, new_row))
     added, gone, differing = rows[0][-3:] if rows else (0, 0, 0)
-    return TableChanges(table.name, added, gone, differing - added - gone, tuple(samples))
+    totals = await _totals(connection, table, old, new) if rows and table.amounts else {}
+    return TableChanges(table.name, added, gone, differing - added - gone, tuple(samples), totals)
+
+
+async def _totals(
+    connection: AsyncConnection[Any], table: Table[Any], old: sql.Identifier, new: sql.Identifier
+) -> dict[str, tuple[int, int]]:
+    """Return the sums of the columns that add up, before and after, where they differ."""
+    sums = sql.SQL(", ").join(sql.SQL("coalesce(sum({}), 0)::bigint").format(sql.Identifier(amount)) for amount in table.amounts)
+    query = sql.SQL("SELECT {} FROM {}")
+    found = [await (await connection.execute(query.format(sums, rows))).fetchone() or () for rows in (old, new)]
+    return {amount: (was, now) for amount, was, now in zip(table.amounts, *found, strict=True) if was != now}

@@ -20,6 +20,8 @@ from events.topics import Topic
 
 R = TypeVar("R")
 Key = tuple[Any, ...]
+Rules = tuple[tuple[str, str | int], ...]
+"""Values with which a projection's folds are made, by name."""
 DecodeAll = Callable[[Sequence[bytes]], list[Envelope[Any]]]
 """Decodes records; raises InvalidEvent when one of them cannot be decoded."""
 
@@ -68,6 +70,8 @@ class Table(Generic[R]):
     keys_of: Callable[[Any], Collection[Key]]
     evolve: Callable[[R | None, Any], R | None]
     source: ChangesOf | None = None
+    amounts: tuple[str, ...] = ()
+    """Columns that add up over the rows of a table of sums."""
 
     @property
     def of(self) -> str | None:
@@ -129,6 +133,10 @@ class Projection:
     a table of `create` as `seen`, with the one column `id uuid PRIMARY KEY`; an event whose id is in it is dropped for ever.
     Equal ids must come in the same partition, so that every rebuild keeps the same event. `decode_all` may decode into something
     cheaper than `events.codec`; it must accept and refuse the same records.
+
+    Where an operator chooses values that change the meaning of all of history, such as the zone of days, the folds are made with
+    them: `rules` are these values, and `under` makes the projection with others. Each version keeps its own, so that a change of
+    a setting reaches the rows by a rebuild, and all of them. `under` fills in defaults, and leaves out names that it does not know.
     """
 
     name: str
@@ -139,6 +147,8 @@ class Projection:
     gathering: Callable[[], Gathering] | None = None
     seen: str | None = None
     decode_all: DecodeAll = decode_all
+    rules: Rules = ()
+    under: Callable[[Rules], "Projection"] | None = None
 
     def __post_init__(self) -> None:
         """Raise TypeError for a projection that would count repeated events twice, or fold the changes of no earlier table."""

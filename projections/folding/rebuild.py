@@ -18,7 +18,7 @@ from projections.folding.code import code_of
 from projections.folding.fold import Projection
 from projections.folding.log import LogReader, Source
 from projections.folding.pace import RESTS, Pace
-from projections.folding.runner import ProjectionOutdated, Runner, install_any, start_rebuild
+from projections.folding.runner import ProjectionOutdated, Runner, as_made, install_any, start_rebuild
 from projections.folding.store import SQL, activate, digest_of, drop_version
 
 CLOSE = 1_000
@@ -77,6 +77,7 @@ async def rebuild(
 ) -> Rebuilt:
     """Fill version n+1 from the start of the log to the position of the live version, compare, and flip.
 
+    The new version is made under the rules of `projection`, whichever the live one has; other rules count as other code.
     With `keep=False` the new version is only compared and then dropped: a check that changes nothing.
 
     The live runner is blocked only for the last few events. `on_progress(folded, total)` is awaited at intervals. `shares` may
@@ -123,7 +124,7 @@ async def flip_back(
     version, made_for = before[-1]
     if made_for != digest_of(projection):
         raise ProjectionOutdated(f"{projection.name} v{version} was made for other tables: start the code of that time first")
-    runner, pace = Runner(projection, version, live=False), Pace(RESTS)
+    runner, pace = Runner(await as_made(connection, projection, version), version, live=False), Pace(RESTS)
     reader, bulk = LogReader(source, projection, pace), BulkRunner(runner, empty=False, pace=pace)
     await reader.seek(await runner.positions(connection))
     await runner.add_code(connection)

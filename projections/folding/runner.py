@@ -16,7 +16,18 @@ from events.envelope import Event, Recorded
 from events.errors import KinologError, PositionConflict
 from projections.folding.code import code_of
 from projections.folding.fold import Change, Gathered, Key, Projection, Table
-from projections.folding.store import SQL, SeenStore, TableStore, activate, create_version, digest_of, drop_version, schema_of
+from projections.folding.positions import is_served
+from projections.folding.store import (
+    SQL,
+    SeenStore,
+    TableStore,
+    activate,
+    add_positions,
+    create_version,
+    digest_of,
+    drop_version,
+    schema_of,
+)
 
 
 class ProjectionOutdated(KinologError):
@@ -184,7 +195,10 @@ class Runner:
 
 
 async def install_any(connection: AsyncConnection[Any], projection: Projection) -> Runner:
-    """Create the projection's first version if there is none; return the runner of the active one, even with other tables."""
+    """Create the projection's first version if there is none; return the runner of the active one, even with other tables.
+
+    A topic that the version has not read yet is read from its start.
+    """
     async with connection.transaction():
         await connection.execute(SQL["lock_installation"])
         await connection.execute(SQL["create"])
@@ -193,7 +207,30 @@ async def install_any(connection: AsyncConnection[Any], projection: Projection) 
         if found is None:
             await create_version(connection, projection, 1)
             await activate(connection, projection, 1)
-    return Runner(projection, found[0] if found else 1, live=True)
+        else:
+            await add_positions(connection, projection, found[0])
+    return Runner(await as_made(connection, projection, found[0] if found else 1), found[0] if found else 1, live=True)
+
+
+async def as_made(connection: AsyncConnection[Any], projection: Projection, version: int) -> Projection:
+    """Return the projection under the rules with which a version was made."""
+    if projection.under is None:
+        return projection
+    cursor = await connection.execute(SQL["rules"], {"name": projection.name, "version": version})
+    return _under(projection, await cursor.fetchone())
+
+
+async def as_served(connection: AsyncConnection[Any], projection: Projection) -> Projection:
+    """Return the projection under the rules of the version that serves, or under its own when none does."""
+    if projection.under is None or not await is_served(connection, projection.name):
+        return projection
+    cursor = await connection.execute(SQL["serving_rules"], {"name": projection.name})
+    return _under(projection, await cursor.fetchone())
+
+
+def _under(projection: Projection, found: tuple[Any, ...] | None) -> Projection:
+    assert projection.under is not None and found is not None
+    return projection.under(tuple((found[0] or {}).items()))
 
 
 async def install(connection: AsyncConnection[Any], projection: Projection) -> Runner:

@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS kinolog.versions (
     digest text NOT NULL,
     serves_from timestamptz,
     codes text[],
+    rules jsonb,
     PRIMARY KEY (name, version)
 );
 -- Decisions of processes that their rows do not show yet, the last one of each subject; whatever version serves.
@@ -35,6 +36,8 @@ CREATE TABLE IF NOT EXISTS kinolog.decided (
 -- for installations that were made before they were kept; codes are unknown there
 ALTER TABLE kinolog.versions ADD COLUMN IF NOT EXISTS serves_from timestamptz;
 ALTER TABLE kinolog.versions ADD COLUMN IF NOT EXISTS codes text[];
+-- None in versions from before rules were kept: they were made with the defaults
+ALTER TABLE kinolog.versions ADD COLUMN IF NOT EXISTS rules jsonb;
 
 -- name: lock_installation
 -- Serialises installs of several processes that start at once.
@@ -69,9 +72,16 @@ SELECT version, digest, serves_from, codes FROM kinolog.versions WHERE name = %(
 -- name: codes
 SELECT codes FROM kinolog.versions WHERE name = %(name)s AND version = %(version)s;
 
+-- name: rules
+SELECT rules FROM kinolog.versions WHERE name = %(name)s AND version = %(version)s;
+
+-- name: serving_rules
+SELECT rules FROM kinolog.versions JOIN kinolog.projections USING (name, version) WHERE name = %(name)s;
+
 -- name: add_version
-INSERT INTO kinolog.versions (name, version, digest, codes) VALUES (%(name)s, %(version)s, %(digest)s, ARRAY[%(code)s])
-ON CONFLICT (name, version) DO UPDATE SET digest = excluded.digest, codes = excluded.codes;
+INSERT INTO kinolog.versions (name, version, digest, codes, rules)
+VALUES (%(name)s, %(version)s, %(digest)s, ARRAY[%(code)s], %(rules)s::jsonb)
+ON CONFLICT (name, version) DO UPDATE SET digest = excluded.digest, codes = excluded.codes, rules = excluded.rules;
 
 -- name: add_code
 -- From now on this code folds into the version, too.

@@ -213,12 +213,18 @@ async def create_version(connection: AsyncConnection[Any], projection: Projectio
     """Create schema, tables and positions of a version, all at zero; inside the caller's transaction."""
     schema = sql.Identifier(schema_of(projection.name, version))
     named = {"name": projection.name, "version": version, "digest": digest_of(projection), "code": code_of(projection)}
+    named["rules"] = orjson.dumps(dict(projection.rules)).decode()
     await connection.execute(SQL["add_version"], named)
     await connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
     await connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(schema))
     if projection.tables:
         await connection.execute(projection.create)
     await connection.execute("SET LOCAL search_path TO DEFAULT")
+    await add_positions(connection, projection, version)
+
+
+async def add_positions(connection: AsyncConnection[Any], projection: Projection, version: int) -> None:
+    """Let a version read each partition of the projection's topics, from the start where it has not read it yet."""
     for topic in projection.topics:
         for partition in range(topic.partitions):
             position = {"name": projection.name, "version": version, "topic": topic.name, "partition": partition}

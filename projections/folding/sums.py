@@ -39,7 +39,7 @@ def sums(name: str, row: type[S], key: tuple[str, ...], of: str, shares: Callabl
         total = difference if total is None else _combined(total, difference, amounts, 1)
         return total if any(getattr(total, amount) for amount in amounts) else None
 
-    return Table(name, row, key, lambda share: (key_of(share),), add, ChangesOf(of, differences))
+    return Table(name, row, key, lambda share: (key_of(share),), add, ChangesOf(of, differences), amounts)
 
 
 def _combined(one: Any, other: Any | None, amounts: tuple[str, ...], sign: int) -> Any:

@@ -27,7 +27,7 @@ from projections.folding.fold import Projection, Table
 from projections.folding.log import LogReader, Source
 from projections.folding.positions import Positions
 from projections.folding.queries import load
-from projections.folding.runner import Runner, install
+from projections.folding.runner import Runner, as_served, install
 from projections.moments import time_of
 
 _SQL = load(Path(__file__).with_name("past.sql"))
@@ -49,7 +49,7 @@ class _Database:
 class Past:
     """Makes and opens databases of the past, with the rows of these folds.
 
-    `connect` opens one by name ("": the present), `history` all of history.
+    `connect` opens one by name ("": the present), `history` all of history. Folds have the rules of the versions that serve.
     """
 
     def __init__(
@@ -101,10 +101,12 @@ class Past:
             await present.execute(_SQL["lock"])
             try:
                 known = await self._known(present)
-                if name not in {database.name for database in known if database.code == self._code()}:
-                    await self._clone(present, name, known, positions)
-                    await self._fold(name, history, positions)
-                    await self._finish(present, name, positions, known)
+                folds = [await as_served(present, projection) for projection in self._folds]
+                code = hashlib.sha256("".join(map(code_of, folds)).encode()).hexdigest()
+                if name not in {database.name for database in known if database.code == code}:
+                    await self._clone(present, name, [other for other in known if other.code == code], positions)
+                    await self._fold(name, folds, history, positions)
+                    await self._finish(present, name, positions, known, code)
             finally:
                 await present.execute(_SQL["unlock"])
         return name
@@ -118,12 +120,11 @@ class Past:
         return sorted(found, key=lambda database: database.made)
 
     async def _clone(
-        self, present: AsyncConnection[Any], name: str, known: list[_Database], positions: Mapping[Partition, int]
+        self, present: AsyncConnection[Any], name: str, alike: list[_Database], positions: Mapping[Partition, int]
     ) -> None:
-        """Clone the nearest earlier database that the same code folded; create an empty one when there is none."""
+        """Clone the nearest earlier database of those `alike`, which the same code folded; create an empty one without any."""
         stale = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")  # unfinished, or made by other code
         await present.execute(stale.format(sql.Identifier(name)))
-        alike = [other for other in known if other.code == self._code()]
         before = [other for other in alike if all(positions.get(partition, 0) >= at for partition, at in other.positions.items())]
         nearest = max(before, key=lambda other: sum(other.positions.values()), default=None)
         templates = [nearest.name, "template0"] if nearest else ["template0"]
@@ -136,27 +137,23 @@ class Past:
                 if template == templates[-1]:
                     raise  # otherwise the nearest one is in use: go on with template0
 
-    async def _fold(self, name: str, history: Source, positions: Mapping[Partition, int]) -> None:
+    async def _fold(self, name: str, folds: Collection[Projection], history: Source, positions: Mapping[Partition, int]) -> None:
         async with self._connect(name) as connection:
-            for projection in self._folds:
+            for projection in folds:
                 await fold_to(projection, connection, history, positions)
 
     async def _finish(
-        self, present: AsyncConnection[Any], name: str, positions: Mapping[Partition, int], known: list[_Database]
+        self, present: AsyncConnection[Any], name: str, positions: Mapping[Partition, int], known: list[_Database], code: str
     ) -> None:
         """Mark the database as whole; drop databases beyond KEPT_MAX and those made by other code."""
         made = known[-1].made + 1 if known else 1
-        comment = orjson.dumps({"positions": Positions(dict(positions)).header(), "made": made, "code": self._code()}).decode()
+        comment = orjson.dumps({"positions": Positions(dict(positions)).header(), "made": made, "code": code}).decode()
         await present.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment)))
         others = [other for other in known if other.name != name]
-        alike = [other for other in others if other.code == self._code()]
+        alike = [other for other in others if other.code == code]
         kept = {other.name for other in alike[max(0, len(alike) + 1 - KEPT_MAX) :]}
         for gone in {other.name for other in others} - kept:
             await present.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(gone)))
-
-    def _code(self) -> str:
-        """Return a digest of the code of every fold."""
-        return hashlib.sha256("".join(map(code_of, self._folds)).encode()).hexdigest()
 
 
 async def differences(

@@ -9,9 +9,7 @@ from datetime import datetime
 from itertools import zip_longest
 from typing import Any, Literal
 
-import orjson
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from psycopg import AsyncConnection
 from pydantic import BaseModel
 
@@ -23,6 +21,7 @@ from projections.folding.log import Source, stretches
 from projections.folding.runner import install
 from projections.history.parquet import NO_LINK, BrokenChain, check_segment, next_link
 from projections.history.past import Past, rows_of
+from projections.history.signing import Signed
 from projections.history.source import History
 
 Fetch = Callable[[Any], Awaitable[bytes]]
@@ -36,11 +35,11 @@ class ReportedTable(BaseModel, frozen=True):
     rows: tuple[dict[str, Any], ...] | None = None
 
 
-class ProjectionReport(BaseModel, frozen=True):
+class ProjectionReport(Signed, frozen=True):
     """The document.
 
     `positions` and `chains` are keyed by `topic/partition`: the next offset, and the hash chain before it (hex). `code` is
-    the digest of the fold's source and SQL. `signature` (hex) covers `signed_bytes`; `public_key` is raw, in hex.
+    the digest of the fold's source and SQL; `parameters` have the rules with which the fold is made.
     """
 
     version: Literal[1] = 1
@@ -52,13 +51,6 @@ class ProjectionReport(BaseModel, frozen=True):
     positions: dict[str, int]
     chains: dict[str, str]
     tables: dict[str, ReportedTable]
-    public_key: str = ""
-    signature: str = ""
-
-    @property
-    def signed_bytes(self) -> bytes:
-        """Everything but the signature, as JSON with sorted keys."""
-        return orjson.dumps(self.model_dump(mode="json", exclude={"signature"}), option=orjson.OPT_SORT_KEYS)
 
 
 async def make(
@@ -81,18 +73,12 @@ async def make(
         kinolog=kinolog,
         made_at=made_at,
         projection=projection.name,
-        parameters=parameters,
+        parameters=parameters | {"rules": dict(projection.rules)},
         code=code_of(projection),
         positions={_name(partition): position for partition, position in sorted(wanted.items())},
         chains={_name(partition): link.hex() for partition, link in sorted(chains.items())},
         tables=tables,
     )
-
-
-def sign(report: ProjectionReport, key: Ed25519PrivateKey) -> ProjectionReport:
-    """Return the report with public key and signature."""
-    named = report.model_copy(update={"public_key": key.public_key().public_bytes_raw().hex()})
-    return named.model_copy(update={"signature": key.sign(named.signed_bytes).hex()})
 
 
 async def _tables(projection: Projection, connection: AsyncConnection[Any], *, rows: bool) -> dict[str, ReportedTable]:
@@ -125,7 +111,9 @@ async def check(
 
     `unchecked` fetches an archive file without verifying it, so that the first altered event can be named.
     """
-    findings = _check_signature(report, key)
+    findings = report.faults(key)
+    if projection.under:
+        projection = projection.under(tuple(report.parameters.get("rules", {}).items()))
     positions = {_partition(name): position for name, position in report.positions.items()}
     wanted = {(topic.name, number) for topic in projection.topics for number in range(topic.partitions)}
     if set(positions) != wanted:
@@ -154,18 +142,6 @@ async def check(
     if differing and report.code != code_of(projection):
         differing.append("code: the report was made by other code than this, which may be why tables differ")
     return findings + differing
-
-
-def _check_signature(report: ProjectionReport, key: Ed25519PublicKey) -> list[str]:
-    if not report.signature:
-        return ["signature: the report is not signed"]
-    if report.public_key != key.public_bytes_raw().hex():
-        return ["signature: it is made with another key than the expected one"]
-    try:
-        key.verify(bytes.fromhex(report.signature), report.signed_bytes)
-    except (InvalidSignature, ValueError):
-        return ["signature: it does not fit to what the report says"]
-    return []
 
 
 async def _damage(history: History, positions: Mapping[Partition, int], unchecked: Fetch) -> list[str]:

@@ -14,6 +14,7 @@ from events.topics import JOBS, Partition
 from projections.folding.fold import Projection
 from projections.folding.log import LogReader, Source
 from projections.folding.rebuild import rebuild
+from projections.folding.runner import as_served
 from projections.folding.store import SQL
 from projections.history.audit import JobAudit
 
@@ -30,7 +31,7 @@ async def verify(connection: AsyncConnection[Any], source: Source, folds: Collec
     findings: list[str] = []
     projections = {}
     for projection in folds:
-        done = await rebuild(projection, connection, source, keep=False)
+        done = await rebuild(await as_served(connection, projection), connection, source, keep=False)
         projections[done.name] = {"events": done.events, "equal": done.equal, "digests": done.digests}
         rows = sum(one.added + one.gone + one.changed for one in done.changes)
         if done.equal is None and not done.partial:

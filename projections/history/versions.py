@@ -13,7 +13,7 @@ from events.topics import Partition
 from projections.folding.code import code_of
 from projections.folding.fold import Projection
 from projections.folding.log import stretches
-from projections.folding.runner import Runner
+from projections.folding.runner import Runner, as_made
 from projections.folding.store import SQL, digest_of
 from projections.history.parquet import read_segment
 from projections.history.source import History
@@ -30,7 +30,7 @@ class Version:
     `contiguous`: it has folded as many records as history holds before its positions; None when the start of history is gone.
     `tables`: SHA-256 by table; `digest`: SHA-256 over them; None when the version was made for other tables than this code's.
     `codes`: digests of all code that has folded into it, the latest last; None when it predates the recording of codes.
-    `other_code`: code other than the running one has folded into it.
+    `other_code`: code other than the running one has folded into it. `rules`: the values with which its folds are made.
     """
 
     projection: str
@@ -46,6 +46,7 @@ class Version:
     positions: dict[str, int]
     codes: list[str] | None
     other_code: bool
+    rules: dict[str, str | int]
 
 
 async def list_versions(projections: Collection[Projection], connection: AsyncConnection[Any], history: History) -> list[Version]:
@@ -70,6 +71,7 @@ class _Stored:
     tables: dict[str, str]
     codes: list[str] | None
     other_code: bool
+    rules: dict[str, str | int]
 
 
 async def _stored(projection: Projection, connection: AsyncConnection[Any]) -> list[_Stored]:
@@ -83,12 +85,15 @@ async def _stored(projection: Projection, connection: AsyncConnection[Any]) -> l
             cursor = await connection.execute(SQL["positions"], {"name": projection.name, "version": number})
             rows = await cursor.fetchall()
             same = made_for == digest_of(projection)
-            tables = await Runner(projection, number, live=False).digest(connection) if same else {}
+            made = await as_made(connection, projection, number)
+            tables = await Runner(made, number, live=False).digest(connection) if same else {}
         newest = max((row[4] for row in rows if row[4] is not None), default=None)
         positions = {(topic, partition): (position, folded) for topic, partition, position, folded, _ in rows}
         serves = active is not None and number == active[0]
-        other = codes != [code_of(projection)]
-        found.append(_Stored(projection.name, number, serves, serves_from, newest, positions, tables, codes, other))
+        other = codes != [code_of(made)]
+        found.append(
+            _Stored(projection.name, number, serves, serves_from, newest, positions, tables, codes, other, dict(made.rules))
+        )
     return found
 
 
@@ -109,6 +114,7 @@ async def _described(stored: _Stored, counts: "_Counts") -> Version:
         positions={f"{topic}/{partition}": position for (topic, partition), (position, _) in stored.positions.items()},
         codes=stored.codes,
         other_code=stored.other_code,
+        rules=stored.rules,
     )
 
 

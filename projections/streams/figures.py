@@ -12,8 +12,10 @@ from pydantic import BaseModel, TypeAdapter
 from events.streams import Playback, PlayState
 from projections.folding.fold import table_row
 from projections.folding.queries import load
+from projections.folding.runner import as_served
 from projections.streams.plays import Figures
-from projections.streams.rules import Rules
+from projections.streams.projection import PROJECTION
+from projections.streams.rules import Rules, rules_of
 from projections.streams.sessions import End
 
 LIMIT_MAX = 500
@@ -29,7 +31,10 @@ class DayFigures(Figures):
 
 
 class Watched(BaseModel):
-    """One session, with its video's title. `active`: it has shown a sign of life lately, and has not ended."""
+    """One session, with its video's title. `active`: it has shown a sign of life lately, and has not ended.
+
+    A session that has shown none for too long has ended at its last one (`end` is expired), also before an event says so.
+    """
 
     session_id: str
     viewer_id: str
@@ -78,6 +83,11 @@ _DAYS = TypeAdapter(list[DayFigures])
 _VIEWERS = TypeAdapter(list[ViewerFigures])
 
 
+async def rules(connection: AsyncConnection[Any]) -> Rules:
+    """Return the rules of the figures, those of the version that serves."""
+    return rules_of(dict((await as_served(connection, PROJECTION)).rules))
+
+
 async def of_days(connection: AsyncConnection[Any], first: date, last: date) -> Sequence[DayFigures]:
     """Return the sums of each day from `first` to `last` (incl.) on which something was watched, in order."""
     return await _rows(connection, "days", _DAYS, first=first, last=last)
@@ -104,6 +114,12 @@ async def sessions(
     """Return sessions, newest first."""
     about = {"viewer_id": viewer_id, "since": since, "before": before, "only_active": only_active, "limit": limit}
     return await _rows(connection, "sessions", _WATCHED, alive_since=_alive_since(now, rules), now=now, **about)
+
+
+async def has_watched(connection: AsyncConnection[Any], viewer_id: str) -> bool:
+    """Return whether a viewer has a session."""
+    cursor = await connection.execute(_SQL["has_watched"], {"viewer_id": viewer_id})
+    return await cursor.fetchone() is not None
 
 
 async def viewers(connection: AsyncConnection[Any], limit: int) -> Sequence[ViewerFigures]:

@@ -13,7 +13,9 @@ SELECT count(*) FROM streams.sessions WHERE ended_at IS NULL AND seen_at > %(sin
 -- name: sessions
 SELECT coalesce(json_agg(row_to_json(r) ORDER BY r.started_at DESC, r.session_id), '[]')::text FROM (
     SELECT s.session_id, s.viewer_id, s.video_id, v.title, s.playback, s.state, s.quality, s.codec, s.resolution, s.container,
-        s.client, s.started_at, s.seen_at, s.ended_at, s."end", s.fault, s.position_ms, s.furthest_ms, s.media_ms, s.watched_ms,
+        s.client, s.started_at, s.seen_at,
+        coalesce(s.ended_at, CASE WHEN s.seen_at <= %(alive_since)s THEN s.seen_at END) AS ended_at,
+        coalesce(s."end", CASE WHEN s.seen_at <= %(alive_since)s THEN 'expired' END) AS "end", s.fault, s.position_ms, s.furthest_ms, s.media_ms, s.watched_ms,
         s.bytes_served, s.bytes_redirected, s.start_up_ms, s.stalled_ms, s.switches, s.errors,
         s.ended_at IS NULL AND s.seen_at > %(alive_since)s AND s.seen_at <= %(now)s AS active
     FROM streams.sessions s LEFT JOIN catalog.videos v USING (video_id)
@@ -23,6 +25,9 @@ SELECT coalesce(json_agg(row_to_json(r) ORDER BY r.started_at DESC, r.session_id
       AND (%(before)s::timestamptz IS NULL OR s.started_at < %(before)s)
     ORDER BY s.started_at DESC, s.session_id LIMIT %(limit)s
 ) r;
+
+-- name: has_watched
+SELECT FROM streams.sessions WHERE viewer_id = %(viewer_id)s LIMIT 1;
 
 -- name: viewers
 SELECT coalesce(json_agg(row_to_json(r) ORDER BY r.watched_ms DESC, r.viewer_id), '[]')::text FROM (

@@ -1,6 +1,6 @@
 """Streams: sessions, plays, and their sums by viewer, video and day; folded from topic `streams`."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from events.topics import STREAMS
@@ -20,12 +20,13 @@ from projections.streams.plays import (
     viewer_days,
     watching_keys,
 )
-from projections.streams.rules import Rules
+from projections.streams.rules import Rules, rules_of
 from projections.streams.sessions import Session, evolve_session, session_keys
 
 _SQL = load(Path(__file__).with_name("projection.sql"))
 
 
+@cache
 def streams(rules: Rules) -> Projection:
     """Return the projection under these rules."""
     return Projection(
@@ -48,8 +49,9 @@ def streams(rules: Rules) -> Projection:
         ),
         _SQL["create"],
         partitioned=True,
+        rules=tuple(rules._asdict().items()),
+        under=lambda known: streams(rules_of(dict(known))),
     )
 
 
-RULES = Rules()
-PROJECTION = streams(RULES)
+PROJECTION = streams(Rules())

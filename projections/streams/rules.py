@@ -1,9 +1,12 @@
-"""The rules by which streams become plays and days. Another value restates all of history: `kinolog rebuild streams`."""
+"""The rules by which streams become plays and days. Another value restates all of history: `kinolog rebuild streams`.
 
-from collections.abc import Iterator
+A version of the projection keeps the rules with which it was made, and readers ask for those of the version that they read.
+"""
+
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 EDGE = timedelta(days=2)
@@ -21,6 +24,11 @@ class Rules(NamedTuple):
     back_max_ms: int = 15_000
     """A stream that begins at most this far before the end of the last one goes on with its play."""
     completed_percent: int = 90
+
+
+def rules_of(values: Mapping[str, Any]) -> Rules:
+    """Return the rules with these values, and the defaults of others. Names that are no rules are left out."""
+    return Rules(**{name: value for name, value in values.items() if name in Rules._fields})
 
 
 def day_of(moment: datetime, zone: str) -> date:

@@ -19,6 +19,7 @@ from projections.folding.runner import Batch, Slice, install
 from projections.history.past import fold_to
 from projections.streams import figures
 from projections.streams import projection as streams
+from projections.streams.rules import Rules
 from tests.bench.figures import Figure
 from tests.bench.pace import slower
 
@@ -162,7 +163,7 @@ async def _asked(connection: AsyncConnection[Any], sessions: int) -> list[float]
         times = []
         for _ in range(ASKED):
             begun = perf_counter()
-            await figures.active(connection, now, streams.RULES)
+            await figures.active(connection, now, Rules())
             await figures.of_days(connection, today - timedelta(days=7), today)
             times.append(1000 * (perf_counter() - begun))
         medians.append(sorted(times)[ASKED // 2])

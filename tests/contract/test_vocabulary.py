@@ -8,7 +8,21 @@ from typing import Any, get_args
 import pytest
 import typer.main
 
-from events import access, archive, contents, failures, jobs, people, progress, settings, streams, telemetry, videos, workers
+from events import (
+    access,
+    archive,
+    contents,
+    failures,
+    jobs,
+    people,
+    progress,
+    settings,
+    streams,
+    telemetry,
+    videos,
+    viewers,
+    workers,
+)
 from events.codec import ID_MAX, decode, encode
 from events.envelope import REGISTRY, Event, Value
 from events.errors import InvalidEvent
@@ -77,6 +91,7 @@ def test_the_unions_of_the_streams_are_the_registry() -> None:
         archive.ArchiveEvent,
         contents.ContentEvent,
         access.AccessEvent,
+        viewers.ViewerEvent,
     }
     assert declared == set(REGISTRY.values())
 

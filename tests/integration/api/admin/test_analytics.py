@@ -94,3 +94,11 @@ async def test_sessions_viewers_and_kinds_say_the_same(admin: httpx.AsyncClient)
 async def test_bad_parameters_are_refused_with_a_sentence(admin: httpx.AsyncClient, path: str, params: dict[str, str]) -> None:
     answer = await admin.get(path, params=params)
     assert answer.status_code == 422 and answer.json()["detail"]
+
+
+async def test_a_silent_session_has_ended_at_its_last_sign_of_life(admin: httpx.AsyncClient) -> None:
+    recent = {one["id"]: one for one in (await admin.get("/streams")).json()["data"]["recent"]}
+    ends = {session: (one["is_active"], one["end"], one["ended_at"]) for session, one in recent.items()}
+    assert ends["a1"] == (False, "client", "2026-10-19T18:01:00Z")
+    assert ends["c1"] == (False, "expired", "2026-10-23T08:00:30Z"), "a late event said so"
+    assert ends["b2"] == (False, "expired", "2026-10-21T22:06:00Z"), "no event said so"

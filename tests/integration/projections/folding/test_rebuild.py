@@ -17,6 +17,7 @@ from hypothesis import settings as examples
 from psycopg import AsyncConnection
 
 from events.envelope import Envelope, Event, Recorded
+from events.topics import VIDEOS
 from events.videos import VideoUploaded
 from infra.history.shares import shares_of
 from infra.reference.schemas import ROOT
@@ -271,3 +272,16 @@ def test_shares_are_about_equal_and_lose_nothing() -> None:
     loads = [sum(share.values()) for share in shares]
     assert max(loads) - min(loads) <= 100 and {partition: end for share in shares for partition, end in share.items()} == until
     assert shares_of({("a", 0): 5}, 3) == [{("a", 0): 5}]
+
+
+async def test_one_more_topic_is_read_from_its_start(settings: Settings) -> None:
+    projection = PROJECTIONS["audit"]
+    earlier = replace(projection, topics=tuple(topic for topic in projection.topics if topic is not VIDEOS))
+    async with postgres.connected(settings) as connection, open_log(settings, idle_ms=50) as log:
+        await append(settings, happenings())
+        await catch_up(settings, await install(connection, earlier), connection)
+        before = await (await connection.execute("SELECT count(*) FROM audit.entries")).fetchone()
+        await catch_up(settings, await install(connection, projection), connection)
+        after = await (await connection.execute("SELECT count(*) FROM audit.entries")).fetchone()
+        assert before and after and before[0] < after[0]
+        assert (await rebuild(projection, connection, log)).equal is True
