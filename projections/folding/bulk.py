@@ -15,7 +15,7 @@ from events.topics import Partition
 from projections.folding.fold import Change, Gathered, Key
 from projections.folding.log import LogReader
 from projections.folding.pace import Pace
-from projections.folding.runner import Batch, Runner, Slice, changes, fold, touches
+from projections.folding.runner import Batch, Runner, Slice, fold, touches
 from projections.folding.store import SeenStore, TableStore
 
 T = TypeVar("T")
@@ -45,12 +45,13 @@ class BulkRunner:
 
     async def apply(self, connection: AsyncConnection[Any], batch: Batch) -> None:
         """Fold a batch; one of the next ones, or `flush`, stores its rows."""
-        items: dict[str | None, Sequence[Any]] = {None: batch.records}
+        items: Sequence[Any] = batch.records
         if self._seen is not None:
             assert batch.gathered is not None, "a projection that gathers wants the batches of a reader that does"
-            items[None] = (await self._seen.new(connection, batch.gathered)).items()
+            items = (await self._seen.new(connection, batch.gathered)).items()
         for rows in self._tables:
-            items[rows.table.name] = await rows.fold(connection, items[rows.table.of])
+            if rows.table.of is None:
+                await rows.fold(connection, items)
         for part in batch.slices:
             before = self._passed.get((part.topic, part.partition))
             self._passed[part.topic, part.partition] = part if before is None else before.joined(part)
@@ -59,7 +60,15 @@ class BulkRunner:
             await self.flush(connection)
 
     async def flush(self, connection: AsyncConnection[Any]) -> None:
-        """Write rows and positions, all or nothing. Raises PositionConflict when another process moved them."""
+        """Write rows and positions, all or nothing. Raises PositionConflict when another process moved them.
+
+        Tables that fold changes do it now: a row that changed often since the last time is one change.
+        """
+        changes: dict[str, Sequence[Change[Any]]] = {}
+        for rows in self._tables:
+            if rows.table.of is not None:
+                await rows.fold(connection, changes[rows.table.of])
+            changes[rows.table.name] = rows.changes()
         async with connection.transaction():
             await self._runner.move(connection, Batch(tuple(self._passed.values()), ()))
             if self._seen:
@@ -99,10 +108,7 @@ class _Ids:
 
 
 class _Rows:
-    """Rows of one table, and which of them have unstored changes; `complete` while all stored rows are in memory.
-
-    `stored` are the keys in memory that have a row in the table; other rows are new there.
-    """
+    """Rows of one table; `complete` while all stored rows are in memory. `stored` are the changed ones, as the table has them."""
 
     def __init__(self, store: TableStore, pace: Pace, *, complete: bool) -> None:
         self.table = store.table
@@ -110,40 +116,39 @@ class _Rows:
         self._pace = pace
         self._complete = complete
         self._held: dict[Key, Any | None] = {}
-        self._stored: set[Key] = set()
-        self._changed: dict[Key, Any | None] = {}
+        self._stored: dict[Key, Any | None] = {}
 
     def __len__(self) -> int:
         return len(self._held)
 
-    async def fold(self, connection: AsyncConnection[Any], gathered: Sequence[Any]) -> list[Change[Any]]:
-        """Fold records, gathered items or changes; return what changed."""
+    async def fold(self, connection: AsyncConnection[Any], gathered: Sequence[Any]) -> None:
+        """Fold records, gathered items or changes."""
         touching = touches(self.table, gathered)
         if not touching:
-            return []
+            return
         held = self._held
         if not self._complete:
             missing = dict.fromkeys(key for keys, _ in touching for key in keys if key not in held)
-            found = await self._store.fetch(connection, list(missing)) if missing else {}
-            held |= missing | found
-            self._stored |= found.keys()
+            held |= missing | (await self._store.fetch(connection, list(missing)) if missing else {})
         changed = fold(self.table, held, touching)
-        made = changes(held, changed)
+        for key in changed:
+            if key not in self._stored:
+                self._stored[key] = held.get(key)
         held.update(changed)
-        self._changed.update(changed)
-        return made
+
+    def changes(self) -> list[Change[Any]]:
+        """Return the changes since the last write, one for each row."""
+        return [Change(before, self._held[key]) for key, before in self._stored.items()]
 
     async def write(self, connection: AsyncConnection[Any]) -> None:
-        new = {key: row for key, row in self._changed.items() if key not in self._stored}
-        async for rows in _parts([row for row in new.values() if row is not None], self._pace):
+        new = [row for key, before in self._stored.items() if before is None and (row := self._held[key]) is not None]
+        async for rows in _parts(new, self._pace):
             await self._store.insert(connection, rows)
-        async for items in _parts([(key, row) for key, row in self._changed.items() if key in self._stored], self._pace):
-            await self._store.save(connection, dict(items))
+        async for keys in _parts([key for key, before in self._stored.items() if before is not None], self._pace):
+            await self._store.save(connection, {key: self._held[key] for key in keys})
         if len(self._held) >= ROWS_MAX:
-            self._held, self._stored, self._complete = {}, set(), False
-        else:
-            self._stored = {key for key in self._stored | new.keys() if self._held[key] is not None}
-        self._changed = {}
+            self._held, self._complete = {}, False
+        self._stored = {}
 
 
 async def _parts(items: Sequence[T], pace: Pace) -> AsyncIterator[Sequence[T]]:

@@ -12,7 +12,9 @@ active version.
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
-from typing import Any, Generic, LiteralString, NamedTuple, Protocol, TypeVar, dataclass_transform
+from functools import cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Generic, LiteralString, NamedTuple, Protocol, TypeVar, dataclass_transform
 
 from events.codec import decode_all
 from events.envelope import Envelope
@@ -34,6 +36,26 @@ def table_row(cls: type[R]) -> type[R]:
     (1.5 µs instead of 0.2 for eleven fields).
     """
     return dataclass(slots=True)(cls)
+
+
+if TYPE_CHECKING:
+    from dataclasses import replace as replace
+else:
+
+    def replace(row: R, /, **values: Any) -> R:
+        """Return the row with other values, as `dataclasses.replace` does, in a quarter of its time for a row of 30 columns."""
+        columns, all_of = _columns(type(row))
+        known = list(all_of(row))
+        for name, value in values.items():
+            known[columns[name]] = value
+        return type(row)(*known)
+
+
+@cache
+def _columns(row: type[Any]) -> tuple[dict[str, int], Callable[[Any], tuple[Any, ...]]]:
+    """Return the place of each column among the arguments of a row's class, and a function that returns a row's values."""
+    names = [field.name for field in fields(row)]
+    return {name: place for place, name in enumerate(names)}, attrgetter(*names)
 
 
 class Change(NamedTuple, Generic[R]):

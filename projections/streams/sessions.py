@@ -6,15 +6,16 @@ A session ends by its own event, or at its last sign of life when none came for 
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any, Literal, assert_never
 
 from events.envelope import Recorded
 from events.streams import Playback, PlayState, StreamEnded, StreamEvent, StreamFailed, StreamServed, StreamStarted, StreamTicked
-from projections.folding.fold import table_row
+from projections.folding.fold import replace, table_row
 from projections.streams.rules import Rules, by_day, day_of
 
+MILLISECOND = timedelta(milliseconds=1)
 SERVERS_MAX = 64
 """Servers that a session remembers; what further ones send is not counted."""
 DAYS_MAX = 32
@@ -79,7 +80,7 @@ def evolve_session(session: Session | None, recorded: Recorded[StreamEvent], rul
     if session.ended_at is not None or (isinstance(event, StreamTicked) and time <= session.seen_at):
         return session  # it is over, or a repetition
     time = max(time, session.seen_at)
-    if time - session.seen_at > timedelta(milliseconds=rules.expiry_ms):
+    if time - session.seen_at > rules.expiry_ms * MILLISECOND:
         return replace(session, ended_at=session.seen_at, end="expired")
     match event:
         case StreamTicked():
@@ -88,10 +89,10 @@ def evolve_session(session: Session | None, recorded: Recorded[StreamEvent], rul
             return replace(session, ended_at=session.seen_at, end="expired")
         case StreamEnded():
             moved = _moved(session, event.position_ms, session.stalled_ms, time, rules)
-            return replace(moved, ended_at=time, end="client")
+            return replace(session, **moved, ended_at=time, end="client")
         case StreamFailed():
             moved = _moved(session, event.position_ms, session.stalled_ms, time, rules)
-            return replace(moved, ended_at=time, end="failed", fault=event.fault)
+            return replace(session, **moved, ended_at=time, end="failed", fault=event.fault)
         case _:
             assert_never(event)
 
@@ -118,9 +119,9 @@ def _started(event: StreamStarted, time: datetime, partition: int) -> Session:
 
 
 def _ticked(session: Session, event: StreamTicked, time: datetime, rules: Rules) -> Session:
-    moved = _moved(session, event.position_ms, event.stalled_ms, time, rules)
     return replace(
-        moved,
+        session,
+        **_moved(session, event.position_ms, event.stalled_ms, time, rules),
         state=event.state,
         rate=event.rate,
         quality=event.quality or session.quality,
@@ -131,8 +132,8 @@ def _ticked(session: Session, event: StreamTicked, time: datetime, rules: Rules)
     )
 
 
-def _moved(session: Session, position_ms: int | None, stalled_ms: int, time: datetime, rules: Rules) -> Session:
-    """Return the session at a new position, with the time watched since its last sign of life."""
+def _moved(session: Session, position_ms: int | None, stalled_ms: int, time: datetime, rules: Rules) -> dict[str, Any]:
+    """Return the changes of a session at a new position, with the time watched since its last sign of life."""
     position_ms = session.position_ms if position_ms is None else position_ms
     if session.media_ms is not None:
         position_ms = min(position_ms, session.media_ms)
@@ -140,21 +141,20 @@ def _moved(session: Session, position_ms: int | None, stalled_ms: int, time: dat
     days = dict(session.watched)
     for day, part in by_day(watched, session.seen_at, time, rules.zone):
         _add(days, day.isoformat(), part)
-    return replace(
-        session,
-        seen_at=time,
-        position_ms=position_ms,
-        furthest_ms=max(session.furthest_ms, position_ms),
-        watched_ms=session.watched_ms + watched,
-        watched=days,
-    )
+    return {
+        "seen_at": time,
+        "position_ms": position_ms,
+        "furthest_ms": max(session.furthest_ms, position_ms),
+        "watched_ms": session.watched_ms + watched,
+        "watched": days,
+    }
 
 
 def _watched_ms(session: Session, position_ms: int, stalled_ms: int, time: datetime) -> int:
     """Return the milliseconds watched since the last sign of life."""
     if session.state != "playing":
         return 0
-    wall_ms = (time - session.seen_at) // timedelta(milliseconds=1) - max(stalled_ms - session.stalled_ms, 0)
+    wall_ms = (time - session.seen_at) // MILLISECOND - max(stalled_ms - session.stalled_ms, 0)
     return max(min(wall_ms, round((position_ms - session.position_ms) / session.rate)), 0)
 
 
