@@ -13,6 +13,7 @@ from events.archive import SegmentArchived
 from events.contents import ContentClaimed
 from events.envelope import Event
 from events.failures import FailureEvent
+from events.hosts import HostSampled
 from events.jobs import JobFact, JobRequest
 from events.people import PersonEvent
 from events.progress import ProgressTicked
@@ -119,6 +120,16 @@ WORKER_HEARTBEATS = Topic(
     partitions=1,
     retention_ms=DAY_MS,
 )
+HOSTS = Topic(
+    "hosts",
+    "host",
+    "How machines fare: processor, memory, disks, cards; a sample a minute.",
+    (HostSampled,),
+    producers=("chores", "workers", "worker app"),
+    consumers=("projection hosts", "archiver"),
+    partitions=1,
+    retention_ms=30 * DAY_MS,
+)
 FAILURES = Topic(
     "failures",
     "failure_id",
@@ -195,7 +206,7 @@ TOPICS = {
     topic.name: topic
     for topic in (
         *(VIDEOS, CONTENTS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, FAILURES, ACCESS, PEOPLE, TELEMETRY, ARCHIVE),
-        *(SETTINGS, STREAMS, VIEWERS),
+        *(SETTINGS, STREAMS, VIEWERS, HOSTS),
     )
 }
 TOPIC_OF = {event.TYPE: topic for topic in TOPICS.values() for event in topic.events}

@@ -19,6 +19,7 @@ from infra.commands import (
     explain,
     failures,
     history,
+    hosts,
     ingest,
     jobs,
     log,
@@ -68,6 +69,7 @@ app.add_typer(jobs.app, name="jobs", cls=Group)
 app.add_typer(explain.app, name="explain", cls=Group)
 app.add_typer(failures.app, name="failures", cls=Group)
 app.command()(catalog.workers)
+app.command()(hosts.hosts)
 app.command()(dispatch.pause)
 app.command()(dispatch.resume)
 app.command()(catalog.timeline)

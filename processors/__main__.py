@@ -5,6 +5,7 @@
 
 import asyncio
 import os
+import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -30,6 +31,7 @@ from infra.runtime.folders import keep_private
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.objects import ObjectStore
 from infra.runtime.refused_credentials import explained
+from infra.runtime.sampling import Sampler
 from infra.runtime.settings import Settings
 from infra.runtime.transcoding_settings import ladder_of
 from infra.runtime.watchdog import Watchdog
@@ -202,6 +204,8 @@ def add_chores(app: App, live: Live, services: Services, store: ObjectStore, wat
         lambda: system_context("kinolog/chores"),
         timedelta(seconds=settings.upload_ttl_s),
         timedelta(seconds=settings.orphan_ttl_s),
+        platform.node(),
+        Sampler(settings.var_dir).sample,
     )
 
     def use(changed: Settings) -> None:
@@ -214,6 +218,7 @@ def add_chores(app: App, live: Live, services: Services, store: ObjectStore, wat
         (chores.sweep_multiparts, min(UPLOADS_SWEPT_S, settings.upload_ttl_s)),
         (chores.sweep_attempts, min(ATTEMPTS_SWEPT_S, settings.orphan_ttl_s)),
         (chores.note_silent_workers, WORKERS_CHECKED_S),
+        (chores.sample_host, settings.host_sample_s),
     ):
         app.timer(every_s, name=chore.__name__)(put_off(chore, watchdog.pulse(chore.__name__)))
 

@@ -1,9 +1,10 @@
-"""Chores on a timer: abandoned uploads, objects of unaccepted attempts, silent workers.
+"""Chores on a timer: abandoned uploads, objects of unaccepted attempts, silent workers, samples of this host.
 
 The log decides. An event gives an upload up, and `files` deletes the sent parts if that event came before a completion. An
 attempt's objects are deleted some time after the log says that it ended unaccepted, since a fenced worker may still be writing.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,14 +15,16 @@ import structlog
 from events.clock import Context
 from events.envelope import Envelope, Event, program
 from events.errors import Stalled
+from events.hosts import HostState
 from events.objects import SOURCES, attempt_prefix, begun_at
 from events.pulse import Pulse
 from events.workers import WorkerOffline
 from processors.agents.standing import is_away, words_of
-from producers import uploads
+from producers import hosts, uploads
 from projections import catalog, jobs, workers
 from projections.catalog import Video
 from projections.jobs import Attempt, Job
+from projections.streams import figures
 from projections.workers import Worker
 
 SWEPT_FOR = timedelta(days=7)
@@ -86,7 +89,10 @@ async def each(chore: str, subjects: Iterable[tuple[str, S]], do: Callable[[S], 
 
 @dataclass
 class Chores:
-    """`upload_ttl` is the maximum time of an open upload, `orphan_ttl` the time for which objects of unaccepted attempts stay."""
+    """`upload_ttl` is the maximum time of an open upload, `orphan_ttl` the time for which objects of unaccepted attempts stay.
+
+    `host` is the name of this machine, and `sample` returns its figures.
+    """
 
     pool: Any
     store: Store
@@ -94,6 +100,8 @@ class Chores:
     context: Callable[[], Context]
     upload_ttl: timedelta
     orphan_ttl: timedelta
+    host: str
+    sample: Callable[[], HostState]
 
     async def sweep_uploads(self, pulse: Pulse) -> int:
         """Give up uploads begun too long ago; return their number."""
@@ -160,3 +168,21 @@ class Chores:
             return 1
 
         return await each("note_silent_workers", ((worker.worker_id, worker) for worker in silent), note, pulse)
+
+    async def sample_host(self, pulse: Pulse) -> int:
+        """Record the figures of this machine, with the active streams and transcodes while the database says; return 1."""
+        context = self.context()
+        streams = transcodes = None
+        try:
+            async with pulse.limited(), self.pool.connection() as connection:
+                streams = await figures.active(connection, context.now, await figures.rules(connection))
+                transcodes = await jobs.transcoding(connection)
+        except Exception as error:  # a full disk stops the database, and is what the sample should show
+            if not await is_away(error):
+                raise
+        state = await asyncio.to_thread(self.sample)
+        actor = program(context.source)
+        await self.append(
+            [hosts.sampled(context, self.host, self.host, state, actor=actor, active_streams=streams, active_transcodes=transcodes)]
+        )
+        return 1

@@ -351,6 +351,12 @@ async def unaccepted(connection: AsyncConnection[Any], since: datetime, before: 
     return [(_ATTEMPT.validate_json(attempt), _JOB.validate_json(job)) for attempt, job in await cursor.fetchall()]
 
 
+async def transcoding(connection: AsyncConnection[Any]) -> int:
+    """Return the number of encodes that workers do now."""
+    found = await (await connection.execute(_SQL["transcoding"])).fetchone()
+    return int(found[0]) if found else 0
+
+
 async def counts(connection: AsyncConnection[Any]) -> dict[str, int]:
     """Return the number of jobs by state."""
     cursor = await connection.execute(_SQL["counts"])

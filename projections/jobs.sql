@@ -88,5 +88,8 @@ SELECT to_json(a)::text, to_json(j)::text FROM jobs.attempts a JOIN jobs.jobs j 
 WHERE a.outcome NOT IN ('running', 'completed') AND a.ended_at >= %(since)s AND a.ended_at < %(before)s
 ORDER BY a.ended_at, a.job_id, a.epoch;
 
+-- name: transcoding
+SELECT count(*) FROM jobs.jobs WHERE status = 'claimed' AND kind = 'encode';
+
 -- name: counts
 SELECT status, count(*) FROM jobs.jobs GROUP BY status ORDER BY status;

@@ -3,6 +3,7 @@
 from projections import audit, catalog, contents, jobs, progress, timeline, workers
 from projections.failures import projection as failures
 from projections.folding.fold import Projection
+from projections.hosts import projection as hosts
 from projections.streams import projection as streams
 from projections.telemetry import projection as telemetry
 
@@ -17,6 +18,7 @@ PROJECTIONS: dict[str, Projection] = {
         timeline.PROJECTION,
         failures.PROJECTION,
         streams.PROJECTION,
+        hosts.PROJECTION,
         telemetry.PROJECTION,
         audit.PROJECTION,
     )

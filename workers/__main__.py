@@ -59,7 +59,7 @@ async def run(settings: Settings, number: int) -> None:
             await transport.start()
             try:
                 live = followers.live
-                link = Link(worker_id, name, transport, ObjectStore(settings), live.use, followers.notes)
+                link = Link(worker_id, name, transport, ObjectStore(settings), live.use, number == 1, followers.notes)
                 port = settings.worker_metrics_port + number - 1
                 await work_until_stopped(live.settings, link, directory, port, report)
             finally:

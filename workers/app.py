@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import platform
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -12,15 +13,18 @@ from pathlib import Path
 import psutil
 import structlog
 
+from events.errors import LogUnavailable
 from events.kinds import KINDS, Capabilities, EncodeSpec, JobResult, JobSpec
 from events.media import Failure, SystemContext
 from infra.runtime import hardware as machine
 from infra.runtime import metrics
 from infra.runtime.binaries import ffmpeg, ffprobe
 from infra.runtime.clock import SystemClock, system_context
+from infra.runtime.sampling import Sampler
 from infra.runtime.settings import Settings
 from infra.runtime.telemetry import telemetry_client
 from infra.runtime.version import VERSION
+from producers import hosts
 from producers.reports import Report
 from workers import telemetry
 from workers.attempts.work import Limits, ObjectStore, Work
@@ -39,7 +43,8 @@ DRAIN_S = 20.0
 class Link:
     """A worker's access to the platform: its identity, transport and store.
 
-    `follow` calls a function with the settings in force, now and after each change; `notes` are for `/ready`.
+    `follow` calls a function with the settings in force, now and after each change; `notes` are for `/ready`. One worker of
+    a machine `samples_host`.
     """
 
     worker_id: str
@@ -47,6 +52,7 @@ class Link:
     transport: Transport
     store: ObjectStore
     follow: Callable[[Callable[[Settings], None]], None]
+    samples_host: bool
     notes: Callable[[], Mapping[str, str]] = dict
 
 
@@ -96,6 +102,22 @@ async def reporting(settings: Settings, directory: Path) -> AsyncIterator[Callab
         return
     async with telemetry_client(settings.telemetry_url, directory) as client:
         yield lambda report: client.report(report) if report is not None else None
+
+
+async def sample_host(link: Link, directory: Path, every_s: float) -> None:
+    """Record the figures of this machine, at intervals, until cancelled. The worker goes on without a sample that fails."""
+    sampler, clock = Sampler(directory), SystemClock()
+    while True:
+        await clock.sleep(every_s)
+        try:
+            state = await asyncio.to_thread(sampler.sample)
+            context, actor = system_context(f"kinolog/worker/{link.name}"), f"worker:{link.worker_id}"
+            host = platform.node()
+            await link.transport.append([hosts.sampled(context, host, host, state, actor=actor)])
+        except LogUnavailable:
+            log.debug("host_sample_lost")  # the next one may arrive
+        except Exception as error:
+            log.exception("host_sample_failed", error=str(error))
 
 
 async def work_until_stopped(
@@ -158,9 +180,13 @@ async def work_until_stopped(
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, worker.stop)
+    sampling = asyncio.create_task(sample_host(link, directory, settings.host_sample_s)) if link.samples_host else None
     try:
         token = settings.metrics_token.get_secret_value()
         async with metrics.serve(metrics_port, warned=warned, host=settings.bind_host, metrics_token=token):
             await worker.run()
     finally:
+        if sampling is not None:
+            sampling.cancel()
+            await asyncio.gather(sampling, return_exceptions=True)
         shutil.rmtree(directory, ignore_errors=True)

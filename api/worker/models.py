@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.examples import JOB_ID, JOIN_TOKEN, VIDEO_ID, WORKER_ID
+from events.hosts import HostState
 from events.jobs import JobClaimed
 from events.kinds import Capabilities, JobResult
 from events.media import Failure, Rendition
@@ -55,6 +56,25 @@ class Heartbeat(_Sent):
     status: Literal["active", "idle", "busy", "draining"] = Field("active", examples=["busy"])
     code_version: Version | None = None
     job_ids: tuple[Annotated[Line, Field(max_length=36)], ...] = Field((), max_length=100)
+
+
+class HostSample(_Sent):
+    """The figures of the worker's machine. Percentages are 0 to 100; a figure that a card does not report is left out."""
+
+    name: Line = Field("", max_length=255, examples=["attic"])
+    state: HostState = Field(
+        examples=[
+            {
+                "cpu_percent": 37.5,
+                "cpu_count": 8,
+                "load_1m": 3.2,
+                "memory_total_bytes": 2**35,
+                "memory_used_bytes": 2**33,
+                "disks": [{"path": "/", "total_bytes": 2**40, "used_bytes": 2**39, "free_bytes": 2**39}],
+                "gpus": [{"model": "NVIDIA T4", "vendor": "nvidia", "encoder_percent": 61.0}],
+            }
+        ]
+    )
 
 
 class HeartbeatAnswer(BaseModel):

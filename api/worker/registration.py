@@ -11,6 +11,7 @@ from api.problems import documented
 from api.worker import models
 from api.worker.services import Given, Services, Worker, address_of, required_version, version_ok
 from events.workers import WorkerDeployed, WorkerDrained, WorkerHeartbeat, WorkerRegistered, WorkerRolledBack
+from producers import hosts
 from producers import workers as producer
 from producers.keys import Key
 
@@ -69,6 +70,15 @@ async def heartbeat(given: Given, key: Worker, beat: models.Heartbeat) -> models
         current_job_id=beat.job_ids[0] if beat.job_ids else None,
         last_heartbeat_recorded=context.now,
     )
+
+
+@routes.post("/host")
+async def host(given: Given, key: Worker, sample: models.HostSample) -> models.Accepted:
+    """Report the figures of the worker's machine, every minute or so. The host is named by the worker's id."""
+    actor = f"worker:{key.worker_id}"
+    event = hosts.sampled(given.context(None), key.worker_id, sample.name or key.name or key.worker_id, sample.state, actor=actor)
+    await given.append([event])
+    return models.Accepted(message="Noted")
 
 
 @routes.post("/goodbye")

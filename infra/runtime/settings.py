@@ -307,6 +307,13 @@ class Settings(ViewingSettings, frozen=True, extra="forbid", allow_inf_nan=False
         description="Silence after which a loop is cancelled and restarted, seconds. A loop that resists cancelling ends its "
         "process after the same time again.",
     )
+    host_sample_s: float = Field(
+        60.0,
+        ge=5,
+        le=3600,
+        description="Time between two samples of a machine, seconds; one elsewhere by its own environment.",
+        json_schema_extra=at_start("hosts", "the processors and the workers"),
+    )
     orphan_ttl_s: int = Field(
         3600,
         le=366 * 24 * 3600,

@@ -13,6 +13,7 @@ from events import (
     archive,
     contents,
     failures,
+    hosts,
     jobs,
     people,
     progress,
@@ -92,6 +93,7 @@ def test_the_unions_of_the_streams_are_the_registry() -> None:
         contents.ContentEvent,
         access.AccessEvent,
         viewers.ViewerEvent,
+        hosts.HostEvent,
     }
     assert declared == set(REGISTRY.values())
 

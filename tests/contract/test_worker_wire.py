@@ -58,6 +58,7 @@ CALLS: list[tuple[str, str, set[str], set[str]]] = [
         {"status", "complete", "missing_segments"},
     ),
     ("post", "/api/worker/deployment", {"event", "version", "previous_version", "reason"}, {"status", "message"}),
+    ("post", "/api/worker/host", {"name", "state"}, {"status", "message"}),
     ("post", "/api/worker/goodbye", {"reason"}, {"status", "message"}),
     ("post", "/api/worker/rotate", {"overlap_s"}, {"worker_id", "api_key", "expires_at"}),
 ]

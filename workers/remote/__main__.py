@@ -34,7 +34,9 @@ async def run(settings: Settings, directory: Path, number: int) -> None:
     ):
         gateway = Gateway(http)
         transport = HttpTransport(gateway, pool=settings.worker_pool, version=VERSION, new_id=new_id)
-        link = Link(member.worker_id, platform.node(), transport, GatewayStore(gateway, transport), lambda act: act(settings))
+        link = Link(
+            member.worker_id, platform.node(), transport, GatewayStore(gateway, transport), lambda act: act(settings), number == 1
+        )
         port = settings.worker_metrics_port + number - 1
         await work_until_stopped(settings, link, directory / "work", port, report)
 

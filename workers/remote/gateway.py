@@ -105,7 +105,7 @@ class Gateway:
             async for attempt in stamina.retry_context(
                 on=PASSING,
                 attempts=None if tried_s else 1,
-                timeout=tried_s,
+                timeout=tried_s or None,
                 wait_initial=WAIT_INITIAL_S,
                 wait_max=WAIT_MAX_S,
             ):

@@ -10,6 +10,7 @@ from pydantic_core import PydanticSerializationError
 
 from events.envelope import Envelope, Event
 from events.errors import EventTooLarge, InvalidEvent
+from events.hosts import HostSampled
 from events.jobs import JobClaimed, PartReported, ResultReported
 from events.kinds import Capabilities
 from events.media import Failure
@@ -75,6 +76,9 @@ class HttpTransport:
                 await self._gateway.call("POST", "/api/worker/heartbeat", beat, tried_s=0)
             case WorkerDrained():
                 await self._gateway.call("POST", "/api/worker/goodbye", {"reason": event.reason}, tried_s=0)
+            case HostSampled():
+                sample = {"name": event.name, "state": event.state.model_dump(mode="json")}
+                await self._gateway.call("POST", "/api/worker/host", sample, tried_s=0)
             case ProgressTicked():
                 await self._progress(event.job_id, _tick(event), tried_s=0)
             case _:
