@@ -65,6 +65,7 @@ ROUTES: Mapping[str, Door] = {
     "GET /api/v1/analytics/watch-activity": "read",
     "GET /api/v1/analytics/users/activity": "read",
     "GET /api/v1/analytics/trends": "read",
+    "POST /api/v1/analytics/rollup": "operate",
     "GET /api/v1/analytics/system": "read",
     "GET /api/v1/analytics/system/history": "read",
     "GET /api/hosts": "read",

@@ -11,6 +11,7 @@ from typing import get_args
 from events.access import AccessRefused
 from events.archive import SegmentArchived
 from events.contents import ContentClaimed
+from events.days import DayClosed
 from events.envelope import Event
 from events.failures import FailureEvent
 from events.hosts import HostSampled
@@ -61,7 +62,16 @@ VIDEOS = Topic(
     "The life of a video: upload, probe, plan, published or failed, edits, archive.",
     get_args(VideoEvent),
     producers=("admin app", "planning", "chores"),
-    consumers=("planning", "files", "projection catalog", "projection timeline", "projection audit", "admin app", "archiver"),
+    consumers=(
+        "planning",
+        "files",
+        "projection catalog",
+        "projection timeline",
+        "projection audit",
+        "projection daily",
+        "admin app",
+        "archiver",
+    ),
 )
 CONTENTS = Topic(
     "contents",
@@ -89,7 +99,7 @@ JOBS = Topic(
     producers=("dispatcher",),
     consumers=(
         *("dispatcher", "planning", "workers", "worker app", "admin app", "archiver"),
-        *("projection catalog", "projection jobs", "projection timeline", "projection failures"),
+        *("projection catalog", "projection jobs", "projection timeline", "projection failures", "projection daily"),
     ),
 )
 PROGRESS = Topic(
@@ -129,6 +139,15 @@ HOSTS = Topic(
     consumers=("projection hosts", "archiver"),
     partitions=1,
     retention_ms=30 * DAY_MS,
+)
+DAYS = Topic(
+    "days",
+    "day",
+    "Days that were closed: their figures, and the positions that they cover.",
+    (DayClosed,),
+    producers=("chores", "admin app"),
+    consumers=("projection daily", "archiver"),
+    partitions=1,
 )
 FAILURES = Topic(
     "failures",
@@ -206,7 +225,7 @@ TOPICS = {
     topic.name: topic
     for topic in (
         *(VIDEOS, CONTENTS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, FAILURES, ACCESS, PEOPLE, TELEMETRY, ARCHIVE),
-        *(SETTINGS, STREAMS, VIEWERS, HOSTS),
+        *(SETTINGS, STREAMS, VIEWERS, HOSTS, DAYS),
     )
 }
 TOPIC_OF = {event.TYPE: topic for topic in TOPICS.values() for event in topic.events}

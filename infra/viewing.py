@@ -2,7 +2,6 @@
 
 from infra.runtime.settings import Settings
 from projections.folding.fold import Projection
-from projections.streams import projection as streams
 from projections.streams.rules import Rules
 
 
@@ -19,4 +18,4 @@ def rules_of(settings: Settings) -> Rules:
 
 def under_settings(projection: Projection, settings: Settings) -> Projection:
     """Return the projection under the rules of these settings; one without rules as it is."""
-    return streams.streams(rules_of(settings)) if projection.name == streams.PROJECTION.name else projection
+    return projection.under(tuple(rules_of(settings)._asdict().items())) if projection.under else projection

@@ -59,6 +59,7 @@ UPLOADS_SWEPT_S = 300.0
 ATTEMPTS_SWEPT_S = 3600.0
 """Maximum time between two sweeps; shorter when the swept things may stay for a shorter time."""
 WORKERS_CHECKED_S = 30.0
+DAYS_CLOSED_S = 60.0
 NICENESS = 5
 """Folds may be some milliseconds late; a worker waits for the dispatcher's answer."""
 
@@ -219,6 +220,7 @@ def add_chores(app: App, live: Live, services: Services, store: ObjectStore, wat
         (chores.sweep_attempts, min(ATTEMPTS_SWEPT_S, settings.orphan_ttl_s)),
         (chores.note_silent_workers, WORKERS_CHECKED_S),
         (chores.sample_host, settings.host_sample_s),
+        (chores.close_days, DAYS_CLOSED_S),
     ):
         app.timer(every_s, name=chore.__name__)(put_off(chore, watchdog.pulse(chore.__name__)))
 

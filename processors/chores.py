@@ -1,4 +1,4 @@
-"""Chores on a timer: abandoned uploads, objects of unaccepted attempts, silent workers, samples of this host.
+"""Chores on a timer: abandoned uploads, objects of unaccepted attempts, silent workers, samples of this host, closed days.
 
 The log decides. An event gives an upload up, and `files` deletes the sent parts if that event came before a completion. An
 attempt's objects are deleted some time after the log says that it ended unaccepted, since a fenced worker may still be writing.
@@ -7,7 +7,7 @@ attempt's objects are deleted some time after the log says that it ended unaccep
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -20,9 +20,11 @@ from events.objects import SOURCES, attempt_prefix, begun_at
 from events.pulse import Pulse
 from events.workers import WorkerOffline
 from processors.agents.standing import is_away, words_of
+from producers import days as closings
 from producers import hosts, uploads
 from projections import catalog, jobs, workers
 from projections.catalog import Video
+from projections.daily import figures as daily
 from projections.jobs import Attempt, Job
 from projections.streams import figures
 from projections.workers import Worker
@@ -168,6 +170,22 @@ class Chores:
             return 1
 
         return await each("note_silent_workers", ((worker.worker_id, worker) for worker in silent), note, pulse)
+
+    async def close_days(self, pulse: Pulse) -> int:
+        """Close the local days that are over; return their number. A late event restates them; the closing stays."""
+        context = self.context()
+        async with self.pool.connection() as connection:
+            days = await daily.due(connection, context.now)
+
+        async def close(day: date) -> int:
+            async with self.pool.connection() as connection:
+                counted = await daily.count(connection, day)
+            event = closings.closed(context, day.isoformat(), counted.zone, counted.stat.figures, counted.positions, "midnight")
+            await self.append([event._replace(actor=program(context.source))])
+            log.info("day_closed", day=day.isoformat())
+            return 1
+
+        return await each("close_days", ((day.isoformat(), day) for day in days), close, pulse)
 
     async def sample_host(self, pulse: Pulse) -> int:
         """Record the figures of this machine, with the active streams and transcodes while the database says; return 1."""

@@ -1,6 +1,7 @@
 """All projections, one line each."""
 
 from projections import audit, catalog, contents, jobs, progress, timeline, workers
+from projections.daily import projection as daily
 from projections.failures import projection as failures
 from projections.folding.fold import Projection
 from projections.hosts import projection as hosts
@@ -19,6 +20,7 @@ PROJECTIONS: dict[str, Projection] = {
         failures.PROJECTION,
         streams.PROJECTION,
         hosts.PROJECTION,
+        daily.PROJECTION,
         telemetry.PROJECTION,
         audit.PROJECTION,
     )

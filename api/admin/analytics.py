@@ -10,10 +10,17 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from api.admin.services import Given, moment, reading
+from api.admin.services import Given, moment, reading, write
 from api.examples import VIDEO_ID
+from api.problems import documented
+from events.days import DayFigures
+from events.envelope import Recorded
 from events.errors import InvalidRequest
 from events.text import Line
+from producers import days as closings
+from projections.daily import figures as daily
+from projections.daily.figures import DayStat
+from projections.daily.projection import evolve_closing
 from projections.streams import figures
 from projections.streams.figures import LIMIT_MAX, Watched
 from projections.streams.plays import added
@@ -107,8 +114,16 @@ class DailyStat(BaseModel):
     transcodes: int
     direct_plays: int
     direct_streams: int
+    transcode_failures: int = Field(description="Encodes that failed for good.")
+    new_media_added: int
+    library_size_total: int = Field(description="Videos at the end of the day, archived ones too.")
+    storage_used_bytes: int = Field(description="Size of their sources.")
     completed_plays: int
     failed_streams: int = Field(description="Sessions that ended by a fault of their player.")
+    closed_at: datetime | None = Field(description="When the day was first closed, five minutes after its midnight.")
+    as_closed: DayFigures | None = Field(description="The figures as they were known then.")
+    closed_positions: dict[str, str] | None = Field(description="Positions on the log that they cover, by projection.")
+    restated: bool = Field(description="Whether late events, or other rules, have changed the day since.")
 
 
 @routes.get("/streams")
@@ -184,28 +199,50 @@ async def trends(
     first: Annotated[Day | None, Query(alias="from", description="A local day; 29 days before `to` without it.")] = None,
     last: Annotated[Day | None, Query(alias="to", description="A local day; today without it.")] = None,
 ) -> Answer[list[DailyStat]]:
-    """List the sums of days, oldest first; days without a stream are left out."""
+    """List the sums of days as they are known now, and as they were closed, oldest first; days without anything are left out.
+
+    With `as_of`, they are those that were known then.
+    """
     async with reading(given, response, "streams") as connection:
         last = last or day_of(await moment(given, connection, "streams"), (await figures.rules(connection)).zone)
         first = first or last - timedelta(days=29)
         _check(first, last)
-        found = await figures.of_days(connection, first, last)
-    return Answer(
-        data=[
-            DailyStat(
-                stat_date=one.day,
-                total_plays=one.plays,
-                unique_users=one.viewers,
-                total_watch_minutes=one.watched_ms // 60_000,
-                total_bytes_served=one.bytes_served,
-                transcodes=one.transcodes,
-                direct_plays=one.direct_plays,
-                direct_streams=one.direct_streams,
-                completed_plays=one.completed,
-                failed_streams=one.failed,
-            )
-            for one in found
-        ]
+        found = await daily.of_days(connection, first, last)
+    return Answer(data=[_stat(one) for one in found])
+
+
+@routes.post("/rollup", responses=documented(422))
+async def roll_up(
+    given: Given, response: Response, day: Annotated[Day, Query(alias="date", description="A local day that is over.")]
+) -> Answer[DailyStat]:
+    """Count a day again, and close it with the figures of now if they are others; the first closing stays.
+
+    Repeating it gives the same row.
+    """
+    async with reading(given, response, "daily") as connection:
+        zone, now = (await figures.rules(connection)).zone, given.context().now
+        if day >= day_of(now, zone):
+            raise InvalidRequest(f"{day} is not over in {zone}")
+        counted = await daily.count(connection, day)
+    closing = counted.stat.closing
+    if closing is None or closing.last_figures != counted.stat.figures or closing.zone != counted.zone:
+        event = closings.closed(given.context(), day.isoformat(), zone, counted.stat.figures, counted.positions, "asked")
+        await write(given, response, [event])
+        closing = evolve_closing(closing, Recorded("days", 0, 0, event))
+    return Answer(data=_stat(counted.stat.model_copy(update={"closing": closing})))
+
+
+def _stat(one: DayStat) -> DailyStat:
+    closing = one.closing
+    return DailyStat(
+        stat_date=one.day,
+        **one.figures.model_dump(),
+        completed_plays=one.completed_plays,
+        failed_streams=one.failed_streams,
+        closed_at=closing and closing.closed_at,
+        as_closed=closing and closing.figures,
+        closed_positions=dict(closing.positions) if closing else None,
+        restated=one.restated,
     )
 
 

@@ -14,7 +14,10 @@ class ViewingSettings(TranscodingSettings, frozen=True, extra="forbid"):
     """The fourth part of the settings."""
 
     viewing_zone: str = Field(
-        "UTC", max_length=64, description="Time zone in which days of viewing begin, as Europe/Berlin.", json_schema_extra=_RULE
+        "UTC",
+        max_length=64,
+        description="Time zone in which days of viewing begin, as Europe/Berlin.",
+        json_schema_extra=at_start("viewing", "`kinolog rebuild streams` and `kinolog rebuild daily`"),
     )
     viewing_expiry_s: int = Field(
         90,

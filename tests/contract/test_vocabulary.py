@@ -12,6 +12,7 @@ from events import (
     access,
     archive,
     contents,
+    days,
     failures,
     hosts,
     jobs,
@@ -94,6 +95,7 @@ def test_the_unions_of_the_streams_are_the_registry() -> None:
         access.AccessEvent,
         viewers.ViewerEvent,
         hosts.HostEvent,
+        days.DayEvent,
     }
     assert declared == set(REGISTRY.values())
 

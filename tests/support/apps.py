@@ -132,12 +132,14 @@ def make_admin(
     live: Hub | None = None,
     settings: Any = None,
     home: Household | None = None,
+    past: Any = None,
+    clock: Callable[[], Context] = lambda: system_context("test"),
     **options: Any,
 ) -> FastAPI:
     """Return the admin app with these parts."""
 
     def context(correlation_id: str | None = None) -> Context:
-        return system_context("test", correlation_id)
+        return replace(clock(), correlation_id=correlation_id)
 
     none: Any = None
     home = home or household_of(append, context, bootstrap=TOKEN)
@@ -150,7 +152,7 @@ def make_admin(
         log_answers=log_answers,
         access=Access(none, append, context),
         live=live or Hub(none, none),
-        past=none,
+        past=past,
         settings=settings,
         people=home.people,
         ways=home.ways,

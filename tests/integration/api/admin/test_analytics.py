@@ -9,6 +9,7 @@ from infra.runtime import postgres
 from infra.runtime.settings import Settings
 from infra.runtime.viewers import Viewers
 from projections import catalog
+from projections.daily import projection as daily
 from projections.streams import projection as streams
 from tests.support.apps import TOKEN, make
 from tests.support.feeding import write
@@ -26,6 +27,7 @@ async def admin(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         await Viewers(pool).ensure()
         async with pool.connection() as connection:
             await write(connection, catalog.PROJECTION, [])
+            await write(connection, daily.PROJECTION, [])
             await write(connection, streams.PROJECTION, history(the_week().events))
         transport = httpx.ASGITransport(app=make("admin", pool=pool))
         headers = {"Authorization": f"Bearer {TOKEN}"}
