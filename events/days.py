@@ -6,8 +6,6 @@ from pydantic import Field
 
 from events.envelope import Event, Value
 
-Day = Annotated[str, Field(max_length=10, pattern=r"^\d{4}-\d\d-\d\d$")]
-
 
 class DayFigures(Value):
     """Figures of a local day. A play counts on the day on which it began; minutes are whole ones.
@@ -28,16 +26,23 @@ class DayFigures(Value):
     storage_used_bytes: int
 
 
+class Covered(Value):
+    """How far a projection had folded the log: `position` as `X-Log-Position` has it."""
+
+    projection: Annotated[str, Field(max_length=100)]
+    position: Annotated[str, Field(max_length=4096)]
+
+
 class DayClosed(Event, type="kinolog.day.closed.v1"):
     """A local day is over: its figures, from the log before `positions`, which are those of each projection that they are from.
 
-    A timer closes a day after its midnight; a person may have it counted again.
+    `day` is as 2026-03-14. A timer closes a day after its midnight; a person may have it counted again.
     """
 
-    day: Day
+    day: Annotated[str, Field(max_length=10)]
     zone: Annotated[str, Field(max_length=64)]
     figures: DayFigures
-    positions: dict[Annotated[str, Field(max_length=100)], Annotated[str, Field(max_length=4096)]]
+    positions: Annotated[tuple[Covered, ...], Field(max_length=16)]
     why: Literal["midnight", "asked"] = "midnight"
 
 

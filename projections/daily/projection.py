@@ -35,6 +35,8 @@ from projections.folding.queries import load
 from projections.folding.sums import sums
 from projections.streams.rules import day_of
 
+SIZE_MAX = 2**50
+"""Bytes of a video that count at most: sums of any number of them can be stored."""
 _SQL = load(Path(__file__).with_name("projection.sql"))
 
 
@@ -109,7 +111,7 @@ def evolve_item(row: Item | None, recorded: Recorded[VideoEvent], zone: str) -> 
     event, day = recorded.envelope.data, day_of(recorded.envelope.time, zone)
     match event:
         case VideoUploaded():
-            return row or Item(event.video_id, recorded.partition, event.size_bytes, day)
+            return row or Item(event.video_id, recorded.partition, min(max(event.size_bytes, 0), SIZE_MAX), day)
         case VideoPurged():
             return row if row is None or row.gone_on is not None else replace(row, gone_on=day)
         case (
@@ -172,7 +174,7 @@ def closing_keys(recorded: Recorded[VideoEvent | JobFact | DayClosed]) -> Collec
 def evolve_closing(row: Closing | None, recorded: Recorded[DayClosed]) -> Closing:
     """Keep the first closing in the zone of now, and the last one whose figures are others; a repetition changes nothing."""
     event, time = recorded.envelope.data, recorded.envelope.time
-    day, positions = date.fromisoformat(event.day), event.positions
+    day, positions = date.fromisoformat(event.day), {one.projection: one.position for one in event.positions}
     if row is not None and time <= row.last_closed_at:
         return row
     if row is None or row.zone != event.zone:

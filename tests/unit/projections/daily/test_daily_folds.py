@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.days import DayClosed, DayFigures
+from events.days import Covered, DayClosed, DayFigures
 from events.envelope import Envelope, Event, Recorded
 from events.jobs import JobFailed
 from events.media import Failure
@@ -43,7 +43,9 @@ def failed(job: str, epoch: int, time: datetime, kind: Any = "encode") -> Record
 
 def closed(time: datetime, plays: int, zone: str = "Europe/Berlin") -> Recorded[Event]:
     figures = DayFigures(**NOTHING | {"total_plays": plays})
-    event = DayClosed(day="2026-10-19", zone=zone, figures=figures, positions={"streams": f"streams:0={plays}"})
+    event = DayClosed(
+        day="2026-10-19", zone=zone, figures=figures, positions=(Covered(projection="streams", position=f"streams:0={plays}"),)
+    )
     return happened("days", time, "2026-10-19", event)
 
 
@@ -92,7 +94,7 @@ def test_a_day_of_another_zone_is_another_day() -> None:
 
 
 def test_a_day_that_no_calendar_has_is_left_out() -> None:
-    event = DayClosed(day="2026-02-30", zone="UTC", figures=DayFigures(**NOTHING), positions={})
+    event = DayClosed(day="2026-02-30", zone="UTC", figures=DayFigures(**NOTHING), positions=())
     assert folded(BERLIN, history([happened("days", at("19 10:00:00"), "2026-02-30", event)]))["closings"] == {}
 
 
