@@ -127,8 +127,8 @@ WORKER_RUNG_SECONDS = Histogram(
 HOST_CPU = Gauge("kinolog_host_cpu_percent", "Use of this machine's cores since the sample before.", registry=REGISTRY)
 HOST_MEMORY_USED = Gauge("kinolog_host_memory_used_bytes", "Memory in use on this machine.", registry=REGISTRY)
 HOST_MEMORY_TOTAL = Gauge("kinolog_host_memory_total_bytes", "Memory of this machine.", registry=REGISTRY)
-HOST_DISK_FREE = Gauge("kinolog_host_disk_free_bytes", "Free space of a file system.", ["path"], registry=REGISTRY)
-HOST_DISK_TOTAL = Gauge("kinolog_host_disk_total_bytes", "Size of a file system.", ["path"], registry=REGISTRY)
+HOST_DISK_FREE = Gauge("kinolog_host_disk_free_bytes", "Free space of a file system.", ["mount"], registry=REGISTRY)
+HOST_DISK_TOTAL = Gauge("kinolog_host_disk_total_bytes", "Size of a file system.", ["mount"], registry=REGISTRY)
 _CARD = ["card", "model"]
 HOST_GPU_BUSY = Gauge("kinolog_host_gpu_busy_percent", "Use of a graphics card.", _CARD, registry=REGISTRY)
 HOST_GPU_ENCODER = Gauge("kinolog_host_gpu_encoder_percent", "Use of a card's encoders.", _CARD, registry=REGISTRY)

@@ -16,6 +16,7 @@ class ViewingSettings(TranscodingSettings, frozen=True, extra="forbid"):
     viewing_zone: str = Field(
         "UTC",
         max_length=64,
+        pattern=r"^[A-Za-z0-9_+/-]+$",
         description="Time zone in which days of viewing begin, as Europe/Berlin.",
         json_schema_extra=at_start("viewing", "`kinolog rebuild streams` and `kinolog rebuild daily`"),
     )

@@ -34,6 +34,8 @@ ROOMS = {
     "projections.telemetry": {"projections", "projections.folding"},
     "projections.failures": {"projections", "projections.folding"},
     "projections.streams": {"projections.folding"},
+    "projections.hosts": {"projections.folding"},
+    "projections.daily": {"projections.folding", "projections.streams"},
     "projections.playback": {"projections", "projections.folding"},
     "projections.people": set(),
     "projections.registry": EVERYTHING,

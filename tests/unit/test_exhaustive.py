@@ -120,6 +120,7 @@ LISTED = {
         "processors/planning/reruns.py:keys_of",
         "projections/audit.py:about",
         "projections/catalog.py:evolve_video",
+        "projections/daily/projection.py:evolve_item",
         "projections/timeline.py:_words",
     },
     "NewWorkerEvent": {

@@ -17,7 +17,7 @@ def test_this_machine_is_sampled_as_it_is(tmp_path: Path) -> None:
     assert state.disks[0].total_bytes == usage.total, "the first disk is the one with the data"
     assert len({disk.path for disk in state.disks}) == len(state.disks)
     assert REGISTRY.get_sample_value("kinolog_host_cpu_percent") == state.cpu_percent
-    assert REGISTRY.get_sample_value("kinolog_host_disk_free_bytes", {"path": state.disks[0].path}) == state.disks[0].free_bytes
+    assert REGISTRY.get_sample_value("kinolog_host_disk_free_bytes", {"mount": state.disks[0].path}) == state.disks[0].free_bytes
 
 
 def test_a_directory_that_is_not_there_yet_is_on_the_disk_of_its_parents(tmp_path: Path) -> None:
