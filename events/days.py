@@ -27,7 +27,7 @@ class DayFigures(Value):
 
 
 class Covered(Value):
-    """How far a projection had folded the log: `position` as `X-Log-Position` has it."""
+    """Position up to which a projection had folded the log, as `X-Log-Position` has it."""
 
     projection: Annotated[str, Field(max_length=100)]
     position: Annotated[str, Field(max_length=4096)]

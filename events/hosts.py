@@ -52,7 +52,7 @@ class HostState(Value):
 class HostSampled(Event, type="kinolog.host.sampled.v1"):
     """A sample of a host. `active_streams` and `active_transcodes` are those of the platform, where it sampled its own host."""
 
-    host: str
+    host: Annotated[str, Field(max_length=255)]
     name: Name
     state: HostState
     active_streams: Annotated[int, Field(ge=0, le=10**9)] | None = None
