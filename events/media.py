@@ -85,11 +85,13 @@ class VideoTrack(Value):
 class AudioTrack(Value):
     """One audio stream. `language` is as found, `und` when absent; plans have RFC 5646 tags. `start_ms`: its first timestamp.
 
-    `channel_layout` is ffmpeg's name, `unknown` when the source does not identify its channels.
+    `channel_layout` is ffmpeg's name, `unknown` when the source does not identify its channels. `profile` is ffmpeg's description
+    of the variant, such as `Dolby Digital Plus + Dolby Atmos`; None in analyses from before it was kept.
     """
 
     index: int
     codec: str
+    profile: MachineLine | None = None
     channels: int
     channel_layout: MachineLine = "unknown"
     sample_rate_hz: int

@@ -24,6 +24,7 @@ CREATE TABLE jobs (
 CREATE INDEX ON jobs (video_id, queued_at, job_id);
 CREATE INDEX ON jobs (status, queued_at DESC, job_id DESC);
 CREATE INDEX ON jobs (queued_at DESC, job_id DESC);
+CREATE INDEX ON jobs (ended_at DESC, job_id) WHERE kind = 'encode' AND status IN ('completed', 'failed');
 CREATE INDEX ON jobs (pool, kind, status, queued_at) WHERE status IN ('queued', 'claimed', 'retrying');
 
 CREATE TABLE attempts (

@@ -16,7 +16,22 @@ from starlette.middleware import Middleware
 from api import health
 from api.access import Access
 from api.addresses import Addresses
-from api.admin import analytics, audit, failures, hosts, insights, jobs, keys, pages, uploads, users, videos, viewers, workers
+from api.admin import (
+    analytics,
+    audit,
+    failures,
+    hosts,
+    insights,
+    jobs,
+    keys,
+    library,
+    pages,
+    uploads,
+    users,
+    videos,
+    viewers,
+    workers,
+)
 from api.admin import settings as changes
 from api.admin.live import routes as live
 from api.admin.live.hub import LISTENERS_MAX, Hub
@@ -75,7 +90,8 @@ def create_admin(
     options = services.options
     lacks = health.stored_in(services, services.log_answers)
     app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=options.metrics_token))
-    for each in (uploads, videos, jobs, workers, failures, insights, live, keys, audit, users, changes, analytics, hosts, viewers):
+    about_work = (uploads, videos, jobs, workers, failures, insights, live, keys)
+    for each in (*about_work, audit, users, changes, analytics, hosts, library, viewers):
         app.include_router(each.routes, dependencies=[Depends(authorised), Depends(travel)])
     for each in (logins, ways):
         app.include_router(each.routes, dependencies=[Depends(authorised)])

@@ -230,6 +230,7 @@ def _audio_track(raw: Mapping[str, Any], scan: PacketScan) -> AudioTrack | None:
     return AudioTrack(
         index=int(raw["index"]),
         codec=str(raw["codec_name"]),
+        profile=raw.get("profile"),
         channels=int(raw["channels"]),
         channel_layout=str(raw.get("channel_layout") or "unknown")[:100],
         sample_rate_hz=int(raw["sample_rate"]),
