@@ -61,7 +61,7 @@ def begin(title: str, summary: str, *statuses: int, kind: type[App]) -> App:
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
-        """Return the document; every 422 is described as one of our problem documents."""
+        """Return the document; every 422 is described as one of our problem documents, but where bad values are 400."""
         document = plain()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         for model in (problems.Problem, problems.Fault):
@@ -71,6 +71,8 @@ def begin(title: str, summary: str, *statuses: int, kind: type[App]) -> App:
             schemas.pop(unused, None)
         for operations in document["paths"].values():
             for operation in operations.values():
+                if "400" in operation["responses"]:
+                    operation["responses"].pop("422", None)
                 if "422" in operation["responses"]:
                     operation["responses"] |= {str(k): v for k, v in problems.documented(422).items()}
         return document

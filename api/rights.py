@@ -60,6 +60,7 @@ ROUTES: Mapping[str, Door] = {
     "POST /api/failures/{failure_id}/rerun": "operate",
     "POST /api/failures/{failure_id}/reruns": "operate",
     "GET /api/insights": "read",
+    "GET /api/v1/analytics/overview": "read",
     "GET /api/v1/analytics/streams": "read",
     "GET /api/v1/analytics/streams/breakdown": "read",
     "GET /api/v1/analytics/watch-activity": "read",

@@ -5,14 +5,14 @@ limit, where the predecessor took its default and said nothing.
 """
 
 from datetime import date, datetime, timedelta
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
+from api.admin.envelope import Answer, router
 from api.admin.services import Given, moment, reading, write
 from api.examples import VIDEO_ID
-from api.problems import documented
 from events.days import DayFigures
 from events.envelope import Recorded
 from events.errors import InvalidRequest
@@ -21,25 +21,37 @@ from producers import days as closings
 from projections.daily import figures as daily
 from projections.daily.figures import DayStat
 from projections.daily.projection import evolve_closing
+from projections.hosts import projection as hosts
+from projections.hosts.projection import gib, rounded
 from projections.streams import figures
 from projections.streams.figures import LIMIT_MAX, Watched
 from projections.streams.plays import added
 from projections.streams.rules import Rules, day_of, midnight
 from projections.streams.sessions import End
 
-routes = APIRouter(prefix="/api/v1/analytics", tags=["analytics"])
-D = TypeVar("D")
+routes = router("analytics")
 RECENT = 50
 DAYS_MAX = 3660
 Day = Annotated[date, Field(ge=date(1970, 1, 1), le=date(9000, 12, 31))]
 """A day that has days before and after it."""
 
 
-class Answer(BaseModel, Generic[D]):
-    """The predecessor's envelope."""
+class Overview(BaseModel):
+    """The figures of now. Today is the local day, the week is it and the seven days before; the machine is the platform's."""
 
-    success: bool = Field(True, examples=[True])
-    data: D
+    active_streams: int = Field(examples=[3])
+    total_plays_today: int
+    total_plays_week: int
+    unique_users_today: int
+    bandwidth_today_bytes: int
+    library_size: int
+    storage_used_bytes: int
+    transcodes_today: int
+    direct_plays_today: int
+    failures_today: int = Field(description="Transcodes that failed for good.")
+    cpu_percent: float | None
+    memory_percent: float | None
+    disk_free_gb: float | None
 
 
 class Streams(BaseModel):
@@ -126,7 +138,37 @@ class DailyStat(BaseModel):
     restated: bool = Field(description="Whether late events, or other rules, have changed the day since.")
 
 
-@routes.get("/streams")
+@routes.get("/analytics/overview")
+async def overview(given: Given, response: Response) -> Answer[Overview]:
+    """Show the figures of now, each as the routes beside this one have it."""
+    async with reading(given, response, "daily") as connection:
+        now, rules = await moment(given, connection, "streams"), await figures.rules(connection)
+        today = day_of(now, rules.zone)
+        days = await daily.of_days(connection, today - timedelta(days=7), today, whole=True)
+        active = await figures.active(connection, now, rules)
+        host = next(iter(await hosts.latest(connection, 1)), None)
+    last = days[-1].figures
+    machine = hosts.figures_of(host) if host else {}
+    return Answer(
+        data=Overview(
+            active_streams=active,
+            total_plays_today=last.total_plays,
+            total_plays_week=sum(day.figures.total_plays for day in days),
+            unique_users_today=last.unique_users,
+            bandwidth_today_bytes=last.total_bytes_served,
+            library_size=last.library_size_total,
+            storage_used_bytes=last.storage_used_bytes,
+            transcodes_today=last.transcodes,
+            direct_plays_today=last.direct_plays,
+            failures_today=last.transcode_failures,
+            cpu_percent=rounded(machine.get("cpu_percent")),
+            memory_percent=rounded(machine.get("memory_percent")),
+            disk_free_gb=gib(machine.get("disk_free_bytes")),
+        )
+    )
+
+
+@routes.get("/analytics/streams")
 async def streams(given: Given, response: Response) -> Answer[Streams]:
     """List active sessions, and the last 50."""
     async with reading(given, response, "streams") as connection:
@@ -137,7 +179,7 @@ async def streams(given: Given, response: Response) -> Answer[Streams]:
     return Answer(data=Streams(active=[_session(one, users) for one in active], recent=[_session(one, users) for one in recent]))
 
 
-@routes.get("/streams/breakdown")
+@routes.get("/analytics/streams/breakdown")
 async def breakdown(
     given: Given, response: Response, days: Annotated[int, Query(ge=1, le=DAYS_MAX, description="Days up to today.")] = 30
 ) -> Answer[Breakdown]:
@@ -149,7 +191,7 @@ async def breakdown(
     return Answer(data=Breakdown(**kinds, total=found.plays))
 
 
-@routes.get("/watch-activity")
+@routes.get("/analytics/watch-activity")
 async def watch_activity(
     given: Given,
     response: Response,
@@ -170,7 +212,7 @@ async def watch_activity(
     return Answer(data=[_activity(one, users, rules) for one in found])
 
 
-@routes.get("/users/activity")
+@routes.get("/analytics/users/activity")
 async def users_activity(
     given: Given, response: Response, limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100
 ) -> Answer[list[UserActivity]]:
@@ -192,7 +234,7 @@ async def users_activity(
     )
 
 
-@routes.get("/trends")
+@routes.get("/analytics/trends")
 async def trends(
     given: Given,
     response: Response,
@@ -211,7 +253,7 @@ async def trends(
     return Answer(data=[_stat(one) for one in found])
 
 
-@routes.post("/rollup", responses=documented(422))
+@routes.post("/analytics/rollup")
 async def roll_up(
     given: Given, response: Response, day: Annotated[Day, Query(alias="date", description="A local day that is over.")]
 ) -> Answer[DailyStat]:

@@ -7,17 +7,17 @@ from fastapi import APIRouter, Path, Query, Response
 from psycopg import AsyncConnection
 from pydantic import BaseModel, Field
 
-from api.admin.analytics import Answer
+from api.admin.envelope import Answer, router
 from api.admin.models import Page
 from api.admin.services import Given, moment, reading
 from api.services import Limit
 from events.hosts import HostState
 from events.text import Line
 from projections.hosts import projection as hosts
-from projections.hosts.projection import RINGS, SILENT_SAMPLES, Host, Span, Spread, Step
+from projections.hosts.projection import RINGS, SILENT_SAMPLES, Host, Span, Spread, Step, gib, rounded
 
-routes = APIRouter(tags=["hosts"])
-MIB, GIB = 2**20, 2**30
+routes, as_before = APIRouter(tags=["hosts"]), router("hosts")
+MIB = 2**20
 MINUTE_S = 60
 HostName = Annotated[Line, Field(max_length=255)]
 OfHost = Annotated[HostName | None, Query(description="A host's id; the platform's own without it.")]
@@ -73,7 +73,7 @@ class SpanShown(BaseModel):
     figures: dict[str, Figure]
 
 
-@routes.get("/api/v1/analytics/system")
+@as_before.get("/analytics/system")
 async def system(given: Given, response: Response, host: OfHost = None) -> Answer[SystemMetrics | None]:
     """Show the latest sample of a host; none before the first one."""
     async with reading(given, response, "hosts") as connection:
@@ -83,7 +83,7 @@ async def system(given: Given, response: Response, host: OfHost = None) -> Answe
     return Answer(data=_metrics(known.host, known.sampled_at, hosts.figures_of(known)))
 
 
-@routes.get("/api/v1/analytics/system/history")
+@as_before.get("/analytics/system/history")
 async def system_history(
     given: Given,
     response: Response,
@@ -134,28 +134,21 @@ def _metrics(host: str, recorded_at: datetime, figures: dict[str, float]) -> Sys
     def whole(name: str, unit: int = 1) -> int | None:
         return None if (value := figures.get(name)) is None else round(value / unit)
 
-    def gib(name: str) -> float | None:
-        return None if (value := figures.get(name)) is None else round(value / GIB, 2)
-
     return SystemMetrics(
         host=host,
         recorded_at=recorded_at,
-        cpu_percent=_rounded(figures.get("cpu_percent")),
-        memory_percent=_rounded(figures.get("memory_percent")),
+        cpu_percent=rounded(figures.get("cpu_percent")),
+        memory_percent=rounded(figures.get("memory_percent")),
         memory_used_mb=whole("memory_used_bytes", MIB),
-        gpu_encoder_percent=_rounded(figures.get("gpu_encoder_percent")),
-        gpu_memory_percent=_rounded(figures.get("gpu_memory_percent")),
-        gpu_temp_celsius=_rounded(figures.get("gpu_temp_celsius")),
-        disk_total_gb=gib("disk_total_bytes"),
-        disk_used_gb=gib("disk_used_bytes"),
-        disk_free_gb=gib("disk_free_bytes"),
+        gpu_encoder_percent=rounded(figures.get("gpu_encoder_percent")),
+        gpu_memory_percent=rounded(figures.get("gpu_memory_percent")),
+        gpu_temp_celsius=rounded(figures.get("gpu_temp_celsius")),
+        disk_total_gb=gib(figures.get("disk_total_bytes")),
+        disk_used_gb=gib(figures.get("disk_used_bytes")),
+        disk_free_gb=gib(figures.get("disk_free_bytes")),
         active_streams=whole("active_streams"),
         active_transcodes=whole("active_transcodes"),
     )
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)
 
 
 def _shown(host: Host, *, silent: bool) -> HostShown:
@@ -178,3 +171,6 @@ def _span(span: Span) -> SpanShown:
 
 def _figure(spread: Spread) -> Figure:
     return Figure(mean=spread.total / spread.count, least=spread.least, most=spread.most, samples=spread.count)
+
+
+routes.include_router(as_before)

@@ -3,16 +3,17 @@
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
-from api.admin.analytics import DAYS_MAX, Answer
+from api.admin.analytics import DAYS_MAX
+from api.admin.envelope import Answer, router
 from api.admin.services import Given, moment, reading
 from api.examples import JOB_ID, VIDEO_ID
 from projections import library
 from projections.library import Named, Transcode, resolution_of
 
-routes = APIRouter(prefix="/api/v1/analytics", tags=["analytics"])
+routes = router("analytics")
 RECENT = 30
 LIBRARY = ("main", "Library")
 """Id and name of the one library."""
@@ -82,7 +83,7 @@ class LibraryHealth(BaseModel):
     atmos_count: int
 
 
-@routes.get("/transcodes")
+@routes.get("/analytics/transcodes")
 async def transcodes(
     given: Given, response: Response, days: Annotated[int, Query(ge=1, le=DAYS_MAX, description="Days up to now.")] = 30
 ) -> Answer[Transcodes]:
@@ -103,7 +104,7 @@ async def transcodes(
     return Answer(data=Transcodes(stats=stats, recent=[_shown(one) for one in recent]))
 
 
-@routes.get("/storage")
+@routes.get("/analytics/storage")
 async def storage(given: Given, response: Response) -> Answer[list[Storage]]:
     """Show the number and bytes of the sources, by library."""
     async with reading(given, response, "catalog") as connection:
@@ -112,7 +113,7 @@ async def storage(given: Given, response: Response) -> Answer[list[Storage]]:
     return Answer(data=[Storage(library_id=id_, library_name=name, file_count=found.items, total_bytes=found.size_bytes)])
 
 
-@routes.get("/library-health")
+@routes.get("/analytics/library-health")
 async def library_health(given: Given, response: Response) -> Answer[list[LibraryHealth]]:
     """Show how complete a library is, and what it consists of."""
     async with reading(given, response, "catalog") as connection:

@@ -1,6 +1,8 @@
 """The predecessor's routes about viewing, against a week whose sums were made by hand."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from functools import partial
 
 import httpx
 import pytest
@@ -10,6 +12,7 @@ from infra.runtime.settings import Settings
 from infra.runtime.viewers import Viewers
 from projections import catalog
 from projections.daily import projection as daily
+from projections.hosts import projection as hosts
 from projections.streams import projection as streams
 from tests.support.apps import TOKEN, make
 from tests.support.feeding import write
@@ -28,6 +31,7 @@ async def admin(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         async with pool.connection() as connection:
             await write(connection, catalog.PROJECTION, [])
             await write(connection, daily.PROJECTION, [])
+            await write(connection, hosts.PROJECTION, [])
             await write(connection, streams.PROJECTION, history(the_week().events))
         transport = httpx.ASGITransport(app=make("admin", pool=pool))
         headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -55,6 +59,28 @@ async def test_the_days_of_the_week_in_utc(admin: httpx.AsyncClient) -> None:
         "25": (0, 0, 0, 60),
     }
     assert found["19"]["total_bytes_served"] == 5_000_000
+
+
+async def test_the_overview_adds_up_the_same_days(admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.admin.analytics.moment", partial(moment_of, datetime(2026, 10, 25, 20, tzinfo=UTC)))
+    found = (await admin.get("/overview")).raise_for_status().json()["data"]
+    week = (await admin.get("/trends", params={"from": "2026-10-18", "to": "2026-10-25"})).json()["data"]
+    assert found["total_plays_week"] == sum(day["total_plays"] for day in week) == 4
+    today = week[-1]
+    for name, of_the_day in (
+        ("total_plays_today", "total_plays"),
+        ("unique_users_today", "unique_users"),
+        ("bandwidth_today_bytes", "total_bytes_served"),
+        ("direct_plays_today", "direct_plays"),
+        ("failures_today", "transcode_failures"),
+    ):
+        assert found[name] == today[of_the_day]
+    assert (found["active_streams"], found["library_size"], found["cpu_percent"]) == (0, 0, None)
+
+
+async def moment_of(now: datetime, *_: object) -> datetime:
+    """Return the evening of the last day."""
+    return now
 
 
 async def test_sessions_viewers_and_kinds_say_the_same(admin: httpx.AsyncClient) -> None:
@@ -95,7 +121,7 @@ async def test_sessions_viewers_and_kinds_say_the_same(admin: httpx.AsyncClient)
 )
 async def test_bad_parameters_are_refused_with_a_sentence(admin: httpx.AsyncClient, path: str, params: dict[str, str]) -> None:
     answer = await admin.get(path, params=params)
-    assert answer.status_code == 422 and answer.json()["detail"]
+    assert answer.status_code == 400 and answer.json()["success"] is False and answer.json()["error"]
 
 
 async def test_a_silent_session_has_ended_at_its_last_sign_of_life(admin: httpx.AsyncClient) -> None:
