@@ -12,10 +12,12 @@ from events.access import AccessRefused
 from events.archive import SegmentArchived
 from events.contents import ContentClaimed
 from events.days import DayClosed
+from events.deliveries import DeliveryEvent
 from events.envelope import Event
 from events.failures import FailureEvent
 from events.hosts import HostSampled
 from events.jobs import JobFact, JobRequest
+from events.notices import NoticePublished
 from events.people import PersonEvent
 from events.progress import ProgressTicked
 from events.settings import SettingEvent
@@ -23,6 +25,7 @@ from events.streams import StreamEvent
 from events.telemetry import TelemetryReported
 from events.videos import VideoEvent
 from events.viewers import ViewerForgotten
+from events.webhooks import WebhookEvent
 from events.workers import WorkerEvent, WorkerHeartbeat
 
 DAY_MS = 24 * 3600 * 1000
@@ -63,14 +66,8 @@ VIDEOS = Topic(
     get_args(VideoEvent),
     producers=("admin app", "planning", "chores"),
     consumers=(
-        "planning",
-        "files",
-        "projection catalog",
-        "projection timeline",
-        "projection audit",
-        "projection daily",
-        "admin app",
-        "archiver",
+        *("planning", "announcing", "files", "admin app", "archiver"),
+        *("projection catalog", "projection timeline", "projection audit", "projection daily"),
     ),
 )
 CONTENTS = Topic(
@@ -117,7 +114,7 @@ WORKERS = Topic(
     "Workers that came, went and were quarantined; their keys and what was refused to them.",
     tuple(event for event in get_args(WorkerEvent) if event is not WorkerHeartbeat),
     producers=("workers", "dispatcher", "worker app", "admin app", "chores"),
-    consumers=("projection workers", "projection audit", "worker app", "admin app", "archiver"),
+    consumers=("announcing", "projection workers", "projection audit", "worker app", "admin app", "archiver"),
     partitions=1,
 )
 WORKER_HEARTBEATS = Topic(
@@ -221,11 +218,38 @@ SETTINGS = Topic(
     partitions=1,
 )
 
+NOTICES = Topic(
+    "notices",
+    "subject_id",
+    "Events that others may know, in one order: the public catalogue of webhooks.",
+    (NoticePublished,),
+    producers=("announcing",),
+    consumers=("announcing", "deliverer", "projection deliveries", "archiver"),
+    partitions=1,
+)
+WEBHOOKS = Topic(
+    "webhooks",
+    "endpoint_id",
+    "Endpoints outside and the wishes of people about them; addresses and secrets are elsewhere.",
+    get_args(WebhookEvent),
+    producers=("admin app",),
+    consumers=("deliverer", "projection deliveries", "projection audit", "archiver"),
+    partitions=1,
+)
+DELIVERIES = Topic(
+    "deliveries",
+    "endpoint_id",
+    "What became of notices at each endpoint: delivered, failed, given up; breakers.",
+    get_args(DeliveryEvent),
+    producers=("deliverer",),
+    consumers=("deliverer", "projection deliveries", "archiver"),
+)
+
 TOPICS = {
     topic.name: topic
     for topic in (
         *(VIDEOS, CONTENTS, JOB_REQUESTS, JOBS, PROGRESS, WORKERS, WORKER_HEARTBEATS, FAILURES, ACCESS, PEOPLE, TELEMETRY, ARCHIVE),
-        *(SETTINGS, STREAMS, VIEWERS, HOSTS, DAYS),
+        *(SETTINGS, STREAMS, VIEWERS, HOSTS, DAYS, NOTICES, WEBHOOKS, DELIVERIES),
     )
 }
 TOPIC_OF = {event.TYPE: topic for topic in TOPICS.values() for event in topic.events}

@@ -30,6 +30,7 @@ from infra.commands import (
     settings,
     telemetry,
     viewers,
+    webhooks,
     whatif,
     worker,
 )
@@ -98,6 +99,7 @@ app.add_typer(people.tokens, name="tokens", cls=Group)
 app.add_typer(viewers.app, name="viewers", cls=Group)
 app.add_typer(configuration.app, name="config", cls=Group)
 app.add_typer(settings.app, name="settings", cls=Group)
+app.add_typer(webhooks.app, name="webhooks", cls=Group)
 app.command()(configuration.docs)
 
 

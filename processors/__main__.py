@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import timedelta
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING
 
 import structlog
@@ -26,12 +27,15 @@ from infra.policy import policy_of
 from infra.runtime import kafka, logs, memory, metrics, postgres
 from infra.runtime.appender import appender_of
 from infra.runtime.clock import SystemClock, new_id, system_context
+from infra.runtime.endpoints import EndpointTable
 from infra.runtime.fenced_appender import FencedAppender
 from infra.runtime.folders import keep_private
 from infra.runtime.log_consumer import LogConsumer, open_log
 from infra.runtime.objects import ObjectStore
+from infra.runtime.outside import Outside
 from infra.runtime.refused_credentials import explained
 from infra.runtime.sampling import Sampler
+from infra.runtime.sealing import ensure_seal
 from infra.runtime.settings import Settings
 from infra.runtime.transcoding_settings import ladder_of
 from infra.runtime.watchdog import Watchdog
@@ -44,6 +48,10 @@ from processors.agents.feed import Feed
 from processors.agents.outbox import OFFERED_AGAIN, Effect, Outbox
 from processors.agents.rebuilds import Rebuilds
 from processors.chores import Chores, put_off
+from processors.delivering import announcing
+from processors.delivering.decide import Policy as DeliveryPolicy
+from processors.delivering.deliverer import Clients as DeliveryClients
+from processors.delivering.deliverer import Deliverer
 from processors.dispatch.owner import DISPATCHER, Clients, Dispatcher
 from processors.dispatch.state import State
 from processors.planning import process as planning
@@ -263,15 +271,15 @@ async def build(settings: Settings, watchdog: Watchdog) -> App:
     policy = planning.Policy(plan_settings(settings), pool=settings.pools[0])
     live.use(lambda changed: setattr(policy, "plan", plan_settings(changed)))
     app.add_service(rebuilds := Rebuilds(FOLDS.values(), pool, lambda: history(settings)))
-    plans = planning.process(policy)
-    feeds.append(add_process(app, plans, services))
+    processes = (planning.process(policy), announcing.PROCESS)
+    feeds += [add_process(app, process, services) for process in processes]
 
     async def ask_again(recorded: Recorded[Event]) -> None:
         await appender.append([recorded.envelope])
 
     effects = {
         files.PROJECTION.name: Effect(files.act_with(pool, store), files.away_with(store)),
-        plans.projection.name: Effect(offered_again(plans, services)),
+        **{process.projection.name: Effect(offered_again(process, services)) for process in processes},
         DISPATCHER: Effect(ask_again),
     }
     assert set(effects) == set(OFFERED_AGAIN)
@@ -284,10 +292,11 @@ async def build(settings: Settings, watchdog: Watchdog) -> App:
     add_chores(app, live, services, store, watchdog)
     app.add_service(archives := archiver(settings, store, clock, watchdog.pulse("the archiver")))
     live.use(lambda changed: archives.use(timedelta(seconds=changed.archive_every_s)))
+    app.add_service(deliveries := await deliverer(live, pool, clock, watchdog.pulse("the deliverer")))
     app.add_service(following)
 
     def missing() -> Mapping[str, str]:
-        faults = [("archiver", archives.fault), *((name, outbox.fault(name)) for name in effects)]
+        faults = [("archiver", archives.fault), ("deliverer", deliveries.fault), *((name, outbox.fault(name)) for name in effects)]
         faults += [(feed.name, rebuilds.fault(feed.name) or feed.fault()) for feed in feeds]
         unready = {feed.name: "has no partitions yet" for feed in feeds if not feed.ready.is_set()}
         return unready | {name: fault for name, fault in faults if fault}
@@ -361,6 +370,37 @@ def archiver(settings: Settings, store: ObjectStore, clock: SystemClock, pulse: 
         archived=lambda topic, records: metrics.ARCHIVED_EVENTS.labels(topic).inc(records),
         pulse=pulse,
     )
+
+
+async def deliverer(live: Live, pool: postgres.Pool, clock: SystemClock, pulse: Pulse) -> Deliverer:
+    """Return the deliverer of this installation."""
+    settings = live.settings
+    outside = Outside(settings.webhook_networks, settings.webhook_timeout_s)
+    table = EndpointTable(pool, ensure_seal(settings))
+    await table.ensure()
+    clients = DeliveryClients(
+        source=lambda: LogConsumer(settings, idle_ms=100),
+        appender=lambda: FencedAppender(settings, "kinolog.deliverer"),
+        connect=lambda: postgres.connected(settings),
+        find=table.find,
+        post=outside.post,
+        context=lambda: system_context("kinolog/deliverer"),
+        random=Random(),
+    )
+    made = Deliverer(
+        clients,
+        clock,
+        DeliveryPolicy(settings.webhook_retries),
+        sent=lambda outcome: metrics.WEBHOOK_ATTEMPTS.labels(outcome).inc(),
+        pulse=pulse,
+    )
+
+    def use(changed: Settings) -> None:
+        made.policy = DeliveryPolicy(changed.webhook_retries)
+        outside.timeout_s = changed.webhook_timeout_s
+
+    live.use(use)
+    return made
 
 
 def history(settings: Settings) -> AbstractAsyncContextManager[Source]:

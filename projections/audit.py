@@ -52,7 +52,7 @@ from events.people import (
     UserEnabled,
 )
 from events.settings import SettingChanged, SettingEvent, SettingReset
-from events.topics import ACCESS, FAILURES, JOB_REQUESTS, PEOPLE, SETTINGS, VIDEOS, VIEWERS, WORKERS
+from events.topics import ACCESS, FAILURES, JOB_REQUESTS, PEOPLE, SETTINGS, VIDEOS, VIEWERS, WEBHOOKS, WORKERS
 from events.videos import (
     UploadAbandoned,
     UploadStarted,
@@ -70,6 +70,7 @@ from events.videos import (
     VideoVisibilityChanged,
 )
 from events.viewers import ViewerEvent, ViewerForgotten
+from events.webhooks import RedeliveryRequested, WebhookDeleted, WebhookEvent, WebhookSaved, WebhookTestRequested
 from events.workers import (
     WorkerCleared,
     WorkerDeployed,
@@ -89,8 +90,10 @@ from projections.folding.fold import Projection, Table, table_row
 from projections.folding.queries import load
 
 OfWorkers = WorkerLife | WorkerDeployed | WorkerRolledBack | WorkerKeyEvent | WorkerRequestRefused
-Audited = VideoEvent | JobRequest | OfWorkers | FailureEvent | AccessEvent | PersonEvent | SettingEvent | ViewerEvent
+Audited = VideoEvent | JobRequest | OfWorkers | FailureEvent | AccessEvent | PersonEvent | SettingEvent | ViewerEvent | WebhookEvent
 REASON_MAX = 500
+GIVEN_TO_ENDPOINTS = {"name", "origin", "events", "active", "format", "headers", "fingerprint"}
+"""Fields of an endpoint that a person decides."""
 GIVEN = {"title", "description", "visibility", "roles", "users"}
 """Fields of a video that a person decides."""
 _SQL = load(Path(__file__).with_name("audit.sql"))
@@ -189,6 +192,8 @@ def about(event: Audited) -> About:
             return About("setting", event.name, event.reason, {"value": None})
         case ViewerForgotten():
             return About("viewer", event.viewer_id, event.reason)
+        case WebhookSaved() | WebhookDeleted() | WebhookTestRequested() | RedeliveryRequested():
+            return About("webhook", event.endpoint_id, values=event.model_dump(mode="json", include=GIVEN_TO_ENDPOINTS))
         case FailureResolved():
             return About("failure", event.failure_id, event.reason)
         case FailureRerun():
@@ -205,7 +210,7 @@ def action_of(wire_type: str) -> str:
 def keys_of(recorded: Recorded[Audited]) -> Collection[tuple[str]]:
     """Return the event's id, when a person caused it, it was a refusal, or it gave values to fields."""
     event, actor = recorded.envelope.data, recorded.envelope.actor
-    valued = isinstance(event, VideoUploaded | VideoEdited | VideoVisibilityChanged | PersonEvent | SettingEvent)
+    valued = isinstance(event, VideoUploaded | VideoEdited | VideoVisibilityChanged | PersonEvent | SettingEvent | WebhookEvent)
     refused = isinstance(event, AccessRefused | WorkerRequestRefused)
     return ((recorded.envelope.id,),) if valued or refused or is_person(actor) else ()
 
@@ -236,7 +241,7 @@ def evolve(entry: Entry | None, recorded: Recorded[Audited]) -> Entry | None:
 
 PROJECTION = Projection(
     "audit",
-    (VIDEOS, JOB_REQUESTS, WORKERS, FAILURES, ACCESS, PEOPLE, SETTINGS, VIEWERS),
+    (VIDEOS, JOB_REQUESTS, WORKERS, FAILURES, ACCESS, PEOPLE, SETTINGS, VIEWERS, WEBHOOKS),
     (Table("entries", Entry, ("id",), keys_of, evolve),),
     _SQL["create"],
 )

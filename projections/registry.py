@@ -2,6 +2,7 @@
 
 from projections import audit, catalog, contents, jobs, progress, timeline, workers
 from projections.daily import projection as daily
+from projections.deliveries import projection as deliveries
 from projections.failures import projection as failures
 from projections.folding.fold import Projection
 from projections.hosts import projection as hosts
@@ -23,5 +24,6 @@ PROJECTIONS: dict[str, Projection] = {
         daily.PROJECTION,
         telemetry.PROJECTION,
         audit.PROJECTION,
+        deliveries.PROJECTION,
     )
 }

@@ -30,6 +30,7 @@ from api.admin import (
     users,
     videos,
     viewers,
+    webhooks,
     workers,
 )
 from api.admin import settings as changes
@@ -53,9 +54,11 @@ from infra.runtime import kafka, metrics, postgres
 from infra.runtime.appender import appender_of
 from infra.runtime.client_keys import ClientKeys
 from infra.runtime.clock import SystemClock, system_context
+from infra.runtime.endpoints import EndpointTable
 from infra.runtime.log_consumer import open_log
 from infra.runtime.memory import collect_rarely
 from infra.runtime.objects import ObjectStore
+from infra.runtime.outside import Outside
 from infra.runtime.people.accounts import AccountTables
 from infra.runtime.people.asking import Asking
 from infra.runtime.people.factors import FactorTables
@@ -91,7 +94,7 @@ def create_admin(
     lacks = health.stored_in(services, services.log_answers)
     app.include_router(health.router(exposition, metrics_type, lacks, metrics_token=options.metrics_token))
     about_work = (uploads, videos, jobs, workers, failures, insights, live, keys)
-    for each in (*about_work, audit, users, changes, analytics, hosts, library, viewers):
+    for each in (*about_work, audit, users, changes, analytics, hosts, library, viewers, webhooks):
         app.include_router(each.routes, dependencies=[Depends(authorised), Depends(travel)])
     for each in (logins, ways):
         app.include_router(each.routes, dependencies=[Depends(authorised)])
@@ -168,8 +171,10 @@ async def _serve(followers: Followers, directory: Directory, pulse: Callable[[st
     accounts, factors, asking = AccountTables(pool), FactorTables(pool, ensure_seal(settings)), Asking()
     await accounts.ensure()
     await factors.ensure()
-    keys_of_viewers = Viewers(pool)
+    keys_of_viewers, endpoints = Viewers(pool), EndpointTable(pool, ensure_seal(settings))
     await keys_of_viewers.ensure()
+    await endpoints.ensure()
+    outside = Outside(settings.webhook_networks, settings.webhook_timeout_s)
     home = household(terms_of(settings), directory, accounts, factors, append, context, asking)
     services = Services(
         pool=pool,
@@ -186,6 +191,8 @@ async def _serve(followers: Followers, directory: Directory, pulse: Callable[[st
         people=home.people,
         ways=home.ways,
         viewers=keys_of_viewers,
+        endpoints=endpoints,
+        check_url=outside.check_url,
     )
     refusals = Refusals(append, context, clients.hash, partial(access_refused, APP))
     app = create_admin(services, refusals, observer=Prometheus(), exposition=metrics.exposition, metrics_type=metrics.CONTENT_TYPE)

@@ -20,6 +20,7 @@ from events.envelope import Envelope, Event
 from events.errors import InvalidRequest
 from events.text import Line
 from events.videos import Visibility
+from producers.webhooks import Kept
 from projections.folding.positions import Positions, newest, snapshot
 from projections.moments import time_of
 from projections.settings import Desk
@@ -57,6 +58,14 @@ class Viewers(Protocol):
     async def forget(self, viewer_id: str) -> bool: ...
 
 
+class Endpoints(Protocol):
+    """The sealed part of endpoints outside; `infra.runtime.endpoints.EndpointTable` implements it."""
+
+    async def keep(self, endpoint_id: str, kept: Kept) -> str: ...
+    async def find(self, endpoint_id: str, fingerprint: str) -> Kept | None: ...
+    async def forget(self, endpoint_id: str, *but: str) -> None: ...
+
+
 async def unknown_client(address: str) -> None:
     """Keep nothing of an address."""
 
@@ -64,7 +73,8 @@ async def unknown_client(address: str) -> None:
 @dataclass(frozen=True, kw_only=True)
 class Services(common.Services):
     """Parts of the admin app. `log_answers` raises when the log does not answer; `past` opens read models of a moment.
-    `client_of` returns the keyed hash of an address."""
+    `client_of` returns the keyed hash of an address.
+    `check_url` returns the origin of an address outside, or raises InvalidRequest."""
 
     options: Options
     store: Store
@@ -77,6 +87,8 @@ class Services(common.Services):
     people: People
     ways: Ways
     viewers: Viewers
+    endpoints: Endpoints
+    check_url: Callable[[str], Awaitable[str]]
     client_of: Callable[[str], Awaitable[str | None]] = unknown_client
     as_of: str | None = None
     locks: Locks = field(default_factory=Locks)

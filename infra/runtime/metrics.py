@@ -72,6 +72,10 @@ PROJECTION_STANDING = Gauge(
 )
 DEAD_LETTERS = Counter("kinolog_dead_letters", "Records put on a dead-letter topic.", ["topic", "reader"], registry=REGISTRY)
 
+WEBHOOK_ATTEMPTS = Counter(
+    "kinolog_webhook_attempts", "Attempts to send a notice outside: delivered, refused or away.", ["outcome"], registry=REGISTRY
+)
+
 ARCHIVED_EVENTS = Counter("kinolog_archived_events", "Events written to the archive.", ["topic"], registry=REGISTRY)
 
 FOLLOWER_POSITION = Gauge(

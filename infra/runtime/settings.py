@@ -348,6 +348,20 @@ class Settings(ViewingSettings, frozen=True, extra="forbid", allow_inf_nan=False
         description="Objects that backup and restore copy at once; each, even a large source, is on this machine's disk meanwhile.",
     )
 
+    # Webhooks
+    webhook_networks: tuple[IPvAnyNetwork, ...] = Field(
+        (),
+        description="Private networks, comma separated, to whose addresses webhooks may be sent all the same.",
+    )
+    webhook_retries: Literal["standard", "vlog"] = Field(
+        "standard",
+        description="Times of attempts at a webhook: those of Standard Webhooks (10 in three days), or of VLog (5 in 8 minutes).",
+        json_schema_extra=live("webhooks"),
+    )
+    webhook_timeout_s: float = Field(
+        10.0, ge=1, le=60, description="Longest wait for the answer to a webhook, seconds.", json_schema_extra=live("webhooks")
+    )
+
     # Stored settings
     settings_key: SecretStr = Field(
         SecretStr(""),
@@ -407,7 +421,7 @@ class Settings(ViewingSettings, frozen=True, extra="forbid", allow_inf_nan=False
         """Return the settings with these values, each within its own limits. Raises InvalidSettings."""
         listed = {
             name: tuple(item.strip() for item in values[name].split(",") if item.strip())
-            for name in ("pools", "trusted_proxies", "worker_slots")
+            for name in ("pools", "trusted_proxies", "webhook_networks", "worker_slots")
             if isinstance(values.get(name), str)
         }
         try:

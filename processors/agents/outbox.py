@@ -28,7 +28,7 @@ from projections.folding.log import DeadLetter
 from projections.folding.queries import load
 
 SQL = load(Path(__file__).with_name("outbox.sql"))
-OFFERED_AGAIN = ("files", "planning", "dispatcher")
+OFFERED_AGAIN = ("files", "planning", "announcing", "dispatcher")
 """Effects of the processors: a dead letter of one of these is offered again by putting its record into the outbox."""
 SLOTS = 4
 """Effects done concurrently."""

@@ -13,9 +13,11 @@ from events import (
     archive,
     contents,
     days,
+    deliveries,
     failures,
     hosts,
     jobs,
+    notices,
     people,
     progress,
     settings,
@@ -23,6 +25,7 @@ from events import (
     telemetry,
     videos,
     viewers,
+    webhooks,
     workers,
 )
 from events.codec import ID_MAX, decode, encode
@@ -86,12 +89,14 @@ def test_the_unions_of_the_streams_are_the_registry() -> None:
     unions = (
         *(videos.VideoEvent, jobs.JobRequest, jobs.JobFact, workers.WorkerEvent),
         *(failures.FailureEvent, settings.SettingEvent, people.PersonEvent, streams.StreamEvent),
+        *(webhooks.WebhookEvent, deliveries.DeliveryEvent),
     )
     declared = {event for union in unions for event in get_args(union)} | {
         progress.ProgressEvent,
         telemetry.TelemetryEvent,
         archive.ArchiveEvent,
         contents.ContentEvent,
+        notices.NoticePublished,
         access.AccessEvent,
         viewers.ViewerEvent,
         hosts.HostEvent,

@@ -134,6 +134,8 @@ def make_admin(
     home: Household | None = None,
     past: Any = None,
     clock: Callable[[], Context] = lambda: system_context("test"),
+    endpoints: Any = None,
+    check_url: Callable[[str], Awaitable[str]] = nothing,
     **options: Any,
 ) -> FastAPI:
     """Return the admin app with these parts."""
@@ -157,6 +159,8 @@ def make_admin(
         people=home.people,
         ways=home.ways,
         viewers=Viewers(pool),
+        endpoints=endpoints,
+        check_url=check_url,
     )
     refusals = refusals_of("admin", append)
     return create_admin(

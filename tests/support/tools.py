@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ def manifest(text: str, address: str) -> dict[str, Any]:
 def subtitles(text: str) -> dict[str, Any]:
     """Return the cues of a WebVTT file as the working group's validator sees them; `errors` are its words about faults."""
     found: dict[str, Any] = read("webvtt", given=text)
+    return found
+
+
+def webhooks(messages: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """Return the faults that the JavaScript verifier of Standard Webhooks finds in messages: secret, body and headers of each."""
+    found: list[str | None] = read("webhooks", given=json.dumps(messages))
     return found
 
 

@@ -65,6 +65,19 @@ const TOOLS = {
     return [...schemas.flatMap(({ $id }) => faults(ajv, $id, [], $id)), ...examples.flatMap(([path, $id, value]) => faults(ajv, $id, [value], path))];
   },
 
+  /** Faults of messages by the official verifier of Standard Webhooks: [{ secret, body, headers }] -> [null | message] */
+  async webhooks() {
+    const { Webhook } = await import("standardwebhooks");
+    return JSON.parse(text()).map(({ secret, body, headers }) => {
+      try {
+        new Webhook(secret).verify(body, headers);
+        return null;
+      } catch (error) {
+        return String(error.message);
+      }
+    });
+  },
+
   /** A playlist as m3u8-parser of Video.js sees it; its warnings as `warnings`. */
   async m3u8() {
     const { Parser } = await import("m3u8-parser");

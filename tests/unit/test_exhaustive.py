@@ -16,6 +16,7 @@ from events.jobs import AttemptEnd, RequestRefused, ResultRefused
 from events.kinds import KINDS
 from events.topics import TOPIC_OF, TOPICS
 from infra.reference.schemas import ROOT, examples_of
+from processors.delivering import announcing
 from processors.planning import process as planning
 from projections.folding.fold import Projection, Table
 from projections.history import story
@@ -23,7 +24,7 @@ from projections.registry import PROJECTIONS
 from tests.support.copies import PACKAGES, Copy, copy_of_the_code
 from tests.support.syntax import parsed
 
-FOLDED = [*PROJECTIONS.values(), planning.PROJECTION]
+FOLDED = [*PROJECTIONS.values(), planning.PROJECTION, announcing.PROJECTION]
 TABLES = [
     pytest.param(projection, table, id=f"{projection.name}.{table.name}")
     for projection in FOLDED
@@ -115,6 +116,7 @@ LISTED = {
     },
     "NewVideoEvent": {
         "api/admin/live/messages.py:of_progress",
+        "processors/delivering/announcing.py:keys_of",
         "processors/files.py:act",
         "processors/planning/process.py:keys_of",
         "processors/planning/reruns.py:keys_of",

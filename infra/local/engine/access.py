@@ -44,7 +44,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
     "public": ("public app",),
     "worker-app": ("worker app",),
     "telemetry": ("telemetry app",),
-    "processors": ("planning", "chores", "archiver"),
+    "processors": ("planning", "announcing", "deliverer", "chores", "archiver"),
     "dispatcher": ("dispatcher",),
     "worker": ("workers",),
 }

@@ -13,7 +13,7 @@ from projections.folding.log import DeadLetter
 from tests.support.expiring import started
 from tests.support.footage import START, VIDEO_ID
 
-BOTH = ("files", "planning")
+BOTH = ("files", "planning", "announcing")
 EVENT = encode(started(VIDEO_ID, START))
 
 
@@ -27,10 +27,14 @@ def letter(feed: str, topic: str = "videos", value: bytes = EVENT, value_bytes: 
     [
         (letter("planning"), ("planning",), ["offered again"]),
         (letter("catalog"), (), ["run: kinolog rebuild catalog"]),
-        (letter(""), ("files", "planning"), ["does not name the feed", "offered to files and planning", "kinolog rebuild catalog"]),
+        (
+            letter(""),
+            ("files", "planning", "announcing"),
+            ["does not name the feed", "offered to files and planning", "kinolog rebuild catalog"],
+        ),
         (
             letter("of-yesterday"),
-            ("files", "planning"),
+            ("files", "planning", "announcing"),
             ["no feed of this code is called of-yesterday", "kinolog rebuild timeline"],
         ),
         (letter("", "progress"), (), ["does not name the feed", "run: kinolog rebuild progress"]),

@@ -10,6 +10,7 @@ import events.topics
 from events.topics import TOPIC_OF, TOPICS, Topic
 from infra.local.engine.access import WRITES
 from processors import files
+from processors.delivering import announcing
 from processors.planning import process as planning
 from projections.registry import PROJECTIONS
 from tests.support.syntax import parsed
@@ -18,8 +19,10 @@ ROOT = Path(__file__).parents[4]
 EVENTS = {event.__name__: TOPIC_OF[event.TYPE].name for topic in TOPICS.values() for event in topic.events}
 WRITERS: dict[str, tuple[str, ...]] = {
     "admin app": ("api/admin/**/*.py", "api/access.py", "api/login/*.py", "api/refusals.py", "infra/settings/desk.py"),
+    "announcing": ("processors/delivering/announcing.py",),
     "archiver": ("processors/archiver.py",),
     "chores": ("processors/chores.py",),
+    "deliverer": ("processors/delivering/decide.py",),
     "dispatcher": ("processors/dispatch/decide.py", "processors/dispatch/decision.py", "processors/dispatch/owner.py"),
     "planning": ("processors/planning/*.py",),
     "public app": ("api/public/*.py", "api/refusals.py"),
@@ -31,6 +34,7 @@ WRITERS: dict[str, tuple[str, ...]] = {
 """What appends to topics, by the names that topics give their producers, and its code."""
 READERS: dict[str, tuple[str, ...]] = {
     "admin app": ("api/admin/**/*.py",),
+    "deliverer": ("processors/delivering/deliverer.py",),
     "dispatcher": ("processors/dispatch/owner.py",),
     "every program": ("infra/settings/live.py",),
     "public app": ("api/public/*.py",),
@@ -115,7 +119,7 @@ def test_nobody_else_writes() -> None:
 def test_a_topic_names_whatever_reads_it(topic: Topic) -> None:
     """Tools that read any topic when a person asks (`kinolog events`, `sql`, `replay`, `backup` …) are not named."""
     reads = {f"projection {name}" for name, projection in PROJECTIONS.items() if topic in projection.topics}
-    reads |= {process.name for process in (planning.PROJECTION, files.PROJECTION) if topic in process.topics}
+    reads |= {process.name for process in (planning.PROJECTION, announcing.PROJECTION, files.PROJECTION) if topic in process.topics}
     for reader, patterns in READERS.items():
         named = {name for path in files_of(patterns) for name in topics_imported(path)}
         reads |= {reader} if topic.name in named and (reader, topic.name) not in NOT_READ else set()

@@ -1,0 +1,1 @@
+"""Delivering: notices of the log, and the one process that sends them outside."""

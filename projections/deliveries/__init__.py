@@ -1,0 +1,1 @@
+"""Deliveries: endpoints, notices, and what became of each notice at each endpoint."""
