@@ -71,7 +71,7 @@ def begin(title: str, summary: str, *statuses: int, kind: type[App]) -> App:
             schemas.pop(unused, None)
         for operations in document["paths"].values():
             for operation in operations.values():
-                if "400" in operation["responses"]:
+                if "application/json" in operation["responses"].get("400", {}).get("content", {}):
                     operation["responses"].pop("422", None)
                 if "422" in operation["responses"]:
                     operation["responses"] |= {str(k): v for k, v in problems.documented(422).items()}
