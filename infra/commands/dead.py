@@ -170,7 +170,7 @@ def _verdict(letter: Letter) -> Verdict:
     if letter.feed in feeds:
         return Verdict(feeds, "offered again")
     why = f"no feed of this code is called {letter.feed}" if letter.feed else "it does not name the feed that buried it"
-    offer = [f"offered to {' and '.join(feeds)}, which read {letter.topic}"] if feeds else []
+    offer = [f"offered to {', '.join(feeds)}, which read {letter.topic}"] if feeds else []
     readers = [name for name, one in PROJECTIONS.items() if letter.topic in {topic.name for topic in one.topics}]
     return Verdict(feeds, "; ".join([why, *offer, *(f"run: kinolog rebuild {name}" for name in readers)]))
 

@@ -42,12 +42,15 @@ _SQL = load(Path(__file__).with_name("projection.sql"))
 
 @table_row
 class Item:
-    """A video of the library, from its upload until it is purged. `shard` is its partition."""
+    """A video of the library, from its upload until it is purged. `shard` is its partition.
+
+    A video that was purged before its upload has no day on which it came: it never was in the library.
+    """
 
     video_id: str
     shard: int
     size_bytes: int
-    added_on: date
+    added_on: date | None
     gone_on: date | None = None
 
 
@@ -113,7 +116,8 @@ def evolve_item(row: Item | None, recorded: Recorded[VideoEvent], zone: str) -> 
         case VideoUploaded():
             return row or Item(event.video_id, recorded.partition, min(max(event.size_bytes, 0), SIZE_MAX), day)
         case VideoPurged():
-            return row if row is None or row.gone_on is not None else replace(row, gone_on=day)
+            row = row or Item(event.video_id, recorded.partition, 0, None)
+            return row if row.gone_on is not None else replace(row, gone_on=day)
         case (
             UploadStarted()
             | UploadAbandoned()
@@ -134,6 +138,8 @@ def evolve_item(row: Item | None, recorded: Recorded[VideoEvent], zone: str) -> 
 
 def library_days(row: Item) -> Iterator[LibraryDay]:
     """Yield the shares of a video in the days of the library."""
+    if row.added_on is None:
+        return
     came = LibraryDay(day=row.added_on, shard=row.shard, added=1, bytes_added=row.size_bytes)
     if row.gone_on == row.added_on:
         yield replace(came, removed=1, bytes_removed=row.size_bytes)

@@ -3,7 +3,7 @@ CREATE TABLE items (
     video_id text PRIMARY KEY,
     shard integer NOT NULL,
     size_bytes bigint NOT NULL,
-    added_on date NOT NULL,
+    added_on date,
     gone_on date
 );
 CREATE TABLE library_days (

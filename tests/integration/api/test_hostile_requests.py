@@ -213,7 +213,7 @@ async def faults(url: str, headers: dict[str, str], there: Mapping[str, str] | N
                 request.url = httpx.URL(url).copy_with(raw_path=raw)
                 answer = await clients[number % CLIENTS].send(request, stream=True)
                 statuses[answer.status_code] += 1
-                if answer.status_code >= 500 or (answer.status_code >= 400 and not is_explained(answer)):
+                if answer.status_code >= 500 or (answer.status_code >= 400 and not await is_explained(answer)):
                     said = f"{answer.headers.get('content-type')} {(await answer.aread())[:200]!r}" if method != "head" else ""
                     found.append(f"{answer.status_code} {method} {target[:200]} {str(more)[:150]} {(body or b'')[:150]!r} {said}")
                 await answer.aclose()
@@ -224,9 +224,11 @@ async def faults(url: str, headers: dict[str, str], there: Mapping[str, str] | N
     return statuses, found
 
 
-def is_explained(answer: httpx.Response) -> bool:
-    """Return whether a refusal is one for programs, or a page for a person who asked for one."""
+async def is_explained(answer: httpx.Response) -> bool:
+    """Return whether a refusal is one for programs, in its envelope if there is one, or a page for a person who asked for one."""
     kind = answer.headers.get("content-type", "").partition(";")[0]
+    if kind == "application/json" and answer.request.url.path.startswith("/api/v1/analytics/"):
+        return set(json.loads(await answer.aread())) == {"success", "error"}
     return kind == TYPE or (kind == "text/html" and answer.request.headers["accept"].startswith("text/html"))
 
 

@@ -97,10 +97,11 @@ async def test_a_letter_that_names_no_feed_is_offered_to_all_that_read_its_topic
     assert [(row["feed"], row["offset"]) for row in said(settings)] == [("", 5), ("", 1)]
     assert kinolog(settings).stdout.count("not named") == 2
     first, second = said(settings, "retry", "--topic", "videos", code=1)
-    assert first["result"].startswith("it does not name the feed that buried it; offered to files and planning, which read videos")
+    offered = "it does not name the feed that buried it; offered to files, planning, announcing, which read videos"
+    assert first["result"].startswith(offered)
     assert "run: kinolog rebuild catalog" in first["result"]
     assert "cannot read it either" in second["result"]
-    assert said(settings)[0]["again"] == "files: waits; planning: waits"
+    assert said(settings)[0]["again"] == "files: waits; planning: waits; announcing: waits"
 
 
 async def test_what_planning_could_not_read_is_planned_when_it_is_offered_again(buried: tuple[Settings, Envelope[Event]]) -> None:

@@ -30,7 +30,7 @@ def letter(feed: str, topic: str = "videos", value: bytes = EVENT, value_bytes: 
         (
             letter(""),
             ("files", "planning", "announcing"),
-            ["does not name the feed", "offered to files and planning", "kinolog rebuild catalog"],
+            ["does not name the feed", "offered to files, planning", "kinolog rebuild catalog"],
         ),
         (
             letter("of-yesterday"),
