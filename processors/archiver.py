@@ -27,7 +27,7 @@ from events.media import ObjectRef
 from events.objects import ARCHIVED, archive_key
 from events.pulse import Pulse
 from events.topics import ARCHIVE, TOPICS, Partition
-from processors.agents.standing import words_of
+from processors.agents.standing import Restarts, words_of
 from projections.folding.log import LogReader, Source
 from projections.history.archive import MANIFEST, Files, Segment, joinable
 from projections.history.parquet import NO_LINK, Parsed, Record, parsed, read_segment, write_segment
@@ -37,8 +37,6 @@ JOINED_BYTES_MAX = 16 << 20
 """Maximum compressed size of a joined file."""
 KEPT = timedelta(days=1)
 """Time for which a replaced file stays, for readers of an older manifest."""
-RETRY_S = (1.0, 60.0)
-REPORTED_FAILURES = 5
 log = structlog.get_logger(__name__)
 
 
@@ -124,9 +122,12 @@ class Archiver(Service):
         self._archived = archived
         self._files = Files()
         self._heads: dict[Partition, _Head] = {}
-        self._failures = 0
-        self.fault: str | None = None
+        self._restarts = Restarts()
+
+    @property
+    def fault(self) -> str | None:
         """Reason why nothing is archived, after several failures in a row."""
+        return self._restarts.fault
 
     @Service.task
     async def _archive(self) -> None:
@@ -136,9 +137,7 @@ class Archiver(Service):
                     await self._archive_from_the_log()
             except Exception as error:  # also a bug: the feeds of the same process go on
                 known = isinstance(error, KinologError | OSError)
-                self._failures += 1
-                wait_s = min(RETRY_S[1], RETRY_S[0] * 2.0 ** min(self._failures - 1, 20))
-                self.fault = f"begins again: {words_of(error)}" if self._failures >= REPORTED_FAILURES else None
+                wait_s = self._restarts.failed(error)
                 log.warning("archiver_begins_again", error=words_of(error), wait_s=wait_s, exc_info=not known)
                 await self.sleep(wait_s)
 
@@ -157,7 +156,7 @@ class Archiver(Service):
                 if due := [partition for partition, head in self._heads.items() if self._is_due(head)]:
                     await self._write_all(appender, due)
                     await self._tidy(appender, due)
-                    self._failures, self.fault = 0, None
+                    self._restarts.worked()
         finally:
             await source.close()
             await appender.close()

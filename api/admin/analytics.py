@@ -11,6 +11,7 @@ from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from api.admin.envelope import Answer, router
+from api.admin.hosts import gib, rounded
 from api.admin.services import Given, moment, reading, write
 from api.examples import VIDEO_ID
 from events.days import DayFigures
@@ -22,7 +23,6 @@ from projections.daily import figures as daily
 from projections.daily.figures import DayStat
 from projections.daily.projection import evolve_closing
 from projections.hosts import projection as hosts
-from projections.hosts.projection import gib, rounded
 from projections.streams import figures
 from projections.streams.figures import LIMIT_MAX, Watched
 from projections.streams.plays import added

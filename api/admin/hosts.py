@@ -14,7 +14,7 @@ from api.services import Limit
 from events.hosts import HostState
 from events.text import Line
 from projections.hosts import projection as hosts
-from projections.hosts.projection import RINGS, SILENT_SAMPLES, Host, Span, Spread, Step, gib, rounded
+from projections.hosts.projection import RINGS, SILENT_SAMPLES, Host, Span, Spread, Step
 
 routes, as_before = APIRouter(tags=["hosts"]), router("hosts")
 MIB = 2**20
@@ -149,6 +149,16 @@ def _metrics(host: str, recorded_at: datetime, figures: dict[str, float]) -> Sys
         active_streams=whole("active_streams"),
         active_transcodes=whole("active_transcodes"),
     )
+
+
+def rounded(value: float | None) -> float | None:
+    """Return a figure with one decimal."""
+    return None if value is None else round(value, 1)
+
+
+def gib(value_bytes: float | None) -> float | None:
+    """Return bytes as 2**30 bytes, with two decimals."""
+    return None if value_bytes is None else round(value_bytes / 2**30, 2)
 
 
 def _shown(host: Host, *, silent: bool) -> HostShown:

@@ -16,6 +16,7 @@ from events.errors import Conflict, InvalidRequest, NotFound, Retryable
 from events.notices import NoticeType
 from events.text import Line
 from events.webhooks import Format, RedeliveryRequested, WebhookDeleted, WebhookSaved, WebhookTestRequested
+from producers.outside import Answer
 from producers.webhooks import HEADER_MAX, Kept, Secret, about_endpoint, checked_headers, checked_secret, new_secret, rotated
 from projections.deliveries import projection as deliveries
 from projections.deliveries.endpoints import Breaker, Endpoint
@@ -255,7 +256,7 @@ async def test_webhook(given: Given, response: Response, endpoint_id: EndpointId
                 row = await _found(given, response, endpoint_id)
                 if row.test is not None and row.test.request_id == request_id:
                     return TestAnswer(
-                        success=row.test.status is not None and 200 <= row.test.status < 300,
+                        success=Answer(row.test.status).is_taken,
                         status_code=row.test.status,
                         response_body=row.test.answer,
                         error_message=row.test.error,

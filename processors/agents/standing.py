@@ -22,6 +22,26 @@ REPORTED_FAILURES = 5
 """Failures in a row after which a standing is reported; it is still tried again."""
 STANDS_AFTER_S = 60.0
 """Maximum time before a standing is reported."""
+BEGUN_AGAIN_S = (1.0, 60.0)
+"""Shortest and longest wait of a service that begins again."""
+
+
+@dataclass
+class Restarts:
+    """Failures in a row of a service that begins again after each; `fault` has the last one after several."""
+
+    failures: int = 0
+    fault: str | None = None
+
+    def failed(self, error: Exception) -> float:
+        """Count a failure; return the seconds until the service begins again."""
+        self.failures += 1
+        self.fault = f"begins again: {words_of(error)}" if self.failures >= REPORTED_FAILURES else None
+        return min(BEGUN_AGAIN_S[1], BEGUN_AGAIN_S[0] * 2.0 ** min(self.failures - 1, 20))
+
+    def worked(self) -> None:
+        """Forget the failures."""
+        self.failures, self.fault = 0, None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from events.notices import NoticePublished
 from events.pulse import Pulse
 from events.topics import DELIVERIES, NOTICES, WEBHOOKS, Partition
 from events.webhooks import WebhookEvent
-from processors.agents.standing import words_of
+from processors.agents.standing import Restarts, words_of
 from processors.delivering import decide
 from processors.delivering.decide import Meet, Next, Policy, Wait
 from processors.delivering.messages import TEST_DATA, Content, compose, content_of
@@ -45,8 +45,6 @@ from projections.folding.log import LogReader, Source
 from projections.folding.positions import is_served, snapshot
 from projections.folding.queries import load
 
-RETRY_S = (1.0, 60.0)
-REPORTED_FAILURES = 5
 FACTS_MAX = 64
 """Facts that wait for the log: at most so many attempts are made again after a kill."""
 RECENT_MAX = 5_000
@@ -128,9 +126,12 @@ class Deliverer(Service):
         self._recent_ids: set[str] = set()
         self._end = 0
         self._facts: asyncio.Queue[Envelope[Event]] = asyncio.Queue(FACTS_MAX)
-        self._failures = 0
-        self.fault: str | None = None
+        self._restarts = Restarts()
+
+    @property
+    def fault(self) -> str | None:
         """Reason why nothing is delivered, after several failures in a row."""
+        return self._restarts.fault
 
     @Service.task
     async def _deliver(self) -> None:
@@ -141,9 +142,7 @@ class Deliverer(Service):
             except Exception as error:  # also a bug: the feeds of the same process go on
                 first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
                 known = isinstance(first, KinologError | OSError)
-                self._failures += 1
-                wait_s = min(RETRY_S[1], RETRY_S[0] * 2.0 ** min(self._failures - 1, 20))
-                self.fault = f"begins again: {words_of(first)}" if self._failures >= REPORTED_FAILURES else None
+                wait_s = self._restarts.failed(first)
                 log.warning("deliverer_begins_again", error=words_of(first), wait_s=wait_s, exc_info=not known)
                 await self.sleep(wait_s)
 
@@ -213,7 +212,7 @@ class Deliverer(Service):
             batch, _dead = await reader.read(records_max=2_000, wait_s=0.5)
             if batch is not None:
                 self._take(batch.records)
-            self._failures, self.fault = 0, None
+            self._restarts.worked()
 
     def _take(self, records: Sequence[Recorded[Any]]) -> None:
         """Fold records, and wake the lanes that they are for."""

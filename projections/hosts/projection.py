@@ -154,19 +154,6 @@ PROJECTION = Projection(
     partitioned=True,
 )
 
-# --- figures for people ------------------------------------------------------------------------------------------------
-
-
-def rounded(value: float | None) -> float | None:
-    """Return a figure with one decimal."""
-    return None if value is None else round(value, 1)
-
-
-def gib(value_bytes: float | None) -> float | None:
-    """Return bytes as 2**30 bytes, with two decimals."""
-    return None if value_bytes is None else round(value_bytes / 2**30, 2)
-
-
 # --- readers --------------------------------------------------------------------------------------------------------
 
 _HOSTS = TypeAdapter(list[Host])

@@ -140,7 +140,7 @@ class FaultyStore:
 async def test_each_position_once_through_failures_and_a_second_archiver(
     settings: Settings, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("processors.archiver.RETRY_S", (0.01, 0.05))
+    monkeypatch.setattr("processors.agents.standing.BEGUN_AGAIN_S", (0.01, 0.05))
     rng = random.Random(seed)
     store = ObjectStore(settings)
     await store.ensure_bucket()
@@ -159,7 +159,7 @@ async def test_each_position_once_through_failures_and_a_second_archiver(
 async def test_a_partition_that_cannot_be_archived_stops_no_other(
     settings: Settings, at_fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("processors.archiver.RETRY_S", (0.01, 0.05))
+    monkeypatch.setattr("processors.agents.standing.BEGUN_AGAIN_S", (0.01, 0.05))
     store, broken, bad = ObjectStore(settings), True, partition_for(ticks(1)[0].subject, PROGRESS.partitions)
     await store.ensure_bucket()
 
